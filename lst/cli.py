@@ -1,0 +1,166 @@
+"""The command line: ``lst prepare | train | eval | report | quickstart | generate``.
+
+Heavy imports wait until a command needs them, so that ``--help`` and mistakes answer at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+
+from lst import __version__
+from lst.errors import UserError
+
+USAGE_EXIT, INTERRUPT_EXIT = 2, 130
+
+
+def _prepare(overrides: Sequence[str]) -> None:
+    from lst.configs.compose import build_config
+    from lst.data.prepare import prepare
+    from lst.recipes.run import RunFolder, prepare_options
+
+    config = build_config(overrides)
+    from pathlib import Path
+
+    prepare(RunFolder(Path(config.run_dir)).data, prepare_options(config))
+
+
+def _train(overrides: Sequence[str]) -> None:
+    from lst.configs.compose import build_config
+    from lst.recipes.train import train
+
+    print(train(build_config(overrides)))
+
+
+def _eval(overrides: Sequence[str]) -> None:
+    from lst.configs.compose import build_config
+    from lst.recipes.evaluate import evaluate
+    from lst.recipes.tables import results_as_text
+
+    print(results_as_text(evaluate(build_config(overrides))))
+
+
+def _report(overrides: Sequence[str]) -> None:
+    from lst.configs.compose import build_config
+    from lst.recipes.report import write_report
+
+    print(write_report(build_config(overrides), overrides))
+
+
+def _quickstart(overrides: Sequence[str]) -> None:
+    from lst.recipes.quickstart import quickstart
+
+    quickstart(overrides)
+
+
+def _generate(overrides: Sequence[str]) -> None:
+    from lst.configs.compose import build_config
+    from lst.recipes.continuation import continue_prompt
+
+    print(continue_prompt(build_config(overrides)))
+
+
+# What each command does, and the sections of the configuration it reads.
+COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str, tuple[str, ...]]] = {
+    "prepare": (_prepare, "audio and transcripts to units, aligned words and shards", ("tokenizer", "data")),
+    "train": (_train, "train one model of the run", ("data", "patching", "model", "train")),
+    "eval": (_eval, "cloze accuracy in four directions and bits, of every trained model", ("data", "eval", "train")),
+    "report": (_report, "one HTML page of everything in the run", ("eval", "report")),
+    "quickstart": (
+        _quickstart,
+        "all of the above: prepare, train each of arms, eval, report",
+        ("tokenizer", "data", "patching", "model", "train", "eval", "report"),
+    ),
+    "generate": (_generate, "continue a spoken or written prompt", ("generate",)),
+}
+
+
+def usage() -> str:
+    """What ``lst --help`` prints."""
+    lines = [
+        f"lst {__version__}: pre-train and evaluate speech-text language models on latent patches",
+        "",
+        "usage: lst COMMAND [key=value …] [--dry-run] [--cfg job] [--help]",
+        "",
+        *(f"  {name:<11} {does}" for name, (_, does, _) in COMMANDS.items()),
+        "",
+        "  --dry-run   print sizes, FLOPs, disk and time without working",
+        "  --cfg job   print the resolved configuration",
+        "  --help      with a command: every option, its default and what it does",
+        "",
+        "Every command can be stopped at any moment and started again. First steps: lst quickstart",
+        "On your own recordings: lst quickstart corpus=FOLDER run_dir=runs/mine",
+    ]
+    return "\n".join(lines)
+
+
+def command_help(command: str) -> str:
+    """What ``lst COMMAND --help`` prints: groups and options that the command reads."""
+    from lst.configs.compose import build_config, groups
+    from lst.configs.schema import describe_fields
+
+    _, does, sections = COMMANDS[command]
+    lines = [f"lst {command}: {does}", "", f"usage: lst {command} [key=value …] [--dry-run] [--cfg job]", ""]
+    chosen = {name: files for name, files in groups().items() if name in sections or name == "experiment"}
+    lines.append("whole groups (group=choice):")
+    lines += [f"  {name:<12} {' | '.join(files)}" for name, files in chosen.items()]
+    lines += ["", "options (key=default):"]
+    for key, default, doc in describe_fields(build_config([])):
+        section = key.partition(".")[0]
+        if "." not in key or section in sections:
+            shown = "null" if default is None else "…" if isinstance(default, dict) else default
+            lines.append(f"  {f'{key}={shown}':<44} {doc}")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit status: 0, 2 for a mistake of the user's, 130 when interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if words[0] == "--version":
+        print(f"lst {__version__}")
+        return 0
+    try:
+        _run(words[0], words[1:])
+    except UserError as error:
+        print(f"lst {words[0]}: {error}", file=sys.stderr)
+        return USAGE_EXIT
+    except KeyboardInterrupt:
+        print(f"\nlst {words[0]}: stopped; the same command goes on from here", file=sys.stderr)
+        return INTERRUPT_EXIT
+    return 0
+
+
+def _run(command: str, rest: list[str]) -> None:
+    if command not in COMMANDS:
+        close = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
+        nearest = f" (did you mean {close[0]}?)" if close else ""
+        raise UserError(f"unknown command{nearest}; allowed are {', '.join(COMMANDS)}. See lst --help")
+    if "--help" in rest or "-h" in rest:
+        print(command_help(command))
+        return
+    if "--cfg" in rest:
+        place = rest.index("--cfg")
+        if rest[place + 1 : place + 2] != ["job"]:
+            raise UserError("--cfg shows the job's configuration: write --cfg job")
+        del rest[place : place + 2]
+        from lst.configs.compose import build_config, to_yaml
+
+        print(to_yaml(build_config(rest)), end="")
+        return
+    flags = [word for word in rest if word.startswith("-")]
+    if unknown := [flag for flag in flags if flag != "--dry-run"]:
+        raise UserError(f"unknown flag {', '.join(unknown)}; allowed are --dry-run, --cfg job, --help")
+    if flags:
+        from lst.recipes.dry_run import describe
+
+        print(describe(command, [word for word in rest if word != "--dry-run"]))
+        return
+    COMMANDS[command][0](rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""Every option, its type, its default and what it does. Imports nothing heavy, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+from lst.data.config import DataConfig
+from lst.model.config import ModelConfig, patching_problems
+from lst.model.patching import PatchingConfig
+from lst.tokenizers.config import TokenizerConfig
+
+DIRECTIONS = ("S→S", "T→T", "S→T", "T→S")
+
+
+@dataclass
+class TrainConfig:
+    rows: int = field(default=8, metadata={"doc": "rows of a batch"})
+    row_patches: int = field(default=256, metadata={"doc": "patches of a row; tokens, for the baseline"})
+    max_steps: int = field(default=300, metadata={"doc": "optimiser steps"})
+    learning_rate: float = field(default=3e-3, metadata={"doc": "peak learning rate"})
+    warmup_steps: int = field(default=30, metadata={"doc": "steps of linear warm-up"})
+    final_rate_share: float = field(default=0.01, metadata={"doc": "share of the peak rate at the end of the cosine"})
+    beta1: float = field(default=0.9, metadata={"doc": "AdamW's first decay"})
+    beta2: float = field(default=0.95, metadata={"doc": "AdamW's second decay"})
+    weight_decay: float = field(default=0.1, metadata={"doc": "AdamW's weight decay, of matrices only"})
+    clip_norm: float = field(default=1.0, metadata={"doc": "gradients are scaled down to this norm"})
+    eval_every: int = field(default=50, metadata={"doc": "steps between losses on held-out documents"})
+    eval_utterances: int = field(default=64, metadata={"doc": "held-out utterances for those losses"})
+    checkpoint_every: int = field(default=100, metadata={"doc": "steps between checkpoints"})
+    keep_checkpoints: int = field(default=2, metadata={"doc": "latest checkpoints that are kept"})
+    accelerator: str = field(default="auto", metadata={"doc": "Lightning's accelerator: auto, cpu, gpu, …"})
+    precision: str = field(default="32-true", metadata={"doc": "Lightning's precision: 32-true, bf16-mixed, …"})
+
+    def problems(self) -> list[str]:
+        found = []
+        for name in ("rows", "row_patches", "max_steps", "eval_every", "eval_utterances", "checkpoint_every",
+                     "keep_checkpoints"):  # fmt: skip
+            if getattr(self, name) < 1:
+                found.append(f"train.{name}={getattr(self, name)}: must be 1 or more")
+        if not 0 <= self.warmup_steps <= self.max_steps:
+            found.append(
+                f"train.warmup_steps={self.warmup_steps}: must lie between 0 and train.max_steps={self.max_steps}"
+            )
+        if self.learning_rate <= 0 or self.clip_norm <= 0:
+            found.append(f"train.learning_rate={self.learning_rate}, clip_norm={self.clip_norm}: both must be above 0")
+        if not 0 <= self.final_rate_share <= 1:
+            found.append(f"train.final_rate_share={self.final_rate_share}: must lie between 0 and 1")
+        if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
+            found.append(f"train.beta1={self.beta1}, beta2={self.beta2}: must be at least 0 and below 1")
+        if self.row_patches < 8:
+            found.append(f"train.row_patches={self.row_patches}: must be 8 or more")
+        return found
+
+
+@dataclass
+class EvalConfig:
+    max_items: int = field(default=500, metadata={"doc": "cloze items at most; 0 takes every held-out utterance"})
+    context_share: float = field(
+        default=0.6, metadata={"doc": "share of the words that is context, where no sentence end is known"}
+    )
+    min_words: int = field(default=6, metadata={"doc": "utterances with fewer words make no cloze item"})
+    bootstrap_samples: int = field(default=2000, metadata={"doc": "resamples for the 95 % intervals"})
+    rows_a_batch: int = field(default=8, metadata={"doc": "rows scored together"})
+
+    def problems(self) -> list[str]:
+        found = []
+        if self.max_items < 0:
+            found.append(f"eval.max_items={self.max_items}: must be 0 (all) or more")
+        if not 0 < self.context_share < 1:
+            found.append(f"eval.context_share={self.context_share}: must lie between 0 and 1")
+        if self.min_words < 2:
+            found.append(f"eval.min_words={self.min_words}: must be 2 or more")
+        if self.bootstrap_samples < 100 or self.rows_a_batch < 1:
+            found.append(
+                f"eval.bootstrap_samples={self.bootstrap_samples}, rows_a_batch={self.rows_a_batch}: "
+                "must be at least 100 and 1"
+            )
+        return found
+
+
+@dataclass
+class GenerateConfig:
+    text: str | None = field(default=None, metadata={"doc": "written prompt"})
+    audio: str | None = field(default=None, metadata={"doc": "spoken prompt, an audio file"})
+    modality: str = field(default="same", metadata={"doc": "what to continue with: same as the prompt, text or speech"})
+    max_new_tokens: int = field(default=50, metadata={"doc": "new tokens at most"})
+    temperature: float = field(default=0.8, metadata={"doc": "0 takes the likeliest token"})
+    top_k: int = field(default=0, metadata={"doc": "draw from the k likeliest only; 0 sets no limit"})
+
+    def problems(self) -> list[str]:
+        found = []
+        if self.modality not in ("same", "text", "speech"):
+            found.append(f"generate.modality={self.modality}: allowed are same, text, speech")
+        if self.max_new_tokens < 1:
+            found.append(f"generate.max_new_tokens={self.max_new_tokens}: must be 1 or more")
+        if self.temperature < 0:
+            found.append(f"generate.temperature={self.temperature}: must be 0 (the likeliest token) or more")
+        if self.top_k < 0:
+            found.append(f"generate.top_k={self.top_k}: must be 0 (no limit) or more")
+        return found
+
+
+@dataclass
+class ReportConfig:
+    num_audio: int = field(default=4, metadata={"doc": "utterances to listen to in the report"})
+
+    def problems(self) -> list[str]:
+        return [f"report.num_audio={self.num_audio}: must be 0 or more"] if self.num_audio < 0 else []
+
+
+@dataclass
+class Config:
+    run_dir: str = field(default="runs/quickstart", metadata={"doc": "folder of the run"})
+    name: str = field(default="curriculum", metadata={"doc": "name of the model within the run"})
+    seed: int = field(default=0, metadata={"doc": "seed of everything that is drawn"})
+    corpus: str | None = field(
+        default=None, metadata={"doc": "your recordings: a folder or a manifest; without, stories are synthesised"}
+    )
+    text: str | None = field(
+        default=None, metadata={"doc": "text file, a document a line: read aloud, or with corpus= used as written text"}
+    )
+    on_error: str = field(default="raise", metadata={"doc": "faulty utterances: raise, or skip (they are listed)"})
+    max_skipped_share: float = field(default=0.05, metadata={"doc": "share that on_error=skip may leave out"})
+    num_workers: int = field(default=2, metadata={"doc": "processes that prepare"})
+    arms: dict[str, list[str]] = field(
+        default_factory=dict, metadata={"doc": "models that quickstart trains: name and options"}
+    )
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    patching: PatchingConfig = field(default_factory=PatchingConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    generate: GenerateConfig = field(default_factory=GenerateConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with these values, a line each."""
+        found = []
+        if self.on_error not in ("raise", "skip"):
+            found.append(f"on_error={self.on_error}: allowed are raise, skip")
+        if not 0 <= self.max_skipped_share <= 1:
+            found.append(f"max_skipped_share={self.max_skipped_share}: must lie between 0 and 1")
+        if self.num_workers < 1:
+            found.append(f"num_workers={self.num_workers}: must be 1 or more")
+        if self.seed < 0:
+            found.append(f"seed={self.seed}: must be 0 or more")
+        if not self.name or set(self.name) - set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"):
+            found.append(f"name={self.name!r}: allowed are letters, digits, _ and -")
+        for section in fields(self):
+            value = getattr(self, section.name)
+            if is_dataclass(value):
+                found += getattr(value, "problems")()  # noqa: B009
+        return found + patching_problems(self.model, self.patching.strategy)
+
+
+def describe_fields(instance: Any, prefix: str = "") -> list[tuple[str, Any, str]]:
+    """(key, default, what it does) of every option below a configuration, depth first."""
+    rows: list[tuple[str, Any, str]] = []
+    for item in fields(instance):
+        value = getattr(instance, item.name)
+        if is_dataclass(value):
+            rows += describe_fields(value, f"{prefix}{item.name}.")
+        else:
+            rows.append((prefix + item.name, value, item.metadata.get("doc", "")))
+    return rows

@@ -1,0 +1,132 @@
+"""Where each word lies in the audio: forced alignment by pocketsphinx with its packaged English model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lst.data.pronunciation import pronounce_by_rule, spoken_words
+from lst.data.utterance import Word
+from lst.lazy import import_or_explain
+
+ALIGNER_FRAME_S = 0.01
+ALIGNER_SAMPLE_RATE_HZ = 16_000
+_VARIANT = re.compile(r"\(\d+\)$")
+
+
+class AlignmentError(ValueError):
+    """An utterance that cannot be aligned, and why."""
+
+
+@dataclass(frozen=True)
+class TimedToken:
+    """A dictionary word with its place, in the aligner's frames of 10 ms, end exclusive; score as ``Word.score``."""
+
+    token: str
+    start: int
+    end: int
+    score: float
+
+
+class PocketsphinxAligner:
+    """Aligns words to audio; an utterance's result depends on that utterance alone.
+
+    Keep one a process: loading the model takes 0.2 s. Unknown words get a pronunciation by rule.
+    """
+
+    name = "pocketsphinx-en-us"
+
+    def __init__(self) -> None:
+        pocketsphinx = import_or_explain("pocketsphinx", "forced alignment", "pip install pocketsphinx")
+        self._decoder = pocketsphinx.Decoder(lm=None, bestpath=False, cmn="batch", loglevel="FATAL")
+        self.num_by_rule = 0
+
+    def align(self, waveform: np.ndarray, text: str, num_frames: int, frame_rate_hz: int) -> tuple[Word, ...]:
+        """Words of ``text`` with their frames.
+
+        Args:
+            waveform: float32 [num_samples], mono, 16 kHz.
+            text: the transcript.
+            num_frames: speech units of the utterance.
+            frame_rate_hz: units a second.
+
+        Returns:
+            Words in order, each of one frame or more, not overlapping, inside ``num_frames``.
+
+        Raises:
+            AlignmentError: the text cannot be said in English, or does not fit the audio.
+        """
+        try:
+            words = spoken_words(text)
+        except ValueError as error:
+            raise AlignmentError(str(error)) from None
+        if len(words) > num_frames:
+            raise AlignmentError(f"{len(words)} words do not fit into {num_frames} frames of {1 / frame_rate_hz:.3f} s")
+        timed = self._align_tokens(waveform, [token for word in words for token in word.tokens])
+        placed: list[Word] = []
+        position = 0
+        scale = ALIGNER_FRAME_S * frame_rate_hz
+        for word in words:
+            own = timed[position : position + len(word.tokens)]
+            position += len(word.tokens)
+            weight = sum(token.end - token.start for token in own)
+            score = sum(token.score * (token.end - token.start) for token in own) / max(weight, 1)
+            placed.append(Word(word.text, round(own[0].start * scale), round(own[-1].end * scale), round(score, 3)))
+        return fit_words(placed, num_frames)
+
+    def _align_tokens(self, waveform: np.ndarray, tokens: Sequence[str]) -> list[TimedToken]:
+        decoder = self._decoder
+        for token in tokens:
+            if decoder.lookup_word(token) is None:
+                decoder.add_word(token, pronounce_by_rule(token), True)
+                self.num_by_rule += 1
+        pcm = (np.clip(waveform, -1.0, 1.0) * 32767).astype("<i2").tobytes()
+        try:
+            # The noise tracker remembers earlier utterances; a fresh front end makes the result this one's alone.
+            decoder.reinit_feat()
+            decoder.set_align_text(" ".join(tokens))
+            decoder.start_utt()
+            decoder.process_raw(pcm, full_utt=True)
+            decoder.end_utt()
+            segments = list(decoder.seg() or ())
+        except RuntimeError as error:
+            raise AlignmentError(f"the aligner failed: {error}") from None
+        timed = [
+            TimedToken(name, segment.start_frame, segment.end_frame + 1, _frame_score(segment))
+            for segment in segments
+            if (name := _VARIANT.sub("", segment.word)) and name[0] not in "<[+"
+        ]
+        if [token.token for token in timed] != list(tokens):
+            raise AlignmentError(f"the audio does not fit the text: {len(timed)} of {len(tokens)} words were found")
+        return timed
+
+
+def _frame_score(segment: object) -> float:
+    """Mean acoustic log-score a frame, in pocketsphinx's units: 0 is best, lower is worse."""
+    log_score = float(np.log(max(getattr(segment, "ascore"), 1e-300)) / np.log(1.0001))  # noqa: B009
+    return log_score / max(getattr(segment, "end_frame") - getattr(segment, "start_frame") + 1, 1)  # noqa: B009
+
+
+def fit_words(words: Sequence[Word], num_frames: int) -> tuple[Word, ...]:
+    """Moves boundaries that rounding put wrong: every word gets a frame, none overlap, all lie inside the utterance.
+
+    Args:
+        words: in order; their number may not exceed ``num_frames``.
+        num_frames: frames of the utterance.
+    """
+    starts, ends = [], []
+    floor = 0
+    for word in words:
+        start = max(word.start_frame, floor)
+        floor = max(word.end_frame, start + 1)
+        starts.append(start)
+        ends.append(floor)
+    ceiling = num_frames
+    for index in reversed(range(len(words))):
+        ends[index] = min(ends[index], ceiling)
+        starts[index] = min(starts[index], ends[index] - 1)
+        ceiling = starts[index]
+    return tuple(Word(word.text, start, end, word.score) for word, start, end in zip(words, starts, ends, strict=True))

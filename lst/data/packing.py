@@ -1,0 +1,104 @@
+"""Documents into rows of a fixed number of patches: best fit from a buffer, long documents in pieces, waste counted."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import replace
+
+import numpy as np
+
+from lst.model.batch import SPEECH, TEXT, Document, Patches
+
+
+def best_fit(sizes: list[int], capacity: int, num_rows: int) -> list[list[int]]:
+    """Fills ``num_rows`` rows with items.
+
+    The oldest item opens a row, so that none waits for ever; then the largest that fits follows, until none does.
+
+    Args:
+        sizes: of the items, oldest first, each at most ``capacity``.
+        capacity: of a row.
+        num_rows: rows to fill; fewer come back when the items run out.
+
+    Returns:
+        Indices of the items of each row.
+    """
+    by_size = sorted((size, index) for index, size in enumerate(sizes))
+    rows: list[list[int]] = []
+    oldest = 0
+    taken: set[int] = set()
+    while len(rows) < num_rows and by_size:
+        while oldest in taken:
+            oldest += 1
+        row, left = [oldest], capacity - sizes[oldest]
+        by_size.remove((sizes[oldest], oldest))
+        taken.add(oldest)
+        # (left, inf) is after every item of that size.
+        while (place := bisect_right(by_size, (left, len(sizes)))) > 0:
+            # Among equal sizes the oldest goes first.
+            size = by_size[place - 1][0]
+            place = bisect_right(by_size, (size, -1))
+            _, index = by_size.pop(place)
+            row.append(index)
+            taken.add(index)
+            left -= size
+        rows.append(row)
+    return rows
+
+
+def cut_document(document: Document, patches: Patches, max_patches: int) -> tuple[Document, Patches]:
+    """The first ``max_patches`` patches of a document that has more than a row holds.
+
+    Its last token still predicts the token that follows; ``rest_of_document`` is the other part.
+    """
+    num_tokens = int(patches.lengths[:max_patches].sum())
+    segment_lengths, segment_is_silence = _segments_between(document, 0, num_tokens)
+    piece = Document(
+        document.id,
+        document.token_ids[:num_tokens],
+        document.modalities[:num_tokens],
+        segment_lengths,
+        segment_is_silence,
+        final_target_id=int(document.token_ids[num_tokens]),
+    )
+    return piece, Patches(patches.lengths[:max_patches], patches.closes_late[:max_patches])
+
+
+def rest_of_document(document: Document, first_token: int, markers: dict[int, int], special_ids: set[int]) -> Document:
+    """What begins at ``first_token`` of a document, as a document of its own.
+
+    Args:
+        document: the whole.
+        first_token: where the rest begins; 0 gives the whole document.
+        markers: the marker id of each modality. A rest that begins inside a span is opened by the span's marker.
+        special_ids: ids that need no marker before them: markers themselves and the end.
+    """
+    if first_token == 0:
+        return document
+    segment_lengths, segment_is_silence = _segments_between(document, first_token, len(document))
+    rest = Document(
+        document.id,
+        document.token_ids[first_token:],
+        document.modalities[first_token:],
+        segment_lengths,
+        segment_is_silence,
+        document.final_target_id,
+    )
+    if int(rest.token_ids[0]) in special_ids:
+        return rest
+    return replace(
+        rest,
+        token_ids=np.append(np.int32(markers[int(rest.modalities[0])]), rest.token_ids),
+        modalities=np.append(np.uint8(TEXT), rest.modalities),
+    )
+
+
+def _segments_between(document: Document, first_token: int, last_token: int) -> tuple[np.ndarray, np.ndarray]:
+    """Words and silences of some of the tokens, cut where a boundary falls inside one."""
+    spoken = np.cumsum(document.modalities == SPEECH)
+    before = int(spoken[first_token - 1]) if first_token else 0
+    after = int(spoken[last_token - 1]) if last_token else 0
+    ends = np.cumsum(document.segment_lengths)
+    lengths = np.minimum(ends, after) - np.maximum(ends - document.segment_lengths, before)
+    kept = lengths > 0
+    return lengths[kept].astype(np.int32), document.segment_is_silence[kept]

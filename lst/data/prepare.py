@@ -1,0 +1,349 @@
+"""From a source to aligned, checksummed shards: what ``lst prepare`` runs.
+
+::
+
+    RUN/data/manifest.jsonl      every utterance that is used, with its split
+    RUN/data/left_out.jsonl      every one that is not, and why
+    RUN/data/units.safetensors   the codebook of speech units, fitted on the training split
+    RUN/data/text.model          SentencePiece BPE, trained on the training texts
+    RUN/data/vocabulary.json     the joint vocabulary
+    RUN/data/shards/             webdataset tars with their receipts
+    RUN/data/index.json          written last: its presence says that all the above is whole
+
+Stopped at any moment and run again, it makes only what is missing.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lst.data.alignment import AlignmentError, PocketsphinxAligner
+from lst.data.audio import read_audio
+from lst.data.config import DataConfig
+from lst.data.manifest import ManifestRow, read_manifest, write_manifest
+from lst.data.shards import INDEX_FILE, SHARD_FOLDER, VERSION, finished_receipt, shard_name, verify_shards, write_shard
+from lst.data.sources import Source, WrittenText, gather_source
+from lst.data.utterance import Utterance
+from lst.errors import ProblemsError, UserError
+from lst.files import check_free_space, fingerprint, read_json, read_jsonl, sha256_file, write_json, write_jsonl
+from lst.progress import Progress, say
+from lst.tokenizers.config import TokenizerConfig
+from lst.tokenizers.text import TextTokenizer, fit_text_tokenizer
+from lst.tokenizers.units import UnitCodec, fit_unit_codec, mfcc_features
+from lst.tokenizers.vocabulary import Vocabulary
+
+MANIFEST_FILE, LEFT_OUT_FILE, SOURCE_FILE = "manifest.jsonl", "left_out.jsonl", "source.json"
+TEXTS_FILE = "texts.jsonl"
+UNITS_FILE, TEXT_FILE, VOCABULARY_FILE = "units.safetensors", "text.model", "vocabulary.json"
+# Units, words and tar headers of an utterance, by measurement; audio of synthesised speech as 16 kHz FLAC.
+BYTES_A_SHARD_UTTERANCE, BYTES_A_SPOKEN_STORY = 6_000, 330_000
+
+
+@dataclass
+class PrepareOptions:
+    """All that decides what is prepared."""
+
+    corpus: str | None
+    text: str | None
+    seed: int
+    on_error: str
+    max_skipped_share: float
+    num_workers: int
+    data: DataConfig
+    tokenizer: TokenizerConfig
+
+    def made_from(self) -> dict[str, Any]:
+        """What the prepared data depends on; a folder made from other things is refused."""
+        data = asdict(self.data)
+        for later in ("interleave", "mix", "pack_buffer", "verify"):
+            data.pop(later)
+        corpus = str(Path(self.corpus).resolve()) if self.corpus else None
+        text = str(Path(self.text).resolve()) if self.text else None
+        return {"corpus": corpus, "text": text, "seed": self.seed, "on_error": self.on_error,
+                "data": data, "tokenizer": asdict(self.tokenizer)}  # fmt: skip
+
+
+def prepare(folder: Path, options: PrepareOptions) -> dict[str, Any]:
+    """Prepares a corpus in ``folder``, or returns at once when it is there.
+
+    Returns:
+        The index, as in ``index.json``.
+
+    Raises:
+        UserError: the input is faulty, the disk is full, or the folder holds data made from other things.
+    """
+    made_from = options.made_from()
+    index_path = folder / INDEX_FILE
+    _check_made_from(folder, made_from)
+    if index_path.exists():
+        index = read_json(index_path, "the index", "Delete it and run lst prepare again.")
+        verify_shards(folder, index, full=options.data.verify == "hash")
+        say(f"prepared data is whole in {folder}: nothing to do")
+        return index
+    if options.corpus is None:
+        needed_bytes = options.data.num_spoken_stories * (BYTES_A_SPOKEN_STORY + BYTES_A_SHARD_UTTERANCE)
+        check_free_space(folder, needed_bytes, "preparing")
+    rows, texts, source = _gather(folder, options)
+    write_json(folder / "made_from.json", made_from)
+    codec = _codec(folder, rows, options)
+    tokenizer = _text_tokenizer(folder, rows, texts, options)
+    vocabulary = Vocabulary(
+        tokenizer.vocab_size, codec.num_units, tokenizer.sha256, codec.sha256, options.tokenizer.frame_rate_hz
+    )
+    vocabulary.save(folder / VOCABULARY_FILE)
+    receipts = _make_shards(folder, rows, texts, codec, made_from, options)
+    left_out = [*source["left_out"], *(item for group in receipts.values() for r in group for item in r["skipped"])]
+    write_jsonl(folder / LEFT_OUT_FILE, left_out)
+    num_spoken = len(rows)
+    unaligned = [item for group in receipts.values() for receipt in group for item in receipt["skipped"]]
+    _check_unaligned(folder, unaligned, num_spoken, options)
+    index = {
+        "version": VERSION,
+        "description": source["description"],
+        "is_synthesised": source["is_synthesised"],
+        "made_from": made_from,
+        "units_sha256": codec.sha256,
+        "text_sha256": tokenizer.sha256,
+        "vocabulary": vocabulary.fingerprint,
+        "aligner": PocketsphinxAligner.name,
+        "num_left_out": len(left_out),
+        "num_unaligned": len(unaligned),
+        "splits": receipts,
+    }
+    write_json(index_path, index)
+    totals = ", ".join(
+        f"{split} {sum(receipt['num_utterances'] for receipt in group):,}" for split, group in receipts.items()
+    )
+    say(f"prepared {folder}: {totals} utterances; {len(left_out)} left out (see {folder / LEFT_OUT_FILE})")
+    return index
+
+
+def _check_made_from(folder: Path, made_from: dict[str, Any]) -> None:
+    path = folder / "made_from.json"
+    if not path.exists():
+        return
+    before = read_json(path, "the record of what the data was made from", f"Delete {folder} and prepare again.")
+    if before == made_from:
+        return
+    now, then = _flat(made_from), _flat(before)
+    problems = [
+        f"{key}: {then.get(key)!r} then, {now.get(key)!r} now"
+        for key in sorted({*now, *then})
+        if now.get(key) != then.get(key)
+    ]
+    raise ProblemsError(
+        f"{folder} was prepared with other settings",
+        problems,
+        f"Use the same settings, choose another place with run_dir=FOLDER, or delete {folder}.",
+    )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _gather(folder: Path, options: PrepareOptions) -> tuple[list[ManifestRow], list[WrittenText], dict[str, Any]]:
+    """The source, kept in the folder so that a second run uses the same list."""
+    marker = folder / SOURCE_FILE
+    if marker.exists() and (folder / MANIFEST_FILE).exists():
+        texts = [WrittenText(**row) for row in read_jsonl(folder / TEXTS_FILE)]
+        rows = read_manifest(folder / MANIFEST_FILE)
+        missing = [row for row in rows if not row.path.exists()]
+        if not missing:
+            return rows, texts, read_json(marker, "the source's record", f"Delete {folder} and prepare again.")
+        say(f"{len(missing)} audio files are gone (the first is {missing[0].path}): the corpus is gathered again")
+    source: Source = gather_source(
+        options.corpus, options.text, options.data, options.seed, options.on_error, options.max_skipped_share,
+        options.num_workers,
+    )  # fmt: skip
+    write_manifest(folder / MANIFEST_FILE, source.rows)
+    write_jsonl(folder / TEXTS_FILE, [asdict(text) for text in source.texts])
+    record = {
+        "description": source.description,
+        "is_synthesised": source.is_synthesised,
+        "left_out": [{"id": problem.id or problem.place, "reason": str(problem)} for problem in source.problems],
+    }
+    write_json(marker, record)
+    return source.rows, source.texts, record
+
+
+def _codec(folder: Path, rows: Sequence[ManifestRow], options: PrepareOptions) -> UnitCodec:
+    path = folder / UNITS_FILE
+    if path.exists():
+        return UnitCodec.load(path)
+    tokenizer = options.tokenizer
+    training = [row for row in rows if row.split == "train"]
+    order = np.random.default_rng(options.seed).permutation(len(training))
+    chosen, num_frames = [], 0.0
+    for index in order:
+        if num_frames >= tokenizer.fit_max_frames:
+            break
+        chosen.append(training[index])
+        num_frames += (training[index].duration_s or 0.0) * tokenizer.frame_rate_hz
+
+    def features() -> Iterator[np.ndarray]:
+        with Progress(len(chosen), "speech features", unit="utterance") as progress:
+            for row in chosen:
+                yield mfcc_features(read_audio(row.path), tokenizer.frame_rate_hz)
+                progress.advance()
+
+    codec = fit_unit_codec(
+        features(), tokenizer.num_units, options.seed, tokenizer.frame_rate_hz, tokenizer.fit_max_frames
+    )
+    codec.save(path)
+    return codec
+
+
+def _text_tokenizer(
+    folder: Path, rows: Sequence[ManifestRow], texts: Sequence[WrittenText], options: PrepareOptions
+) -> TextTokenizer:
+    path = folder / TEXT_FILE
+    if path.exists():
+        return TextTokenizer.load(path)
+    lines = [row.text for row in rows if row.split == "train"] + [text.text for text in texts]
+    tokenizer = fit_text_tokenizer(lines, options.tokenizer.text_vocab_size, options.tokenizer.lowercase)
+    if tokenizer.vocab_size < options.tokenizer.text_vocab_size:
+        say(
+            f"the text supports {tokenizer.vocab_size} pieces, fewer than the {options.tokenizer.text_vocab_size} asked for"
+        )
+    tokenizer.save(path)
+    return tokenizer
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """What one process needs to make one shard."""
+
+    folder: Path
+    name: str
+    made_from: str
+    rows: list[ManifestRow] | list[WrittenText]
+    codec_path: Path
+
+
+def _make_shards(
+    folder: Path,
+    rows: Sequence[ManifestRow],
+    texts: Sequence[WrittenText],
+    codec: UnitCodec,
+    made_from: dict[str, Any],
+    options: PrepareOptions,
+) -> dict[str, list[dict[str, Any]]]:
+    """Every shard that is not there yet, a task each, in ``num_workers`` processes."""
+    shard_folder = folder / SHARD_FOLDER
+    size = options.data.shard_utterances
+    made = fingerprint({**made_from, "units": codec.sha256, "manifest": sha256_file(folder / MANIFEST_FILE)})
+    groups: dict[str, Sequence[Any]] = {
+        split: [row for row in rows if row.split == split] for split in ("train", "valid")
+    }
+    groups["text"] = texts
+    tasks, receipts = [], {}
+    for split, items in groups.items():
+        # A written text is a fiftieth of the work and the bytes of an utterance.
+        a_shard = size * 16 if split == "text" else size
+        for number, start in enumerate(range(0, len(items), a_shard)):
+            name = shard_name(split, number)
+            receipt = finished_receipt(shard_folder, name, made)
+            if receipt is None:
+                part = list(items[start : start + a_shard])
+                tasks.append(ShardTask(shard_folder, name, made, part, folder / UNITS_FILE))
+            else:
+                receipts[name] = receipt
+    num_done = sum(receipt["num_utterances"] + len(receipt["skipped"]) for receipt in receipts.values())
+    with Progress(len(rows) + len(texts), "units and alignment", unit="utterance", initial=num_done) as progress:
+        for receipt in _run_tasks(tasks, options.num_workers):
+            receipts[receipt["name"]] = receipt
+            progress.advance(receipt["num_utterances"] + len(receipt["skipped"]))
+    return {split: [receipts[name] for name in sorted(receipts) if name.startswith(f"{split}-")] for split in groups}
+
+
+def _run_tasks(tasks: Sequence[ShardTask], num_workers: int) -> Iterator[dict[str, Any]]:
+    if num_workers <= 1 or len(tasks) <= 1:
+        for task in tasks:
+            yield make_shard(task)
+        return
+    # Spawned, not forked: torch's threads do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        min(num_workers, len(tasks)), context, initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        futures = [pool.submit(make_shard, task) for task in tasks]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+
+
+_aligner: PocketsphinxAligner | None = None
+
+
+def make_shard(task: ShardTask) -> dict[str, Any]:
+    """Encodes, aligns and writes one shard; returns its receipt. The aligner's model stays loaded in the process."""
+    global _aligner
+    utterances, skipped = [], []
+    codec = UnitCodec.load(task.codec_path)
+    for row in task.rows:
+        if isinstance(row, WrittenText):
+            utterances.append(Utterance(row.id, "", row.text, 0.0, np.zeros(0, np.uint16)))
+            continue
+        _aligner = _aligner or PocketsphinxAligner()
+        try:
+            utterances.append(make_utterance(row, codec, _aligner))
+        except (AlignmentError, UserError) as error:
+            skipped.append({"id": row.id, "reason": str(error)})
+    return write_shard(task.folder, task.name, utterances, skipped, task.made_from)
+
+
+def make_utterance(row: ManifestRow, codec: UnitCodec, aligner: PocketsphinxAligner) -> Utterance:
+    """Units and words of one recording.
+
+    Raises:
+        AlignmentError: the text does not fit the audio.
+        UserError: the audio cannot be read.
+    """
+    waveform = read_audio(row.path)
+    units = codec.encode(waveform)
+    words = aligner.align(waveform, row.text, len(units), codec.frame_rate_hz)
+    ending = None
+    if row.ending_start_word is not None:
+        # What is not said joins the word before it, so places in the text and in the words can differ.
+        written = np.cumsum([0] + [len(word.text.split()) for word in words])
+        ending = int(np.searchsorted(written, row.ending_start_word))
+    return Utterance(
+        id=row.id,
+        speaker=row.speaker,
+        text=" ".join(word.text for word in words),
+        duration_s=round(len(waveform) / 16_000, 3),
+        units=units,
+        words=words,
+        ending_start_word=ending,
+        audio_path=str(row.path),
+    )
+
+
+def _check_unaligned(
+    folder: Path, unaligned: Sequence[dict[str, str]], num_spoken: int, options: PrepareOptions
+) -> None:
+    share = len(unaligned) / max(num_spoken, 1)
+    if share > options.data.max_unaligned_share:
+        raise ProblemsError(
+            f"{len(unaligned)} of {num_spoken} utterances ({share:.1%}) could not be aligned, "
+            f"{options.data.max_unaligned_share:.1%} are allowed",
+            [f"{item['id']}: {item['reason']}" for item in unaligned],
+            f"All are listed in {folder / LEFT_OUT_FILE}. Check that transcripts match the audio and are English, or "
+            f"allow more with data.max_unaligned_share={min(1.0, share + 0.005):.2f}.",
+        )

@@ -1,0 +1,135 @@
+"""Words as the aligner needs them: letters a–z, numbers spelt out, and a pronunciation by rule for unknown ones."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+_ONES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+).split()
+_TENS = "_ _ twenty thirty forty fifty sixty seventy eighty ninety".split()
+_SPOKEN_SIGNS = {
+    "&": " and ",
+    "%": " percent ",
+    "+": " plus ",
+    "=": " equals ",
+    "@": " at ",
+    "$": " dollar ",
+    "£": " pound ",
+}
+_APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'"})
+_UNDECOMPOSED = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "ß": "ss", "ł": "l", "đ": "d", "ð": "th", "þ": "th"})
+
+# Letters to ARPAbet, longest match first; written for this project from the regular spellings of English.
+_GRAPHEMES = {
+    "tion": "SH AH N", "sion": "ZH AH N", "cian": "SH AH N", "ture": "CH ER", "ough": "AO", "augh": "AO", "eigh": "EY",
+    "igh": "AY", "tch": "CH", "dge": "JH", "sch": "SH", "eau": "OW", "air": "EH R", "ear": "IH R", "eer": "IH R",
+    "oor": "AO R", "our": "AW R", "que": "K", "ch": "CH", "sh": "SH", "th": "TH", "ph": "F", "wh": "W", "ck": "K",
+    "ng": "NG", "qu": "K W", "kn": "N", "wr": "R", "gn": "N", "gh": "G", "ee": "IY", "ea": "IY", "ie": "IY", "ei": "IY",
+    "ai": "EY", "ay": "EY", "ey": "IY", "oa": "OW", "oe": "OW", "oo": "UW", "ou": "AW", "ow": "OW", "oi": "OY",
+    "oy": "OY", "au": "AO", "aw": "AO", "ew": "UW", "ue": "UW", "ui": "UW", "ar": "AA R", "er": "ER", "ir": "ER",
+    "or": "AO R", "ur": "ER", "ce": "S", "ci": "S IH", "cy": "S IY", "ge": "JH", "gi": "JH IH", "bb": "B", "cc": "K",
+    "dd": "D", "ff": "F", "gg": "G", "ll": "L", "mm": "M", "nn": "N", "pp": "P", "rr": "R", "ss": "S", "tt": "T",
+    "zz": "Z", "a": "AE", "b": "B", "c": "K", "d": "D", "e": "EH", "f": "F", "g": "G", "h": "HH", "i": "IH", "j": "JH",
+    "k": "K", "l": "L", "m": "M", "n": "N", "o": "AA", "p": "P", "q": "K", "r": "R", "s": "S", "t": "T", "u": "AH",
+    "v": "V", "w": "W", "x": "K S", "y": "Y", "z": "Z",
+}  # fmt: skip
+_LONGEST = max(map(len, _GRAPHEMES))
+_LONG_VOWELS = {"a": "EY", "e": "IY", "i": "AY", "o": "OW", "u": "UW"}
+_MAGIC_E = re.compile(r"([aeiou])([bcdfgklmnpstvz])e$")
+
+
+@dataclass(frozen=True)
+class SpokenWord:
+    """A word of the transcript and how it is said.
+
+    Attributes:
+        text: the word as written, with its punctuation.
+        tokens: what the aligner looks up: lower-case letters and apostrophes, one or more.
+    """
+
+    text: str
+    tokens: tuple[str, ...]
+
+
+def spoken_words(text: str) -> list[SpokenWord]:
+    """Splits a transcript at white space; what is not said (a lone dash) joins the word before it.
+
+    Raises:
+        ValueError: a word has letters that are not English even after accents are removed, or nothing is said.
+    """
+    words: list[SpokenWord] = []
+    pending = ""
+    for written in text.split():
+        tokens = _tokens(written)
+        if tokens:
+            words.append(SpokenWord(f"{pending} {written}".strip(), tuple(tokens)))
+            pending = ""
+        elif words:
+            words[-1] = SpokenWord(f"{words[-1].text} {written}", words[-1].tokens)
+        else:
+            pending = f"{pending} {written}".strip()
+    if not words:
+        raise ValueError(f"nothing in {text!r} can be said: it has no letter and no digit")
+    return words
+
+
+def _tokens(written: str) -> list[str]:
+    plain = unicodedata.normalize("NFKD", written.translate(_APOSTROPHES).lower().translate(_UNDECOMPOSED))
+    plain = "".join(char for char in plain if not unicodedata.combining(char))
+    foreign = sorted({char for char in plain if char.isalpha() and not "a" <= char <= "z"})
+    if foreign:
+        raise ValueError(f"the word {written!r} has letters that are not English: {' '.join(foreign)}")
+    for sign, spoken in _SPOKEN_SIGNS.items():
+        plain = plain.replace(sign, spoken)
+    plain = re.sub(r"(?<=\d),(?=\d{3})", "", plain)
+    plain = re.sub(r"(\d+)\.(\d+)", lambda m: f"{m[1]} point {' '.join(m[2])}", plain)
+    plain = re.sub(r"\d+", lambda match: f" {spell_number(match[0])} ", plain)
+    return [token.strip("'") for token in re.findall(r"[a-z']+", plain) if token.strip("'")]
+
+
+def spell_number(digits: str) -> str:
+    """Says a whole number in English words; from a million on, digit by digit.
+
+    >>> spell_number("1066")
+    'one thousand sixty six'
+    """
+    value = int(digits)
+    if value >= 1_000_000 or (digits[0] == "0" and len(digits) > 1):
+        return " ".join(_ONES[int(digit)] for digit in digits)
+    if value < 20:
+        return _ONES[value]
+    if value < 100:
+        return _TENS[value // 10] + (f" {_ONES[value % 10]}" if value % 10 else "")
+    size, name = (100, "hundred") if value < 1000 else (1000, "thousand")
+    rest = f" {spell_number(str(value % size))}" if value % size else ""
+    return f"{spell_number(str(value // size))} {name}{rest}"
+
+
+def pronounce_by_rule(token: str) -> str:
+    """ARPAbet phones of an unknown word, by regular spelling: rough, but good enough to place its boundaries.
+
+    >>> pronounce_by_rule("blick")
+    'B L IH K'
+    """
+    letters = token.replace("'", "")
+    phones: list[str] = []
+    magic = _MAGIC_E.search(letters) if len(letters) > 2 else None
+    long_vowel_at = magic.start() if magic else -1
+    end = len(letters) - 1 if magic else len(letters)
+    position = 0
+    while position < end:
+        if position == long_vowel_at:
+            phones.append(_LONG_VOWELS[letters[position]])
+            position += 1
+            continue
+        for size in range(_LONGEST, 0, -1):
+            piece = letters[position : min(position + size, end)]
+            if len(piece) == size and piece in _GRAPHEMES:
+                break
+        phones.append("IY" if piece == "y" and position == len(letters) - 1 and position else _GRAPHEMES[piece])
+        position += len(piece)
+    return " ".join(phones) if phones else "AH"

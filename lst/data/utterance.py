@@ -1,0 +1,99 @@
+"""An aligned utterance: the unit of shards, and what documents are drawn from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Word(NamedTuple):
+    """A word of the transcript and its frames, end exclusive.
+
+    ``score`` is the aligner's mean acoustic log-score a frame: comparable within one aligner only.
+    """
+
+    text: str
+    start_frame: int
+    end_frame: int
+    score: float
+
+
+class Segment(NamedTuple):
+    """A word (its index) or a silence (−1) and its frames, end exclusive."""
+
+    word: int
+    start_frame: int
+    end_frame: int
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording with units and words; a written text has neither.
+
+    Attributes:
+        id: unique in the corpus.
+        speaker: who speaks.
+        text: the transcript.
+        duration_s: length of the audio.
+        units: uint16 [num_frames].
+        words: in order; with the silences between them they tile the frames.
+        ending_start_word: index of the word with which the ending opens, where the corpus knows it.
+        audio_path: where the audio lies, for listening.
+    """
+
+    id: str
+    speaker: str
+    text: str
+    duration_s: float
+    units: np.ndarray
+    words: tuple[Word, ...] = ()
+    ending_start_word: int | None = None
+    audio_path: str = ""
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.units)
+
+    def segments(self) -> list[Segment]:
+        """Words and silences in order, tiling frames 0 … num_frames."""
+        found: list[Segment] = []
+        position = 0
+        for index, word in enumerate(self.words):
+            if word.start_frame > position:
+                found.append(Segment(-1, position, word.start_frame))
+            found.append(Segment(index, word.start_frame, word.end_frame))
+            position = word.end_frame
+        if position < self.num_frames:
+            found.append(Segment(-1, position, self.num_frames))
+        return found
+
+    def to_record(self) -> dict[str, Any]:
+        """Everything but the units, as JSON."""
+        return {
+            "id": self.id,
+            "speaker": self.speaker,
+            "text": self.text,
+            "duration_s": self.duration_s,
+            "num_units": self.num_frames,
+            "words": [list(word) for word in self.words],
+            "ending_start_word": self.ending_start_word,
+            "audio_path": self.audio_path,
+        }
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any], units: np.ndarray) -> Utterance:
+        """Inverse of ``to_record``; raises ``ValueError`` when units and record disagree."""
+        if record["num_units"] != len(units):
+            raise ValueError(f"{record['num_units']} units are recorded, {len(units)} are there")
+        return cls(
+            id=record["id"],
+            speaker=record["speaker"],
+            text=record["text"],
+            duration_s=record["duration_s"],
+            units=units,
+            words=tuple(Word(*word) for word in record["words"]),
+            ending_start_word=record["ending_start_word"],
+            audio_path=record["audio_path"],
+        )

@@ -1,0 +1,37 @@
+"""Errors that a user can cause and mend: what was given, what is allowed, what to change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class UserError(ValueError):
+    """A mistake in the input, the configuration or the environment; the command line prints it without a traceback."""
+
+
+class ProblemsError(UserError):
+    """Every problem found in one thing, reported together before work starts.
+
+    Args:
+        subject: what was checked, for example ``"manifest corpus/manifest.tsv"``.
+        problems: one line a problem.
+        remedy: what to do about them, as a sentence.
+        max_shown: how many problems the message lists; all of them stay in ``problems``.
+    """
+
+    def __init__(self, subject: str, problems: Sequence[str], remedy: str = "", max_shown: int = 30) -> None:
+        self.problems = list(problems)
+        count = len(self.problems)
+        lines = [f"{subject}: {count} problem{'s' if count != 1 else ''}"]
+        lines += [f"  - {problem}" for problem in self.problems[:max_shown]]
+        if count > max_shown:
+            lines.append(f"  … and {count - max_shown} more of them")
+        if remedy:
+            lines.append(remedy)
+        super().__init__("\n".join(lines))
+
+
+def raise_problems(subject: str, problems: Sequence[str], remedy: str = "") -> None:
+    """Raises one ``ProblemsError`` naming all ``problems``; does nothing when there are none."""
+    if problems:
+        raise ProblemsError(subject, problems, remedy)

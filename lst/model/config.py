@@ -1,0 +1,63 @@
+"""Options of the model's shape. Imports no torch, so that ``--help`` and ``--dry-run`` are quick."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class ModelConfig:
+    global_dim: int = field(default=192, metadata={"doc": "width of the backbone"})
+    global_layers: int = field(default=4, metadata={"doc": "layers of the backbone"})
+    global_heads: int = field(default=6, metadata={"doc": "attention heads of the backbone"})
+    local_dim: int = field(default=96, metadata={"doc": "width of patch encoder and decoder"})
+    local_heads: int = field(default=3, metadata={"doc": "attention heads of patch encoder and decoder"})
+    encoder_layers: int = field(default=1, metadata={"doc": "layers of the patch encoder; 0 for the token baseline"})
+    decoder_layers: int = field(default=2, metadata={"doc": "layers of the patch decoder; 0 for the token baseline"})
+    sub_queries: int = field(default=2, metadata={"doc": "queries a patch sends to its tokens, k"})
+    window_tokens: int = field(default=128, metadata={"doc": "sliding window of the local self-attention, in tokens"})
+    window_patches: int = field(default=128, metadata={"doc": "patches back that a token's cross-attention reaches"})
+    ffn_multiple_of: int = field(default=32, metadata={"doc": "feed-forward widths are rounded up to this"})
+    rope_theta: float = field(default=500_000.0, metadata={"doc": "base of the rotary position embedding"})
+
+    @property
+    def has_local_modules(self) -> bool:
+        return self.encoder_layers > 0 or self.decoder_layers > 0
+
+    def ffn_dim(self, dim: int) -> int:
+        """Width of a SwiGLU layer: 8/3 of ``dim``, rounded up."""
+        wanted = 8 * dim / 3
+        return int(-(-wanted // self.ffn_multiple_of) * self.ffn_multiple_of)
+
+    def problems(self) -> list[str]:
+        """What is wrong with these values, a line each."""
+        found = []
+        for name in ("global_dim", "global_layers", "global_heads", "local_dim", "local_heads", "sub_queries",
+                     "window_tokens", "window_patches", "ffn_multiple_of"):  # fmt: skip
+            if getattr(self, name) < 1:
+                found.append(f"model.{name}={getattr(self, name)}: must be 1 or more")
+        for name in ("encoder_layers", "decoder_layers"):
+            if getattr(self, name) < 0:
+                found.append(f"model.{name}={getattr(self, name)}: must be 0 or more")
+        if found:
+            return found
+        for place in ("global", "local"):
+            dim, heads = getattr(self, f"{place}_dim"), getattr(self, f"{place}_heads")
+            if dim % (2 * heads):
+                found.append(f"model.{place}_dim={dim}: must be an even multiple of model.{place}_heads={heads}")
+        if (self.encoder_layers == 0) != (self.decoder_layers == 0):
+            found.append(
+                f"model.encoder_layers={self.encoder_layers}, decoder_layers={self.decoder_layers}: "
+                "both are 0 (the token baseline) or neither is"
+            )
+        return found
+
+
+def patching_problems(model: ModelConfig, strategy: str) -> list[str]:
+    """What keeps a model and a patching strategy from going together."""
+    if not model.has_local_modules and strategy != "none":
+        return [
+            f"patching.strategy={strategy} with model.encoder_layers=0: a model without local modules cannot tell the "
+            "tokens of a patch apart; choose patching=none or a model with a patch encoder and decoder"
+        ]
+    return []

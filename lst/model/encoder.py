@@ -1,0 +1,54 @@
+"""Patch encoder: token embeddings to one vector a patch (LST paper, section 2)."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import nn
+
+from lst.kernels.attention import local_attention, patch_pool_attention
+from lst.model.batch import PackedBatch
+from lst.model.config import ModelConfig
+from lst.model.layers import Block, CrossAttention, Rotary
+
+
+class PatchEncoder(nn.Module):
+    """Windowed token layers; after each, k queries a patch read the patch's tokens.
+
+    A patch's queries start as projections of the maximum over its tokens' states; at the end they are joined and
+    projected to the backbone's width.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.window, self.num_queries = config.window_tokens, config.sub_queries
+        dim, heads = config.local_dim, config.local_heads
+        self.rotary = Rotary(dim // heads, config.rope_theta)
+        self.blocks = nn.ModuleList(Block(dim, heads, config.ffn_dim(dim)) for _ in range(config.encoder_layers))
+        self.readers = nn.ModuleList(CrossAttention(dim, dim, heads) for _ in range(config.encoder_layers))
+        self.to_queries = nn.Linear(dim, self.num_queries * dim, bias=False)
+        self.to_global = nn.Linear(self.num_queries * dim, config.global_dim, bias=False)
+
+    def forward(self, tokens_ND: torch.Tensor, batch: PackedBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token states [N, D_local] and patch vectors [M, D_global] of embeddings [N, D_local]."""
+        rotation = self.rotary(batch.position_ids)
+        windowed = functools.partial(local_attention, doc_ids_N=batch.doc_ids, window=self.window)
+        own_patch = functools.partial(patch_pool_attention, patch_ids_N=batch.patch_ids)
+        queries_MKD: torch.Tensor | None = None
+        for block, reader in zip(self.blocks, self.readers, strict=True):
+            tokens_ND = block(tokens_ND, rotation, windowed)
+            if queries_MKD is None:
+                pooled_MD = max_pool_patches(tokens_ND, batch.patch_ids, batch.num_patches)
+                queries_MKD = self.to_queries(pooled_MD).unflatten(-1, (self.num_queries, -1))
+            queries_MKD = reader(queries_MKD, tokens_ND, own_patch)
+        assert queries_MKD is not None
+        return tokens_ND, self.to_global(queries_MKD.flatten(1))
+
+
+def max_pool_patches(tokens_ND: torch.Tensor, patch_ids_N: torch.Tensor, num_patches: int) -> torch.Tensor:
+    """Element-wise maximum [M, D] over each patch's tokens; every patch has one or more."""
+    index_ND = patch_ids_N[:, None].expand_as(tokens_ND)
+    return tokens_ND.new_zeros(num_patches, tokens_ND.shape[1]).scatter_reduce(
+        0, index_ND, tokens_ND, "amax", include_self=False
+    )

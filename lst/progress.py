@@ -1,0 +1,84 @@
+"""Progress with rate and time left: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import IO
+
+from tqdm import tqdm
+
+PLAIN_INTERVAL_S = 10.0
+BAR_DELAY_S = 1.0
+
+
+class Progress:
+    """Counts ``total`` units of work. Use as a context manager and call ``advance``.
+
+    Args:
+        total: units of work in all.
+        description: what is being done.
+        unit: what is counted, in the singular.
+        initial: units done by an earlier, stopped run; they count as done but not towards the rate.
+        stream: where it is written; standard error by default.
+    """
+
+    def __init__(
+        self, total: int, description: str, unit: str = "item", initial: int = 0, stream: IO[str] | None = None
+    ) -> None:
+        self.total, self.description, self.unit = total, description, unit
+        self.initial = self.done = initial
+        self.stream = stream if stream is not None else sys.stderr
+        self.started_s = self.printed_s = time.monotonic()
+        self.note = ""
+        self._bar: tqdm | None = None
+        if self.stream.isatty():
+            self._bar = tqdm(
+                total=total, desc=description, unit=unit, initial=initial, file=self.stream, delay=BAR_DELAY_S,
+                dynamic_ncols=True,
+            )  # fmt: skip
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Counts ``count`` more units; ``note`` (a loss, say) is shown beside them."""
+        self.done += count
+        self.note = note or self.note
+        if self._bar is not None:
+            if note:
+                self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update(count)
+        elif time.monotonic() - self.printed_s >= PLAIN_INTERVAL_S:
+            self._print_line()
+
+    def _print_line(self) -> None:
+        now_s = time.monotonic()
+        self.printed_s = now_s
+        elapsed_s = max(now_s - self.started_s, 1e-9)
+        rate = (self.done - self.initial) / elapsed_s
+        left = f"{(self.total - self.done) / rate:,.0f} s left" if rate > 0 else "time left unknown"
+        if self.done >= self.total:
+            left = f"{elapsed_s:,.0f} s"
+        note = f", {self.note}" if self.note else ""
+        print(
+            f"{self.description}: {self.done:,}/{self.total:,} {self.unit}s, {rate:,.1f} {self.unit}s/s, {left}{note}",
+            file=self.stream,
+            flush=True,
+        )
+
+    def close(self) -> None:
+        """Ends the bar; off a terminal, prints the last line of anything that took over two seconds."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        elif time.monotonic() - self.started_s > 2.0:
+            self._print_line()
+
+
+def say(message: str) -> None:
+    """One plain line to standard error; standard output is kept for what a command returns."""
+    print(message, file=sys.stderr, flush=True)

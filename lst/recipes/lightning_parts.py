@@ -1,0 +1,206 @@
+"""What Lightning's Trainer is given: the module, the data, and the callbacks of a run."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from lst.configs.schema import TrainConfig
+from lst.data.stream import BatchStream, StreamState
+from lst.errors import UserError
+from lst.files import read_jsonl, write_jsonl
+from lst.model.batch import IGNORE_ID, SPEECH, PackedBatch
+from lst.model.flops import batch_flops
+from lst.model.lst import LatentSpeechTextModel
+from lst.progress import Progress
+from lst.recipes.training_state import checkpoint_folder, complete_checkpoints
+
+
+class StreamDataset(IterableDataset[Any]):
+    """Gives out a stream's batches; a stream is endless, so steps alone end a training."""
+
+    def __init__(self, stream: BatchStream) -> None:
+        self.stream = stream
+
+    def __iter__(self) -> Iterator[tuple[PackedBatch, StreamState]]:
+        return self.stream
+
+
+def train_loader(stream: BatchStream) -> DataLoader[Any]:
+    return DataLoader(StreamDataset(stream), batch_size=None, num_workers=0)
+
+
+def learning_rate_share(step: int, config: TrainConfig) -> float:
+    """Share of the peak rate: linear warm-up, then a cosine to ``final_rate_share`` at the last step."""
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(config.max_steps - config.warmup_steps, 1)
+    cosine = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    return config.final_rate_share + (1 - config.final_rate_share) * cosine
+
+
+class LanguageModelModule(lightning.LightningModule):
+    """Trains a model on the mean cross-entropy; keeps the loader's state of the last batch that was used.
+
+    Args:
+        model: the model.
+        config: options of the training.
+        text_bytes: bytes of the text in the validation batches, for bits a byte.
+        num_text: text pieces of the vocabulary; ids from here on are no text.
+    """
+
+    def __init__(self, model: LatentSpeechTextModel, config: TrainConfig, text_bytes: int, num_text: int) -> None:
+        super().__init__()
+        self.model, self.config, self.text_bytes, self.num_text = model, config, text_bytes, num_text
+        self.loader_state: dict[str, Any] | None = None
+        self.training_flops = 0.0
+        self._valid_nats: dict[str, float] = {}
+        self._num_valid_units = 0
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with decay on matrices only, and a rate that is a function of the step."""
+        decayed = [p for name, p in self.model.named_parameters() if p.ndim >= 2 and "embedding" not in name]
+        others = [p for name, p in self.model.named_parameters() if p.ndim < 2 or "embedding" in name]
+        config = self.config
+        optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            lr=config.learning_rate,
+            betas=(config.beta1, config.beta2),
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_share(step, config))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        if isinstance(batch, PackedBatch):
+            return batch.to(device)
+        return batch[0].to(device), batch[1]
+
+    def training_step(self, batch: tuple[PackedBatch, StreamState], batch_idx: int) -> torch.Tensor:
+        packed, state = batch
+        self.loader_state = state.to_json()
+        num_documents = int(packed.doc_ids[-1]) + 1
+        self.training_flops += batch_flops(
+            self.model.config, self.model.vocab_size, packed.num_tokens, packed.num_patches,
+            packed.num_patches / num_documents,
+        ).training  # fmt: skip
+        return self.model.loss(packed)
+
+    def on_validation_epoch_start(self) -> None:
+        self._valid_nats, self._num_valid_units = {"speech": 0.0, "text": 0.0}, 0
+
+    def validation_step(self, batch: PackedBatch, batch_idx: int) -> None:
+        nats = self.model.losses(batch)
+        # A target's modality is that of the next token, where there is one.
+        to_unit = torch.zeros_like(batch.modalities, dtype=torch.bool)
+        to_unit[:-1] = batch.modalities[1:] == SPEECH
+        has_target = batch.target_ids != IGNORE_ID
+        special = batch.target_ids >= self.num_text
+        to_text = has_target & ~to_unit & ~special
+        to_unit &= has_target
+        self._valid_nats["speech"] += float(nats[to_unit].sum())
+        self._valid_nats["text"] += float(nats[to_text].sum())
+        self._num_valid_units += int(to_unit.sum())
+
+    def valid_metrics(self) -> dict[str, float]:
+        """Bits a speech unit and bits a text byte over the validation batches."""
+        return {
+            "valid_bits_per_unit": self._valid_nats["speech"] / math.log(2) / max(self._num_valid_units, 1),
+            "valid_bits_per_byte": self._valid_nats["text"] / math.log(2) / max(self.text_bytes, 1),
+        }
+
+    def on_validation_epoch_end(self) -> None:
+        for name, value in self.valid_metrics().items():
+            self.log(name, value)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["loader_state"] = self.loader_state
+        checkpoint["training_flops"] = self.training_flops
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.loader_state = checkpoint["loader_state"]
+        self.training_flops = checkpoint["training_flops"]
+
+
+class RunCallback(lightning.Callback):
+    """Progress, metrics as JSON lines, checkpoints, and an end to a training whose loss is no number.
+
+    Args:
+        folder: of the model in the run.
+        config: options of the training.
+        first_step: steps done by an earlier, stopped run; metrics written after them are dropped.
+        description: for the progress bar.
+    """
+
+    def __init__(self, folder: Path, config: TrainConfig, first_step: int, description: str) -> None:
+        self.metrics_path, self.checkpoints = folder / "metrics.jsonl", folder / "checkpoints"
+        self.config, self.first_step, self.description = config, first_step, description
+        self.rows = [row for row in read_jsonl(self.metrics_path) if row["step"] <= first_step]
+        self.progress: Progress | None = None
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        write_jsonl(self.metrics_path, self.rows)
+        self.progress = Progress(self.config.max_steps, self.description, "step", initial=self.first_step)
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step, state = trainer.global_step, batch[1]
+        loss = float(outputs["loss"])
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the training loss is {loss} at step {step}: lower train.learning_rate (it is "
+                f"{self.config.learning_rate}) or raise train.warmup_steps; the last checkpoint is kept"
+            )
+        row = {
+            "step": step,
+            "loss": loss,
+            "learning_rate": self.config.learning_rate * learning_rate_share(step - 1, self.config),
+            "tokens": state.num_tokens,
+            "patches": state.num_patches,
+            "slots": state.num_slots,
+            "speech_tokens": state.num_speech_tokens,
+            "cut_documents": state.num_cut,
+            "training_flops": pl_module.training_flops,
+        }
+        self._append(row)
+        pl_module.log("train_loss", loss)
+        assert self.progress is not None
+        self.progress.advance(note=f"loss {loss:.3f}")
+        if step % self.config.checkpoint_every == 0 or step == self.config.max_steps:
+            self._save(trainer, step)
+
+    def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        if not trainer.sanity_checking:
+            self._append({"step": trainer.global_step, **pl_module.valid_metrics()})
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._close()
+
+    def on_exception(self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self.progress is not None:
+            self.progress.close()
+            self.progress = None
+
+    def _append(self, row: dict[str, Any]) -> None:
+        with open(self.metrics_path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def _save(self, trainer: lightning.Trainer, step: int) -> None:
+        trainer.save_checkpoint(checkpoint_folder(self.checkpoints, step))
+        for old in complete_checkpoints(self.checkpoints)[: -self.config.keep_checkpoints]:
+            trainer.strategy.remove_checkpoint(old)
+
+
+def frozen_loader(batches: Sequence[PackedBatch]) -> DataLoader[Any]:
+    """The same batches every time, in order."""
+    return DataLoader(list(batches), batch_size=None, num_workers=0)  # type: ignore[arg-type]

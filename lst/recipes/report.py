@@ -1,0 +1,1 @@
+def write_report(config, overrides): raise SystemExit

@@ -1,0 +1,153 @@
+"""A run's folder: where each stage finds what the stage before it left.
+
+::
+
+    RUN/data/                    see ``lst.data.prepare``
+    RUN/models/NAME/             config.yaml, metrics.jsonl, tensorboard/, checkpoints/, final/
+    RUN/eval/NAME.json           accuracies and bits
+    RUN/eval/NAME.items.jsonl    every cloze item with its scores
+    RUN/report.html              all of it on one page
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from lst.configs.schema import Config
+from lst.data.interleave import DocumentBuilder
+from lst.data.prepare import TEXT_FILE, UNITS_FILE, VOCABULARY_FILE, PrepareOptions
+from lst.data.shards import ShardReader, load_index
+from lst.errors import UserError, raise_problems
+from lst.files import fingerprint
+from lst.tokenizers.text import TextTokenizer
+from lst.tokenizers.units import UnitCodec
+from lst.tokenizers.vocabulary import Vocabulary
+
+REPORTED_PACKAGES = (
+    "latent-speech-text", "torch", "torchaudio", "lightning", "numpy", "sentencepiece", "pocketsphinx", "webdataset",
+    "hydra-core", "safetensors", "scikit-learn", "py-nanotts",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths below a run's folder."""
+
+    root: Path
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    def model(self, name: str) -> Path:
+        return self.root / "models" / name
+
+    def final(self, name: str) -> Path:
+        return self.model(name) / "final"
+
+    def eval_result(self, name: str) -> Path:
+        return self.root / "eval" / f"{name}.json"
+
+    def trained_models(self) -> list[str]:
+        """Names of the models whose training has finished, oldest first."""
+        finished = [path.parent.parent for path in (self.root / "models").glob("*/final/config.json")]
+        return [path.name for path in sorted(finished, key=lambda path: (path / "config.yaml").stat().st_mtime)]
+
+
+class PreparedData:
+    """What ``lst prepare`` left, opened for reading and checked for agreement.
+
+    Raises:
+        UserError: preparing has not finished, a shard is damaged, or codebook, tokenizer and vocabulary are not those
+            that the shards were made with.
+    """
+
+    def __init__(self, folder: Path, verify_hash: bool = True) -> None:
+        self.folder, self.verify_hash = folder, verify_hash
+        self.index: dict[str, Any] = load_index(folder)
+        self.tokenizer = TextTokenizer.load(folder / TEXT_FILE)
+        self.codec = UnitCodec.load(folder / UNITS_FILE)
+        self.vocabulary = Vocabulary.load(folder / VOCABULARY_FILE)
+        expected = {
+            f"codebook {UNITS_FILE}": (self.codec.sha256, self.index["units_sha256"]),
+            f"tokenizer {TEXT_FILE}": (self.tokenizer.sha256, self.index["text_sha256"]),
+            f"{VOCABULARY_FILE}": (self.vocabulary.fingerprint, self.index["vocabulary"]),
+        }
+        problems = [
+            f"the {what} has hash {found[:12]}…, the shards were made with {recorded[:12]}…"
+            for what, (found, recorded) in expected.items()
+            if found != recorded
+        ]
+        raise_problems(
+            f"prepared data in {folder}", problems, "Put the original files back, or prepare again in another run_dir."
+        )
+
+    @cached_property
+    def train(self) -> ShardReader:
+        return ShardReader(self.folder, "train", self.verify_hash)
+
+    @cached_property
+    def valid(self) -> ShardReader:
+        return ShardReader(self.folder, "valid", self.verify_hash)
+
+    @cached_property
+    def text(self) -> ShardReader:
+        return ShardReader(self.folder, "text", self.verify_hash)
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the content of all shards and what made them."""
+        hashes = [receipt["sha256"] for group in self.index["splits"].values() for receipt in group]
+        return fingerprint([hashes, self.vocabulary.fingerprint])
+
+    def builder(self, config: Config) -> DocumentBuilder:
+        return DocumentBuilder(self.tokenizer, self.vocabulary, config.data.interleave, config.seed)
+
+
+def prepare_options(config: Config) -> PrepareOptions:
+    """The part of a configuration that preparing depends on."""
+    return PrepareOptions(
+        corpus=config.corpus,
+        text=config.text,
+        seed=config.seed,
+        on_error=config.on_error,
+        max_skipped_share=config.max_skipped_share,
+        num_workers=config.num_workers,
+        data=config.data,
+        tokenizer=config.tokenizer,
+    )
+
+
+def open_data(config: Config) -> PreparedData:
+    return PreparedData(RunFolder(Path(config.run_dir)).data, config.data.verify == "hash")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide results, and the kind of machine."""
+    found = {"python": sys.version.split()[0], "platform": f"{platform.system()} {platform.machine()}",
+             "cpu cores": str(os.cpu_count())}  # fmt: skip
+    for package in REPORTED_PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def require_models(run: RunFolder) -> list[str]:
+    """Names of trained models; raises ``UserError`` when there is none."""
+    names = run.trained_models()
+    if not names:
+        raise UserError(f"no trained model in {run.root / 'models'}: run lst train run_dir={run.root} first")
+    return names

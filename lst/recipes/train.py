@@ -1,0 +1,183 @@
+"""Trains one model of a run: what ``lst train`` runs. Stopped at any moment and run again, it goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from lst.configs.compose import to_yaml
+from lst.configs.schema import Config
+from lst.data.interleave import DocumentBuilder
+from lst.data.stream import BatchStream, StreamState
+from lst.data.utterance import Utterance
+from lst.errors import UserError
+from lst.files import fingerprint, read_json, write_json, write_text
+from lst.model.batch import Document, PackedBatch, pack_documents
+from lst.model.checkpoint import save_model
+from lst.model.lst import LatentSpeechTextModel
+from lst.model.patching import inference_strategy, patch_document
+from lst.progress import say
+from lst.recipes.lightning_parts import LanguageModelModule, RunCallback, frozen_loader, train_loader
+from lst.recipes.run import PreparedData, RunFolder, open_data, versions
+from lst.recipes.training_state import SafeCheckpointIO, complete_checkpoints
+
+
+def train(config: Config) -> Path:
+    """Trains the model ``config.name`` of the run, or goes on where an earlier call stopped.
+
+    Returns:
+        The folder of the trained model.
+
+    Raises:
+        UserError: the data is not prepared or damaged, or the model was begun with other settings.
+    """
+    run = RunFolder(Path(config.run_dir))
+    folder = run.model(config.name)
+    data = open_data(config)
+    settings = training_settings(config, data)
+    _check_settings(folder, settings)
+    if (run.final(config.name) / "config.json").exists():
+        say(f"{config.name} is trained: nothing to do ({run.final(config.name)})")
+        return run.final(config.name)
+    write_json(folder / "settings.json", settings)
+    write_text(folder / "config.yaml", to_yaml(config))
+    write_json(folder / "versions.json", versions())
+
+    checkpoints = complete_checkpoints(folder / "checkpoints")
+    resume = checkpoints[-1] if checkpoints else None
+    saved = SafeCheckpointIO().load_checkpoint(resume) if resume else None
+    stream = build_stream(config, data, fingerprint(settings), saved["loader_state"] if saved else None)
+    valid_batches, text_bytes = validation_batches(config, data)
+    model = LatentSpeechTextModel(config.model, data.vocabulary.size, config.seed)
+    module = LanguageModelModule(model, config.train, text_bytes, data.vocabulary.num_text)
+    first_step = saved["global_step"] if saved else 0
+    if resume:
+        say(f"{config.name}: going on from step {first_step} ({resume})")
+    say(f"{config.name}: {model.num_parameters:,} parameters, {config.train.max_steps} steps of {config.train.rows} × "
+        f"{config.train.row_patches} patches")  # fmt: skip
+    callback = RunCallback(folder, config.train, first_step, f"train {config.name}")
+    with _quiet_lightning():
+        build_trainer(config, folder, callback).fit(
+            module, train_loader(stream), frozen_loader(valid_batches), ckpt_path=str(resume) if resume else None
+        )
+    save_model(run.final(config.name), model, config.patching, data.vocabulary.to_dict())
+    return run.final(config.name)
+
+
+def training_settings(config: Config, data: PreparedData) -> dict[str, Any]:
+    """All that decides the weights: a training goes on only with the same."""
+    train_options = asdict(config.train)
+    for later in ("eval_every", "eval_utterances", "checkpoint_every", "keep_checkpoints"):
+        train_options.pop(later)
+    return {
+        "data": data.fingerprint,
+        "seed": config.seed,
+        "interleave": asdict(config.data.interleave),
+        "mix": asdict(config.data.mix),
+        "pack_buffer": config.data.pack_buffer,
+        "patching": asdict(config.patching),
+        "model": asdict(config.model),
+        "train": train_options,
+    }
+
+
+def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
+    path = folder / "settings.json"
+    if not path.exists():
+        return
+    before = read_json(path, "the record of the training's settings", f"Delete {folder} and train again.")
+    differing = sorted(key for key in settings if before.get(key) != settings[key])
+    if differing:
+        details = "; ".join(f"{key}: {before.get(key)} then, {settings[key]} now" for key in differing)
+        raise UserError(
+            f"{folder} was begun with other settings ({details}). Use the same settings, train under another "
+            f"name=NAME, or delete {folder}."
+        )
+
+
+def build_stream(
+    config: Config, data: PreparedData, stream_fingerprint: str, state: dict[str, Any] | None = None
+) -> BatchStream:
+    """The training batches of a configuration."""
+    return BatchStream(
+        data.train,
+        data.text,
+        data.builder(config),
+        config.data.mix,
+        config.patching,
+        num_rows=config.train.rows,
+        row_patches=config.train.row_patches,
+        num_batches=config.train.max_steps,
+        pack_buffer=config.data.pack_buffer,
+        seed=config.seed,
+        fingerprint=stream_fingerprint,
+        state=StreamState.from_json(state) if state else None,
+    )
+
+
+def validation_batches(config: Config, data: PreparedData) -> tuple[list[PackedBatch], int]:
+    """Held-out utterances as documents of speech and of text, patched as at inference, and the bytes of the texts."""
+    utterances = [data.valid[index] for index in range(min(len(data.valid), config.train.eval_utterances))]
+    if not utterances:
+        raise UserError(f"no held-out utterance in {data.folder}: prepare with a larger data.valid_share")
+    builder = data.builder(config)
+    documents = [document for utterance in utterances for document in held_out_documents(builder, utterance)]
+    strategy = inference_strategy(config.patching)
+    batches = []
+    for start in range(0, len(documents), 2 * config.train.rows):
+        rows = [
+            [(d, patch_document(d, strategy, config.patching))]
+            for d in documents[start : start + 2 * config.train.rows]
+        ]
+        batches.append(pack_documents(rows, max(len(row[0][1]) for row in rows)))
+    return batches, sum(len(utterance.text.encode()) for utterance in utterances)
+
+
+def held_out_documents(builder: DocumentBuilder, utterance: Utterance) -> tuple[Document, Document]:
+    """An utterance as a document of speech and as one of text."""
+    return builder.speech(utterance), builder.text(utterance)
+
+
+def build_trainer(config: Config, folder: Path, callback: RunCallback) -> lightning.Trainer:
+    return lightning.Trainer(
+        accelerator=config.train.accelerator,
+        devices=1,
+        precision=config.train.precision,  # type: ignore[arg-type]
+        max_steps=config.train.max_steps,
+        max_epochs=-1,
+        gradient_clip_val=config.train.clip_norm,
+        val_check_interval=config.train.eval_every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+        logger=TensorBoardLogger(str(folder), name="tensorboard", version=""),
+        plugins=[SafeCheckpointIO()],
+        callbacks=[callback],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+
+
+@contextlib.contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keeps Lightning's advice and device tables out of the user's sight; its errors stay."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\..*")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,120 @@
+"""The joint vocabulary: text pieces, special tokens and speech units in one range of ids.
+
+::
+
+    0 … T−1        text BPE pieces
+    T … T+4        <pad> <bos> <eos> <text> <speech>
+    T+5 … T+4+K    speech units
+
+``<text>`` and ``<speech>`` open every span of their modality; ``<bos>`` and ``<eos>`` stand once a document.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lst.errors import UserError, raise_problems
+from lst.files import fingerprint, read_json, write_json
+
+SPECIALS = ("<pad>", "<bos>", "<eos>", "<text>", "<speech>")
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Sizes and origins of the joint vocabulary.
+
+    Attributes:
+        num_text: text pieces, T.
+        num_units: speech units, K.
+        text_sha256: hash of the text tokenizer.
+        units_sha256: hash of the unit codebook.
+        frame_rate_hz: speech units a second.
+    """
+
+    num_text: int
+    num_units: int
+    text_sha256: str
+    units_sha256: str
+    frame_rate_hz: int = 25
+
+    @property
+    def size(self) -> int:
+        return self.num_text + len(SPECIALS) + self.num_units
+
+    @property
+    def pad_id(self) -> int:
+        return self.num_text
+
+    @property
+    def bos_id(self) -> int:
+        return self.num_text + 1
+
+    @property
+    def eos_id(self) -> int:
+        return self.num_text + 2
+
+    @property
+    def text_id(self) -> int:
+        return self.num_text + 3
+
+    @property
+    def speech_id(self) -> int:
+        return self.num_text + 4
+
+    @property
+    def first_unit_id(self) -> int:
+        return self.num_text + len(SPECIALS)
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for vocabularies under which ids mean the same."""
+        return fingerprint(self.to_dict())
+
+    def unit_ids(self, units: np.ndarray) -> np.ndarray:
+        """Joint ids, int32 [n], of speech units [n]; raises ``ValueError`` for a unit outside the codebook."""
+        if units.size and int(units.max()) >= self.num_units:
+            raise ValueError(f"speech unit {int(units.max())} is outside the codebook of {self.num_units} units")
+        return units.astype(np.int32) + self.first_unit_id
+
+    def is_unit(self, ids: np.ndarray) -> np.ndarray:
+        """Boolean mask of the ids that are speech units."""
+        return ids >= self.first_unit_id
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"version": VERSION, "specials": list(SPECIALS), **asdict(self)}
+
+    def save(self, path: Path) -> None:
+        write_json(path, self.to_dict())
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], where: str) -> Vocabulary:
+        """Builds from ``to_dict``'s output; raises ``UserError`` for another version or specials."""
+        if values.get("version") != VERSION or values.get("specials") != list(SPECIALS):
+            raise UserError(
+                f"{where}: vocabulary version {values.get('version')} with specials {values.get('specials')}; this "
+                f"version of the project reads version {VERSION} with {list(SPECIALS)}. Prepare the data again."
+            )
+        return cls(**{key: values[key] for key in cls.__dataclass_fields__})
+
+    @classmethod
+    def load(cls, path: Path) -> Vocabulary:
+        return cls.from_dict(read_json(path, "the joint vocabulary", "Make it with lst prepare."), str(path))
+
+
+def check_same_vocabulary(expected: Vocabulary, found: Vocabulary, expected_of: str, found_of: str) -> None:
+    """Raises one ``UserError`` naming every field in which two vocabularies differ."""
+    problems = [
+        f"{field}: {found_of} has {getattr(found, field)}, {expected_of} has {getattr(expected, field)}"
+        for field in Vocabulary.__dataclass_fields__
+        if getattr(expected, field) != getattr(found, field)
+    ]
+    raise_problems(
+        f"the vocabulary of {found_of} differs from that of {expected_of}",
+        problems,
+        "Ids would mean different things: use the data and the model of one run, or train a new model on this data.",
+    )
