@@ -15,8 +15,8 @@ DIRECTIONS = ("S→S", "T→T", "S→T", "T→S")
 
 @dataclass
 class TrainConfig:
-    rows: int = field(default=8, metadata={"doc": "rows of a batch"})
-    row_patches: int = field(default=256, metadata={"doc": "patches of a row; tokens, for the baseline"})
+    rows: int = field(default=4, metadata={"doc": "rows of a batch"})
+    row_patches: int = field(default=512, metadata={"doc": "patches of a row; tokens, for the baseline"})
     max_steps: int = field(default=300, metadata={"doc": "optimiser steps"})
     learning_rate: float = field(default=3e-3, metadata={"doc": "peak learning rate"})
     warmup_steps: int = field(default=30, metadata={"doc": "steps of linear warm-up"})

@@ -1,8 +1,7 @@
-"""Documents into rows of a fixed number of patches: best fit from a buffer, long documents in pieces, waste counted."""
+"""Documents into rows of a fixed number of patches: the fullest rows that a buffer allows, long documents in pieces, waste counted."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from dataclasses import replace
 
 import numpy as np
@@ -10,39 +9,39 @@ import numpy as np
 from lst.model.batch import SPEECH, TEXT, Document, Patches
 
 
-def best_fit(sizes: list[int], capacity: int, num_rows: int) -> list[list[int]]:
-    """Fills ``num_rows`` rows with items.
+def fill_rows(sizes: list[int], capacity: int, num_rows: int) -> list[list[int]]:
+    """Fills ``num_rows`` rows with items as full as these items allow.
 
-    The oldest item opens a row, so that none waits for ever; then the largest that fits follows, until none does.
+    The oldest item opens a row, so that none waits for ever; the others are the subset that leaves least space, older
+    items first among equals (subset sum over a bit set: bit s says that size s can be reached).
 
     Args:
-        sizes: of the items, oldest first, each at most ``capacity``.
+        sizes: of the items, oldest first, each 1 to ``capacity``.
         capacity: of a row.
         num_rows: rows to fill; fewer come back when the items run out.
 
     Returns:
         Indices of the items of each row.
     """
-    by_size = sorted((size, index) for index, size in enumerate(sizes))
+    waiting = list(range(len(sizes)))
     rows: list[list[int]] = []
-    oldest = 0
-    taken: set[int] = set()
-    while len(rows) < num_rows and by_size:
-        while oldest in taken:
-            oldest += 1
-        row, left = [oldest], capacity - sizes[oldest]
-        by_size.remove((sizes[oldest], oldest))
-        taken.add(oldest)
-        # (left, inf) is after every item of that size.
-        while (place := bisect_right(by_size, (left, len(sizes)))) > 0:
-            # Among equal sizes the oldest goes first.
-            size = by_size[place - 1][0]
-            place = bisect_right(by_size, (size, -1))
-            _, index = by_size.pop(place)
-            row.append(index)
-            taken.add(index)
-            left -= size
-        rows.append(row)
+    while len(rows) < num_rows and waiting:
+        opener, *others = waiting
+        left = capacity - sizes[opener]
+        fits = (1 << (left + 1)) - 1
+        reachable = [1]
+        for index in others:
+            reachable.append((reachable[-1] | reachable[-1] << sizes[index]) & fits)
+        target = reachable[-1].bit_length() - 1
+        row = []
+        for place in range(len(others), 0, -1):
+            # Left out where the rest can be reached without it: that spares the younger items.
+            if not reachable[place - 1] >> target & 1:
+                row.append(others[place - 1])
+                target -= sizes[others[place - 1]]
+        rows.append([opener, *reversed(row)])
+        taken = set(rows[-1])
+        waiting = [index for index in waiting if index not in taken]
     return rows
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from lst.data.config import MixConfig
 from lst.data.interleave import DocumentBuilder
-from lst.data.packing import best_fit, cut_document, rest_of_document
+from lst.data.packing import fill_rows, cut_document, rest_of_document
 from lst.data.utterance import Utterance
 from lst.errors import UserError
 from lst.model.batch import SPEECH, TEXT, Document, PackedBatch, Patches, pack_documents
@@ -138,7 +138,7 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
             keys.append(self._draw(state))
         documents = [self._document(key) for key in keys]
         patches = [patch_document(document, strategy, self.patching) for document in documents]
-        rows = best_fit([min(len(cut), self.row_patches) for cut in patches], self.row_patches, self.num_rows)
+        rows = fill_rows([min(len(cut), self.row_patches) for cut in patches], self.row_patches, self.num_rows)
         packed: list[list[tuple[Document, Patches]]] = []
         for row in rows:
             packed.append([])

@@ -88,14 +88,18 @@ class LatentSpeechTextModel(nn.Module):
         return out_BPD.flatten(0, 1)[batch.patch_slots]
 
     def losses(self, batch: PackedBatch) -> torch.Tensor:
-        """Cross-entropy in nats, float32 [N], of each target; zero where there is none."""
-        return functional.cross_entropy(
-            self.forward(batch).float(), batch.target_ids, ignore_index=IGNORE_ID, reduction="none"
-        )
+        """Cross-entropy in nats, float32 (or wider) [N], of each target; zero where there is none."""
+        return self._cross_entropy(batch, "none")
 
     def loss(self, batch: PackedBatch) -> torch.Tensor:
         """Mean cross-entropy in nats over all targets, text and speech alike (LST paper, section 3)."""
-        return functional.cross_entropy(self.forward(batch).float(), batch.target_ids, ignore_index=IGNORE_ID)
+        return self._cross_entropy(batch, "mean")
+
+    def _cross_entropy(self, batch: PackedBatch, reduction: str) -> torch.Tensor:
+        logits_NV = self.forward(batch)
+        if logits_NV.dtype in (torch.bfloat16, torch.float16):
+            logits_NV = logits_NV.float()
+        return functional.cross_entropy(logits_NV, batch.target_ids, ignore_index=IGNORE_ID, reduction=reduction)
 
     @property
     def num_parameters(self) -> int:

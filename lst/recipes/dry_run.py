@@ -1,0 +1,126 @@
+"""What a command would do: sizes, FLOPs, disk and time, without doing it (``--dry-run``)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from lst.configs.compose import build_config
+from lst.configs.schema import Config
+from lst.data.corpora import load_corpus
+from lst.data.manifest import apply_on_error, check_rows, num_bad_rows
+from lst.data.prepare import BYTES_A_SHARD_UTTERANCE, BYTES_A_SPOKEN_STORY
+from lst.data.shards import INDEX_FILE
+from lst.data.speech_synthesis import choose_engine
+from lst.errors import UserError
+from lst.model.flops import batch_flops
+from lst.model.lst import LatentSpeechTextModel
+from lst.recipes.quickstart import arm_overrides
+from lst.recipes.run import RunFolder, open_data
+from lst.recipes.train import build_stream
+from lst.tokenizers.vocabulary import SPECIALS
+
+# Seconds of one core for a second of speech, measured on two AVX2 cores: synthesis, features twice, alignment.
+SYNTHESIS_RTF, FEATURES_RTF, ALIGNMENT_RTF = 0.011, 0.004, 0.02
+STORY_S = 11.5
+# Share of the matrix-product peak that a training step of the small models reaches on a CPU.
+TRAINING_EFFICIENCY = 0.3
+BYTES_A_CHECKPOINT_PARAMETER = 12
+# Where nothing is prepared: tokens a patch and patches a document of the embedded stories.
+ASSUMED_TOKENS_A_PATCH = {"none": 1.0, "static": 2.4, "aligned": 3.0, "mixed": 2.7, "curriculum": 2.7}
+ASSUMED_DOCUMENT_PATCHES = 80.0
+
+
+def describe(command: str, overrides: Sequence[str]) -> str:
+    """The plan of a command as text; a faulty configuration or corpus raises as the command itself would."""
+    config = build_config(overrides)
+    lines = [f"lst {command} --dry-run: nothing is written"]
+    if command in ("prepare", "quickstart"):
+        lines += _prepare_plan(config)
+    if command == "train":
+        lines += _train_plan(config, _peak_flops())
+    elif command == "quickstart":
+        peak = _peak_flops()
+        for name in config.arms:
+            lines += _train_plan(build_config(arm_overrides(config, overrides, name)), peak)
+    elif command in ("eval", "report", "generate"):
+        names = RunFolder(Path(config.run_dir)).trained_models()
+        lines.append(f"{command}: would read {config.run_dir}; trained models there: {', '.join(names) or 'none yet'}")
+    return "\n".join(lines)
+
+
+def _prepare_plan(config: Config) -> list[str]:
+    folder = RunFolder(Path(config.run_dir)).data
+    if (folder / INDEX_FILE).exists():
+        return [f"prepare: {folder} is prepared, nothing to do"]
+    if config.corpus is not None:
+        rows, problems, layout = load_corpus(Path(config.corpus))
+        num_rows = len(rows) + num_bad_rows(problems)
+        good, found = check_rows(rows, config.data.min_duration_s, config.data.max_duration_s)
+        apply_on_error(
+            [*problems, *found], num_rows, config.on_error, config.max_skipped_share, f"corpus {config.corpus}"
+        )
+        count, speech_s = len(good), sum(row.duration_s or 0.0 for row in good)
+        what, rtf = f"{count:,} recordings ({layout} layout)", FEATURES_RTF + ALIGNMENT_RTF
+        disk = count * BYTES_A_SHARD_UTTERANCE
+    else:
+        count = config.data.num_spoken_stories
+        speech_s = count * STORY_S
+        source = f"lines of {config.text}" if config.text else "stories"
+        what = f"up to {count:,} {source} read aloud by {choose_engine(config.data.voice)}"
+        rtf = SYNTHESIS_RTF + FEATURES_RTF + ALIGNMENT_RTF
+        disk = count * (BYTES_A_SHARD_UTTERANCE + BYTES_A_SPOKEN_STORY)
+    seconds = speech_s * rtf / config.num_workers
+    return [
+        f"prepare: {what}, {speech_s / 3600:.2f} h of speech, about {speech_s * config.tokenizer.frame_rate_hz:,.0f} units",
+        f"  into {folder}; disk about {disk / 1e6:,.0f} MB (audio cache included); time about {seconds:,.0f} s "
+        f"with {config.num_workers} processes",
+    ]  # fmt: skip
+
+
+def _train_plan(config: Config, peak_flops: float) -> list[str]:
+    train = config.train
+    slots = train.rows * train.row_patches
+    try:
+        data = open_data(config)
+        stream = build_stream(config, data, "dry-run")
+        for _ in range(3):
+            next(stream)
+        state = stream.state
+        vocab_size, tokens = data.vocabulary.size, state.num_tokens / state.batch_index
+        documents = max((state.num_drawn - len(state.buffer)) / state.batch_index, 1.0)
+        source = "measured on the first batches"
+    except UserError:
+        vocab_size = config.tokenizer.text_vocab_size + len(SPECIALS) + config.tokenizer.num_units
+        tokens = slots * ASSUMED_TOKENS_A_PATCH[config.patching.strategy]
+        documents = slots / ASSUMED_DOCUMENT_PATCHES
+        source = "assumed: no data is prepared yet"
+    with torch.device("meta"):
+        num_parameters = LatentSpeechTextModel(config.model, vocab_size).num_parameters
+    flops = batch_flops(config.model, vocab_size, tokens, slots, slots / documents)
+    total = flops.training * train.max_steps
+    disk = num_parameters * (BYTES_A_CHECKPOINT_PARAMETER * train.keep_checkpoints + 4)
+    return [
+        f"train {config.name}: {num_parameters:,} parameters, vocabulary {vocab_size:,}, patching {config.patching.strategy}",
+        f"  {train.max_steps:,} steps × {slots:,} patches, about {tokens:,.0f} tokens a step ({source})",
+        f"  {flops.training / 1e9:,.1f} GFLOP a step (forward: encoder {flops.encoder / flops.forward:.0%}, backbone "
+        f"{flops.backbone / flops.forward:.0%}, decoder {flops.decoder / flops.forward:.0%}, head "
+        f"{flops.head / flops.forward:.0%}), {total:.3g} FLOPs in all",
+        f"  disk about {disk / 1e6:,.0f} MB; time about {total / (peak_flops * TRAINING_EFFICIENCY) / 60:,.1f} minutes on "
+        f"this CPU ({peak_flops / 1e9:,.0f} GFLOP/s in matrix products just now)",
+    ]
+
+
+def _peak_flops(size: int = 1024) -> float:
+    """Float32 matrix-product rate of this CPU, operations a second, by a probe of a fraction of a second."""
+    a = torch.randn(size, size)
+    a @ a
+    rates = []
+    for _ in range(5):
+        started_s = time.perf_counter()
+        a @ a
+        rates.append(2 * size**3 / (time.perf_counter() - started_s))
+    return max(rates)

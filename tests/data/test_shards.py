@@ -1,0 +1,344 @@
+"""Shards: the same bytes each time, readable by webdataset, and no damage that goes unseen."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import webdataset
+
+from lst.data.shards import (
+    INDEX_FILE,
+    SHARD_FOLDER,
+    VERSION,
+    ShardReader,
+    finished_receipt,
+    load_index,
+    shard_name,
+    verify_shards,
+    write_shard,
+)
+from lst.data.utterance import Utterance, Word
+from lst.errors import ProblemsError, UserError
+from lst.files import sha256_file, write_json
+
+MADE_FROM = "0123456789abcdef"
+
+
+def utterance(index: int) -> Utterance:
+    """An utterance of 40 + index units with two words; the third has text alone."""
+    if index == 2:
+        return Utterance("utt_2", "", "written – text", 0.0, np.zeros(0, np.uint16))
+    units = np.random.default_rng(index).integers(0, 65_536, 40 + index).astype(np.uint16)
+    words = (Word("héllo,", 2, 9, -10.125), Word("there", 9, 38, -7.5))
+    return Utterance(f"utt_{index}", f"speaker-{index % 2}", "héllo, there", 1.6, units, words, 1, f"/a/{index}.wav")
+
+
+def same(left: Utterance, right: Utterance) -> bool:
+    return left.to_record() == right.to_record() and np.array_equal(left.units, right.units)
+
+
+def write_data(folder: Path, split: str = "train", sizes: tuple[int, ...] = (3, 1, 4)) -> list[Utterance]:
+    """Shards of ``sizes`` utterances with their index; returns the utterances."""
+    utterances = [utterance(index) for index in range(sum(sizes))]
+    receipts, start = [], 0
+    for number, size in enumerate(sizes):
+        part = utterances[start : start + size]
+        receipts.append(write_shard(folder / SHARD_FOLDER, shard_name(split, number), part, [], MADE_FROM))
+        start += size
+    write_json(folder / INDEX_FILE, {"version": VERSION, "splits": {split: receipts}})
+    return utterances
+
+
+def tar_path(folder: Path, number: int = 0) -> Path:
+    return folder / SHARD_FOLDER / f"{shard_name('train', number)}.tar"
+
+
+def seal(folder: Path, number: int = 0) -> None:
+    """Makes the index agree with a shard as it is now, so that only reading its samples can tell."""
+    index = json.loads((folder / INDEX_FILE).read_text())
+    receipt = index["splits"]["train"][number]
+    receipt["num_bytes"], receipt["sha256"] = (
+        tar_path(folder, number).stat().st_size,
+        sha256_file(tar_path(folder, number)),
+    )
+    write_json(folder / INDEX_FILE, index)
+
+
+def members(path: Path) -> list[tuple[str, bytes]]:
+    with tarfile.open(path) as tar:
+        return [(member.name, tar.extractfile(member).read()) for member in tar]  # type: ignore[union-attr]
+
+
+def rewrite(path: Path, content: list[tuple[str, bytes]]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for name, data in content:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+
+def npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=True)
+    return buffer.getvalue()
+
+
+def test_round_trip_in_order(tmp_path: Path) -> None:
+    written = write_data(tmp_path)
+    reader = ShardReader(tmp_path, "train")
+    assert len(reader) == 8
+    assert all(same(left, right) for left, right in zip(reader, written, strict=True))
+    assert all(found.units.dtype == np.uint16 for found in reader)
+    # Any order of access, across the borders of shards and back.
+    assert all(same(reader[index], written[index]) for index in (7, 0, 3, 2, 4, 7, 3))
+
+
+def test_indices_outside_are_refused_and_never_wrap_around(tmp_path: Path) -> None:
+    written = write_data(tmp_path)
+    reader = ShardReader(tmp_path, "train")
+    for index in (8, 100, -1, -8):
+        with pytest.raises(IndexError, match=f"utterance {index} of 8"):
+            reader[index]
+    assert [found.id for found in reader[2:7:2]] == [written[index].id for index in (2, 4, 6)]
+    assert [found.id for found in reader[-2:]] == ["utt_6", "utt_7"]
+    assert reader[np.int64(5)].id == "utt_5"
+    assert [found.id for found in reversed(reader)][:2] == ["utt_7", "utt_6"]
+
+
+def test_split_without_shards_is_empty(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    reader = ShardReader(tmp_path, "valid")
+    assert len(reader) == 0
+    assert list(reader) == []
+    with pytest.raises(IndexError):
+        reader[0]
+
+
+def test_shard_of_no_utterance_is_read_past(tmp_path: Path) -> None:
+    written = write_data(tmp_path, sizes=(2, 0, 1))
+    assert [found.id for found in ShardReader(tmp_path, "train")] == [found.id for found in written]
+
+
+def test_same_utterances_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = [utterance(index) for index in range(4)]
+    first = write_shard(tmp_path / "a", "train-000000", part, [], MADE_FROM)
+    monkeypatch.setattr("time.time", lambda: 2e9)
+    monkeypatch.setenv("USER", "somebody")
+    before = os.umask(0o077)
+    try:
+        second = write_shard(tmp_path / "b" / "c", "train-000000", part, [], MADE_FROM)
+    finally:
+        os.umask(before)
+    assert first == second
+    assert (tmp_path / "a/train-000000.tar").read_bytes() == (tmp_path / "b/c/train-000000.tar").read_bytes()
+    other = write_shard(tmp_path / "d", "train-000000", part[::-1], [], MADE_FROM)
+    assert other["sha256"] != first["sha256"]
+
+
+def test_receipt_tells_the_content(tmp_path: Path) -> None:
+    part, skipped = [utterance(index) for index in range(4)], [{"id": "utt_9", "reason": "it does not fit"}]
+    receipt = write_shard(tmp_path, "train-000000", part, skipped, MADE_FROM)
+    path = tmp_path / "train-000000.tar"
+    assert receipt == {
+        "version": VERSION, "name": "train-000000", "made_from": MADE_FROM, "num_utterances": 4,
+        "num_units": 40 + 41 + 0 + 43, "num_bytes": path.stat().st_size, "sha256": sha256_file(path), "skipped": skipped,
+    }  # fmt: skip
+    assert json.loads((tmp_path / "train-000000.json").read_text()) == receipt
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["train-000000.json", "train-000000.tar"]
+
+
+def test_failure_leaves_neither_shard_nor_receipt(tmp_path: Path) -> None:
+    broken = Utterance("utt_1", "", "", 0.0, None)  # type: ignore[arg-type]
+    with pytest.raises(AttributeError):
+        write_shard(tmp_path, "train-000000", [utterance(0), broken], [], MADE_FROM)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_webdataset_reads_the_shards(tmp_path: Path) -> None:
+    written = write_data(tmp_path)
+    paths = [str(tar_path(tmp_path, number)) for number in range(3)]
+    samples = list(webdataset.WebDataset(paths, shardshuffle=False).decode())
+    assert [sample["__key__"] for sample in samples] == [item.id for item in written]
+    for sample, item in zip(samples, written, strict=True):
+        assert sample["json"] == json.loads(json.dumps(item.to_record()))
+        assert np.array_equal(sample["units.npy"], item.units)
+
+
+def test_finished_shard_is_known_by_its_receipt(tmp_path: Path) -> None:
+    receipt = write_shard(tmp_path, "train-000000", [utterance(0), utterance(1)], [], MADE_FROM)
+    path = tmp_path / "train-000000.tar"
+    content = path.read_bytes()
+    assert finished_receipt(tmp_path, "train-000000", MADE_FROM) == receipt
+    assert finished_receipt(tmp_path, "train-000000", "another") is None
+    assert finished_receipt(tmp_path, "train-000001", MADE_FROM) is None
+    for damaged in (content[:-512], content + bytes(512), content[:3_000] + b"\x01" + content[3_001:], b""):
+        assert damaged != content
+        path.write_bytes(damaged)
+        assert finished_receipt(tmp_path, "train-000000", MADE_FROM) is None
+    path.unlink()
+    assert finished_receipt(tmp_path, "train-000000", MADE_FROM) is None
+    path.write_bytes(content)
+    assert finished_receipt(tmp_path, "train-000000", MADE_FROM) == receipt
+    (tmp_path / "train-000000.json").unlink()
+    assert finished_receipt(tmp_path, "train-000000", MADE_FROM) is None
+
+
+def test_index_is_missing_damaged_or_of_another_version(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"index of the prepared data is missing.*index\.json.*lst prepare"):
+        ShardReader(tmp_path, "train")
+    (tmp_path / INDEX_FILE).write_text('{"version": 1, "splits": {')
+    with pytest.raises(UserError, match=r"damaged: .*index\.json is not JSON.*lst prepare"):
+        load_index(tmp_path)
+    write_json(tmp_path / INDEX_FILE, {"version": VERSION + 1, "splits": {}})
+    with pytest.raises(UserError, match=rf"has version {VERSION + 1}, this project reads {VERSION}: prepare again"):
+        load_index(tmp_path)
+
+
+@pytest.mark.parametrize("verify_hash", [True, False])
+def test_every_shard_that_is_missing_or_cut_is_named_at_once(tmp_path: Path, verify_hash: bool) -> None:
+    write_data(tmp_path)
+    tar_path(tmp_path, 0).unlink()
+    content = tar_path(tmp_path, 2).read_bytes()
+    tar_path(tmp_path, 2).write_bytes(content[:-1])
+    with pytest.raises(ProblemsError, match="lst prepare again") as raised:
+        ShardReader(tmp_path, "train", verify_hash)
+    assert raised.value.problems == [
+        "train-000000.tar is missing",
+        f"train-000002.tar has {len(content) - 1:,} bytes, {len(content):,} were written",
+    ]
+
+
+def test_other_splits_may_be_damaged(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    index = json.loads((tmp_path / INDEX_FILE).read_text())
+    index["splits"]["valid"] = [{**index["splits"]["train"][0], "name": "valid-000000"}]
+    write_json(tmp_path / INDEX_FILE, index)
+    assert len(ShardReader(tmp_path, "train")) == 8
+    with pytest.raises(ProblemsError, match=r"valid-000000\.tar is missing"):
+        verify_shards(tmp_path, index, full=False)
+
+
+@pytest.mark.parametrize("verify_hash", [True, False])
+def test_tar_cut_in_a_member_or_between_two_is_not_opened(tmp_path: Path, verify_hash: bool) -> None:
+    """Between two members, tar readers take the end for the regular one."""
+    write_data(tmp_path)
+    content = tar_path(tmp_path).read_bytes()
+    with tarfile.open(tar_path(tmp_path)) as tar:
+        offsets = [member.offset for member in tar]
+    for size in (*offsets, offsets[2] + 700, offsets[3] + 100, len(content) - 1_024):
+        tar_path(tmp_path).write_bytes(content[:size])
+        with pytest.raises(ProblemsError, match=rf"train-000000\.tar has {size:,} bytes, {len(content):,} were"):
+            ShardReader(tmp_path, "train", verify_hash)
+
+
+def test_flipped_byte_is_found_by_hash_and_not_by_size(tmp_path: Path) -> None:
+    written = write_data(tmp_path)
+    content = bytearray(tar_path(tmp_path).read_bytes())
+    place = content.find(written[1].units.tobytes())
+    content[place] ^= 0x01
+    tar_path(tmp_path).write_bytes(content)
+    with pytest.raises(ProblemsError, match=r"train-000000\.tar was altered: its SHA-256 is not"):
+        ShardReader(tmp_path, "train", verify_hash=True)
+    found = ShardReader(tmp_path, "train", verify_hash=False)[1]
+    assert found.units[0] == written[1].units[0] ^ 1
+
+
+# A flip in the first header ends in a tarfile error that is no UserError and names no shard.
+@pytest.mark.parametrize("mask", [0x01, 0x80])
+def test_flipped_byte_behind_the_size_check_never_changes_the_number_of_samples(tmp_path: Path, mask: int) -> None:
+    written = write_data(tmp_path, sizes=(4,))
+    content = tar_path(tmp_path).read_bytes()
+    outcomes = {"named": 0, "same number": 0}
+    others: dict[str, list[int]] = {}
+    for place in range(0, len(content), 23):
+        damaged = bytearray(content)
+        damaged[place] ^= mask
+        tar_path(tmp_path).write_bytes(damaged)
+        try:
+            found = list(ShardReader(tmp_path, "train", verify_hash=False))
+        except UserError as error:
+            assert "train-000000.tar" in str(error)
+            outcomes["named"] += 1
+        except Exception as error:
+            others.setdefault(f"{type(error).__name__}: {error}", []).append(place)
+        else:
+            assert len(found) == len(written)
+            outcomes["same number"] += 1
+    print(outcomes)
+    assert min(outcomes.values()) > 10
+    assert not others
+
+
+@pytest.mark.parametrize("kind", ["json", "units.npy"])
+@pytest.mark.parametrize("key", ["utt_0", "utt_1", "utt_2"])
+def test_sample_without_a_member_is_named(tmp_path: Path, kind: str, key: str) -> None:
+    write_data(tmp_path)
+    rewrite(tar_path(tmp_path), [item for item in members(tar_path(tmp_path)) if item[0] != f"{key}.{kind}"])
+    seal(tmp_path)
+    with pytest.raises(UserError, match=rf"train-000000\.tar: sample '{key}' .*lst prepare again"):
+        list(ShardReader(tmp_path, "train"))
+
+
+def test_fewer_or_more_samples_than_written_are_refused(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    content = members(tar_path(tmp_path))
+    for changed, key, count in (
+        (content[:-2], "utt_1", 2),
+        ([], "", 0),
+        (content + members(tar_path(tmp_path, 1)), "utt_3", 4),
+    ):
+        rewrite(tar_path(tmp_path), changed)
+        seal(tmp_path)
+        with pytest.raises(UserError, match=rf"sample '{key}' is the last of {count} samples, 3 were written"):
+            ShardReader(tmp_path, "train")[0]
+
+
+@pytest.mark.parametrize(
+    "units",
+    [npy(np.array([{"a": 1}] * 41, object)), b"", b"\x93NUMPY", npy(np.zeros(40, np.uint16)), npy(np.zeros(41))[:100]],
+)
+def test_units_that_are_a_pickle_cut_short_or_too_few_are_refused(tmp_path: Path, units: bytes) -> None:
+    write_data(tmp_path)
+    rewrite(
+        tar_path(tmp_path),
+        [(name, units if name == "utt_1.units.npy" else data) for name, data in members(tar_path(tmp_path))],
+    )
+    seal(tmp_path)
+    with pytest.raises(UserError, match=r"train-000000\.tar: sample 'utt_1' cannot be read"):
+        ShardReader(tmp_path, "train")[1]
+
+
+@pytest.mark.parametrize("record", [b"{", b"[]", b"null", b'{"id": "utt_1"}', b"\xff\xfe"])
+def test_records_that_are_none_are_refused(tmp_path: Path, record: bytes) -> None:
+    write_data(tmp_path)
+    rewrite(
+        tar_path(tmp_path),
+        [(name, record if name == "utt_1.json" else data) for name, data in members(tar_path(tmp_path))],
+    )
+    seal(tmp_path)
+    with pytest.raises(UserError, match=r"train-000000\.tar: sample 'utt_1' cannot be read"):
+        ShardReader(tmp_path, "train")[0]
+
+
+def test_nothing_is_unpickled(tmp_path: Path) -> None:
+    """An object array whose pickle would leave a trace when loaded."""
+
+    class Trace:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (os.mkdir, (str(tmp_path / "loaded"),))
+
+    write_data(tmp_path)
+    bomb = npy(np.array([Trace()] * 41, object))
+    content = [(name, bomb if name == "utt_1.units.npy" else data) for name, data in members(tar_path(tmp_path))]
+    rewrite(tar_path(tmp_path), content)
+    seal(tmp_path)
+    with pytest.raises(UserError, match="utt_1"):
+        list(ShardReader(tmp_path, "train"))
+    assert not (tmp_path / "loaded").exists()
