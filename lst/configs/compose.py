@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import is_dataclass
 from importlib import resources
@@ -69,7 +70,8 @@ def _forced(override: str) -> str:
         return override
     key = f"++{key}"
     if value and not value.startswith(("[", "{", "'", '"')) and any(sign in value for sign in "=,:(){}[] '\"\\!?#%&;|"):
-        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+        # Within quotes Hydra takes a backslash as itself, except before a quote.
+        escaped = re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + match[2].replace("'", "\\'"), value)
         return f"{key}='{escaped}'"
     return f"{key}={value}"
 

@@ -86,8 +86,7 @@ def audio_section(run: RunRecord) -> Section:
         "speakers where there are any. The models never see this audio, only its units and words."
     )
     grid = element("div", *players, class_="clips") if players else Html("")
-    badge = run.speech if run.is_synthesised else ""
-    return Section("listen", "Listen", joined(intro, *notes, grid), badge)
+    return Section("listen", "Listen", joined(intro, *notes, grid), run.badge)
 
 
 def player(clip: Clip, speech: str) -> Html:

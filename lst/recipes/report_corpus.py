@@ -40,10 +40,6 @@ _ROWS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
 _SPOKEN_ONLY = {"hours", "num_speakers", "num_units", "num_distinct_units"}
 
 
-def _badge(run: RunRecord) -> str:
-    return run.speech if run.is_synthesised else ""
-
-
 def patches_section(run: RunRecord) -> Section:
     """One utterance under each strategy, and how long patches are."""
     patching = run.config.patching
@@ -52,8 +48,8 @@ def patches_section(run: RunRecord) -> Section:
     unit_ms = 1000 / run.frame_rate_hz
     intro = paragraph(
         f"Speech units come {run.frame_rate_hz} a second, {unit_ms:g} ms each. Without patches the model reads them "
-        f"one by one; static patching joins {patching.static_size} at a time; aligned patching makes a patch of each word, "
-        "with silences as patches of their own or joined to the word before. Text is never grouped."
+        f"one by one; static patching joins {patching.static_size} at a time; aligned patching makes a patch of each "
+        "word, with silences as patches of their own or joined to the word before. Text is never grouped."
     )
     lengths = figure(
         patch_length_plot({names[name]: counts for name, counts in histograms.items()}, run.frame_rate_hz),
@@ -62,7 +58,7 @@ def patches_section(run: RunRecord) -> Section:
         "dashed line is the mean. Of static patches only the last of an utterance is shorter than the rest; aligned "
         "patches are as long as words are. The rightmost bar holds all longer ones, at most 0.5 % of the patches.",
     )  # fmt: skip
-    return Section("patches", "Patches", joined(intro, _utterance_figure(run), lengths), _badge(run))
+    return Section("patches", "Patches", joined(intro, _utterance_figure(run), lengths), run.badge)
 
 
 def _utterance_figure(run: RunRecord) -> Html:
@@ -152,11 +148,12 @@ def corpus_section(run: RunRecord) -> Section:
             statistics["train"]["unit_counts"], statistics["valid"]["unit_counts"], run.data.codec.num_units
         ),
         bold("How often each speech unit occurs"),
-        f" in {run.speech}, sorted by the training split; the line is the same units in held-out speech. A line far from "
-        "the bars would mean that held-out speech sounds different; bars at zero would be units that were never used.",
+        f" in {run.speech}, sorted by the training split; the line is the same units in held-out speech. A line "
+        "far from the bars would mean that held-out speech sounds different; bars at zero would be units "
+        "that were never used.",
     )  # fmt: skip
     content = joined(table(header, rows), text, frequencies, *_left_out(run))
-    return Section("corpus", "Corpus", content, _badge(run))
+    return Section("corpus", "Corpus", content, run.badge)
 
 
 def _number(statistics: dict[str, Any], key: str, style: Callable[[Any], str], split: str) -> str:

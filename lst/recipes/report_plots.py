@@ -273,13 +273,13 @@ def _draw_strips(axes: Axes, strips: Sequence[PatchStrip], window_s: tuple[float
         ends_s = np.cumsum(strip.lengths) / frame_rate_hz
         starts_s = ends_s - strip.lengths / frame_rate_hz
         shown = np.flatnonzero((ends_s > window_s[0] + 1e-6) & (starts_s < window_s[1] - 1e-6))
-        for index in shown:
-            left, right = max(starts_s[index], window_s[0]), min(ends_s[index], window_s[1])
-            silent = strip.is_silence is not None and strip.is_silence[index]
-            axes.barh(
-                place, right - left, 0.66, left, color=SILENCE if silent else SERIES[0], edgecolor=PAPER, linewidth=0.9,
-                alpha=1.0 if silent else (0.85, 0.55)[index % 2],
-            )  # fmt: skip
+        left, right = np.maximum(starts_s[shown], window_s[0]), np.minimum(ends_s[shown], window_s[1])
+        silent = np.zeros(len(shown), bool) if strip.is_silence is None else strip.is_silence[shown]
+        axes.broken_barh(
+            list(zip(left, right - left, strict=True)), (place - 0.33, 0.66), edgecolor=PAPER, linewidth=0.9,
+            facecolor=[SILENCE if is_silent else SERIES[0] for is_silent in silent],
+            alpha=np.where(silent, 1.0, np.where(shown % 2, 0.55, 0.85)),
+        )  # fmt: skip
         rate = len(strip.lengths) / (strip.lengths.sum() / frame_rate_hz)
         axes.annotate(
             f"{rate:.1f} a second", (1.012, place), xycoords=("axes fraction", "data"), va="center", color=MUTED,

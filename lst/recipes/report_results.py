@@ -41,10 +41,6 @@ def model_head(model: ModelRecord, small: str = "", **attributes: str) -> Html:
     return head(colour_dot(model.colour), model.name, small=small, scope="row", **attributes)
 
 
-def _badge(run: RunRecord) -> str:
-    return run.speech if run.is_synthesised else ""
-
-
 def results_section(run: RunRecord) -> Section:
     """Cloze accuracy in four directions and bits, as a table and as a plot."""
     results = run.results
@@ -68,7 +64,7 @@ def results_section(run: RunRecord) -> Section:
                 "is not known.",
             )
         )
-    return Section("results", "Results", joined(*parts), _badge(run))
+    return Section("results", "Results", joined(*parts), run.badge)
 
 
 def how_it_is_measured(run: RunRecord) -> Html:
@@ -157,8 +153,8 @@ def _table_caption(run: RunRecord, numbers: Sequence[int]) -> Html:
         f"({run.config.eval.bootstrap_samples:,} resamples of the items) below. “mean”: log-likelihood divided by the "
         "number of tokens (length-normalised); “summed”: not divided, which favours short endings. Bits (lower is "
         f"better) are over whole held-out utterances: {result['bits']['num_units']:,} units of {run.speech}, "
-        f"{result['bits']['num_bytes']:,} bytes of text. The best of each column and row kind is shaded; where all are equal, none is. Every model cuts "
-        "speech as at inference: no patches or static ones.",
+        f"{result['bits']['num_bytes']:,} bytes of text. The best of each column and row kind is shaded; where all are "
+        "equal, none is. Every model cuts speech as at inference: no patches or static ones.",
     )  # fmt: skip
 
 
@@ -204,7 +200,7 @@ def cost_section(run: RunRecord) -> Section:
         "Documents longer than a row come in pieces. FLOPs are counted from the model's shape, forward and backward "
         f"together, not measured. Speech tokens are units of {run.speech}.",
     )  # fmt: skip
-    return Section("cost", "Cost", joined(_terms(run), table(header, rows), text), _badge(run))
+    return Section("cost", "Cost", joined(_terms(run), table(header, rows), text), run.badge)
 
 
 def packing_waste(cost: dict[str, Any]) -> float:
@@ -258,7 +254,7 @@ def curves_section(run: RunRecord) -> Section:
         f"{run.config.train.eval_utterances} utterances at most that are scored during training; lower is better. "
         "Which curve lies lower at the same place above compares at equal patches, below at equal computation.",
     )
-    return Section("curves", "Learning curves", content, _badge(run))
+    return Section("curves", "Learning curves", content, run.badge)
 
 
 def training_curve(model: ModelRecord) -> Curve | None:
@@ -296,7 +292,7 @@ def cloze_section(run: RunRecord) -> Section:
         "mean log-likelihoods in nats a token: the closer to 0, the likelier. A model is right where the true ending's "
         f"is higher. S→S is scored on units of {run.speech}.",
     )
-    return Section("items", "Cloze items", joined(intro, *shown), _badge(run))
+    return Section("items", "Cloze items", joined(intro, *shown), run.badge)
 
 
 def _item(

@@ -107,6 +107,11 @@ class RunRecord:
         return "synthesised speech" if self.is_synthesised else "recordings"
 
     @property
+    def badge(self) -> str:
+        """What stands beside the title of a section with numbers of speech; nothing for recordings."""
+        return self.speech if self.is_synthesised else ""
+
+    @property
     def frame_rate_hz(self) -> int:
         return self.data.vocabulary.frame_rate_hz
 

@@ -90,9 +90,7 @@ def test_causal_even_when_the_future_changes_the_patching(
             units = int((cut.modalities == SPEECH).sum())
             ends = np.cumsum(document.segment_lengths)
             lengths = np.clip(units - (ends - document.segment_lengths), 0, document.segment_lengths)
-            cut = dataclasses.replace(
-                cut, segment_lengths=lengths, segment_is_silence=document.segment_is_silence
-            )
+            cut = dataclasses.replace(cut, segment_lengths=lengths, segment_is_silence=document.segment_is_silence)
             if units and not np.isin(units, ends):
                 continue
         alone = logits_of(model, cut, patch_document(cut, strategy, config))
@@ -159,9 +157,7 @@ def test_gradients_agree_with_finite_differences(make_document: Callable[..., Do
 def test_every_parameter_gets_a_gradient(make_document: Callable[..., Document]) -> None:
     model = build()
     documents = [make_document(seed, 60) for seed in range(4)]
-    model.loss(
-        pack_documents([[(d, patch_document(d, "static", PatchingConfig()))] for d in documents], 60)
-    ).backward()
+    model.loss(pack_documents([[(d, patch_document(d, "static", PatchingConfig()))] for d in documents], 60)).backward()
     idle = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert idle == []
 
@@ -185,7 +181,11 @@ def test_edge_cases_work() -> None:
 
 def test_packing_refuses_what_does_not_tile() -> None:
     document = Document("d", np.arange(5, dtype=np.int32), np.array([TEXT] + [SPEECH] * 4, np.uint8))
-    for lengths, message in (([1, 3], "tile its 5 tokens"), ([1, 0, 4], "positive"), ([5], "first patch must hold one")):
+    for lengths, message in (
+        ([1, 3], "tile its 5 tokens"),
+        ([1, 0, 4], "positive"),
+        ([5], "first patch must hold one"),
+    ):
         patches = Patches(np.array(lengths), np.zeros(len(lengths), bool))
         with pytest.raises(ValueError, match=message):
             pack_documents([[(document, patches)]], 8)

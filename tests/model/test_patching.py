@@ -76,7 +76,9 @@ def documents(draw: st.DrawFn) -> Document:
             lengths.append(min(draw(st.integers(0, 12)), left))
             left -= lengths[-1]
     silence = draw(st.lists(st.booleans(), min_size=len(lengths), max_size=len(lengths)))
-    return Document("d", np.zeros(len(modalities), np.int32), modalities, np.array(lengths, np.int32), np.array(silence, bool))
+    return Document(
+        "d", np.zeros(len(modalities), np.int32), modalities, np.array(lengths, np.int32), np.array(silence, bool)
+    )
 
 
 def assert_valid(document: Document, patches: Patches) -> None:

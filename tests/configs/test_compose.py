@@ -1,0 +1,78 @@
+"""Configuration: every shipped file parses, every mistake is reported at once, values survive any sign."""
+
+from __future__ import annotations
+
+import pytest
+
+from lst.configs.compose import build_config, groups, known_keys, to_yaml
+from lst.configs.schema import Config, describe_fields
+from lst.errors import ProblemsError, UserError
+
+
+@pytest.mark.parametrize("choice", [f"{g}={n}" for g, names in groups().items() for n in names])
+def test_every_shipped_file_composes(choice: str) -> None:
+    extra = ["patching=none"] if choice.startswith("model=baseline") else []
+    assert isinstance(build_config([choice, *extra]), Config)
+
+
+def test_every_option_says_what_it_does() -> None:
+    silent = [key for key, _, doc in describe_fields(Config()) if not doc]
+    assert silent == []
+
+
+def test_arms_of_the_default_job_compose() -> None:
+    config = build_config([])
+    assert list(config.arms) == ["baseline", "static", "curriculum"]
+    for name, overrides in config.arms.items():
+        arm = build_config([*overrides, f"name={name}"])
+        assert arm.model.global_dim == config.model.global_dim, "arms share the backbone"
+        assert arm.model.global_layers == config.model.global_layers
+
+
+def test_all_mistakes_in_keys_are_reported_together_with_the_nearest() -> None:
+    with pytest.raises(ProblemsError) as raised:
+        build_config(["trian.max_steps=3", "learning_rate=1", "patching=statc", "nonsense"])
+    text = str(raised.value)
+    assert len(raised.value.problems) == 4
+    for part in ("did you mean train.max_steps?", "did you mean train.learning_rate?", "did you mean static?",
+                 "not of the form key=value"):  # fmt: skip
+        assert part in text
+
+
+def test_all_wrong_types_are_reported_together() -> None:
+    with pytest.raises(ProblemsError) as raised:
+        build_config(["train.max_steps=abc", "seed=xx", "data.mix.text=q"])
+    assert len(raised.value.problems) == 3
+
+
+def test_all_impossible_values_are_reported_together() -> None:
+    with pytest.raises(ProblemsError) as raised:
+        build_config(["train.rows=0", "patching.static_size=0", "data.voice=siri", "on_error=ignore", "name=a/b"])
+    assert len(raised.value.problems) == 5
+
+
+def test_a_baseline_cannot_be_patched() -> None:
+    with pytest.raises(UserError, match="without local modules"):
+        build_config(["model=baseline_debug", "patching=static"])
+
+
+@pytest.mark.parametrize("value", ["/a b/c=d.txt", "Hello, world: it's (fine)!", 'say "yes" [now]', "50% {off} \\ ok"])
+def test_values_may_hold_any_sign(value: str) -> None:
+    assert build_config([f"generate.text={value}"]).generate.text == value
+
+
+def test_overrides_beat_the_experiment_and_the_experiment_beats_the_default() -> None:
+    assert build_config(["experiment=smoke"]).model.global_dim == 32
+    assert build_config(["experiment=smoke"]).run_dir == "runs/smoke"
+    config = build_config(["experiment=smoke", "train.max_steps=5", "model=lst_quickstart"])
+    assert (config.train.max_steps, config.train.rows, config.model.global_dim) == (
+        5,
+        2,
+        build_config([]).model.global_dim,
+    )
+
+
+def test_yaml_round_trip() -> None:
+    text = to_yaml(build_config(["seed=7"]))
+    assert "seed: 7" in text
+    assert all(key.split(".")[-1] in text for key in known_keys())

@@ -1,0 +1,31 @@
+"""What all tests share: nothing is downloaded, caches stay in a temporary folder, Lightning keeps quiet."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+# Tests of small models gain nothing from more threads, and two runs must add numbers in one order.
+torch.set_num_threads(1)
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def voice_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Synthesised speech is cached for the session, never in the user's own cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["LST_CACHE_DIR"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smoke_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder prepared by ``experiment=smoke``; copy it before writing into it."""
+    from lst.cli import main
+
+    folder = tmp_path_factory.mktemp("smoke") / "run"
+    assert main(["prepare", "experiment=smoke", f"run_dir={folder}", "num_workers=1"]) == 0
+    return folder

@@ -1,0 +1,90 @@
+"""The command line as a user meets it: help, mistakes, dry runs, and the whole pipeline on a few seconds of speech."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lst.cli import COMMANDS, main
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_explains_its_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "run_dir=runs/quickstart" in out
+    assert len([line for line in out.splitlines() if "=" in line]) > 8
+
+
+def test_mistakes_are_one_line_and_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, expected in (
+        (["trian"], "did you mean train?"),
+        (["train", "train.max_stps=3"], "did you mean train.max_steps?"),
+        (["train", "--fast"], "unknown flag --fast"),
+        (["train", "--cfg", "all"], "--cfg job"),
+        (["prepare", "corpus=/no/such/folder"], "/no/such/folder"),
+    ):
+        assert main(words) == 2
+        err = capsys.readouterr().err
+        assert expected in err
+        assert "Traceback" not in err
+
+
+def test_cfg_job_prints_yaml(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "seed=5", "--cfg", "job"]) == 0
+    assert "\nseed: 5\n" in capsys.readouterr().out
+
+
+def test_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("quickstart", "prepare", "train", "eval", "report"):
+        assert main([command, "experiment=smoke", f"run_dir={tmp_path / 'r'}", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "GFLOP a step" in out
+    assert "disk about" in out
+    assert not (tmp_path / "r").exists()
+
+
+def test_quickstart_end_to_end(tmp_path: Path) -> None:
+    """From stories to a report, as a user starts it; again, and nothing is done twice; then continuations."""
+    run = tmp_path / "run"
+    base = [sys.executable, "-m", "lst"]
+    overrides = ["experiment=smoke", f"run_dir={run}", "num_workers=1"]
+
+    def call(*words: str) -> str:
+        done = subprocess.run([*base, *words], capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    out = call("quickstart", *overrides)
+    assert f"report: {run / 'report.html'}" in out
+    assert (run / "report.html").read_text().startswith("<!DOCTYPE html>")
+    results = [json.loads((run / "eval" / f"{name}.json").read_text()) for name in ("baseline", "static", "curriculum")]
+    for result in results:
+        assert set(result["cloze"]) == {"S→S", "T→T", "S→T", "T→S"}
+        assert 0 < result["bits"]["bits_per_unit"] < 20
+    again = call("quickstart", *overrides)
+    for line in ("prepared data is whole", "baseline is trained: nothing to do", "static is evaluated: nothing to do"):
+        assert line in again
+    spoken = call("generate", *overrides, "generate.text=Anna went", "generate.modality=speech", "name=static",
+                  "generate.max_new_tokens=6")  # fmt: skip
+    units = spoken.splitlines()[1].removeprefix("continuation: ").split()
+    assert all(0 <= int(unit) < 20 for unit in units)
+    audio = next(json.loads(line)["path"] for line in (run / "data" / "manifest.jsonl").read_text().splitlines())
+    written = call("generate", *overrides, f"generate.audio={audio}", "generate.modality=text", "name=baseline",
+                   "generate.max_new_tokens=4")  # fmt: skip
+    assert "continuation:" in written
+
+
+def test_generate_needs_one_prompt(smoke_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "experiment=smoke", f"run_dir={smoke_data}"]) == 2
+    assert "give one prompt" in capsys.readouterr().err
