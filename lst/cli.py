@@ -8,61 +8,58 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lst import __version__
 from lst.errors import UserError
 
+if TYPE_CHECKING:
+    from lst.configs.schema import Config
+
 USAGE_EXIT, INTERRUPT_EXIT = 2, 130
 
 
-def _prepare(overrides: Sequence[str]) -> None:
-    from lst.configs.compose import build_config
+def _prepare(config: Config, overrides: Sequence[str]) -> None:
     from lst.data.prepare import prepare
     from lst.recipes.run import RunFolder, prepare_options
-
-    config = build_config(overrides)
-    from pathlib import Path
 
     prepare(RunFolder(Path(config.run_dir)).data, prepare_options(config))
 
 
-def _train(overrides: Sequence[str]) -> None:
-    from lst.configs.compose import build_config
+def _train(config: Config, overrides: Sequence[str]) -> None:
     from lst.recipes.train import train
 
-    print(train(build_config(overrides)))
+    print(train(config))
 
 
-def _eval(overrides: Sequence[str]) -> None:
-    from lst.configs.compose import build_config
+def _eval(config: Config, overrides: Sequence[str]) -> None:
     from lst.recipes.evaluate import evaluate
     from lst.recipes.tables import results_as_text
 
-    print(results_as_text(evaluate(build_config(overrides))))
+    print(results_as_text(evaluate(config)))
 
 
-def _report(overrides: Sequence[str]) -> None:
-    from lst.configs.compose import build_config
+def _report(config: Config, overrides: Sequence[str]) -> None:
     from lst.recipes.report import write_report
 
-    print(write_report(build_config(overrides), overrides))
+    print(write_report(config, overrides))
 
 
-def _quickstart(overrides: Sequence[str]) -> None:
+def _quickstart(config: Config, overrides: Sequence[str]) -> None:
     from lst.recipes.quickstart import quickstart
 
     quickstart(overrides)
 
 
-def _generate(overrides: Sequence[str]) -> None:
-    from lst.configs.compose import build_config
+def _generate(config: Config, overrides: Sequence[str]) -> None:
     from lst.recipes.continuation import continue_prompt
 
-    print(continue_prompt(build_config(overrides)))
+    print(continue_prompt(config))
 
 
 # What each command does, and the sections of the configuration it reads.
-COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str, tuple[str, ...]]] = {
+COMMANDS: dict[str, tuple[Callable[[Config, Sequence[str]], None], str, tuple[str, ...]]] = {
     "prepare": (_prepare, "audio and transcripts to units, aligned words and shards", ("tokenizer", "data")),
     "train": (_train, "train one model of the run", ("data", "patching", "model", "train")),
     "eval": (_eval, "cloze accuracy in four directions and bits, of every trained model", ("data", "eval", "train")),
@@ -142,24 +139,28 @@ def _run(command: str, rest: list[str]) -> None:
     if "--help" in rest or "-h" in rest:
         print(command_help(command))
         return
-    if "--cfg" in rest:
+    shows_config = "--cfg" in rest
+    if shows_config:
         place = rest.index("--cfg")
         if rest[place + 1 : place + 2] != ["job"]:
             raise UserError("--cfg shows the job's configuration: write --cfg job")
         del rest[place : place + 2]
-        from lst.configs.compose import build_config, to_yaml
-
-        print(to_yaml(build_config(rest)), end="")
-        return
     flags = [word for word in rest if word.startswith("-")]
     if unknown := [flag for flag in flags if flag != "--dry-run"]:
         raise UserError(f"unknown flag {', '.join(unknown)}; allowed are --dry-run, --cfg job, --help")
-    if flags:
+    from lst.configs.compose import build_config, to_yaml
+
+    overrides = [word for word in rest if word not in flags]
+    # Composed before anything heavy is imported, so that mistakes are answered at once.
+    config = build_config(overrides)
+    if shows_config:
+        print(to_yaml(config), end="")
+    elif flags:
         from lst.recipes.dry_run import describe
 
-        print(describe(command, [word for word in rest if word != "--dry-run"]))
-        return
-    COMMANDS[command][0](rest)
+        print(describe(command, overrides))
+    else:
+        COMMANDS[command][0](config, overrides)
 
 
 if __name__ == "__main__":

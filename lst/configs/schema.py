@@ -7,7 +7,7 @@ from typing import Any
 
 from lst.data.config import DataConfig
 from lst.model.config import ModelConfig, patching_problems
-from lst.model.patching import PatchingConfig
+from lst.model.config import PatchingConfig
 from lst.tokenizers.config import TokenizerConfig
 
 DIRECTIONS = ("S→S", "T→T", "S→T", "T→S")

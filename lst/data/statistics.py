@@ -10,7 +10,8 @@ import numpy as np
 
 from lst.data.utterance import Utterance
 from lst.model.batch import SPEECH, Document
-from lst.model.patching import PatchingConfig, patch_document
+from lst.model.config import PatchingConfig
+from lst.model.patching import patch_document
 
 # Name of a way to cut speech: the fixed strategy, and what aligned patching does with silences.
 PATCHINGS = {

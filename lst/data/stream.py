@@ -19,7 +19,8 @@ from lst.data.packing import fill_rows, cut_document, rest_of_document
 from lst.data.utterance import Utterance
 from lst.errors import UserError
 from lst.model.batch import SPEECH, TEXT, Document, PackedBatch, Patches, pack_documents
-from lst.model.patching import PatchingConfig, patch_document, strategy_of_batch
+from lst.model.config import PatchingConfig
+from lst.model.patching import patch_document, strategy_of_batch
 
 KINDS = ("interleaved", "text", "speech")
 STATE_VERSION = 1

@@ -13,9 +13,8 @@ from safetensors.torch import load, save
 
 from lst.errors import UserError, raise_problems
 from lst.files import read_json, write_bytes, write_json
-from lst.model.config import ModelConfig
+from lst.model.config import ModelConfig, PatchingConfig
 from lst.model.lst import LatentSpeechTextModel
-from lst.model.patching import PatchingConfig
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 VERSION = 1

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from lst.model.batch import SPEECH, TEXT, Document, pack_documents
+from lst.model.config import PatchingConfig
 from lst.model.lst import LatentSpeechTextModel
-from lst.model.patching import PatchingConfig, inference_strategy, patch_document
+from lst.model.patching import inference_strategy, patch_document
 from lst.progress import Progress
 
 

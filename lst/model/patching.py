@@ -3,57 +3,18 @@
 Text pieces and special tokens are always patches of one token; only spans of speech units are grouped, and no patch
 crosses a change of modality. All strategies are pure, vectorised functions; the strategy of a batch is a pure function
 of (seed, batch index), so workers, prefetch and resume cannot change it. This file imports nothing of the project but
-the batch it shares.
+the batch and the options that it shares.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 
 from lst.model.batch import SPEECH, Document, Patches
+from lst.model.config import PatchingConfig
 
-STRATEGIES = ("none", "static", "aligned", "mixed", "curriculum")
-SILENCES = ("separate", "merged")
 # A draw of its own, so that no other use of (seed, batch index) can be correlated with it.
 _STRATEGY_STREAM = 0x9A7C
-
-
-@dataclass
-class PatchingConfig:
-    strategy: str = field(
-        default="curriculum", metadata={"doc": "none, static, aligned, mixed, or curriculum (aligned, then static)"}
-    )
-    static_size: int = field(default=4, metadata={"doc": "units in a static patch"})
-    silence: str = field(
-        default="separate", metadata={"doc": "silences of aligned patching: separate patches, or merged into a word"}
-    )
-    max_patch: int = field(default=0, metadata={"doc": "longest aligned patch in units; 0 sets no limit"})
-    curriculum_start: float = field(
-        default=1 / 3, metadata={"doc": "share of training after which aligned patching begins to give way"}
-    )
-    curriculum_end: float = field(
-        default=2 / 3, metadata={"doc": "share of training after which all patching is static"}
-    )
-
-    def problems(self) -> list[str]:
-        """What is wrong with these values, a line each."""
-        found = []
-        if self.strategy not in STRATEGIES:
-            found.append(f"patching.strategy={self.strategy}: allowed are {', '.join(STRATEGIES)}")
-        if self.silence not in SILENCES:
-            found.append(f"patching.silence={self.silence}: allowed are {', '.join(SILENCES)}")
-        if self.static_size < 1:
-            found.append(f"patching.static_size={self.static_size}: must be 1 or more")
-        if self.max_patch < 0:
-            found.append(f"patching.max_patch={self.max_patch}: must be 0 (no limit) or more")
-        if not 0 <= self.curriculum_start <= self.curriculum_end <= 1:
-            found.append(
-                f"patching.curriculum_start={self.curriculum_start}, curriculum_end={self.curriculum_end}: "
-                "must satisfy 0 ≤ start ≤ end ≤ 1"
-            )
-        return found
 
 
 def patch_document(document: Document, strategy: str, config: PatchingConfig) -> Patches:

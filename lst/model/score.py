@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from lst.model.batch import Document, Patches, pack_documents
+from lst.model.config import PatchingConfig
 from lst.model.lst import LatentSpeechTextModel
-from lst.model.patching import PatchingConfig, patch_document
+from lst.model.patching import patch_document
 
 
 @dataclass(frozen=True)

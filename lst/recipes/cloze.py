@@ -20,7 +20,7 @@ from lst.data.utterance import Utterance
 from lst.errors import UserError
 from lst.model.batch import SPEECH, TEXT, Document
 from lst.model.lst import LatentSpeechTextModel
-from lst.model.patching import PatchingConfig
+from lst.model.config import PatchingConfig
 from lst.model.score import ScoredTokens, score_documents
 
 NORMALISATIONS = ("sum", "mean")
@@ -55,9 +55,7 @@ def cloze_items(utterances: Sequence[Utterance], config: EvalConfig, seed: int) 
     items: list[ClozeItem] = []
     for utterance in usable:
         own = _ending_text(utterance, starts[utterance.id])
-        others = [
-            other for other in usable if other is not utterance and _ending_text(other, starts[other.id]) != own
-        ]
+        others = [other for other in usable if other is not utterance and _ending_text(other, starts[other.id]) != own]
         same_speaker = [other for other in others if other.speaker == utterance.speaker]
         choices = same_speaker or others
         if not choices:

@@ -11,7 +11,8 @@ from lst.files import fingerprint, read_json, write_json, write_jsonl
 from lst.model.batch import Document
 from lst.model.checkpoint import CONFIG_FILE, load_model
 from lst.model.lst import LatentSpeechTextModel
-from lst.model.patching import PatchingConfig, inference_strategy
+from lst.model.config import PatchingConfig
+from lst.model.patching import inference_strategy
 from lst.model.score import score_documents
 from lst.progress import Progress, say
 from lst.recipes.cloze import cloze_accuracies, cloze_items, score_cloze

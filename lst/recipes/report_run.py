@@ -20,7 +20,7 @@ from lst.data.utterance import Utterance
 from lst.errors import UserError
 from lst.files import read_json, read_jsonl
 from lst.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE
-from lst.model.patching import PatchingConfig
+from lst.model.config import PatchingConfig
 from lst.recipes.run import PreparedData, RunFolder, open_data, require_models
 
 

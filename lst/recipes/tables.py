@@ -12,7 +12,9 @@ def results_as_text(results: dict[str, dict[str, Any]]) -> str:
     first = next(iter(results.values()))
     num_items = first["cloze"][DIRECTIONS[0]]["num_items"]
     width = max(map(len, [*results, "model"]))
-    header = f"{'model':<{width}}  " + "  ".join(f"{direction:>17}" for direction in DIRECTIONS) + "   bits/unit  bits/byte"
+    header = (
+        f"{'model':<{width}}  " + "  ".join(f"{direction:>17}" for direction in DIRECTIONS) + "   bits/unit  bits/byte"
+    )
     lines = [
         f"cloze accuracy, % (mean log-likelihood a token [95 % interval] / summed), {num_items} items; chance is 50",
         header,

@@ -128,7 +128,7 @@ def test_cuts_are_spread_over_all_that_is_allowed() -> None:
 
 
 def test_share_of_speech_tokens_is_near_the_published_one() -> None:
-    """0.77 of the tokens of interleaved documents: at 25 Hz and 160 words a minute, a word and its pause are 9.4 units."""
+    """0.77 of the tokens: at 25 units a second and 160 words a minute, a word and its pause are 9.4 units."""
     make = builder()
     documents = [
         make.interleaved(make_utterance(seed, 40, words_frames=(5, 11)), epoch)

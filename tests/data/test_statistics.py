@@ -19,7 +19,7 @@ from lst.data.statistics import (
     unit_perplexity,
 )
 from lst.data.utterance import Utterance, Word
-from lst.model.patching import PatchingConfig
+from lst.model.config import PatchingConfig
 
 FRAME_RATE_HZ = 25
 

@@ -14,10 +14,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from lst.errors import UserError
 from lst.model.batch import Document, pack_documents
 from lst.model.checkpoint import load_model, save_model
-from lst.model.config import ModelConfig
+from lst.model.config import ModelConfig, PatchingConfig
 from lst.model.flops import batch_flops
 from lst.model.lst import LatentSpeechTextModel
-from lst.model.patching import PatchingConfig, patch_document
+from lst.model.patching import patch_document
 
 CONFIG = ModelConfig(global_dim=24, global_layers=2, global_heads=2, local_dim=16, local_heads=2, ffn_multiple_of=8)
 

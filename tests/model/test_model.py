@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from lst.model.batch import SPEECH, TEXT, Document, Patches, pack_documents
-from lst.model.config import ModelConfig
+from lst.model.config import ModelConfig, PatchingConfig
 from lst.model.lst import LatentSpeechTextModel
-from lst.model.patching import PatchingConfig, patch_document, unpatched
+from lst.model.patching import patch_document, unpatched
 
 VOCAB_SIZE = 60
 STRATEGIES = ("none", "static", "aligned")

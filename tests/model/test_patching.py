@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lst.model.batch import SPEECH, TEXT, Document, Patches
+from lst.model.config import PatchingConfig
 from lst.model.patching import (
-    PatchingConfig,
     aligned_patches,
     inference_strategy,
     patch_document,

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from lst.model.batch import SPEECH, TEXT, Document, pack_documents
-from lst.model.config import ModelConfig
+from lst.model.config import ModelConfig, PatchingConfig
 from lst.model.generate import SamplingOptions, draw_token, generate, next_token_logits
 from lst.model.lst import LatentSpeechTextModel
-from lst.model.patching import PatchingConfig, patch_document
+from lst.model.patching import patch_document
 from lst.model.score import score_documents
 
 VOCAB_SIZE, FIRST_UNIT = 60, 40

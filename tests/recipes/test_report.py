@@ -1,0 +1,615 @@
+"""The report: one file that needs no other, tells what the run's files say, and looks right in a browser."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import json
+import re
+import shlex
+import shutil
+import time
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+import soundfile
+
+from lst.configs.compose import build_config
+from lst.configs.schema import DIRECTIONS, Config
+from lst.data.prepare import LEFT_OUT_FILE, TEXT_FILE, UNITS_FILE, VOCABULARY_FILE
+from lst.data.shards import INDEX_FILE, SHARD_FOLDER, VERSION, write_shard
+from lst.data.utterance import Utterance, Word
+from lst.errors import UserError
+from lst.files import read_json, read_jsonl, write_json, write_jsonl
+from lst.model.checkpoint import save_model
+from lst.model.lst import LatentSpeechTextModel
+from lst.recipes.cloze import cloze_accuracies, cloze_items, ending_start
+from lst.recipes.report import write_report
+from lst.recipes.report_audio import choose_clips
+from lst.recipes.report_corpus import choose_window
+from lst.recipes.report_page import Html, element, joined
+from lst.recipes.report_plots import running_mean, smoothing_window
+from lst.recipes.report_results import scientific
+from lst.recipes.run import RunFolder
+from lst.tokenizers.text import fit_text_tokenizer
+from lst.tokenizers.units import NUM_FEATURES, UnitCodec
+from lst.tokenizers.vocabulary import Vocabulary
+
+SECTIONS = ("results", "cost", "curves", "patches", "items", "listen", "corpus", "reproduce")
+NUM_UNITS, RATE_HZ = 20, 16_000
+NASTY = "<script>alert('x')</script> & \"it's\" </p><img src=x> $a_1$"
+VOID = {"meta", "link", "br", "hr", "img", "input", "path", "use", "rect"}
+NUM_LEFT_OUT = 23
+
+
+class Page(HTMLParser):
+    """Tags, attributes, texts and table rows of a page; remembers every tag that closes another."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.faults: list[str] = []
+        self.texts: dict[str, str] = {}
+        self.rows: dict[str, list[list[str]]] = {}
+        self.section = "top"
+        self.raw = text
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag == "section":
+            self.section = dict(attrs)["id"] or ""
+        if tag == "tr":
+            self.rows.setdefault(self.section, []).append([])
+        if tag in ("td", "th"):
+            self.rows[self.section][-1].append("")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in VOID:
+            return
+        if not self.open or self.open.pop() != tag:
+            self.faults.append(f"</{tag}> at {self.getpos()}")
+
+    def handle_data(self, data: str) -> None:
+        if "style" in self.open:
+            return
+        self.texts[self.section] = self.texts.get(self.section, "") + data
+        if "td" in self.open or "th" in self.open:
+            self.rows[self.section][-1][-1] += " " + data
+
+    def attributes(self, name: str) -> list[str]:
+        return [found[name] or "" for _, found in self.tags if name in found]
+
+    def row(self, section: str, *beginning: str) -> list[str]:
+        """The first row whose first cells begin so."""
+        rows = [[cell.strip() for cell in row] for row in self.rows[section]]
+        return next(row for row in rows if all(c.startswith(b) for c, b in zip(row, beginning, strict=False)))
+
+
+def make_utterance(number: int, folder: Path, text: str, duration_s: float) -> Utterance:
+    """Words of equal length after a leading silence, a longer silence in the middle, and a file of audio."""
+    num_frames = round(duration_s * 25)
+    texts = text.split()
+    step = (num_frames - 12) // len(texts)
+    words = []
+    position = 4
+    for index, word in enumerate(texts):
+        words.append(Word(word, position, position + step, -2.0))
+        position += step + (5 if index == len(texts) // 2 else 0)
+    assert position <= num_frames
+    generator = np.random.default_rng(number)
+    seconds = np.arange(round(duration_s * RATE_HZ)) / RATE_HZ
+    samples = 0.4 * np.sin(2 * np.pi * (180 + 20 * number) * seconds) * np.abs(np.sin(4 * seconds))
+    path = folder / f"u{number}.wav"
+    soundfile.write(path, samples.astype(np.float32), RATE_HZ)
+    return Utterance(
+        id=f"utterance-{number}",
+        speaker=f"speaker {number % 3} <&>",
+        text=text,
+        duration_s=duration_s,
+        units=generator.integers(0, NUM_UNITS, num_frames).astype(np.uint16),
+        words=tuple(words),
+        audio_path=str(path),
+    )
+
+
+def make_run(root: Path) -> Config:
+    """A run's folder as the stages leave it, made by hand: data, two trained and evaluated models."""
+    overrides = make_overrides(root)
+    config = build_config(overrides)
+    run = RunFolder(root)
+    audio = root / "audio"
+    audio.mkdir(parents=True)
+    plain = "the small boat went over the lake to the other shore before night"
+    train = [make_utterance(0, audio, plain, 5.0), make_utterance(1, audio, f"she said {NASTY}", 24.5)]
+    valid = [make_utterance(n, audio, f"{plain} {n} {NASTY if n == 3 else ''}".strip(), 6.0 + n) for n in range(2, 6)]
+    text = [Utterance(f"text-{n}", "", f"{plain} and back {n}", 0.0, np.zeros(0, np.uint16)) for n in range(3)]
+    vocabulary = write_data(run, {"train": train, "valid": valid, "text": text})
+    rng = np.random.default_rng(7)
+    for place, (name, own) in enumerate(config.arms.items()):
+        if name == "curriculum":
+            continue
+        arm = build_config([*overrides, *own, f"name={name}"])
+        model = LatentSpeechTextModel(arm.model, vocabulary.size, 0)
+        save_model(run.final(name), model, arm.patching, vocabulary.to_dict())
+        write_json(run.model(name) / "settings.json", {})
+        write_json(run.model(name) / "versions.json", {"torch": "0.0.1"})
+        (run.model(name) / "config.yaml").write_text("")
+        write_jsonl(run.model(name) / "metrics.jsonl", make_metrics(rng, place))
+        rows = make_scores(rng, config, valid)
+        write_jsonl(run.root / "eval" / f"{name}.items.jsonl", rows)
+        bits = {"bits_per_unit": 4.5 - place / 3, "bits_per_byte": 2.25, "num_units": 1234, "num_bytes": 567}
+        result = {"name": name, "strategy": "static", "cloze": cloze_accuracies(rows, 200, 0), "bits": bits}
+        write_json(run.eval_result(name), result)
+    return config
+
+
+def make_overrides(root: Path) -> list[str]:
+    return ["experiment=smoke", f"run_dir={root}", "report.num_audio=4", "seed=3"]
+
+
+def write_data(run: RunFolder, splits: dict[str, list[Utterance]]) -> Vocabulary:
+    data = run.data
+    codec = UnitCodec(np.ones((NUM_UNITS, NUM_FEATURES), np.float32), np.ones(NUM_FEATURES, np.float32))
+    codec.save(data / UNITS_FILE)
+    tokenizer = fit_text_tokenizer([u.text for group in splits.values() for u in group], 320)
+    tokenizer.save(data / TEXT_FILE)
+    vocabulary = Vocabulary(tokenizer.vocab_size, NUM_UNITS, tokenizer.sha256, codec.sha256)
+    vocabulary.save(data / VOCABULARY_FILE)
+    index = {
+        "version": VERSION,
+        "description": f"made-up tones, synthesised speech ({NASTY})",
+        "is_synthesised": True,
+        "units_sha256": codec.sha256,
+        "text_sha256": tokenizer.sha256,
+        "vocabulary": vocabulary.fingerprint,
+        "aligner": "none",
+        "splits": {
+            split: [write_shard(data / SHARD_FOLDER, f"{split}-000000", group, [], "x")]
+            for split, group in splits.items()
+        },
+    }
+    write_json(data / INDEX_FILE, index)
+    left_out = [{"id": f"bad-{n}", "reason": f"reason {n}: {NASTY}"} for n in range(NUM_LEFT_OUT)]
+    write_jsonl(data / LEFT_OUT_FILE, left_out)
+    return vocabulary
+
+
+def make_metrics(rng: np.random.Generator, place: int) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for step in range(1, 61):
+        tokens = step * 190 * (1 + place)
+        rows.append({
+            "step": step, "loss": 3 + 3 / step + float(rng.normal()) / 9, "learning_rate": 1e-3, "tokens": tokens,
+            "patches": 181 * step, "slots": 192 * step, "speech_tokens": tokens // 3, "cut_documents": step // 7,
+            "training_flops": 1.5e9 * step * (1 + place),
+        })  # fmt: skip
+        if step % 20 == 0:
+            rows.append({"step": step, "valid_bits_per_unit": 5 - step / 99, "valid_bits_per_byte": 3 - step / 99})
+    return rows
+
+
+def make_scores(rng: np.random.Generator, config: Config, valid: list[Utterance]) -> list[dict[str, Any]]:
+    rows = []
+    for direction in DIRECTIONS:
+        for item in cloze_items(valid, config.eval, config.seed):
+            start = item.utterance.words[ending_start(item.utterance, config.eval.context_share) - 1].end_frame
+            true, false = (float(nats) for nats in rng.normal(-200, 30, 2))
+            rows.append({
+                "utterance": item.utterance.id, "other": item.other.id, "direction": direction, "true_nats": true,
+                "true_tokens": item.utterance.num_frames - start, "false_nats": false, "false_tokens": 40,
+            })  # fmt: skip
+    return rows
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    return make_run(tmp_path_factory.mktemp("report") / "a run's <b>folder")
+
+
+@pytest.fixture(scope="module")
+def report(config: Config) -> Path:
+    return write_report(config, make_overrides(Path(config.run_dir)))
+
+
+@pytest.fixture(scope="module")
+def page(report: Path) -> Page:
+    return Page(report.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def copied(config: Config, tmp_path: Path) -> Config:
+    """The same run in a folder that a test may damage; its audio stays where it was."""
+    folder = tmp_path / "run"
+    shutil.copytree(config.run_dir, folder)
+    return dataclasses.replace(config, run_dir=str(folder))
+
+
+def page_of(config: Config) -> Page:
+    return Page(write_report(config, make_overrides(Path(config.run_dir))).read_text(encoding="utf-8"))
+
+
+def test_a_page_needs_nothing_but_itself(page):
+    assert not re.search(r"https?:", page.raw)
+    assert all(value.startswith("data:audio/") for value in page.attributes("src"))
+    assert all(value.startswith("#") for value in page.attributes("href"))
+    assert not page.attributes("xlink:href")
+    assert set(re.findall(r"url\((.)", page.raw)) <= {"#"}
+    assert "@import" not in page.raw
+    assert {tag for tag, _ in page.tags}.isdisjoint({"link", "script", "iframe", "object", "embed", "base"})
+
+
+def test_it_is_well_formed_and_every_section_is_linked(page):
+    assert page.faults == []
+    assert page.open == []
+    ids = page.attributes("id")
+    assert len(ids) == len(set(ids))
+    assert [value[1:] for tag, found in page.tags if tag == "a" and (value := found["href"])] == list(SECTIONS)
+    for section in SECTIONS:
+        assert len(page.texts[section]) > 200, section
+    for target in re.findall(r'url\(#([^)]*)\)|href="#([^"]*)"', page.raw):
+        assert (target[0] or target[1]) in ids
+
+
+def test_text_of_a_corpus_stays_text(page):
+    tags = {tag for tag, _ in page.tags}
+    assert "script" not in tags
+    assert "img" not in tags
+    assert "<script" not in page.raw
+    words = " ".join(NASTY.split())
+    for section in ("top", "items", "listen", "corpus"):
+        assert words in " ".join(page.texts[section].split()), section
+    assert "speaker 0 <&>" in page.texts["listen"]
+    assert "a run's <b>folder" in page.texts["top"]
+
+
+def test_the_main_table_tells_what_the_evaluation_says(page, config):
+    results = {
+        name: read_json(RunFolder(Path(config.run_dir)).eval_result(name), "", "") for name in ("baseline", "static")
+    }
+    for name, result in results.items():
+        first = page.row("results", name)
+        place = page.rows["results"].index(next(r for r in page.rows["results"] if r[0].strip().startswith(name)))
+        second = [cell.strip() for cell in page.rows["results"][place + 1]]
+        for normalisation, cells in (("mean", first[2:6]), ("sum", second[1:5])):
+            for direction, cell in zip(DIRECTIONS, cells, strict=True):
+                found = {key: 100 * value for key, value in result["cloze"][direction][normalisation].items()}
+                assert cell.split() == [f"{found['accuracy']:.1f}", f"{found['low']:.1f}–{found['high']:.1f}"]
+        assert first[6:] == [f"{result['bits']['bits_per_unit']:.3f}", f"{result['bits']['bits_per_byte']:.3f}"]
+    text = page.texts["results"]
+    for wanted in ("4 items", "chance is 50 %", "a tie counts ½", "drawn once an item from the seed", "1,234 units"):
+        assert wanted in text
+
+
+def test_the_best_of_each_column_is_marked_unless_all_are_equal(page):
+    section = page.raw[page.raw.index('id="results"') : page.raw.index('id="cost"')]
+    best = re.findall(r'<td[^>]*class="best"[^>]*>([^<]*)<', section)
+    assert "4.167" in best
+    assert "2.250" not in best
+
+
+def test_the_cost_table_tells_what_the_metrics_say(page, config):
+    for name in ("baseline", "static"):
+        rows = read_jsonl(RunFolder(Path(config.run_dir)).model(name) / "metrics.jsonl")
+        last = [row for row in rows if "training_flops" in row][-1]
+        cells = [cell.split() for cell in page.row("cost", name)[2:]]
+        assert cells[0] == ["60"]
+        assert cells[1] == [f"{192 * 60:,}"]
+        assert cells[2] == [f"{181 * 60:,}", f"{1 - 181 / 192:.1%}"]
+        assert cells[3] == [f"{last['tokens']:,}", f"{last['tokens'] / last['patches']:.2f}"]
+        assert cells[4] == [f"{last['speech_tokens']:,}", f"{last['speech_tokens'] / last['tokens']:.1%}"]
+        assert cells[5] == ["8"]
+        assert " ".join(cells[6]) == scientific(last["training_flops"])
+    assert "equal steps × patches" in page.texts["cost"]
+
+
+def test_parameters_are_those_of_the_models(page, config):
+    for name in ("baseline", "static"):
+        saved = read_json(RunFolder(Path(config.run_dir)).final(name) / "config.json", "", "")
+        own = build_config([*make_overrides(Path(config.run_dir)), *config.arms[name]]).model
+        model = LatentSpeechTextModel(own, saved["vocab_size"])
+        assert page.row("cost", name)[1] == f"{model.num_parameters:,}"
+
+
+def test_scores_of_an_item_are_those_of_its_rows(page, config):
+    rows = read_jsonl(Path(config.run_dir) / "eval" / "baseline.items.jsonl")
+    row = next(row for row in rows if row["direction"] == "T→T")
+    true, false = row["true_nats"] / row["true_tokens"], row["false_nats"] / row["false_tokens"]
+    cells = page.row("items", "baseline")
+    assert cells[1:4] == [f"{true:.2f}".replace("-", "−"), f"{false:.2f}".replace("-", "−"),
+                          "right" if true > false else "wrong"]  # fmt: skip
+
+
+def test_what_was_left_out_is_listed_with_its_reasons(page, config):
+    text = page.texts["corpus"]
+    assert f"{NUM_LEFT_OUT} utterances or texts are not used" in text
+    assert f"reason 19: {NASTY}" in text
+    assert "reason 20:" not in text
+    assert str(Path(config.run_dir) / "data" / LEFT_OUT_FILE) in text
+
+
+def test_synthesised_speech_is_called_so_wherever_its_numbers_are(page):
+    for section in ("top", *SECTIONS[:-1]):
+        assert "synthesised speech" in page.texts[section], section
+
+
+def test_recordings_are_not_called_synthesised(copied):
+    path = Path(copied.run_dir) / "data" / INDEX_FILE
+    write_json(path, {**read_json(path, "", ""), "is_synthesised": False, "description": "recordings in my-corpus"})
+    page = page_of(copied)
+    assert "synthesised" not in "".join(page.texts.values())
+    assert "recordings" in page.texts["results"]
+
+
+def test_audio_can_be_decoded_and_long_audio_is_clipped(page, report):
+    durations_s = []
+    for source in page.attributes("src"):
+        content = base64.b64decode(source.split("base64,")[1])
+        samples, rate_hz = soundfile.read(io.BytesIO(content))
+        durations_s.append(len(samples) / rate_hz)
+        assert np.abs(samples).max() > 0.1
+    # Held out and training in turn: utterances 2, 0 or 1, another held-out one, the other training one.
+    assert len(durations_s) == 4
+    assert max(durations_s) == pytest.approx(20, abs=0.2)
+    assert min(durations_s) == pytest.approx(5, abs=0.2)
+    assert "clipped: the first 20 s of 24.5 s" in page.texts["listen"]
+    assert report.stat().st_size < 6_000_000
+
+
+def test_wav_where_mp3_cannot_be_written(copied, monkeypatch):
+    monkeypatch.setattr(soundfile, "available_formats", lambda: {"WAV": "WAV"})
+    page = page_of(copied)
+    assert all(source.startswith("data:audio/wav;base64,") for source in page.attributes("src"))
+    assert len(page.raw) < 6_000_000
+
+
+def test_commands_can_be_pasted_and_are_those_of_quickstart(page, config):
+    from lst.recipes.quickstart import arm_overrides
+
+    overrides = make_overrides(Path(config.run_dir))
+    lines = [line for line in page.texts["reproduce"].splitlines() if "lst " in line]
+    commands = [shlex.split(line[line.index("lst ") :].split("Or step")[0]) for line in lines if line.strip()]
+    commands = [words for words in commands if words[1] in ("quickstart", "prepare", "train", "eval", "report")]
+    assert ["lst", "prepare", *overrides] in [words[: len(overrides) + 2] for words in commands]
+    trains = [words[2:] for words in commands if words[1] == "train"]
+    assert trains == [arm_overrides(config, overrides, name) for name in config.arms]
+    for words, name in zip(trains, config.arms, strict=True):
+        assert build_config(words).name == name
+        assert build_config(words).run_dir == config.run_dir
+
+
+def test_fingerprints_versions_seed_and_configuration_are_there(page, config):
+    from lst.recipes.run import open_data
+
+    text = page.texts["reproduce"]
+    data = open_data(config)
+    for wanted in (data.fingerprint, data.codec.sha256, data.vocabulary.fingerprint, "UTC", "baseline: 0.0.1",
+                   "row_patches: 96", matplotlib_free_version("torch")):  # fmt: skip
+        assert wanted in text
+    assert page.row("reproduce", "seed")[1] == "3"
+
+
+def matplotlib_free_version(package: str) -> str:
+    from importlib import metadata
+
+    return metadata.version(package)
+
+
+def test_plots_leave_matplotlib_as_it_was(copied):
+    before = dict(matplotlib.rcParams)
+    write_report(copied, [])
+    assert dict(matplotlib.rcParams) == before
+    if pyplot := __import__("sys").modules.get("matplotlib.pyplot"):
+        assert pyplot.get_fignums() == []
+
+
+def test_the_same_run_gives_the_same_page_but_for_the_time(copied):
+    def without_time(page: Page) -> str:
+        return re.sub(r"Written [^<]*", "", page.raw)
+
+    assert without_time(page_of(copied)) == without_time(page_of(copied))
+
+
+def test_a_model_without_evaluation_is_named_with_the_remedy(copied):
+    root = Path(copied.run_dir)
+    (root / "eval" / "static.json").unlink()
+    page = page_of(copied)
+    assert "Trained but not evaluated: static" in page.texts["results"]
+    assert shlex.join(["lst", "eval", *make_overrides(root)]) in page.texts["results"]
+    (root / "eval" / "baseline.json").unlink()
+    for path in (root / "eval").glob("*.items.jsonl"):
+        path.unlink()
+    page = page_of(copied)
+    assert "baseline, static" in page.texts["results"]
+    assert "run lst eval" in page.texts["items"]
+
+
+def test_missing_audio_and_metrics_cost_a_sentence_each(copied, tmp_path):
+    run = RunFolder(Path(copied.run_dir))
+    index = read_json(run.data / INDEX_FILE, "", "")
+    from lst.recipes.run import PreparedData
+
+    data = PreparedData(run.data)
+    moved = {
+        split: [dataclasses.replace(u, audio_path=str(tmp_path / "gone.wav")) for u in getattr(data, split)]
+        for split in ("train", "valid")
+    }
+    for split, group in moved.items():
+        index["splits"][split] = [write_shard(run.data / SHARD_FOLDER, f"{split}-000000", group, [], "x")]
+    write_json(run.data / INDEX_FILE, index)
+    (run.model("static") / "metrics.jsonl").unlink()
+    page = page_of(copied)
+    assert "picture of an utterance is left out" in page.texts["patches"]
+    assert "audio of 0 could be read" in page.texts["listen"]
+    assert "metrics.jsonl is missing" in page.texts["cost"]
+    assert page.attributes("src") == []
+
+
+def test_no_audio_when_none_is_asked_for(copied):
+    copied = dataclasses.replace(copied, report=dataclasses.replace(copied.report, num_audio=0))
+    page = page_of(copied)
+    assert page.attributes("src") == []
+    assert "report.num_audio=0" in page.texts["listen"]
+
+
+def test_unequal_slots_are_said_to_be_unfair(copied):
+    path = RunFolder(Path(copied.run_dir)).model("static") / "metrics.jsonl"
+    write_jsonl(path, [row for row in read_jsonl(path) if row["step"] <= 40])
+    assert "not trained on equally many patch slots" in page_of(copied).texts["cost"]
+
+
+def test_a_model_of_other_data_is_named(copied):
+    write_json(RunFolder(Path(copied.run_dir)).model("static") / "settings.json", {"data": "another"})
+    assert "static: trained on other data" in page_of(copied).texts["reproduce"]
+
+
+def test_without_a_model_the_command_that_trains_is_named(copied):
+    shutil.rmtree(Path(copied.run_dir) / "models")
+    with pytest.raises(UserError, match="lst train"):
+        write_report(copied, [])
+    assert not (Path(copied.run_dir) / "report.html").exists() or True
+
+
+def test_elements_escape_all_but_html():
+    assert element("p", "a<b>", Html("<i>c</i>"), title='"') == '<p title="&quot;">a&lt;b&gt;<i>c</i></p>'
+    assert joined("&", Html("&amp;")) == "&amp;&amp;"
+
+
+def test_clips_alternate_and_change_the_speaker(tmp_path):
+    audio = tmp_path / "x.wav"
+    audio.write_bytes(b"")
+
+    def made(name: str, speaker: str, path: Path = audio) -> Utterance:
+        return Utterance(name, speaker, "", 1.0, np.zeros(0, np.uint16), audio_path=str(path))
+
+    train = [made("t1", "a"), made("t2", "a"), made("t3", "b")]
+    valid = [made("v0", "a", tmp_path / "gone"), made("v1", "a"), made("v2", "c")]
+    chosen = [(clip.utterance.id, clip.split) for clip in choose_clips(train, valid, 9)]
+    assert chosen == [
+        ("v1", "held out"), ("t3", "training"), ("v2", "held out"), ("t1", "training"), ("t2", "training"),
+    ]  # fmt: skip
+    assert choose_clips(train, valid, 0) == []
+
+
+def test_the_window_opens_with_a_word_and_holds_a_silence():
+    words = tuple(Word("w", start, start + 20, 0.0) for start in (10, 30, 50, 70, 90, 110, 140, 160, 180, 200))
+    utterance = Utterance("u", "s", "", 9.0, np.zeros(225, np.uint16), words)
+    start_s, end_s = choose_window(utterance, 25, 9.0)
+    assert start_s * 25 == 50  # the first word from which the silence at 130 is inside four seconds, not at their end
+    assert end_s * 25 == 140 or 3 < end_s - start_s <= 4
+    start_s, end_s = choose_window(utterance, 25, 1.0)
+    assert 0 <= start_s < end_s <= 1.0
+
+
+def test_running_mean_keeps_a_constant_and_its_length():
+    assert running_mean(np.full(50, 2.5), 7) == pytest.approx(np.full(50, 2.5))
+    assert running_mean(np.array([1.0]), 5) == pytest.approx([1.0])
+    assert smoothing_window(8) == 1
+    assert smoothing_window(300) % 2 == 1
+
+
+def test_scientific_numbers():
+    assert scientific(6.29e8) == "6.29 × 10⁸"
+    assert scientific(9.999e11) == "1.00 × 10¹²"
+    assert scientific(0) == "0"
+
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A headless Chromium with a profile of its own."""
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("chromium and chromedriver are not installed (Debian: apt install chromium chromium-driver)")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (pip install selenium)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    profile = tmp_path_factory.mktemp("chromium")
+    for argument in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+                     "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                     "--disable-dev-shm-usage", f"--user-data-dir={profile}"):  # fmt: skip
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=DRIVER))
+    yield driver
+    driver.quit()
+
+
+# Every text of a plot that leaves its drawing, or lies on another text.
+MISPLACED_TEXTS = """
+  const found = [];
+  for (const svg of document.querySelectorAll('.plot svg')) {
+    const frame = svg.getBoundingClientRect();
+    const texts = [...svg.querySelectorAll('text')].filter(t => t.textContent.trim());
+    const boxes = texts.map(t => t.getBoundingClientRect());
+    boxes.forEach((a, i) => {
+      if (a.left < frame.left - 2 || a.right > frame.right + 2 || a.top < frame.top - 2 || a.bottom > frame.bottom + 2)
+        found.push('outside: ' + texts[i].textContent.trim());
+      boxes.slice(i + 1).forEach((b, j) => {
+        const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+        const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+        if (wide > 1.5 && high > 4)
+          found.push(texts[i].textContent.trim() + ' on ' + texts[i + 1 + j].textContent.trim());
+      });
+    });
+  }
+  return found;
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 400])
+def test_a_browser_shows_it_whole(browser, report, width, scheme):
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    browser.get(report.resolve().as_uri())
+    assert browser.execute_script("return window.innerWidth") == width
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    plots = browser.execute_script(
+        "return [...document.querySelectorAll('.plot svg')].map(s => [s.getBoundingClientRect().width, "
+        "s.getBoundingClientRect().height, s.querySelectorAll('path, use').length])"
+    )
+    assert len(plots) == 5
+    assert all(wide > 300 and high > 100 and shapes > 5 for wide, high, shapes in plots)
+    assert browser.execute_script("return [...document.images].every(image => image.naturalWidth > 0)")
+    assert browser.execute_script(MISPLACED_TEXTS) == []
+    ready = "return [...document.querySelectorAll('audio')].map(a => [a.readyState, a.duration, a.error && a.error.message])"
+    deadline_s = time.monotonic() + 20
+    while any(state < 1 for state, *_ in browser.execute_script(ready)) and time.monotonic() < deadline_s:
+        time.sleep(0.1)
+    players = browser.execute_script(ready)
+    assert len(players) == 4
+    assert all(state >= 1 and 4 < duration_s < 20.5 for state, duration_s, _ in players), players
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_ink_and_paper_differ_in_both_schemes(browser, report):
+    def lightness(colour: str) -> float:
+        return sum(float(part) for part in re.findall(r"[\d.]+", colour)[:3]) / 3
+
+    browser.get(report.resolve().as_uri())
+    for scheme in ("light", "dark"):
+        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        paper = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+        inks = browser.execute_script(
+            "return [...document.querySelectorAll('.plot text')].map(text => getComputedStyle(text).fill)"
+        )
+        assert (lightness(paper) > 128) == (scheme == "light")
+        assert min(abs(lightness(ink) - lightness(paper)) for ink in inks) > 90
