@@ -68,7 +68,7 @@ def check_free_space(folder: Path, needed_bytes: int, what: str) -> None:
     free_bytes = shutil.disk_usage(existing).free
     if free_bytes < needed_bytes:
         raise UserError(
-            f"{what} needs about {needed_bytes / 1e6:,.0f} MB in {folder}, but only {free_bytes / 1e6:,.0f} MB are free. "
+            f"{what} needs about {needed_bytes / 1e6:,.0f} MB in {folder}, but {free_bytes / 1e6:,.0f} MB are free. "
             "Free some space or choose another place with run_dir=FOLDER."
         )
 

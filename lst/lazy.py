@@ -22,8 +22,9 @@ def import_torchaudio() -> Any:
     except (ImportError, OSError, RuntimeError) as error:
         raise UserError(
             f"torchaudio does not load ({type(error).__name__}: {str(error).splitlines()[0]}). "
-            "This happens when the builds of torch and torchaudio differ (a CPU-only torch with a CUDA torchaudio, say). "
-            "Install a matching pair from one index in one command: pip install 'torch>=2.11,<2.15' 'torchaudio>=2.11,<2.12'"
+            "This happens when the builds of torch and torchaudio differ (a CPU-only torch with a CUDA torchaudio, "
+            "say). Install a matching pair from one index in one command: "
+            "pip install 'torch>=2.11,<2.15' 'torchaudio>=2.11,<2.12'"
         ) from error
     return torchaudio
 

@@ -116,8 +116,8 @@ def check_patches(document: Document, patches: Patches) -> None:
         )
     if patches.lengths[0] != 1:
         raise ValueError(
-            f"document {document.id!r} opens with a patch of {patches.lengths[0]} tokens; the first patch must hold one "
-            "(a marker or <bos>), so that every token has a complete patch to look at"
+            f"document {document.id!r} opens with a patch of {patches.lengths[0]} tokens; the first patch must hold "
+            "one (a marker or <bos>), so that every token has a complete patch to look at"
         )
 
 

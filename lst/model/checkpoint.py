@@ -63,7 +63,7 @@ def load_model(folder: Path) -> tuple[LatentSpeechTextModel, PatchingConfig, dic
 
 
 def check_weights(model: LatentSpeechTextModel, weights: dict[str, torch.Tensor], where: str) -> None:
-    """Raises one ``UserError`` naming every missing, unknown or misshapen tensor, and every one with NaN or infinity."""
+    """Raises one ``UserError`` naming every tensor that is missing, unknown, misshapen or not finite."""
     expected = model.state_dict()
     problems = [f"{name} is missing" for name in expected if name not in weights]
     problems += [f"{name} is unknown to this model" for name in weights if name not in expected]

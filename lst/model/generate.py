@@ -58,9 +58,8 @@ def next_token_logits(
     if strategy == "static" and modalities[-1] == SPEECH:
         others = np.flatnonzero(modalities != SPEECH)
         filler = -(len(modalities) - 1 - int(others[-1])) % patching.static_size
-    document = Document(
-        "prompt", np.append(token_ids, np.repeat(token_ids[-1:], filler)), np.append(modalities, np.repeat(modalities[-1:], filler))
-    )  # fmt: skip
+    filled_ids, filled_modalities = (np.append(x, np.repeat(x[-1:], filler)) for x in (token_ids, modalities))
+    document = Document("prompt", filled_ids, filled_modalities)
     patches = patch_document(document, strategy, patching)
     batch = pack_documents([[(document, patches)]], len(patches)).to(next(model.parameters()).device)
     return model(batch)[len(token_ids) - 1].float().cpu()

@@ -90,6 +90,6 @@ def check_range(document: Document, tokens: slice) -> None:
     """Raises ``ValueError`` unless ``tokens`` is a range of the document that leaves a token before it."""
     if not 1 <= tokens.start < tokens.stop <= len(document):
         raise ValueError(
-            f"document {document.id!r} of {len(document)} tokens: the scored range {tokens.start}:{tokens.stop} must be "
-            "inside it, not empty, and leave a token before it"
+            f"document {document.id!r} of {len(document)} tokens: the scored range {tokens.start}:{tokens.stop} must "
+            "be inside it, not empty, and leave a token before it"
         )

@@ -45,30 +45,49 @@ class ClozeItem:
 
 
 def cloze_items(utterances: Sequence[Utterance], config: EvalConfig, seed: int) -> list[ClozeItem]:
-    """Pairs each utterance with another's ending, by the same speaker where there is one, drawn from the seed.
+    """Pairs each utterance with another's ending, by the same speaker where there is one.
+
+    A speaker's utterances are shuffled from the seed into a circle, and each takes the next one's ending: every ending
+    is then true once and false once, so a model gains nothing by liking some endings whatever their context.
 
     Raises:
         UserError: fewer than two utterances are long enough.
     """
     usable = [utterance for utterance in utterances if len(utterance.words) >= config.min_words]
     starts = {utterance.id: ending_start(utterance, config.context_share) for utterance in usable}
+    endings = {utterance.id: _ending_text(utterance, starts[utterance.id]) for utterance in usable}
+    everyone = _shuffled(usable, seed, "")
+    by_speaker = {
+        speaker: _shuffled([u for u in usable if u.speaker == speaker], seed, speaker)
+        for speaker in {utterance.speaker for utterance in usable}
+    }
     items: list[ClozeItem] = []
     for utterance in usable:
-        own = _ending_text(utterance, starts[utterance.id])
-        others = [other for other in usable if other is not utterance and _ending_text(other, starts[other.id]) != own]
-        same_speaker = [other for other in others if other.speaker == utterance.speaker]
-        choices = same_speaker or others
-        if not choices:
-            continue
-        generator = document_generator(seed, _DISTRACTOR_EPOCH, utterance.id)
-        other = choices[int(generator.integers(len(choices)))]
-        items.append(ClozeItem(utterance, starts[utterance.id], other, starts[other.id]))
+        for circle in (by_speaker[utterance.speaker], everyone):
+            other = _next_in_circle(circle, utterance, endings)
+            if other is not None:
+                items.append(ClozeItem(utterance, starts[utterance.id], other, starts[other.id]))
+                break
     if not items:
         raise UserError(
             f"cloze needs two held-out utterances of eval.min_words={config.min_words} words or more with different "
             f"endings; there are {len(usable)} long enough: hold out more with data.valid_share"
         )
     return items[: config.max_items] if config.max_items else items
+
+
+def _shuffled(utterances: Sequence[Utterance], seed: int, name: str) -> list[Utterance]:
+    order = document_generator(seed, _DISTRACTOR_EPOCH, name).permutation(len(utterances))
+    return [utterances[index] for index in order]
+
+
+def _next_in_circle(circle: list[Utterance], utterance: Utterance, endings: dict[str, str]) -> Utterance | None:
+    """The next utterance with another ending; None when there is none."""
+    place = next(index for index, other in enumerate(circle) if other.id == utterance.id)
+    for other in circle[place + 1 :] + circle[:place]:
+        if endings[other.id] != endings[utterance.id]:
+            return other
+    return None
 
 
 def ending_start(utterance: Utterance, context_share: float) -> int:
@@ -134,7 +153,7 @@ def _row(item: ClozeItem, direction: str, true: ScoredTokens, false: ScoredToken
     }
 
 
-def credits(rows: Sequence[dict[str, Any]], normalisation: str) -> np.ndarray:
+def item_credits(rows: Sequence[dict[str, Any]], normalisation: str) -> np.ndarray:
     """1 for each row in which the true ending scores higher, ½ for a tie, 0 otherwise: float [rows]."""
     true = np.array([row["true_nats"] for row in rows])
     false = np.array([row["false_nats"] for row in rows])
@@ -159,7 +178,7 @@ def cloze_accuracies(rows: Sequence[dict[str, Any]], num_samples: int, seed: int
         chosen = [row for row in rows if row["direction"] == direction]
         table[direction] = {"num_items": len(chosen)}
         for normalisation in NORMALISATIONS:
-            values = credits(chosen, normalisation)
+            values = item_credits(chosen, normalisation)
             low, high = bootstrap_interval(values, num_samples, seed)
             table[direction][normalisation] = {"accuracy": float(values.mean()), "low": low, "high": high}
     return table

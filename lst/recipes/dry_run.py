@@ -18,8 +18,7 @@ from lst.data.speech_synthesis import choose_engine
 from lst.errors import UserError
 from lst.model.flops import batch_flops
 from lst.model.lst import LatentSpeechTextModel
-from lst.recipes.quickstart import arm_overrides
-from lst.recipes.run import RunFolder, open_data
+from lst.recipes.run import RunFolder, arm_overrides, open_data
 from lst.recipes.train import build_stream
 from lst.tokenizers.vocabulary import SPECIALS
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def evaluate_model(config: Config, run: RunFolder, data: PreparedData, name: str
         data.vocabulary, Vocabulary.from_dict(vocabulary, str(run.final(name))), "the prepared data", f"model {name}"
     )
     weights = read_json(run.final(name) / CONFIG_FILE, "the model's configuration", "Train it again.")
-    made_from = fingerprint([weights, _weights_mtime(run, name), data.fingerprint, vars(config.eval), config.seed])
+    made_from = fingerprint([weights, _weights_mtime(run, name), data.fingerprint, asdict(config.eval), config.seed])
     path = run.eval_result(name)
     if path.exists():
         before: dict[str, Any] = read_json(path, "the evaluation", f"Delete {path} and run lst eval again.")
@@ -62,6 +63,7 @@ def evaluate_model(config: Config, run: RunFolder, data: PreparedData, name: str
         "made_from": made_from,
         "name": name,
         "strategy": strategy,
+        "options": asdict(config.eval),
         "num_parameters": model.num_parameters,
         "cloze": cloze_accuracies(rows, config.eval.bootstrap_samples, config.seed),
         "bits": held_out_bits(model, data, builder, utterances, patching, strategy, config),

@@ -7,20 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lst.configs.compose import build_config, to_yaml
-from lst.configs.schema import Config
 from lst.data.prepare import prepare
 from lst.files import write_text
 from lst.progress import say
 from lst.recipes.evaluate import evaluate
 from lst.recipes.report import write_report
-from lst.recipes.run import RunFolder, prepare_options
+from lst.recipes.run import RunFolder, arm_overrides, prepare_options
 from lst.recipes.tables import results_as_text
 from lst.recipes.train import train
-
-
-def arm_overrides(config: Config, overrides: Sequence[str], name: str) -> list[str]:
-    """The options of one arm: the user's, then the arm's own."""
-    return [*overrides, *config.arms[name], f"name={name}"]
 
 
 def quickstart(overrides: Sequence[str]) -> Path:

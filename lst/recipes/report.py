@@ -15,7 +15,7 @@ from lst.recipes.report_corpus import corpus_section, patches_section
 from lst.recipes.report_page import Html, Section, bold, code, element, head, joined, page, paragraph, table
 from lst.recipes.report_results import cloze_section, cost_section, curves_section, results_section
 from lst.recipes.report_run import RunRecord, read_run, utc_text
-from lst.recipes.run import versions
+from lst.recipes.run import arm_overrides, versions
 
 
 def write_report(config: Config, overrides: Sequence[str]) -> Path:
@@ -97,7 +97,7 @@ def reproduce_section(run: RunRecord) -> Section:
 
 def step_commands(run: RunRecord) -> list[list[str]]:
     """The words of each command: prepare, train once an arm with the options that quickstart gives it, eval, report."""
-    train = [["lst", "train", *run.overrides, *own, f"name={name}"] for name, own in run.config.arms.items()]
+    train = [["lst", "train", *arm_overrides(run.config, run.overrides, name)] for name in run.config.arms]
     before, after = (
         [["lst", command, *run.overrides] for command in commands] for commands in (["prepare"], ["eval", "report"])
     )

@@ -64,7 +64,7 @@ figure { margin: 1.6rem 0; }
 figcaption, .caption { color: var(--muted); font-size: .9rem; line-height: 1.5; max-width: 52rem; margin: .4rem 0 0; }
 figcaption b, .caption b { color: var(--ink); font-weight: 600; }
 .plot { overflow-x: auto; }
-.plot svg { display: block; width: 100%; min-width: 40rem; height: auto; }
+.plot svg { display: block; width: 100%; min-width: 46rem; height: auto; }
 .plot svg * { stroke-linejoin: round; stroke-linecap: butt; }
 .clips { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }
 .clip, .item { background: var(--panel); border: 1px solid var(--line); border-radius: .6rem; padding: .9rem 1.1rem; }
@@ -86,6 +86,8 @@ footer { margin-top: 3rem; color: var(--muted); font-size: .85rem; }
 @media (max-width: 40rem) {
   main { padding: 1.6rem 1rem 3rem; }
   h1 { font-size: 1.6rem; }
+  th, td { padding: .4rem .4rem; }
+  tbody th { min-width: 7rem; }
   dl.endings { grid-template-columns: 1fr; }
   dl.endings dd { margin-bottom: .4rem; }
 }

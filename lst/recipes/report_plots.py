@@ -174,7 +174,10 @@ def curves_plot(curves: Sequence[Curve], colours: dict[str, int]) -> Html:
         panels[0, column].xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
         panels[1, column].set_xlabel("training FLOPs" + (f", 10{_superscript(exponent)}" if exponent else ""))
         panels[1, column].set_xlim(left=0)
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=6)
+    longest = max(len(curve.name) for curve in curves)
+    figure.legend(
+        *panels[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=max(1, 110 // (longest + 8))
+    )
     return _svg(figure, "curves", "training loss and held-out bits over steps and over training FLOPs")
 
 

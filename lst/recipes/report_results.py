@@ -12,7 +12,7 @@ import numpy as np
 from lst.configs.schema import DIRECTIONS
 from lst.data.interleave import span_frames
 from lst.data.utterance import Utterance
-from lst.recipes.cloze import credits, ending_start
+from lst.recipes.cloze import ending_start, item_credits
 from lst.recipes.report_page import (
     Html,
     Section,
@@ -345,7 +345,7 @@ def _scores(row: dict[str, Any] | None) -> list[str]:
     if row is None:
         return ["–", "–", "–"]
     true, false = (row[f"{kind}_nats"] / max(row[f"{kind}_tokens"], 1) for kind in ("true", "false"))
-    verdict = {1.0: ("right", "yes"), 0.5: ("tie", ""), 0.0: ("wrong", "no")}[float(credits([row], "mean")[0])]
+    verdict = {1.0: ("right", "yes"), 0.5: ("tie", ""), 0.0: ("wrong", "no")}[float(item_credits([row], "mean")[0])]
     return [signed(true), signed(false), cell(verdict[0], class_=verdict[1])]
 
 

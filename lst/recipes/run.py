@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
@@ -127,6 +128,11 @@ def prepare_options(config: Config) -> PrepareOptions:
         data=config.data,
         tokenizer=config.tokenizer,
     )
+
+
+def arm_overrides(config: Config, overrides: Sequence[str], name: str) -> list[str]:
+    """The options of one arm: the user's, then the arm's own."""
+    return [*overrides, *config.arms[name], f"name={name}"]
 
 
 def open_data(config: Config) -> PreparedData:

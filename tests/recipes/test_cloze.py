@@ -18,7 +18,7 @@ from lst.recipes.cloze import (
     cloze_accuracies,
     cloze_document,
     cloze_items,
-    credits,
+    item_credits,
     ending_start,
 )
 from lst.recipes.run import PreparedData
@@ -43,6 +43,8 @@ def test_false_endings_are_another_utterances_by_the_same_speaker(data: Prepared
         # The last of five sentences: the word before it ends one.
         assert item.utterance.words[item.ending_start - 1].text.endswith(".")
         assert sum(word.text.endswith(".") for word in item.utterance.words[item.ending_start :]) == 1
+    false_endings = [item.other.id for item in items]
+    assert sorted(false_endings) == sorted(item.utterance.id for item in items), "each ending is false exactly once"
     again = cloze_items(list(data.valid), EvalConfig(), seed=0)
     assert [item.other.id for item in items] == [item.other.id for item in again]
 
@@ -83,8 +85,8 @@ def test_credits_give_half_for_a_tie() -> None:
         {"true_nats": -4.0, "true_tokens": 2, "false_nats": -4.0, "false_tokens": 2},
         {"true_nats": -1.0, "true_tokens": 1, "false_nats": -3.0, "false_tokens": 9},
     ]
-    assert credits(rows, "sum").tolist() == [0.0, 0.5, 1.0]
-    assert credits(rows, "mean").tolist() == [1.0, 0.5, 0.0]
+    assert item_credits(rows, "sum").tolist() == [0.0, 0.5, 1.0]
+    assert item_credits(rows, "mean").tolist() == [1.0, 0.5, 0.0]
     table = cloze_accuracies([{**row, "direction": d} for row in rows for d in DIRECTIONS], 200, 0)
     assert table["S→T"]["sum"]["accuracy"] == 0.5
     assert table["S→T"]["num_items"] == 3

@@ -1,0 +1,42 @@
+# `make quickstart` and `make test` need Python 3.10–3.13 with pip and venv; everything else they install into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:
+	@echo "make quickstart   install, then prepare, train, evaluate and report (ARGS='key=value …' are passed on)"
+	@echo "make test         ruff, mypy, pytest"
+	@echo "make format       format the code"
+	@echo "make clean        remove .venv and caches; runs/ stays"
+
+# Made anew when the requirements change; the marker is written last, so a broken installation is repeated.
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else f"Python {v[0]}.{v[1]} will not do: LST needs 3.10 to 3.13. Name one with make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+.PHONY: quickstart
+quickstart: $(VENV)/.installed
+	$(BIN)/lst quickstart $(ARGS)
+
+.PHONY: test
+test: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q $(ARGS)
+
+.PHONY: format
+format: $(VENV)/.installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: clean
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build *.egg-info
