@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import itertools
 import json
 import os
 import shutil
@@ -24,7 +23,6 @@ import pytest
 import soundfile
 
 from lst.cli import main
-from lst.data import prepare as prepare_module
 from lst.data.alignment import PocketsphinxAligner
 from lst.data.audio import read_audio
 from lst.data.config import DataConfig, InterleaveConfig, MixConfig
@@ -271,6 +269,45 @@ def test_doing_as_the_error_says_mends_the_data(copy: Path, corpus: Path) -> Non
     assert hashes(copy) == content
 
 
+# With the index there, only shards are looked at before the data are called whole.
+@pytest.mark.parametrize("name", ["text.model", "units.safetensors", "vocabulary.json"])
+@pytest.mark.parametrize("damage", ["missing", "flipped byte"])
+def test_damaged_tokenizers_are_made_again_or_named(copy: Path, corpus: Path, name: str, damage: str) -> None:
+    before = sha256_file(copy / name)
+    if damage == "missing":
+        (copy / name).unlink()
+    else:
+        flip(copy / name, (copy / name).stat().st_size // 2)
+    try:
+        prepare(copy, options(corpus))
+    except UserError as error:
+        is_seen = name in str(error)
+    else:
+        is_seen = (copy / name).exists() and sha256_file(copy / name) == before
+    assert is_seen
+
+
+def test_damaged_index_is_named_and_made_again_once_deleted(copy: Path, corpus: Path) -> None:
+    content = hashes(copy)
+    (copy / "index.json").write_bytes((copy / "index.json").read_bytes()[:200])
+    with pytest.raises(UserError, match=r"damaged: .*index\.json is not JSON.*Delete it and run lst prepare again"):
+        prepare(copy, options(corpus))
+    (copy / "index.json").unlink()
+    prepare(copy, options(corpus))
+    assert hashes(copy) == content
+
+
+# What reads the index says "prepare again", and preparing again finds nothing to do.
+def test_index_of_another_version_is_not_taken_for_whole(copy: Path, corpus: Path) -> None:
+    index = json.loads((copy / "index.json").read_text())
+    (copy / "index.json").write_text(json.dumps({**index, "version": 0}))
+    try:
+        is_seen = prepare(copy, options(corpus))["version"] == index["version"]
+    except UserError as error:
+        is_seen = "version" in str(error)
+    assert is_seen
+
+
 def test_stopped_after_every_few_files_it_still_ends_with_the_same(
     prepared: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -345,16 +382,11 @@ def test_settings_of_later_stages_may_change(copy: Path, corpus: Path) -> None:
     assert times(copy) == before
 
 
-# Between the manifest and the record of settings lies a moment after which other settings are not noticed.
+# The list of utterances is written before the settings, and used again where the settings are not known.
 def test_stopped_before_the_settings_are_recorded_a_folder_does_not_mix_two_corpora(
     corpus: Path, make_corpus: MakeCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = make_corpus(tmp_path / "other", texts={0: "Anna ate the warm bread again."})
-    with monkeypatch.context() as patch:
-        stop_at_replace(patch, lambda name: KeyboardInterrupt() if name == "units.safetensors" else None)
-        with pytest.raises(KeyboardInterrupt):
-            prepare(tmp_path / "data", options(corpus))
-    (tmp_path / "data/made_from.json").unlink(missing_ok=True)
     with monkeypatch.context() as patch:
         stop_at_replace(patch, lambda name: KeyboardInterrupt() if name == "made_from.json" else None)
         with pytest.raises(KeyboardInterrupt):
@@ -380,7 +412,7 @@ def test_what_cannot_be_aligned_or_decoded_is_listed_and_counted(
     index = prepare(tmp_path / "data", options(corpus, max_unaligned_share=0.25))
     reasons = {item["id"]: item["reason"] for item in left_out(tmp_path / "data")}
     assert sorted(reasons) == ["utt_3", "utt_5"]
-    assert "the audio does not fit the text: 0 of 36 words" in reasons["utt_3"]
+    assert "the audio does not fit the text: 0 of 38 words" in reasons["utt_3"]
     assert "utt_5.flac" in reasons["utt_5"]
     assert (index["num_left_out"], index["num_unaligned"]) == (2, 2)
     ids = {utterance.id for split in ("train", "valid") for utterance in ShardReader(tmp_path / "data", split)}
@@ -388,8 +420,8 @@ def test_what_cannot_be_aligned_or_decoded_is_listed_and_counted(
     assert "2 left out" in capsys.readouterr().err
 
 
-# One damaged training recording stops the fit of the codebook, before it could be left out and listed.
-def test_damaged_training_recording_is_left_out_like_a_held_out_one(
+# The fit of the codebook reads it first, and stops there whatever on_error says.
+def test_damaged_training_recording_is_skipped_like_a_held_out_one(
     make_corpus: MakeCorpus, sounds: list[np.ndarray], tmp_path: Path
 ) -> None:
     corpus = make_corpus(tmp_path / "corpus")
@@ -400,53 +432,51 @@ def test_damaged_training_recording_is_left_out_like_a_held_out_one(
     rows = [{**row, "split": "dev" if row["id"] == "utt_7" else "train"} for row in rows]
     rows[0]["path"] = "utt_0.flac"
     (corpus / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    prepare(tmp_path / "data", options(corpus, max_unaligned_share=0.2))
+    prepare(tmp_path / "data", options(corpus, on_error="skip", max_skipped_share=0.2, max_unaligned_share=0.2))
     assert [item["id"] for item in left_out(tmp_path / "data")] == ["utt_0"]
 
 
-class TestTooManyUnaligned:
-    """Two of eight transcripts do not fit, a tenth is allowed."""
+@pytest.fixture(scope="module")
+def failed(make_corpus: MakeCorpus, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
+    """A corpus in which two of eight transcripts do not fit, the folder as the failure left it, and the error."""
+    root = tmp_path_factory.mktemp("unaligned")
+    corpus = make_corpus(root / "corpus", texts={2: TOO_MUCH_TO_SAY, 6: TOO_MUCH_TO_SAY})
+    with pytest.raises(ProblemsError) as raised:
+        prepare(root / "data", options(corpus))
+    return corpus, root / "data", str(raised.value)
 
-    @pytest.fixture(scope="class")
-    def failed(self, make_corpus: MakeCorpus, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
-        """The corpus, the folder as the failure left it, and the error."""
-        root = tmp_path_factory.mktemp("unaligned")
-        corpus = make_corpus(root / "corpus", texts={2: TOO_MUCH_TO_SAY, 6: TOO_MUCH_TO_SAY})
-        with pytest.raises(ProblemsError) as raised:
-            prepare(root / "data", options(corpus))
-        return corpus, root / "data", str(raised.value)
 
-    def test_all_are_named_and_there_is_no_index(self, failed: tuple[Path, Path, str]) -> None:
-        _, folder, message = failed
-        assert "2 of 8 utterances (25.0%) could not be aligned, 10.0% are allowed" in message
-        assert "utt_2: the audio does not fit" in message
-        assert "utt_6: the audio does not fit" in message
-        assert not (folder / "index.json").exists()
-        assert sorted(item["id"] for item in left_out(folder)) == ["utt_2", "utt_6"]
+def test_too_many_unaligned_are_all_named_and_there_is_no_index(failed: tuple[Path, Path, str]) -> None:
+    _, folder, message = failed
+    assert "2 of 8 utterances (25.0%) could not be aligned, 10.0% are allowed" in message
+    assert "utt_2: the audio does not fit" in message
+    assert "utt_6: the audio does not fit" in message
+    assert not (folder / "index.json").exists()
+    assert sorted(item["id"] for item in left_out(folder)) == ["utt_2", "utt_6"]
 
-    # The option that the error tells to change is one that the folder may not change.
-    def test_allowing_more_as_the_error_says_goes_on(self, failed: tuple[Path, Path, str], tmp_path: Path) -> None:
-        corpus, folder, message = failed
-        share = message.rpartition("data.max_unaligned_share=")[2].rstrip(".")
-        assert 0.25 <= float(share) <= 0.27
-        copied = shutil.copytree(folder, tmp_path / "data")
-        assert prepare(copied, options(corpus, max_unaligned_share=float(share)))["num_unaligned"] == 2
 
-    # The list of the first run is used again, so that mended transcripts change nothing.
-    def test_mending_the_transcripts_as_the_error_says_goes_on(
-        self, failed: tuple[Path, Path, str], tmp_path: Path
-    ) -> None:
-        corpus, folder, _ = failed
-        manifest = (corpus / "manifest.jsonl").read_text()
-        mended = manifest
-        for index in (2, 6):
-            mended = mended.replace(json.dumps(TOO_MUCH_TO_SAY), json.dumps(SENTENCES[index]), 1)
-        copied = shutil.copytree(folder, tmp_path / "data")
-        try:
-            (corpus / "manifest.jsonl").write_text(mended)
-            assert prepare(copied, options(corpus))["num_unaligned"] == 0
-        finally:
-            (corpus / "manifest.jsonl").write_text(manifest)
+# The option that the error tells to change is one that the folder may not change.
+def test_allowing_more_unaligned_as_the_error_says_goes_on(failed: tuple[Path, Path, str], tmp_path: Path) -> None:
+    corpus, folder, message = failed
+    share = message.rpartition("data.max_unaligned_share=")[2].rstrip(".")
+    assert 0.25 <= float(share) <= 0.27
+    copied = shutil.copytree(folder, tmp_path / "data")
+    assert prepare(copied, options(corpus, max_unaligned_share=float(share)))["num_unaligned"] == 2
+
+
+# The list of the first run is used again, so that mended transcripts change nothing.
+def test_mending_transcripts_as_the_error_says_goes_on(
+    failed: tuple[Path, Path, str], make_corpus: MakeCorpus, tmp_path: Path
+) -> None:
+    corpus, folder, _ = failed
+    faulty = (corpus / "manifest.jsonl").read_text()
+    mended = (make_corpus(tmp_path / "mended") / "manifest.jsonl").read_text()
+    copied = shutil.copytree(folder, tmp_path / "data")
+    try:
+        (corpus / "manifest.jsonl").write_text(mended)
+        assert prepare(copied, options(corpus))["num_unaligned"] == 0
+    finally:
+        (corpus / "manifest.jsonl").write_text(faulty)
 
 
 def test_faulty_corpus_is_refused_before_anything_is_written(make_corpus: MakeCorpus, tmp_path: Path) -> None:
@@ -591,8 +621,3 @@ def test_fields_that_decide_the_data_are_all_recorded() -> None:
     assert recorded["data"].keys() == {field.name for field in dataclasses.fields(DataConfig)} - later
     assert recorded["tokenizer"].keys() == {field.name for field in dataclasses.fields(TokenizerConfig)}
     assert recorded.keys() == {"corpus", "text", "seed", "on_error", "data", "tokenizer"}
-
-
-def test_no_module_state_leaks() -> None:
-    assert prepare_module
-    assert itertools
