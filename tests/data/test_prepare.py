@@ -114,9 +114,9 @@ def options(corpus: Path | None, text: Path | None = None, **changes: Any) -> Pr
     )  # fmt: skip
 
 
-def command_line(corpus: Path, run: Path) -> list[str]:
+def command_line(corpus: Path, run: Path, num_workers: int) -> list[str]:
     """The same options for the command ``lst``."""
-    return ["prepare", f"run_dir={run}", f"corpus={corpus}", "num_workers=1", "data.valid_share=0.25",
+    return ["prepare", f"run_dir={run}", f"corpus={corpus}", f"num_workers={num_workers}", "data.valid_share=0.25",
             "data.shard_utterances=2", "tokenizer.num_units=16", "tokenizer.text_vocab_size=300"]  # fmt: skip
 
 
@@ -332,25 +332,60 @@ def test_stopped_after_every_few_files_it_still_ends_with_the_same(
     assert hashes(tmp_path) == hashes(prepared)
 
 
-def test_killed_in_the_middle_and_run_again_it_ends_with_the_same(prepared: Path, corpus: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "lst", *command_line(corpus, tmp_path)]
+@pytest.fixture(scope="module")
+def killed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[int]]:
+    """The folder of a run with two workers, killed once its first shard was there; and those of its processes that
+    were still alive five seconds later."""
     for _ in range(3):
+        run = tmp_path_factory.mktemp("killed")
+        command = [sys.executable, "-m", "lst", *command_line(corpus, run, 2)]
         process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL)
-        receipt, deadline = tmp_path / "data/shards/train-000000.json", time.monotonic() + 120
-        while not receipt.exists() and process.poll() is None and time.monotonic() < deadline:
+        receipts, deadline = run / "data/shards", time.monotonic() + 120
+        while not list(receipts.glob("*.json")) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.001)
+        children = children_of(process.pid)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        if receipt.exists() and not (tmp_path / "data/index.json").exists():
-            break
-        shutil.rmtree(tmp_path / "data")  # A busy machine let it finish first.
-    assert receipt.exists()
-    assert not (tmp_path / "data/index.json").exists()
-    before = receipt.stat().st_mtime_ns
-    assert main(command_line(corpus, tmp_path)) == 0
-    assert receipt.stat().st_mtime_ns == before
-    found = {name: digest for name, digest in hashes(tmp_path / "data").items() if "partial" not in name}
+        deadline = time.monotonic() + 5
+        while any(map(is_alive, children)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        alive = [child for child in children if is_alive(child)]
+        for child in alive:
+            os.kill(child, signal.SIGKILL)
+        if list(receipts.glob("*.json")) and not (run / "data/index.json").exists():
+            return run, alive
+    pytest.fail("a machine too busy to be killed in time: three runs had finished before")
+
+
+def children_of(process_id: int) -> list[int]:
+    """Child processes, where the system tells them in /proc; else none."""
+    tasks = Path(f"/proc/{process_id}/task").glob("*/children")
+    return [int(child) for path in tasks for child in path.read_text().split()]
+
+
+def is_alive(process_id: int) -> bool:
+    try:
+        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_killed_in_the_middle_and_run_again_it_ends_with_the_same(
+    prepared: Path, corpus: Path, killed: tuple[Path, list[int]]
+) -> None:
+    run, _ = killed
+    before = {path: path.stat().st_mtime_ns for path in (run / "data/shards").glob("*.json")}
+    assert before
+    assert main(command_line(corpus, run, 1)) == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    found = {name: digest for name, digest in hashes(run / "data").items() if "partial" not in name}
     assert found == hashes(prepared)
+
+
+# The workers wait for tasks for ever, each with half a gigabyte.
+def test_killed_run_leaves_no_process_behind(killed: tuple[Path, list[int]]) -> None:
+    _, alive = killed
+    assert alive == []
 
 
 def test_two_processes_make_the_same_shards_as_one(prepared: Path, corpus: Path, tmp_path: Path) -> None:
