@@ -45,6 +45,34 @@ def fill_rows(sizes: list[int], capacity: int, num_rows: int) -> list[list[int]]
     return rows
 
 
+def top_up_rows(
+    rows: list[list[int]], sizes: list[int], capacity: int, least_piece: int
+) -> list[list[tuple[int, int]]]:
+    """Fills what rows have left with the first part of a waiting item, where that is worth a cut.
+
+    Args:
+        rows: as ``fill_rows`` gives them for the sizes, each at most ``capacity``.
+        sizes: of all items, oldest first, uncut.
+        capacity: of a row.
+        least_piece: a row with less left stays as it is.
+
+    Returns:
+        (index, size taken) of the items of each row.
+    """
+    taken = {index for row in rows for index in row}
+    filled = []
+    for row in rows:
+        parts = [(index, min(sizes[index], capacity)) for index in row]
+        left = capacity - sum(size for _, size in parts)
+        if left >= least_piece:
+            waiting = (index for index, size in enumerate(sizes) if size > left and index not in taken)
+            if (index := next(waiting, None)) is not None:
+                parts.append((index, left))
+                taken.add(index)
+        filled.append(parts)
+    return filled
+
+
 def cut_document(document: Document, patches: Patches, max_patches: int) -> tuple[Document, Patches]:
     """The first ``max_patches`` patches of a document that has more than a row holds.
 

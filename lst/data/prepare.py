@@ -16,6 +16,9 @@ Stopped at any moment and run again, it makes only what is missing.
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
+import os
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -29,10 +32,19 @@ from lst.data.alignment import AlignmentError, PocketsphinxAligner
 from lst.data.audio import read_audio
 from lst.data.config import DataConfig
 from lst.data.manifest import ManifestRow, read_manifest, write_manifest
-from lst.data.shards import INDEX_FILE, SHARD_FOLDER, VERSION, finished_receipt, shard_name, verify_shards, write_shard
+from lst.data.shards import (
+    INDEX_FILE,
+    SHARD_FOLDER,
+    VERSION,
+    finished_receipt,
+    load_index,
+    shard_name,
+    verify_shards,
+    write_shard,
+)
 from lst.data.sources import Source, WrittenText, gather_source
 from lst.data.utterance import Utterance
-from lst.errors import ProblemsError, UserError
+from lst.errors import ProblemsError, UserError, raise_problems
 from lst.files import check_free_space, fingerprint, read_json, read_jsonl, sha256_file, write_json, write_jsonl
 from lst.progress import Progress, say
 from lst.tokenizers.config import TokenizerConfig
@@ -63,7 +75,7 @@ class PrepareOptions:
     def made_from(self) -> dict[str, Any]:
         """What the prepared data depends on; a folder made from other things is refused."""
         data = asdict(self.data)
-        for later in ("interleave", "mix", "pack_buffer", "verify"):
+        for later in ("interleave", "mix", "pack_buffer", "verify", "max_unaligned_share"):
             data.pop(later)
         corpus = str(Path(self.corpus).resolve()) if self.corpus else None
         text = str(Path(self.text).resolve()) if self.text else None
@@ -84,10 +96,16 @@ def prepare(folder: Path, options: PrepareOptions) -> dict[str, Any]:
     index_path = folder / INDEX_FILE
     _check_made_from(folder, made_from)
     if index_path.exists():
-        index = read_json(index_path, "the index", "Delete it and run lst prepare again.")
-        verify_shards(folder, index, full=options.data.verify == "hash")
-        say(f"prepared data is whole in {folder}: nothing to do")
-        return index
+        index = load_index(folder)
+        try:
+            check_artefacts(folder, index)
+            verify_shards(folder, index, full=options.data.verify == "hash")
+        except UserError as error:
+            say(f"{error}\nwhat is damaged is made again")
+            _remove_damaged(folder, index)
+        else:
+            say(f"prepared data is whole in {folder}: nothing to do")
+            return index
     if options.corpus is None:
         needed_bytes = options.data.num_spoken_stories * (BYTES_A_SPOKEN_STORY + BYTES_A_SHARD_UTTERANCE)
         check_free_space(folder, needed_bytes, "preparing")
@@ -126,6 +144,41 @@ def prepare(folder: Path, options: PrepareOptions) -> dict[str, Any]:
     return index
 
 
+def check_artefacts(folder: Path, index: dict[str, Any]) -> None:
+    """Raises one error naming each of codebook, tokenizer and vocabulary that is not what the shards were made with."""
+    raise_problems(
+        f"prepared data in {folder}",
+        [problem for problem in _artefact_problems(folder, index).values() if problem],
+        "Put the original files back, run lst prepare again with the same settings, or prepare in another run_dir.",
+    )
+
+
+def _artefact_problems(folder: Path, index: dict[str, Any]) -> dict[str, str]:
+    """What is wrong with each artefact's file; an empty text where nothing is."""
+    readers: dict[str, tuple[str, Any]] = {
+        UNITS_FILE: (index["units_sha256"], lambda: UnitCodec.load(folder / UNITS_FILE).sha256),
+        TEXT_FILE: (index["text_sha256"], lambda: TextTokenizer.load(folder / TEXT_FILE).sha256),
+        VOCABULARY_FILE: (index["vocabulary"], lambda: Vocabulary.load(folder / VOCABULARY_FILE).fingerprint),
+    }
+    problems = {}
+    for name, (recorded, read_hash) in readers.items():
+        try:
+            found = read_hash()
+            same = found == recorded
+            problems[name] = "" if same else f"{name} has hash {found[:12]}…, the shards were made with {recorded[:12]}…"
+        except UserError as error:
+            problems[name] = str(error)
+    return problems
+
+
+def _remove_damaged(folder: Path, index: dict[str, Any]) -> None:
+    """Takes away the index and damaged artefacts; damaged shards are found by their receipts."""
+    (folder / INDEX_FILE).unlink()
+    for name, problem in _artefact_problems(folder, index).items():
+        if problem:
+            (folder / name).unlink(missing_ok=True)
+
+
 def _check_made_from(folder: Path, made_from: dict[str, Any]) -> None:
     path = folder / "made_from.json"
     if not path.exists():
@@ -156,12 +209,14 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _gather(folder: Path, options: PrepareOptions) -> tuple[list[ManifestRow], list[WrittenText], dict[str, Any]]:
     """The source, kept in the folder so that a second run uses the same list."""
     marker = folder / SOURCE_FILE
-    if marker.exists() and (folder / MANIFEST_FILE).exists():
+    made_from = fingerprint(options.made_from())
+    record = read_json(marker, "the source's record", f"Delete {marker}.") if marker.exists() else {}
+    if record.get("made_from") == made_from and (folder / MANIFEST_FILE).exists():
         texts = [WrittenText(**row) for row in read_jsonl(folder / TEXTS_FILE)]
         rows = read_manifest(folder / MANIFEST_FILE)
         missing = [row for row in rows if not row.path.exists()]
         if not missing:
-            return rows, texts, read_json(marker, "the source's record", f"Delete {folder} and prepare again.")
+            return rows, texts, record
         say(f"{len(missing)} audio files are gone (the first is {missing[0].path}): the corpus is gathered again")
     source: Source = gather_source(
         options.corpus, options.text, options.data, options.seed, options.on_error, options.max_skipped_share,
@@ -170,6 +225,7 @@ def _gather(folder: Path, options: PrepareOptions) -> tuple[list[ManifestRow], l
     write_manifest(folder / MANIFEST_FILE, source.rows)
     write_jsonl(folder / TEXTS_FILE, [asdict(text) for text in source.texts])
     record = {
+        "made_from": made_from,
         "description": source.description,
         "is_synthesised": source.is_synthesised,
         "left_out": [{"id": problem.id or problem.place, "reason": str(problem)} for problem in source.problems],
@@ -195,8 +251,12 @@ def _codec(folder: Path, rows: Sequence[ManifestRow], options: PrepareOptions) -
     def features() -> Iterator[np.ndarray]:
         with Progress(len(chosen), "speech features", unit="utterance") as progress:
             for row in chosen:
-                yield mfcc_features(read_audio(row.path), tokenizer.frame_rate_hz)
                 progress.advance()
+                try:
+                    yield mfcc_features(read_audio(row.path), tokenizer.frame_rate_hz)
+                except UserError:
+                    # It is found, listed and counted again where its shard is made.
+                    continue
 
     codec = fit_unit_codec(
         features(), tokenizer.num_units, options.seed, tokenizer.frame_rate_hz, tokenizer.fit_max_frames
@@ -268,6 +328,20 @@ def _make_shards(
     return {split: [receipts[name] for name in sorted(receipts) if name.startswith(f"{split}-")] for split in groups}
 
 
+def _set_up_worker() -> None:
+    """One thread a process, and an end with the parent's, however that comes."""
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        sentinel = parent.sentinel
+
+        def end_with_parent() -> None:
+            multiprocessing.connection.wait([sentinel])
+            os._exit(1)
+
+        threading.Thread(target=end_with_parent, daemon=True).start()
+
+
 def _run_tasks(tasks: Sequence[ShardTask], num_workers: int) -> Iterator[dict[str, Any]]:
     if num_workers <= 1 or len(tasks) <= 1:
         for task in tasks:
@@ -276,7 +350,7 @@ def _run_tasks(tasks: Sequence[ShardTask], num_workers: int) -> Iterator[dict[st
     # Spawned, not forked: torch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
-        min(num_workers, len(tasks)), context, initializer=torch.set_num_threads, initargs=(1,)
+        min(num_workers, len(tasks)), context, initializer=_set_up_worker
     ) as pool:
         futures = [pool.submit(make_shard, task) for task in tasks]
         try:
@@ -340,6 +414,8 @@ def _check_unaligned(
 ) -> None:
     share = len(unaligned) / max(num_spoken, 1)
     if share > options.data.max_unaligned_share:
+        # The corpus is read anew next time, for its transcripts may have been mended.
+        (folder / SOURCE_FILE).unlink(missing_ok=True)
         raise ProblemsError(
             f"{len(unaligned)} of {num_spoken} utterances ({share:.1%}) could not be aligned, "
             f"{options.data.max_unaligned_share:.1%} are allowed",

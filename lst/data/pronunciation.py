@@ -78,8 +78,9 @@ def spoken_words(text: str) -> list[SpokenWord]:
 
 
 def _tokens(written: str) -> list[str]:
-    plain = unicodedata.normalize("NFKD", written.translate(_APOSTROPHES).lower().translate(_UNDECOMPOSED))
-    plain = "".join(char for char in plain if not unicodedata.combining(char))
+    # Decomposed first: signs such as ™ turn into letters, and Ǽ into Æ with an accent.
+    decomposed = unicodedata.normalize("NFKD", written.translate(_APOSTROPHES)).lower().translate(_UNDECOMPOSED)
+    plain = "".join(char for char in decomposed if not unicodedata.combining(char))
     foreign = sorted({char for char in plain if char.isalpha() and not "a" <= char <= "z"})
     if foreign:
         raise ValueError(f"the word {written!r} has letters that are not English: {' '.join(foreign)}")

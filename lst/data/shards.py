@@ -30,7 +30,7 @@ from lst.files import read_json, sha256_file, staged, write_json
 INDEX_FILE = "index.json"
 SHARD_FOLDER = "shards"
 VERSION = 1
-_REMEDY = "Delete the named files and run lst prepare again: it makes only what is missing."
+_REMEDY = "Run lst prepare again with the same settings: it makes anew what is damaged, and nothing else."
 
 
 def shard_name(split: str, number: int) -> str:
@@ -146,8 +146,9 @@ class ShardReader(Sequence[Utterance]):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        if not 0 <= index < len(self):
+        if not -len(self) <= index < len(self):
             raise IndexError(f"utterance {index} of {len(self)}")
+        index %= len(self)
         shard = bisect_right(self._ends, index)
         if shard not in self._cache:
             self._cache[shard] = list(self._read(shard))
@@ -156,8 +157,14 @@ class ShardReader(Sequence[Utterance]):
     def _read(self, shard: int) -> Iterator[Utterance]:
         receipt = self.receipts[shard]
         path = self.folder / f"{receipt['name']}.tar"
+        try:
+            yield from self._read_samples(path, receipt["num_utterances"])
+        except (tarfile.TarError, OSError, EOFError) as error:
+            raise UserError(f"shard {path} cannot be read ({error}). {_REMEDY}") from error
+
+    def _read_samples(self, path: Path, num_utterances: int) -> Iterator[Utterance]:
         count = 0
-        with tarfile.open(path) as tar:
+        with tarfile.open(path, "r:") as tar:
             pending: dict[str, bytes] = {}
             key = ""
             for member in tar:
@@ -171,8 +178,8 @@ class ShardReader(Sequence[Utterance]):
                     yield self._decode(path, key, pending)
                     pending = {}
                     count += 1
-        if pending or count != receipt["num_utterances"]:
-            raise _broken(path, key, f"is the last of {count} samples, {receipt['num_utterances']} were written")
+        if pending or count != num_utterances:
+            raise _broken(path, key, f"is the last of {count} samples, {num_utterances} were written")
 
     @staticmethod
     def _decode(path: Path, key: str, members: dict[str, bytes]) -> Utterance:

@@ -15,15 +15,17 @@ import numpy as np
 
 from lst.data.config import MixConfig
 from lst.data.interleave import DocumentBuilder
-from lst.data.packing import fill_rows, cut_document, rest_of_document
+from lst.data.packing import cut_document, fill_rows, rest_of_document, top_up_rows
 from lst.data.utterance import Utterance
 from lst.errors import UserError
-from lst.model.batch import SPEECH, TEXT, Document, PackedBatch, Patches, pack_documents
+from lst.model.batch import SPEECH, TEXT, Document, PackedBatch, pack_documents
 from lst.model.config import PatchingConfig
 from lst.model.patching import patch_document, strategy_of_batch
 
 KINDS = ("interleaved", "text", "speech")
 STATE_VERSION = 1
+# A row takes a piece of a waiting document rather than leave a fiftieth of its slots empty.
+LEAST_PIECE_SHARE = 50
 # Draws of their own, so that no two uses of the seed are correlated.
 _KIND_STREAM, _ORDER_STREAM = 0x51AD, 0x07DE
 
@@ -48,7 +50,7 @@ class StreamState:
         buffer: keys of the documents that wait to be packed, oldest first.
         batch_index: batches given out.
         num_slots, num_patches, num_tokens: totals given out; slots − patches is the waste of packing.
-        num_cut: documents that were longer than a row and came in pieces.
+        num_cut: pieces of documents that were given out with a rest to come.
         num_speech_tokens: speech units among the tokens.
     """
 
@@ -118,6 +120,8 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
         self.pack_buffer, self.seed = max(pack_buffer, num_rows), seed
         weights = np.array([getattr(mix, kind) for kind in KINDS], float)
         self._thresholds = np.cumsum(weights / weights.sum())
+        if not len(self.written):
+            raise UserError("there is neither speech nor text to train on: prepare a corpus with training utterances")
         if not len(spoken) and (mix.interleaved or mix.speech):
             raise UserError("the training split holds no aligned speech: set data.mix.interleaved=0 data.mix.speech=0")
         if state is not None and state.fingerprint != fingerprint:
@@ -135,22 +139,34 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
         state = StreamState.from_json(self.state.to_json())
         strategy = strategy_of_batch(self.patching, self.seed, state.batch_index, self.num_batches)
         keys = [DocumentKey(*key) for key in state.buffer]
-        while len(keys) < self.pack_buffer:
+        patches = [patch_document(self._document(key), strategy, self.patching) for key in keys]
+        # Enough for every row, whatever documents and patches are like, and a row more to choose from.
+        wanted = (self.num_rows + 1) * self.row_patches
+        num_waiting = sum(min(len(cut), self.row_patches) for cut in patches)
+        while len(keys) < self.pack_buffer or num_waiting < wanted:
             keys.append(self._draw(state))
+            patches.append(patch_document(self._document(keys[-1]), strategy, self.patching))
+            num_waiting += min(len(patches[-1]), self.row_patches)
         documents = [self._document(key) for key in keys]
-        patches = [patch_document(document, strategy, self.patching) for document in documents]
-        rows = fill_rows([min(len(cut), self.row_patches) for cut in patches], self.row_patches, self.num_rows)
-        packed: list[list[tuple[Document, Patches]]] = []
-        for row in rows:
-            packed.append([])
-            for index in row:
-                document, cut = documents[index], patches[index]
-                if len(cut) > self.row_patches:
-                    document, cut = cut_document(document, cut, self.row_patches)
-                packed[-1].append((document, cut))
-        rest = [self._rest_key(keys[i], len(packed[r][c][0])) for r, row in enumerate(rows) for c, i in enumerate(row)]
-        taken = {index for row in rows for index in row}
-        waiting = [key for key in rest if key] + [key for index, key in enumerate(keys) if index not in taken]
+        sizes = [len(cut) for cut in patches]
+        rows = fill_rows([min(size, self.row_patches) for size in sizes], self.row_patches, self.num_rows)
+        parts = top_up_rows(rows, sizes, self.row_patches, max(2, self.row_patches // LEAST_PIECE_SHARE))
+        packed = [
+            [
+                (documents[index], patches[index])
+                if count == sizes[index]
+                else cut_document(documents[index], patches[index], count)
+                for index, count in row
+            ]
+            for row in parts
+        ]
+        rests = [
+            self._rest_key(keys[index], len(document))
+            for row, cut_row in zip(parts, packed, strict=True)
+            for (index, _), (document, _) in zip(row, cut_row, strict=True)
+        ]
+        taken = {index for row in parts for index, _ in row}
+        waiting = [key for key in rests if key] + [key for index, key in enumerate(keys) if index not in taken]
         for index in taken:
             self._documents.pop(keys[index], None)
         batch = pack_documents(packed, self.row_patches)
@@ -159,7 +175,7 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
         state.num_slots += batch.num_slots
         state.num_patches += batch.num_patches
         state.num_tokens += batch.num_tokens
-        state.num_cut += sum(key is not None for key in rest)
+        state.num_cut += sum(key is not None for key in rests)
         state.num_speech_tokens += int((batch.modalities == SPEECH).sum())
         self.state = state
         return batch, state
@@ -197,4 +213,5 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
     def _rest_key(self, key: DocumentKey, num_packed: int) -> DocumentKey | None:
         """The key of what is left of a document after its first ``num_packed`` tokens; None when nothing is."""
         left = len(self._document(key)) - num_packed
-        return key._replace(first_token=len(self._whole(key)) - left) if left else None
+        # A rest of one token, the end, has nothing to predict.
+        return key._replace(first_token=len(self._whole(key)) - left) if left > 1 else None

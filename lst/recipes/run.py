@@ -23,9 +23,9 @@ from typing import Any
 
 from lst.configs.schema import Config
 from lst.data.interleave import DocumentBuilder
-from lst.data.prepare import TEXT_FILE, UNITS_FILE, VOCABULARY_FILE, PrepareOptions
+from lst.data.prepare import TEXT_FILE, UNITS_FILE, VOCABULARY_FILE, PrepareOptions, check_artefacts
 from lst.data.shards import ShardReader, load_index
-from lst.errors import UserError, raise_problems
+from lst.errors import UserError
 from lst.files import fingerprint
 from lst.tokenizers.text import TextTokenizer
 from lst.tokenizers.units import UnitCodec
@@ -77,22 +77,10 @@ class PreparedData:
     def __init__(self, folder: Path, verify_hash: bool = True) -> None:
         self.folder, self.verify_hash = folder, verify_hash
         self.index: dict[str, Any] = load_index(folder)
+        check_artefacts(folder, self.index)
         self.tokenizer = TextTokenizer.load(folder / TEXT_FILE)
         self.codec = UnitCodec.load(folder / UNITS_FILE)
         self.vocabulary = Vocabulary.load(folder / VOCABULARY_FILE)
-        expected = {
-            f"codebook {UNITS_FILE}": (self.codec.sha256, self.index["units_sha256"]),
-            f"tokenizer {TEXT_FILE}": (self.tokenizer.sha256, self.index["text_sha256"]),
-            f"{VOCABULARY_FILE}": (self.vocabulary.fingerprint, self.index["vocabulary"]),
-        }
-        problems = [
-            f"the {what} has hash {found[:12]}…, the shards were made with {recorded[:12]}…"
-            for what, (found, recorded) in expected.items()
-            if found != recorded
-        ]
-        raise_problems(
-            f"prepared data in {folder}", problems, "Put the original files back, or prepare again in another run_dir."
-        )
 
     @cached_property
     def train(self) -> ShardReader:

@@ -59,9 +59,13 @@ class TextTokenizer:
         if not path.exists():
             raise UserError(f"the text tokenizer is missing: {path}. Make it with lst prepare.")
         try:
-            return cls(path.read_bytes())
+            tokenizer = cls(path.read_bytes())
         except RuntimeError as error:
             raise UserError(f"{path} is not a SentencePiece model ({error}). Make it again with lst prepare.") from None
+        # An empty file passes for a model without a piece.
+        if tokenizer.vocab_size == 0:
+            raise UserError(f"{path} is not a SentencePiece model (it has no piece). Make it again with lst prepare.")
+        return tokenizer
 
 
 def fit_text_tokenizer(lines: Iterable[str], vocab_size: int, lowercase: bool = True) -> TextTokenizer:
@@ -87,6 +91,11 @@ def fit_text_tokenizer(lines: Iterable[str], vocab_size: int, lowercase: bool = 
         return TextTokenizer(_train(texts, vocab_size, lowercase))
     except RuntimeError as error:
         supported = re.search(r"<= (\d+)", str(error))
+        if needed := re.search(r"(\d+) vs (\d+)", str(error)):
+            raise UserError(
+                f"tokenizer.text_vocab_size={vocab_size} is too small for the letters of this text: "
+                f"set it to more than {max(map(int, needed.groups()))}"
+            ) from error
         if supported is None:
             raise UserError(f"SentencePiece could not be trained: {error}") from error
         return TextTokenizer(_train(texts, int(supported.group(1)), lowercase))

@@ -163,7 +163,7 @@ def fit_unit_codec(
     """
     from sklearn.cluster import MiniBatchKMeans
 
-    frames = np.concatenate(list(features))
+    frames = np.concatenate([np.zeros((0, NUM_FEATURES), np.float32), *features])
     if len(frames) < num_units:
         raise UserError(
             f"{len(frames)} frames of training speech ({len(frames) / frame_rate_hz:.1f} s) are too few for {num_units} "

@@ -94,11 +94,15 @@ class Vocabulary:
     @classmethod
     def from_dict(cls, values: dict[str, Any], where: str) -> Vocabulary:
         """Builds from ``to_dict``'s output; raises ``UserError`` for another version or specials."""
+        if not isinstance(values, dict):
+            raise UserError(f"{where} is not a vocabulary: it holds {values!r}. Prepare the data again.")
         if values.get("version") != VERSION or values.get("specials") != list(SPECIALS):
             raise UserError(
                 f"{where}: vocabulary version {values.get('version')} with specials {values.get('specials')}; this "
                 f"version of the project reads version {VERSION} with {list(SPECIALS)}. Prepare the data again."
             )
+        if missing := [key for key in cls.__dataclass_fields__ if key not in values]:
+            raise UserError(f"{where}: the vocabulary lacks {', '.join(missing)}. Prepare the data again.")
         return cls(**{key: values[key] for key in cls.__dataclass_fields__})
 
     @classmethod

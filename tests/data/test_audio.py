@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
+import importlib
 import math
 from pathlib import Path
 
@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from lst.data.audio import import_torchaudio, probe_audio, read_audio
+from lst.data.audio import probe_audio, read_audio
 from lst.errors import UserError
+from lst.lazy import import_torchaudio
 
 
 def tone(num_frames: int, sample_rate_hz: int, frequency_hz: float = 300.0) -> np.ndarray:
@@ -166,15 +167,15 @@ def test_a_rate_with_no_common_divisor_is_refused_before_memory_runs_out(tmp_pat
 def test_torchaudio_that_cannot_be_imported_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real_import = builtins.__import__
+    real_import = importlib.import_module
 
-    def failing_import(name: str, *args: object, **kwargs: object) -> object:
+    def failing_import(name: str, package: str | None = None) -> object:
         if name.split(".")[0] == "torchaudio":
             raise OSError("undefined symbol: _ZN2at4_ops")
-        return real_import(name, *args, **kwargs)  # type: ignore[arg-type]
+        return real_import(name, package)
 
-    monkeypatch.setattr(builtins, "__import__", failing_import)
-    with pytest.raises(UserError, match=r"undefined symbol.*pip install .*torch torchaudio"):
+    monkeypatch.setattr(importlib, "import_module", failing_import)
+    with pytest.raises(UserError, match=r"undefined symbol.*pip install .*torchaudio"):
         import_torchaudio()
     # Audio of the wanted rate needs none of it.
     soundfile.write(tmp_path / "a.wav", noise(100), 16000)
