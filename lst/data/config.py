@@ -38,7 +38,7 @@ class InterleaveConfig:
 @dataclass
 class MixConfig:
     interleaved: float = field(default=1.0, metadata={"doc": "weight of documents that switch between speech and text"})
-    text: float = field(default=1.0, metadata={"doc": "weight of documents of text alone"})
+    text: float = field(default=0.5, metadata={"doc": "weight of documents of text alone"})
     speech: float = field(default=1.0, metadata={"doc": "weight of documents of speech alone (the paper uses none)"})
 
     def problems(self) -> list[str]:
@@ -50,14 +50,14 @@ class MixConfig:
 
 @dataclass
 class DataConfig:
-    num_spoken_stories: int = field(default=480, metadata={"doc": "stories that are spoken, without corpus="})
+    num_spoken_stories: int = field(default=600, metadata={"doc": "stories that are spoken, without corpus="})
     num_text_stories: int = field(default=4000, metadata={"doc": "stories that stay text, without corpus="})
     voice: str = field(
         default="auto", metadata={"doc": "flite, espeak-ng or pico; auto takes the first of these installed"}
     )
-    num_speakers: int = field(default=6, metadata={"doc": "pseudo-speakers that the voice is varied into"})
+    num_speakers: int = field(default=4, metadata={"doc": "pseudo-speakers that the voice is varied into"})
     valid_share: float = field(
-        default=0.2, metadata={"doc": "share of utterances held out when the corpus has no split"}
+        default=0.25, metadata={"doc": "share of utterances held out when the corpus has no split"}
     )
     min_duration_s: float = field(default=0.2, metadata={"doc": "shorter audio is refused"})
     max_duration_s: float = field(default=60.0, metadata={"doc": "longer audio is refused"})

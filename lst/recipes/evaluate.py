@@ -20,6 +20,9 @@ from lst.recipes.cloze import cloze_accuracies, cloze_items, score_cloze
 from lst.recipes.run import PreparedData, RunFolder, open_data, require_models
 from lst.tokenizers.vocabulary import Vocabulary, check_same_vocabulary
 
+# Raised when the same models and data would give other results.
+VERSION = 2
+
 
 def evaluate(config: Config) -> dict[str, dict[str, Any]]:
     """Evaluates every trained model of the run; a model that was evaluated alike before is not evaluated again.
@@ -43,7 +46,7 @@ def evaluate_model(config: Config, run: RunFolder, data: PreparedData, name: str
         data.vocabulary, Vocabulary.from_dict(vocabulary, str(run.final(name))), "the prepared data", f"model {name}"
     )
     weights = read_json(run.final(name) / CONFIG_FILE, "the model's configuration", "Train it again.")
-    made_from = fingerprint([weights, _weights_mtime(run, name), data.fingerprint, asdict(config.eval), config.seed])
+    made_from = fingerprint([VERSION, weights, _weights_mtime(run, name), data.fingerprint, asdict(config.eval), config.seed])
     path = run.eval_result(name)
     if path.exists():
         before: dict[str, Any] = read_json(path, "the evaluation", f"Delete {path} and run lst eval again.")
