@@ -1,1 +1,1 @@
-"""Hydra configuration: one folder of YAML a group, ``schema`` with every option, ``compose`` that puts them together."""
+"""Hydra configuration: a folder of YAML a group, every option in ``schema``, put together by ``compose``."""

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from lst.data.config import DataConfig
-from lst.model.config import ModelConfig, patching_problems
-from lst.model.config import PatchingConfig
+from lst.model.config import ModelConfig, PatchingConfig, patching_problems
 from lst.tokenizers.config import TokenizerConfig
 
 DIRECTIONS = ("S→S", "T→T", "S→T", "T→S")

@@ -1,4 +1,4 @@
-"""Documents into rows of a fixed number of patches: the fullest rows that a buffer allows, long documents in pieces, waste counted."""
+"""Documents into rows of a fixed number of patches: the fullest that a buffer allows, long documents in pieces."""
 
 from __future__ import annotations
 

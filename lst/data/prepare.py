@@ -165,7 +165,9 @@ def _artefact_problems(folder: Path, index: dict[str, Any]) -> dict[str, str]:
         try:
             found = read_hash()
             same = found == recorded
-            problems[name] = "" if same else f"{name} has hash {found[:12]}…, the shards were made with {recorded[:12]}…"
+            problems[name] = (
+                "" if same else f"{name} has hash {found[:12]}…, the shards were made with {recorded[:12]}…"
+            )
         except UserError as error:
             problems[name] = str(error)
     return problems
@@ -274,9 +276,7 @@ def _text_tokenizer(
     lines = [row.text for row in rows if row.split == "train"] + [text.text for text in texts]
     tokenizer = fit_text_tokenizer(lines, options.tokenizer.text_vocab_size, options.tokenizer.lowercase)
     if tokenizer.vocab_size < options.tokenizer.text_vocab_size:
-        say(
-            f"the text supports {tokenizer.vocab_size} pieces, fewer than the {options.tokenizer.text_vocab_size} asked for"
-        )
+        say(f"the text supports {tokenizer.vocab_size} pieces, not the {options.tokenizer.text_vocab_size} asked for")
     tokenizer.save(path)
     return tokenizer
 
@@ -349,9 +349,7 @@ def _run_tasks(tasks: Sequence[ShardTask], num_workers: int) -> Iterator[dict[st
         return
     # Spawned, not forked: torch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        min(num_workers, len(tasks)), context, initializer=_set_up_worker
-    ) as pool:
+    with ProcessPoolExecutor(min(num_workers, len(tasks)), context, initializer=_set_up_worker) as pool:
         futures = [pool.submit(make_shard, task) for task in tasks]
         try:
             for future in as_completed(futures):

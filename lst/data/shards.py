@@ -53,17 +53,17 @@ def write_shard(
         The receipt.
     """
     path = folder / f"{name}.tar"
-    with staged(path) as temporary:
-        # Fixed owner, mode and time: the same utterances give the same bytes, hence the same hash.
-        with (
-            open(temporary, "wb") as file,
-            webdataset.TarWriter(file, user="lst", group="lst", mode=0o644, mtime=0) as tar,
-        ):
-            for utterance in utterances:
-                npy = io.BytesIO()
-                np.lib.format.write_array(npy, utterance.units.astype("<u2"), allow_pickle=False)
-                record = json.dumps(utterance.to_record(), ensure_ascii=False).encode()
-                tar.write({"__key__": utterance.id, "json": record, "units.npy": npy.getvalue()})
+    # Fixed owner, mode and time: the same utterances give the same bytes, hence the same hash.
+    with (
+        staged(path) as temporary,
+        open(temporary, "wb") as file,
+        webdataset.TarWriter(file, user="lst", group="lst", mode=0o644, mtime=0) as tar,
+    ):
+        for utterance in utterances:
+            npy = io.BytesIO()
+            np.lib.format.write_array(npy, utterance.units.astype("<u2"), allow_pickle=False)
+            record = json.dumps(utterance.to_record(), ensure_ascii=False).encode()
+            tar.write({"__key__": utterance.id, "json": record, "units.npy": npy.getvalue()})
     receipt = {
         "version": VERSION,
         "name": name,
@@ -115,7 +115,8 @@ def load_index(data_folder: Path) -> dict[str, Any]:
     index = read_json(data_folder / INDEX_FILE, "the index of the prepared data", "Run lst prepare (again) first.")
     if index.get("version") != VERSION:
         raise UserError(
-            f"{data_folder / INDEX_FILE} has version {index.get('version')}, this project reads {VERSION}: prepare again"
+            f"{data_folder / INDEX_FILE} has version {index.get('version')}, this project reads {VERSION}: "
+            "prepare again in another run_dir"
         )
     return index
 

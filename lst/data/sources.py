@@ -1,4 +1,4 @@
-"""Where utterances and texts come from: the embedded stories, a text file that is read aloud, or a user's recordings."""
+"""Where utterances and texts come from: embedded stories, a text file that is read aloud, or recordings."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ from lst.data.interleave import DocumentBuilder, Span, document_generator
 from lst.data.utterance import Utterance
 from lst.errors import UserError
 from lst.model.batch import SPEECH, TEXT, Document
-from lst.model.lst import LatentSpeechTextModel
 from lst.model.config import PatchingConfig
+from lst.model.lst import LatentSpeechTextModel
 from lst.model.score import ScoredTokens, score_documents
 
 NORMALISATIONS = ("sum", "mean")

@@ -74,7 +74,8 @@ def _prepare_plan(config: Config) -> list[str]:
         disk = count * (BYTES_A_SHARD_UTTERANCE + BYTES_A_SPOKEN_STORY)
     seconds = speech_s * rtf / config.num_workers
     return [
-        f"prepare: {what}, {speech_s / 3600:.2f} h of speech, about {speech_s * config.tokenizer.frame_rate_hz:,.0f} units",
+        f"prepare: {what}, {speech_s / 3600:.2f} h of speech, "
+        f"about {speech_s * config.tokenizer.frame_rate_hz:,.0f} units",
         f"  into {folder}; disk about {disk / 1e6:,.0f} MB (audio cache included); time about {seconds:,.0f} s "
         f"with {config.num_workers} processes",
     ]  # fmt: skip
@@ -103,13 +104,14 @@ def _train_plan(config: Config, peak_flops: float) -> list[str]:
     total = flops.training * train.max_steps
     disk = num_parameters * (BYTES_A_CHECKPOINT_PARAMETER * train.keep_checkpoints + 4)
     return [
-        f"train {config.name}: {num_parameters:,} parameters, vocabulary {vocab_size:,}, patching {config.patching.strategy}",
+        f"train {config.name}: {num_parameters:,} parameters, vocabulary {vocab_size:,}, "
+        f"patching {config.patching.strategy}",
         f"  {train.max_steps:,} steps × {slots:,} patches, about {tokens:,.0f} tokens a step ({source})",
         f"  {flops.training / 1e9:,.1f} GFLOP a step (forward: encoder {flops.encoder / flops.forward:.0%}, backbone "
         f"{flops.backbone / flops.forward:.0%}, decoder {flops.decoder / flops.forward:.0%}, head "
         f"{flops.head / flops.forward:.0%}), {total:.3g} FLOPs in all",
-        f"  disk about {disk / 1e6:,.0f} MB; time about {total / (peak_flops * TRAINING_EFFICIENCY) / 60:,.1f} minutes on "
-        f"this CPU ({peak_flops / 1e9:,.0f} GFLOP/s in matrix products just now)",
+        f"  disk about {disk / 1e6:,.0f} MB; time about {total / (peak_flops * TRAINING_EFFICIENCY) / 60:,.1f} minutes "
+        f"on this CPU ({peak_flops / 1e9:,.0f} GFLOP/s in matrix products just now)",
     ]
 
 

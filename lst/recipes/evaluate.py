@@ -11,8 +11,8 @@ from lst.configs.schema import DIRECTIONS, Config
 from lst.files import fingerprint, read_json, write_json, write_jsonl
 from lst.model.batch import Document
 from lst.model.checkpoint import CONFIG_FILE, load_model
-from lst.model.lst import LatentSpeechTextModel
 from lst.model.config import PatchingConfig
+from lst.model.lst import LatentSpeechTextModel
 from lst.model.patching import inference_strategy
 from lst.model.score import score_documents
 from lst.progress import Progress, say
@@ -46,7 +46,9 @@ def evaluate_model(config: Config, run: RunFolder, data: PreparedData, name: str
         data.vocabulary, Vocabulary.from_dict(vocabulary, str(run.final(name))), "the prepared data", f"model {name}"
     )
     weights = read_json(run.final(name) / CONFIG_FILE, "the model's configuration", "Train it again.")
-    made_from = fingerprint([VERSION, weights, _weights_mtime(run, name), data.fingerprint, asdict(config.eval), config.seed])
+    made_from = fingerprint(
+        [VERSION, weights, _weights_mtime(run, name), data.fingerprint, asdict(config.eval), config.seed]
+    )
     path = run.eval_result(name)
     if path.exists():
         before: dict[str, Any] = read_json(path, "the evaluation", f"Delete {path} and run lst eval again.")

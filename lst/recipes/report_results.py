@@ -76,8 +76,8 @@ def how_it_is_measured(run: RunRecord) -> Html:
         "tie counts ½. The context is everything before the last sentence or, where no sentences are known, the first "
         f"{100 * options.context_share:g} % of the words. The false ending is that of another held-out utterance, by "
         "the same speaker where there is one; each ending is the false one of one item, drawn from the seed, and all "
-        f"models and directions judge the same pairs. Context → ending are spoken (S: units of {run.speech}) or written (T). Utterances of "
-        f"fewer than {options.min_words} words make no item.",
+        "models and directions judge the same pairs. Context → ending are spoken "
+        f"(S: units of {run.speech}) or written (T). Utterances of fewer than {options.min_words} words make no item.",
     )  # fmt: skip
 
 

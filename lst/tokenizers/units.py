@@ -166,8 +166,8 @@ def fit_unit_codec(
     frames = np.concatenate([np.zeros((0, NUM_FEATURES), np.float32), *features])
     if len(frames) < num_units:
         raise UserError(
-            f"{len(frames)} frames of training speech ({len(frames) / frame_rate_hz:.1f} s) are too few for {num_units} "
-            f"units: add speech or set tokenizer.num_units to at most {len(frames)}"
+            f"{len(frames)} frames of training speech ({len(frames) / frame_rate_hz:.1f} s) are too few for "
+            f"{num_units} units: add speech or set tokenizer.num_units to at most {len(frames)}"
         )
     if len(frames) > max_frames:
         kept = np.random.default_rng(seed).choice(len(frames), max_frames, replace=False)

@@ -18,8 +18,8 @@ from lst.recipes.cloze import (
     cloze_accuracies,
     cloze_document,
     cloze_items,
-    item_credits,
     ending_start,
+    item_credits,
 )
 from lst.recipes.run import PreparedData
 

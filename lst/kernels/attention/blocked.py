@@ -44,9 +44,7 @@ def local_attention(
         torch.arange(block, device=docs.device)[:, None] + block - torch.arange(2 * block, device=docs.device)[None, :]
     )
     mask = (docs[:, :, None] == key_docs[:, None, :]) & (distance >= 0) & (distance < window)
-    out = _attend(
-        blocks_of(query_NHD), with_previous(blocks_of(key_NHD)), with_previous(blocks_of(value_NHD)), mask
-    )
+    out = _attend(blocks_of(query_NHD), with_previous(blocks_of(key_NHD)), with_previous(blocks_of(value_NHD)), mask)
     return out.flatten(0, 1)[:num_tokens]
 
 
@@ -132,7 +130,9 @@ def row_attention(
     return _attend(query_BPHD, key_BPHD, value_BPHD, causal_PP & (doc_ids_BP[:, :, None] == doc_ids_BP[:, None, :]))
 
 
-def _attend(query_BQHD: torch.Tensor, key_BKHD: torch.Tensor, value_BKHD: torch.Tensor, mask_BQK: torch.Tensor) -> torch.Tensor:
+def _attend(
+    query_BQHD: torch.Tensor, key_BKHD: torch.Tensor, value_BKHD: torch.Tensor, mask_BQK: torch.Tensor
+) -> torch.Tensor:
     """Scaled dot-product attention with heads second to last; every query has a key."""
     out = functional.scaled_dot_product_attention(
         query_BQHD.transpose(1, 2),
