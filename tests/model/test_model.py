@@ -207,6 +207,21 @@ def test_weights_are_a_function_of_the_seed() -> None:
     assert not torch.equal(first["embedding.weight"], other["embedding.weight"])
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_stays_near_float32(dtype: torch.dtype, make_document: Callable[..., Document]) -> None:
+    """Autocast, as a GPU would train; run on the CPU here, at a tiny size."""
+    model = LatentSpeechTextModel(SMALL, VOCAB_SIZE)
+    document = make_document(11, 50)
+    batch = pack_documents([[(document, patch_document(document, "static", PatchingConfig()))]], 50)
+    exact = float(model.loss(batch).detach())
+    with torch.autocast("cpu", dtype):
+        loss = model.loss(batch)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert float(loss.detach()) == pytest.approx(exact, rel=1e-2)
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+
+
 def test_compiles_without_a_graph_break(make_document: Callable[..., Document]) -> None:
     """No host synchronisation and no shape that depends on data inside the forward pass."""
     model = build()

@@ -102,6 +102,9 @@ def patch_pool_attention(
     """
     num_patches, num_queries, num_heads, head_dim = query_MKHD.shape
     scores_NKH = (query_MKHD[patch_ids_N] * key_NHD[:, None]).sum(dim=-1) / head_dim**0.5
+    if scores_NKH.dtype in (torch.bfloat16, torch.float16):
+        # Sums over a patch are kept in float32, as scaled_dot_product_attention does.
+        scores_NKH = scores_NKH.float()
     index = patch_ids_N[:, None, None].expand_as(scores_NKH)
     # The maximum only keeps exp in range: it cancels, so no gradient flows through it.
     peak = scores_NKH.new_zeros(num_patches, num_queries, num_heads).scatter_reduce(
@@ -109,8 +112,9 @@ def patch_pool_attention(
     )
     weights_NKH = (scores_NKH - peak[patch_ids_N]).exp()
     total = torch.zeros_like(peak).index_add(0, patch_ids_N, weights_NKH)
-    weighted = (weights_NKH / total[patch_ids_N])[..., None] * value_NHD[:, None]
-    return torch.zeros_like(query_MKHD).index_add(0, patch_ids_N, weighted)
+    weights_NKH = (weights_NKH / total[patch_ids_N]).to(value_NHD.dtype)
+    out = value_NHD.new_zeros(query_MKHD.shape)
+    return out.index_add(0, patch_ids_N, weights_NKH[..., None] * value_NHD[:, None])
 
 
 def row_attention(
