@@ -260,9 +260,15 @@ def _codec(folder: Path, rows: Sequence[ManifestRow], options: PrepareOptions) -
                     # It is found, listed and counted again where its shard is made.
                     continue
 
-    codec = fit_unit_codec(
-        features(), tokenizer.num_units, options.seed, tokenizer.frame_rate_hz, tokenizer.fit_max_frames
-    )
+    # An utterance is too little work for two threads: they would wait for each other, long on a busy machine.
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        codec = fit_unit_codec(
+            features(), tokenizer.num_units, options.seed, tokenizer.frame_rate_hz, tokenizer.fit_max_frames
+        )
+    finally:
+        torch.set_num_threads(num_threads)
     codec.save(path)
     return codec
 

@@ -93,7 +93,6 @@ def test_words_as_they_are_said(written: str, tokens: list[str]) -> None:
     assert tokens_of(written) == [tuple(tokens)]
 
 
-# Capitals and letters that only compatibility decomposition brings out are folded too late, and taken for foreign.
 @pytest.mark.parametrize(
     ("written", "tokens"), [("Acme™", ["acmetm"]), ("25℃", ["twenty", "five", "c"]), ("№", ["no"]), ("Ǽon", ["aeon"])]
 )

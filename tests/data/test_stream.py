@@ -14,10 +14,10 @@ import torch
 
 from lst.data.config import InterleaveConfig, MixConfig
 from lst.data.interleave import DocumentBuilder
-from lst.data.stream import KINDS, STATE_VERSION, BatchStream, StreamState
+from lst.data.stream import KINDS, STATE_VERSION, BatchStream, DocumentKey, StreamState
 from lst.data.utterance import Utterance, Word
 from lst.errors import UserError
-from lst.model.batch import IGNORE_ID, SPEECH, PackedBatch
+from lst.model.batch import IGNORE_ID, SPEECH, Document, PackedBatch
 from lst.model.patching import PatchingConfig
 from lst.tokenizers.text import fit_text_tokenizer
 from lst.tokenizers.vocabulary import Vocabulary
@@ -77,17 +77,29 @@ def same(left: PackedBatch, right: PackedBatch) -> bool:
     )
 
 
-def documents_of(batch: PackedBatch) -> list[list[int]]:
-    """Token ids of each document of a batch."""
-    return [batch.token_ids[batch.doc_ids == number].tolist() for number in range(int(batch.doc_ids.max()) + 1)]
+def pieces_of(batch: PackedBatch) -> list[tuple[list[int], int]]:
+    """Token ids of each piece of a document in a batch, with what its last token is to predict."""
+    places = [batch.doc_ids == number for number in range(int(batch.doc_ids.max()) + 1)]
+    return [(batch.token_ids[place].tolist(), int(batch.target_ids[place][-1])) for place in places]
 
 
-def one_by_one(num_documents: int, **changes: Any) -> list[list[int]]:
-    """The first documents as they are drawn: with room for one in the buffer, every batch holds a single one whole."""
-    stream = make_stream(**{"pack_buffer": 1, "num_rows": 1, "row_patches": 1_000, **changes})
-    found = [documents_of(batch) for batch, _ in islice(stream, num_documents)]
-    assert all(len(documents) == 1 for documents in found)
-    return [document for (document,) in found]
+def drawn(num_documents: int, **changes: Any) -> dict[tuple[str, int, int], Document]:
+    """The first documents in the order in which they are drawn, whole, by kind, epoch and number."""
+    stream = make_stream(**changes)
+    keys = [stream._draw(stream.state) for _ in range(num_documents)]
+    return {key[:3]: stream._document(key) for key in keys}
+
+
+def drawn_ids(num_documents: int, **changes: Any) -> list[list[int]]:
+    return [document.token_ids.tolist() for document in drawn(num_documents, **changes).values()]
+
+
+def piece_between(document: Document, first: int, last: int) -> tuple[list[int], int]:
+    """What ``pieces_of`` gives for a part of a document: behind the marker of its span, if it begins inside one."""
+    ids = document.token_ids.tolist()
+    is_marked = first == 0 or ids[first] in (VOCABULARY.text_id, VOCABULARY.speech_id, VOCABULARY.eos_id)
+    marker = VOCABULARY.speech_id if document.modalities[first] == SPEECH else VOCABULARY.text_id
+    return [marker] * (not is_marked) + ids[first:last], ids[last] if last < len(ids) else IGNORE_ID
 
 
 def source_of(document: list[int]) -> int:
@@ -114,10 +126,9 @@ def test_batches_are_a_function_of_the_seed(strategy: str) -> None:
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("row_patches", [40, 16])
 def test_resuming_after_any_batch_goes_on_as_if_nothing_had_happened(strategy: str, row_patches: int) -> None:
-    """Rows of 16 patches cut most documents, so that rests wait in the buffer too."""
+    """Rows of 16 patches cut most documents, those of 40 some; so rests wait in the buffer too."""
     uninterrupted = list(islice(make_stream(strategy=strategy, row_patches=row_patches), NUM_BATCHES))
-    rests = [key for _, state in uninterrupted for key in state.buffer if key[3]]
-    assert bool(rests) or row_patches == 40
+    assert any(DocumentKey(*key).first_token for _, state in uninterrupted for key in state.buffer)
     for num_done in (0, 1, 4, 7, 11):
         stream = make_stream(strategy=strategy, row_patches=row_patches)
         for _ in range(num_done):
@@ -161,14 +172,14 @@ def test_state_of_another_version_is_refused() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_utterance_comes_once_an_epoch_in_a_new_order(kind: str) -> None:
     mix = tuple(float(kind == other) for other in KINDS)
-    drawn = [source_of(document) for document in one_by_one(4 * NUM_SPOKEN, mix=mix, written=[])]
-    epochs = [tuple(drawn[start : start + NUM_SPOKEN]) for start in range(0, len(drawn), NUM_SPOKEN)]
+    sources = [source_of(document) for document in drawn_ids(4 * NUM_SPOKEN, mix=mix, written=[])]
+    epochs = [tuple(sources[start : start + NUM_SPOKEN]) for start in range(0, len(sources), NUM_SPOKEN)]
     assert all(sorted(epoch) == list(range(NUM_SPOKEN)) for epoch in epochs)
     assert len(set(epochs)) == 4
 
 
 def test_interleaved_documents_are_cut_anew_each_epoch() -> None:
-    documents = one_by_one(3 * NUM_SPOKEN, mix=(1.0, 0.0, 0.0))
+    documents = drawn_ids(3 * NUM_SPOKEN, mix=(1.0, 0.0, 0.0))
     by_source: dict[int, set[tuple[int, ...]]] = {}
     for document in documents:
         by_source.setdefault(source_of(document), set()).add(tuple(document))
@@ -176,10 +187,10 @@ def test_interleaved_documents_are_cut_anew_each_epoch() -> None:
 
 
 def test_each_kind_keeps_its_own_epochs_whatever_the_others_do() -> None:
-    alone = one_by_one(20, mix=(0.0, 0.0, 1.0))
-    mixed = one_by_one(60, mix=(0.0, 2.0, 1.0))
+    alone = drawn_ids(30, mix=(0.0, 0.0, 1.0))
+    mixed = drawn_ids(60, mix=(0.0, 2.0, 1.0))
     spoken = [document for document in mixed if VOCABULARY.speech_id in document]
-    assert 10 <= len(spoken) <= 30
+    assert NUM_SPOKEN < len(spoken) <= 30
     assert spoken == alone[: len(spoken)]
 
 
@@ -196,25 +207,43 @@ def test_weights_of_the_mix_are_kept() -> None:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_long_documents_come_in_pieces_that_make_the_whole(strategy: str) -> None:
-    """Rows too short for most documents, against rows with room for any; markers inside a span are the cuts'."""
-    whole = one_by_one(20, strategy=strategy)
-    stream = make_stream(strategy=strategy, pack_buffer=1, num_rows=1, row_patches=8)
-    joined: list[list[int]] = []
-    num_cut = 0
-    while len(joined) <= len(whole):
+@pytest.mark.parametrize(("num_rows", "row_patches", "pack_buffer"), [(1, 8, 1), (2, 24, 8), (3, 40, 1)])
+def test_batches_hold_what_the_buffer_gives_up_and_nothing_else(
+    strategy: str, num_rows: int, row_patches: int, pack_buffer: int
+) -> None:
+    """By the buffer before and after a batch, its pieces are known to the token; together they make the documents."""
+    shape = {"num_rows": num_rows, "row_patches": row_patches, "pack_buffer": pack_buffer}
+    stream = make_stream(strategy=strategy, **shape)
+    whole = drawn(100, strategy=strategy, **shape)
+    before: dict[tuple[str, int, int], int] = {}
+    num_drawn = num_cut = 0
+    num_pieces: Counter[tuple[str, int, int]] = Counter()
+    while num_drawn - len(before) < 20:
         batch, state = next(stream)
-        (piece,) = documents_of(batch)
-        if piece[0] == VOCABULARY.bos_id:
-            joined.append(piece)
-            continue
-        num_cut += 1
-        assert joined[-1][-1] != VOCABULARY.eos_id
-        expected = whole[len(joined) - 1]
-        is_same_span = piece[0] in (VOCABULARY.text_id, VOCABULARY.speech_id) and expected[len(joined[-1])] != piece[0]
-        joined[-1] += piece[is_same_span:]
-    assert joined[:-1] == whole
-    assert state.num_cut >= num_cut > 10
+        before |= dict.fromkeys(list(whole)[num_drawn : state.num_drawn], 0)
+        num_drawn = state.num_drawn
+        after = {(kind, epoch, number): first_token for kind, epoch, number, first_token in state.buffer}
+        assert len(after) == len(state.buffer)
+        assert after.keys() <= before.keys()
+        found = pieces_of(batch)
+        for name, first in before.items():
+            document = whole[name]
+            last = after.get(name, len(document))
+            assert first <= last
+            if first < last:
+                piece = piece_between(document, first, last)
+                if name not in after and piece not in found:
+                    # The end is predicted by the token before it, and left out where it found no room.
+                    piece = piece_between(document, first, last - 1)
+                assert piece in found
+                found.remove(piece)
+                num_pieces[name] += 1
+                num_cut += name in after
+        assert found == []
+        assert state.num_cut == num_cut
+        before = after
+    assert num_cut >= 5
+    assert max(num_pieces.values()) >= (4 if row_patches == 8 else 2)
 
 
 @pytest.mark.parametrize("strategy", ["none", "static", "aligned", "mixed"])
@@ -248,13 +277,19 @@ def test_no_unit_is_lost_or_repeated_and_each_predicts_the_next(strategy: str) -
 
 
 def test_documents_begun_and_ended_are_counted_in_any_mix() -> None:
+    """Every document's end is predicted once; alone in a rest it is left out, for it predicts nothing."""
     stream = make_stream(strategy="curriculum", row_patches=24)
     ids: list[int] = []
+    targets: list[int] = []
     for batch, _ in islice(stream, NUM_BATCHES):
+        assert all(len(piece) > 1 for piece, _ in pieces_of(batch))
         ids += batch.token_ids.tolist()
+        targets += batch.target_ids.tolist()
     state = stream.state
     assert ids.count(VOCABULARY.bos_id) + sum(key[3] == 0 for key in state.buffer) == state.num_drawn
-    assert ids.count(VOCABULARY.eos_id) + len(state.buffer) == state.num_drawn
+    assert targets.count(VOCABULARY.eos_id) + len(state.buffer) == state.num_drawn
+    assert 0 < targets.count(VOCABULARY.eos_id) - ids.count(VOCABULARY.eos_id) < state.num_cut
+    assert targets.count(IGNORE_ID) == ids.count(VOCABULARY.eos_id)
     assert VOCABULARY.pad_id not in ids
 
 
@@ -292,27 +327,27 @@ def test_curriculum_is_aligned_at_first_and_static_at_last() -> None:
 
 def test_text_documents_are_the_written_texts_or_else_the_transcripts() -> None:
     for written, expected in ((WRITTEN, WRITTEN), ([], SPOKEN)):
-        documents = one_by_one(len(expected), mix=(0.0, 1.0, 0.0), written=written)
+        documents = drawn_ids(len(expected), mix=(0.0, 1.0, 0.0), written=written)
         texts = {TOKENIZER.decode([i for i in document if i < VOCABULARY.num_text]) for document in documents}
         assert texts == {utterance.text for utterance in expected}
         assert not any(VOCABULARY.speech_id in document for document in documents)
 
 
 def test_text_alone_needs_no_speech_but_speech_does() -> None:
-    documents = one_by_one(5, mix=(0.0, 1.0, 0.0), spoken=[])
-    assert len(documents) == 5
+    batch, _ = next(make_stream(mix=(0.0, 1.0, 0.0), spoken=[]))
+    assert int(batch.doc_ids.max()) >= 2
+    assert int(batch.token_ids.max()) < VOCABULARY.speech_id
+    assert not batch.modalities.any()
     for mix in ((1.0, 1.0, 0.0), (0.0, 1.0, 1.0)):
         with pytest.raises(UserError, match=r"no aligned speech: set data\.mix\.interleaved=0 data\.mix\.speech=0"):
             make_stream(mix=mix, spoken=[])
 
 
-# Passes the checks of the constructor and then ends in a division by zero.
 def test_no_source_at_all_is_refused() -> None:
-    with pytest.raises(UserError):
-        next(make_stream(mix=(0.0, 1.0, 0.0), spoken=[], written=[]))
+    with pytest.raises(UserError, match="neither speech nor text to train on: prepare a corpus"):
+        make_stream(mix=(0.0, 1.0, 0.0), spoken=[], written=[])
 
 
-# Documents that fit into fewer rows than asked for give a batch of fewer rows.
 @pytest.mark.parametrize(("num_rows", "row_patches", "pack_buffer"), [(6, 40, 1), (2, 400, 8), (4, 4_096, 128)])
 def test_batch_has_its_rows_and_a_document_in_each(num_rows: int, row_patches: int, pack_buffer: int) -> None:
     stream = make_stream(num_rows=num_rows, row_patches=row_patches, pack_buffer=pack_buffer)
@@ -321,10 +356,14 @@ def test_batch_has_its_rows_and_a_document_in_each(num_rows: int, row_patches: i
         assert (batch.patch_doc_ids[:, 0] >= 0).all()
 
 
-# The buffer counts documents, so that short ones cannot fill the published batch of 4 × 4,096 patches.
-@pytest.mark.parametrize(("num_rows", "row_patches", "pack_buffer"), [(4, 4_096, 128), (2, 400, 8)])
-def test_batch_is_full_whatever_the_length_of_documents(num_rows: int, row_patches: int, pack_buffer: int) -> None:
-    stream = make_stream(num_rows=num_rows, row_patches=row_patches, pack_buffer=pack_buffer)
+@pytest.mark.parametrize("strategy", ["none", "static"])
+@pytest.mark.parametrize(
+    ("num_rows", "row_patches", "pack_buffer"), [(4, 4_096, 128), (2, 400, 8), (2, 100, 1), (16, 100, 1)]
+)
+def test_batch_is_full_whatever_the_length_of_documents(
+    num_rows: int, row_patches: int, pack_buffer: int, strategy: str
+) -> None:
+    stream = make_stream(strategy=strategy, num_rows=num_rows, row_patches=row_patches, pack_buffer=pack_buffer)
     *_, (_, state) = islice(stream, 5)
     waste = 1 - state.num_patches / (5 * num_rows * row_patches)
     print(f"{num_rows} × {row_patches} from {pack_buffer} documents: {waste:.1%} wasted")

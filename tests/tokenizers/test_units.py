@@ -226,6 +226,27 @@ def test_other_files_are_no_codebook(tmp_path: Path) -> None:
         UnitCodec.load(tmp_path / "width.safetensors")
 
 
+@pytest.mark.parametrize("mask", [0x01, 0x80])
+def test_flipped_byte_in_the_header_is_named_or_gives_another_hash(codec: UnitCodec, tmp_path: Path, mask: int) -> None:
+    path = tmp_path / "units.safetensors"
+    codec.save(path)
+    whole = path.read_bytes()
+    outcomes: dict[str, list[int]] = {}
+    for place in range(8 + int.from_bytes(whole[:8], "little")):
+        content = bytearray(whole)
+        content[place] ^= mask
+        path.write_bytes(content)
+        try:
+            outcome = "same hash" if UnitCodec.load(path).sha256 == codec.sha256 else "another hash"
+        except UserError as error:
+            outcome = "named" if "units.safetensors" in str(error) else str(error)
+        except Exception as error:
+            outcome = f"{type(error).__name__}: {error}"
+        outcomes.setdefault(outcome, []).append(place)
+    print({outcome: len(places) for outcome, places in outcomes.items()})
+    assert outcomes.keys() <= {"another hash", "named"}
+
+
 def test_fit_is_a_function_of_its_seed() -> None:
     features = [mfcc_features(speechlike(64_000, seed)) for seed in range(2)]
     before = [array.copy() for array in features]

@@ -76,7 +76,6 @@ def test_another_version_or_other_specials_are_refused(tmp_path: Path, change: d
         Vocabulary.load(path)
 
 
-# A file that lacks a field, or is no object, ends in a KeyError or an AttributeError that names no file.
 @pytest.mark.parametrize("content", [*sorted(Vocabulary.__dataclass_fields__), "[]", "null"])
 def test_incomplete_file_is_refused_by_name(tmp_path: Path, content: str) -> None:
     path = tmp_path / "vocabulary.json"
