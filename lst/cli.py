@@ -6,6 +6,7 @@ Heavy imports wait until a command needs them, so that ``--help`` and mistakes a
 from __future__ import annotations
 
 import difflib
+import errno
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from lst import __version__
 from lst.errors import UserError
+from lst.files import disk_full_error
 
 if TYPE_CHECKING:
     from lst.configs.schema import Config
@@ -125,6 +127,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"lst {words[0]}: {error}", file=sys.stderr)
         return USAGE_EXIT
+    except OSError as error:
+        full = disk_full_error(Path(error.filename or ".")) if error.errno == errno.ENOSPC else error
+        print(f"lst {words[0]}: {full}", file=sys.stderr)
+        return USAGE_EXIT
     except KeyboardInterrupt:
         print(f"\nlst {words[0]}: stopped; the same command goes on from here", file=sys.stderr)
         return INTERRUPT_EXIT
@@ -161,6 +167,10 @@ def _run(command: str, rest: list[str]) -> None:
         print(describe(command, overrides))
     else:
         COMMANDS[command][0](config, overrides)
+        if command in ("prepare", "train", "eval"):
+            from lst.recipes.run import record_command
+
+            record_command(config, command, overrides)
 
 
 if __name__ == "__main__":

@@ -145,3 +145,32 @@ def fingerprint(value: Any) -> str:
     """A short hash of any JSON-able value, the same for equal values whatever the order of their keys."""
     canonical = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def differing_settings(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """A line for each value, however deep, in which two records of settings differ."""
+    flat_then, flat_now = _flat(then), _flat(now)
+    return [
+        f"{key}: {flat_then.get(key)!r} then, {flat_now.get(key)!r} now"
+        for key in sorted({*flat_then, *flat_now})
+        if flat_then.get(key) != flat_now.get(key)
+    ]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def files_fingerprint(path: str | None) -> str | None:
+    """Names the files at or below a path by name, size and time of change; None without a path or where it is gone.
+
+    A corpus whose recordings or transcripts have changed is so told from the one that was prepared.
+    """
+    if path is None or not Path(path).exists():
+        return None
+    files = sorted(file for file in Path(path).rglob("*") if file.is_file()) if Path(path).is_dir() else [Path(path)]
+    stats = [(str(file.relative_to(path)), file.stat()) for file in files]
+    return fingerprint([[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats])

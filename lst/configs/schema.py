@@ -137,6 +137,9 @@ class Config:
     def problems(self) -> list[str]:
         """Everything that is wrong with these values, a line each."""
         found = []
+        for name in ("run_dir", "corpus", "text"):
+            if getattr(self, name) == "":
+                found.append(f"{name}= is empty: give a path, or leave the option out")
         if self.on_error not in ("raise", "skip"):
             found.append(f"on_error={self.on_error}: allowed are raise, skip")
         if not 0 <= self.max_skipped_share <= 1:

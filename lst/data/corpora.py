@@ -244,6 +244,9 @@ def assign_splits(rows: Sequence[ManifestRow], valid_share: float, seed: int) ->
     """
     if not 0 <= valid_share < 1:
         raise UserError(f"valid_share={valid_share} must be from 0 to below 1.")
+    if rows and all(row.split == "valid" for row in rows):
+        # A development set alone (LibriSpeech's dev-clean, say): something must train.
+        rows = [replace(row, split="") for row in rows]
     candidates = [row for row in rows if not row.split] or list(rows)
     held_out: set[str] = set()
     if valid_share > 0 and rows and not any(row.split == "valid" for row in rows):

@@ -1,4 +1,4 @@
-"""Utterances to documents: interleaved, text alone, or speech alone (LST paper, section 3).
+"""Utterances to documents: interleaved, text alone, or speech alone (after the LST paper's data).
 
 An interleaved document alternates text and speech at word boundaries, with a marker before every span, ``<bos>`` and
 ``<eos>`` once. A silence at a cut belongs half to each side. Cuts are drawn from (seed, epoch, utterance id), so any

@@ -29,6 +29,7 @@ import numpy as np
 import torch
 
 from lst.data.alignment import AlignmentError, PocketsphinxAligner
+from lst.data.artefacts import TEXT_FILE, UNITS_FILE, VOCABULARY_FILE, check_artefacts, remove_damaged
 from lst.data.audio import read_audio
 from lst.data.config import DataConfig
 from lst.data.manifest import ManifestRow, read_manifest, write_manifest
@@ -44,8 +45,18 @@ from lst.data.shards import (
 )
 from lst.data.sources import Source, WrittenText, gather_source
 from lst.data.utterance import Utterance
-from lst.errors import ProblemsError, UserError, raise_problems
-from lst.files import check_free_space, fingerprint, read_json, read_jsonl, sha256_file, write_json, write_jsonl
+from lst.errors import ProblemsError, UserError
+from lst.files import (
+    check_free_space,
+    differing_settings,
+    files_fingerprint,
+    fingerprint,
+    read_json,
+    read_jsonl,
+    sha256_file,
+    write_json,
+    write_jsonl,
+)
 from lst.progress import Progress, say
 from lst.tokenizers.config import TokenizerConfig
 from lst.tokenizers.text import TextTokenizer, fit_text_tokenizer
@@ -54,7 +65,6 @@ from lst.tokenizers.vocabulary import Vocabulary
 
 MANIFEST_FILE, LEFT_OUT_FILE, SOURCE_FILE = "manifest.jsonl", "left_out.jsonl", "source.json"
 TEXTS_FILE = "texts.jsonl"
-UNITS_FILE, TEXT_FILE, VOCABULARY_FILE = "units.safetensors", "text.model", "vocabulary.json"
 # Units, words and tar headers of an utterance, by measurement; audio of synthesised speech as 16 kHz FLAC.
 BYTES_A_SHARD_UTTERANCE, BYTES_A_SPOKEN_STORY = 6_000, 330_000
 
@@ -79,7 +89,8 @@ class PrepareOptions:
             data.pop(later)
         corpus = str(Path(self.corpus).resolve()) if self.corpus else None
         text = str(Path(self.text).resolve()) if self.text else None
-        return {"corpus": corpus, "text": text, "seed": self.seed, "on_error": self.on_error,
+        files = {"corpus_files": files_fingerprint(corpus), "text_file": files_fingerprint(text)}
+        return {"corpus": corpus, "text": text, **files, "seed": self.seed, "on_error": self.on_error,
                 "data": data, "tokenizer": asdict(self.tokenizer)}  # fmt: skip
 
 
@@ -96,13 +107,14 @@ def prepare(folder: Path, options: PrepareOptions) -> dict[str, Any]:
     index_path = folder / INDEX_FILE
     _check_made_from(folder, made_from)
     if index_path.exists():
-        index = load_index(folder)
+        index: dict[str, Any] = {}
         try:
+            index = load_index(folder)
             check_artefacts(folder, index)
             verify_shards(folder, index, full=options.data.verify == "hash")
         except UserError as error:
             say(f"{error}\nwhat is damaged is made again")
-            _remove_damaged(folder, index)
+            remove_damaged(folder, index)
         else:
             say(f"prepared data is whole in {folder}: nothing to do")
             return index
@@ -144,43 +156,6 @@ def prepare(folder: Path, options: PrepareOptions) -> dict[str, Any]:
     return index
 
 
-def check_artefacts(folder: Path, index: dict[str, Any]) -> None:
-    """Raises one error naming each of codebook, tokenizer and vocabulary that is not what the shards were made with."""
-    raise_problems(
-        f"prepared data in {folder}",
-        [problem for problem in _artefact_problems(folder, index).values() if problem],
-        "Put the original files back, run lst prepare again with the same settings, or prepare in another run_dir.",
-    )
-
-
-def _artefact_problems(folder: Path, index: dict[str, Any]) -> dict[str, str]:
-    """What is wrong with each artefact's file; an empty text where nothing is."""
-    readers: dict[str, tuple[str, Any]] = {
-        UNITS_FILE: (index["units_sha256"], lambda: UnitCodec.load(folder / UNITS_FILE).sha256),
-        TEXT_FILE: (index["text_sha256"], lambda: TextTokenizer.load(folder / TEXT_FILE).sha256),
-        VOCABULARY_FILE: (index["vocabulary"], lambda: Vocabulary.load(folder / VOCABULARY_FILE).fingerprint),
-    }
-    problems = {}
-    for name, (recorded, read_hash) in readers.items():
-        try:
-            found = read_hash()
-            same = found == recorded
-            problems[name] = (
-                "" if same else f"{name} has hash {found[:12]}…, the shards were made with {recorded[:12]}…"
-            )
-        except UserError as error:
-            problems[name] = str(error)
-    return problems
-
-
-def _remove_damaged(folder: Path, index: dict[str, Any]) -> None:
-    """Takes away the index and damaged artefacts; damaged shards are found by their receipts."""
-    (folder / INDEX_FILE).unlink()
-    for name, problem in _artefact_problems(folder, index).items():
-        if problem:
-            (folder / name).unlink(missing_ok=True)
-
-
 def _check_made_from(folder: Path, made_from: dict[str, Any]) -> None:
     path = folder / "made_from.json"
     if not path.exists():
@@ -188,37 +163,29 @@ def _check_made_from(folder: Path, made_from: dict[str, Any]) -> None:
     before = read_json(path, "the record of what the data was made from", f"Delete {folder} and prepare again.")
     if before == made_from:
         return
-    now, then = _flat(made_from), _flat(before)
-    problems = [
-        f"{key}: {then.get(key)!r} then, {now.get(key)!r} now"
-        for key in sorted({*now, *then})
-        if now.get(key) != then.get(key)
-    ]
+    if not (folder / INDEX_FILE).exists() and not any((folder / SHARD_FOLDER).glob("*.json")):
+        say(f"{folder} was begun with other settings and holds no shard yet: it is begun anew")
+        for name in (SOURCE_FILE, UNITS_FILE, TEXT_FILE):
+            (folder / name).unlink(missing_ok=True)
+        return
     raise ProblemsError(
         f"{folder} was prepared with other settings",
-        problems,
+        differing_settings(before, made_from),
         f"Use the same settings, choose another place with run_dir=FOLDER, or delete {folder}.",
     )
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
 
 
 def _gather(folder: Path, options: PrepareOptions) -> tuple[list[ManifestRow], list[WrittenText], dict[str, Any]]:
     """The source, kept in the folder so that a second run uses the same list."""
     marker = folder / SOURCE_FILE
     made_from = fingerprint(options.made_from())
-    record = read_json(marker, "the source's record", f"Delete {marker}.") if marker.exists() else {}
-    if record.get("made_from") == made_from and (folder / MANIFEST_FILE).exists():
+    before = read_json(marker, "the source's record", f"Delete {marker}.") if marker.exists() else {}
+    if before.get("made_from") == made_from and before.get("files") == _list_hashes(folder):
         texts = [WrittenText(**row) for row in read_jsonl(folder / TEXTS_FILE)]
         rows = read_manifest(folder / MANIFEST_FILE)
         missing = [row for row in rows if not row.path.exists()]
         if not missing:
-            return rows, texts, record
+            return rows, texts, before
         say(f"{len(missing)} audio files are gone (the first is {missing[0].path}): the corpus is gathered again")
     source: Source = gather_source(
         options.corpus, options.text, options.data, options.seed, options.on_error, options.max_skipped_share,
@@ -228,12 +195,23 @@ def _gather(folder: Path, options: PrepareOptions) -> tuple[list[ManifestRow], l
     write_jsonl(folder / TEXTS_FILE, [asdict(text) for text in source.texts])
     record = {
         "made_from": made_from,
+        "files": _list_hashes(folder),
         "description": source.description,
         "is_synthesised": source.is_synthesised,
         "left_out": [{"id": problem.id or problem.place, "reason": str(problem)} for problem in source.problems],
     }
+    if record["files"] != before.get("files"):
+        # Fitted on other utterances, perhaps on ones that are now held out.
+        for name in (UNITS_FILE, TEXT_FILE):
+            (folder / name).unlink(missing_ok=True)
     write_json(marker, record)
     return source.rows, source.texts, record
+
+
+def _list_hashes(folder: Path) -> dict[str, str]:
+    """Hashes of the lists of utterances and texts, so that a cut list is not taken for a whole one."""
+    paths = [folder / name for name in (MANIFEST_FILE, TEXTS_FILE)]
+    return {path.name: sha256_file(path) for path in paths if path.exists()}
 
 
 def _codec(folder: Path, rows: Sequence[ManifestRow], options: PrepareOptions) -> UnitCodec:
@@ -383,7 +361,7 @@ def make_shard(task: ShardTask) -> dict[str, Any]:
             utterances.append(make_utterance(row, codec, _aligner))
         except (AlignmentError, UserError) as error:
             skipped.append({"id": row.id, "reason": str(error)})
-    return write_shard(task.folder, task.name, utterances, skipped, task.made_from)
+    return write_shard(task.folder, task.name, utterances, skipped, task.made_from, codec.sha256)
 
 
 def make_utterance(row: ManifestRow, codec: UnitCodec, aligner: PocketsphinxAligner) -> Utterance:
@@ -419,7 +397,8 @@ def _check_unaligned(
     share = len(unaligned) / max(num_spoken, 1)
     if share > options.data.max_unaligned_share:
         # The corpus is read anew next time, for its transcripts may have been mended.
-        (folder / SOURCE_FILE).unlink(missing_ok=True)
+        record = read_json(folder / SOURCE_FILE, "the source's record", f"Delete {folder}.")
+        write_json(folder / SOURCE_FILE, {**record, "made_from": ""})
         raise ProblemsError(
             f"{len(unaligned)} of {num_spoken} utterances ({share:.1%}) could not be aligned, "
             f"{options.data.max_unaligned_share:.1%} are allowed",

@@ -38,7 +38,12 @@ def shard_name(split: str, number: int) -> str:
 
 
 def write_shard(
-    folder: Path, name: str, utterances: Sequence[Utterance], skipped: Sequence[dict[str, str]], made_from: str
+    folder: Path,
+    name: str,
+    utterances: Sequence[Utterance],
+    skipped: Sequence[dict[str, str]],
+    made_from: str,
+    units_sha256: str = "",
 ) -> dict[str, Any]:
     """Writes one shard and, last, its receipt.
 
@@ -48,6 +53,7 @@ def write_shard(
         utterances: the content, in order.
         skipped: what was left out: ``{"id", "reason"}`` each.
         made_from: fingerprint of what the shard was made from; a re-run keeps a shard whose fingerprint is the same.
+        units_sha256: hash of the codebook that gave the units.
 
     Returns:
         The receipt.
@@ -68,6 +74,7 @@ def write_shard(
         "version": VERSION,
         "name": name,
         "made_from": made_from,
+        "units_sha256": units_sha256,
         "num_utterances": len(utterances),
         "num_units": int(sum(utterance.num_frames for utterance in utterances)),
         "num_bytes": path.stat().st_size,
@@ -83,7 +90,10 @@ def finished_receipt(folder: Path, name: str, made_from: str) -> dict[str, Any] 
     receipt_path, path = folder / f"{name}.json", folder / f"{name}.tar"
     if not receipt_path.exists() or not path.exists():
         return None
-    receipt = read_json(receipt_path, "the shard's receipt", _REMEDY)
+    try:
+        receipt = read_json(receipt_path, "the shard's receipt", _REMEDY)
+    except UserError:
+        return None
     if receipt["made_from"] != made_from or path.stat().st_size != receipt["num_bytes"]:
         return None
     return receipt if sha256_file(path) == receipt["sha256"] else None

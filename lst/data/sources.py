@@ -8,7 +8,15 @@ from pathlib import Path
 
 from lst.data.config import DataConfig
 from lst.data.corpora import assign_splits, load_corpus
-from lst.data.manifest import ManifestProblem, ManifestRow, apply_on_error, check_rows, num_bad_rows, read_utf8
+from lst.data.manifest import (
+    ManifestProblem,
+    ManifestRow,
+    apply_on_error,
+    check_rows,
+    num_bad_rows,
+    read_utf8,
+    text_faults,
+)
 from lst.data.speech_synthesis import choose_engine, default_cache_dir, pseudo_speakers, synthesize_many
 from lst.data.stories import generate_stories, split_sentences
 from lst.errors import UserError
@@ -70,7 +78,7 @@ def gather_source(
     if corpus is not None:
         return _recordings(Path(corpus), text, config, seed, on_error, max_skipped_share)
     if text is not None:
-        return _read_aloud(Path(text), config, seed, num_workers)
+        return _read_aloud(Path(text), config, seed, on_error, max_skipped_share, num_workers)
     stories = generate_stories(config.num_spoken_stories + config.num_text_stories, seed)
     spoken = stories[: config.num_spoken_stories]
     rows, voice = _speak(
@@ -104,12 +112,23 @@ def _recordings(
     return Source(rows, texts, problems, f"recordings in {path.name} ({layout})", is_synthesised=False)
 
 
-def _read_aloud(path: Path, config: DataConfig, seed: int, num_workers: int) -> Source:
+def _read_aloud(
+    path: Path, config: DataConfig, seed: int, on_error: str, max_skipped_share: float, num_workers: int
+) -> Source:
     lines = _text_lines(path)
+    problems = [
+        ManifestProblem(f"line {number}", "", fault)
+        for number, line in enumerate(lines, 1)
+        for fault in text_faults(line)
+    ]
+    apply_on_error(problems, len(lines), on_error, max_skipped_share, f"text {path}")
+    faulty = {problem.place for problem in problems}
     spoken: list[tuple[str, str, int | None]] = []
     texts: list[WrittenText] = []
     for number, line in enumerate(lines):
         name = f"text-{number:06d}"
+        if f"line {number + 1}" in faulty:
+            continue
         if len(spoken) < config.num_spoken_stories and len(line.split()) <= MAX_SPOKEN_WORDS:
             sentences = split_sentences(line)
             spoken.append((name, line, _num_words(sentences[:-1]) if len(sentences) > 1 else None))
@@ -120,7 +139,7 @@ def _read_aloud(path: Path, config: DataConfig, seed: int, num_workers: int) -> 
             f"{path} has {len(spoken)} lines of at most {MAX_SPOKEN_WORDS} words to read aloud: at least two are needed"
         )
     rows, voice = _speak(spoken, config, seed, num_workers)
-    return Source(rows, texts, [], f"{path.name}, synthesised speech ({voice})", is_synthesised=True)
+    return Source(rows, texts, problems, f"{path.name}, synthesised speech ({voice})", is_synthesised=True)
 
 
 def _speak(

@@ -30,6 +30,7 @@ import soundfile
 
 from lst.errors import UserError, raise_problems
 from lst.files import staged
+from lst.lazy import import_torchaudio
 from lst.progress import Progress
 
 CACHE_VERSION = 1  # Raise it when the same key would stand for different audio.
@@ -258,10 +259,11 @@ def _run_engine(text: str, speaker: PseudoSpeaker) -> tuple[np.ndarray, int]:
 
 def _resample(audio_L: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
     import torch
-    from torchaudio.functional import resample
 
+    torchaudio = import_torchaudio()
     with torch.inference_mode():
-        return resample(torch.from_numpy(audio_L), from_hz, to_hz).numpy()
+        resampled: np.ndarray = torchaudio.functional.resample(torch.from_numpy(audio_L), from_hz, to_hz).numpy()
+    return resampled
 
 
 def default_cache_dir() -> Path:

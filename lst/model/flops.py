@@ -45,7 +45,8 @@ def batch_flops(
         vocab_size: of the joint vocabulary.
         num_tokens: real tokens.
         num_patches: patches; equals the tokens for the baseline.
-        mean_document_patches: patches of a document; attention stops at its boundary.
+        mean_document_patches: patches of the document that a patch lies in, the mean over patches; attention stops at
+            a document's boundary.
     """
     dim_g, dim_l = config.global_dim, config.local_dim
     backbone = num_patches * config.global_layers * _layer(dim_g, config.ffn_dim(dim_g), mean_document_patches / 2)

@@ -28,20 +28,10 @@ class SamplingOptions:
         seed: of the draws.
     """
 
-    max_new_tokens: int = 100
+    max_new_tokens: int = 50
     temperature: float = 0.8
     top_k: int = 0
     seed: int = 0
-
-    def problems(self) -> list[str]:
-        found = []
-        if self.max_new_tokens < 1:
-            found.append(f"generate.max_new_tokens={self.max_new_tokens}: must be 1 or more")
-        if self.temperature < 0:
-            found.append(f"generate.temperature={self.temperature}: must be 0 (the likeliest token) or more")
-        if self.top_k < 0:
-            found.append(f"generate.top_k={self.top_k}: must be 0 (no limit) or more")
-        return found
 
 
 @torch.inference_mode()

@@ -54,6 +54,10 @@ def cloze_items(utterances: Sequence[Utterance], config: EvalConfig, seed: int) 
         UserError: fewer than two utterances are long enough.
     """
     usable = [utterance for utterance in utterances if len(utterance.words) >= config.min_words]
+    if 0 < config.max_items < len(usable):
+        # Drawn before pairing, so that endings stay balanced, and from all speakers.
+        kept = sorted(document_generator(seed, _DISTRACTOR_EPOCH, "items").permutation(len(usable))[: config.max_items])
+        usable = [usable[index] for index in kept]
     starts = {utterance.id: ending_start(utterance, config.context_share) for utterance in usable}
     endings = {utterance.id: _ending_text(utterance, starts[utterance.id]) for utterance in usable}
     everyone = _shuffled(usable, seed, "")
@@ -73,7 +77,7 @@ def cloze_items(utterances: Sequence[Utterance], config: EvalConfig, seed: int) 
             f"cloze needs two held-out utterances of eval.min_words={config.min_words} words or more with different "
             f"endings; there are {len(usable)} long enough: hold out more with data.valid_share"
         )
-    return items[: config.max_items] if config.max_items else items
+    return items
 
 
 def _shuffled(utterances: Sequence[Utterance], seed: int, name: str) -> list[Utterance]:

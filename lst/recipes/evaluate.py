@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lst.configs.schema import DIRECTIONS, Config
-from lst.files import fingerprint, read_json, write_json, write_jsonl
+from lst.files import fingerprint, read_json, sha256_file, write_json, write_jsonl
 from lst.model.batch import Document
-from lst.model.checkpoint import CONFIG_FILE, load_model
+from lst.model.checkpoint import WEIGHTS_FILE, load_model
 from lst.model.config import PatchingConfig
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.patching import inference_strategy
@@ -21,7 +21,7 @@ from lst.recipes.run import PreparedData, RunFolder, open_data, require_models
 from lst.tokenizers.vocabulary import Vocabulary, check_same_vocabulary
 
 # Raised when the same models and data would give other results.
-VERSION = 2
+VERSION = 3
 
 
 def evaluate(config: Config) -> dict[str, dict[str, Any]]:
@@ -45,9 +45,9 @@ def evaluate_model(config: Config, run: RunFolder, data: PreparedData, name: str
     check_same_vocabulary(
         data.vocabulary, Vocabulary.from_dict(vocabulary, str(run.final(name))), "the prepared data", f"model {name}"
     )
-    weights = read_json(run.final(name) / CONFIG_FILE, "the model's configuration", "Train it again.")
+    weights_sha256 = sha256_file(run.final(name) / WEIGHTS_FILE)
     made_from = fingerprint(
-        [VERSION, weights, _weights_mtime(run, name), data.fingerprint, asdict(config.eval), config.seed]
+        [VERSION, weights_sha256, asdict(patching), data.fingerprint, asdict(config.eval), config.seed]
     )
     path = run.eval_result(name)
     if path.exists():
@@ -67,6 +67,8 @@ def evaluate_model(config: Config, run: RunFolder, data: PreparedData, name: str
     result = {
         "made_from": made_from,
         "name": name,
+        "weights_sha256": weights_sha256,
+        "seed": config.seed,
         "strategy": strategy,
         "options": asdict(config.eval),
         "num_parameters": model.num_parameters,
@@ -76,10 +78,6 @@ def evaluate_model(config: Config, run: RunFolder, data: PreparedData, name: str
     write_jsonl(run.root / "eval" / f"{name}.items.jsonl", rows)
     write_json(path, result)
     return result
-
-
-def _weights_mtime(run: RunFolder, name: str) -> int:
-    return (run.final(name) / "model.safetensors").stat().st_mtime_ns
 
 
 def held_out_bits(

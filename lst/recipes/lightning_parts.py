@@ -85,10 +85,11 @@ class LanguageModelModule(lightning.LightningModule):
     def training_step(self, batch: tuple[PackedBatch, StreamState], batch_idx: int) -> torch.Tensor:
         packed, state = batch
         self.loader_state = state.to_json()
-        num_documents = int(packed.doc_ids[-1]) + 1
+        # Attention grows with the square of a document's length: the mean is taken over patches, not documents.
+        seen_patches = float((packed.patch_position_ids + 1)[packed.patch_doc_ids >= 0].float().mean())
         self.training_flops += batch_flops(
             self.model.config, self.model.vocab_size, packed.num_tokens, packed.num_patches,
-            packed.num_patches / num_documents,
+            2 * seen_patches - 1,
         ).training  # fmt: skip
         return self.model.loss(packed)
 

@@ -7,14 +7,28 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lst.configs.compose import build_config, to_yaml
+from lst.configs.schema import Config
 from lst.data.prepare import prepare
+from lst.errors import UserError
 from lst.files import write_text
 from lst.progress import say
+from lst.recipes.cloze import cloze_items
 from lst.recipes.evaluate import evaluate
 from lst.recipes.report import write_report
-from lst.recipes.run import RunFolder, arm_overrides, prepare_options
+from lst.recipes.run import RunFolder, arm_overrides, open_data, prepare_options, record_command
 from lst.recipes.tables import results_as_text
 from lst.recipes.train import train
+
+
+def check_arm_groups(config: Config, overrides: Sequence[str]) -> None:
+    """Raises ``UserError`` for a group that arms choose themselves: the user's choice would be lost without a word."""
+    chosen = {override.partition("=")[0] for override in overrides} & {"model", "patching"}
+    own = {word.partition("=")[0] for words in config.arms.values() for word in words}
+    if lost := sorted(chosen & own):
+        raise UserError(
+            f"{', '.join(lost)}: each arm of quickstart chooses its own. Set the arms, as in "
+            "'arms.wide=[model=lst_quickstart,patching=aligned]', or train one model with lst train"
+        )
 
 
 def quickstart(overrides: Sequence[str]) -> Path:
@@ -27,15 +41,19 @@ def quickstart(overrides: Sequence[str]) -> Path:
     config = build_config(overrides)
     # All arms are composed first, so that a mistake in the last one shows before the first is trained.
     arms = {name: build_config(arm_overrides(config, overrides, name)) for name in config.arms}
+    check_arm_groups(config, overrides)
     run = RunFolder(Path(config.run_dir))
-    write_text(run.root / "config.yaml", to_yaml(config))
     say(f"1/4 prepare: {run.data}")
     prepare(run.data, prepare_options(config))
+    write_text(run.root / "config.yaml", to_yaml(config))
+    # Now, not after an hour of training: are there two held-out utterances to tell apart?
+    cloze_items(list(open_data(config).valid), config.eval, config.seed)
     say(f"2/4 train: {', '.join(arms)}")
     for arm in arms.values():
         train(arm)
     say("3/4 evaluate")
     results = evaluate(config)
+    record_command(config, "quickstart", overrides)
     say("4/4 report")
     report = write_report(config, overrides)
     print(results_as_text(results))

@@ -75,9 +75,10 @@ def how_it_is_measured(run: RunRecord) -> Html:
         "right when it gives the true ending the higher log-likelihood after the same context; chance is 50 %, and a "
         "tie counts ½. The context is everything before the last sentence or, where no sentences are known, the first "
         f"{100 * options.context_share:g} % of the words. The false ending is that of another held-out utterance, by "
-        "the same speaker where there is one; each ending is the false one of one item, drawn from the seed, and all "
-        "models and directions judge the same pairs. Context → ending are spoken "
-        f"(S: units of {run.speech}) or written (T). Utterances of fewer than {options.min_words} words make no item.",
+        "the same speaker where there is one; each ending is the false one of one item (where no two are "
+        "alike), drawn from the seed; all models and directions judge the same pairs. The true ending goes on in the "
+        "same recording, the false one is spliced in, so S→S also rewards hearing the splice. Context → ending are "
+        f"spoken (S: units of {run.speech}) or written (T). Shorter ones than {options.min_words} words make none.",
     )  # fmt: skip
 
 

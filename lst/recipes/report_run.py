@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -12,16 +12,17 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from lst.configs.schema import Config
+from lst.configs.compose import build_config
+from lst.configs.schema import Config, EvalConfig
 from lst.data.prepare import LEFT_OUT_FILE
 from lst.data.shards import INDEX_FILE
 from lst.data.statistics import corpus_statistics
 from lst.data.utterance import Utterance
 from lst.errors import UserError
-from lst.files import read_json, read_jsonl
+from lst.files import read_json, read_jsonl, sha256_file
 from lst.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from lst.model.config import PatchingConfig
-from lst.recipes.run import PreparedData, RunFolder, open_data, require_models
+from lst.recipes.run import PreparedData, RunFolder, open_data, recorded_commands, require_models
 
 
 @dataclass(frozen=True)
@@ -143,18 +144,35 @@ def read_run(config: Config, overrides: Sequence[str]) -> RunRecord:
         UserError: no model is trained, or the data is not prepared or damaged.
     """
     folder = RunFolder(Path(config.run_dir))
+    config, overrides = _as_run(folder, config, overrides)
     names = require_models(folder)
     data = open_data(config)
     arms = list(config.arms)
     names.sort(key=lambda name: arms.index(name) if name in arms else len(arms))
     models = tuple(_read_model(folder, name, place) for place, name in enumerate(names))
+    options = next((model.result["options"] for model in models if model.result and "options" in model.result), None)
+    if options is not None:
+        config = replace(config, eval=EvalConfig(**options))
     return RunRecord(config, tuple(overrides), folder, data, models)
+
+
+def _as_run(folder: RunFolder, config: Config, overrides: Sequence[str]) -> tuple[Config, Sequence[str]]:
+    """The configuration that the run was made with, where its commands are recorded; the report's own options stay."""
+    recorded = recorded_commands(folder.commands)
+    words = recorded.get("quickstart", recorded.get("prepare"))
+    if words is None:
+        return config, overrides
+    return replace(build_config(words), run_dir=config.run_dir, report=config.report), words
 
 
 def _read_model(folder: RunFolder, name: str, colour: int) -> ModelRecord:
     final = folder.final(name)
     saved = read_json(final / CONFIG_FILE, "the model's configuration", "Train it again.")
     path = folder.eval_result(name)
+    result = _optional_json(path)
+    if result.get("weights_sha256") not in (None, sha256_file(final / WEIGHTS_FILE)):
+        # Of weights that are no longer there: the model was trained anew.
+        result = {}
     return ModelRecord(
         name=name,
         colour=colour,
@@ -164,8 +182,8 @@ def _read_model(folder: RunFolder, name: str, colour: int) -> ModelRecord:
         settings=_optional_json(folder.model(name) / "settings.json"),
         versions=_optional_json(folder.model(name) / "versions.json"),
         metrics=read_jsonl(folder.model(name) / "metrics.jsonl"),
-        result=_optional_json(path) or None,
-        items=read_jsonl(path.with_name(f"{name}.items.jsonl")),
+        result=result or None,
+        items=read_jsonl(path.with_name(f"{name}.items.jsonl")) if result else [],
         finished=modified(final / CONFIG_FILE),
     )
 

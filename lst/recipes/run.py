@@ -6,6 +6,7 @@
     RUN/models/NAME/             config.yaml, metrics.jsonl, tensorboard/, checkpoints/, final/
     RUN/eval/NAME.json           accuracies and bits
     RUN/eval/NAME.items.jsonl    every cloze item with its scores
+    RUN/commands.json            the words of the commands that made all this
     RUN/report.html              all of it on one page
 """
 
@@ -22,11 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from lst.configs.schema import Config
+from lst.data.artefacts import TEXT_FILE, UNITS_FILE, VOCABULARY_FILE, check_artefacts
 from lst.data.interleave import DocumentBuilder
-from lst.data.prepare import TEXT_FILE, UNITS_FILE, VOCABULARY_FILE, PrepareOptions, check_artefacts
+from lst.data.prepare import PrepareOptions
 from lst.data.shards import ShardReader, load_index
 from lst.errors import UserError
-from lst.files import fingerprint
+from lst.files import fingerprint, read_json, write_json
 from lst.tokenizers.text import TextTokenizer
 from lst.tokenizers.units import UnitCodec
 from lst.tokenizers.vocabulary import Vocabulary
@@ -51,6 +53,10 @@ class RunFolder:
     def report(self) -> Path:
         return self.root / "report.html"
 
+    @property
+    def commands(self) -> Path:
+        return self.root / "commands.json"
+
     def model(self, name: str) -> Path:
         return self.root / "models" / name
 
@@ -63,7 +69,9 @@ class RunFolder:
     def trained_models(self) -> list[str]:
         """Names of the models whose training has finished, oldest first."""
         finished = [path.parent.parent for path in (self.root / "models").glob("*/final/config.json")]
-        return [path.name for path in sorted(finished, key=lambda path: (path / "config.yaml").stat().st_mtime)]
+        return [
+            path.name for path in sorted(finished, key=lambda path: (path / "final" / "config.json").stat().st_mtime)
+        ]
 
 
 class PreparedData:
@@ -125,6 +133,21 @@ def arm_overrides(config: Config, overrides: Sequence[str], name: str) -> list[s
 
 def open_data(config: Config) -> PreparedData:
     return PreparedData(RunFolder(Path(config.run_dir)).data, config.data.verify == "hash")
+
+
+def record_command(config: Config, command: str, overrides: Sequence[str]) -> None:
+    """Keeps the words of a command that has succeeded, so that the report can repeat what was really run."""
+    path = RunFolder(Path(config.run_dir)).commands
+    name = f"train {config.name}" if command == "train" else command
+    write_json(path, {**recorded_commands(path), name: list(overrides)})
+
+
+def recorded_commands(path: Path) -> dict[str, list[str]]:
+    """The words of each command that has run, by its name (``train NAME`` for a training)."""
+    recorded: dict[str, list[str]] = {}
+    if path.exists():
+        recorded = read_json(path, "the record of commands", f"Delete {path}.")
+    return recorded
 
 
 def versions() -> dict[str, str]:

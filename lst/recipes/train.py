@@ -18,10 +18,10 @@ from lst.configs.schema import Config
 from lst.data.interleave import DocumentBuilder
 from lst.data.stream import BatchStream, StreamState
 from lst.data.utterance import Utterance
-from lst.errors import UserError
-from lst.files import fingerprint, read_json, write_json, write_text
+from lst.errors import UserError, raise_problems
+from lst.files import differing_settings, fingerprint, read_json, write_json, write_text
 from lst.model.batch import Document, PackedBatch, pack_documents
-from lst.model.checkpoint import save_model
+from lst.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, save_model
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.patching import inference_strategy, patch_document
 from lst.progress import say
@@ -44,7 +44,7 @@ def train(config: Config) -> Path:
     data = open_data(config)
     settings = training_settings(config, data)
     _check_settings(folder, settings)
-    if (run.final(config.name) / "config.json").exists():
+    if all((run.final(config.name) / name).exists() for name in (CONFIG_FILE, WEIGHTS_FILE)):
         say(f"{config.name} is trained: nothing to do ({run.final(config.name)})")
         return run.final(config.name)
     write_json(folder / "settings.json", settings)
@@ -64,10 +64,14 @@ def train(config: Config) -> Path:
     say(f"{config.name}: {model.num_parameters:,} parameters, {config.train.max_steps} steps of {config.train.rows} × "
         f"{config.train.row_patches} patches")  # fmt: skip
     callback = RunCallback(folder, config.train, first_step, f"train {config.name}")
-    with _quiet_lightning():
-        build_trainer(config, folder, callback).fit(
+    trainer = build_trainer(config, folder, callback)
+    with _quiet_lightning(), _interrupts_as_such():
+        trainer.fit(
             module, train_loader(stream), frozen_loader(valid_batches), ckpt_path=str(resume) if resume else None
         )
+    if trainer.global_step < config.train.max_steps:
+        # Lightning returns as if all were well when it is told to terminate.
+        raise KeyboardInterrupt
     save_model(run.final(config.name), model, config.patching, data.vocabulary.to_dict())
     return run.final(config.name)
 
@@ -94,13 +98,11 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
     if not path.exists():
         return
     before = read_json(path, "the record of the training's settings", f"Delete {folder} and train again.")
-    differing = sorted(key for key in settings if before.get(key) != settings[key])
-    if differing:
-        details = "; ".join(f"{key}: {before.get(key)} then, {settings[key]} now" for key in differing)
-        raise UserError(
-            f"{folder} was begun with other settings ({details}). Use the same settings, train under another "
-            f"name=NAME, or delete {folder}."
-        )
+    raise_problems(
+        f"{folder} was begun with other settings",
+        differing_settings(before, settings),
+        f"Use the same settings, train under another name=NAME, or delete {folder}.",
+    )
 
 
 def build_stream(
@@ -153,6 +155,8 @@ def build_trainer(config: Config, folder: Path, callback: RunCallback) -> lightn
         precision=config.train.precision,  # type: ignore[arg-type]
         max_steps=config.train.max_steps,
         max_epochs=-1,
+        # Sums of gradients are taken in one order, whatever the threads do: resuming is exact only so.
+        deterministic=True,
         gradient_clip_val=config.train.clip_norm,
         val_check_interval=config.train.eval_every,
         check_val_every_n_epoch=None,
@@ -165,6 +169,15 @@ def build_trainer(config: Config, folder: Path, callback: RunCallback) -> lightn
         enable_model_summary=False,
         enable_checkpointing=False,
     )
+
+
+@contextlib.contextmanager
+def _interrupts_as_such() -> Iterator[None]:
+    """Lightning turns an interrupt into an exit without a word; here it stays an interrupt."""
+    try:
+        yield
+    except SystemExit as exit_:
+        raise KeyboardInterrupt from exit_
 
 
 @contextlib.contextmanager

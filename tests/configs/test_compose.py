@@ -56,7 +56,22 @@ def test_a_baseline_cannot_be_patched() -> None:
         build_config(["model=baseline_debug", "patching=static"])
 
 
-@pytest.mark.parametrize("value", ["/a b/c=d.txt", "Hello, world: it's (fine)!", 'say "yes" [now]', "50% {off} \\ ok"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "/a b/c=d.txt",
+        "Hello, world: it's (fine)!",
+        'say "yes" [now]',
+        "50% {off} \\ ok",
+        "é ’ “ — 中 ~ < > ^ `",
+        "[a",
+        "1e3",
+        "1_000",
+        "${seed} $x",
+        "'quoted'",
+        "a\\",
+    ],
+)
 def test_values_may_hold_any_sign(value: str) -> None:
     assert build_config([f"generate.text={value}"]).generate.text == value
 
