@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Sequence
 from dataclasses import is_dataclass
 from importlib import resources
@@ -46,9 +45,11 @@ def build_config(overrides: Sequence[str]) -> Config:
             wrong type, and impossible value.
     """
     raise_problems("configuration", _override_problems(overrides), "See lst COMMAND --help for all options.")
+    # Paths, names and prompts may hold any sign, so they never pass through Hydra's grammar.
+    texts = [override for override in overrides if override.partition("=")[0] in _text_keys()]
     try:
         with initialize_config_module("lst.configs", version_base="1.3"):
-            composed = compose("config", [_forced(override) for override in overrides])
+            composed = compose("config", [_forced(override) for override in overrides if override not in texts])
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"configuration: {str(error).splitlines()[0]}") from None
     plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
@@ -56,24 +57,24 @@ def build_config(overrides: Sequence[str]) -> Config:
     problems = _merge(config, plain, "")
     raise_problems("configuration", problems, "See lst COMMAND --help for all options.")
     built: Config = OmegaConf.to_object(config)  # type: ignore[assignment]
+    for override in texts:
+        key, _, value = override.partition("=")
+        section, _, name = key.rpartition(".")
+        setattr(getattr(built, section) if section else built, name, None if value == "null" else value)
     raise_problems("configuration", built.problems(), "See lst COMMAND --help for all options.")
     return built
 
 
 def _forced(override: str) -> str:
-    """An override as Hydra takes it: options may be absent from the YAML, and their values may hold any sign.
-
-    Paths and prompts hold signs of Hydra's own grammar; those are quoted.
-    """
+    """An override as Hydra takes it: options may be absent from the YAML."""
     key, _, value = override.partition("=")
-    if key in groups() and key not in known_keys():
-        return override
-    key = f"++{key}"
-    if value and not value.startswith(("[", "{", "'", '"')) and any(sign in value for sign in "=,:(){}[] '\"\\!?#%&;|"):
-        # Within quotes Hydra takes a backslash as itself, except before a quote.
-        escaped = re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + match[2].replace("'", "\\'"), value)
-        return f"{key}='{escaped}'"
-    return f"{key}={value}"
+    return override if key in groups() and key not in known_keys() else f"++{key}={value}"
+
+
+def _text_keys() -> set[str]:
+    """Options whose values are text."""
+    found = {key for key, default, _ in describe_fields(Config()) if isinstance(default, str)}
+    return found | {"corpus", "text", "generate.text", "generate.audio"}
 
 
 def _override_problems(overrides: Sequence[str]) -> list[str]:

@@ -138,7 +138,7 @@ class Config:
         """Everything that is wrong with these values, a line each."""
         found = []
         for name in ("run_dir", "corpus", "text"):
-            if getattr(self, name) == "":
+            if getattr(self, name) == "" or (name == "run_dir" and not self.run_dir):
                 found.append(f"{name}= is empty: give a path, or leave the option out")
         if self.on_error not in ("raise", "skip"):
             found.append(f"on_error={self.on_error}: allowed are raise, skip")

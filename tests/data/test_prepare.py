@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -124,7 +125,9 @@ def test_fields_that_decide_the_data_are_all_recorded() -> None:
     later = {"interleave", "mix", "pack_buffer", "verify", "max_unaligned_share"}
     assert recorded["data"].keys() == {field.name for field in dataclasses.fields(DataConfig)} - later
     assert recorded["tokenizer"].keys() == {field.name for field in dataclasses.fields(TokenizerConfig)}
-    assert recorded.keys() == {"corpus", "text", "seed", "on_error", "data", "tokenizer"}
+    assert recorded.keys() == {
+        "corpus", "text", "corpus_files", "text_file", "seed", "on_error", "data", "tokenizer"
+    }  # fmt: skip
 
 
 def test_what_cannot_be_aligned_or_decoded_is_listed_and_counted(
@@ -205,11 +208,10 @@ def test_corpus_changed_after_a_failure_ends_as_if_it_had_been_so_from_the_first
     """Neither what was fitted on the former transcripts and texts stays, nor a shard of them."""
     corpus, folder, _ = failed
     copied = shutil.copytree(folder, tmp_path / "data")
-    changed, before = corpus / "manifest.jsonl", (corpus / "manifest.jsonl").read_text()
-    content = (make_corpus(tmp_path / "mended") / "manifest.jsonl").read_text()
+    changed, content = corpus / "manifest.jsonl", (make_corpus(tmp_path / "mended") / "manifest.jsonl").read_text()
     if mended == "texts":
-        changed, before = corpus.parent / "texts.txt", (corpus.parent / "texts.txt").read_text()
-        content = "Another line that nobody says.\n"
+        changed, content = corpus.parent / "texts.txt", "Another line that nobody says.\n"
+    before, stat = changed.read_text(), changed.stat()
     wanted = options(corpus, corpus.parent / "texts.txt", max_unaligned_share=0.0 if mended == "transcripts" else 0.25)
     try:
         changed.write_text(content)
@@ -217,6 +219,7 @@ def test_corpus_changed_after_a_failure_ends_as_if_it_had_been_so_from_the_first
         prepare(tmp_path / "fresh", wanted)
     finally:
         changed.write_text(before)
+        os.utime(changed, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert [item.text for item in ShardReader(copied, "text")] == [
         item.text for item in ShardReader(tmp_path / "fresh", "text")
     ]
@@ -296,15 +299,27 @@ def test_ending_keeps_its_word_where_marks_join_the_word_before(make_corpus: Mak
     assert utterance.words[utterance.ending_start_word].text == "warm"
 
 
-def test_corpus_is_gathered_again_when_its_audio_has_moved(make_corpus: MakeCorpus, tmp_path: Path) -> None:
+@pytest.mark.parametrize("changed", ["manifest.jsonl", "utt_3.wav"])
+def test_corpus_that_has_changed_is_refused(make_corpus: MakeCorpus, tmp_path: Path, changed: str) -> None:
     corpus = make_corpus(tmp_path / "corpus")
     prepare(tmp_path / "data", options(corpus))
-    manifest = (corpus / "manifest.jsonl").read_text()
-    for number in range(8):
-        (corpus / f"utt_{number}.wav").rename(corpus / f"moved_{number}.wav")
-    (corpus / "manifest.jsonl").write_text(manifest.replace('"path": "utt_', '"path": "moved_'))
+    before = times(tmp_path / "data")
+    (corpus / changed).write_bytes((corpus / changed).read_bytes() + b"\n")
+    with pytest.raises(ProblemsError, match=r"corpus_files: '.*' then, '.*' now"):
+        prepare(tmp_path / "data", options(corpus))
+    assert times(tmp_path / "data") == before
+
+
+def test_synthesised_speech_that_is_gone_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sounds: object
+) -> None:
+    monkeypatch.setenv("LST_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "book.txt").write_text("\n\n".join(SENTENCES[:5]))
+    wanted = options(None, tmp_path / "book.txt", num_spoken_stories=4, num_speakers=2)
+    prepare(tmp_path / "data", wanted)
+    content = hashes(tmp_path / "data")
+    shutil.rmtree(tmp_path / "cache")
     (tmp_path / "data/index.json").unlink()
-    index = prepare(tmp_path / "data", options(corpus))
-    assert index["num_left_out"] == 0
-    paths = {Path(utterance.audio_path).name for utterance in ShardReader(tmp_path / "data", "train")}
-    assert paths <= {f"moved_{number}.wav" for number in range(8)}
+    prepare(tmp_path / "data", wanted)
+    assert hashes(tmp_path / "data") == content
+    assert all(Path(item.audio_path).exists() for item in ShardReader(tmp_path / "data", "train"))

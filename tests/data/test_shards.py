@@ -147,11 +147,12 @@ def test_same_utterances_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest
 
 def test_receipt_tells_the_content(tmp_path: Path) -> None:
     part, skipped = [utterance(index) for index in range(4)], [{"id": "utt_9", "reason": "it does not fit"}]
-    receipt = write_shard(tmp_path, "train-000000", part, skipped, MADE_FROM)
+    receipt = write_shard(tmp_path, "train-000000", part, skipped, MADE_FROM, "hash of the codebook")
     path = tmp_path / "train-000000.tar"
     assert receipt == {
         "version": VERSION, "name": "train-000000", "made_from": MADE_FROM, "skipped": skipped, "num_utterances": 4,
         "num_units": 40 + 41 + 0 + 43, "num_bytes": path.stat().st_size, "sha256": sha256_file(path),
+        "units_sha256": "hash of the codebook",
     }  # fmt: skip
     assert json.loads((tmp_path / "train-000000.json").read_text()) == receipt
     assert sorted(file.name for file in tmp_path.iterdir()) == ["train-000000.json", "train-000000.tar"]

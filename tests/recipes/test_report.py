@@ -301,7 +301,7 @@ def test_the_main_table_tells_what_the_evaluation_says(page, config):
                 assert cell.split() == [f"{found['accuracy']:.1f}", f"{found['low']:.1f}–{found['high']:.1f}"]
         assert first[6:] == [f"{result['bits']['bits_per_unit']:.3f}", f"{result['bits']['bits_per_byte']:.3f}"]
     text = page.texts["results"]
-    for wanted in ("4 items", "chance is 50 %", "a tie counts ½", "drawn once an item from the seed", "1,234 units"):
+    for wanted in ("4 items", "chance is 50 %", "a tie counts ½", "drawn from the seed", "1,234 units"):
         assert wanted in text
 
 
