@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
-from lst.data.shards import INDEX_FILE
+from lst.data.shards import INDEX_FILE, load_index, verify_shards
 from lst.errors import UserError, raise_problems
+from lst.progress import say
 from lst.tokenizers.text import TextTokenizer
 from lst.tokenizers.units import UnitCodec
 from lst.tokenizers.vocabulary import Vocabulary
@@ -25,8 +27,6 @@ def check_artefacts(folder: Path, index: dict[str, Any]) -> None:
 
 def _artefact_problems(folder: Path, index: dict[str, Any]) -> dict[str, str]:
     """What is wrong with each artefact's file; an empty text where nothing is."""
-    if not index:
-        return {}
     readers: dict[str, tuple[str, Any]] = {
         UNITS_FILE: (index["units_sha256"], lambda: UnitCodec.load(folder / UNITS_FILE).sha256),
         TEXT_FILE: (index["text_sha256"], lambda: TextTokenizer.load(folder / TEXT_FILE).sha256),
@@ -45,9 +45,38 @@ def _artefact_problems(folder: Path, index: dict[str, Any]) -> dict[str, str]:
     return problems
 
 
-def remove_damaged(folder: Path, index: dict[str, Any]) -> None:
-    """Takes away the index and damaged artefacts; damaged shards are found by their receipts."""
-    (folder / INDEX_FILE).unlink()
+def whole_index(folder: Path, full: bool) -> dict[str, Any] | None:
+    """The index of data that is whole; None where it is not there or damaged, which is said and cleared away.
+
+    Args:
+        folder: of the prepared data.
+        full: compare the hashes of shards too, not only sizes.
+
+    Raises:
+        UserError: the index is of another version.
+    """
+    path = folder / INDEX_FILE
+    if not path.exists():
+        return None
+    problems: list[str] = []
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        say(f"{path} is not JSON ({error}): it is made again")
+        path.unlink()
+        return None
+    index = load_index(folder)
+    for check in (lambda: check_artefacts(folder, index), lambda: verify_shards(folder, index, full)):
+        try:
+            check()
+        except UserError as error:
+            problems.append(str(error))
+    if not problems:
+        return index
+    say("\n".join([*problems, "what is damaged is made again"]))
+    # Damaged shards are found by their receipts; the index goes last, so that a stop here loses nothing.
     for name, problem in _artefact_problems(folder, index).items():
         if problem:
             (folder / name).unlink(missing_ok=True)
+    path.unlink()
+    return None

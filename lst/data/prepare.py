@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from lst.data.alignment import AlignmentError, PocketsphinxAligner
-from lst.data.artefacts import TEXT_FILE, UNITS_FILE, VOCABULARY_FILE, check_artefacts, remove_damaged
+from lst.data.artefacts import TEXT_FILE, UNITS_FILE, VOCABULARY_FILE, whole_index
 from lst.data.audio import read_audio
 from lst.data.config import DataConfig
 from lst.data.manifest import ManifestRow, read_manifest, write_manifest
@@ -38,9 +38,7 @@ from lst.data.shards import (
     SHARD_FOLDER,
     VERSION,
     finished_receipt,
-    load_index,
     shard_name,
-    verify_shards,
     write_shard,
 )
 from lst.data.sources import Source, WrittenText, gather_source
@@ -64,7 +62,7 @@ from lst.tokenizers.units import UnitCodec, fit_unit_codec, mfcc_features
 from lst.tokenizers.vocabulary import Vocabulary
 
 MANIFEST_FILE, LEFT_OUT_FILE, SOURCE_FILE = "manifest.jsonl", "left_out.jsonl", "source.json"
-TEXTS_FILE = "texts.jsonl"
+TEXTS_FILE, MADE_FROM_FILE = "texts.jsonl", "made_from.json"
 # Units, words and tar headers of an utterance, by measurement; audio of synthesised speech as 16 kHz FLAC.
 BYTES_A_SHARD_UTTERANCE, BYTES_A_SPOKEN_STORY = 6_000, 330_000
 
@@ -106,23 +104,15 @@ def prepare(folder: Path, options: PrepareOptions) -> dict[str, Any]:
     made_from = options.made_from()
     index_path = folder / INDEX_FILE
     _check_made_from(folder, made_from)
-    if index_path.exists():
-        index: dict[str, Any] = {}
-        try:
-            index = load_index(folder)
-            check_artefacts(folder, index)
-            verify_shards(folder, index, full=options.data.verify == "hash")
-        except UserError as error:
-            say(f"{error}\nwhat is damaged is made again")
-            remove_damaged(folder, index)
-        else:
-            say(f"prepared data is whole in {folder}: nothing to do")
-            return index
+    index = whole_index(folder, full=options.data.verify == "hash")
+    if index is not None:
+        say(f"prepared data is whole in {folder}: nothing to do")
+        return index
     if options.corpus is None:
         needed_bytes = options.data.num_spoken_stories * (BYTES_A_SPOKEN_STORY + BYTES_A_SHARD_UTTERANCE)
         check_free_space(folder, needed_bytes, "preparing")
     rows, texts, source = _gather(folder, options)
-    write_json(folder / "made_from.json", made_from)
+    write_json(folder / MADE_FROM_FILE, made_from)
     codec = _codec(folder, rows, options)
     tokenizer = _text_tokenizer(folder, rows, texts, options)
     vocabulary = Vocabulary(
@@ -157,11 +147,13 @@ def prepare(folder: Path, options: PrepareOptions) -> dict[str, Any]:
 
 
 def _check_made_from(folder: Path, made_from: dict[str, Any]) -> None:
-    path = folder / "made_from.json"
+    path = folder / MADE_FROM_FILE
     if not path.exists():
         return
     before = read_json(path, "the record of what the data was made from", f"Delete {folder} and prepare again.")
-    if before == made_from:
+    # A corpus that is gone is no other corpus: what was made of it stays good.
+    gone = {key: before.get(key) for key in ("corpus_files", "text_file") if made_from[key] is None}
+    if before == {**made_from, **gone}:
         return
     if not (folder / INDEX_FILE).exists() and not any((folder / SHARD_FOLDER).glob("*.json")):
         say(f"{folder} was begun with other settings and holds no shard yet: it is begun anew")
@@ -217,7 +209,10 @@ def _list_hashes(folder: Path) -> dict[str, str]:
 def _codec(folder: Path, rows: Sequence[ManifestRow], options: PrepareOptions) -> UnitCodec:
     path = folder / UNITS_FILE
     if path.exists():
-        return UnitCodec.load(path)
+        try:
+            return UnitCodec.load(path)
+        except UserError as error:
+            say(f"{error}\nit is made again")
     tokenizer = options.tokenizer
     training = [row for row in rows if row.split == "train"]
     order = np.random.default_rng(options.seed).permutation(len(training))
@@ -256,7 +251,10 @@ def _text_tokenizer(
 ) -> TextTokenizer:
     path = folder / TEXT_FILE
     if path.exists():
-        return TextTokenizer.load(path)
+        try:
+            return TextTokenizer.load(path)
+        except UserError as error:
+            say(f"{error}\nit is made again")
     lines = [row.text for row in rows if row.split == "train"] + [text.text for text in texts]
     tokenizer = fit_text_tokenizer(lines, options.tokenizer.text_vocab_size, options.tokenizer.lowercase)
     if tokenizer.vocab_size < options.tokenizer.text_vocab_size:
@@ -399,6 +397,7 @@ def _check_unaligned(
         # The corpus is read anew next time, for its transcripts may have been mended.
         record = read_json(folder / SOURCE_FILE, "the source's record", f"Delete {folder}.")
         write_json(folder / SOURCE_FILE, {**record, "made_from": ""})
+        (folder / MADE_FROM_FILE).unlink(missing_ok=True)
         raise ProblemsError(
             f"{len(unaligned)} of {num_spoken} utterances ({share:.1%}) could not be aligned, "
             f"{options.data.max_unaligned_share:.1%} are allowed",

@@ -140,8 +140,8 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
         strategy = strategy_of_batch(self.patching, self.seed, state.batch_index, self.num_batches)
         keys = [DocumentKey(*key) for key in state.buffer]
         patches = [patch_document(self._document(key), strategy, self.patching) for key in keys]
-        # Enough for every row, whatever documents and patches are like, and a row more to choose from.
-        wanted = (self.num_rows + 1) * self.row_patches
+        # Enough for every row, whatever documents and patches are like, and as much again to choose from.
+        wanted = 2 * self.num_rows * self.row_patches
         num_waiting = sum(min(len(cut), self.row_patches) for cut in patches)
         while len(keys) < self.pack_buffer or num_waiting < wanted:
             keys.append(self._draw(state))

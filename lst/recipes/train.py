@@ -64,8 +64,8 @@ def train(config: Config) -> Path:
     say(f"{config.name}: {model.num_parameters:,} parameters, {config.train.max_steps} steps of {config.train.rows} × "
         f"{config.train.row_patches} patches")  # fmt: skip
     callback = RunCallback(folder, config.train, first_step, f"train {config.name}")
-    trainer = build_trainer(config, folder, callback)
     with _quiet_lightning(), _interrupts_as_such():
+        trainer = build_trainer(config, folder, callback)
         trainer.fit(
             module, train_loader(stream), frozen_loader(valid_batches), ckpt_path=str(resume) if resume else None
         )

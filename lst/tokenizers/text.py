@@ -60,7 +60,7 @@ class TextTokenizer:
             raise UserError(f"the text tokenizer is missing: {path}. Make it with lst prepare.")
         try:
             tokenizer = cls(path.read_bytes())
-        except RuntimeError as error:
+        except (RuntimeError, UnicodeDecodeError) as error:
             raise UserError(f"{path} is not a SentencePiece model ({error}). Make it again with lst prepare.") from None
         # An empty file passes for a model without a piece.
         if tokenizer.vocab_size == 0:
@@ -94,7 +94,7 @@ def fit_text_tokenizer(lines: Iterable[str], vocab_size: int, lowercase: bool = 
         if needed := re.search(r"(\d+) vs (\d+)", str(error)):
             raise UserError(
                 f"tokenizer.text_vocab_size={vocab_size} is too small for the letters of this text: "
-                f"set it to more than {max(map(int, needed.groups()))}"
+                f"set it to {max(map(int, needed.groups()))} or more"
             ) from error
         if supported is None:
             raise UserError(f"SentencePiece could not be trained: {error}") from error

@@ -139,11 +139,14 @@ class UnitCodec:
                         + remedy
                     )
                 centroids, scale = file.get_tensor("centroids"), file.get_tensor("feature_scale")
-        except (SafetensorError, json.JSONDecodeError) as error:
+                frame_rate_hz = int(metadata["frame_rate_hz"])
+        except (SafetensorError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            if isinstance(error, UserError):
+                raise
             raise UserError(f"the unit codebook {path} is damaged ({error}). {remedy}") from None
         if centroids.ndim != 2 or centroids.shape[1] != NUM_FEATURES or scale.shape != (NUM_FEATURES,):
             raise UserError(f"{path}: centroids {centroids.shape}, scale {scale.shape}; expected [k, {NUM_FEATURES}]")
-        return cls(centroids, scale, int(metadata["frame_rate_hz"]))
+        return cls(centroids, scale, frame_rate_hz)
 
 
 def fit_unit_codec(

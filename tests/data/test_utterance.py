@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lst.data.utterance import Segment, Utterance, Word
@@ -28,6 +28,7 @@ def utterances(draw: st.DrawFn) -> Utterance:
     return Utterance("utt_1", "änn", "the text", num_frames / 25, units, tuple(words), ending, "/audio/é.flac")
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the first text ever drawn makes a table of all characters
 @given(utterances())
 def test_segments_tile_the_frames_with_every_word_in_its_place(utterance: Utterance) -> None:
     labels = [-1] * utterance.num_frames
@@ -48,6 +49,7 @@ def test_segments_of_utterances_without_words() -> None:
     assert Utterance("a", "", "", 0.2, np.zeros(5, np.uint16)).segments() == [Segment(-1, 0, 5)]
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the first text ever drawn makes a table of all characters
 @given(utterances())
 def test_record_and_units_give_the_utterance_back(utterance: Utterance) -> None:
     record = json.loads(json.dumps(utterance.to_record(), ensure_ascii=False))

@@ -101,7 +101,7 @@ def test_vocabulary_too_small_for_bytes_and_letters_is_refused(vocab_size: int) 
 
 def test_vocabulary_too_small_for_the_letters_says_which_option_to_raise() -> None:
     many_letters = "".join(chr(0x4E00 + offset) for offset in range(400))
-    expected = rf"text_vocab_size={MIN_VOCAB_SIZE} is too small for the letters of this text: set it to more than 658"
+    expected = rf"text_vocab_size={MIN_VOCAB_SIZE} is too small for the letters of this text: set it to 658 or more"
     with pytest.raises(UserError, match=expected):
         fit_text_tokenizer([many_letters], MIN_VOCAB_SIZE)
     assert fit_text_tokenizer([many_letters], 659).vocab_size == 659
