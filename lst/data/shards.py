@@ -15,6 +15,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import tokenize
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -197,7 +198,8 @@ class ShardReader(Sequence[Utterance]):
         try:
             units = np.lib.format.read_array(io.BytesIO(members["units.npy"]), allow_pickle=False)
             return Utterance.from_record(json.loads(members["json"]), units)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, SyntaxError, tokenize.TokenError) as error:
+            # numpy parses an array's header as Python's tokens, and lets the tokenizer's errors through.
             raise _broken(path, key, f"cannot be read ({error})") from error
 
 
