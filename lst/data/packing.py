@@ -87,6 +87,7 @@ def cut_document(document: Document, patches: Patches, max_patches: int) -> tupl
         segment_lengths,
         segment_is_silence,
         final_target_id=int(document.token_ids[num_tokens]),
+        final_target_modality=int(document.modalities[num_tokens]),
     )
     return piece, Patches(patches.lengths[:max_patches], patches.closes_late[:max_patches])
 
@@ -110,6 +111,7 @@ def rest_of_document(document: Document, first_token: int, markers: dict[int, in
         segment_lengths,
         segment_is_silence,
         document.final_target_id,
+        document.final_target_modality,
     )
     if int(rest.token_ids[0]) in special_ids:
         return rest

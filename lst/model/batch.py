@@ -30,6 +30,7 @@ class Document:
             the speech was not aligned.
         segment_is_silence: bool [s].
         final_target_id: what follows the last token (a piece of a longer document has one), or ``IGNORE_ID``.
+        final_target_modality: the modality of that token.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Document:
     segment_lengths: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
     segment_is_silence: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     final_target_id: int = IGNORE_ID
+    final_target_modality: int = TEXT
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -69,6 +71,7 @@ class PackedBatch:
         token_ids: int64 [N].
         target_ids: int64 [N], the next token of the document, ``IGNORE_ID`` after its last.
         modalities: uint8 [N].
+        target_modalities: uint8 [N], the modality of each target; ``TEXT`` where there is none.
         doc_ids: int64 [N], unique over the batch, rising.
         position_ids: int64 [N], from 0 in every document.
         patch_ids: int64 [N], the token's patch among the M real ones, rising by at most 1.
@@ -76,11 +79,15 @@ class PackedBatch:
         patch_slots: int64 [M], the patch's place in the flattened B×P grid.
         patch_doc_ids: int64 [B, P], ``PADDING_DOC`` where the slot is empty.
         patch_position_ids: int64 [B, P], from 0 in every document.
+        min_id, max_id: least and greatest of the token and target ids; known on the host, so that a model checks them
+            without waiting for the device.
+        longest_document: patches of the longest document.
     """
 
     token_ids: torch.Tensor
     target_ids: torch.Tensor
     modalities: torch.Tensor
+    target_modalities: torch.Tensor
     doc_ids: torch.Tensor
     position_ids: torch.Tensor
     patch_ids: torch.Tensor
@@ -88,10 +95,15 @@ class PackedBatch:
     patch_slots: torch.Tensor
     patch_doc_ids: torch.Tensor
     patch_position_ids: torch.Tensor
+    min_id: int
+    max_id: int
+    longest_document: int
 
     def to(self, device: torch.device | str) -> PackedBatch:
         """The same batch on another device."""
-        return PackedBatch(**{item.name: getattr(self, item.name).to(device) for item in fields(self)})
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        moved = {name: x.to(device, non_blocking=True) for name, x in values.items() if isinstance(x, torch.Tensor)}
+        return PackedBatch(**{**values, **moved})
 
     @property
     def num_tokens(self) -> int:
@@ -131,10 +143,12 @@ def pack_documents(rows: Sequence[Sequence[tuple[Document, Patches]]], row_patch
     Raises:
         ValueError: a row is too long, or patches do not tile their document.
     """
-    token_ids, targets, modalities, doc_ids, positions, patch_ids, contexts, slots = ([] for _ in range(8))
+    token_ids, targets, modalities, target_modalities, doc_ids, positions, patch_ids, contexts, slots = (
+        [] for _ in range(9)
+    )
     patch_doc_ids = np.full((len(rows), row_patches), PADDING_DOC, np.int64)
     patch_positions = np.zeros((len(rows), row_patches), np.int64)
-    num_documents = num_patches = 0
+    num_documents = num_patches = longest = 0
     for row_index, row in enumerate(rows):
         used = 0
         for document, patches in row:
@@ -153,6 +167,7 @@ def pack_documents(rows: Sequence[Sequence[tuple[Document, Patches]]], row_patch
             token_ids.append(document.token_ids)
             targets.append(np.append(document.token_ids[1:], document.final_target_id))
             modalities.append(document.modalities)
+            target_modalities.append(np.append(document.modalities[1:], np.uint8(document.final_target_modality)))
             doc_ids.append(np.full(length, num_documents))
             positions.append(np.arange(length))
             patch_ids.append(local_ids + num_patches)
@@ -163,16 +178,21 @@ def pack_documents(rows: Sequence[Sequence[tuple[Document, Patches]]], row_patch
             used += count
             num_patches += count
             num_documents += 1
+            longest = max(longest, count)
     if not num_documents:
         raise ValueError("a batch needs at least one document")
 
     def joined(parts: list[np.ndarray], dtype: torch.dtype = torch.int64) -> torch.Tensor:
         return torch.from_numpy(np.concatenate(parts)).to(dtype)
 
+    ids, target_ids = joined(token_ids), joined(targets)
+    real_targets = target_ids[target_ids != IGNORE_ID]
+    seen = torch.cat([ids, real_targets])
     return PackedBatch(
-        token_ids=joined(token_ids),
-        target_ids=joined(targets),
+        token_ids=ids,
+        target_ids=target_ids,
         modalities=joined(modalities, torch.uint8),
+        target_modalities=joined(target_modalities, torch.uint8),
         doc_ids=joined(doc_ids),
         position_ids=joined(positions),
         patch_ids=joined(patch_ids),
@@ -180,4 +200,7 @@ def pack_documents(rows: Sequence[Sequence[tuple[Document, Patches]]], row_patch
         patch_slots=joined(slots),
         patch_doc_ids=torch.from_numpy(patch_doc_ids),
         patch_position_ids=torch.from_numpy(patch_positions),
+        min_id=int(seen.min()),
+        max_id=int(seen.max()),
+        longest_document=longest,
     )

@@ -98,13 +98,9 @@ class LanguageModelModule(lightning.LightningModule):
 
     def validation_step(self, batch: PackedBatch, batch_idx: int) -> None:
         nats = self.model.losses(batch)
-        # A target's modality is that of the next token, where there is one.
-        to_unit = torch.zeros_like(batch.modalities, dtype=torch.bool)
-        to_unit[:-1] = batch.modalities[1:] == SPEECH
         has_target = batch.target_ids != IGNORE_ID
-        special = batch.target_ids >= self.num_text
-        to_text = has_target & ~to_unit & ~special
-        to_unit &= has_target
+        to_unit = has_target & (batch.target_modalities == SPEECH)
+        to_text = has_target & ~to_unit & (batch.target_ids < self.num_text)
         self._valid_nats["speech"] += float(nats[to_unit].sum())
         self._valid_nats["text"] += float(nats[to_text].sum())
         self._num_valid_units += int(to_unit.sum())

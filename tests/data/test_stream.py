@@ -69,12 +69,8 @@ def through_json(state: StreamState) -> StreamState:
 
 
 def same(left: PackedBatch, right: PackedBatch) -> bool:
-    fields = [field.name for field in dataclasses.fields(PackedBatch)]
-    return all(
-        getattr(left, name).dtype == getattr(right, name).dtype
-        and torch.equal(getattr(left, name), getattr(right, name))
-        for name in fields
-    )
+    pairs = [(getattr(left, field.name), getattr(right, field.name)) for field in dataclasses.fields(PackedBatch)]
+    return all(a.dtype == b.dtype and torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in pairs)
 
 
 def pieces_of(batch: PackedBatch) -> list[tuple[list[int], int]]:
