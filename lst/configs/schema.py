@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from lst.data.config import DataConfig
-from lst.model.config import ModelConfig, PatchingConfig, patching_problems
+from lst.model.config import LossConfig, ModelConfig, PatchingConfig, patching_problems
 from lst.tokenizers.config import TokenizerConfig
 
 DIRECTIONS = ("S→S", "T→T", "S→T", "T→S")
@@ -129,6 +129,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     patching: PatchingConfig = field(default_factory=PatchingConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)
@@ -154,6 +155,11 @@ class Config:
             value = getattr(self, section.name)
             if is_dataclass(value):
                 found += getattr(value, "problems")()  # noqa: B009
+        if self.train.row_patches > self.model.max_patches >= 1:
+            found.append(
+                f"train.row_patches={self.train.row_patches}: a document may fill a row, and model.max_patches="
+                f"{self.model.max_patches}: lower the one or raise the other"
+            )
         return found + patching_problems(self.model, self.patching.strategy)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 STRATEGIES = ("none", "static", "aligned", "mixed", "curriculum")
 SILENCES = ("separate", "merged")
+INITS = ("depth_scaled", "mup")
 
 
 @dataclass
@@ -49,19 +50,45 @@ class ModelConfig:
     global_dim: int = field(default=192, metadata={"doc": "width of the backbone"})
     global_layers: int = field(default=4, metadata={"doc": "layers of the backbone"})
     global_heads: int = field(default=6, metadata={"doc": "attention heads of the backbone"})
+    global_kv_heads: int = field(
+        default=0, metadata={"doc": "key and value heads of the backbone, each shared by some heads; 0: one a head"}
+    )
     local_dim: int = field(default=96, metadata={"doc": "width of patch encoder and decoder"})
     local_heads: int = field(default=3, metadata={"doc": "attention heads of patch encoder and decoder"})
+    local_kv_heads: int = field(
+        default=0, metadata={"doc": "key and value heads of patch encoder and decoder; 0: one a head"}
+    )
     encoder_layers: int = field(default=1, metadata={"doc": "layers of the patch encoder; 0 for the token baseline"})
     decoder_layers: int = field(default=2, metadata={"doc": "layers of the patch decoder; 0 for the token baseline"})
     sub_queries: int = field(default=2, metadata={"doc": "queries a patch sends to its tokens, k"})
-    window_tokens: int = field(default=128, metadata={"doc": "sliding window of the local self-attention, in tokens"})
-    window_patches: int = field(default=128, metadata={"doc": "patches back that a token's cross-attention reaches"})
+    window_tokens: int = field(default=512, metadata={"doc": "sliding window of the local self-attention, in tokens"})
+    encoder_window_patches: int = field(
+        default=512, metadata={"doc": "patches whose tokens a patch's queries read, its own included; 1: its own alone"}
+    )
+    decoder_window_patches: int = field(
+        default=512, metadata={"doc": "patches back that a token's cross-attention reaches"}
+    )
+    max_patches: int = field(default=4096, metadata={"doc": "patches of a document at most: the backbone's context"})
     ffn_multiple_of: int = field(default=32, metadata={"doc": "feed-forward widths are rounded up to this"})
     rope_theta: float = field(default=500_000.0, metadata={"doc": "base of the rotary position embedding"})
+    init: str = field(
+        default="depth_scaled",
+        metadata={"doc": "initial weights: depth_scaled, or mup (and learning rates) that suit every width"},
+    )
+    init_std: float = field(default=0.02, metadata={"doc": "standard deviation of the initial weights"})
+    mup_base_dim: int = field(default=256, metadata={"doc": "width at which init=mup equals depth_scaled"})
 
     @property
     def has_local_modules(self) -> bool:
         return self.encoder_layers > 0 or self.decoder_layers > 0
+
+    @property
+    def global_key_heads(self) -> int:
+        return self.global_kv_heads or self.global_heads
+
+    @property
+    def local_key_heads(self) -> int:
+        return self.local_kv_heads or self.local_heads
 
     def ffn_dim(self, dim: int) -> int:
         """Width of a SwiGLU layer: 8/3 of ``dim``, rounded up."""
@@ -72,23 +99,57 @@ class ModelConfig:
         """What is wrong with these values, a line each."""
         found = []
         for name in ("global_dim", "global_layers", "global_heads", "local_dim", "local_heads", "sub_queries",
-                     "window_tokens", "window_patches", "ffn_multiple_of"):  # fmt: skip
+                     "window_tokens", "encoder_window_patches", "decoder_window_patches", "max_patches",
+                     "ffn_multiple_of", "mup_base_dim"):  # fmt: skip
             if getattr(self, name) < 1:
                 found.append(f"model.{name}={getattr(self, name)}: must be 1 or more")
-        for name in ("encoder_layers", "decoder_layers"):
+        for name in ("encoder_layers", "decoder_layers", "global_kv_heads", "local_kv_heads"):
             if getattr(self, name) < 0:
                 found.append(f"model.{name}={getattr(self, name)}: must be 0 or more")
-        if found:
-            return found
+        if self.init not in INITS:
+            found.append(f"model.init={self.init}: allowed are {', '.join(INITS)}")
+        if self.init_std <= 0 or self.rope_theta <= 0:
+            found.append(f"model.init_std={self.init_std}, rope_theta={self.rope_theta}: both must be above 0")
+        return found or self._misfits()
+
+    def _misfits(self) -> list[str]:
+        """Values that are possible alone but not together."""
+        found = []
         for place in ("global", "local"):
             dim, heads = getattr(self, f"{place}_dim"), getattr(self, f"{place}_heads")
             if dim % (2 * heads):
                 found.append(f"model.{place}_dim={dim}: must be an even multiple of model.{place}_heads={heads}")
+            if heads % getattr(self, f"{place}_key_heads"):
+                found.append(
+                    f"model.{place}_kv_heads={getattr(self, f'{place}_kv_heads')}: must divide "
+                    f"model.{place}_heads={heads}"
+                )
         if (self.encoder_layers == 0) != (self.decoder_layers == 0):
             found.append(
                 f"model.encoder_layers={self.encoder_layers}, decoder_layers={self.decoder_layers}: "
                 "both are 0 (the token baseline) or neither is"
             )
+        return found
+
+
+@dataclass
+class LossConfig:
+    text_weight: float = field(default=1.0, metadata={"doc": "weight of the loss of text and special tokens"})
+    speech_weight: float = field(default=1.0, metadata={"doc": "weight of the loss of speech units"})
+    z_weight: float = field(
+        default=0.0, metadata={"doc": "weight of the squared logarithm of the softmax's denominator (z-loss)"}
+    )
+
+    def problems(self) -> list[str]:
+        """What is wrong with these values, a line each."""
+        found = []
+        if min(self.text_weight, self.speech_weight) < 0 or self.text_weight + self.speech_weight <= 0:
+            found.append(
+                f"loss.text_weight={self.text_weight}, speech_weight={self.speech_weight}: must be 0 or more, and one "
+                "of them above 0"
+            )
+        if self.z_weight < 0:
+            found.append(f"loss.z_weight={self.z_weight}: must be 0 (no z-loss) or more")
         return found
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import nn
 
-from lst.kernels.attention import local_attention, patch_cross_attention
 from lst.model.batch import PackedBatch
 from lst.model.config import ModelConfig
-from lst.model.layers import Block, CrossAttention, Rotary
+from lst.model.layers import Block, CrossAttention, Recorder, Rotary, core_over
+from lst.model.ranges import AttentionRanges
 
 
 class PatchDecoder(nn.Module):
@@ -21,25 +19,27 @@ class PatchDecoder(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.window_tokens, self.window_patches = config.window_tokens, config.window_patches
-        dim, heads = config.local_dim, config.local_heads
+        dim, heads, kv_heads = config.local_dim, config.local_heads, config.local_key_heads
         self.rotary = Rotary(dim // heads, config.rope_theta)
         self.readers = nn.ModuleList(
-            CrossAttention(dim, config.global_dim, heads) for _ in range(config.decoder_layers)
+            CrossAttention(dim, config.global_dim, heads, kv_heads) for _ in range(config.decoder_layers)
         )
-        self.blocks = nn.ModuleList(Block(dim, heads, config.ffn_dim(dim)) for _ in range(config.decoder_layers))
+        self.blocks = nn.ModuleList(
+            Block(dim, heads, kv_heads, config.ffn_dim(dim)) for _ in range(config.decoder_layers)
+        )
 
-    def forward(self, tokens_ND: torch.Tensor, patches_MD: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
+    def forward(
+        self,
+        tokens_ND: torch.Tensor,
+        patches_MD: torch.Tensor,
+        batch: PackedBatch,
+        ranges: AttentionRanges,
+        recorder: Recorder | None = None,
+    ) -> torch.Tensor:
         """[N, D_local] and [M, D_global] → [N, D_local]."""
         rotation = self.rotary(batch.position_ids)
-        windowed = functools.partial(local_attention, doc_ids_N=batch.doc_ids, window=self.window_tokens)
-        seen_patches = functools.partial(
-            patch_cross_attention,
-            context_patch_ids_N=batch.context_patch_ids,
-            token_doc_ids_N=batch.doc_ids,
-            patch_doc_ids_M=batch.patch_doc_ids.flatten()[batch.patch_slots],
-            window=self.window_patches,
-        )
+        windowed = core_over(ranges.tokens, "decoder.tokens", recorder)
+        reading = core_over(ranges.contexts, "decoder.reads", recorder)
         for reader, block in zip(self.readers, self.blocks, strict=True):
-            tokens_ND = block(reader(tokens_ND, patches_MD, seen_patches), rotation, windowed)
+            tokens_ND = block(reader(tokens_ND, patches_MD, reading), rotation, windowed)
         return tokens_ND

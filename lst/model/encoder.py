@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import nn
 
-from lst.kernels.attention import local_attention, patch_pool_attention
 from lst.model.batch import PackedBatch
 from lst.model.config import ModelConfig
-from lst.model.layers import Block, CrossAttention, Rotary
+from lst.model.layers import Block, CrossAttention, Recorder, Rotary, core_over
+from lst.model.ranges import AttentionRanges
 
 
 class PatchEncoder(nn.Module):
-    """Windowed token layers; after each, k queries a patch read the patch's tokens.
+    """Windowed token layers; after each, k queries a patch read tokens: the patch's own and, as far as the window goes,
+    those of the patches before it.
 
     A patch's queries start as projections of the maximum over its tokens' states; at the end they are joined and
     projected to the backbone's width.
@@ -22,28 +21,37 @@ class PatchEncoder(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.window, self.num_queries = config.window_tokens, config.sub_queries
-        dim, heads = config.local_dim, config.local_heads
+        self.num_queries = config.sub_queries
+        dim, heads, kv_heads = config.local_dim, config.local_heads, config.local_key_heads
         self.rotary = Rotary(dim // heads, config.rope_theta)
-        self.blocks = nn.ModuleList(Block(dim, heads, config.ffn_dim(dim)) for _ in range(config.encoder_layers))
-        self.readers = nn.ModuleList(CrossAttention(dim, dim, heads) for _ in range(config.encoder_layers))
+        self.blocks = nn.ModuleList(
+            Block(dim, heads, kv_heads, config.ffn_dim(dim)) for _ in range(config.encoder_layers)
+        )
+        self.readers = nn.ModuleList(CrossAttention(dim, dim, heads, kv_heads) for _ in range(config.encoder_layers))
         self.to_queries = nn.Linear(dim, self.num_queries * dim, bias=False)
         self.to_global = nn.Linear(self.num_queries * dim, config.global_dim, bias=False)
 
-    def forward(self, tokens_ND: torch.Tensor, batch: PackedBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, tokens_ND: torch.Tensor, batch: PackedBatch, ranges: AttentionRanges, recorder: Recorder | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Token states [N, D_local] and patch vectors [M, D_global] of embeddings [N, D_local]."""
         rotation = self.rotary(batch.position_ids)
-        windowed = functools.partial(local_attention, doc_ids_N=batch.doc_ids, window=self.window)
-        own_patch = functools.partial(patch_pool_attention, patch_ids_N=batch.patch_ids)
+        windowed = core_over(ranges.tokens, "encoder.tokens", recorder)
+        reading = core_over(ranges.reads, "encoder.reads", recorder)
         queries_MKD: torch.Tensor | None = None
         for block, reader in zip(self.blocks, self.readers, strict=True):
             tokens_ND = block(tokens_ND, rotation, windowed)
             if queries_MKD is None:
-                pooled_MD = max_pool_patches(tokens_ND, batch.patch_ids, batch.num_patches)
-                queries_MKD = self.to_queries(pooled_MD).unflatten(-1, (self.num_queries, -1))
-            queries_MKD = reader(queries_MKD, tokens_ND, own_patch)
+                if recorder is not None:
+                    recorder.states["encoder.first"] = tokens_ND
+                queries_MKD = self.first_queries(max_pool_patches(tokens_ND, batch.patch_ids, batch.num_patches))
+            queries_MKD = reader(queries_MKD, tokens_ND, reading)
         assert queries_MKD is not None
         return tokens_ND, self.to_global(queries_MKD.flatten(1))
+
+    def first_queries(self, pooled_MD: torch.Tensor) -> torch.Tensor:
+        """[M, K, D_local] of the maximum [M, D_local] over each patch's tokens after the first block."""
+        return self.to_queries(pooled_MD).unflatten(-1, (self.num_queries, -1))
 
 
 def max_pool_patches(tokens_ND: torch.Tensor, patch_ids_N: torch.Tensor, num_patches: int) -> torch.Tensor:

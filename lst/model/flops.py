@@ -1,19 +1,41 @@
-"""Analytic cost of the model: multiply-adds count as two operations; norms, softmax and gates are left out.
+"""Analytic cost of the model, by module: multiply-adds count as two operations; norms, softmax and gates are left out.
 
-Attention is counted over what a query can see when the context is full (half of it for the causal backbone), as is
-usual; the head is counted for every token.
+Attention is counted over the pairs of query and key that are really seen, no more; ``workload_of_batch`` counts them,
+``typical_workload`` estimates them for planning.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lst.model.batch import PackedBatch
 from lst.model.config import ModelConfig
+from lst.model.ranges import KeyRange, attention_ranges
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a batch asks of a model.
+
+    Attributes:
+        num_tokens, num_patches: real ones; equal for the baseline.
+        token_pairs: pairs of a token and a token that it sees in the local modules' window.
+        patch_pairs: pairs of a patch and a patch that it sees in the backbone.
+        read_pairs: pairs of a patch and a token that its queries read, for one sub-query.
+        context_pairs: pairs of a token and a patch that it sees in the decoder.
+    """
+
+    num_tokens: float
+    num_patches: float
+    token_pairs: float
+    patch_pairs: float
+    read_pairs: float
+    context_pairs: float
 
 
 @dataclass(frozen=True)
 class Flops:
-    """Forward operations of one batch, by module."""
+    """Forward operations, by module."""
 
     encoder: float
     backbone: float
@@ -29,37 +51,79 @@ class Flops:
         """Forward and backward: the backward pass costs twice the forward."""
         return 3 * self.forward
 
+    def divided_by(self, count: float) -> Flops:
+        """Operations for each of ``count`` things: tokens, speech units, patches, steps."""
+        return Flops(*(part / count for part in (self.encoder, self.backbone, self.decoder, self.head)))
 
-def _layer(dim: int, ffn_dim: int, seen: float) -> float:
-    """A Transformer layer, for one position that sees ``seen`` others."""
-    return 2 * (4 * dim * dim + 3 * dim * ffn_dim) + 4 * dim * seen
+
+def workload_of_batch(batch: PackedBatch, config: ModelConfig) -> Workload:
+    """Counts a batch exactly. Reads the device: for benchmarks and logs, not for a training step on a GPU."""
+    ranges = attention_ranges(batch, config)
+
+    def pairs(keys: KeyRange) -> float:
+        return float((keys.last - keys.first + 1).sum())
+
+    return Workload(
+        num_tokens=batch.num_tokens,
+        num_patches=batch.num_patches,
+        token_pairs=pairs(ranges.tokens),
+        patch_pairs=pairs(ranges.patches),
+        read_pairs=pairs(ranges.reads) / config.sub_queries,
+        context_pairs=pairs(ranges.contexts),
+    )
 
 
-def batch_flops(
-    config: ModelConfig, vocab_size: int, num_tokens: float, num_patches: float, mean_document_patches: float
-) -> Flops:
-    """Operations for a batch of real tokens and patches.
+def typical_workload(
+    config: ModelConfig, num_tokens: float, num_patches: float, mean_document_patches: float
+) -> Workload:
+    """Estimates a batch whose documents are alike: the mean query sees half a document, or its window.
 
     Args:
         config: the shape.
-        vocab_size: of the joint vocabulary.
         num_tokens: real tokens.
         num_patches: patches; equals the tokens for the baseline.
-        mean_document_patches: patches of the document that a patch lies in, the mean over patches; attention stops at
-            a document's boundary.
+        mean_document_patches: patches of the document that a patch lies in, the mean over patches.
     """
-    dim_g, dim_l = config.global_dim, config.local_dim
-    backbone = num_patches * config.global_layers * _layer(dim_g, config.ffn_dim(dim_g), mean_document_patches / 2)
+    tokens_a_patch = num_tokens / max(num_patches, 1)
+    half_patches = mean_document_patches / 2
+    return Workload(
+        num_tokens=num_tokens,
+        num_patches=num_patches,
+        token_pairs=num_tokens * min(config.window_tokens, half_patches * tokens_a_patch),
+        patch_pairs=num_patches * half_patches,
+        read_pairs=num_patches * max(min(config.encoder_window_patches, half_patches), 1) * tokens_a_patch,
+        context_pairs=num_tokens * min(config.decoder_window_patches, half_patches),
+    )
+
+
+def model_flops(config: ModelConfig, vocab_size: int, work: Workload) -> Flops:
+    """Operations of a workload."""
+    backbone = config.global_layers * _block(
+        config.global_dim, config.global_heads, config.global_key_heads, config, work.num_patches, work.patch_pairs
+    )
     if not config.has_local_modules:
-        return Flops(0.0, backbone, 0.0, 2.0 * num_tokens * dim_g * vocab_size)
-    mean_document_tokens = mean_document_patches * num_tokens / max(num_patches, 1)
-    seen_tokens = min(config.window_tokens, mean_document_tokens / 2)
-    seen_patches = min(config.window_patches, mean_document_patches / 2)
-    k = config.sub_queries
-    local_layer = _layer(dim_l, config.ffn_dim(dim_l), seen_tokens)
-    read_patch_tokens = num_tokens * (4 * dim_l * dim_l + 4 * k * dim_l) + num_patches * k * 4 * dim_l * dim_l
-    encoder = config.encoder_layers * (num_tokens * local_layer + read_patch_tokens)
-    encoder += num_patches * 2 * k * dim_l * (dim_l + dim_g)
-    read_patches = num_tokens * (4 * dim_l * dim_l + 4 * dim_l * seen_patches) + num_patches * 4 * dim_g * dim_l
-    decoder = config.decoder_layers * (num_tokens * local_layer + read_patches)
-    return Flops(encoder, backbone, decoder, 2.0 * num_tokens * dim_l * vocab_size)
+        return Flops(0.0, backbone, 0.0, 2.0 * work.num_tokens * config.global_dim * vocab_size)
+    dim, k = config.local_dim, config.sub_queries
+    key_value_dim = 2 * dim * config.local_key_heads / config.local_heads
+    block = _block(dim, config.local_heads, config.local_key_heads, config, work.num_tokens, work.token_pairs)
+    read = (
+        work.num_tokens * 2 * dim * key_value_dim + work.num_patches * k * 4 * dim * dim + k * work.read_pairs * 4 * dim
+    )
+    join = work.num_patches * 2 * k * dim * (dim + config.global_dim)
+    contexts = (
+        work.num_tokens * 4 * dim * dim
+        + work.num_patches * 2 * config.global_dim * key_value_dim
+        + work.context_pairs * 4 * dim
+    )
+    return Flops(
+        encoder=config.encoder_layers * (block + read) + join,
+        backbone=backbone,
+        decoder=config.decoder_layers * (block + contexts),
+        head=2.0 * work.num_tokens * dim * vocab_size,
+    )
+
+
+def _block(dim: int, heads: int, key_heads: int, config: ModelConfig, positions: float, pairs: float) -> float:
+    """A Transformer block over some positions."""
+    projections = 2 * dim * dim + 2 * dim * dim * key_heads / heads
+    return positions * 2 * (projections + 3 * dim * config.ffn_dim(dim)) + pairs * 4 * dim

@@ -6,11 +6,36 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
-from torch.nn import functional
 
-NORM_EPS = 1e-5
+from lst.kernels.attention import interval_attention
+from lst.model.pointwise import RMSNorm, rotate, swiglu
+from lst.model.ranges import KeyRange
+
 # What attends, given queries, keys and values with heads second to last.
 AttentionCore = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class Recorder:
+    """Keeps the keys and values that pass through attention cores, by name, in the order of the layers: what stepwise
+    generation goes on from after a prompt was computed in parallel."""
+
+    def __init__(self) -> None:
+        self.keys_values: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+        self.states: dict[str, torch.Tensor] = {}
+
+    def keep(self, name: str, key: torch.Tensor, value: torch.Tensor) -> None:
+        self.keys_values.setdefault(name, []).append((key, value))
+
+
+def core_over(keys: KeyRange, name: str, recorder: Recorder | None) -> AttentionCore:
+    """Attention in which every query sees its range; any leading dimensions of the queries are flattened for it."""
+
+    def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        if recorder is not None:
+            recorder.keep(name, key, value)
+        return interval_attention(query.flatten(0, -3), key, value, keys.first, keys.last).view(query.shape)
+
+    return attend
 
 
 class Rotary(nn.Module):
@@ -32,30 +57,30 @@ class Rotary(nn.Module):
         return angles.cos()[..., None, :], angles.sin()[..., None, :]
 
 
-def rotate(x: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """Rotates [..., H, D] by the angles of ``Rotary``."""
-    cos, sin = (part.to(x.dtype) for part in rotation)
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
-
-
 class SelfAttention(nn.Module):
-    """Projections and rotary positions around an attention core."""
+    """Projections and rotary positions around an attention core.
 
-    def __init__(self, dim: int, num_heads: int) -> None:
+    Args:
+        dim: width.
+        num_heads: query heads.
+        num_kv_heads: key and value heads, each shared by as many query heads (grouped-query attention, Ainslie et al.
+            2023).
+    """
+
+    def __init__(self, dim: int, num_heads: int, num_kv_heads: int) -> None:
         super().__init__()
-        self.num_heads = num_heads
-        self.query_key_value = nn.Linear(dim, 3 * dim, bias=False)
+        self.num_heads, self.num_kv_heads = num_heads, num_kv_heads
+        self.query_key_value = nn.Linear(dim, (num_heads + 2 * num_kv_heads) * (dim // num_heads), bias=False)
         self.output = nn.Linear(dim, dim, bias=False)
 
     def forward(
         self, x: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor], core: AttentionCore
     ) -> torch.Tensor:
         """[..., D] → [..., D]; ``core`` says who sees whom."""
-        query, key, value = (
-            part.unflatten(-1, (self.num_heads, -1)) for part in self.query_key_value(x).chunk(3, dim=-1)
-        )
-        return self.output(core(rotate(query, rotation), rotate(key, rotation), value).flatten(-2))
+        heads = self.query_key_value(x).unflatten(-1, (self.num_heads + 2 * self.num_kv_heads, -1))
+        rotated = rotate(heads[..., : self.num_heads + self.num_kv_heads, :], *rotation)
+        query, key = rotated.split([self.num_heads, self.num_kv_heads], dim=-2)
+        return self.output(core(query, key, heads[..., self.num_heads + self.num_kv_heads :, :]).flatten(-2))
 
 
 class SwiGLU(nn.Module):
@@ -67,18 +92,17 @@ class SwiGLU(nn.Module):
         self.output = nn.Linear(hidden_dim, dim, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        gate, up = self.gate_up(x).chunk(2, dim=-1)
-        return self.output(functional.silu(gate) * up)
+        return self.output(swiglu(self.gate_up(x)))
 
 
 class Block(nn.Module):
     """Pre-norm Transformer block: x + attention, then x + feed-forward."""
 
-    def __init__(self, dim: int, num_heads: int, ffn_dim: int) -> None:
+    def __init__(self, dim: int, num_heads: int, num_kv_heads: int, ffn_dim: int) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(dim, eps=NORM_EPS)
-        self.attention = SelfAttention(dim, num_heads)
-        self.ffn_norm = nn.RMSNorm(dim, eps=NORM_EPS)
+        self.attention_norm = RMSNorm(dim)
+        self.attention = SelfAttention(dim, num_heads, num_kv_heads)
+        self.ffn_norm = RMSNorm(dim)
         self.ffn = SwiGLU(dim, ffn_dim)
 
     def forward(
@@ -91,19 +115,26 @@ class Block(nn.Module):
 class CrossAttention(nn.Module):
     """Pre-norm cross-attention with a residual: queries of one width read states of another."""
 
-    def __init__(self, query_dim: int, state_dim: int, num_heads: int) -> None:
+    def __init__(self, query_dim: int, state_dim: int, num_heads: int, num_kv_heads: int) -> None:
         super().__init__()
-        self.num_heads = num_heads
-        self.query_norm = nn.RMSNorm(query_dim, eps=NORM_EPS)
-        self.state_norm = nn.RMSNorm(state_dim, eps=NORM_EPS)
+        self.num_heads, self.num_kv_heads = num_heads, num_kv_heads
+        self.query_norm = RMSNorm(query_dim)
+        self.state_norm = RMSNorm(state_dim)
         self.query = nn.Linear(query_dim, query_dim, bias=False)
-        self.key_value = nn.Linear(state_dim, 2 * query_dim, bias=False)
+        self.key_value = nn.Linear(state_dim, 2 * num_kv_heads * (query_dim // num_heads), bias=False)
         self.output = nn.Linear(query_dim, query_dim, bias=False)
 
-    def forward(self, x: torch.Tensor, states: torch.Tensor, core: AttentionCore) -> torch.Tensor:
-        """x [..., Dq] reads states [n, Ds]; ``core`` says who sees what."""
+    def keys_values(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values [..., G, D/H] of states [..., Ds]."""
+        heads = self.key_value(self.state_norm(states)).unflatten(-1, (2 * self.num_kv_heads, -1))
+        key, value = heads.chunk(2, dim=-2)
+        return key, value
+
+    def read(self, x: torch.Tensor, key: torch.Tensor, value: torch.Tensor, core: AttentionCore) -> torch.Tensor:
+        """x [..., Dq] reads keys and values; ``core`` says who sees what."""
         query = self.query(self.query_norm(x)).unflatten(-1, (self.num_heads, -1))
-        key, value = (
-            part.unflatten(-1, (self.num_heads, -1)) for part in self.key_value(self.state_norm(states)).chunk(2, -1)
-        )
         return x + self.output(core(query, key, value).flatten(-2))
+
+    def forward(self, x: torch.Tensor, states: torch.Tensor, core: AttentionCore) -> torch.Tensor:
+        """x [..., Dq] reads states [n, Ds]."""
+        return self.read(x, *self.keys_values(states), core)

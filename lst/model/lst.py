@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import nn
-from torch.nn import functional
 
+from lst.kernels.cross_entropy import linear_cross_entropy
 from lst.model.backbone import Backbone
-from lst.model.batch import IGNORE_ID, PackedBatch
-from lst.model.config import ModelConfig
+from lst.model.batch import IGNORE_ID, SPEECH, PackedBatch
+from lst.model.config import LossConfig, ModelConfig
 from lst.model.decoder import PatchDecoder
 from lst.model.encoder import PatchEncoder, max_pool_patches
-from lst.model.layers import NORM_EPS
+from lst.model.initialise import initialise
+from lst.model.layers import Recorder
+from lst.model.pointwise import RMSNorm
+from lst.model.pretrained import PretrainedModel
+from lst.model.ranges import attention_ranges
 
-INIT_STD = 0.02
 
-
-class LatentSpeechTextModel(nn.Module):
+class LatentSpeechTextModel(nn.Module, PretrainedModel):
     """``PatchEncoder → Backbone → PatchDecoder`` with one embedding and one head over the joint vocabulary.
 
     With no encoder and decoder layers it is the baseline: embeddings go straight into the backbone, and the head reads
-    the backbone's outputs.
+    the backbone's outputs. ``from_pretrained`` and ``save_pretrained`` read and write model folders.
 
     Args:
         config: the shape.
@@ -37,69 +37,77 @@ class LatentSpeechTextModel(nn.Module):
         super().__init__()
         if problems := config.problems():
             raise ValueError("; ".join(problems))
+        if vocab_size < 1:
+            raise ValueError(f"vocab_size={vocab_size}: must be 1 or more")
         self.config, self.vocab_size = config, vocab_size
         width = config.local_dim if config.has_local_modules else config.global_dim
         self.embedding = nn.Embedding(vocab_size, width)
         self.encoder = PatchEncoder(config) if config.has_local_modules else None
         self.backbone = Backbone(config)
         self.decoder = PatchDecoder(config) if config.has_local_modules else None
-        self.norm = nn.RMSNorm(width, eps=NORM_EPS) if config.has_local_modules else nn.Identity()
+        self.norm = RMSNorm(width) if config.has_local_modules else nn.Identity()
         self.head = nn.Linear(width, vocab_size, bias=False)
-        self._initialise(seed)
-
-    def _initialise(self, seed: int) -> None:
-        """Normal weights; what writes into a residual stream is scaled down by the number of writers."""
-        generator = torch.Generator().manual_seed(seed)
-        stacks = {
-            "encoder": max(self.config.encoder_layers, 1),
-            "backbone": self.config.global_layers,
-            "decoder": max(self.config.decoder_layers, 1),
-        }
-        for name, parameter in self.named_parameters():
-            if parameter.ndim < 2:
-                continue
-            std = INIT_STD
-            if name.endswith("output.weight"):
-                std /= math.sqrt(2 * stacks[name.split(".")[0]])
-            elif name.startswith("encoder.to_"):
-                # These carry the only path into the backbone: keep the scale of what they read.
-                std = parameter.shape[1] ** -0.5
-            nn.init.normal_(parameter, std=std, generator=generator)
+        initialise(self, config, seed)
 
     def forward(self, batch: PackedBatch) -> torch.Tensor:
         """Logits [N, V] of the token after each token."""
         return self.head(self.hidden(batch))
 
-    def hidden(self, batch: PackedBatch) -> torch.Tensor:
-        """States [N, D] that the head reads."""
+    def hidden(self, batch: PackedBatch, recorder: Recorder | None = None) -> torch.Tensor:
+        """States [N, D] that the head reads.
+
+        Raises:
+            ValueError: an id is outside the vocabulary, or a document longer than the model's context.
+        """
+        if not torch.compiler.is_compiling():
+            self.check_batch(batch)
+        ranges = attention_ranges(batch, self.config)
+        positions_M = batch.patch_position_ids.flatten()[batch.patch_slots]
         tokens_ND = self.embedding(batch.token_ids)
         if self.encoder is None or self.decoder is None:
             patches_MD = max_pool_patches(tokens_ND, batch.patch_ids, batch.num_patches)
-            return self._run_backbone(patches_MD, batch)[batch.context_patch_ids]
-        tokens_ND, patches_MD = self.encoder(tokens_ND, batch)
-        return self.norm(self.decoder(tokens_ND, self._run_backbone(patches_MD, batch), batch))
+            return self.backbone(patches_MD, positions_M, ranges.patches, recorder)[batch.context_patch_ids]
+        tokens_ND, patches_MD = self.encoder(tokens_ND, batch, ranges, recorder)
+        patches_MD = self.backbone(patches_MD, positions_M, ranges.patches, recorder)
+        return self.norm(self.decoder(tokens_ND, patches_MD, batch, ranges, recorder))
 
-    def _run_backbone(self, patches_MD: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
-        """Lays the real patches [M, D] out in rows, runs the backbone, and takes them back."""
-        num_rows, num_slots = batch.patch_doc_ids.shape
-        grid = patches_MD.new_zeros(num_rows * num_slots, patches_MD.shape[1])
-        rows_BPD = grid.index_copy(0, batch.patch_slots, patches_MD).view(num_rows, num_slots, -1)
-        out_BPD = self.backbone(rows_BPD, batch.patch_doc_ids, batch.patch_position_ids)
-        return out_BPD.flatten(0, 1)[batch.patch_slots]
+    def check_batch(self, batch: PackedBatch) -> None:
+        """Raises ``ValueError`` for ids outside the vocabulary and documents longer than the context.
 
+        What it reads is known on the host: no device is waited for.
+        """
+        if batch.min_id < 0 or batch.max_id >= self.vocab_size:
+            raise ValueError(
+                f"token ids reach from {batch.min_id} to {batch.max_id}, but this model's vocabulary is 0 to "
+                f"{self.vocab_size - 1}: use the tokenizer and units that it was trained with"
+            )
+        if batch.longest_document > self.config.max_patches:
+            raise ValueError(
+                f"a document has {batch.longest_document} patches, but the model's context is "
+                f"{self.config.max_patches}: cut the document, use larger patches, or raise model.max_patches"
+            )
+
+    @torch.no_grad()
     def losses(self, batch: PackedBatch) -> torch.Tensor:
-        """Cross-entropy in nats, float32 (or wider) [N], of each target; zero where there is none."""
-        return self._cross_entropy(batch, "none")
+        """Cross-entropy in nats, float32 (or wider) [N], of each target; zero where there is none. No gradients: train
+        on ``loss``."""
+        hidden_ND = self.hidden(batch)
+        return linear_cross_entropy(
+            hidden_ND, self.head.weight, batch.target_ids, hidden_ND.new_ones(len(hidden_ND), dtype=torch.float32)
+        )[1]
 
-    def loss(self, batch: PackedBatch) -> torch.Tensor:
-        """Mean cross-entropy in nats over all targets, text and speech alike (LST paper, section 3)."""
-        return self._cross_entropy(batch, "mean")
+    def loss(self, batch: PackedBatch, options: LossConfig | None = None) -> torch.Tensor:
+        """Mean cross-entropy in nats over all targets, text and speech alike (LST paper, section 3).
 
-    def _cross_entropy(self, batch: PackedBatch, reduction: str) -> torch.Tensor:
-        logits_NV = self.forward(batch)
-        if logits_NV.dtype in (torch.bfloat16, torch.float16):
-            logits_NV = logits_NV.float()
-        return functional.cross_entropy(logits_NV, batch.target_ids, ignore_index=IGNORE_ID, reduction=reduction)
+        With ``options`` the mean is weighted by the target's modality, and the z-loss is added.
+        """
+        options = options or LossConfig()
+        weights_N = torch.where(batch.target_modalities == SPEECH, options.speech_weight, options.text_weight)
+        weights_N = torch.where(batch.target_ids != IGNORE_ID, weights_N, 0.0)
+        weights_N = weights_N / weights_N.sum().clamp(min=torch.finfo(weights_N.dtype).tiny)
+        return linear_cross_entropy(
+            self.hidden(batch), self.head.weight, batch.target_ids, weights_N, options.z_weight
+        )[0]
 
     @property
     def num_parameters(self) -> int:

@@ -16,7 +16,7 @@ from lst.data.prepare import BYTES_A_SHARD_UTTERANCE, BYTES_A_SPOKEN_STORY
 from lst.data.shards import INDEX_FILE
 from lst.data.speech_synthesis import choose_engine
 from lst.errors import UserError
-from lst.model.flops import batch_flops
+from lst.model.flops import model_flops, typical_workload
 from lst.model.lst import LatentSpeechTextModel
 from lst.recipes.run import RunFolder, arm_overrides, open_data
 from lst.recipes.train import build_stream
@@ -100,7 +100,7 @@ def _train_plan(config: Config, peak_flops: float) -> list[str]:
         source = "assumed: no data is prepared yet"
     with torch.device("meta"):
         num_parameters = LatentSpeechTextModel(config.model, vocab_size).num_parameters
-    flops = batch_flops(config.model, vocab_size, tokens, slots, slots / documents)
+    flops = model_flops(config.model, vocab_size, typical_workload(config.model, tokens, slots, slots / documents))
     total = flops.training * train.max_steps
     disk = num_parameters * (BYTES_A_CHECKPOINT_PARAMETER * train.keep_checkpoints + 4)
     return [

@@ -17,7 +17,9 @@ from lst.data.stream import BatchStream, StreamState
 from lst.errors import UserError
 from lst.files import read_jsonl, write_jsonl
 from lst.model.batch import IGNORE_ID, SPEECH, PackedBatch
-from lst.model.flops import batch_flops
+from lst.model.config import LossConfig
+from lst.model.flops import model_flops, workload_of_batch
+from lst.model.initialise import learning_rate_scale
 from lst.model.lst import LatentSpeechTextModel
 from lst.progress import Progress
 from lst.recipes.training_state import checkpoint_folder, complete_checkpoints
@@ -52,25 +54,41 @@ class LanguageModelModule(lightning.LightningModule):
     Args:
         model: the model.
         config: options of the training.
+        loss_config: weights of the loss.
         text_bytes: bytes of the text in the validation batches, for bits a byte.
         num_text: text pieces of the vocabulary; ids from here on are no text.
     """
 
-    def __init__(self, model: LatentSpeechTextModel, config: TrainConfig, text_bytes: int, num_text: int) -> None:
+    def __init__(
+        self,
+        model: LatentSpeechTextModel,
+        config: TrainConfig,
+        loss_config: LossConfig,
+        text_bytes: int,
+        num_text: int,
+    ) -> None:
         super().__init__()
         self.model, self.config, self.text_bytes, self.num_text = model, config, text_bytes, num_text
+        self.loss_config = loss_config
         self.loader_state: dict[str, Any] | None = None
         self.training_flops = 0.0
         self._valid_nats: dict[str, float] = {}
         self._num_valid_units = 0
 
     def configure_optimizers(self) -> Any:
-        """AdamW with decay on matrices only, and a rate that is a function of the step."""
-        decayed = [p for name, p in self.model.named_parameters() if p.ndim >= 2 and "embedding" not in name]
-        others = [p for name, p in self.model.named_parameters() if p.ndim < 2 or "embedding" in name]
+        """AdamW with decay on matrices only, and a rate that is a function of the step (and, by mup, of the width)."""
         config = self.config
+        groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+        for name, parameter in self.model.named_parameters():
+            decay = config.weight_decay if parameter.ndim >= 2 and "embedding" not in name else 0.0
+            scale = learning_rate_scale(name, parameter, self.model.config)
+            groups.setdefault((decay, scale), []).append(parameter)
         optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            [
+                # Decay is multiplied by the rate: divided by its scale, it stays the same at every width.
+                {"params": group, "weight_decay": decay / scale, "lr": config.learning_rate * scale}
+                for (decay, scale), group in groups.items()
+            ],
             lr=config.learning_rate,
             betas=(config.beta1, config.beta2),
         )
@@ -80,18 +98,16 @@ class LanguageModelModule(lightning.LightningModule):
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         if isinstance(batch, PackedBatch):
             return batch.to(device)
-        return batch[0].to(device), batch[1]
-
-    def training_step(self, batch: tuple[PackedBatch, StreamState], batch_idx: int) -> torch.Tensor:
         packed, state = batch
+        # Counted before the batch leaves the host, so that no step waits for the device.
+        work = workload_of_batch(packed, self.model.config)
+        return packed.to(device), state, model_flops(self.model.config, self.model.vocab_size, work).training
+
+    def training_step(self, batch: tuple[PackedBatch, StreamState, float], batch_idx: int) -> torch.Tensor:
+        packed, state, flops = batch
         self.loader_state = state.to_json()
-        # Attention grows with the square of a document's length: the mean is taken over patches, not documents.
-        seen_patches = float((packed.patch_position_ids + 1)[packed.patch_doc_ids >= 0].float().mean())
-        self.training_flops += batch_flops(
-            self.model.config, self.model.vocab_size, packed.num_tokens, packed.num_patches,
-            2 * seen_patches - 1,
-        ).training  # fmt: skip
-        return self.model.loss(packed)
+        self.training_flops += flops
+        return self.model.loss(packed, self.loss_config)
 
     def on_validation_epoch_start(self) -> None:
         self._valid_nats, self._num_valid_units = {"speech": 0.0, "text": 0.0}, 0

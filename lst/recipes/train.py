@@ -57,7 +57,7 @@ def train(config: Config) -> Path:
     stream = build_stream(config, data, fingerprint(settings), saved["loader_state"] if saved else None)
     valid_batches, text_bytes = validation_batches(config, data)
     model = LatentSpeechTextModel(config.model, data.vocabulary.size, config.seed)
-    module = LanguageModelModule(model, config.train, text_bytes, data.vocabulary.num_text)
+    module = LanguageModelModule(model, config.train, config.loss, text_bytes, data.vocabulary.num_text)
     first_step = saved["global_step"] if saved else 0
     if resume:
         say(f"{config.name}: going on from step {first_step} ({resume})")
@@ -89,6 +89,7 @@ def training_settings(config: Config, data: PreparedData) -> dict[str, Any]:
         "pack_buffer": config.data.pack_buffer,
         "patching": asdict(config.patching),
         "model": asdict(config.model),
+        "loss": asdict(config.loss),
         "train": train_options,
     }
 

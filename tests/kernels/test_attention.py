@@ -1,4 +1,4 @@
-"""Blocked attention against its plain twins: values and every gradient, at odd sizes, in float64."""
+"""Interval attention: every path against the dense reference, values and every gradient, at odd sizes."""
 
 from __future__ import annotations
 
@@ -6,101 +6,190 @@ import numpy as np
 import pytest
 import torch
 
-from lst.kernels.attention import local_attention, patch_cross_attention, patch_pool_attention, row_attention
-from lst.kernels.attention.reference import (
-    local_attention_reference,
-    patch_cross_attention_reference,
-    patch_pool_attention_reference,
-    row_attention_reference,
-)
+from lst.kernels.attention import attention_path, forced_path, interval_attention
+from lst.kernels.attention.cpu import plan_blocks
+from lst.kernels.attention.reference import interval_attention_reference, interval_mask
+
+# Without a GPU, Triton's kernels run under its interpreter (see conftest.py).
+HAS_GPU = torch.cuda.is_available()
+SIZES = [1, 2, 63, 64, 65, 257]
 
 
-def random_layout(num_tokens: int, seed: int) -> dict[str, torch.Tensor]:
-    """Documents of random lengths, cut into random patches of 1 to 30 tokens, the first of each document 1."""
+def random_documents(num_tokens: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Documents of 1 to 70 tokens, cut into patches of 1 to 30: document of each token, first token of each patch."""
     rng = np.random.default_rng(seed)
-    docs, patches, contexts, patch_docs = [], [], [], []
-    while len(docs) < num_tokens:
-        length = min(int(rng.integers(1, 70)), num_tokens - len(docs))
-        doc = docs[-1] + 1 if docs else 0
-        position = 0
-        while position < length:
-            size = 1 if position == 0 else min(int(rng.integers(1, 31)), length - position)
-            late = position > 0 and rng.random() < 0.5
-            patch = len(patch_docs)
-            patch_docs.append(doc)
-            docs += [doc] * size
-            patches += [patch] * size
-            contexts += [max(patch - 1, 0)] * (size - 1) + [patch - 1 if late else patch]
-            position += size
-    return {
-        "docs": torch.tensor(docs),
-        "patches": torch.tensor(patches),
-        "contexts": torch.tensor(contexts),
-        "patch_docs": torch.tensor(patch_docs),
-    }
+    docs, starts = np.zeros(num_tokens, np.int64), []
+    position = 0
+    while position < num_tokens:
+        end = min(position + int(rng.integers(1, 70)), num_tokens)
+        docs[position:end] = docs[position - 1] + 1 if position else 0
+        while position < end:
+            starts.append(position)
+            position = min(position + int(rng.integers(1, 31)), end)
+    return docs, np.array(starts)
 
 
-def assert_same_with_gradients(fast, slow, inputs: list[torch.Tensor]) -> None:
-    results = []
-    for function in (fast, slow):
-        leaves = [x.clone().requires_grad_() for x in inputs]
-        out = function(*leaves)
-        weight = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)
-        results.append((out, *torch.autograd.grad((out * weight).sum(), leaves)))
-    for name, a, b in zip(("value", "dq", "dk", "dv"), *results, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10, msg=lambda m, name=name: f"{name}: {m}")
+def intervals(kind: str, num_tokens: int, window: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """First key, last key and number of keys of the model's kinds of attention."""
+    docs, starts = random_documents(num_tokens, seed)
+    index = np.arange(num_tokens)
+    doc_start = np.searchsorted(docs, docs)
+    ends = np.append(starts[1:], num_tokens) - 1
+    patches = np.arange(len(starts))
+    first_patch = np.searchsorted(docs[starts], docs[starts])
+    if kind == "tokens":
+        first, last, num_keys = np.maximum(doc_start, index - window + 1), index, num_tokens
+    elif kind == "patch reads tokens":
+        first = np.repeat(starts[np.maximum(first_patch, patches - window + 1)], 2)
+        last, num_keys = np.repeat(ends, 2), num_tokens
+    else:
+        own = np.searchsorted(starts, index, side="right") - 1
+        context = np.maximum(np.where(index == ends[own], own, own - 1), first_patch[own])
+        first, last, num_keys = np.maximum(first_patch[own], context - window + 1), context, len(starts)
+    return torch.from_numpy(first), torch.from_numpy(last), num_keys
 
 
-def normal(*shape: int, seed: int) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+def inputs(first: torch.Tensor, num_keys: int, heads: int, groups: int, dim: int, dtype: torch.dtype) -> list:
+    generator = torch.Generator().manual_seed(len(first) + num_keys)
+    shapes = [(len(first), heads, dim), (num_keys, groups, dim), (num_keys, groups, dim)]
+    return [torch.randn(shape, dtype=dtype, generator=generator) for shape in shapes]
 
 
-@pytest.mark.parametrize("window", [1, 2, 7, 64, 1000])
-@pytest.mark.parametrize("num_tokens", [1, 2, 63, 64, 65, 257])
-def test_local_attention_equals_reference(num_tokens: int, window: int) -> None:
-    docs = random_layout(num_tokens, seed=num_tokens)["docs"]
-    qkv = [normal(num_tokens, 2, 6, seed=s) for s in range(3)]
-    assert_same_with_gradients(
-        lambda q, k, v: local_attention(q, k, v, docs, window),
-        lambda q, k, v: local_attention_reference(q, k, v, docs, window),
-        qkv,
-    )
+def value_and_gradients(function, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    leaves = [x.clone().requires_grad_() for x in tensors]
+    out = function(*leaves)
+    weight = torch.linspace(-1, 1, out.numel(), dtype=torch.float64).view_as(out).to(out)
+    return [out, *torch.autograd.grad((out * weight).sum(), leaves)]
 
 
-@pytest.mark.parametrize("window", [1, 2, 5, 32, 1000])
-@pytest.mark.parametrize("num_tokens", [1, 2, 63, 65, 300])
-def test_patch_cross_attention_equals_reference(num_tokens: int, window: int) -> None:
-    layout = random_layout(num_tokens, seed=7 * num_tokens + 1)
-    num_patches = len(layout["patch_docs"])
-    arguments = (layout["contexts"], layout["docs"], layout["patch_docs"], window)
-    assert_same_with_gradients(
-        lambda q, k, v: patch_cross_attention(q, k, v, *arguments),
-        lambda q, k, v: patch_cross_attention_reference(q, k, v, *arguments),
-        [normal(num_tokens, 2, 6, seed=0), normal(num_patches, 2, 6, seed=1), normal(num_patches, 2, 6, seed=2)],
-    )
+def assert_same(fast: list[torch.Tensor], slow: list[torch.Tensor], tolerance: float) -> None:
+    for name, a, b in zip(("value", "dq", "dk", "dv"), fast, slow, strict=True):
+        error = (a.double().cpu() - b.double().cpu()).norm() / b.double().cpu().norm().clamp(min=1.0)
+        assert error <= tolerance, f"{name}: relative error {error:.2e}"
 
 
-@pytest.mark.parametrize("num_queries", [1, 2, 4])
-@pytest.mark.parametrize("num_tokens", [1, 64, 201])
-def test_patch_pool_attention_equals_reference(num_tokens: int, num_queries: int) -> None:
-    layout = random_layout(num_tokens, seed=num_tokens + 2)
-    num_patches = len(layout["patch_docs"])
-    assert_same_with_gradients(
-        lambda q, k, v: patch_pool_attention(q, k, v, layout["patches"]),
-        lambda q, k, v: patch_pool_attention_reference(q, k, v, layout["patches"]),
-        # Large scores: the exponentials must not overflow.
-        [20 * normal(num_patches, num_queries, 2, 6, seed=0), normal(num_tokens, 2, 6, seed=1),
-         normal(num_tokens, 2, 6, seed=2)],
-    )  # fmt: skip
+@pytest.mark.parametrize("heads", [(2, 2), (6, 2), (4, 1)], ids=["plain", "grouped", "one key head"])
+@pytest.mark.parametrize("window", [1, 7, 64, 1000])
+@pytest.mark.parametrize("num_tokens", SIZES)
+@pytest.mark.parametrize("kind", ["tokens", "patch reads tokens", "token reads patches"])
+def test_cpu_equals_reference(kind: str, num_tokens: int, window: int, heads: tuple[int, int]) -> None:
+    first, last, num_keys = intervals(kind, num_tokens, window, seed=num_tokens)
+    tensors = inputs(first, num_keys, *heads, dim=6, dtype=torch.float64)
+    # Scores large enough that exponentials would overflow without a running maximum.
+    tensors[0] *= 30
+    fast = value_and_gradients(lambda *x: interval_attention(*x, first, last), tensors)
+    slow = value_and_gradients(lambda *x: interval_attention_reference(*x, first, last), tensors)
+    assert_same(fast, slow, 1e-10)
 
 
-@pytest.mark.parametrize("num_slots", [1, 63, 100])
-def test_row_attention_equals_reference(num_slots: int) -> None:
-    rng = np.random.default_rng(num_slots)
-    docs = torch.from_numpy(np.sort(rng.integers(0, 4, (3, num_slots)), axis=1)) + 10 * torch.arange(3)[:, None]
-    docs[1, num_slots // 2 :] = -1
-    assert_same_with_gradients(
-        lambda q, k, v: row_attention(q, k, v, docs),
-        lambda q, k, v: row_attention_reference(q, k, v, docs),
-        [normal(3, num_slots, 2, 6, seed=s) for s in range(3)],
-    )
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(("kind", "num_tokens", "window"), [
+    ("tokens", 1, 5), ("tokens", 63, 9), ("tokens", 65, 1000), ("patch reads tokens", 70, 1),
+    ("patch reads tokens", 50, 3), ("token reads patches", 65, 4),
+])  # fmt: skip
+def test_triton_equals_reference(kind: str, num_tokens: int, window: int, groups: int) -> None:
+    """On a GPU where there is one, else interpreted: that shows the arithmetic, not the compiled code."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    first, last, num_keys = intervals(kind, num_tokens, window, seed=num_tokens)
+    tensors = inputs(first, num_keys, 2, groups, dim=12, dtype=torch.float32)
+    slow = value_and_gradients(lambda *x: interval_attention_reference(*x, first, last), tensors)
+    device = "cuda" if HAS_GPU else "cpu"
+    with forced_path("triton"):
+        fast = value_and_gradients(
+            lambda *x: interval_attention(*x, first.to(device), last.to(device)), [x.to(device) for x in tensors]
+        )
+    assert_same(fast, slow, 1e-5)
+
+
+def test_triton_writes_every_output() -> None:
+    """Fresh memory is filled with NaN, so that an element that no program writes shows."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    from lst.kernels.attention import gpu
+
+    device = "cuda" if HAS_GPU else "cpu"
+    first, last, num_keys = (x.to(device) if isinstance(x, torch.Tensor) else x for x in intervals("tokens", 37, 5))
+    query, key, value = (x.to(device) for x in inputs(first, num_keys, 2, 1, 10, torch.float32))
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    try:
+        out, lse = gpu.forward(query, key, value, first, last)
+        grads = gpu.backward(torch.ones_like(out), query, key, value, out, lse, first, last)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for tensor in (out, lse, *grads):
+        assert torch.isfinite(tensor).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_keeps_wide_sums(dtype: torch.dtype) -> None:
+    first, last, num_keys = intervals("tokens", 200, 1000)
+    tensors = [x.to(dtype) for x in inputs(first, num_keys, 2, 2, 8, torch.float32)]
+    fast = value_and_gradients(lambda *x: interval_attention(*x, first, last), tensors)
+    slow = value_and_gradients(lambda *x: interval_attention_reference(*x, first, last), [x.double() for x in tensors])
+    assert all(x.dtype == dtype for x in fast)
+    assert_same(fast, slow, 2e-2)
+
+
+@pytest.mark.parametrize("kind", ["tokens", "patch reads tokens", "token reads patches"])
+@pytest.mark.parametrize("num_tokens", SIZES)
+def test_blocks_cover_every_query_and_all_its_keys(kind: str, num_tokens: int) -> None:
+    first, last, _ = (np.asarray(x) for x in intervals(kind, num_tokens, 9))
+    blocks = plan_blocks(first, last, 512.0)
+    assert blocks[0, 0] == 0
+    assert blocks[-1, 1] == len(first)
+    assert (blocks[1:, 0] == blocks[:-1, 1]).all()
+    for start, end, first_key, end_key in blocks:
+        assert (first[start:end] >= first_key).all()
+        assert (last[start:end] < end_key).all()
+
+
+def test_work_grows_with_the_window_not_with_the_batch() -> None:
+    """Pairs computed for a query, over a long document: within twice the window plus a block."""
+    index = np.arange(100_000)
+    blocks = plan_blocks(np.maximum(index - 511, 0), index, 4 * 256)
+    pairs = ((blocks[:, 1] - blocks[:, 0]) * (blocks[:, 3] - blocks[:, 2])).sum()
+    assert pairs < 100_000 * (512 + 256)
+
+
+def test_gradients_repeat_bit_for_bit() -> None:
+    first, last, num_keys = intervals("tokens", 3000, 512)
+    tensors = inputs(first, num_keys, 4, 2, 16, torch.float32)
+    once, again = (value_and_gradients(lambda *x: interval_attention(*x, first, last), tensors) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
+
+
+def test_compiles_as_one_graph() -> None:
+    first, last, num_keys = intervals("tokens", 65, 9)
+    tensors = inputs(first, num_keys, 4, 2, 8, torch.float32)
+    compiled = torch.compile(lambda *x: interval_attention(*x, first, last) * 2, fullgraph=True, backend="aot_eager")
+    fast = value_and_gradients(compiled, tensors)
+    slow = value_and_gradients(lambda *x: interval_attention_reference(*x, first, last) * 2, tensors)
+    assert_same(fast, slow, 1e-5)
+
+
+def test_registration_is_sound() -> None:
+    """PyTorch's own checks of the operator: fake shapes, autograd, tracing."""
+    first, last, num_keys = intervals("tokens", 20, 5)
+    tensors = [x.requires_grad_() for x in inputs(first, num_keys, 4, 2, 8, torch.float64)]
+    torch.library.opcheck(torch.ops.lst.interval_attention, (*tensors, first, last))
+
+
+def test_the_path_is_chosen_by_device_and_can_be_forced() -> None:
+    assert attention_path(torch.device("cpu")) == "cpu"
+    with forced_path("reference"):
+        assert attention_path(torch.device("cpu")) == "reference"
+    with pytest.raises(ValueError, match="cpu, triton, reference"), forced_path("fast"):
+        pass
+    with pytest.warns(UserWarning, match="dense reference"):
+        assert attention_path(torch.device("xpu")) == "reference"
+
+
+def test_shapes_that_do_not_fit_are_named() -> None:
+    first = torch.zeros(3, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"H a multiple of G"):
+        interval_attention(torch.ones(3, 3, 4), torch.ones(5, 2, 4), torch.ones(5, 2, 4), first, first)
+
+
+def test_the_reference_mask() -> None:
+    mask = interval_mask(torch.tensor([0, 0, 1]), torch.tensor([0, 2, 1]), 4)
+    assert mask.int().tolist() == [[1, 0, 0, 0], [1, 1, 1, 0], [0, 1, 0, 0]]

@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 import torch
 
+from lst.kernels.attention import forced_path
 from lst.model.batch import SPEECH, TEXT, Document, Patches, pack_documents
 from lst.model.config import ModelConfig, PatchingConfig
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.patching import patch_document, unpatched
+from lst.model.ranges import KeyRange
 
 VOCAB_SIZE = 60
 STRATEGIES = ("none", "static", "aligned")
 SMALL = ModelConfig(
     global_dim=24, global_layers=2, global_heads=2, local_dim=16, local_heads=2, encoder_layers=1, decoder_layers=2,
-    sub_queries=2, window_tokens=16, window_patches=8, ffn_multiple_of=8,
+    sub_queries=2, window_tokens=16, decoder_window_patches=8, ffn_multiple_of=8,
 )  # fmt: skip
 BASELINE = dataclasses.replace(SMALL, encoder_layers=0, decoder_layers=0)
 
@@ -120,13 +122,15 @@ def test_packed_equals_alone(config: ModelConfig, strategy: str, make_document: 
 def test_patch_size_one_without_local_layers_is_the_plain_language_model(
     make_document: Callable[..., Document],
 ) -> None:
-    """The baseline against an independent computation: embedding, backbone, head, on one padded row."""
+    """The baseline against an independent computation: embedding, backbone under a causal mask, head."""
     model = build(BASELINE)
     document = make_document(9, 50)
     ids = torch.from_numpy(document.token_ids).long()
     with torch.no_grad():
-        states = model.backbone(model.embedding(ids)[None], torch.zeros(1, 50).long(), torch.arange(50)[None])
-        expected = model.head(states[0])
+        index = torch.arange(50)
+        with forced_path("reference"):
+            states = model.backbone(model.embedding(ids), index, KeyRange(torch.zeros_like(index), index))
+        expected = model.head(states)
     torch.testing.assert_close(logits_of(model, document, unpatched(50)), expected, rtol=0, atol=1e-12)
 
 

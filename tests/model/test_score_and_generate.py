@@ -18,7 +18,7 @@ from lst.model.score import score_documents
 VOCAB_SIZE, FIRST_UNIT = 60, 40
 CONFIG = ModelConfig(
     global_dim=24, global_layers=2, global_heads=2, local_dim=16, local_heads=2, decoder_layers=1, window_tokens=16,
-    window_patches=8, ffn_multiple_of=8,
+    decoder_window_patches=8, ffn_multiple_of=8,
 )  # fmt: skip
 
 

@@ -1,0 +1,146 @@
+"""Interval attention on the CPU: blocks of queries, each against the stretch of keys that its intervals span.
+
+Made of matrix products and in-place sums on buffers that fit the cache. The intervals are read on the host, which on
+the CPU costs nothing; the operator around this hides it from ``torch.compile``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+# Queries of a block that are tried, and what a block costs beside its products: microseconds, and operations a
+# microsecond, as measured on two AVX2 cores. They choose a block size, no result depends on their being right.
+_BLOCK_SIZES = (16, 32, 64, 128, 256)
+_BLOCK_US = 250.0
+_FLOPS_A_US = 60_000.0
+
+
+def plan_blocks(first_key_Q: np.ndarray, last_key_Q: np.ndarray, flops_a_pair: float) -> np.ndarray:
+    """Blocks of queries with the keys they need: int64 [blocks, 4] of first and end query, first and end key.
+
+    Blocks break where intervals stop overlapping (a document ends) if that spares work; their size is the one with the
+    least estimated time.
+    """
+    num_queries = len(first_key_Q)
+    breaks = np.concatenate([[0], np.flatnonzero(first_key_Q[1:] > last_key_Q[:-1]) + 1, [num_queries]])
+    sizes = np.diff(breaks)
+    best, least_us = np.zeros((0, 4), np.int64), np.inf
+    for block in _BLOCK_SIZES:
+        long = sizes >= block // 2
+        cuts = np.unique(np.concatenate([[0], breaks[:-1][long], breaks[1:][long], [num_queries]]))
+        counts = -(-np.diff(cuts) // block)
+        place = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        starts = np.repeat(cuts[:-1], counts) + place * block
+        ends = np.append(starts[1:], num_queries)
+        plan = np.stack([starts, ends, first_key_Q[starts], last_key_Q[ends - 1] + 1], axis=1)
+        pairs = float(((plan[:, 1] - plan[:, 0]) * (plan[:, 3] - plan[:, 2])).sum())
+        cost_us = len(plan) * _BLOCK_US + pairs * flops_a_pair / _FLOPS_A_US
+        if cost_us < least_us:
+            best, least_us = plan, cost_us
+        if block >= num_queries:
+            break
+    return best
+
+
+def forward(
+    query_QHD: torch.Tensor,
+    key_KGD: torch.Tensor,
+    value_KGD: torch.Tensor,
+    first_key_Q: torch.Tensor,
+    last_key_Q: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Output [Q, H, D] and the logarithm of each query's sum of exponentials, float32 or wider [H, Q]."""
+    num_queries, num_heads, head_dim = query_QHD.shape
+    num_groups, wide = key_KGD.shape[1], _wide(query_QHD.dtype)
+    out = torch.empty(query_QHD.shape, dtype=query_QHD.dtype)
+    lse_HQ = torch.empty(num_heads, num_queries, dtype=wide)
+    scaled_QHD = query_QHD * head_dim**-0.5
+    for start, end, first, stop in _plan(first_key_Q, last_key_Q, 4 * num_heads * head_dim):
+        queries = _groups_first(scaled_QHD[start:end], num_groups, wide)
+        scores = torch.bmm(queries, key_KGD[first:stop].permute(1, 2, 0).to(wide))
+        _hide(scores, first_key_Q[start:end], last_key_Q[start:end], first)
+        peak = scores.amax(dim=-1, keepdim=True)
+        total = scores.sub_(peak).exp_().sum(dim=-1, keepdim=True)
+        mixed = torch.bmm(scores, value_KGD[first:stop].transpose(0, 1).to(wide)).div_(total)
+        out[start:end] = _queries_first(mixed, num_heads)
+        lse_HQ[:, start:end] = (peak + total.log()).view(num_heads, end - start)
+    return out, lse_HQ
+
+
+def backward(
+    grad_QHD: torch.Tensor,
+    query_QHD: torch.Tensor,
+    key_KGD: torch.Tensor,
+    value_KGD: torch.Tensor,
+    out_QHD: torch.Tensor,
+    lse_HQ: torch.Tensor,
+    first_key_Q: torch.Tensor,
+    last_key_Q: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of query, key and value; sums over blocks are taken in one order, so they repeat bit for bit."""
+    num_heads, head_dim = query_QHD.shape[1:]
+    num_keys, num_groups = key_KGD.shape[:2]
+    wide = lse_HQ.dtype
+    scaled_QHD = query_QHD * head_dim**-0.5
+    grad_query = torch.empty(query_QHD.shape, dtype=query_QHD.dtype)
+    grad_key, grad_value = (torch.zeros(num_groups, num_keys, head_dim, dtype=wide) for _ in range(2))
+    # Σ grad·out is Σ weights·grad_weights: what the softmax takes off every score of a query.
+    taken_HQ = (grad_QHD.to(wide) * out_QHD.to(wide)).sum(dim=-1).t()
+    for start, end, first, stop in _plan(first_key_Q, last_key_Q, 10 * num_heads * head_dim):
+        queries = _groups_first(scaled_QHD[start:end], num_groups, wide)
+        grad = _groups_first(grad_QHD[start:end], num_groups, wide)
+        weights = torch.bmm(queries, key_KGD[first:stop].permute(1, 2, 0).to(wide))
+        _hide(weights, first_key_Q[start:end], last_key_Q[start:end], first)
+        weights.sub_(lse_HQ[:, start:end].reshape(num_groups, -1, 1)).exp_()
+        grad_value[:, first:stop] += torch.bmm(weights.transpose(1, 2), grad)
+        grad_scores = torch.bmm(grad, value_KGD[first:stop].permute(1, 2, 0).to(wide))
+        grad_scores.sub_(taken_HQ[:, start:end].reshape(num_groups, -1, 1)).mul_(weights)
+        grad_query[start:end] = _queries_first(
+            torch.bmm(grad_scores, key_KGD[first:stop].transpose(0, 1).to(wide)), num_heads
+        )
+        grad_key[:, first:stop] += torch.bmm(grad_scores.transpose(1, 2), queries)
+    return (
+        grad_query.mul_(head_dim**-0.5),
+        grad_key.transpose(0, 1).to(key_KGD.dtype, copy=True, memory_format=torch.contiguous_format),
+        grad_value.transpose(0, 1).to(value_KGD.dtype, copy=True, memory_format=torch.contiguous_format),
+    )
+
+
+def _plan(first_key_Q: torch.Tensor, last_key_Q: torch.Tensor, flops_a_pair: float) -> list[list[int]]:
+    return plan_blocks(first_key_Q.numpy(), last_key_Q.numpy(), flops_a_pair).tolist()
+
+
+def _hide(scores: torch.Tensor, first_key_C: torch.Tensor, last_key_C: torch.Tensor, first: int) -> None:
+    """Sets to minus infinity what a block's queries do not see, in scores [groups, heads of the group × C, keys].
+
+    The keys from the last query's first to the first query's last are seen by all; only what lies beside is touched.
+    """
+    num_groups, _, num_keys = scores.shape
+    by_head = scores.view(num_groups, -1, len(first_key_C), num_keys)
+    all_see, none_after = int(first_key_C[-1]) - first, int(last_key_C[0]) + 1 - first
+    if all_see >= none_after:
+        all_see = none_after = num_keys
+    for part in (slice(0, all_see), slice(none_after, num_keys)):
+        keys = torch.arange(num_keys)[part] + first
+        if len(keys):
+            unseen = (keys < first_key_C[:, None]) | (keys > last_key_C[:, None])
+            by_head[..., part].masked_fill_(unseen, float("-inf"))
+
+
+def _groups_first(x_QHD: torch.Tensor, num_groups: int, dtype: torch.dtype) -> torch.Tensor:
+    """[Q, H, D] → [groups, heads of the group × Q, D]."""
+    num_queries, _, head_dim = x_QHD.shape
+    return x_QHD.to(dtype).view(num_queries, num_groups, -1, head_dim).permute(1, 2, 0, 3).reshape(
+        num_groups, -1, head_dim
+    )  # fmt: skip
+
+
+def _queries_first(x: torch.Tensor, num_heads: int) -> torch.Tensor:
+    """The way back: [groups, heads of the group × Q, D] → [Q, H, D]."""
+    return x.view(num_heads, -1, x.shape[-1]).transpose(0, 1)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """What sums are kept in."""
+    return torch.float64 if dtype == torch.float64 else torch.float32

@@ -1,0 +1,168 @@
+"""The front door of interval attention: checks, choice of a path, registration with PyTorch."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+import warnings
+from collections.abc import Iterator
+
+import torch
+
+from lst.kernels.attention import cpu
+from lst.kernels.attention.reference import interval_attention_reference
+
+PATHS = ("cpu", "triton", "reference")
+_forced: list[str] = []
+
+
+def interval_attention(
+    query_QHD: torch.Tensor,
+    key_KGD: torch.Tensor,
+    value_KGD: torch.Tensor,
+    first_key_Q: torch.Tensor,
+    last_key_Q: torch.Tensor,
+) -> torch.Tensor:
+    """Softmax attention, scaled by 1/√D, of query i to keys ``first_key_Q[i]`` … ``last_key_Q[i]``.
+
+    Args:
+        query_QHD: [Q, H, D], float32, float64, bfloat16 or float16.
+        key_KGD, value_KGD: [K, G, D] of the same type; H is a multiple of G, each key head serving H/G query heads
+            that stand together (grouped-query attention).
+        first_key_Q, last_key_Q: int64 [Q], each non-decreasing, 0 ≤ first ≤ last < K.
+
+    Returns:
+        [Q, H, D]; sums are kept in float32 or wider.
+
+    Raises:
+        ValueError: shapes do not go together.
+    """
+    if query_QHD.shape[1] % key_KGD.shape[1] or key_KGD.shape != value_KGD.shape or (
+        query_QHD.shape[2] != key_KGD.shape[2] or first_key_Q.shape != last_key_Q.shape
+    ):  # fmt: skip
+        raise ValueError(
+            f"interval_attention: query {tuple(query_QHD.shape)}, key {tuple(key_KGD.shape)}, value "
+            f"{tuple(value_KGD.shape)}: needed are [Q, H, D] and twice [K, G, D] with H a multiple of G"
+        )
+    if attention_path(query_QHD.device) == "reference":
+        return interval_attention_reference(query_QHD, key_KGD, value_KGD, first_key_Q, last_key_Q)
+    out, _ = torch.ops.lst.interval_attention(query_QHD, key_KGD, value_KGD, first_key_Q, last_key_Q)
+    return out
+
+
+def attention_path(device: torch.device) -> str:
+    """Which of ``cpu``, ``triton`` and ``reference`` runs on a device."""
+    if _forced:
+        return _forced[-1]
+    if device.type in ("cpu", "meta"):
+        return "cpu"
+    if device.type == "cuda" and _has_triton():
+        return "triton"
+    _warn_once(device.type)
+    return "reference"
+
+
+@contextlib.contextmanager
+def forced_path(path: str) -> Iterator[None]:
+    """Within the block every interval attention takes this path, on whatever device (``triton`` on the CPU needs
+    Triton's interpreter, TRITON_INTERPRET=1)."""
+    if path not in PATHS:
+        raise ValueError(f"attention path {path!r}: allowed are {', '.join(PATHS)}")
+    _forced.append(path)
+    try:
+        yield
+    finally:
+        _forced.pop()
+
+
+@functools.cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+@functools.cache
+def _warn_once(device_type: str) -> None:
+    warnings.warn(
+        f"attention on {device_type!r} has no fast path (without Triton): the dense reference runs, whose memory grows "
+        "with the square of the batch's tokens",
+        stacklevel=3,
+    )
+
+
+@torch.library.custom_op("lst::interval_attention", mutates_args=())
+def _forward(
+    query_QHD: torch.Tensor,
+    key_KGD: torch.Tensor,
+    value_KGD: torch.Tensor,
+    first_key_Q: torch.Tensor,
+    last_key_Q: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    if attention_path(query_QHD.device) == "triton":
+        from lst.kernels.attention import gpu
+
+        return gpu.forward(query_QHD, key_KGD, value_KGD, first_key_Q, last_key_Q)
+    return cpu.forward(query_QHD, key_KGD, value_KGD, first_key_Q, last_key_Q)
+
+
+@_forward.register_fake
+def _(
+    query_QHD: torch.Tensor,
+    key_KGD: torch.Tensor,
+    value_KGD: torch.Tensor,
+    first_key_Q: torch.Tensor,
+    last_key_Q: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    num_queries, num_heads, _ = query_QHD.shape
+    wide = torch.float64 if query_QHD.dtype == torch.float64 else torch.float32
+    return query_QHD.new_empty(query_QHD.shape), query_QHD.new_empty(num_heads, num_queries, dtype=wide)
+
+
+@torch.library.custom_op("lst::interval_attention_backward", mutates_args=())
+def _backward(
+    grad_QHD: torch.Tensor,
+    query_QHD: torch.Tensor,
+    key_KGD: torch.Tensor,
+    value_KGD: torch.Tensor,
+    out_QHD: torch.Tensor,
+    lse_HQ: torch.Tensor,
+    first_key_Q: torch.Tensor,
+    last_key_Q: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    arguments = (grad_QHD, query_QHD, key_KGD, value_KGD, out_QHD, lse_HQ, first_key_Q, last_key_Q)
+    if attention_path(query_QHD.device) == "triton":
+        from lst.kernels.attention import gpu
+
+        return gpu.backward(*arguments)
+    return cpu.backward(*arguments)
+
+
+@_backward.register_fake
+def _(
+    grad_QHD: torch.Tensor,
+    query_QHD: torch.Tensor,
+    key_KGD: torch.Tensor,
+    value_KGD: torch.Tensor,
+    out_QHD: torch.Tensor,
+    lse_HQ: torch.Tensor,
+    first_key_Q: torch.Tensor,
+    last_key_Q: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return (
+        query_QHD.new_empty(query_QHD.shape),
+        key_KGD.new_empty(key_KGD.shape),
+        value_KGD.new_empty(value_KGD.shape),
+    )
+
+
+def _setup(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    query, key, value, first_key, last_key = inputs
+    ctx.save_for_backward(query, key, value, *output, first_key, last_key)
+
+
+def _gradients(ctx, grad_out, _grad_lse):  # type: ignore[no-untyped-def]
+    grads = torch.ops.lst.interval_attention_backward(grad_out, *ctx.saved_tensors)
+    return *grads, None, None
+
+
+_forward.register_autograd(_gradients, setup_context=_setup)
