@@ -7,6 +7,7 @@ training, in any packing, and unit by unit in generation.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -145,10 +146,17 @@ class UnitModel(nn.Module):
             found[start : start + _ROWS_AT_ONCE] = -self(chosen, torch.float64).gather(1, targets[:, None])[:, 0]
         return found
 
+    @property
+    def sha256(self) -> str:
+        """Hash of the weights."""
+        return hashlib.sha256(self._to_bytes()).hexdigest()
+
+    def _to_bytes(self) -> bytes:
+        return save({name: tensor.detach().contiguous() for name, tensor in self.state_dict().items()})
+
     def save(self, folder: Path) -> None:
         """Writes ``weights.safetensors`` and, last, ``config.json``."""
-        weights = {name: tensor.detach().contiguous() for name, tensor in self.state_dict().items()}
-        write_bytes(folder / WEIGHTS_FILE, save(weights))
+        write_bytes(folder / WEIGHTS_FILE, self._to_bytes())
         names = ("num_units", "context", "embedding_dim", "hidden_dim", "held_out_bits", "unigram_bits")
         write_json(folder / CONFIG_FILE, {"format": FORMAT, **{name: getattr(self, name) for name in names}})
 
@@ -296,5 +304,5 @@ def _descend(
 
 @torch.inference_mode()
 def _mean_bits(model: UnitModel, windows: _Windows, chosen: torch.Tensor) -> float:
-    nats = sum(float(windows.losses(model, part).double().sum()) for part in chosen.split(2048))
+    nats = sum(float(windows.losses(model, part).double().sum()) for part in chosen.split(4 * BATCH_UNITS))
     return nats / len(chosen) / math.log(2)

@@ -51,7 +51,7 @@ def evaluate_model(config: Config, run: RunFolder, data: PreparedData, name: str
     )
     weights_sha256 = sha256_file(run.final(name) / WEIGHTS_FILE)
     made_from = fingerprint(
-        [VERSION, weights_sha256, asdict(patching), data.fingerprint, asdict(config.eval), config.seed]
+        [VERSION, weights_sha256, asdict(patching), data.fingerprint, asdict(config.eval), config.seed, *fitted.hashes]
     )
     path = run.eval_result(name)
     if path.exists():

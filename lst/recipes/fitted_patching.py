@@ -19,13 +19,14 @@ import numpy as np
 from lst.configs.schema import Config
 from lst.data.interleave import DocumentBuilder
 from lst.data.utterance import Utterance
+from lst.errors import UserError
 from lst.files import read_json, write_json
 from lst.model.config import PatchingConfig
 from lst.model.patching import fit_entropy_threshold
 from lst.model.unit_model import CONFIG_FILE, UnitModel, fit_unit_model
 from lst.progress import say
 from lst.recipes.run import PreparedData
-from lst.tokenizers.speech_bpe import SpeechBPE, fit_speech_bpe
+from lst.tokenizers.speech_bpe import SpeechBPE, check_sizes, fit_speech_bpe
 from lst.tokenizers.vocabulary import Vocabulary
 
 UNIT_MODEL_FOLDER, THRESHOLD_FILE, SPEECH_BPE_FILE = "unit_model", "threshold.json", "speech_bpe.model"
@@ -65,6 +66,11 @@ class FittedPatching:
     @property
     def _entropies(self) -> Callable[[np.ndarray], np.ndarray] | None:
         return partial(self.unit_model.measure, name=self.config.entropy_measure) if self.unit_model else None
+
+    @property
+    def hashes(self) -> list[str]:
+        """Of what was fitted; none where nothing is."""
+        return [part.sha256 for part in (self.unit_model, self.speech_bpe) if part is not None]
 
     def units_of(self, ids: np.ndarray) -> np.ndarray:
         """Units, int [n], that joint ids of speech, int [m], stand for."""
@@ -106,6 +112,17 @@ def load_patching(folder: Path, config: PatchingConfig, data: PreparedData) -> F
         vocabulary = data.vocabulary.of_pieces(speech_bpe.num_pieces, speech_bpe.sha256)
         return FittedPatching(config, vocabulary, speech_bpe=speech_bpe)
     return plain_patching(config, data)
+
+
+def check_patching(patching: PatchingConfig, data: PreparedData) -> None:
+    """Raises ``UserError`` where the strategy cannot be fitted to this data: before anything is written."""
+    if patching.strategy in FITTED_STRATEGIES and len(data.train) < 2:
+        raise UserError(
+            f"patching.strategy={patching.strategy} is fitted to training speech, and there are {len(data.train)} "
+            "utterances of it: add speech or choose another patching"
+        )
+    if patching.strategy == "speech_bpe":
+        check_sizes(data.vocabulary.num_units, patching.speech_bpe_size)
 
 
 def fit_patching(config: Config, data: PreparedData, folder: Path) -> FittedPatching:

@@ -25,7 +25,7 @@ from lst.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, save_model
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.patching import inference_strategy, patch_documents
 from lst.progress import say
-from lst.recipes.fitted_patching import FittedPatching, fit_patching, plain_patching
+from lst.recipes.fitted_patching import FittedPatching, check_patching, fit_patching, plain_patching
 from lst.recipes.lightning_parts import LanguageModelModule, RunCallback, frozen_loader, train_loader
 from lst.recipes.run import PreparedData, RunFolder, open_data, versions
 from lst.recipes.training_state import SafeCheckpointIO, complete_checkpoints
@@ -48,6 +48,7 @@ def train(config: Config) -> Path:
     if all((run.final(config.name) / name).exists() for name in (CONFIG_FILE, WEIGHTS_FILE)):
         say(f"{config.name} is trained: nothing to do ({run.final(config.name)})")
         return run.final(config.name)
+    check_patching(config.patching, data)
     write_json(folder / "settings.json", settings)
     write_text(folder / "config.yaml", to_yaml(config))
     write_json(folder / "versions.json", versions())

@@ -97,6 +97,17 @@ def _units_of(piece: str) -> np.ndarray:
     return code_points.astype(np.uint16)
 
 
+def check_sizes(num_units: int, vocab_size: int) -> None:
+    """Raises ``UserError`` unless a speech BPE of ``vocab_size`` pieces over ``num_units`` units is possible."""
+    if num_units > MAX_UNITS:
+        raise UserError(f"speech BPE writes a unit as one code point: {num_units} units are more than {MAX_UNITS}")
+    if vocab_size < num_units:
+        raise UserError(
+            f"patching.speech_bpe_size={vocab_size} is too small: each of the {num_units} units is a piece; set it to "
+            f"{num_units} or more"
+        )
+
+
 def fit_speech_bpe(
     sequences: Sequence[np.ndarray], num_units: int, vocab_size: int = 1000, max_sequences: int = 100_000, seed: int = 0
 ) -> SpeechBPE:
@@ -112,13 +123,7 @@ def fit_speech_bpe(
     Raises:
         UserError: there is no speech, too many units, or fewer pieces are wanted than there are units.
     """
-    if num_units > MAX_UNITS:
-        raise UserError(f"speech BPE writes a unit as one code point: {num_units} units are more than {MAX_UNITS}")
-    if vocab_size < num_units:
-        raise UserError(
-            f"patching.speech_bpe_size={vocab_size} is too small: each of the {num_units} units is a piece; set it to "
-            f"{num_units} or more"
-        )
+    check_sizes(num_units, vocab_size)
     spoken = [units for units in sequences if len(units)]
     if not spoken:
         raise UserError("there is no speech to train the speech BPE on")

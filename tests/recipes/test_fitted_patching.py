@@ -202,4 +202,5 @@ def test_dry_run_fits_nothing(trained: Path, strategy: str) -> None:
 def test_too_small_a_speech_bpe_is_said(run: Path) -> None:
     with pytest.raises(UserError, match=r"patching\.speech_bpe_size=10 is too small.*set it to 20 or more"):
         train(build_config(overrides(run, "speech_bpe", "name=small", "patching.speech_bpe_size=10")))
+    assert not (run / "models/small").exists(), "another size can be tried under the same name"
     assert SpeechBPE.load(run / "models/speech_bpe/speech_bpe.model").num_units == 20
