@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from lst.errors import UserError
+from lst.model.batch import SPEECH, Document, pack_documents
+from lst.model.config import ModelConfig, PatchingConfig
+from lst.model.lst import LatentSpeechTextModel
+from lst.model.patching import patch_document
 from lst.model.unit_model import UnitModel, fit_unit_model
 
 NUM_UNITS = 30
@@ -152,3 +157,38 @@ def test_faulty_folders_are_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"format": "other"}))
     with pytest.raises(UserError, match="describes no unit model"):
         UnitModel.load(tmp_path)
+
+
+@pytest.mark.parametrize("measure", ["entropy", "surprisal"])
+@pytest.mark.parametrize("max_patch", [0, 3])
+def test_no_logit_sees_a_later_unit_through_the_patches(
+    measure: str, max_patch: int, make_document: Callable[..., Document]
+) -> None:
+    """Cutting a document anywhere, entropies and patches worked out anew, changes no logit of what is kept."""
+    shape = ModelConfig(
+        global_dim=24, global_layers=2, global_heads=2, local_dim=16, local_heads=2, encoder_layers=1, decoder_layers=2,
+        sub_queries=2, window_tokens=16, window_patches=8, ffn_multiple_of=8,
+    )  # fmt: skip
+    model = LatentSpeechTextModel(shape, 60, 0).double()
+    units = random_model(context=3, num_units=20)
+    document = make_document(5, 80)
+
+    def entropies(modalities: np.ndarray, token_ids: np.ndarray) -> np.ndarray:
+        is_speech = np.concatenate([[False], modalities == SPEECH, [False]])
+        spans = np.flatnonzero(is_speech[1:] != is_speech[:-1]).reshape(-1, 2)
+        found = [units.measure(token_ids[start:end] - 40, measure) for start, end in spans]
+        return np.concatenate([np.zeros(0, np.float32), *found])
+
+    threshold = float(np.quantile(entropies(document.modalities, document.token_ids), 0.7))
+    config = PatchingConfig("entropy", entropy_measure=measure, max_patch=max_patch, entropy_threshold=threshold)
+
+    def logits(num_tokens: int) -> torch.Tensor:
+        ids, modalities = document.token_ids[:num_tokens], document.modalities[:num_tokens]
+        kept = Document("d", ids, modalities, entropies=entropies(modalities, ids))
+        patches = patch_document(kept, "entropy", config)
+        with torch.no_grad():
+            return model(pack_documents([[(kept, patches)]], len(patches)))
+
+    whole = logits(80)
+    for num_tokens in range(1, 80):
+        torch.testing.assert_close(logits(num_tokens), whole[:num_tokens], rtol=0, atol=1e-10)
