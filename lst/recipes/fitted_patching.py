@@ -4,7 +4,8 @@
 
     RUN/models/NAME/unit_model/         weights.safetensors, config.json, threshold.json
     RUN/models/NAME/speech_bpe.model
-    RUN/models/NAME/final/…             the same once more, to be read with the model
+    RUN/models/NAME/final/…             the same once more, with the model that needs it; the threshold is in the
+                                        patching options of its config.json
 """
 
 from __future__ import annotations
@@ -81,9 +82,6 @@ class FittedPatching:
         """Writes what was fitted into a model's folder; nothing for the other strategies."""
         if self.unit_model is not None:
             self.unit_model.save(folder / UNIT_MODEL_FOLDER)
-            write_json(
-                folder / UNIT_MODEL_FOLDER / THRESHOLD_FILE, {"entropy_threshold": self.config.entropy_threshold}
-            )
         if self.speech_bpe is not None:
             self.speech_bpe.save(folder / SPEECH_BPE_FILE)
 

@@ -52,17 +52,17 @@ class LanguageModelModule(lightning.LightningModule):
     Args:
         model: the model.
         config: options of the training.
-        num_valid_units: units of the speech in the validation batches, for bits a unit (a token may hold several).
         text_bytes: bytes of the text in the validation batches, for bits a byte.
         num_text: text pieces of the vocabulary; ids from here on are no text.
+        num_valid_units: units of the speech in the validation batches, for bits a unit (a token may hold several).
     """
 
     def __init__(
-        self, model: LatentSpeechTextModel, config: TrainConfig, num_valid_units: int, text_bytes: int, num_text: int
+        self, model: LatentSpeechTextModel, config: TrainConfig, text_bytes: int, num_text: int, num_valid_units: int
     ) -> None:
         super().__init__()
-        self.model, self.config, self.num_text = model, config, num_text
-        self.num_valid_units, self.text_bytes = num_valid_units, text_bytes
+        self.model, self.config, self.text_bytes, self.num_text = model, config, text_bytes, num_text
+        self.num_valid_units = num_valid_units
         self.loader_state: dict[str, Any] | None = None
         self.training_flops = 0.0
         self._valid_nats: dict[str, float] = {}

@@ -58,9 +58,9 @@ def train(config: Config) -> Path:
     saved = SafeCheckpointIO().load_checkpoint(resume) if resume else None
     patching = fit_patching(config, data, folder)
     stream = build_stream(config, data, fingerprint(settings), saved["loader_state"] if saved else None, patching)
-    valid_batches, num_units, text_bytes = validation_batches(config, data, patching)
+    valid_batches, text_bytes, num_units = validation_batches(config, data, patching)
     model = LatentSpeechTextModel(config.model, patching.vocabulary.size, config.seed)
-    module = LanguageModelModule(model, config.train, num_units, text_bytes, data.vocabulary.num_text)
+    module = LanguageModelModule(model, config.train, text_bytes, data.vocabulary.num_text, num_units)
     first_step = saved["global_step"] if saved else 0
     if resume:
         say(f"{config.name}: going on from step {first_step} ({resume})")
@@ -140,7 +140,7 @@ def validation_batches(
     """Held-out utterances as documents of speech and of text, patched as at inference.
 
     Returns:
-        The batches, the units of the speech and the bytes of the texts.
+        The batches, the bytes of the texts and the units of the speech.
     """
     utterances = [data.valid[index] for index in range(min(len(data.valid), config.train.eval_utterances))]
     if not utterances:
@@ -154,8 +154,8 @@ def validation_batches(
         chosen = slice(start, start + 2 * config.train.rows)
         rows = [[item] for item in zip(documents[chosen], cuts[chosen], strict=True)]
         batches.append(pack_documents(rows, max(map(len, cuts[chosen]))))
-    num_units = sum(utterance.num_frames for utterance in utterances)
-    return batches, num_units, sum(len(utterance.text.encode()) for utterance in utterances)
+    text_bytes = sum(len(utterance.text.encode()) for utterance in utterances)
+    return batches, text_bytes, sum(utterance.num_frames for utterance in utterances)
 
 
 def held_out_documents(builder: DocumentBuilder, utterance: Utterance) -> tuple[Document, Document]:

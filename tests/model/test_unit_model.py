@@ -167,7 +167,7 @@ def test_no_logit_sees_a_later_unit_through_the_patches(
     """Cutting a document anywhere, entropies and patches worked out anew, changes no logit of what is kept."""
     shape = ModelConfig(
         global_dim=24, global_layers=2, global_heads=2, local_dim=16, local_heads=2, encoder_layers=1, decoder_layers=2,
-        sub_queries=2, window_tokens=16, window_patches=8, ffn_multiple_of=8,
+        sub_queries=2, ffn_multiple_of=8,
     )  # fmt: skip
     model = LatentSpeechTextModel(shape, 60, 0).double()
     units = random_model(context=3, num_units=20)

@@ -21,14 +21,14 @@ from lst.model.unit_model import UnitModel
 from lst.recipes import fitted_patching
 from lst.recipes.dry_run import describe
 from lst.recipes.evaluate import evaluate
-from lst.recipes.fitted_patching import load_patching, plain_patching
+from lst.recipes.fitted_patching import fit_patching, load_patching, plain_patching
 from lst.recipes.run import PreparedData
 from lst.recipes.train import train
 from lst.tokenizers.speech_bpe import SpeechBPE
 
 STEPS = ["train.max_steps=6", "train.checkpoint_every=2", "train.eval_every=3", "eval.max_items=4"]
 ARTEFACTS = {
-    "entropy": ["unit_model/config.json", "unit_model/threshold.json", "unit_model/weights.safetensors"],
+    "entropy": ["unit_model/config.json", "unit_model/weights.safetensors"],
     "speech_bpe": ["speech_bpe.model"],
 }
 
@@ -60,8 +60,8 @@ def test_what_was_fitted_lies_with_the_training_and_with_the_model(trained: Path
         assert (folder / name).read_bytes() == (folder / "final" / name).read_bytes()
     _, patching, _ = load_model(folder / "final")
     if strategy == "entropy":
-        assert patching.entropy_threshold is not None
-        assert patching.entropy_threshold > 0
+        fitted = json.loads((folder / "unit_model/threshold.json").read_text())
+        assert patching.entropy_threshold == fitted["entropy_threshold"] > 0
 
 
 @pytest.mark.parametrize("strategy", ["entropy", "speech_bpe"])
@@ -82,6 +82,16 @@ def test_resuming_finds_what_was_fitted(run: Path, strategy: str, monkeypatch: p
     assert before.keys() == after.keys()
     assert all((before[name] == after[name]).all() for name in before)
     assert all((final / name).exists() for name in ARTEFACTS[strategy])
+
+
+def test_stopped_between_unit_model_and_threshold_fits_the_same_threshold(trained: Path, tmp_path: Path) -> None:
+    config, data = build_config(overrides(trained, "entropy")), PreparedData(trained / "data")
+    folder = trained / "models/entropy"
+    shutil.copytree(folder / "unit_model", tmp_path / "unit_model")
+    (tmp_path / "unit_model/threshold.json").unlink()
+    again, before = fit_patching(config, data, tmp_path), fit_patching(config, data, folder)
+    assert again.config == before.config
+    assert again.hashes == before.hashes
 
 
 def test_arms_are_evaluated_and_reported_side_by_side(run: Path) -> None:
@@ -150,6 +160,14 @@ def test_surprisal_and_a_given_threshold(run: Path) -> None:
     _, patching, _ = load_model(final)
     assert (patching.entropy_threshold, patching.entropy_measure) == (2.5, "surprisal")
     assert UnitModel.load(final / "unit_model").context == 3
+
+
+def test_speech_bpe_needs_no_local_modules(run: Path) -> None:
+    """The paper's baseline is a plain language model over pieces."""
+    final = train(build_config(overrides(run, "speech_bpe", "model=baseline_debug", "name=plain", "train.max_steps=2")))
+    model, _, vocabulary = load_model(final)
+    assert model.vocab_size == vocabulary["num_text"] + 5 + vocabulary["num_units"]
+    assert SpeechBPE.load(final / "speech_bpe.model").num_pieces == vocabulary["num_units"]
 
 
 def test_speech_bpe_continues_in_units(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
