@@ -133,7 +133,7 @@ class DocumentBuilder:
         config: how spans are drawn.
         seed: of those draws.
         segment_level: what documents record of an alignment: ``word`` (and silence), or ``bpe``, the pieces of words.
-        entropies: for entropy patching: units of a span, int [n], to float32 [n].
+        entropies: for entropy patching: units of spans joined, int [n], and where each begins, int [s], to float32 [n].
         speech_bpe: joins the units of each span to pieces; such documents have no segments.
     """
 
@@ -144,7 +144,7 @@ class DocumentBuilder:
         config: InterleaveConfig,
         seed: int,
         segment_level: str = "word",
-        entropies: Callable[[np.ndarray], np.ndarray] | None = None,
+        entropies: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
         speech_bpe: SpeechBPE | None = None,
     ) -> None:
         self.tokenizer, self.vocabulary, self.config, self.seed = tokenizer, vocabulary, config, seed
@@ -242,12 +242,10 @@ class DocumentBuilder:
 
     def _entropies_of(self, document: Document) -> np.ndarray:
         """Of all units, each span on its own; parts that join without a marker are one span."""
-        is_speech = np.concatenate([[False], document.modalities == SPEECH, [False]])
-        starts, ends = np.flatnonzero(is_speech[1:] != is_speech[:-1]).reshape(-1, 2).T
-        units = document.token_ids - self.vocabulary.first_unit_id
         assert self.entropies is not None
-        found = [self.entropies(units[start:end]) for start, end in zip(starts, ends, strict=True)]
-        return np.concatenate([np.zeros(0, np.float32), *found])
+        speech_tokens = np.flatnonzero(document.modalities == SPEECH)
+        starts = np.flatnonzero(np.diff(speech_tokens, prepend=-2) > 1)
+        return self.entropies(document.token_ids[speech_tokens] - self.vocabulary.first_unit_id, starts)
 
 
 class DocumentPart(NamedTuple):

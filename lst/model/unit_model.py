@@ -78,11 +78,12 @@ class UnitModel(nn.Module):
         states = functional.gelu(functional.linear(states, self.hidden.weight.to(dtype), self.hidden.bias.to(dtype)))
         return functional.linear(states, self.output.weight.to(dtype), self.output.bias.to(dtype)).log_softmax(dim=-1)
 
-    def entropies(self, units: np.ndarray) -> np.ndarray:
+    def entropies(self, units: np.ndarray, span_starts: np.ndarray | None = None) -> np.ndarray:
         """How uncertain the unit after each is.
 
         Args:
-            units: int [n], a span from its first unit on.
+            units: int [n], one span from its first unit on, or several joined.
+            span_starts: int [s], rising from 0, where each span begins; one span without.
 
         Returns:
             float32 [n], nats. Worked out in float64, so that no number of rows and no order of sums shows in it.
@@ -90,11 +91,11 @@ class UnitModel(nn.Module):
         Raises:
             ValueError: a unit is outside the codebook.
         """
-        return self._entropies(self._windows(units))
+        return self._entropies(self._windows(units, span_starts))
 
-    def surprisals(self, units: np.ndarray) -> np.ndarray:
+    def surprisals(self, units: np.ndarray, span_starts: np.ndarray | None = None) -> np.ndarray:
         """Surprisal −ln p of each unit given those before it in the span; arguments and result as ``entropies``."""
-        return self._surprisals(self._windows(units[:-1], before=True), self._checked(units))
+        return self._surprisals(self._windows(units, span_starts, before=True), self._checked(units))
 
     def next_entropy(self, units: np.ndarray) -> float:
         """The last of ``entropies(units)``, from the last ``context`` units of the span alone.
@@ -106,12 +107,12 @@ class UnitModel(nn.Module):
 
     def last_surprisal(self, units: np.ndarray) -> float:
         """The last of ``surprisals(units)``, from the last ``context + 1`` units of the span alone."""
-        windows = self._windows(units[-self.context - 1 : -1], before=True)
+        windows = self._windows(units[-self.context - 1 :], before=True)
         return float(self._surprisals(windows[-1:], self._checked(units[-1:]))[0])
 
-    def measure(self, units: np.ndarray, name: str) -> np.ndarray:
+    def measure(self, units: np.ndarray, span_starts: np.ndarray | None = None, name: str = "entropy") -> np.ndarray:
         """``entropies`` or ``surprisals``, as ``patching.entropy_measure`` names them."""
-        return self.entropies(units) if name == "entropy" else self.surprisals(units)
+        return (self.entropies if name == "entropy" else self.surprisals)(units, span_starts)
 
     def _checked(self, units: np.ndarray) -> np.ndarray:
         if units.size and not 0 <= int(units.min()) <= int(units.max()) < self.num_units:
@@ -120,19 +121,21 @@ class UnitModel(nn.Module):
             )
         return units.astype(np.int64)
 
-    def _windows(self, units: np.ndarray, before: bool = False) -> np.ndarray:
-        """Contexts, int64 [n, context], that end with each unit; ``before`` adds the empty one in front."""
-        fillers = np.full(self.context - 1 + before, self.filler, np.int64)
-        padded = np.concatenate([fillers, self._checked(units)])
-        if len(padded) < self.context:
-            return np.zeros((0, self.context), np.int64)
-        return np.lib.stride_tricks.sliding_window_view(padded, self.context)
+    def _windows(self, units: np.ndarray, span_starts: np.ndarray | None = None, before: bool = False) -> np.ndarray:
+        """Contexts, int64 [n, context], that end with each unit, or with the one ``before`` it; fillers part spans."""
+        starts = np.zeros(1, np.int64) if span_starts is None else span_starts
+        num_fillers = self.context * np.searchsorted(starts, np.arange(len(units)), side="right")
+        places = np.arange(len(units)) + num_fillers
+        padded = np.full(len(units) + self.context * (len(starts) + 1), self.filler, np.int64)
+        padded[places] = self._checked(units)
+        first_places = places - self.context + (not before)
+        return np.lib.stride_tricks.sliding_window_view(padded, self.context)[first_places]
 
     @torch.inference_mode()
     def _entropies(self, windows: np.ndarray) -> np.ndarray:
         found = np.zeros(len(windows), np.float32)
         for start in range(0, len(windows), _ROWS_AT_ONCE):
-            chosen = torch.from_numpy(windows[start : start + _ROWS_AT_ONCE].copy())
+            chosen = torch.from_numpy(windows[start : start + _ROWS_AT_ONCE])
             log_probs = self(chosen, torch.float64)
             found[start : start + _ROWS_AT_ONCE] = -(log_probs.exp() * log_probs).sum(dim=-1).numpy()
         return found
@@ -141,7 +144,7 @@ class UnitModel(nn.Module):
     def _surprisals(self, windows: np.ndarray, units: np.ndarray) -> np.ndarray:
         found = np.zeros(len(units), np.float32)
         for start in range(0, len(units), _ROWS_AT_ONCE):
-            chosen = torch.from_numpy(windows[start : start + _ROWS_AT_ONCE].copy())
+            chosen = torch.from_numpy(windows[start : start + _ROWS_AT_ONCE])
             targets = torch.from_numpy(units[start : start + _ROWS_AT_ONCE])
             found[start : start + _ROWS_AT_ONCE] = -self(chosen, torch.float64).gather(1, targets[:, None])[:, 0]
         return found

@@ -65,7 +65,7 @@ class FittedPatching:
         )
 
     @property
-    def _entropies(self) -> Callable[[np.ndarray], np.ndarray] | None:
+    def _entropies(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray] | None:
         return partial(self.unit_model.measure, name=self.config.entropy_measure) if self.unit_model else None
 
     @property
@@ -170,7 +170,7 @@ def _fit_entropy(config: Config, data: PreparedData, folder: Path) -> FittedPatc
         ]
     if threshold is None:
         sequences = _training_units(data, THRESHOLD_UTTERANCES, config.seed)
-        entropies = [fitted.unit_model.measure(units, patching.entropy_measure) for units in sequences]
+        entropies = [fitted.unit_model.measure(units, name=patching.entropy_measure) for units in sequences]
         threshold, mean_units = fit_entropy_threshold(entropies, patching)
         say(f"entropy patching: a threshold of {threshold:.3f} nats gives patches of {mean_units:.2f} units on "
             f"training speech (patching.entropy_size={patching.entropy_size:g})")  # fmt: skip

@@ -75,7 +75,7 @@ class ModelRecord:
             "aligned": aligned,
             "mixed": f"{aligned} or {static}",
             "curriculum": f"{aligned}, then {static}",
-            "entropy": f"by {cut.entropy_measure}, {cut.entropy_size:g} units on average",
+            "entropy": f"where {cut.entropy_measure} exceeds {cut.entropy_threshold or 0:.2f} nats",
             "speech_bpe": "no patches: a piece of units each",
         }[cut.strategy]
 

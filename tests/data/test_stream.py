@@ -31,9 +31,10 @@ NUM_BATCHES = 12
 STRATEGIES = ("none", "static", "aligned", "curriculum", "mixed", "entropy")
 
 
-def entropies(units: np.ndarray) -> np.ndarray:
+def entropies(units: np.ndarray, span_starts: np.ndarray) -> np.ndarray:
     """As a unit model gives them: of each unit and the one before it in the span."""
-    before = np.concatenate([[0], units[:-1]])
+    before = np.concatenate([[0], units])[:-1]
+    before[span_starts] = 0
     return ((units * 31 + before * 17) % 101).astype(np.float32)
 
 

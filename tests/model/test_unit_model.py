@@ -48,6 +48,15 @@ def test_one_by_one_equals_all_at_once(units: np.ndarray) -> None:
         assert MODEL.last_surprisal(units[:place][-MODEL.context - 1 :]) == surprisals[place - 1]
 
 
+@given(st.lists(spans, min_size=1, max_size=5))
+@settings(max_examples=60, deadline=None)
+def test_spans_together_as_alone(several: list[np.ndarray]) -> None:
+    starts = np.cumsum([0, *map(len, several[:-1])])
+    for name in ("entropy", "surprisal"):
+        together = MODEL.measure(np.concatenate(several), starts, name)
+        assert together.tolist() == np.concatenate([MODEL.measure(units, name=name) for units in several]).tolist()
+
+
 @given(spans, spans)
 @settings(max_examples=60, deadline=None)
 def test_only_the_last_units_count(before: np.ndarray, units: np.ndarray) -> None:
@@ -69,8 +78,8 @@ def test_values_are_those_of_the_distribution() -> None:
     np.testing.assert_allclose(np.exp(log_probs).sum(axis=1), 1)
     np.testing.assert_allclose(MODEL.entropies(units), -(np.exp(log_probs) * log_probs).sum(axis=1)[1:], rtol=1e-6)
     np.testing.assert_allclose(MODEL.surprisals(units), -log_probs[np.arange(5), units], rtol=1e-6)
-    assert MODEL.measure(units, "surprisal").tolist() == MODEL.surprisals(units).tolist()
-    assert MODEL.measure(units, "entropy").tolist() == MODEL.entropies(units).tolist()
+    assert MODEL.measure(units, name="surprisal").tolist() == MODEL.surprisals(units).tolist()
+    assert MODEL.measure(units, name="entropy").tolist() == MODEL.entropies(units).tolist()
 
 
 def test_long_spans_and_empty_ones() -> None:
@@ -78,7 +87,8 @@ def test_long_spans_and_empty_ones() -> None:
     parts = [MODEL.entropies(units[max(start - 3, 0) : start + 700])[min(start, 3) :] for start in range(0, 5000, 700)]
     assert np.concatenate(parts).tolist() == MODEL.entropies(units).tolist()
     assert len(MODEL.surprisals(units)) == 5000
-    for empty in (MODEL.entropies(units[:0]), MODEL.surprisals(units[:0])):
+    none = np.zeros(0, np.int64)
+    for empty in (MODEL.entropies(units[:0]), MODEL.surprisals(units[:0]), MODEL.entropies(none, none)):
         assert empty.shape == (0,)
     with pytest.raises(ValueError, match="speech unit 30 is outside the unit model's codebook of 30 units"):
         MODEL.entropies(np.array([1, 30]))
@@ -176,7 +186,7 @@ def test_no_logit_sees_a_later_unit_through_the_patches(
     def entropies(modalities: np.ndarray, token_ids: np.ndarray) -> np.ndarray:
         is_speech = np.concatenate([[False], modalities == SPEECH, [False]])
         spans = np.flatnonzero(is_speech[1:] != is_speech[:-1]).reshape(-1, 2)
-        found = [units.measure(token_ids[start:end] - 40, measure) for start, end in spans]
+        found = [units.measure(token_ids[start:end] - 40, name=measure) for start, end in spans]
         return np.concatenate([np.zeros(0, np.float32), *found])
 
     threshold = float(np.quantile(entropies(document.modalities, document.token_ids), 0.7))
