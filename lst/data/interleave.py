@@ -8,6 +8,8 @@ document can be made again anywhere.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +17,12 @@ import numpy as np
 from lst.data.config import InterleaveConfig
 from lst.data.utterance import Utterance
 from lst.model.batch import SPEECH, TEXT, Document
+from lst.tokenizers.speech_bpe import SpeechBPE
 from lst.tokenizers.text import TextTokenizer
 from lst.tokenizers.vocabulary import Vocabulary
+
+# Words whose pieces are remembered; they are forgotten together.
+MAX_CACHED_WORDS = 200_000
 
 
 class Span(NamedTuple):
@@ -76,11 +82,74 @@ def _middle(silence_start: int, silence_end: int) -> int:
     return (silence_start + silence_end) // 2
 
 
-class DocumentBuilder:
-    """Turns spans of utterances into documents of the joint vocabulary."""
+def split_words(
+    word_frames: np.ndarray,
+    num_pieces: np.ndarray,
+    piece_characters: np.ndarray,
+    character_ends: np.ndarray | None = None,
+) -> np.ndarray:
+    """Divides the frames of words among their BPE pieces.
 
-    def __init__(self, tokenizer: TextTokenizer, vocabulary: Vocabulary, config: InterleaveConfig, seed: int) -> None:
+    Without ``character_ends`` this is an estimate: it takes all characters of a word to last equally long. Within the
+    aligned word, pieces get frames in proportion to their characters, boundaries rounded to the nearest frame (halves
+    up). A piece may get none; together they get the word's.
+
+    Args:
+        word_frames: int [w], frames of each word.
+        num_pieces: int [w], pieces of each word, one at least.
+        piece_characters: int [p], characters of each piece, of all words in order; a word without any goes whole to its
+            last piece.
+        character_ends: int [c], where an aligner knows them: the frame after the last of each character, counted from
+            its word's start, not falling within a word. The last piece still ends with its word.
+
+    Returns:
+        int32 [p], frames of each piece.
+    """
+    first_pieces = np.cumsum(num_pieces) - num_pieces
+    word_of_piece = np.repeat(np.arange(len(num_pieces)), num_pieces)
+    characters_up_to = np.cumsum(piece_characters)
+    before_word = np.concatenate([[0], characters_up_to])[first_pieces]
+    if character_ends is None:
+        own = characters_up_to - before_word[word_of_piece]
+        of_word = (characters_up_to[first_pieces + num_pieces - 1] - before_word)[word_of_piece]
+        ends = (2 * own * word_frames[word_of_piece] + of_word) // np.maximum(2 * of_word, 1)
+    else:
+        has_character = characters_up_to > before_word[word_of_piece]
+        padded = np.append(character_ends, 0)
+        ends = np.where(has_character, padded[np.where(has_character, characters_up_to - 1, -1)], 0)
+    ends[first_pieces + num_pieces - 1] = word_frames
+    ends = np.minimum(ends, word_frames[word_of_piece])
+    starts = np.concatenate([[0], ends[:-1]])
+    starts[first_pieces] = 0
+    return (ends - starts).astype(np.int32)
+
+
+class DocumentBuilder:
+    """Turns spans of utterances into documents of the joint vocabulary.
+
+    Args:
+        tokenizer: of text.
+        vocabulary: ids; with a speech BPE, the vocabulary of its pieces.
+        config: how spans are drawn.
+        seed: of those draws.
+        segment_level: what documents record of an alignment: ``word`` (and silence), or ``bpe``, the pieces of words.
+        entropies: for entropy patching: units of spans joined, int [n], and where each begins, int [s], to float32 [n].
+        speech_bpe: joins the units of each span to pieces; such documents have no segments.
+    """
+
+    def __init__(
+        self,
+        tokenizer: TextTokenizer,
+        vocabulary: Vocabulary,
+        config: InterleaveConfig,
+        seed: int,
+        segment_level: str = "word",
+        entropies: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+        speech_bpe: SpeechBPE | None = None,
+    ) -> None:
         self.tokenizer, self.vocabulary, self.config, self.seed = tokenizer, vocabulary, config, seed
+        self.segment_level, self.entropies, self.speech_bpe = segment_level, entropies, speech_bpe
+        self._piece_characters: dict[str, list[int]] = {}
 
     def interleaved(self, utterance: Utterance, epoch: int) -> Document:
         """A document that switches between speech and text, with this epoch's cuts."""
@@ -105,17 +174,41 @@ class DocumentBuilder:
             return self.text_part(" ".join(word.text for word in utterance.words[span.first_word : span.last_word]))
         start, end = span_frames(utterance, span.first_word, span.last_word)
         cut = [
-            (segment.word < 0, min(segment.end_frame, end) - max(segment.start_frame, start))
+            (segment.word, min(segment.end_frame, end) - max(segment.start_frame, start))
             for segment in utterance.segments()
             if segment.end_frame > start and segment.start_frame < end
         ]
+        part = self.speech_part(utterance.units[start:end])
+        if self.speech_bpe is not None:
+            return part
+        words = np.array([word for word, _ in cut], np.int64)
+        lengths, is_silence = np.array([length for _, length in cut], np.int32), words < 0
+        if self.segment_level == "bpe":
+            characters = self._characters_of([utterance.words[word].text if word >= 0 else "" for word in words])
+            num_pieces = np.array([len(pieces) for pieces in characters], np.int64)
+            lengths = split_words(lengths, num_pieces, np.array([n for pieces in characters for n in pieces], np.int64))
+            is_silence = np.repeat(is_silence, num_pieces)
+        return part._replace(segment_lengths=lengths, segment_is_silence=is_silence)
+
+    def speech_part(self, units: np.ndarray) -> DocumentPart:
+        """A span of speech units that are not aligned."""
+        tokens = units if self.speech_bpe is None else self.speech_bpe.encode(units)
         return DocumentPart(
             SPEECH,
             self.vocabulary.speech_id,
-            self.vocabulary.unit_ids(utterance.units[start:end]),
-            np.array([length for _, length in cut], np.int32),
-            np.array([is_silence for is_silence, _ in cut], bool),
+            self.vocabulary.unit_ids(tokens),
+            np.zeros(0, np.int32),
+            np.zeros(0, bool),
         )
+
+    def _characters_of(self, texts: list[str]) -> list[list[int]]:
+        """Characters of each BPE piece of each text; a silence, or what has no piece, is one piece of none."""
+        unknown = sorted({text for text in texts if text not in self._piece_characters})
+        if len(self._piece_characters) + len(unknown) > MAX_CACHED_WORDS:
+            self._piece_characters, unknown = {}, sorted(set(texts))
+        found = self.tokenizer.piece_characters(unknown)
+        self._piece_characters |= {text: pieces or [0] for text, pieces in zip(unknown, found, strict=True)}
+        return [self._piece_characters[text] for text in texts]
 
     def text_part(self, text: str) -> DocumentPart:
         """A span of text, tokenised as a text of its own."""
@@ -137,13 +230,22 @@ class DocumentBuilder:
         if end:
             ids.append(np.array([self.vocabulary.eos_id], np.int32))
             modalities.append(np.array([TEXT], np.uint8))
-        return Document(
+        document = Document(
             document_id,
             np.concatenate(ids),
             np.concatenate(modalities),
             np.concatenate([part.segment_lengths for part in parts]),
             np.concatenate([part.segment_is_silence for part in parts]),
+            segment_level=self.segment_level,
         )
+        return document if self.entropies is None else replace(document, entropies=self._entropies_of(document))
+
+    def _entropies_of(self, document: Document) -> np.ndarray:
+        """Of all units, each span on its own; parts that join without a marker are one span."""
+        assert self.entropies is not None
+        speech_tokens = np.flatnonzero(document.modalities == SPEECH)
+        starts = np.flatnonzero(np.diff(speech_tokens, prepend=-2) > 1)
+        return self.entropies(document.token_ids[speech_tokens] - self.vocabulary.first_unit_id, starts)
 
 
 class DocumentPart(NamedTuple):

@@ -79,13 +79,8 @@ def cut_document(document: Document, patches: Patches, max_patches: int) -> tupl
     Its last token still predicts the token that follows; ``rest_of_document`` is the other part.
     """
     num_tokens = int(patches.lengths[:max_patches].sum())
-    segment_lengths, segment_is_silence = _segments_between(document, 0, num_tokens)
-    piece = Document(
-        document.id,
-        document.token_ids[:num_tokens],
-        document.modalities[:num_tokens],
-        segment_lengths,
-        segment_is_silence,
+    piece = replace(
+        _tokens_between(document, 0, num_tokens),
         final_target_id=int(document.token_ids[num_tokens]),
         final_target_modality=int(document.modalities[num_tokens]),
     )
@@ -103,16 +98,7 @@ def rest_of_document(document: Document, first_token: int, markers: dict[int, in
     """
     if first_token == 0:
         return document
-    segment_lengths, segment_is_silence = _segments_between(document, first_token, len(document))
-    rest = Document(
-        document.id,
-        document.token_ids[first_token:],
-        document.modalities[first_token:],
-        segment_lengths,
-        segment_is_silence,
-        document.final_target_id,
-        document.final_target_modality,
-    )
+    rest = _tokens_between(document, first_token, len(document))
     if int(rest.token_ids[0]) in special_ids:
         return rest
     return replace(
@@ -122,12 +108,19 @@ def rest_of_document(document: Document, first_token: int, markers: dict[int, in
     )
 
 
-def _segments_between(document: Document, first_token: int, last_token: int) -> tuple[np.ndarray, np.ndarray]:
-    """Words and silences of some of the tokens, cut where a boundary falls inside one."""
+def _tokens_between(document: Document, first_token: int, last_token: int) -> Document:
+    """Some of the tokens, with what belongs to them; a segment is cut where a boundary falls inside it."""
     spoken = np.cumsum(document.modalities == SPEECH)
     before = int(spoken[first_token - 1]) if first_token else 0
     after = int(spoken[last_token - 1]) if last_token else 0
     ends = np.cumsum(document.segment_lengths)
     lengths = np.minimum(ends, after) - np.maximum(ends - document.segment_lengths, before)
     kept = lengths > 0
-    return lengths[kept].astype(np.int32), document.segment_is_silence[kept]
+    return replace(
+        document,
+        token_ids=document.token_ids[first_token:last_token],
+        modalities=document.modalities[first_token:last_token],
+        segment_lengths=lengths[kept].astype(np.int32),
+        segment_is_silence=document.segment_is_silence[kept],
+        entropies=document.entropies[before:after],
+    )

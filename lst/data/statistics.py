@@ -121,7 +121,7 @@ def speech_patch_lengths(utterance: Utterance, name: str, patching: PatchingConf
         np.array([segment.end_frame - segment.start_frame for segment in segments], np.int32),
         np.array([segment.word < 0 for segment in segments], bool),
     )
-    return patch_document(document, strategy, replace(patching, silence=silence)).lengths
+    return patch_document(document, strategy, replace(patching, silence=silence, aligned_to="word")).lengths
 
 
 def patch_length_histograms(utterances: Iterable[Utterance], patching: PatchingConfig) -> dict[str, list[int]]:

@@ -20,7 +20,7 @@ from lst.data.utterance import Utterance
 from lst.errors import UserError
 from lst.model.batch import SPEECH, TEXT, Document, PackedBatch, pack_documents
 from lst.model.config import PatchingConfig
-from lst.model.patching import patch_document, strategy_of_batch
+from lst.model.patching import patch_document, patch_documents, strategy_of_batch
 
 KINDS = ("interleaved", "text", "speech")
 STATE_VERSION = 1
@@ -139,11 +139,13 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
         state = StreamState.from_json(self.state.to_json())
         strategy = strategy_of_batch(self.patching, self.seed, state.batch_index, self.num_batches)
         keys = [DocumentKey(*key) for key in state.buffer]
-        patches = [patch_document(self._document(key), strategy, self.patching) for key in keys]
+        # The buffer is filled before it is cut: all documents at once are cut much faster than one by one.
+        keys += [self._draw(state) for _ in range(self.pack_buffer - len(keys))]
+        patches = patch_documents([self._document(key) for key in keys], strategy, self.patching)
         # Enough for every row, whatever documents and patches are like, and as much again to choose from.
         wanted = 2 * self.num_rows * self.row_patches
         num_waiting = sum(min(len(cut), self.row_patches) for cut in patches)
-        while len(keys) < self.pack_buffer or num_waiting < wanted:
+        while num_waiting < wanted:
             keys.append(self._draw(state))
             patches.append(patch_document(self._document(keys[-1]), strategy, self.patching))
             num_waiting += min(len(patches[-1]), self.row_patches)

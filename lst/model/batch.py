@@ -31,6 +31,9 @@ class Document:
         segment_is_silence: bool [s].
         final_target_id: what follows the last token (a piece of a longer document has one), or ``IGNORE_ID``.
         final_target_modality: the modality of that token.
+        segment_level: what the segments are: ``word`` (and silence), or ``bpe`` (pieces of words, and silence).
+        entropies: float32 [speech tokens], for entropy patching: in nats, how uncertain the unit after each is, or how
+            surprising each is itself, given the units before in its span. Empty where that is not asked for.
     """
 
     id: str
@@ -40,6 +43,8 @@ class Document:
     segment_is_silence: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     final_target_id: int = IGNORE_ID
     final_target_modality: int = TEXT
+    segment_level: str = "word"
+    entropies: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -143,64 +148,82 @@ def pack_documents(rows: Sequence[Sequence[tuple[Document, Patches]]], row_patch
     Raises:
         ValueError: a row is too long, or patches do not tile their document.
     """
-    token_ids, targets, modalities, target_modalities, doc_ids, positions, patch_ids, contexts, slots = (
-        [] for _ in range(9)
-    )
-    patch_doc_ids = np.full((len(rows), row_patches), PADDING_DOC, np.int64)
-    patch_positions = np.zeros((len(rows), row_patches), np.int64)
-    num_documents = num_patches = longest = 0
-    for row_index, row in enumerate(rows):
-        used = 0
-        for document, patches in row:
-            check_patches(document, patches)
-            length, count = len(document), len(patches)
-            if used + count > row_patches:
-                raise ValueError(
-                    f"row {row_index} needs {used + count} patches or more, but has {row_patches}: raise "
-                    "train.row_patches or cut the document"
-                )
-            local_ids = np.repeat(np.arange(count), patches.lengths)
-            # A patch counts as complete at its own last token, unless only the next token reveals its end.
-            ends = np.cumsum(patches.lengths) - 1
-            complete = np.zeros(length, bool)
-            complete[ends] = ~patches.closes_late
-            token_ids.append(document.token_ids)
-            targets.append(np.append(document.token_ids[1:], document.final_target_id))
-            modalities.append(document.modalities)
-            target_modalities.append(np.append(document.modalities[1:], np.uint8(document.final_target_modality)))
-            doc_ids.append(np.full(length, num_documents))
-            positions.append(np.arange(length))
-            patch_ids.append(local_ids + num_patches)
-            contexts.append(np.where(complete, local_ids, np.maximum(local_ids - 1, 0)) + num_patches)
-            slots.append(np.arange(count) + row_index * row_patches + used)
-            patch_doc_ids[row_index, used : used + count] = num_documents
-            patch_positions[row_index, used : used + count] = np.arange(count)
-            used += count
-            num_patches += count
-            num_documents += 1
-            longest = max(longest, count)
-    if not num_documents:
+    items = [item for row in rows for item in row]
+    if not items:
         raise ValueError("a batch needs at least one document")
+    documents, cuts = [document for document, _ in items], [patches for _, patches in items]
+    lengths = np.concatenate([patches.lengths for patches in cuts])
+    num_tokens = np.array([len(document) for document in documents])
+    num_patches = np.array([len(patches) for patches in cuts])
+    _check_tiling(items, lengths, num_tokens, num_patches)
+    row_ids = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+    _check_rows(row_ids, num_patches, len(rows), row_patches)
 
-    def joined(parts: list[np.ndarray], dtype: torch.dtype = torch.int64) -> torch.Tensor:
-        return torch.from_numpy(np.concatenate(parts)).to(dtype)
-
-    ids, target_ids = joined(token_ids), joined(targets)
-    real_targets = target_ids[target_ids != IGNORE_ID]
-    seen = torch.cat([ids, real_targets])
+    token_starts, patch_starts = np.cumsum(num_tokens) - num_tokens, np.cumsum(num_patches) - num_patches
+    token_ids = np.concatenate([document.token_ids for document in documents]).astype(np.int64, copy=False)
+    modalities = np.concatenate([document.modalities for document in documents]).astype(np.uint8, copy=False)
+    final_ids = np.array([document.final_target_id for document in documents])
+    doc_ids = np.arange(len(documents))
+    patch_ids = np.repeat(np.arange(len(lengths)), lengths)
+    # A patch counts as complete at its own last token, unless only the next token reveals its end.
+    context_ids = patch_ids - 1
+    context_ids[np.cumsum(lengths) - 1] += ~np.concatenate([patches.closes_late for patches in cuts])
+    context_ids[token_starts] = patch_starts
+    patch_positions = np.arange(len(lengths)) - np.repeat(patch_starts, num_patches)
+    # A document's first slot: its row's, and what the row's earlier documents take.
+    row_starts = patch_starts[np.searchsorted(row_ids, row_ids)]
+    slots = patch_positions + np.repeat(row_ids * row_patches + patch_starts - row_starts, num_patches)
+    slot_doc_ids = np.full(len(rows) * row_patches, PADDING_DOC, np.int64)
+    slot_positions = np.zeros(len(rows) * row_patches, np.int64)
+    slot_doc_ids[slots] = np.repeat(doc_ids, num_patches)
+    slot_positions[slots] = patch_positions
+    # Every target is a token of its document, or what follows the document.
+    seen = np.append(final_ids[final_ids != IGNORE_ID], [token_ids.min(), token_ids.max()])
     return PackedBatch(
-        token_ids=ids,
-        target_ids=target_ids,
-        modalities=joined(modalities, torch.uint8),
-        target_modalities=joined(target_modalities, torch.uint8),
-        doc_ids=joined(doc_ids),
-        position_ids=joined(positions),
-        patch_ids=joined(patch_ids),
-        context_patch_ids=joined(contexts),
-        patch_slots=joined(slots),
-        patch_doc_ids=torch.from_numpy(patch_doc_ids),
-        patch_position_ids=torch.from_numpy(patch_positions),
+        token_ids=torch.from_numpy(token_ids),
+        target_ids=torch.from_numpy(_next_in_document(token_ids, token_starts, final_ids)),
+        modalities=torch.from_numpy(modalities),
+        target_modalities=torch.from_numpy(
+            _next_in_document(modalities, token_starts, [document.final_target_modality for document in documents])
+        ),
+        doc_ids=torch.from_numpy(np.repeat(doc_ids, num_tokens)),
+        position_ids=torch.from_numpy(np.arange(len(token_ids)) - np.repeat(token_starts, num_tokens)),
+        patch_ids=torch.from_numpy(patch_ids),
+        context_patch_ids=torch.from_numpy(context_ids),
+        patch_slots=torch.from_numpy(slots),
+        patch_doc_ids=torch.from_numpy(slot_doc_ids.reshape(len(rows), row_patches)),
+        patch_position_ids=torch.from_numpy(slot_positions.reshape(len(rows), row_patches)),
         min_id=int(seen.min()),
         max_id=int(seen.max()),
-        longest_document=longest,
+        longest_document=int(num_patches.max()),
     )
+
+
+def _next_in_document(values: np.ndarray, starts: np.ndarray, finals: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Each token's successor [N] in its document; ``finals`` [documents] follow the documents' last tokens."""
+    following = np.empty_like(values)
+    following[:-1] = values[1:]
+    following[np.append(starts[1:], len(values)) - 1] = finals
+    return following
+
+
+def _check_tiling(
+    items: Sequence[tuple[Document, Patches]], lengths: np.ndarray, num_tokens: np.ndarray, num_patches: np.ndarray
+) -> None:
+    """``check_patches`` of all documents at once; the first at fault raises."""
+    ends = np.cumsum(num_patches)
+    sums = np.diff(np.concatenate([[0], np.cumsum(lengths)])[np.concatenate([[0], ends])])
+    wrong = (num_patches == 0) | (sums != num_tokens)
+    if not wrong.any() and (lengths >= 1).all() and (lengths[ends - num_patches] == 1).all():
+        return
+    for document, patches in items:
+        check_patches(document, patches)
+
+
+def _check_rows(row_ids: np.ndarray, num_patches: np.ndarray, num_rows: int, row_patches: int) -> None:
+    needed = np.bincount(row_ids, num_patches, num_rows).astype(int)
+    if needed.max() > row_patches:
+        row = int((needed > row_patches).argmax())
+        raise ValueError(
+            f"row {row} needs {needed[row]} patches, but has {row_patches}: raise train.row_patches or cut the document"
+        )

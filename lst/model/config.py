@@ -2,33 +2,66 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
-STRATEGIES = ("none", "static", "aligned", "mixed", "curriculum")
+STRATEGIES = ("none", "static", "aligned", "mixed", "curriculum", "entropy", "speech_bpe")
 SILENCES = ("separate", "merged")
 INITS = ("depth_scaled", "mup")
+SEGMENT_LEVELS = ("word", "bpe")
+ENTROPY_MEASURES = ("entropy", "surprisal")
+# Every token is a patch of its own: a model without local modules can use these.
+UNPATCHED_STRATEGIES = ("none", "speech_bpe")
 
 
 @dataclass
 class PatchingConfig:
     strategy: str = field(
-        default="curriculum", metadata={"doc": "none, static, aligned, mixed, or curriculum (aligned, then static)"}
+        default="curriculum",
+        metadata={
+            "doc": "none, static, aligned, mixed, curriculum (aligned, then static), entropy, or speech_bpe (no "
+            "patches, but units joined by BPE)"
+        },
     )
     static_size: int = field(default=4, metadata={"doc": "units in a static patch"})
     silence: str = field(
         default="separate", metadata={"doc": "silences of aligned patching: separate patches, or merged into a word"}
     )
-    max_patch: int = field(default=0, metadata={"doc": "longest aligned patch in units; 0 sets no limit"})
+    max_patch: int = field(default=0, metadata={"doc": "longest patch in units; 0 sets no limit"})
     curriculum_start: float = field(
         default=1 / 3, metadata={"doc": "share of training after which aligned patching begins to give way"}
     )
     curriculum_end: float = field(
         default=2 / 3, metadata={"doc": "share of training after which all patching is static"}
     )
+    aligned_to: str = field(
+        default="word",
+        metadata={"doc": "aligned patches hold a word, or a bpe piece (its share of the word's units is estimated)"},
+    )
+    entropy_measure: str = field(
+        default="entropy",
+        metadata={"doc": "entropy ends a patch where the next unit is uncertain, surprisal begins one at a rare unit"},
+    )
+    entropy_size: float = field(
+        default=4.0, metadata={"doc": "mean entropy patch in units, which the threshold is fitted to"}
+    )
+    entropy_threshold: float | None = field(
+        default=None, metadata={"doc": "threshold in nats of entropy patching; null fits it to entropy_size"}
+    )
+    unit_context: int = field(default=8, metadata={"doc": "units that the entropy patching's unit model looks back"})
+    speech_bpe_size: int = field(default=1000, metadata={"doc": "pieces that speech_bpe joins units to"})
+    speech_bpe_sequences: int = field(
+        default=100_000, metadata={"doc": "utterances at most that speech_bpe is fitted on"}
+    )
+
+    @property
+    def static_patch_size(self) -> int:
+        """Units of a full static patch: ``static_size``, or ``max_patch`` where that is less."""
+        return min(self.static_size, self.max_patch) if self.max_patch else self.static_size
 
     def problems(self) -> list[str]:
         """What is wrong with these values, a line each."""
-        found = []
+        found = self._entropy_problems()
         if self.strategy not in STRATEGIES:
             found.append(f"patching.strategy={self.strategy}: allowed are {', '.join(STRATEGIES)}")
         if self.silence not in SILENCES:
@@ -42,6 +75,27 @@ class PatchingConfig:
                 f"patching.curriculum_start={self.curriculum_start}, curriculum_end={self.curriculum_end}: "
                 "must satisfy 0 ≤ start ≤ end ≤ 1"
             )
+        if self.aligned_to not in SEGMENT_LEVELS:
+            found.append(f"patching.aligned_to={self.aligned_to}: allowed are {', '.join(SEGMENT_LEVELS)}")
+        for name in ("speech_bpe_size", "speech_bpe_sequences"):
+            if getattr(self, name) < 1:
+                found.append(f"patching.{name}={getattr(self, name)}: must be 1 or more")
+        return found
+
+    def _entropy_problems(self) -> list[str]:
+        found = []
+        if self.entropy_measure not in ENTROPY_MEASURES:
+            found.append(f"patching.entropy_measure={self.entropy_measure}: allowed are {', '.join(ENTROPY_MEASURES)}")
+        if not 1 <= self.entropy_size < math.inf:
+            found.append(f"patching.entropy_size={self.entropy_size}: must be a number of 1 or more")
+        elif self.strategy == "entropy" and 0 < self.max_patch < self.entropy_size:
+            found.append(
+                f"patching.entropy_size={self.entropy_size}: no mean can exceed patching.max_patch={self.max_patch}"
+            )
+        if self.entropy_threshold is not None and not 0 <= self.entropy_threshold < math.inf:
+            found.append(f"patching.entropy_threshold={self.entropy_threshold}: must be null (fitted), or 0 or more")
+        if self.unit_context < 1:
+            found.append(f"patching.unit_context={self.unit_context}: must be 1 or more")
         return found
 
 
@@ -155,9 +209,10 @@ class LossConfig:
 
 def patching_problems(model: ModelConfig, strategy: str) -> list[str]:
     """What keeps a model and a patching strategy from going together."""
-    if not model.has_local_modules and strategy != "none":
+    if not model.has_local_modules and strategy not in UNPATCHED_STRATEGIES:
         return [
             f"patching.strategy={strategy} with model.encoder_layers=0: a model without local modules cannot tell the "
-            "tokens of a patch apart; choose patching=none or a model with a patch encoder and decoder"
+            "tokens of a patch apart; choose patching=none, patching=speech_bpe, or a model with a patch encoder and "
+            "decoder"
         ]
     return []

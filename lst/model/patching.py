@@ -8,34 +8,65 @@ the batch and the options that it shares.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 
 from lst.model.batch import SPEECH, Document, Patches
-from lst.model.config import PatchingConfig
+from lst.model.config import UNPATCHED_STRATEGIES, PatchingConfig
 
 # A draw of its own, so that no other use of (seed, batch index) can be correlated with it.
 _STRATEGY_STREAM = 0x9A7C
 
 
+# What says how to cut a document; the other strategies draw one of these for each batch.
+FIXED_STRATEGIES = ("none", "static", "aligned", "entropy", "speech_bpe")
+
+
 def patch_document(document: Document, strategy: str, config: PatchingConfig) -> Patches:
-    """Cuts one document by a fixed strategy: ``none``, ``static`` or ``aligned``.
+    """Cuts one document: ``patch_documents`` of it alone."""
+    return patch_documents([document], strategy, config)[0]
+
+
+def patch_documents(documents: Sequence[Document], strategy: str, config: PatchingConfig) -> list[Patches]:
+    """Cuts documents by a fixed strategy, all at once and each as if it were alone.
+
+    Args:
+        documents: the documents.
+        strategy: ``none``, ``static``, ``aligned``, ``entropy`` or ``speech_bpe`` (whose tokens are pieces already, so
+            that every token is a patch).
+        config: sizes, limits and threshold.
+
+    Returns:
+        The patches of each document, in order.
 
     Raises:
-        ValueError: the strategy is not a fixed one, or aligned patching lacks an alignment.
+        ValueError: the strategy is not a fixed one; aligned patching lacks an alignment or has one of another level;
+            entropy patching lacks entropies or a threshold.
     """
-    if strategy == "none":
-        return unpatched(len(document))
-    if strategy == "static":
-        return static_patches(document.modalities, config.static_size)
-    if strategy == "aligned":
-        return aligned_patches(
-            document.modalities,
-            document.segment_lengths,
-            document.segment_is_silence,
-            merge_silence=config.silence == "merged",
-            max_patch=config.max_patch,
+    if strategy not in FIXED_STRATEGIES:
+        raise ValueError(
+            f"strategy {strategy!r} does not say how to cut a document; allowed are {', '.join(FIXED_STRATEGIES)}"
         )
-    raise ValueError(f"strategy {strategy!r} does not say how to cut a document; allowed are none, static, aligned")
+    if strategy in UNPATCHED_STRATEGIES:
+        return [unpatched(len(document)) for document in documents]
+    if not documents:
+        return []
+    spans = _Spans(documents)
+    if strategy == "static":
+        opens_patch, closes_late = _cut_statically(spans, config.static_patch_size)
+    elif strategy == "aligned":
+        opens_patch, closes_late = _cut_by_alignment(documents, spans, config)
+    else:
+        opens_patch, closes_late = _cut_by_entropy(documents, spans, config)
+    # Entry i of closes_late is about the patch that ends at token i.
+    first_tokens = np.flatnonzero(opens_patch)
+    lengths = np.diff(np.append(first_tokens, len(opens_patch)))
+    late = closes_late[first_tokens + lengths - 1]
+    bounds = [0, *np.searchsorted(first_tokens, spans.ends).tolist()]
+    return [Patches(lengths[start:end], late[start:end]) for start, end in pairwise(bounds)]
 
 
 def unpatched(num_tokens: int) -> Patches:
@@ -43,64 +74,155 @@ def unpatched(num_tokens: int) -> Patches:
     return Patches(np.ones(num_tokens, np.int64), np.zeros(num_tokens, bool))
 
 
-def static_patches(modalities: np.ndarray, size: int) -> Patches:
-    """Every ``size`` units a patch; the rest of a span is a shorter one, whose end only the next token reveals.
+class _Spans:
+    """Where speech is, in the joined tokens of some documents.
 
-    Args:
-        modalities: uint8 [n].
-        size: units a patch.
+    Attributes:
+        ends: int64 [documents], the token after each document's last.
+        is_speech: bool [n].
+        opens_span: bool [n], the first unit of each span; no span crosses the end of a document.
     """
-    is_speech = modalities == SPEECH
-    opens_patch = ~is_speech | (_units_into_span(is_speech) % size == 0)
-    lengths, first_tokens = _lengths(opens_patch)
-    return Patches(lengths, is_speech[first_tokens] & (lengths < size))
+
+    def __init__(self, documents: Sequence[Document]) -> None:
+        sizes = np.array([len(document) for document in documents])
+        self.ends = np.cumsum(sizes)
+        self.is_speech = np.concatenate([document.modalities for document in documents]) == SPEECH
+        self.opens_span = self.is_speech.copy()
+        self.opens_span[1:] &= ~self.is_speech[:-1]
+        document_starts = (self.ends - sizes)[sizes > 0]
+        self.opens_span[document_starts] = self.is_speech[document_starts]
+
+    def units_by_document(self) -> np.ndarray:
+        """int64 [documents], speech units of each."""
+        return np.diff(np.concatenate([[0], np.cumsum(self.is_speech)])[np.concatenate([[0], self.ends])])
 
 
-def aligned_patches(
-    modalities: np.ndarray,
-    segment_lengths: np.ndarray,
-    segment_is_silence: np.ndarray,
-    merge_silence: bool = False,
-    max_patch: int = 0,
-) -> Patches:
-    """One patch a word; silences are patches of their own, or part of the word before them.
+def _cut_statically(spans: _Spans, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Every ``size`` units a patch; the rest of a span is a shorter one, whose end only the next token reveals."""
+    opens_patch = _cut_long_patches(~spans.is_speech | spans.opens_span, size)
+    return opens_patch, spans.is_speech & (_units_into(opens_patch) < size - 1)
 
-    Args:
-        modalities: uint8 [n].
-        segment_lengths: int32 [s], units of each word and silence; zero is allowed.
-        segment_is_silence: bool [s].
-        merge_silence: silences join the preceding word; one that opens a span joins the word after it.
-        max_patch: longer patches are cut into pieces of at most this many units; 0 sets no limit.
 
-    Raises:
-        ValueError: the segments do not tile the speech tokens.
+def _cut_by_alignment(
+    documents: Sequence[Document], spans: _Spans, config: PatchingConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """One patch a word (or BPE piece); silences are patches of their own, or part of the segment before them.
+
+    With silences merged, one that opens a span joins the segment after it. Patches that are longer than ``max_patch``
+    are cut into pieces of at most as many units.
     """
-    is_speech = modalities == SPEECH
-    num_units = int(is_speech.sum())
-    if int(segment_lengths.sum()) != num_units:
-        raise ValueError(
-            f"word and silence lengths sum to {int(segment_lengths.sum())}, but the document has {num_units} speech "
-            "units: aligned patching needs aligned speech (patching.strategy=static needs none)"
-        )
-    kept = segment_lengths > 0
-    lengths, silence = segment_lengths[kept].astype(np.int64), segment_is_silence[kept]
-    speech_tokens = np.flatnonzero(is_speech)
-    segment_starts = speech_tokens[np.cumsum(lengths) - lengths] if num_units else speech_tokens
-    into_span = _units_into_span(is_speech)
-    opens_patch = ~is_speech | (into_span == 0)
-    if merge_silence:
-        opens_span = into_span[segment_starts] == 0
+    all_lengths = np.concatenate([document.segment_lengths for document in documents]).astype(np.int64)
+    _check_alignment(documents, spans, all_lengths, config)
+    kept = all_lengths > 0
+    lengths = all_lengths[kept]
+    segment_starts = np.flatnonzero(spans.is_speech)[np.cumsum(lengths) - lengths]
+    opens_patch = ~spans.is_speech | spans.opens_span
+    if config.silence == "merged":
+        silence = np.concatenate([document.segment_is_silence for document in documents])[kept]
         after_leading_silence = np.zeros(len(silence), bool)
-        after_leading_silence[1:] = (silence & opens_span)[:-1]
+        after_leading_silence[1:] = (silence & spans.opens_span[segment_starts])[:-1]
         segment_starts = segment_starts[~silence & ~after_leading_silence]
     opens_patch[segment_starts] = True
-    if max_patch:
-        into_patch = np.arange(len(opens_patch)) - np.maximum.accumulate(
-            np.where(opens_patch, np.arange(len(opens_patch)), 0)
+    return _cut_long_patches(opens_patch, config.max_patch), np.zeros(len(opens_patch), bool)
+
+
+def _check_alignment(
+    documents: Sequence[Document], spans: _Spans, segment_lengths: np.ndarray, config: PatchingConfig
+) -> None:
+    num_segments = [len(document.segment_lengths) for document in documents]
+    bounds = np.concatenate([[0], np.cumsum(num_segments)])
+    tiled = np.diff(np.concatenate([[0], np.cumsum(segment_lengths)])[bounds])
+    num_units = spans.units_by_document()
+    if (tiled != num_units).any():
+        index = int((tiled != num_units).argmax())
+        raise ValueError(
+            f"document {documents[index].id!r}: word and silence lengths sum to {tiled[index]}, but the document has "
+            f"{num_units[index]} speech units: aligned patching needs aligned speech (patching.strategy=static needs "
+            "none)"
         )
-        opens_patch |= into_patch % max_patch == 0
-    patch_lengths, _ = _lengths(opens_patch)
-    return Patches(patch_lengths, np.zeros(len(patch_lengths), bool))
+    for document, count in zip(documents, num_segments, strict=True):
+        if document.segment_level != config.aligned_to and count:
+            raise ValueError(
+                f"document {document.id!r} is aligned to level {document.segment_level!r}, but "
+                f"patching.aligned_to={config.aligned_to}: build documents at the level that they are cut at"
+            )
+
+
+def _cut_by_entropy(
+    documents: Sequence[Document], spans: _Spans, config: PatchingConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """Patches that end where the next unit is uncertain, or begin where a unit is surprising.
+
+    After the Byte Latent Transformer (arXiv 2412.09871, section 2.3) with a global threshold. An uncertain or a full
+    patch is known to be complete at its last unit; one that a surprising unit or the end of its span cuts off, only at
+    the token after it.
+    """
+    if config.entropy_threshold is None:
+        raise ValueError("entropy patching needs a threshold: fit one, or set patching.entropy_threshold")
+    num_units = spans.units_by_document()
+    for document, count in zip(documents, num_units.tolist(), strict=True):
+        if len(document.entropies) != count:
+            raise ValueError(
+                f"document {document.id!r} has {len(document.entropies)} entropies for {count} speech units: entropy "
+                "patching needs one for each, from the unit model that the model was trained with"
+            )
+    above = np.zeros(len(spans.is_speech), bool)
+    above[spans.is_speech] = (
+        np.concatenate([document.entropies for document in documents]) > np.float32(config.entropy_threshold)
+    )  # fmt: skip
+    ends_by_itself = above if config.entropy_measure == "entropy" else np.zeros_like(above)
+    opens_patch = ~spans.is_speech | spans.opens_span
+    if config.entropy_measure == "entropy":
+        opens_patch[1:] |= above[:-1]
+    else:
+        opens_patch |= above
+    opens_patch = _cut_long_patches(opens_patch, config.max_patch)
+    closes_late = spans.is_speech & ~ends_by_itself
+    if config.max_patch:
+        closes_late &= _units_into(opens_patch) < config.max_patch - 1
+    return opens_patch, closes_late
+
+
+def fit_entropy_threshold(entropies: Sequence[np.ndarray], config: PatchingConfig) -> tuple[float, float]:
+    """The threshold that gives patches of a mean of ``config.entropy_size`` units.
+
+    It is a quantile of the entropies. What ends a patch besides, the end of a sequence and ``max_patch``, is reckoned
+    in.
+
+    Args:
+        entropies: float32 [n] a sequence, each one span.
+        config: measure, size aimed at, longest patch.
+
+    Returns:
+        Threshold in nats, and the mean patch length in units that it gives on these sequences.
+
+    Raises:
+        ValueError: there is no entropy.
+    """
+    spans = [values for values in entropies if len(values)]
+    if not spans:
+        raise ValueError("a threshold cannot be fitted to no entropies: there is no speech to train on")
+    values = np.unique(np.concatenate(spans))
+    # Half-way between neighbours, so that rounding in the last place moves no boundary.
+    candidates = np.append(values[:-1] + (values[1:] - values[:-1]) / 2, values[-1])
+    documents = [
+        Document("", np.zeros(len(x), np.int32), np.full(len(x), SPEECH, np.uint8), entropies=x) for x in spans
+    ]
+    num_units = sum(len(x) for x in spans)
+
+    def mean_patch(threshold: float) -> float:
+        fixed = replace(config, entropy_threshold=threshold)
+        return num_units / sum(len(patches) for patches in patch_documents(documents, "entropy", fixed))
+
+    # Patches grow with the threshold: the first candidate whose mean reaches the size, or the one before it if nearer.
+    low, high = 0, len(candidates) - 1
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (
+            (low, middle) if mean_patch(float(candidates[middle])) >= config.entropy_size else (middle + 1, high)
+        )
+    fits = [(float(candidates[index]), mean_patch(float(candidates[index]))) for index in {max(low - 1, 0), low}]
+    return min(sorted(fits), key=lambda fit: abs(fit[1] - config.entropy_size))
 
 
 def strategy_of_batch(config: PatchingConfig, seed: int, batch_index: int, num_batches: int) -> str:
@@ -109,7 +231,7 @@ def strategy_of_batch(config: PatchingConfig, seed: int, batch_index: int, num_b
     ``mixed`` draws static or aligned with equal chance. ``curriculum`` is aligned with a probability of 1 up to
     ``curriculum_start`` of the training, falling linearly to 0 at ``curriculum_end``.
     """
-    if config.strategy in ("none", "static", "aligned"):
+    if config.strategy in FIXED_STRATEGIES:
         return config.strategy
     if config.strategy == "mixed":
         aligned_probability = 0.5
@@ -124,17 +246,16 @@ def strategy_of_batch(config: PatchingConfig, seed: int, batch_index: int, num_b
 
 def inference_strategy(config: PatchingConfig) -> str:
     """The strategy that needs no aligner: what a trained model is scored and generates with."""
-    return "none" if config.strategy == "none" else "static"
+    return config.strategy if config.strategy in ("none", "entropy", "speech_bpe") else "static"
 
 
-def _units_into_span(is_speech: np.ndarray) -> np.ndarray:
-    """For each token, int64 [n], how many speech tokens of its span come before it."""
-    index = np.arange(len(is_speech))
-    last_other = np.maximum.accumulate(np.where(is_speech, -1, index))
-    return index - last_other - 1
-
-
-def _lengths(opens_patch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Patch lengths and first tokens from the mask of tokens that open a patch."""
+def _units_into(opens_patch: np.ndarray) -> np.ndarray:
+    """For each token, int64 [n], how many tokens of its patch come before it."""
     first_tokens = np.flatnonzero(opens_patch)
-    return np.diff(np.append(first_tokens, len(opens_patch))), first_tokens
+    lengths = np.diff(np.append(first_tokens, len(opens_patch)))
+    return np.arange(len(opens_patch)) - np.repeat(first_tokens, lengths)
+
+
+def _cut_long_patches(opens_patch: np.ndarray, max_patch: int) -> np.ndarray:
+    """Opens a patch after every ``max_patch`` tokens of a patch; 0 sets no limit."""
+    return opens_patch | (_units_into(opens_patch) % max_patch == 0) if max_patch else opens_patch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,8 @@ from lst.errors import UserError
 from lst.model.batch import SPEECH, TEXT
 from lst.model.checkpoint import load_model
 from lst.model.generate import SamplingOptions, generate
-from lst.recipes.run import RunFolder, open_data, require_models
+from lst.recipes.fitted_patching import FittedPatching, load_patching
+from lst.recipes.run import PreparedData, RunFolder, open_data, require_models
 from lst.tokenizers.vocabulary import Vocabulary, check_same_vocabulary
 
 
@@ -36,12 +36,19 @@ def continue_prompt(config: Config) -> str:
         raise UserError(f"no trained model {config.name!r} in {run.root}; there are {', '.join(names)}: set name=NAME")
     data = open_data(config)
     model, patching, saved = load_model(run.final(config.name))
-    vocabulary = data.vocabulary
+    if patching.strategy == "entropy":
+        raise UserError(
+            f"model {config.name!r} was trained with patching=entropy, which lst generate cannot continue yet"
+        )
+    fitted = load_patching(run.final(config.name), patching, data)
+    vocabulary = fitted.vocabulary
     check_same_vocabulary(
         vocabulary, Vocabulary.from_dict(saved, config.name), "the prepared data", f"model {config.name}"
     )
-    builder = data.builder(config)
-    prompt = _text_prompt(builder, options.text) if options.text is not None else _audio_prompt(data, options.audio)
+    builder = fitted.builder(config, data)
+    prompt = (
+        _text_prompt(builder, options.text) if options.text is not None else _audio_prompt(builder, data, options.audio)
+    )
     modality = {"same": prompt.modality, "text": TEXT, "speech": SPEECH}[options.modality]
     parts = [prompt] if modality == prompt.modality else [prompt, _empty_part(vocabulary, modality)]
     units = np.arange(vocabulary.first_unit_id, vocabulary.size)
@@ -56,8 +63,8 @@ def continue_prompt(config: Config) -> str:
         vocabulary.first_unit_id,
         SamplingOptions(options.max_new_tokens, options.temperature, options.top_k, config.seed),
     )
-    shown = options.text if options.text is not None else f"{options.audio}: {_units(prompt.token_ids, vocabulary)}"
-    continued = _units(new_ids, vocabulary) if modality == SPEECH else data.tokenizer.decode(new_ids.tolist())
+    shown = options.text if options.text is not None else f"{options.audio}: {_units(prompt.token_ids, fitted)}"
+    continued = _units(new_ids, fitted) if modality == SPEECH else data.tokenizer.decode(new_ids.tolist())
     return f"prompt:       {shown}\ncontinuation: {continued}"
 
 
@@ -67,12 +74,9 @@ def _text_prompt(builder: DocumentBuilder, text: str) -> DocumentPart:
     return builder.text_part(text)
 
 
-def _audio_prompt(data: Any, path: str | None) -> DocumentPart:
+def _audio_prompt(builder: DocumentBuilder, data: PreparedData, path: str | None) -> DocumentPart:
     assert path is not None
-    units = data.codec.encode(read_audio(Path(path)))
-    return DocumentPart(
-        SPEECH, data.vocabulary.speech_id, data.vocabulary.unit_ids(units), np.zeros(0, np.int32), np.zeros(0, bool)
-    )
+    return builder.speech_part(data.codec.encode(read_audio(Path(path))))
 
 
 def _empty_part(vocabulary: Vocabulary, modality: int) -> DocumentPart:
@@ -81,5 +85,5 @@ def _empty_part(vocabulary: Vocabulary, modality: int) -> DocumentPart:
     return DocumentPart(modality, marker, np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, bool))
 
 
-def _units(ids: np.ndarray, vocabulary: Vocabulary) -> str:
-    return " ".join(str(int(index) - vocabulary.first_unit_id) for index in ids)
+def _units(ids: np.ndarray, patching: FittedPatching) -> str:
+    return " ".join(map(str, patching.units_of(ids).tolist()))

@@ -18,6 +18,7 @@ from lst.data.speech_synthesis import choose_engine
 from lst.errors import UserError
 from lst.model.flops import model_flops, typical_workload
 from lst.model.lst import LatentSpeechTextModel
+from lst.recipes.fitted_patching import FITTED_STRATEGIES
 from lst.recipes.run import RunFolder, arm_overrides, open_data
 from lst.recipes.train import build_stream
 from lst.tokenizers.vocabulary import SPECIALS
@@ -29,7 +30,8 @@ STORY_S = 11.5
 TRAINING_EFFICIENCY = 0.3
 BYTES_A_CHECKPOINT_PARAMETER = 12
 # Where nothing is prepared: tokens a patch and patches a document of the embedded stories.
-ASSUMED_TOKENS_A_PATCH = {"none": 1.0, "static": 2.4, "aligned": 3.0, "mixed": 2.7, "curriculum": 2.7}
+ASSUMED_TOKENS_A_PATCH = {"none": 1.0, "static": 2.4, "aligned": 3.0, "mixed": 2.7, "curriculum": 2.7,
+                          "entropy": 2.4, "speech_bpe": 1.0}  # fmt: skip
 ASSUMED_DOCUMENT_PATCHES = 80.0
 
 
@@ -84,8 +86,13 @@ def _prepare_plan(config: Config) -> list[str]:
 def _train_plan(config: Config, peak_flops: float) -> list[str]:
     train = config.train
     slots = train.rows * train.row_patches
+    strategy = config.patching.strategy
+    num_units = config.tokenizer.num_units
     try:
         data = open_data(config)
+        num_units = data.vocabulary.num_units
+        if strategy in FITTED_STRATEGIES:
+            raise UserError("patching is fitted by the training itself")
         stream = build_stream(config, data, "dry-run")
         for _ in range(3):
             next(stream)
@@ -94,18 +101,22 @@ def _train_plan(config: Config, peak_flops: float) -> list[str]:
         documents = max((state.num_drawn - len(state.buffer)) / state.batch_index, 1.0)
         source = "measured on the first batches"
     except UserError:
-        vocab_size = config.tokenizer.text_vocab_size + len(SPECIALS) + config.tokenizer.num_units
-        tokens = slots * ASSUMED_TOKENS_A_PATCH[config.patching.strategy]
+        num_ids = max(config.patching.speech_bpe_size, num_units) if strategy == "speech_bpe" else num_units
+        vocab_size = config.tokenizer.text_vocab_size + len(SPECIALS) + num_ids
+        tokens = slots * ASSUMED_TOKENS_A_PATCH[strategy]
         documents = slots / ASSUMED_DOCUMENT_PATCHES
-        source = "assumed: no data is prepared yet"
+        source = (
+            f"assumed: {strategy} is fitted first"
+            if strategy in FITTED_STRATEGIES
+            else "assumed: no data is prepared yet"
+        )
     with torch.device("meta"):
         num_parameters = LatentSpeechTextModel(config.model, vocab_size).num_parameters
     flops = model_flops(config.model, vocab_size, typical_workload(config.model, tokens, slots, slots / documents))
     total = flops.training * train.max_steps
     disk = num_parameters * (BYTES_A_CHECKPOINT_PARAMETER * train.keep_checkpoints + 4)
     return [
-        f"train {config.name}: {num_parameters:,} parameters, vocabulary {vocab_size:,}, "
-        f"patching {config.patching.strategy}",
+        f"train {config.name}: {num_parameters:,} parameters, vocabulary {vocab_size:,}, patching {strategy}",
         f"  {train.max_steps:,} steps × {slots:,} patches, about {tokens:,.0f} tokens a step ({source})",
         f"  {flops.training / 1e9:,.1f} GFLOP a step (forward: encoder {flops.encoder / flops.forward:.0%}, backbone "
         f"{flops.backbone / flops.forward:.0%}, decoder {flops.decoder / flops.forward:.0%}, head "

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lst.configs.schema import DIRECTIONS, Config
+from lst.data.interleave import DocumentBuilder
+from lst.data.utterance import Utterance
 from lst.files import fingerprint, read_json, sha256_file, write_json, write_jsonl
 from lst.model.batch import Document
 from lst.model.checkpoint import WEIGHTS_FILE, load_model
@@ -17,6 +19,7 @@ from lst.model.patching import inference_strategy
 from lst.model.score import score_documents
 from lst.progress import Progress, say
 from lst.recipes.cloze import cloze_accuracies, cloze_items, score_cloze
+from lst.recipes.fitted_patching import load_patching
 from lst.recipes.run import PreparedData, RunFolder, open_data, require_models
 from lst.tokenizers.vocabulary import Vocabulary, check_same_vocabulary
 
@@ -42,12 +45,13 @@ def evaluate(config: Config) -> dict[str, dict[str, Any]]:
 def evaluate_model(config: Config, run: RunFolder, data: PreparedData, name: str) -> dict[str, Any]:
     """Cloze accuracies, bits a speech unit and bits a text byte of one model."""
     model, patching, vocabulary = load_model(run.final(name))
+    fitted = load_patching(run.final(name), patching, data)
     check_same_vocabulary(
-        data.vocabulary, Vocabulary.from_dict(vocabulary, str(run.final(name))), "the prepared data", f"model {name}"
+        fitted.vocabulary, Vocabulary.from_dict(vocabulary, str(run.final(name))), "the prepared data", f"model {name}"
     )
     weights_sha256 = sha256_file(run.final(name) / WEIGHTS_FILE)
     made_from = fingerprint(
-        [VERSION, weights_sha256, asdict(patching), data.fingerprint, asdict(config.eval), config.seed]
+        [VERSION, weights_sha256, asdict(patching), data.fingerprint, asdict(config.eval), config.seed, *fitted.hashes]
     )
     path = run.eval_result(name)
     if path.exists():
@@ -56,7 +60,7 @@ def evaluate_model(config: Config, run: RunFolder, data: PreparedData, name: str
             say(f"{name} is evaluated: nothing to do ({path})")
             return before
     strategy = inference_strategy(patching)
-    builder = data.builder(config)
+    builder = fitted.builder(config, data)
     utterances = list(data.valid)
     items = cloze_items(utterances, config.eval, config.seed)
     with Progress(len(items) * len(DIRECTIONS), f"evaluate {name}", unit="item") as progress:
@@ -73,7 +77,7 @@ def evaluate_model(config: Config, run: RunFolder, data: PreparedData, name: str
         "options": asdict(config.eval),
         "num_parameters": model.num_parameters,
         "cloze": cloze_accuracies(rows, config.eval.bootstrap_samples, config.seed),
-        "bits": held_out_bits(model, data, builder, utterances, patching, strategy, config),
+        "bits": held_out_bits(model, builder, utterances, patching, strategy, config),
     }
     write_jsonl(run.root / "eval" / f"{name}.items.jsonl", rows)
     write_json(path, result)
@@ -82,9 +86,8 @@ def evaluate_model(config: Config, run: RunFolder, data: PreparedData, name: str
 
 def held_out_bits(
     model: LatentSpeechTextModel,
-    data: PreparedData,
-    builder: Any,
-    utterances: list[Any],
+    builder: DocumentBuilder,
+    utterances: list[Utterance],
     patching: PatchingConfig,
     strategy: str,
     config: Config,
@@ -97,7 +100,7 @@ def held_out_bits(
     )
     spoken, written = scores[: len(speech)], scores[len(speech) :]
     num_bytes = sum(len(utterance.text.encode()) for utterance in utterances)
-    num_units = sum(score.num_tokens for score in spoken)
+    num_units = sum(utterance.num_frames for utterance in utterances)
     return {
         "bits_per_unit": -sum(score.sum_nats for score in spoken) / math.log(2) / num_units,
         "bits_per_byte": -sum(score.sum_nats for score in written) / math.log(2) / num_bytes,

@@ -57,6 +57,7 @@ class LanguageModelModule(lightning.LightningModule):
         loss_config: weights of the loss.
         text_bytes: bytes of the text in the validation batches, for bits a byte.
         num_text: text pieces of the vocabulary; ids from here on are no text.
+        num_valid_units: units of the speech in the validation batches, for bits a unit (a token may hold several).
     """
 
     def __init__(
@@ -66,14 +67,14 @@ class LanguageModelModule(lightning.LightningModule):
         loss_config: LossConfig,
         text_bytes: int,
         num_text: int,
+        num_valid_units: int,
     ) -> None:
         super().__init__()
-        self.model, self.config, self.text_bytes, self.num_text = model, config, text_bytes, num_text
-        self.loss_config = loss_config
+        self.model, self.config, self.loss_config = model, config, loss_config
+        self.text_bytes, self.num_text, self.num_valid_units = text_bytes, num_text, num_valid_units
         self.loader_state: dict[str, Any] | None = None
         self.training_flops = 0.0
         self._valid_nats: dict[str, float] = {}
-        self._num_valid_units = 0
 
     def configure_optimizers(self) -> Any:
         """AdamW with decay on matrices only, and a rate that is a function of the step (and, by mup, of the width)."""
@@ -110,7 +111,7 @@ class LanguageModelModule(lightning.LightningModule):
         return self.model.loss(packed, self.loss_config)
 
     def on_validation_epoch_start(self) -> None:
-        self._valid_nats, self._num_valid_units = {"speech": 0.0, "text": 0.0}, 0
+        self._valid_nats = {"speech": 0.0, "text": 0.0}
 
     def validation_step(self, batch: PackedBatch, batch_idx: int) -> None:
         nats = self.model.losses(batch)
@@ -119,12 +120,11 @@ class LanguageModelModule(lightning.LightningModule):
         to_text = has_target & ~to_unit & (batch.target_ids < self.num_text)
         self._valid_nats["speech"] += float(nats[to_unit].sum())
         self._valid_nats["text"] += float(nats[to_text].sum())
-        self._num_valid_units += int(to_unit.sum())
 
     def valid_metrics(self) -> dict[str, float]:
         """Bits a speech unit and bits a text byte over the validation batches."""
         return {
-            "valid_bits_per_unit": self._valid_nats["speech"] / math.log(2) / max(self._num_valid_units, 1),
+            "valid_bits_per_unit": self._valid_nats["speech"] / math.log(2) / max(self.num_valid_units, 1),
             "valid_bits_per_byte": self._valid_nats["text"] / math.log(2) / max(self.text_bytes, 1),
         }
 

@@ -199,9 +199,14 @@ def cost_section(run: RunRecord) -> Section:
         bold("What training used. "), "Slots are rows × patches a row, summed over the steps; packing waste is the "
         "share of slots that stayed empty, 1 − patches / slots. For a model without patches a patch is a token. "
         "Documents longer than a row come in pieces. FLOPs are counted from the model's shape, forward and backward "
-        f"together, not measured. Speech tokens are units of {run.speech}.",
+        f"together, not measured. Speech tokens are units of {run.speech}"
+        + (", or pieces of several units under speech BPE." if _has_pieces(run) else "."),
     )  # fmt: skip
     return Section("cost", "Cost", joined(_terms(run), table(header, rows), text), run.badge)
+
+
+def _has_pieces(run: RunRecord) -> bool:
+    return any(model.patching.strategy == "speech_bpe" for model in run.models)
 
 
 def packing_waste(cost: dict[str, Any]) -> float:

@@ -65,14 +65,18 @@ class ModelRecord:
     def patching_text(self) -> str:
         """How speech is cut in training, in a few words."""
         cut = self.patching
-        static = f"static, {cut.static_size} units"
-        aligned = "aligned to words" + (", silences merged" if cut.silence == "merged" else "")
+        static = f"static, {cut.static_patch_size} units"
+        aligned = ("aligned to words" if cut.aligned_to == "word" else "aligned to BPE pieces") + (
+            ", silences merged" if cut.silence == "merged" else ""
+        )
         return {
             "none": "no patches: a token each",
             "static": static,
             "aligned": aligned,
             "mixed": f"{aligned} or {static}",
             "curriculum": f"{aligned}, then {static}",
+            "entropy": f"where {cut.entropy_measure} exceeds {cut.entropy_threshold or 0:.2f} nats",
+            "speech_bpe": "no patches: a piece of units each",
         }[cut.strategy]
 
 

@@ -3,7 +3,8 @@
 ::
 
     RUN/data/                    see ``lst.data.prepare``
-    RUN/models/NAME/             config.yaml, metrics.jsonl, tensorboard/, checkpoints/, final/
+    RUN/models/NAME/             config.yaml, metrics.jsonl, tensorboard/, checkpoints/, final/; and what patching
+                                 fitted: unit_model/ or speech_bpe.model
     RUN/eval/NAME.json           accuracies and bits
     RUN/eval/NAME.items.jsonl    every cloze item with its scores
     RUN/commands.json            the words of the commands that made all this
@@ -109,7 +110,10 @@ class PreparedData:
         return fingerprint([hashes, self.vocabulary.fingerprint])
 
     def builder(self, config: Config) -> DocumentBuilder:
-        return DocumentBuilder(self.tokenizer, self.vocabulary, config.data.interleave, config.seed)
+        """Makes documents for patching that fits nothing; see ``lst.recipes.fitted_patching`` for the others."""
+        return DocumentBuilder(
+            self.tokenizer, self.vocabulary, config.data.interleave, config.seed, config.patching.aligned_to
+        )
 
 
 def prepare_options(config: Config) -> PrepareOptions:

@@ -23,8 +23,9 @@ from lst.files import differing_settings, fingerprint, read_json, write_json, wr
 from lst.model.batch import Document, PackedBatch, pack_documents
 from lst.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, save_model
 from lst.model.lst import LatentSpeechTextModel
-from lst.model.patching import inference_strategy, patch_document
+from lst.model.patching import inference_strategy, patch_documents
 from lst.progress import say
+from lst.recipes.fitted_patching import FittedPatching, check_patching, fit_patching, plain_patching
 from lst.recipes.lightning_parts import LanguageModelModule, RunCallback, frozen_loader, train_loader
 from lst.recipes.run import PreparedData, RunFolder, open_data, versions
 from lst.recipes.training_state import SafeCheckpointIO, complete_checkpoints
@@ -47,6 +48,7 @@ def train(config: Config) -> Path:
     if all((run.final(config.name) / name).exists() for name in (CONFIG_FILE, WEIGHTS_FILE)):
         say(f"{config.name} is trained: nothing to do ({run.final(config.name)})")
         return run.final(config.name)
+    check_patching(config.patching, data)
     write_json(folder / "settings.json", settings)
     write_text(folder / "config.yaml", to_yaml(config))
     write_json(folder / "versions.json", versions())
@@ -54,10 +56,11 @@ def train(config: Config) -> Path:
     checkpoints = complete_checkpoints(folder / "checkpoints")
     resume = checkpoints[-1] if checkpoints else None
     saved = SafeCheckpointIO().load_checkpoint(resume) if resume else None
-    stream = build_stream(config, data, fingerprint(settings), saved["loader_state"] if saved else None)
-    valid_batches, text_bytes = validation_batches(config, data)
-    model = LatentSpeechTextModel(config.model, data.vocabulary.size, config.seed)
-    module = LanguageModelModule(model, config.train, config.loss, text_bytes, data.vocabulary.num_text)
+    patching = fit_patching(config, data, folder)
+    stream = build_stream(config, data, fingerprint(settings), saved["loader_state"] if saved else None, patching)
+    valid_batches, text_bytes, num_units = validation_batches(config, data, patching)
+    model = LatentSpeechTextModel(config.model, patching.vocabulary.size, config.seed)
+    module = LanguageModelModule(model, config.train, config.loss, text_bytes, data.vocabulary.num_text, num_units)
     first_step = saved["global_step"] if saved else 0
     if resume:
         say(f"{config.name}: going on from step {first_step} ({resume})")
@@ -72,7 +75,8 @@ def train(config: Config) -> Path:
     if trainer.global_step < config.train.max_steps:
         # Lightning returns as if all were well when it is told to terminate.
         raise KeyboardInterrupt
-    save_model(run.final(config.name), model, config.patching, data.vocabulary.to_dict())
+    patching.save(run.final(config.name))
+    save_model(run.final(config.name), model, patching.config, patching.vocabulary.to_dict())
     return run.final(config.name)
 
 
@@ -107,15 +111,20 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def build_stream(
-    config: Config, data: PreparedData, stream_fingerprint: str, state: dict[str, Any] | None = None
+    config: Config,
+    data: PreparedData,
+    stream_fingerprint: str,
+    state: dict[str, Any] | None = None,
+    patching: FittedPatching | None = None,
 ) -> BatchStream:
-    """The training batches of a configuration."""
+    """The training batches of a configuration; a strategy that fits something needs ``patching``."""
+    patching = patching or plain_patching(config.patching, data)
     return BatchStream(
         data.train,
         data.text,
-        data.builder(config),
+        patching.builder(config, data),
         config.data.mix,
-        config.patching,
+        patching.config,
         num_rows=config.train.rows,
         row_patches=config.train.row_patches,
         num_batches=config.train.max_steps,
@@ -126,22 +135,28 @@ def build_stream(
     )
 
 
-def validation_batches(config: Config, data: PreparedData) -> tuple[list[PackedBatch], int]:
-    """Held-out utterances as documents of speech and of text, patched as at inference, and the bytes of the texts."""
+def validation_batches(
+    config: Config, data: PreparedData, patching: FittedPatching
+) -> tuple[list[PackedBatch], int, int]:
+    """Held-out utterances as documents of speech and of text, patched as at inference.
+
+    Returns:
+        The batches, the bytes of the texts and the units of the speech.
+    """
     utterances = [data.valid[index] for index in range(min(len(data.valid), config.train.eval_utterances))]
     if not utterances:
         raise UserError(f"no held-out utterance in {data.folder}: prepare with a larger data.valid_share")
-    builder = data.builder(config)
+    builder = patching.builder(config, data)
     documents = [document for utterance in utterances for document in held_out_documents(builder, utterance)]
-    strategy = inference_strategy(config.patching)
+    strategy = inference_strategy(patching.config)
+    cuts = patch_documents(documents, strategy, patching.config)
     batches = []
     for start in range(0, len(documents), 2 * config.train.rows):
-        rows = [
-            [(d, patch_document(d, strategy, config.patching))]
-            for d in documents[start : start + 2 * config.train.rows]
-        ]
-        batches.append(pack_documents(rows, max(len(row[0][1]) for row in rows)))
-    return batches, sum(len(utterance.text.encode()) for utterance in utterances)
+        chosen = slice(start, start + 2 * config.train.rows)
+        rows = [[item] for item in zip(documents[chosen], cuts[chosen], strict=True)]
+        batches.append(pack_documents(rows, max(map(len, cuts[chosen]))))
+    text_bytes = sum(len(utterance.text.encode()) for utterance in utterances)
+    return batches, text_bytes, sum(utterance.num_frames for utterance in utterances)
 
 
 def held_out_documents(builder: DocumentBuilder, utterance: Utterance) -> tuple[Document, Document]:

@@ -14,6 +14,8 @@ from lst.errors import UserError
 from lst.files import write_bytes
 
 NUM_BYTE_PIECES = 256
+# SentencePiece writes the space before a word so.
+WORD_MARK = "\u2581"
 # One unknown piece, 256 bytes, and room for letters.
 MIN_VOCAB_SIZE = 300
 
@@ -50,6 +52,14 @@ class TextTokenizer:
         """The piece of each id, for people to look at."""
         return [str(self._processor.id_to_piece(int(index))) for index in ids]
 
+    def piece_characters(self, texts: Sequence[str]) -> list[list[int]]:
+        """How many characters each BPE piece of each text stands for.
+
+        What marks the beginning of a word counts for none. A character that is spelt in bytes belongs to the first.
+        """
+        encoded = self._processor.encode(list(texts))
+        return [[_num_characters(piece) for piece in self.pieces(ids)] for ids in encoded]
+
     def save(self, path: Path) -> None:
         write_bytes(path, self.model)
 
@@ -66,6 +76,13 @@ class TextTokenizer:
         if tokenizer.vocab_size == 0:
             raise UserError(f"{path} is not a SentencePiece model (it has no piece). Make it again with lst prepare.")
         return tokenizer
+
+
+def _num_characters(piece: str) -> int:
+    if byte := re.fullmatch(r"<0x([0-9A-F]{2})>", piece):
+        is_continuation = int(byte.group(1), 16) & 0xC0 == 0x80
+        return 0 if is_continuation else 1
+    return len(piece.replace(WORD_MARK, ""))
 
 
 def fit_text_tokenizer(lines: Iterable[str], vocab_size: int, lowercase: bool = True) -> TextTokenizer:

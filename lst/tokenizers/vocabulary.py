@@ -11,7 +11,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import hashlib
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,9 @@ class Vocabulary:
 
     Attributes:
         num_text: text pieces, T.
-        num_units: speech units, K.
+        num_units: speech units, K, or pieces of units.
         text_sha256: hash of the text tokenizer.
-        units_sha256: hash of the unit codebook.
+        units_sha256: hash of the unit codebook, or of it and the speech BPE over it (see ``of_pieces``).
         frame_rate_hz: speech units a second.
     """
 
@@ -45,6 +46,14 @@ class Vocabulary:
     @property
     def size(self) -> int:
         return self.num_text + len(SPECIALS) + self.num_units
+
+    def of_pieces(self, num_pieces: int, pieces_sha256: str) -> Vocabulary:
+        """The vocabulary in which pieces of units, joined by a speech BPE, take the place of units.
+
+        Its ``units_sha256`` names the speech BPE and the codebook beneath it, so that another of either shows.
+        """
+        origin = hashlib.sha256(f"{self.units_sha256} {pieces_sha256}".encode()).hexdigest()
+        return replace(self, num_units=num_pieces, units_sha256=origin)
 
     @property
     def pad_id(self) -> int:

@@ -54,6 +54,15 @@ def test_all_impossible_values_are_reported_together() -> None:
 def test_a_baseline_cannot_be_patched() -> None:
     with pytest.raises(UserError, match="without local modules"):
         build_config(["model=baseline_debug", "patching=static"])
+    assert build_config(["model=baseline_debug", "patching=speech_bpe"]).patching.strategy == "speech_bpe"
+
+
+def test_patching_choices_and_a_threshold() -> None:
+    assert build_config(["patching=bpe_aligned"]).patching.aligned_to == "bpe"
+    assert build_config(["patching=entropy"]).patching.entropy_threshold is None
+    assert build_config(["patching=entropy", "patching.entropy_threshold=1.5"]).patching.entropy_threshold == 1.5
+    with pytest.raises(UserError, match=r"entropy_measure=rarity: allowed are entropy, surprisal"):
+        build_config(["patching=entropy", "patching.entropy_measure=rarity"])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -304,3 +305,16 @@ def test_written_and_unaligned_speech_can_be_cut_without_segments() -> None:
     )  # fmt: skip
     pieces = pieces_of(unaligned, "static", PatchingConfig("static", 4), 6)
     assert sum((piece.modalities == SPEECH).sum() for piece in pieces) == 40
+
+
+@settings(max_examples=60, deadline=None)
+@given(documents, st.integers(2, 25))
+def test_pieces_keep_the_level_of_segments_and_the_entropies_of_units(document: Document, max_patches: int) -> None:
+    units = int((document.modalities == SPEECH).sum())
+    document = replace(document, segment_level="bpe", entropies=np.arange(units, dtype=np.float32))
+    config = PatchingConfig("entropy", aligned_to="bpe", entropy_threshold=3.0, max_patch=4)
+    for strategy in ("aligned", "entropy"):
+        pieces = pieces_of(document, strategy, config, max_patches)
+        assert {piece.segment_level for piece in pieces} == {"bpe"}
+        assert np.concatenate([piece.entropies for piece in pieces]).tolist() == list(range(units))
+        assert all(len(piece.entropies) == (piece.modalities == SPEECH).sum() for piece in pieces)

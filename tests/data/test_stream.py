@@ -28,7 +28,14 @@ UNITS_EACH = 1_000
 NUM_SPOKEN = 12
 VOCABULARY = Vocabulary(TOKENIZER.vocab_size, 20 * UNITS_EACH, TOKENIZER.sha256, "u")
 NUM_BATCHES = 12
-STRATEGIES = ("none", "static", "aligned", "curriculum", "mixed")
+STRATEGIES = ("none", "static", "aligned", "curriculum", "mixed", "entropy")
+
+
+def entropies(units: np.ndarray, span_starts: np.ndarray) -> np.ndarray:
+    """As a unit model gives them: of each unit and the one before it in the span."""
+    before = np.concatenate([[0], units])[:-1]
+    before[span_starts] = 0
+    return ((units * 31 + before * 17) % 101).astype(np.float32)
 
 
 def make_utterance(index: int) -> Utterance:
@@ -60,8 +67,9 @@ def make_stream(**changes: Any) -> BatchStream:
         "spoken": SPOKEN, "written": WRITTEN, "num_rows": 2, "row_patches": 40, "num_batches": NUM_BATCHES,
         "pack_buffer": 8, "seed": seed, "fingerprint": "data and settings", **changes,
     }  # fmt: skip
-    builder = DocumentBuilder(TOKENIZER, VOCABULARY, InterleaveConfig(), seed)
-    return BatchStream(builder=builder, mix=mix, patching=PatchingConfig(strategy), **values)
+    builder = DocumentBuilder(TOKENIZER, VOCABULARY, InterleaveConfig(), seed, entropies=entropies)
+    patching = PatchingConfig(strategy, entropy_threshold=75.0)
+    return BatchStream(builder=builder, mix=mix, patching=patching, **values)
 
 
 def through_json(state: StreamState) -> StreamState:
@@ -242,7 +250,7 @@ def test_batches_hold_what_the_buffer_gives_up_and_nothing_else(
     assert max(num_pieces.values()) >= (4 if row_patches == 8 else 2)
 
 
-@pytest.mark.parametrize("strategy", ["none", "static", "aligned", "mixed"])
+@pytest.mark.parametrize("strategy", ["none", "static", "aligned", "mixed", "entropy"])
 def test_no_unit_is_lost_or_repeated_and_each_predicts_the_next(strategy: str) -> None:
     """Speech alone in rows of 16: what came out and what waits are all units of all documents drawn."""
     stream = make_stream(strategy=strategy, mix=(0.0, 0.0, 1.0), row_patches=16)

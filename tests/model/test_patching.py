@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lst.model.batch import SPEECH, TEXT, Document, Patches
-from lst.model.config import PatchingConfig
+from lst.model.config import STRATEGIES, PatchingConfig
 from lst.model.patching import (
-    aligned_patches,
+    FIXED_STRATEGIES,
+    fit_entropy_threshold,
     inference_strategy,
     patch_document,
-    static_patches,
+    patch_documents,
     strategy_of_batch,
     unpatched,
 )
@@ -64,6 +65,31 @@ def aligned_reference(modalities, segment_lengths, is_silence, merge: bool, max_
     return lengths
 
 
+def entropy_reference(
+    modalities: np.ndarray, entropies: np.ndarray, config: PatchingConfig
+) -> tuple[list[int], list[bool]]:
+    """Walks over tokens, deciding at each whether the patch so far is complete."""
+    lengths: list[int] = []
+    late: list[bool] = []
+    above = iter((entropies > np.float32(config.entropy_threshold)).tolist())
+    open_patch = False
+    for modality in modalities:
+        if modality != SPEECH:
+            lengths.append(1)
+            late.append(False)
+            open_patch = False
+            continue
+        is_above = next(above)
+        if not open_patch or (config.entropy_measure == "surprisal" and is_above):
+            lengths.append(0)
+            late.append(True)
+        lengths[-1] += 1
+        uncertain = config.entropy_measure == "entropy" and is_above
+        open_patch = not uncertain and lengths[-1] != config.max_patch
+        late[-1] = open_patch
+    return lengths, late
+
+
 @st.composite
 def documents(draw: st.DrawFn) -> Document:
     spans = draw(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 25)), min_size=1, max_size=6))
@@ -76,9 +102,22 @@ def documents(draw: st.DrawFn) -> Document:
             lengths.append(min(draw(st.integers(0, 12)), left))
             left -= lengths[-1]
     silence = draw(st.lists(st.booleans(), min_size=len(lengths), max_size=len(lengths)))
+    num_units = int((modalities == SPEECH).sum())
+    entropies = draw(st.lists(st.integers(0, 9), min_size=num_units, max_size=num_units))
     return Document(
-        "d", np.zeros(len(modalities), np.int32), modalities, np.array(lengths, np.int32), np.array(silence, bool)
-    )
+        "d", np.zeros(len(modalities), np.int32), modalities, np.array(lengths, np.int32), np.array(silence, bool),
+        entropies=np.array(entropies, np.float32),
+    )  # fmt: skip
+
+
+configs = st.builds(
+    PatchingConfig,
+    static_size=st.integers(1, 9),
+    silence=st.sampled_from(["separate", "merged"]),
+    max_patch=st.sampled_from([0, 1, 3, 5]),
+    entropy_measure=st.sampled_from(["entropy", "surprisal"]),
+    entropy_threshold=st.integers(0, 10).map(float),
+)
 
 
 def assert_valid(document: Document, patches: Patches) -> None:
@@ -92,35 +131,135 @@ def assert_valid(document: Document, patches: Patches) -> None:
         assert kinds == {SPEECH} or end - start == 1, "text is a patch of one token"
 
 
-@given(documents(), st.integers(1, 9))
+@given(documents(), configs)
 @settings(max_examples=150, deadline=None)
-def test_static_equals_reference(document: Document, size: int) -> None:
-    patches = static_patches(document.modalities, size)
+def test_static_equals_reference(document: Document, config: PatchingConfig) -> None:
+    patches = patch_document(document, "static", config)
+    size = min(config.static_size, config.max_patch or config.static_size)
     lengths, late = static_reference(document.modalities, size)
     assert patches.lengths.tolist() == lengths
     assert patches.closes_late.tolist() == late
-    assert_valid(document, patches)
 
 
-@given(documents(), st.booleans(), st.sampled_from([0, 1, 3, 5]))
+@given(documents(), configs)
 @settings(max_examples=200, deadline=None)
-def test_aligned_equals_reference(document: Document, merge: bool, max_patch: int) -> None:
+def test_aligned_equals_reference(document: Document, config: PatchingConfig) -> None:
     kept = document.segment_lengths > 0
-    patches = aligned_patches(
-        document.modalities, document.segment_lengths, document.segment_is_silence, merge, max_patch
-    )
+    patches = patch_document(document, "aligned", config)
     expected = aligned_reference(
-        document.modalities, document.segment_lengths[kept], document.segment_is_silence[kept], merge, max_patch
-    )
+        document.modalities, document.segment_lengths[kept], document.segment_is_silence[kept],
+        config.silence == "merged", config.max_patch,
+    )  # fmt: skip
     assert patches.lengths.tolist() == expected
+    assert not patches.closes_late.any()
+
+
+@given(documents(), configs)
+@settings(max_examples=200, deadline=None)
+def test_entropy_equals_reference(document: Document, config: PatchingConfig) -> None:
+    patches = patch_document(document, "entropy", config)
+    lengths, late = entropy_reference(document.modalities, document.entropies, config)
+    assert patches.lengths.tolist() == lengths
+    assert patches.closes_late.tolist() == late
+
+
+@given(documents(), configs, st.sampled_from(FIXED_STRATEGIES))
+@settings(max_examples=200, deadline=None)
+def test_what_holds_for_every_strategy(document: Document, config: PatchingConfig, strategy: str) -> None:
+    patches = patch_document(document, strategy, config)
     assert_valid(document, patches)
+    if config.max_patch:
+        assert patches.lengths.max() <= config.max_patch
+    opens_with_speech = document.modalities[np.cumsum(patches.lengths) - 1] == SPEECH
+    assert not (patches.closes_late & ~opens_with_speech).any(), "text is complete at once"
+
+
+@given(st.lists(documents(), max_size=5), configs, st.sampled_from(FIXED_STRATEGIES))
+@settings(max_examples=100, deadline=None)
+def test_documents_are_cut_together_as_alone(several: list[Document], config: PatchingConfig, strategy: str) -> None:
+    """Also where a document ends with speech and the next one opens with it."""
+    opened = Document("speech", np.zeros(7, np.int32), np.full(7, SPEECH, np.uint8), np.array([7], np.int32),
+                      np.array([False]), entropies=np.arange(7, dtype=np.float32))  # fmt: skip
+    several = [*several, opened, opened]
+    together = patch_documents(several, strategy, config)
+    for document, patches in zip(several, together, strict=True):
+        alone = patch_document(document, strategy, config)
+        assert patches.lengths.tolist() == alone.lengths.tolist()
+        assert patches.closes_late.tolist() == alone.closes_late.tolist()
+        assert patches.lengths.dtype == np.int64
+    assert patch_documents([], strategy, config) == []
+
+
+@given(documents(), configs, st.data())
+@settings(max_examples=150, deadline=None)
+def test_what_comes_later_moves_no_earlier_boundary(
+    document: Document, config: PatchingConfig, data: st.DataObject
+) -> None:
+    """The patches that are known to be complete at a token, and where the last one began, do not depend on the rest."""
+    num_kept = data.draw(st.integers(1, len(document)))
+    kept = document.modalities[:num_kept]
+    units = int((kept == SPEECH).sum())
+    changed = np.append(document.entropies[:units], 9 - document.entropies[units:])
+    for strategy in ("static", "entropy"):
+        whole = patch_document(document, strategy, config)
+        cut = patch_document(
+            Document("d", document.token_ids[:num_kept], kept, entropies=document.entropies[:units]), strategy, config
+        )
+        other = patch_document(
+            Document("d", document.token_ids, document.modalities, entropies=changed), strategy, config
+        )
+        starts = [set((np.cumsum(p.lengths) - p.lengths).tolist()) for p in (whole, cut, other)]
+        early = [{start for start in found if start < num_kept} for found in starts]
+        assert early[0] == early[1] == early[2]
+        known = [
+            {int(end) for end, late in zip(np.cumsum(p.lengths), p.closes_late, strict=True) if end + late <= num_kept}
+            for p in (whole, cut, other)
+        ]
+        assert known[0] == known[1] == known[2]
 
 
 @given(documents())
 @settings(max_examples=30, deadline=None)
 def test_size_one_and_none_leave_tokens_alone(document: Document) -> None:
-    assert static_patches(document.modalities, 1).lengths.tolist() == unpatched(len(document)).lengths.tolist()
-    assert not static_patches(document.modalities, 1).closes_late.any()
+    single = patch_document(document, "static", PatchingConfig(static_size=1))
+    assert single.lengths.tolist() == unpatched(len(document)).lengths.tolist()
+    assert not single.closes_late.any()
+    assert patch_document(document, "speech_bpe", PatchingConfig()).lengths.tolist() == single.lengths.tolist()
+
+
+@pytest.mark.parametrize("measure", ["entropy", "surprisal"])
+@pytest.mark.parametrize("max_patch", [0, 6])
+def test_threshold_gives_the_mean_patch_that_was_asked_for(measure: str, max_patch: int) -> None:
+    rng = np.random.default_rng(1)
+    sequences = [rng.gamma(2.0, 1.0, int(rng.integers(0, 300))).astype(np.float32) for _ in range(40)]
+    config = PatchingConfig("entropy", max_patch=max_patch, entropy_measure=measure, entropy_size=3.5)
+    threshold, mean = fit_entropy_threshold(sequences, config)
+    assert mean == pytest.approx(3.5, abs=0.01)
+    fitted = PatchingConfig("entropy", max_patch=max_patch, entropy_measure=measure, entropy_threshold=threshold)
+    cuts = [
+        patch_document(Document("", np.zeros(len(x)), np.full(len(x), SPEECH), entropies=x), "entropy", fitted)
+        for x in sequences
+    ]
+    assert sum(map(len, sequences)) / sum(map(len, cuts)) == pytest.approx(mean)
+    assert np.concatenate(sequences).min() < threshold < np.concatenate(sequences).max()
+
+
+def test_entropy_needs_entropies_and_a_threshold() -> None:
+    document = Document("d", np.zeros(3, np.int32), np.array([TEXT, SPEECH, SPEECH], np.uint8))
+    with pytest.raises(ValueError, match=r"patching\.entropy_threshold"):
+        patch_document(document, "entropy", PatchingConfig("entropy"))
+    with pytest.raises(ValueError, match="has 0 entropies for 2 speech units"):
+        patch_document(document, "entropy", PatchingConfig("entropy", entropy_threshold=1.0))
+    with pytest.raises(ValueError, match="no speech to train on"):
+        fit_entropy_threshold([np.zeros(0, np.float32)], PatchingConfig("entropy"))
+
+
+def test_segments_of_another_level_are_refused() -> None:
+    document = Document("d", np.zeros(2, np.int32), np.array([TEXT, SPEECH]), np.array([1]), np.array([False]))
+    with pytest.raises(ValueError, match=r"level 'word', but patching\.aligned_to=bpe"):
+        patch_document(document, "aligned", PatchingConfig(aligned_to="bpe"))
+    text = Document("t", np.zeros(2, np.int32), np.zeros(2, np.uint8))
+    assert patch_document(text, "aligned", PatchingConfig(aligned_to="bpe")).lengths.tolist() == [1, 1]
 
 
 def test_aligned_needs_an_alignment() -> None:
@@ -131,7 +270,7 @@ def test_aligned_needs_an_alignment() -> None:
 
 def test_a_strategy_that_is_drawn_cuts_no_document() -> None:
     document = Document("d", np.zeros(1, np.int32), np.zeros(1, np.uint8))
-    with pytest.raises(ValueError, match="none, static, aligned"):
+    with pytest.raises(ValueError, match="none, static, aligned, entropy, speech_bpe"):
         patch_document(document, "curriculum", PatchingConfig())
 
 
@@ -161,12 +300,18 @@ def test_curriculum_of_no_width_switches_at_once() -> None:
 
 
 def test_inference_needs_no_aligner() -> None:
-    assert [inference_strategy(PatchingConfig(s)) for s in ("none", "static", "aligned", "mixed", "curriculum")] == [
-        "none", "static", "static", "static", "static",
-    ]  # fmt: skip
+    assert {name: inference_strategy(PatchingConfig(name)) for name in STRATEGIES} == {
+        "none": "none", "static": "static", "aligned": "static", "mixed": "static", "curriculum": "static",
+        "entropy": "entropy", "speech_bpe": "speech_bpe",
+    }  # fmt: skip
 
 
 def test_problems_name_every_option() -> None:
     problems = PatchingConfig("sttic", 0, "merge", -1, 0.8, 0.2).problems()
     assert len(problems) == 5
-    assert "sttic" in problems[0]
+    assert "sttic" in "".join(problems)
+    others = PatchingConfig("entropy", 4, "separate", 3, 1 / 3, 2 / 3, "letter", "rarity", 0.5, -1.0, 0, 0, 0)
+    assert len(others.problems()) == 7
+    assert PatchingConfig("entropy", max_patch=3).problems() == [
+        "patching.entropy_size=4.0: no mean can exceed patching.max_patch=3"
+    ]

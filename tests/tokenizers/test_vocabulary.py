@@ -41,6 +41,19 @@ def test_only_units_are_units() -> None:
     assert VOCABULARY.is_unit(ids).tolist() == [False] * 305 + [True] * 100
 
 
+def test_pieces_take_the_place_of_units_and_name_what_they_are_made_of() -> None:
+    pieces = VOCABULARY.of_pieces(250, "p")
+    assert (pieces.num_units, pieces.size) == (250, 555)
+    assert (pieces.num_text, pieces.text_sha256) == (VOCABULARY.num_text, VOCABULARY.text_sha256)
+    others = [
+        VOCABULARY,
+        VOCABULARY.of_pieces(250, "q"),
+        dataclasses.replace(VOCABULARY, units_sha256="c").of_pieces(250, "p"),
+    ]
+    assert pieces.units_sha256 not in {other.units_sha256 for other in others}
+    assert pieces == VOCABULARY.of_pieces(250, "p")
+
+
 @pytest.mark.parametrize("unit", [100, 101, 65_535])
 def test_unit_outside_the_codebook_is_refused(unit: int) -> None:
     with pytest.raises(ValueError, match=rf"speech unit {unit} is outside the codebook of 100 units"):

@@ -1,0 +1,311 @@
+"""A small language model of speech units, which says where the next unit is uncertain (entropy patching).
+
+The Byte Latent Transformer (arXiv 2412.09871) takes entropies from a small transformer. Here a feed-forward network
+over the last few units of a span does it: what it says is a function of those units alone, so it is the same in
+training, in any packing, and unit by unit in generation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import nn
+from torch.nn import functional
+
+from lst.errors import UserError, raise_problems
+from lst.files import read_json, write_bytes, write_json
+from lst.progress import Progress, say
+
+WEIGHTS_FILE, CONFIG_FILE = "weights.safetensors", "config.json"
+FORMAT = "lst-unit-model-1"
+EMBEDDING_DIM, HIDDEN_DIM = 16, 128
+BATCH_UNITS, MAX_STEPS, MAX_EPOCHS = 512, 2500, 20
+LEARNING_RATE, WEIGHT_DECAY = 4e-3, 0.05
+HELD_OUT_SHARE, MAX_HELD_OUT_UNITS, NUM_CHECKS = 0.05, 20_000, 10
+# Rows whose distributions are held at once: of 500 units in float64, 0.5 MB, which stays in a cache.
+_ROWS_AT_ONCE = 128
+_REMEDY = "Delete the folder and run lst train again: it is fitted anew."
+
+
+class UnitModel(nn.Module):
+    """The distribution of the next unit, from the ``context`` units before it in its span.
+
+    Args:
+        num_units: size of the codebook, K.
+        context: units looked back; a filler stands where the span has no earlier unit.
+        embedding_dim, hidden_dim: width of a unit and of the hidden layer.
+        seed: of the initial weights.
+    """
+
+    def __init__(
+        self,
+        num_units: int,
+        context: int,
+        embedding_dim: int = EMBEDDING_DIM,
+        hidden_dim: int = HIDDEN_DIM,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.num_units, self.context = num_units, context
+        self.embedding_dim, self.hidden_dim = embedding_dim, hidden_dim
+        self.embedding = nn.Embedding(num_units + 1, embedding_dim)
+        self.hidden = nn.Linear(context * embedding_dim, hidden_dim)
+        self.output = nn.Linear(hidden_dim, num_units)
+        self.held_out_bits = self.unigram_bits = math.nan
+        generator = torch.Generator().manual_seed(seed)
+        nn.init.normal_(self.embedding.weight, std=1.0, generator=generator)
+        nn.init.normal_(self.hidden.weight, std=(context * embedding_dim) ** -0.5, generator=generator)
+        nn.init.normal_(self.output.weight, std=0.02, generator=generator)
+        nn.init.zeros_(self.hidden.bias)
+        nn.init.zeros_(self.output.bias)
+
+    @property
+    def filler(self) -> int:
+        """What stands in a context where the span has no earlier unit."""
+        return self.num_units
+
+    def forward(self, contexts: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """Log-probabilities [N, K], nats, of the unit after each context, int64 [N, context], oldest unit first."""
+        states = self.embedding.weight.to(dtype)[contexts].flatten(1)
+        states = functional.gelu(functional.linear(states, self.hidden.weight.to(dtype), self.hidden.bias.to(dtype)))
+        return functional.linear(states, self.output.weight.to(dtype), self.output.bias.to(dtype)).log_softmax(dim=-1)
+
+    def entropies(self, units: np.ndarray, span_starts: np.ndarray | None = None) -> np.ndarray:
+        """How uncertain the unit after each is.
+
+        Args:
+            units: int [n], one span from its first unit on, or several joined.
+            span_starts: int [s], rising from 0, where each span begins; one span without.
+
+        Returns:
+            float32 [n], nats. Worked out in float64, so that no number of rows and no order of sums shows in it.
+
+        Raises:
+            ValueError: a unit is outside the codebook.
+        """
+        return self._entropies(self._windows(units, span_starts))
+
+    def surprisals(self, units: np.ndarray, span_starts: np.ndarray | None = None) -> np.ndarray:
+        """Surprisal −ln p of each unit given those before it in the span; arguments and result as ``entropies``."""
+        return self._surprisals(self._windows(units, span_starts, before=True), self._checked(units))
+
+    def next_entropy(self, units: np.ndarray) -> float:
+        """The last of ``entropies(units)``, from the last ``context`` units of the span alone.
+
+        Args:
+            units: int [n], n ≥ 1, the span so far, or at least its last ``context`` units.
+        """
+        return float(self._entropies(self._windows(units[-self.context :])[-1:])[0])
+
+    def last_surprisal(self, units: np.ndarray) -> float:
+        """The last of ``surprisals(units)``, from the last ``context + 1`` units of the span alone."""
+        windows = self._windows(units[-self.context - 1 :], before=True)
+        return float(self._surprisals(windows[-1:], self._checked(units[-1:]))[0])
+
+    def measure(self, units: np.ndarray, span_starts: np.ndarray | None = None, name: str = "entropy") -> np.ndarray:
+        """``entropies`` or ``surprisals``, as ``patching.entropy_measure`` names them."""
+        return (self.entropies if name == "entropy" else self.surprisals)(units, span_starts)
+
+    def _checked(self, units: np.ndarray) -> np.ndarray:
+        if units.size and not 0 <= int(units.min()) <= int(units.max()) < self.num_units:
+            raise ValueError(
+                f"speech unit {int(units.max())} is outside the unit model's codebook of {self.num_units} units"
+            )
+        return units.astype(np.int64)
+
+    def _windows(self, units: np.ndarray, span_starts: np.ndarray | None = None, before: bool = False) -> np.ndarray:
+        """Contexts, int64 [n, context], that end with each unit, or with the one ``before`` it; fillers part spans."""
+        starts = np.zeros(1, np.int64) if span_starts is None else span_starts
+        num_fillers = self.context * np.searchsorted(starts, np.arange(len(units)), side="right")
+        places = np.arange(len(units)) + num_fillers
+        padded = np.full(len(units) + self.context * (len(starts) + 1), self.filler, np.int64)
+        padded[places] = self._checked(units)
+        first_places = places - self.context + (not before)
+        return np.lib.stride_tricks.sliding_window_view(padded, self.context)[first_places]
+
+    @torch.inference_mode()
+    def _entropies(self, windows: np.ndarray) -> np.ndarray:
+        found = np.zeros(len(windows), np.float32)
+        for start in range(0, len(windows), _ROWS_AT_ONCE):
+            chosen = torch.from_numpy(windows[start : start + _ROWS_AT_ONCE])
+            log_probs = self(chosen, torch.float64)
+            found[start : start + _ROWS_AT_ONCE] = -(log_probs.exp() * log_probs).sum(dim=-1).numpy()
+        return found
+
+    @torch.inference_mode()
+    def _surprisals(self, windows: np.ndarray, units: np.ndarray) -> np.ndarray:
+        found = np.zeros(len(units), np.float32)
+        for start in range(0, len(units), _ROWS_AT_ONCE):
+            chosen = torch.from_numpy(windows[start : start + _ROWS_AT_ONCE])
+            targets = torch.from_numpy(units[start : start + _ROWS_AT_ONCE])
+            found[start : start + _ROWS_AT_ONCE] = -self(chosen, torch.float64).gather(1, targets[:, None])[:, 0]
+        return found
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the weights."""
+        return hashlib.sha256(self._to_bytes()).hexdigest()
+
+    def _to_bytes(self) -> bytes:
+        return save({name: tensor.detach().contiguous() for name, tensor in self.state_dict().items()})
+
+    def save(self, folder: Path) -> None:
+        """Writes ``weights.safetensors`` and, last, ``config.json``."""
+        write_bytes(folder / WEIGHTS_FILE, self._to_bytes())
+        names = ("num_units", "context", "embedding_dim", "hidden_dim", "held_out_bits", "unigram_bits")
+        write_json(folder / CONFIG_FILE, {"format": FORMAT, **{name: getattr(self, name) for name in names}})
+
+    @classmethod
+    def load(cls, folder: Path, num_units: int | None = None) -> UnitModel:
+        """Reads a unit model.
+
+        Args:
+            folder: as ``save`` left it.
+            num_units: size of the codebook that it is wanted for; any without.
+
+        Raises:
+            UserError: a file is missing or damaged, weights do not fit, or it is of another codebook.
+        """
+        path = folder / CONFIG_FILE
+        config = read_json(path, "the unit model's configuration", _REMEDY)
+        if not isinstance(config, dict) or config.get("format") != FORMAT:
+            raise UserError(f"{path} describes no unit model of format {FORMAT}. {_REMEDY}")
+        if num_units is not None and config["num_units"] != num_units:
+            raise UserError(
+                f"the unit model in {folder} knows {config['num_units']} units, the data has {num_units}: use the "
+                "data and the model of one run, or train a new model on this data"
+            )
+        model = cls(*(config[name] for name in ("num_units", "context", "embedding_dim", "hidden_dim")))
+        try:
+            weights = load((folder / WEIGHTS_FILE).read_bytes())
+        except FileNotFoundError:
+            raise UserError(f"the unit model's weights are missing: {folder / WEIGHTS_FILE}. {_REMEDY}") from None
+        except (SafetensorError, json.JSONDecodeError) as error:
+            raise UserError(
+                f"the unit model's weights are damaged: {folder / WEIGHTS_FILE} ({error}). {_REMEDY}"
+            ) from None
+        raise_problems(f"weights in {folder / WEIGHTS_FILE}", _misfits(model, weights), _REMEDY)
+        model.load_state_dict(weights)
+        model.held_out_bits, model.unigram_bits = config["held_out_bits"], config["unigram_bits"]
+        return model.eval()
+
+
+def _misfits(model: UnitModel, weights: dict[str, torch.Tensor]) -> list[str]:
+    """What is wrong with weights, a line a tensor."""
+    expected = model.state_dict()
+    problems = [f"{name} is missing" for name in expected if name not in weights]
+    problems += [f"{name} is unknown to a unit model" for name in weights if name not in expected]
+    for name in sorted(expected.keys() & weights.keys()):
+        if weights[name].shape != expected[name].shape:
+            problems.append(f"{name} has shape {list(weights[name].shape)}, needed is {list(expected[name].shape)}")
+        elif not bool(torch.isfinite(weights[name]).all()):
+            problems.append(f"{name} holds values that are not finite")
+    return problems
+
+
+class _Windows:
+    """Contexts and targets of some sequences, by number, without a copy of each context."""
+
+    def __init__(self, sequences: Sequence[np.ndarray], model: UnitModel) -> None:
+        fillers = np.full(model.context, model.filler, np.int64)
+        joined = np.concatenate([part for units in sequences for part in (fillers, model._checked(units))])
+        self.units = torch.from_numpy(joined)
+        self.places = torch.from_numpy(np.flatnonzero(joined != model.filler))
+        self.offsets = torch.arange(-model.context, 0)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def losses(self, model: UnitModel, chosen: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy in nats, float32 [b], of the chosen units."""
+        places = self.places[chosen]
+        log_probs = model(self.units[places[:, None] + self.offsets])
+        return -log_probs.gather(1, self.units[places][:, None])[:, 0]
+
+
+def fit_unit_model(
+    sequences: Sequence[np.ndarray], num_units: int, context: int, seed: int, max_steps: int = MAX_STEPS
+) -> UnitModel:
+    """Fits a unit model by AdamW, and says how it does on held-out sequences.
+
+    Args:
+        sequences: int [n] units each, every one a span; a twentieth of them (one at least) is held out.
+        num_units: size of the codebook.
+        context: units looked back.
+        seed: of the weights, of what is held out, and of the batches.
+        max_steps: steps of 512 units; fewer when that makes more than 20 passes.
+
+    Returns:
+        The model with the least held-out loss of those looked at on the way.
+
+    Raises:
+        UserError: there are fewer than two sequences.
+    """
+    spoken = [units for units in sequences if len(units)]
+    if len(spoken) < 2:
+        raise UserError(
+            f"the unit model of entropy patching needs two spoken utterances to train on, there are {len(spoken)}: add "
+            "speech or choose another patching"
+        )
+    order = np.random.default_rng([seed, 0x0E17]).permutation(len(spoken))
+    num_held_out = max(1, int(HELD_OUT_SHARE * len(spoken)))
+    model = UnitModel(num_units, context, seed=seed)
+    held_out, training = (
+        _Windows([spoken[index] for index in part], model) for part in (order[:num_held_out], order[num_held_out:])
+    )
+    counts = torch.bincount(training.units[training.places], minlength=num_units).double() + 1
+    unigram = (counts / counts.sum()).log()
+    with torch.no_grad():
+        # From the unigram on, so that what is rare is known to be rare from the start.
+        model.output.bias.copy_(unigram)
+    looked_at = torch.arange(min(len(held_out), MAX_HELD_OUT_UNITS))
+    targets = held_out.units[held_out.places[looked_at]]
+    model.unigram_bits = float(-unigram[targets].mean()) / math.log(2)
+    num_steps = min(max_steps, max(100, MAX_EPOCHS * len(training) // BATCH_UNITS))
+    _descend(model, training, held_out, looked_at, num_steps, seed)
+    say(f"unit model: {model.held_out_bits:.3f} bits a unit on {len(looked_at):,} held-out units "
+        f"(unit frequencies alone: {model.unigram_bits:.3f})")  # fmt: skip
+    return model.eval()
+
+
+def _descend(
+    model: UnitModel, training: _Windows, held_out: _Windows, looked_at: torch.Tensor, num_steps: int, seed: int
+) -> None:
+    """Trains in place, and leaves the weights of the least held-out loss."""
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=WEIGHT_DECAY
+    )  # fmt: skip
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
+    generator = torch.Generator().manual_seed(seed)
+    best_bits, best_weights = math.inf, {}
+    with Progress(num_steps, "fit unit model", unit="step") as progress:
+        for step in range(num_steps + 1):
+            if step % max(num_steps // NUM_CHECKS, 1) == 0 or step == num_steps:
+                bits = _mean_bits(model, held_out, looked_at)
+                if bits < best_bits:
+                    best_bits = bits
+                    best_weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+            if step == num_steps:
+                break
+            chosen = torch.randint(len(training), (BATCH_UNITS,), generator=generator)
+            optimizer.zero_grad()
+            training.losses(model, chosen).mean().backward()
+            optimizer.step()
+            schedule.step()
+            progress.advance(note=f"{best_bits:.3f} bits a held-out unit")
+    model.load_state_dict(best_weights)
+    model.held_out_bits = best_bits
+
+
+@torch.inference_mode()
+def _mean_bits(model: UnitModel, windows: _Windows, chosen: torch.Tensor) -> float:
+    nats = sum(float(windows.losses(model, part).double().sum()) for part in chosen.split(4 * BATCH_UNITS))
+    return nats / len(chosen) / math.log(2)
