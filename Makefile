@@ -10,6 +10,7 @@ ARGS ?=
 help:
 	@echo "make quickstart   install, then prepare, train, evaluate and report (ARGS='key=value …' are passed on)"
 	@echo "make test         ruff, mypy, pytest"
+	@echo "make bench-model  speed and memory of the model: a line a figure, and runs/bench/model.json (about 15 minutes)"
 	@echo "make format       format the code"
 	@echo "make clean        remove .venv and caches; runs/ stays"
 
@@ -31,6 +32,10 @@ test: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q $(ARGS)
+
+.PHONY: bench-model
+bench-model: $(VENV)/.installed
+	$(BIN)/python -m lst.recipes.bench_model $(ARGS)
 
 .PHONY: format
 format: $(VENV)/.installed

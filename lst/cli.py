@@ -63,13 +63,13 @@ def _generate(config: Config, overrides: Sequence[str]) -> None:
 # What each command does, and the sections of the configuration it reads.
 COMMANDS: dict[str, tuple[Callable[[Config, Sequence[str]], None], str, tuple[str, ...]]] = {
     "prepare": (_prepare, "audio and transcripts to units, aligned words and shards", ("tokenizer", "data")),
-    "train": (_train, "train one model of the run", ("data", "patching", "model", "train")),
+    "train": (_train, "train one model of the run", ("data", "patching", "model", "loss", "train")),
     "eval": (_eval, "cloze accuracy in four directions and bits, of every trained model", ("data", "eval", "train")),
     "report": (_report, "one HTML page of everything in the run", ("eval", "report")),
     "quickstart": (
         _quickstart,
         "all of the above: prepare, train each of arms, eval, report",
-        ("tokenizer", "data", "patching", "model", "train", "eval", "report"),
+        ("tokenizer", "data", "patching", "model", "loss", "train", "eval", "report"),
     ),
     "generate": (_generate, "continue a spoken or written prompt", ("generate",)),
 }

@@ -82,21 +82,29 @@ class EvalConfig:
 class GenerateConfig:
     text: str | None = field(default=None, metadata={"doc": "written prompt"})
     audio: str | None = field(default=None, metadata={"doc": "spoken prompt, an audio file"})
-    modality: str = field(default="same", metadata={"doc": "what to continue with: same as the prompt, text or speech"})
+    modality: str = field(
+        default="same",
+        metadata={"doc": "what to continue with: same as the prompt, text, speech, or any (it may switch)"},
+    )
     max_new_tokens: int = field(default=50, metadata={"doc": "new tokens at most"})
     temperature: float = field(default=0.8, metadata={"doc": "0 takes the likeliest token"})
     top_k: int = field(default=0, metadata={"doc": "draw from the k likeliest only; 0 sets no limit"})
+    top_p: float = field(
+        default=1.0, metadata={"doc": "draw from the likeliest that together have this probability; 1 sets no limit"}
+    )
 
     def problems(self) -> list[str]:
         found = []
-        if self.modality not in ("same", "text", "speech"):
-            found.append(f"generate.modality={self.modality}: allowed are same, text, speech")
+        if self.modality not in ("same", "text", "speech", "any"):
+            found.append(f"generate.modality={self.modality}: allowed are same, text, speech, any")
         if self.max_new_tokens < 1:
             found.append(f"generate.max_new_tokens={self.max_new_tokens}: must be 1 or more")
         if self.temperature < 0:
             found.append(f"generate.temperature={self.temperature}: must be 0 (the likeliest token) or more")
         if self.top_k < 0:
             found.append(f"generate.top_k={self.top_k}: must be 0 (no limit) or more")
+        if not 0 < self.top_p <= 1:
+            found.append(f"generate.top_p={self.top_p}: must be above 0 and at most 1 (no limit)")
         return found
 
 

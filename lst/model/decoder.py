@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import cast
+
 import torch
 from torch import nn
 
@@ -40,6 +43,10 @@ class PatchDecoder(nn.Module):
         rotation = self.rotary(batch.position_ids)
         windowed = core_over(ranges.tokens, "decoder.tokens", recorder)
         reading = core_over(ranges.contexts, "decoder.reads", recorder)
-        for reader, block in zip(self.readers, self.blocks, strict=True):
+        for reader, block in self.layers():
             tokens_ND = block(reader(tokens_ND, patches_MD, reading), rotation, windowed)
         return tokens_ND
+
+    def layers(self) -> Iterator[tuple[CrossAttention, Block]]:
+        """Each layer's reader of patches and block over tokens."""
+        return zip(cast("list[CrossAttention]", self.readers), cast("list[Block]", self.blocks), strict=True)

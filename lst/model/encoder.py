@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import cast
+
 import torch
 from torch import nn
 
@@ -39,7 +42,7 @@ class PatchEncoder(nn.Module):
         windowed = core_over(ranges.tokens, "encoder.tokens", recorder)
         reading = core_over(ranges.reads, "encoder.reads", recorder)
         queries_MKD: torch.Tensor | None = None
-        for block, reader in zip(self.blocks, self.readers, strict=True):
+        for block, reader in self.layers():
             tokens_ND = block(tokens_ND, rotation, windowed)
             if queries_MKD is None:
                 if recorder is not None:
@@ -48,6 +51,10 @@ class PatchEncoder(nn.Module):
             queries_MKD = reader(queries_MKD, tokens_ND, reading)
         assert queries_MKD is not None
         return tokens_ND, self.to_global(queries_MKD.flatten(1))
+
+    def layers(self) -> Iterator[tuple[Block, CrossAttention]]:
+        """Each layer's block over tokens and reader of patches."""
+        return zip(cast("list[Block]", self.blocks), cast("list[CrossAttention]", self.readers), strict=True)
 
     def first_queries(self, pooled_MD: torch.Tensor) -> torch.Tensor:
         """[M, K, D_local] of the maximum [M, D_local] over each patch's tokens after the first block."""

@@ -102,12 +102,13 @@ class LatentSpeechTextModel(nn.Module, PretrainedModel):
         With ``options`` the mean is weighted by the target's modality, and the z-loss is added.
         """
         options = options or LossConfig()
-        weights_N = torch.where(batch.target_modalities == SPEECH, options.speech_weight, options.text_weight)
+        hidden_ND = self.hidden(batch)
+        wide = torch.float64 if hidden_ND.dtype == torch.float64 else torch.float32
+        weights_N = torch.where(batch.target_modalities == SPEECH, options.speech_weight, options.text_weight).to(wide)
         weights_N = torch.where(batch.target_ids != IGNORE_ID, weights_N, 0.0)
-        weights_N = weights_N / weights_N.sum().clamp(min=torch.finfo(weights_N.dtype).tiny)
-        return linear_cross_entropy(
-            self.hidden(batch), self.head.weight, batch.target_ids, weights_N, options.z_weight
-        )[0]
+        # Without a target there is no loss: zero over the least positive number.
+        weights_N = weights_N / weights_N.sum().clamp(min=torch.finfo(wide).tiny)
+        return linear_cross_entropy(hidden_ND, self.head.weight, batch.target_ids, weights_N, options.z_weight)[0]
 
     @property
     def num_parameters(self) -> int:

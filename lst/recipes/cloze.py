@@ -22,6 +22,7 @@ from lst.model.batch import SPEECH, TEXT, Document
 from lst.model.config import PatchingConfig
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.score import ScoredTokens, score_documents
+from lst.recipes.run import token_layout
 
 NORMALISATIONS = ("sum", "mean")
 _DISTRACTOR_EPOCH = 0xC102E
@@ -135,9 +136,10 @@ def score_cloze(
         summed log-likelihood in nats and the number of tokens.
     """
     rows: list[dict[str, Any]] = []
+    layout = token_layout(builder.vocabulary)
     for direction in DIRECTIONS:
         documents = [cloze_document(builder, item, direction, true) for item in items for true in (True, False)]
-        scores = score_documents(model, documents, patching, strategy, row_patches, rows_a_batch)
+        scores = score_documents(model, documents, patching, strategy, row_patches, rows_a_batch, layout)
         for item, true, false in zip(items, scores[::2], scores[1::2], strict=True):
             rows.append(_row(item, direction, true, false))
         if advance is not None:

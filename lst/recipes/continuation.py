@@ -10,11 +10,11 @@ from lst.configs.schema import Config
 from lst.data.audio import read_audio
 from lst.data.interleave import DocumentBuilder, DocumentPart
 from lst.errors import UserError
-from lst.model.batch import SPEECH, TEXT
+from lst.model.batch import SPEECH
 from lst.model.checkpoint import load_model
-from lst.model.generate import SamplingOptions, generate
+from lst.model.generate import Continuation, SamplingOptions, generate
 from lst.recipes.fitted_patching import FittedPatching, load_patching
-from lst.recipes.run import PreparedData, RunFolder, open_data, require_models
+from lst.recipes.run import PreparedData, RunFolder, open_data, require_models, token_layout
 from lst.tokenizers.vocabulary import Vocabulary, check_same_vocabulary
 
 
@@ -36,10 +36,6 @@ def continue_prompt(config: Config) -> str:
         raise UserError(f"no trained model {config.name!r} in {run.root}; there are {', '.join(names)}: set name=NAME")
     data = open_data(config)
     model, patching, saved = load_model(run.final(config.name))
-    if patching.strategy == "entropy":
-        raise UserError(
-            f"model {config.name!r} was trained with patching=entropy, which lst generate cannot continue yet"
-        )
     fitted = load_patching(run.final(config.name), patching, data)
     vocabulary = fitted.vocabulary
     check_same_vocabulary(
@@ -49,23 +45,41 @@ def continue_prompt(config: Config) -> str:
     prompt = (
         _text_prompt(builder, options.text) if options.text is not None else _audio_prompt(builder, data, options.audio)
     )
-    modality = {"same": prompt.modality, "text": TEXT, "speech": SPEECH}[options.modality]
-    parts = [prompt] if modality == prompt.modality else [prompt, _empty_part(vocabulary, modality)]
-    units = np.arange(vocabulary.first_unit_id, vocabulary.size)
-    allowed = units if modality == SPEECH else np.arange(vocabulary.num_text)
-    stops = {vocabulary.eos_id, vocabulary.text_id, vocabulary.speech_id}
-    new_ids = generate(
+    modality = ("speech" if prompt.modality == SPEECH else "text") if options.modality == "same" else options.modality
+    (continued,) = generate(
         model,
-        builder.document("prompt", parts, end=False),
+        [builder.document("prompt", [prompt], end=False)],
         patching,
-        np.append(allowed, sorted(stops)),
-        stops,
-        vocabulary.first_unit_id,
-        SamplingOptions(options.max_new_tokens, options.temperature, options.top_k, config.seed),
+        token_layout(vocabulary),
+        SamplingOptions(
+            options.max_new_tokens, options.temperature, options.top_k, options.top_p, modality, seed=config.seed
+        ),
+        fitted.unit_measure,
     )
     shown = options.text if options.text is not None else f"{options.audio}: {_units(prompt.token_ids, fitted)}"
-    continued = _units(new_ids, fitted) if modality == SPEECH else data.tokenizer.decode(new_ids.tolist())
-    return f"prompt:       {shown}\ncontinuation: {continued}"
+    words = show_continuation(continued, fitted, data)
+    reason = {"stop": "it ended there", "length": f"generate.max_new_tokens={options.max_new_tokens} reached",
+              "context": f"model.max_patches={model.config.max_patches} reached"}[continued.ended_by]  # fmt: skip
+    return f"prompt:       {shown}\ncontinuation: {words}\n({len(continued.token_ids)} tokens; {reason})"
+
+
+def show_continuation(continued: Continuation, fitted: FittedPatching, data: PreparedData) -> str:
+    """Text as text and speech as unit numbers, each stretch behind its marker where there are several."""
+    vocabulary, ids = fitted.vocabulary, continued.token_ids
+    is_content = (ids < vocabulary.num_text) | (ids >= vocabulary.first_unit_id)
+    bounds = np.flatnonzero(np.diff(continued.modalities.astype(int)) != 0) + 1
+    stretches = []
+    for part in np.split(np.arange(len(ids)), bounds):
+        tokens = ids[part][is_content[part]]
+        if not len(tokens):
+            continue
+        if tokens[0] >= vocabulary.first_unit_id:
+            stretches.append(f"<speech> {_units(tokens, fitted)}")
+        else:
+            stretches.append(f"<text> {data.tokenizer.decode(tokens.tolist())}")
+    if len(stretches) == 1:
+        return stretches[0].partition("> ")[2]
+    return " ".join(stretches)
 
 
 def _text_prompt(builder: DocumentBuilder, text: str) -> DocumentPart:
@@ -77,12 +91,6 @@ def _text_prompt(builder: DocumentBuilder, text: str) -> DocumentPart:
 def _audio_prompt(builder: DocumentBuilder, data: PreparedData, path: str | None) -> DocumentPart:
     assert path is not None
     return builder.speech_part(data.codec.encode(read_audio(Path(path))))
-
-
-def _empty_part(vocabulary: Vocabulary, modality: int) -> DocumentPart:
-    """Nothing but the marker of a modality."""
-    marker = vocabulary.speech_id if modality == SPEECH else vocabulary.text_id
-    return DocumentPart(modality, marker, np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, bool))
 
 
 def _units(ids: np.ndarray, patching: FittedPatching) -> str:

@@ -20,7 +20,7 @@ from lst.model.score import score_documents
 from lst.progress import Progress, say
 from lst.recipes.cloze import cloze_accuracies, cloze_items, score_cloze
 from lst.recipes.fitted_patching import load_patching
-from lst.recipes.run import PreparedData, RunFolder, open_data, require_models
+from lst.recipes.run import PreparedData, RunFolder, open_data, require_models, token_layout
 from lst.tokenizers.vocabulary import Vocabulary, check_same_vocabulary
 
 # Raised when the same models and data would give other results.
@@ -96,8 +96,9 @@ def held_out_bits(
     speech = [_content(builder.speech(utterance)) for utterance in utterances]
     text = [_content(builder.text(utterance)) for utterance in utterances]
     scores = score_documents(
-        model, [*speech, *text], patching, strategy, config.train.row_patches, config.eval.rows_a_batch
-    )
+        model, [*speech, *text], patching, strategy, config.train.row_patches, config.eval.rows_a_batch,
+        token_layout(builder.vocabulary),
+    )  # fmt: skip
     spoken, written = scores[: len(speech)], scores[len(speech) :]
     num_bytes = sum(len(utterance.text.encode()) for utterance in utterances)
     num_units = sum(utterance.num_frames for utterance in utterances)

@@ -69,6 +69,15 @@ class FittedPatching:
         return partial(self.unit_model.measure, name=self.config.entropy_measure) if self.unit_model else None
 
     @property
+    def unit_measure(self) -> Callable[[np.ndarray], float] | None:
+        """What entropy patching asks the unit model after each unit of a growing document."""
+        if self.unit_model is None:
+            return None
+        return self.unit_model.next_entropy if self.config.entropy_measure == "entropy" else (
+            self.unit_model.last_surprisal
+        )  # fmt: skip
+
+    @property
     def hashes(self) -> list[str]:
         """Of what was fitted; none where nothing is."""
         return [part.sha256 for part in (self.unit_model, self.speech_bpe) if part is not None]

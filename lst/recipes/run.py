@@ -30,6 +30,7 @@ from lst.data.prepare import PrepareOptions
 from lst.data.shards import ShardReader, load_index
 from lst.errors import UserError
 from lst.files import fingerprint, read_json, write_json
+from lst.model.token_layout import TokenLayout
 from lst.tokenizers.text import TextTokenizer
 from lst.tokenizers.units import UnitCodec
 from lst.tokenizers.vocabulary import Vocabulary
@@ -114,6 +115,13 @@ class PreparedData:
         return DocumentBuilder(
             self.tokenizer, self.vocabulary, config.data.interleave, config.seed, config.patching.aligned_to
         )
+
+
+def token_layout(vocabulary: Vocabulary) -> TokenLayout:
+    """What a vocabulary's ids mean to the model."""
+    return TokenLayout(
+        vocabulary.num_text, vocabulary.first_unit_id, vocabulary.text_id, vocabulary.speech_id, vocabulary.eos_id
+    )
 
 
 def prepare_options(config: Config) -> PrepareOptions:

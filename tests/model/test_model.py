@@ -8,16 +8,29 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.nn import functional
 
 from lst.kernels.attention import forced_path
-from lst.model.batch import SPEECH, TEXT, Document, Patches, pack_documents
-from lst.model.config import ModelConfig, PatchingConfig
+from lst.model.batch import SPEECH, TEXT, Document, PackedBatch, Patches, pack_documents
+from lst.model.config import LossConfig, ModelConfig, PatchingConfig
+from lst.model.initialise import learning_rate_scale
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.patching import patch_document, unpatched
 from lst.model.ranges import KeyRange
 
 VOCAB_SIZE = 60
-STRATEGIES = ("none", "static", "aligned")
+STRATEGIES = ("none", "static", "aligned", "bpe_aligned", "merged", "entropy", "surprisal", "speech_bpe")
+PATCHINGS = {
+    "none": PatchingConfig("none"),
+    "static": PatchingConfig("static", static_size=4),
+    "aligned": PatchingConfig("aligned"),
+    "bpe_aligned": PatchingConfig("aligned", aligned_to="bpe", max_patch=7),
+    "merged": PatchingConfig("aligned", silence="merged"),
+    "entropy": PatchingConfig("entropy", entropy_threshold=0.5, max_patch=6),
+    "surprisal": PatchingConfig("entropy", entropy_measure="surprisal", entropy_threshold=0.5),
+    "speech_bpe": PatchingConfig("speech_bpe"),
+}
 SMALL = ModelConfig(
     global_dim=24, global_layers=2, global_heads=2, local_dim=16, local_heads=2, encoder_layers=1, decoder_layers=2,
     sub_queries=2, window_tokens=16, decoder_window_patches=8, ffn_multiple_of=8,
@@ -46,14 +59,39 @@ def random_patches(document: Document, seed: int) -> Patches:
     return Patches(np.array(lengths, np.int64), late)
 
 
+def patches_for(name: str, document: Document, seed: int = 0) -> tuple[Document, Patches]:
+    """A document with what a strategy needs, and its patches; entropies are random."""
+    config = PATCHINGS[name]
+    num_units = int((document.modalities == SPEECH).sum())
+    entropies = np.random.default_rng([seed, len(document)]).random(num_units).astype(np.float32)
+    ready = dataclasses.replace(
+        document,
+        segment_level=config.aligned_to,
+        entropies=entropies if config.strategy == "entropy" else np.zeros(0, np.float32),
+    )
+    return ready, patch_document(ready, config.strategy, config)
+
+
 def logits_of(model: LatentSpeechTextModel, document: Document, patches: Patches) -> torch.Tensor:
     with torch.no_grad():
         return model(pack_documents([[(document, patches)]], len(patches)))
 
 
+WINDOWS = {"own patch": (1, 3), "narrow": (3, 2), "wide": (512, 512)}
+
+
+@pytest.mark.parametrize("windows", WINDOWS.values(), ids=WINDOWS)
 @pytest.mark.parametrize("sub_queries", [1, 2, 4])
-def test_causal_under_random_patches(sub_queries: int, make_document: Callable[..., Document]) -> None:
-    model = build(dataclasses.replace(SMALL, sub_queries=sub_queries))
+def test_causal_under_random_patches(
+    sub_queries: int, windows: tuple[int, int], make_document: Callable[..., Document]
+) -> None:
+    encoder_window, decoder_window = windows
+    model = build(
+        dataclasses.replace(
+            SMALL, sub_queries=sub_queries, encoder_window_patches=encoder_window, global_kv_heads=1,
+            decoder_window_patches=decoder_window, encoder_layers=2,
+        )
+    )  # fmt: skip
     before, changed_doc, after = (make_document(seed, 70) for seed in (1, 2, 3))
     cuts = [random_patches(document, seed) for seed, document in enumerate((before, changed_doc, after))]
 
@@ -74,7 +112,7 @@ def test_causal_under_random_patches(sub_queries: int, make_document: Callable[.
         assert not differs[140:].any(), "the next document saw it"
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", ["none", "static", "aligned"])
 def test_causal_even_when_the_future_changes_the_patching(
     strategy: str, make_document: Callable[..., Document]
 ) -> None:
@@ -100,19 +138,37 @@ def test_causal_even_when_the_future_changes_the_patching(
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("config", [SMALL, BASELINE], ids=["lst", "baseline"])
+def test_causal_under_every_strategy(strategy: str, make_document: Callable[..., Document]) -> None:
+    """In rows of several documents: a changed token changes its own logits, none before it, none of its neighbours."""
+    model = build()
+    pairs = [patches_for(strategy, make_document(seed, 60)) for seed in (1, 2, 3)]
+
+    def run(document: Document) -> torch.Tensor:
+        with torch.no_grad():
+            return model(pack_documents([[pairs[0], (document, pairs[1][1]), pairs[2]]], 200))
+
+    base = run(pairs[1][0])
+    for token in range(0, 60, 7):
+        ids = pairs[1][0].token_ids.copy()
+        ids[token] = (ids[token] + 7) % VOCAB_SIZE
+        differs = (run(dataclasses.replace(pairs[1][0], token_ids=ids)) - base).abs().amax(dim=1) > 1e-12
+        assert not differs[: 60 + token].any()
+        assert differs[60 + token]
+        assert not differs[120:].any()
+
+
+@pytest.mark.parametrize(
+    ("config", "strategy"),
+    [*((SMALL, name) for name in STRATEGIES), (BASELINE, "none"), (BASELINE, "speech_bpe")],
+    ids=[*(f"lst-{name}" for name in STRATEGIES), "baseline-none", "baseline-speech_bpe"],
+)
 def test_packed_equals_alone(config: ModelConfig, strategy: str, make_document: Callable[..., Document]) -> None:
-    if config is BASELINE and strategy != "none":
-        pytest.skip("the baseline has no patches")
     model = build(config).float()
-    patching = PatchingConfig()
-    documents = [make_document(seed) for seed in range(14)]
-    cuts = [patch_document(document, strategy, patching) for document in documents]
-    rows = [list(zip(documents[a : a + 5], cuts[a : a + 5], strict=True)) for a in range(0, 14, 5)]
+    pairs = [patches_for(strategy, make_document(seed)) for seed in range(14)]
     with torch.no_grad():
-        packed = model(pack_documents(rows, 600))
+        packed = model(pack_documents([pairs[a : a + 5] for a in range(0, 14, 5)], 600))
     offset = 0
-    for document, patches in zip(documents, cuts, strict=True):
+    for document, patches in pairs:
         alone = logits_of(model, document, patches)
         torch.testing.assert_close(packed[offset : offset + len(document)], alone, rtol=1e-5, atol=1e-5)
         offset += len(document)
@@ -226,10 +282,108 @@ def test_half_precision_stays_near_float32(dtype: torch.dtype, make_document: Ca
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
 
 
+def small_batch(make_document: Callable[..., Document], strategy: str = "static") -> PackedBatch:
+    return pack_documents([[patches_for(strategy, make_document(seed, 60)) for seed in (3, 4)]], 120)
+
+
 def test_compiles_without_a_graph_break(make_document: Callable[..., Document]) -> None:
-    """No host synchronisation and no shape that depends on data inside the forward pass."""
-    model = build()
+    """The whole loss in one graph, with gradients that equal those of the plain model."""
+    model, batch = build(), small_batch(make_document)
+    plain = torch.autograd.grad(model.loss(batch), list(model.parameters()))
+    compiled = torch.compile(model.loss, fullgraph=True, backend="aot_eager")
+    for a, b in zip(plain, torch.autograd.grad(compiled(batch), list(model.parameters())), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_a_step_waits_for_nothing(make_document: Callable[..., Document]) -> None:
+    """On tensors without values, where any read of a value by the host raises."""
+    model, batch = LatentSpeechTextModel(SMALL, VOCAB_SIZE), small_batch(make_document)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        fake = dataclasses.replace(
+            batch,
+            **{
+                field.name: mode.from_tensor(value)
+                for field in dataclasses.fields(batch)
+                if isinstance(value := getattr(batch, field.name), torch.Tensor)
+            },
+        )
+        model.loss(fake, LossConfig(0.5, 2.0, 1e-3)).backward()
+        with pytest.raises(DataDependentOutputException):
+            fake.token_ids.max().item()
+
+
+def test_losses_are_weighted_by_the_modality_of_the_target(make_document: Callable[..., Document]) -> None:
+    model, batch = build(), small_batch(make_document)
+    with torch.no_grad():
+        logits = model(batch)
+        nats = functional.cross_entropy(logits, batch.target_ids, ignore_index=-100, reduction="none")
+        has_target = batch.target_ids != -100
+        torch.testing.assert_close(model.losses(batch), nats)
+        torch.testing.assert_close(model.loss(batch), nats[has_target].mean())
+        weights = torch.where(batch.target_modalities == SPEECH, 3.0, 0.5)[has_target].double()
+        penalty = 0.1 * logits.logsumexp(dim=-1).square()
+        expected = (weights * (nats + penalty)[has_target]).sum() / weights.sum()
+        torch.testing.assert_close(model.loss(batch, LossConfig(0.5, 3.0, 0.1)), expected)
+        # The modality is the target's, not the token's that predicts it.
+        to_unit = torch.from_numpy(np.isin(batch.target_ids, np.arange(40, VOCAB_SIZE)))
+        assert torch.equal(batch.target_modalities == SPEECH, to_unit)
+        text_only = model.loss(batch, LossConfig(speech_weight=0.0))
+        torch.testing.assert_close(text_only, nats[has_target & ~to_unit].mean())
+
+
+def test_a_batch_without_any_target_has_no_loss() -> None:
+    model = LatentSpeechTextModel(SMALL, VOCAB_SIZE)
+    lonely = Document("one", np.array([1], np.int32), np.array([TEXT], np.uint8))
+    loss = model.loss(pack_documents([[(lonely, unpatched(1))]], 4))
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+
+
+def test_ids_and_lengths_that_do_not_fit_are_named(make_document: Callable[..., Document]) -> None:
     document = make_document(3, 60)
-    batch = pack_documents([[(document, patch_document(document, "static", PatchingConfig()))]], 60)
-    explanation = torch._dynamo.explain(model)(batch)
-    assert explanation.graph_break_count == 0, explanation.break_reasons
+    for ids in (document.token_ids + VOCAB_SIZE, document.token_ids - VOCAB_SIZE):
+        batch = pack_documents([[(dataclasses.replace(document, token_ids=ids), unpatched(60))]], 60)
+        with pytest.raises(
+            ValueError, match=rf"token ids reach from {ids.min()} to {ids.max()}, but .* vocabulary is 0 to 59"
+        ):
+            build()(batch)
+    with pytest.raises(
+        ValueError, match=r"a document has 60 patches, but the model's context is 50.*model\.max_patches"
+    ):
+        build(dataclasses.replace(SMALL, max_patches=50))(pack_documents([[(document, unpatched(60))]], 60))
+    for change, message in (
+        ({"global_kv_heads": 3}, "global_kv_heads=3: must divide model.global_heads=2"),
+        ({"init": "xavier"}, "model.init=xavier: allowed are depth_scaled, mup"),
+        ({"max_patches": 0}, "model.max_patches=0: must be 1 or more"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            LatentSpeechTextModel(dataclasses.replace(SMALL, **change), VOCAB_SIZE)
+
+
+def logit_change(init: str, dim: int, batch: PackedBatch) -> float:
+    """How much some steps of Adam, by the rates that go with the initial weights, change the logits."""
+    config = dataclasses.replace(
+        BASELINE, global_dim=dim, global_heads=dim // 16, init=init, mup_base_dim=32, init_std=0.1, ffn_multiple_of=4
+    )
+    model = LatentSpeechTextModel(config, VOCAB_SIZE)
+    groups = [
+        {"params": [p], "lr": 0.01 * learning_rate_scale(name, p, config)} for name, p in model.named_parameters()
+    ]
+    optimizer = torch.optim.Adam(groups)
+    with torch.no_grad():
+        before = model(batch)
+    for _ in range(4):
+        optimizer.zero_grad()
+        model.loss(batch).backward()
+        optimizer.step()
+    with torch.no_grad():
+        return float((model(batch) - before).square().mean().sqrt())
+
+
+def test_mup_changes_logits_alike_at_every_width(make_document: Callable[..., Document]) -> None:
+    """The coordinate check: with plain initial weights and one rate, the change grows with the width."""
+    batch = small_batch(make_document, "none")
+    plain, mup = ([logit_change(init, dim, batch) for dim in (32, 512)] for init in ("depth_scaled", "mup"))
+    assert plain[0] == pytest.approx(mup[0], rel=0.35)
+    assert mup[1] / mup[0] < 1.7
+    assert plain[1] / plain[0] > 2 * mup[1] / mup[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from lst.data.interleave import Span
 from lst.errors import UserError
 from lst.model.batch import SPEECH
 from lst.model.checkpoint import load_model
+from lst.model.generate import Continuation
 from lst.model.patching import patch_document
 from lst.model.unit_model import UnitModel
 from lst.recipes import fitted_patching
+from lst.recipes.continuation import show_continuation
 from lst.recipes.dry_run import describe
 from lst.recipes.evaluate import evaluate
 from lst.recipes.fitted_patching import fit_patching, load_patching, plain_patching
@@ -170,12 +173,28 @@ def test_speech_bpe_needs_no_local_modules(run: Path) -> None:
     assert SpeechBPE.load(final / "speech_bpe.model").num_pieces == vocabulary["num_units"]
 
 
-def test_speech_bpe_continues_in_units(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("strategy", ["speech_bpe", "entropy"])
+def test_it_continues_in_units(strategy: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["generate.text=Anna went home", "generate.modality=speech", "generate.max_new_tokens=12"]
-    assert main(["generate", *overrides(run, "speech_bpe", *options)]) == 0
-    continued = capsys.readouterr().out.rpartition("continuation:")[2].split()
-    assert continued
-    assert all(0 <= int(unit) < 20 for unit in continued)
+    assert main(["generate", *overrides(run, strategy, *options)]) == 0
+    continuation, how = capsys.readouterr().out.rpartition("continuation:")[2].strip().splitlines()
+    assert continuation
+    assert all(0 <= int(unit) < 20 for unit in continuation.split())
+    assert re.fullmatch(r"\(\d+ tokens; (it ended there|generate.max_new_tokens=12 reached)\)", how)
+
+
+def test_a_continuation_that_switches_is_shown_by_its_stretches(run: Path) -> None:
+    data = PreparedData(run / "data")
+    fitted = plain_patching(build_config(["patching=static"]).patching, data)
+    words, vocabulary = data.tokenizer.encode("went home"), data.vocabulary
+    ids = np.array([*words, vocabulary.speech_id, *vocabulary.unit_ids(np.array([3, 4]))], np.int32)
+    modalities = (ids >= vocabulary.first_unit_id).astype(np.uint8)
+    continued = Continuation(ids, modalities, np.zeros(len(ids)), "length")
+    assert show_continuation(continued, fitted, data) == "<text> went home <speech> 3 4"
+    only_text = Continuation(ids[: len(words)], modalities[: len(words)], np.zeros(len(words)), "stop")
+    assert show_continuation(only_text, fitted, data) == "went home"
+    nothing = Continuation(ids[:0], modalities[:0], np.zeros(0), "stop")
+    assert show_continuation(nothing, fitted, data) == ""
 
 
 def test_a_speech_bpe_of_other_units_or_none_is_refused(run: Path) -> None:

@@ -1,0 +1,78 @@
+"""Patching token by token: what ``patch_documents`` does to a whole document, told as the document grows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from lst.model.batch import SPEECH, Document, Patches
+from lst.model.config import UNPATCHED_STRATEGIES, PatchingConfig
+from lst.model.patching import inference_strategy
+
+# Of the units of a span so far: how uncertain the next is, or how surprising the last was, in nats.
+UnitMeasure = Callable[[np.ndarray], float]
+
+
+class PatchStepper:
+    """Knows of one growing document which patches are complete.
+
+    Args:
+        patching: as the model was trained; what needs an aligner is static here.
+        first_unit_id: ids from it on are speech units.
+        measure: for entropy patching, the unit model's ``next_entropy`` or ``last_surprisal``.
+
+    Attributes:
+        num_open: tokens of the patch that is not complete; 0 when all are.
+
+    Raises:
+        ValueError: entropy patching lacks its unit model or threshold.
+    """
+
+    def __init__(self, patching: PatchingConfig, first_unit_id: int, measure: UnitMeasure | None = None) -> None:
+        self.strategy = inference_strategy(patching)
+        if self.strategy == "entropy" and (measure is None or patching.entropy_threshold is None):
+            raise ValueError(
+                "entropy patching needs the unit model and the threshold that the model was trained with: pass "
+                "unit_measure= and a patching with entropy_threshold set"
+            )
+        self.patching, self.first_unit_id, self.measure = patching, first_unit_id, measure
+        self.num_open = 0
+        self._span: list[int] = []
+
+    def begin(self, document: Document, patches: Patches) -> None:
+        """Takes up where a document ends that was patched as a whole."""
+        self.num_open = int(patches.lengths[-1]) if patches.closes_late[-1] else 0
+        others = np.flatnonzero(document.modalities != SPEECH)
+        first = int(others[-1]) + 1 if len(others) else 0
+        self._span = (document.token_ids[first:] - self.first_unit_id).tolist()
+
+    def push(self, token_id: int, modality: int) -> tuple[bool, bool]:
+        """Adds a token.
+
+        Returns:
+            Whether it shows that the patch before it had ended, and whether its own patch is complete with it.
+        """
+        if self.strategy in UNPATCHED_STRATEGIES:
+            return False, True
+        if modality != SPEECH:
+            had_ended = self.num_open > 0
+            self.num_open, self._span = 0, []
+            return had_ended, True
+        self._span.append(token_id - self.first_unit_id)
+        had_ended, complete = self._decide() if self.strategy == "entropy" else (False, False)
+        self.num_open = 1 if had_ended else self.num_open + 1
+        longest = self.patching.static_patch_size if self.strategy == "static" else self.patching.max_patch
+        complete = complete or self.num_open == longest
+        if complete:
+            self.num_open = 0
+        return had_ended, complete
+
+    def _decide(self) -> tuple[bool, bool]:
+        """What the unit model says of the last unit of the span."""
+        assert self.measure is not None
+        assert self.patching.entropy_threshold is not None
+        above = np.float32(self.measure(np.array(self._span))) > np.float32(self.patching.entropy_threshold)
+        if self.patching.entropy_measure == "entropy":
+            return False, bool(above)
+        return bool(above) and self.num_open > 0, False

@@ -1,0 +1,58 @@
+"""What the ids of a joint vocabulary mean to generation and scoring, and whether a document keeps to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lst.model.batch import SPEECH, TEXT, Document
+
+
+@dataclass(frozen=True)
+class TokenLayout:
+    """Where text, markers and speech units lie among the ids.
+
+    Attributes:
+        num_text: ids below it are text pieces.
+        first_unit_id: ids from it on are speech units.
+        text_id, speech_id: the markers that open a span of their modality.
+        eos_id: ends a document.
+    """
+
+    num_text: int
+    first_unit_id: int
+    text_id: int
+    speech_id: int
+    eos_id: int
+
+    def marker_id(self, modality: int) -> int:
+        return self.speech_id if modality == SPEECH else self.text_id
+
+    def modality_of(self, token_id: int) -> int:
+        """The modality of a token: markers and other special tokens count as text."""
+        return SPEECH if token_id >= self.first_unit_id else TEXT
+
+    def check(self, document: Document) -> None:
+        """Raises ``ValueError`` where a modality is not that of its id, or a span lacks its marker."""
+        if not len(document):
+            raise ValueError(f"document {document.id!r} is empty: it needs one token at least, <bos> say")
+        ids, is_speech = document.token_ids, document.modalities == SPEECH
+        wrong = is_speech != (ids >= self.first_unit_id)
+        if wrong.any():
+            place = int(wrong.argmax())
+            raise ValueError(
+                f"document {document.id!r}: token {place} has id {ids[place]} and modality {document.modalities[place]}"
+                f", but ids from {self.first_unit_id} on are speech ({SPEECH}) and those below are not ({TEXT})"
+            )
+        before = np.append(np.int64(-1), ids[:-1])
+        after_speech = np.append(False, is_speech[:-1])
+        unopened = is_speech & ~after_speech & (before != self.speech_id)
+        unopened |= (ids < self.num_text) & after_speech
+        if unopened.any():
+            place = int(unopened.argmax())
+            modality = "speech" if is_speech[place] else "text"
+            raise ValueError(
+                f"document {document.id!r}: token {place} begins {modality} without a marker: put the id "
+                f"{self.marker_id(SPEECH if is_speech[place] else TEXT)} before every span of {modality}"
+            )

@@ -1,0 +1,185 @@
+"""Speed and memory of the model on this machine: ``make bench-model``.
+
+One model (backbone of 6 layers of 512, local layers 1 + 3 of 256), one batch of 16,384 real tokens: a third of them in
+interleaved documents, of which 77 % is speech, the rest text (random ids: the figures are of speed, not of quality).
+Float32 on the CPU. What is compared is timed in turns within this run; operations are those of ``flops.py``, which
+counts only what has to be computed.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from lst.model.batch import SPEECH, TEXT, Document, PackedBatch, pack_documents
+from lst.model.config import ModelConfig, PatchingConfig
+from lst.model.flops import model_flops, workload_of_batch
+from lst.model.incremental import DecodingState
+from lst.model.lst import LatentSpeechTextModel
+from lst.model.patch_stepper import PatchStepper
+from lst.model.patching import patch_document, patch_documents
+from lst.recipes.benchmark import Figures, best_s, interleaved_best_s, matrix_product_peak, peak_memory_bytes
+
+NUM_TOKENS, VOCAB_SIZE, LARGE_VOCAB_SIZE, NUM_UNITS = 16_384, 2_048, 32_768, 500
+SPEECH_SHARE, INTERLEAVED_SHARE = 0.77, 1 / 3
+CONFIG = ModelConfig(
+    global_dim=512, global_layers=6, global_heads=8, local_dim=256, local_heads=4, encoder_layers=1, decoder_layers=3,
+    sub_queries=2, ffn_multiple_of=256,
+)  # fmt: skip
+STATIC = PatchingConfig("static", static_size=4)
+GENERATED_UNITS, RECOMPUTED_EVERY = 1_000, 25
+
+
+def make_documents(num_tokens: int, interleaved_share: float, seed: int = 0) -> list[Document]:
+    """Random documents of 200 to 800 tokens; the interleaved ones switch after every 5 to 30 words of text."""
+    rng = np.random.default_rng(seed)
+    documents: list[Document] = []
+    interleaved = total = 0
+    while total < num_tokens:
+        size = min(int(rng.integers(200, 800)), num_tokens - total)
+        modalities = np.full(size, TEXT, np.uint8)
+        if interleaved <= interleaved_share * total:
+            interleaved += size
+            place = 1
+            while place < size:
+                text = int(rng.integers(5, 31))
+                speech = round(text * SPEECH_SHARE / (1 - SPEECH_SHARE))
+                modalities[place + text : place + text + speech] = SPEECH
+                place += text + speech
+        ids = rng.integers(0, VOCAB_SIZE - NUM_UNITS, size)
+        ids = np.where(modalities == SPEECH, VOCAB_SIZE - NUM_UNITS + ids % NUM_UNITS, ids)
+        documents.append(Document(str(len(documents)), ids.astype(np.int32), modalities))
+        total += size
+    return documents
+
+
+def make_batch(documents: list[Document], strategy: str) -> PackedBatch:
+    pairs = list(zip(documents, patch_documents(documents, strategy, STATIC), strict=True))
+    return pack_documents([pairs], sum(len(patches) for _, patches in pairs))
+
+
+def training_step(model: LatentSpeechTextModel, batch: PackedBatch, compiled: bool = False) -> Callable[[], None]:
+    """Loss, gradients and AdamW of one batch."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    loss = torch.compile(model.loss) if compiled else model.loss
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss(batch).backward()
+        optimizer.step()
+
+    return step
+
+
+def bench_training(figures: Figures, with_compile: bool) -> None:
+    documents = make_documents(NUM_TOKENS, INTERLEAVED_SHARE)
+    batches = {"static-4": make_batch(documents, "static"), "unpatched": make_batch(documents, "none")}
+    model = LatentSpeechTextModel(CONFIG, VOCAB_SIZE)
+    flops = {
+        name: model_flops(CONFIG, VOCAB_SIZE, workload_of_batch(batch, CONFIG)).training
+        for name, batch in batches.items()
+    }
+    figures.add("tokens a patch, static-4", batches["static-4"].num_tokens / batches["static-4"].num_patches)
+    peak = matrix_product_peak()
+    times_s = interleaved_best_s({name: training_step(model, batch) for name, batch in batches.items()}, 3)
+    peak = max(peak, matrix_product_peak())
+    for name, seconds in times_s.items():
+        figures.add(f"{name}: training tokens a second", NUM_TOKENS / seconds)
+    gained, predicted = times_s["unpatched"] / times_s["static-4"], flops["unpatched"] / flops["static-4"]
+    figures.add("static-4 over unpatched: tokens a second", gained)
+    figures.add("static-4 over unpatched: predicted by flops.py", predicted)
+    figures.add("share of the predicted gain that is reached", gained / predicted, 0.9)
+    figures.add("matrix-product peak, GFLOP/s", peak / 1e9)
+    figures.add("static-4 training step, GFLOP/s", flops["static-4"] / times_s["static-4"] / 1e9)
+    figures.add("share of the matrix-product peak", flops["static-4"] / times_s["static-4"] / peak, 0.6)
+    if with_compile:
+        torch.compiler.reset()
+        step = training_step(model, batches["static-4"], compiled=True)
+        started_s = time.perf_counter()
+        step()
+        figures.add("torch.compile: first step, seconds", time.perf_counter() - started_s)
+        both = interleaved_best_s({"eager": training_step(model, batches["static-4"]), "compiled": step}, 2)
+        figures.add("torch.compile over eager: tokens a second", both["eager"] / both["compiled"])
+
+
+def bench_memory(figures: Figures) -> None:
+    """Each in a process of its own, so that one peak does not hide the other."""
+    peaks = {}
+    for vocab_size in (VOCAB_SIZE, LARGE_VOCAB_SIZE):
+        command = [sys.executable, "-m", "lst.recipes.bench_model", "--memory", str(vocab_size)]
+        peaks[vocab_size] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        figures.add(f"peak memory of a training step, V={vocab_size:,}, MB", peaks[vocab_size] / 1e6)
+    ratio = peaks[LARGE_VOCAB_SIZE] / peaks[VOCAB_SIZE]
+    figures.add("peak memory, large over small vocabulary", ratio, 1.5, at_most=True)
+
+
+def step_memory(vocab_size: int) -> int:
+    """Peak memory, in bytes, of a process that takes one training step."""
+    batch = make_batch(make_documents(NUM_TOKENS, INTERLEAVED_SHARE), "static")
+    training_step(LatentSpeechTextModel(CONFIG, vocab_size), batch)()
+    return peak_memory_bytes()
+
+
+def bench_packing(figures: Figures) -> None:
+    documents = make_documents(400_000, 1.0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    seconds = best_s(lambda: make_batch(documents, "static"), 5)
+    torch.set_num_threads(threads)
+    figures.add("patching + packing on one core, million tokens a second", 0.4 / seconds, 2.0)
+
+
+@torch.inference_mode()
+def bench_generation(figures: Figures) -> None:
+    """Under teacher forcing, so that both do the same work; the slow way is timed at every 25th length."""
+    model = LatentSpeechTextModel(CONFIG, VOCAB_SIZE).eval()
+    first_unit_id = VOCAB_SIZE - NUM_UNITS
+    ids = np.random.default_rng(1).integers(first_unit_id, VOCAB_SIZE, GENERATED_UNITS + 2).astype(np.int32)
+    modalities = np.full(len(ids), SPEECH, np.uint8)
+    ids[:2], modalities[:2] = (0, 1), TEXT
+
+    def head(length: int) -> Document:
+        return Document("prefix", ids[:length], modalities[:length])
+
+    def stepped() -> float:
+        stepper, patches = PatchStepper(STATIC, first_unit_id), patch_document(head(2), "static", STATIC)
+        stepper.begin(head(2), patches)
+        state = DecodingState(model, [head(2)], [patches], [stepper])
+        for place in range(2, len(ids)):
+            state.step(ids[place : place + 1], modalities[place : place + 1])
+        return float(state.logits.sum())
+
+    def recomputed(length: int) -> torch.Tensor:
+        patches = patch_document(head(length), "static", STATIC)
+        hidden = model.hidden(pack_documents([[(head(length), patches)]], len(patches)))
+        return model.head(hidden[-1:])
+
+    lengths = range(2, len(ids), RECOMPUTED_EVERY)
+    slow_s = RECOMPUTED_EVERY * sum(best_s(lambda length=length: recomputed(length), 1) for length in lengths)  # type: ignore[misc]
+    fast_s = best_s(stepped, 2)
+    figures.add("cached generation, units a second", GENERATED_UNITS / fast_s)
+    figures.add(f"cached over recomputed generation of {GENERATED_UNITS:,} units", slow_s / fast_s, 20.0)
+
+
+def main(arguments: list[str]) -> None:
+    if arguments[:1] == ["--memory"]:
+        print(step_memory(int(arguments[1])))
+        return
+    torch.manual_seed(0)
+    figures = Figures("model")
+    figures.add("threads", torch.get_num_threads())
+    bench_packing(figures)
+    bench_generation(figures)
+    bench_memory(figures)
+    bench_training(figures, with_compile="--no-compile" not in arguments)
+    figures.write()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
