@@ -29,6 +29,7 @@ class TrainConfig:
     checkpoint_every: int = field(default=90, metadata={"doc": "steps between checkpoints"})
     keep_checkpoints: int = field(default=2, metadata={"doc": "latest checkpoints that are kept"})
     accelerator: str = field(default="auto", metadata={"doc": "Lightning's accelerator: auto, cpu, gpu, …"})
+    compile: bool = field(default=False, metadata={"doc": "torch.compile the loss: takes minutes at first"})
     precision: str = field(default="32-true", metadata={"doc": "Lightning's precision: 32-true, bf16-mixed, …"})
 
     def problems(self) -> list[str]:

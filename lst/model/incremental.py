@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from lst.model.batch import Document, Patches, pack_documents
 from lst.model.layers import AttentionCore, Recorder
@@ -50,32 +49,37 @@ class KeyValueCache:
         self.key[sequence, :, : len(key)] = key.transpose(0, 1)
         self.value[sequence, :, : len(key)] = value.transpose(0, 1)
 
-    def put(self, sequences: torch.Tensor, places: np.ndarray, key: torch.Tensor, value: torch.Tensor) -> None:
+    def put(self, sequences: np.ndarray, places: np.ndarray, key: torch.Tensor, value: torch.Tensor) -> None:
         """Sets one place of each of some sequences, from [n, G, D]."""
         self._reserve(int(places.max()) + 1, key)
         assert self.key is not None
         assert self.value is not None
-        index = torch.from_numpy(places).to(key.device)
-        self.key[sequences, :, index] = key
-        self.value[sequences, :, index] = value
+        if len(sequences) == self.num_sequences and (places == places[0]).all():
+            # Everyone at one place: a plain slice, which costs a fraction of an indexed write.
+            self.key[:, :, places[0]], self.value[:, :, places[0]] = key, value
+            return
+        rows, columns = (torch.from_numpy(index).to(key.device) for index in (sequences, places))
+        self.key[rows, :, columns], self.value[rows, :, columns] = key, value
 
-    def attend(self, query: torch.Tensor, sequences: torch.Tensor, first: np.ndarray, last: np.ndarray) -> torch.Tensor:
+    def attend(self, query: torch.Tensor, sequences: np.ndarray, first: np.ndarray, last: np.ndarray) -> torch.Tensor:
         """Queries [n, Q, H, D], one group a sequence, see its places ``first`` … ``last`` (inclusive)."""
         assert self.key is not None
         assert self.value is not None
         low, high = int(first.min()), int(last.max()) + 1
         key, value = self.key[:, :, low:high], self.value[:, :, low:high]
         if len(sequences) < self.num_sequences:
-            key, value = key[sequences], value[sequences]
-        mask = None
+            rows = torch.from_numpy(sequences).to(query.device)
+            key, value = key[rows], value[rows]
+        num_queries, num_heads, head_dim = query.shape[1:]
+        # Written out: on the CPU a fused attention spends more on its threads than on one query.
+        grouped = query.unflatten(2, (key.shape[1], -1)).permute(0, 2, 1, 3, 4).flatten(2, 3) * head_dim**-0.5
+        scores = grouped @ key.transpose(-1, -2)
         if (first > low).any() or (last < high - 1).any():
             places = np.arange(low, high)
-            seen = (places >= first[:, None]) & (places <= last[:, None])
-            mask = torch.from_numpy(seen[:, None, None]).to(query.device)
-        out = functional.scaled_dot_product_attention(
-            query.transpose(1, 2), key, value, attn_mask=mask, enable_gqa=key.shape[1] != query.shape[2]
-        )
-        return out.transpose(1, 2)
+            unseen = (places < first[:, None]) | (places > last[:, None])
+            scores.masked_fill_(torch.from_numpy(unseen[:, None, None]).to(query.device), float("-inf"))
+        out = scores.softmax(dim=-1) @ value
+        return out.unflatten(2, (num_queries, -1)).permute(0, 2, 1, 3, 4).reshape(-1, num_queries, num_heads, head_dim)
 
     def keep(self, sequences: torch.Tensor) -> None:
         """Drops all other sequences."""
@@ -181,11 +185,10 @@ class DecodingState:
         self, cache: KeyValueCache, sequences: np.ndarray, places: np.ndarray, first: np.ndarray
     ) -> AttentionCore:
         """Attention that first stores the keys and values of one place of each sequence."""
-        index = torch.from_numpy(sequences).to(self.device)
 
         def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-            cache.put(index, places, key, value)
-            return cache.attend(query[:, None], index, first, places)[:, 0]
+            cache.put(sequences, places, key, value)
+            return cache.attend(query[:, None], sequences, first, places)[:, 0]
 
         return attend
 
@@ -193,12 +196,10 @@ class DecodingState:
         self, cache: KeyValueCache, sequences: np.ndarray, first: np.ndarray, last: np.ndarray
     ) -> AttentionCore:
         """Attention of queries [n, H, D] or [n, K, H, D] to what is stored."""
-        index = torch.from_numpy(sequences).to(self.device)
 
         def attend(query: torch.Tensor, _key: torch.Tensor, _value: torch.Tensor) -> torch.Tensor:
-            return cache.attend(query.flatten(1, -3) if query.ndim == 4 else query[:, None], index, first, last).view(
-                query.shape
-            )
+            of_sequence = query if query.ndim == 4 else query[:, None]
+            return cache.attend(of_sequence, sequences, first, last).view(query.shape)
 
         return attend
 
@@ -206,7 +207,6 @@ class DecodingState:
         encoder = self.model.encoder
         assert encoder is not None
         everyone = np.arange(self.num_sequences)
-        index = torch.from_numpy(everyone).to(self.device)
         opens = np.array([starts[-1] for starts in self.patch_starts]) == self.positions
         rotation = encoder.rotary(torch.from_numpy(self.positions).to(self.device))
         first = np.maximum(self.positions - self.config.window_tokens + 1, 0)
@@ -216,7 +216,7 @@ class DecodingState:
             if layer == 0:
                 opens_S1 = torch.from_numpy(opens).to(self.device)[:, None]
                 self.pooled = torch.where(opens_S1, states_SD, torch.maximum(self.pooled, states_SD))
-            self.caches["encoder.reads"][layer].put(index, self.positions, *reader.keys_values(states_SD))
+            self.caches["encoder.reads"][layer].put(everyone, self.positions, *reader.keys_values(states_SD))
         return states_SD
 
     def _close_patches(self, sequences: np.ndarray) -> None:
@@ -234,9 +234,8 @@ class DecodingState:
             core = self._reading_core(self.caches["encoder.reads"][layer], sequences, first, last)
             queries_nKD = reader.read(queries_nKD, queries_nKD, queries_nKD, core)
         out_nD = self._step_backbone(encoder.to_global(queries_nKD.flatten(1)), sequences)
-        index = torch.from_numpy(sequences).to(self.device)
         for (reader, _), cache in zip(decoder.layers(), self.caches["decoder.reads"], strict=True):
-            cache.put(index, self.num_patches[sequences] - 1, *reader.keys_values(out_nD))
+            cache.put(sequences, self.num_patches[sequences] - 1, *reader.keys_values(out_nD))
 
     def _step_backbone(self, patches_nD: torch.Tensor, sequences: np.ndarray) -> torch.Tensor:
         """One patch of each of some sequences, which ends before the current position."""

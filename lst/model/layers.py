@@ -78,9 +78,9 @@ class SelfAttention(nn.Module):
     ) -> torch.Tensor:
         """[..., D] → [..., D]; ``core`` says who sees whom."""
         heads = self.query_key_value(x).unflatten(-1, (self.num_heads + 2 * self.num_kv_heads, -1))
-        rotated = rotate(heads[..., : self.num_heads + self.num_kv_heads, :], *rotation)
-        query, key = rotated.split([self.num_heads, self.num_kv_heads], dim=-2)
-        return self.output(core(query, key, heads[..., self.num_heads + self.num_kv_heads :, :]).flatten(-2))
+        heads = rotate(heads, *rotation, num_rotated=self.num_heads + self.num_kv_heads)
+        query, key, value = heads.split([self.num_heads, self.num_kv_heads, self.num_kv_heads], dim=-2)
+        return self.output(core(query, key, value).flatten(-2))
 
 
 class SwiGLU(nn.Module):

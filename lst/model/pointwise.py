@@ -1,6 +1,13 @@
-"""Norm, rotation and gate: the passes between matrix products, as plain formulas."""
+"""Norm, rotation and gate: the passes between matrix products.
+
+Each is a function with a backward pass of its own: it needs less than automatic differentiation keeps,
+and takes fewer passes over memory. Under ``torch.compile`` the plain formulas are used, which it fuses itself; tests
+compare the two.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import nn
@@ -9,21 +16,116 @@ from torch.nn import functional
 NORM_EPS = 1e-5
 
 
-class RMSNorm(nn.RMSNorm):
-    """Root-mean-square norm (Zhang and Sennrich 2019)."""
+class RMSNorm(nn.Module):
+    """Root-mean-square norm (Zhang and Sennrich 2019); statistics in float32 or wider.
+
+    Args:
+        dim: width of the last dimension.
+    """
 
     def __init__(self, dim: int) -> None:
-        super().__init__(dim, eps=NORM_EPS)
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., D] → [..., D] of the same type."""
+        if torch.compiler.is_compiling():
+            return rms_norm_reference(x, self.weight)
+        return _RMSNorm.apply(x, self.weight)
 
 
-def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotates [..., H, D] by the angles of ``Rotary``."""
-    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+def rms_norm_reference(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Twin of ``RMSNorm``."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return (wide * (wide.square().mean(dim=-1, keepdim=True) + NORM_EPS).rsqrt() * weight).to(x.dtype)
+
+
+class _RMSNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+        inverse = norm.square_().div_(x.shape[-1]).add_(NORM_EPS).rsqrt_()
+        ctx.save_for_backward(x, weight, inverse)
+        return (wide * inverse).mul_(weight).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x, weight, inverse = ctx.saved_tensors
+        unit, wide_grad = x * inverse, grad.to(inverse.dtype)
+        product = wide_grad * unit
+        grad_weight = product.view(-1, x.shape[-1]).sum(dim=0)
+        # What lies along x changes only its length, which the norm takes away.
+        along = (product @ weight.to(product.dtype)).div_(x.shape[-1])[..., None]
+        grad_x = (wide_grad * weight).sub_(unit.mul_(along)).mul_(inverse)
+        return grad_x.to(x.dtype), grad_weight.to(weight.dtype)
+
+
+def rotate(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, num_rotated: int) -> torch.Tensor:
+    """Rotates the first ``num_rotated`` heads of [..., H, D] by the angles of ``Rotary``; the others stay."""
+    cos, sin = cos.to(heads.dtype), sin.to(heads.dtype)
+    if torch.compiler.is_compiling():
+        return rotate_reference(heads, cos, sin, num_rotated)
+    return _Rotate.apply(heads, cos, sin, num_rotated)
+
+
+def rotate_reference(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, num_rotated: int) -> torch.Tensor:
+    """Twin of ``rotate``."""
+    first, second = heads[..., :num_rotated, :].chunk(2, dim=-1)
+    rotated = torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    return torch.cat([rotated, heads[..., num_rotated:, :]], dim=-2)
+
+
+class _Rotate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, num_rotated: int) -> torch.Tensor:
+        ctx.save_for_backward(cos, sin)
+        ctx.num_rotated = num_rotated
+        return _rotated(heads, cos, sin, num_rotated)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        cos, sin = ctx.saved_tensors
+        # A rotation's transpose is the rotation back.
+        return _rotated(grad, cos, -sin, ctx.num_rotated), None, None, None
+
+
+def _rotated(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, num_rotated: int) -> torch.Tensor:
+    out = torch.empty_like(heads)
+    out[..., num_rotated:, :] = heads[..., num_rotated:, :]
+    first, second = heads[..., :num_rotated, :].chunk(2, dim=-1)
+    out_first, out_second = out[..., :num_rotated, :].chunk(2, dim=-1)
+    torch.mul(first, cos, out=out_first).addcmul_(second, sin, value=-1)
+    torch.mul(second, cos, out=out_second).addcmul_(first, sin)
+    return out
 
 
 def swiglu(gate_up: torch.Tensor) -> torch.Tensor:
     """silu(gate) · up, [..., F] of the joined [..., 2F]."""
+    if torch.compiler.is_compiling():
+        return swiglu_reference(gate_up)
+    return _SwiGLU.apply(gate_up)
+
+
+def swiglu_reference(gate_up: torch.Tensor) -> torch.Tensor:
+    """Twin of ``swiglu``."""
     gate, up = gate_up.chunk(2, dim=-1)
     return functional.silu(gate) * up
+
+
+class _SwiGLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate_up: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(gate_up)
+        gate, up = gate_up.chunk(2, dim=-1)
+        return functional.silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        (gate_up,) = ctx.saved_tensors
+        gate, up = gate_up.chunk(2, dim=-1)
+        out = torch.empty_like(gate_up)
+        grad_gate, grad_up = out.chunk(2, dim=-1)
+        torch.mul(grad, functional.silu(gate), out=grad_up)
+        grad_gate.copy_(torch.ops.aten.silu_backward(grad * up, gate))
+        return out

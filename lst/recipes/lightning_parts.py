@@ -72,6 +72,8 @@ class LanguageModelModule(lightning.LightningModule):
         super().__init__()
         self.model, self.config, self.loss_config = model, config, loss_config
         self.text_bytes, self.num_text, self.num_valid_units = text_bytes, num_text, num_valid_units
+        # Shapes differ from batch to batch: without dynamic ones each would be compiled anew.
+        self._loss = torch.compile(model.loss, dynamic=True) if config.compile else model.loss
         self.loader_state: dict[str, Any] | None = None
         self.training_flops = 0.0
         self._valid_nats: dict[str, float] = {}
@@ -108,7 +110,7 @@ class LanguageModelModule(lightning.LightningModule):
         packed, state, flops = batch
         self.loader_state = state.to_json()
         self.training_flops += flops
-        return self.model.loss(packed, self.loss_config)
+        return self._loss(packed, self.loss_config)
 
     def on_validation_epoch_start(self) -> None:
         self._valid_nats = {"speech": 0.0, "text": 0.0}

@@ -25,6 +25,7 @@ from lst.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, save_model
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.patching import inference_strategy, patch_documents
 from lst.progress import say
+from lst.recipes.cpu_memory import keep_freed_memory
 from lst.recipes.fitted_patching import FittedPatching, check_patching, fit_patching, plain_patching
 from lst.recipes.lightning_parts import LanguageModelModule, RunCallback, frozen_loader, train_loader
 from lst.recipes.run import PreparedData, RunFolder, open_data, versions
@@ -67,6 +68,8 @@ def train(config: Config) -> Path:
     say(f"{config.name}: {model.num_parameters:,} parameters, {config.train.max_steps} steps of {config.train.rows} × "
         f"{config.train.row_patches} patches")  # fmt: skip
     callback = RunCallback(folder, config.train, first_step, f"train {config.name}")
+    if config.train.accelerator in ("auto", "cpu"):
+        keep_freed_memory()
     with _quiet_lightning(), _interrupts_as_such():
         trainer = build_trainer(config, folder, callback)
         trainer.fit(
