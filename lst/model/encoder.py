@@ -11,6 +11,7 @@ from torch import nn
 from lst.model.batch import PackedBatch
 from lst.model.config import ModelConfig
 from lst.model.layers import Block, CrossAttention, Recorder, Rotary, core_over
+from lst.model.pointwise import Linear
 from lst.model.ranges import AttentionRanges
 
 
@@ -31,8 +32,8 @@ class PatchEncoder(nn.Module):
             Block(dim, heads, kv_heads, config.ffn_dim(dim)) for _ in range(config.encoder_layers)
         )
         self.readers = nn.ModuleList(CrossAttention(dim, dim, heads, kv_heads) for _ in range(config.encoder_layers))
-        self.to_queries = nn.Linear(dim, self.num_queries * dim, bias=False)
-        self.to_global = nn.Linear(self.num_queries * dim, config.global_dim, bias=False)
+        self.to_queries = Linear(dim, self.num_queries * dim)
+        self.to_global = Linear(self.num_queries * dim, config.global_dim)
 
     def forward(
         self, tokens_ND: torch.Tensor, batch: PackedBatch, ranges: AttentionRanges, recorder: Recorder | None = None

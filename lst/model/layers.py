@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lst.kernels.attention import interval_attention
-from lst.model.pointwise import RMSNorm, rotate, swiglu
+from lst.model.pointwise import Linear, RMSNorm, rotate, swiglu
 from lst.model.ranges import KeyRange
 
 # What attends, given queries, keys and values with heads second to last.
@@ -70,8 +70,8 @@ class SelfAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int, num_kv_heads: int) -> None:
         super().__init__()
         self.num_heads, self.num_kv_heads = num_heads, num_kv_heads
-        self.query_key_value = nn.Linear(dim, (num_heads + 2 * num_kv_heads) * (dim // num_heads), bias=False)
-        self.output = nn.Linear(dim, dim, bias=False)
+        self.query_key_value = Linear(dim, (num_heads + 2 * num_kv_heads) * (dim // num_heads))
+        self.output = Linear(dim, dim)
 
     def forward(
         self, x: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor], core: AttentionCore
@@ -88,8 +88,8 @@ class SwiGLU(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.gate_up = nn.Linear(dim, 2 * hidden_dim, bias=False)
-        self.output = nn.Linear(hidden_dim, dim, bias=False)
+        self.gate_up = Linear(dim, 2 * hidden_dim)
+        self.output = Linear(hidden_dim, dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.output(swiglu(self.gate_up(x)))
@@ -120,9 +120,9 @@ class CrossAttention(nn.Module):
         self.num_heads, self.num_kv_heads = num_heads, num_kv_heads
         self.query_norm = RMSNorm(query_dim)
         self.state_norm = RMSNorm(state_dim)
-        self.query = nn.Linear(query_dim, query_dim, bias=False)
-        self.key_value = nn.Linear(state_dim, 2 * num_kv_heads * (query_dim // num_heads), bias=False)
-        self.output = nn.Linear(query_dim, query_dim, bias=False)
+        self.query = Linear(query_dim, query_dim)
+        self.key_value = Linear(state_dim, 2 * num_kv_heads * (query_dim // num_heads))
+        self.output = Linear(query_dim, query_dim)
 
     def keys_values(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values [..., G, D/H] of states [..., Ds]."""

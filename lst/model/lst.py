@@ -13,7 +13,7 @@ from lst.model.decoder import PatchDecoder
 from lst.model.encoder import PatchEncoder, max_pool_patches
 from lst.model.initialise import initialise
 from lst.model.layers import Recorder
-from lst.model.pointwise import RMSNorm
+from lst.model.pointwise import Linear, RMSNorm
 from lst.model.pretrained import PretrainedModel
 from lst.model.ranges import attention_ranges
 
@@ -46,7 +46,7 @@ class LatentSpeechTextModel(nn.Module, PretrainedModel):
         self.backbone = Backbone(config)
         self.decoder = PatchDecoder(config) if config.has_local_modules else None
         self.norm = RMSNorm(width) if config.has_local_modules else nn.Identity()
-        self.head = nn.Linear(width, vocab_size, bias=False)
+        self.head = Linear(width, vocab_size)
         initialise(self, config, seed)
 
     def forward(self, batch: PackedBatch) -> torch.Tensor:

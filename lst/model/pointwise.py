@@ -1,6 +1,6 @@
-"""Norm, rotation and gate: the passes between matrix products.
+"""Linear layer, norm, rotation and gate: what runs on every position alone.
 
-Each is a function with a backward pass of its own: it needs less than automatic differentiation keeps,
+Norm, rotation and gate have a backward pass of their own: it needs less than automatic differentiation keeps,
 and takes fewer passes over memory. Under ``torch.compile`` the plain formulas are used, which it fuses itself; tests
 compare the two.
 """
@@ -31,7 +31,7 @@ class RMSNorm(nn.Module):
         """[..., D] → [..., D] of the same type."""
         if torch.compiler.is_compiling():
             return rms_norm_reference(x, self.weight)
-        return _RMSNorm.apply(x, self.weight)
+        return _RMSNorm.apply(x, self.weight) if torch.is_grad_enabled() else _normed(x, self.weight)[0]
 
 
 def rms_norm_reference(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -43,11 +43,9 @@ def rms_norm_reference(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-        inverse = norm.square_().div_(x.shape[-1]).add_(NORM_EPS).rsqrt_()
+        out, inverse = _normed(x, weight)
         ctx.save_for_backward(x, weight, inverse)
-        return (wide * inverse).mul_(weight).to(x.dtype)
+        return out
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,11 +59,40 @@ class _RMSNorm(torch.autograd.Function):
         return grad_x.to(x.dtype), grad_weight.to(weight.dtype)
 
 
+class Linear(nn.Linear):
+    """A linear layer without bias, whose product with a single row uses all cores of a CPU."""
+
+    def __init__(self, in_dim: int, out_dim: int) -> None:
+        super().__init__(in_dim, out_dim, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., in_dim] → [..., out_dim]."""
+        if torch.compiler.is_compiling() or torch.is_grad_enabled() or x.numel() != self.in_features:
+            return functional.linear(x, self.weight)
+        parts = torch.get_num_threads()
+        if x.device.type != "cpu" or x.dtype != self.weight.dtype or self.out_features % parts:
+            return functional.linear(x, self.weight)
+        # The library reads the matrix of such a product on one core; a batch of its parts is read on all.
+        split = self.weight.view(parts, -1, self.in_features).transpose(1, 2)
+        out = torch.bmm(x.reshape(1, 1, -1).expand(parts, 1, -1), split)
+        return out.view(*x.shape[:-1], self.out_features)
+
+
+def _normed(x: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The normed tensor, and the inverse root mean square [..., 1]."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    inverse = norm.square_().div_(x.shape[-1]).add_(NORM_EPS).rsqrt_()
+    return (wide * inverse).mul_(weight).to(x.dtype), inverse
+
+
 def rotate(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, num_rotated: int) -> torch.Tensor:
     """Rotates the first ``num_rotated`` heads of [..., H, D] by the angles of ``Rotary``; the others stay."""
     cos, sin = cos.to(heads.dtype), sin.to(heads.dtype)
     if torch.compiler.is_compiling():
         return rotate_reference(heads, cos, sin, num_rotated)
+    if not torch.is_grad_enabled():
+        return _rotated(heads, cos, sin, num_rotated)
     return _Rotate.apply(heads, cos, sin, num_rotated)
 
 
@@ -104,7 +131,12 @@ def swiglu(gate_up: torch.Tensor) -> torch.Tensor:
     """silu(gate) · up, [..., F] of the joined [..., 2F]."""
     if torch.compiler.is_compiling():
         return swiglu_reference(gate_up)
-    return _SwiGLU.apply(gate_up)
+    return _SwiGLU.apply(gate_up) if torch.is_grad_enabled() else _gated(gate_up)
+
+
+def _gated(gate_up: torch.Tensor) -> torch.Tensor:
+    gate, up = gate_up.chunk(2, dim=-1)
+    return functional.silu(gate).mul_(up)
 
 
 def swiglu_reference(gate_up: torch.Tensor) -> torch.Tensor:
@@ -117,8 +149,7 @@ class _SwiGLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate_up: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(gate_up)
-        gate, up = gate_up.chunk(2, dim=-1)
-        return functional.silu(gate).mul_(up)
+        return _gated(gate_up)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
@@ -127,5 +158,5 @@ class _SwiGLU(torch.autograd.Function):
         out = torch.empty_like(gate_up)
         grad_gate, grad_up = out.chunk(2, dim=-1)
         torch.mul(grad, functional.silu(gate), out=grad_up)
-        grad_gate.copy_(torch.ops.aten.silu_backward(grad * up, gate))
+        torch.ops.aten.silu_backward.grad_input(grad * up, gate, grad_input=grad_gate)
         return out

@@ -8,9 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from lst.files import write_json
+from lst.files import write_json, write_text
 
 
 class Figures:
@@ -27,13 +25,25 @@ class Figures:
     def add(self, name: str, value: float, target: float | None = None, at_most: bool = False) -> None:
         """Records a figure; with a target it holds if the value is at least (or at most) that."""
         holds = None if target is None else (value <= target if at_most else value >= target)
-        self.rows.append({"name": name, "value": value, "target": target, "holds": holds})
-        wanted = "" if target is None else f"  target {'≤' if at_most else '≥'} {target:g}  "
+        sign = "≤" if at_most else "≥"
+        self.rows.append({"name": name, "value": value, "target": target, "holds": holds, "sign": sign})
+        wanted = "" if target is None else f"  target {sign} {target:g}  "
         print(f"{name:<66} {value:>12.4g}{wanted}{'' if holds is None else 'holds' if holds else 'MISSED'}", flush=True)
 
+    def table(self) -> str:
+        """All figures as a Markdown table."""
+        lines = ["| figure | value | target | |", "|---|---|---|---|"]
+        for row in self.rows:
+            target = "" if row["target"] is None else f"{row['sign']} {row['target']:g}"
+            verdict = {None: "", True: "holds", False: "missed"}[row["holds"]]
+            lines.append(f"| {row['name']} | {row['value']:.4g} | {target} | {verdict} |")
+        return "\n".join(lines) + "\n"
+
     def write(self) -> None:
-        write_json(self.path, self.rows)
-        print(f"written to {self.path}")
+        """Writes ``<name>.json`` and, for people, ``<name>.md``."""
+        write_text(self.path.with_suffix(".md"), self.table())
+        write_json(self.path, [{key: row[key] for key in ("name", "value", "target", "holds")} for row in self.rows])
+        print(f"written to {self.path} and {self.path.with_suffix('.md').name}")
 
 
 def best_s(function: Callable[[], Any], repeats: int) -> float:
@@ -58,12 +68,6 @@ def interleaved_best_s(functions: dict[str, Callable[[], Any]], repeats: int) ->
             function()
             times[name].append(time.perf_counter() - started_s)
     return {name: min(values) for name, values in times.items()}
-
-
-def matrix_product_peak(size: int = 2048, repeats: int = 6) -> float:
-    """Float32 matrix products of this machine, operations a second."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
-    return 2 * size**3 / best_s(lambda: a @ b, repeats)
 
 
 def peak_memory_bytes() -> int:

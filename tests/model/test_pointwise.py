@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lst.model.layers import Rotary
-from lst.model.pointwise import RMSNorm, rms_norm_reference, rotate, rotate_reference, swiglu, swiglu_reference
+from lst.model.pointwise import Linear, RMSNorm, rms_norm_reference, rotate, rotate_reference, swiglu, swiglu_reference
 
 
 @pytest.mark.parametrize("num_rotated", [1, 3, 5])
@@ -65,3 +65,19 @@ def test_rms_norm_of_half_precision_has_wide_statistics() -> None:
     out.sum().backward()
     assert out.dtype == x.grad.dtype == torch.float16
     torch.testing.assert_close(out.float(), rms_norm_reference(x.float(), torch.ones(64)), rtol=2e-3, atol=2e-3)
+
+
+def test_a_single_row_is_multiplied_in_parts() -> None:
+    linear = Linear(12, 8).double()
+    x = torch.randn(1, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    expected = torch.nn.functional.linear(x, linear.weight)
+    threads = torch.get_num_threads()
+    try:
+        for parts in (1, 2, 3):
+            torch.set_num_threads(parts)
+            with torch.no_grad():
+                for row in (x, x[0], x[None]):
+                    torch.testing.assert_close(linear(row), expected.view(*row.shape[:-1], 8), rtol=1e-12, atol=1e-14)
+    finally:
+        torch.set_num_threads(threads)
+    assert linear(x).requires_grad

@@ -50,22 +50,17 @@ def forward(
     first_key_Q: torch.Tensor,
     last_key_Q: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Output [Q, H, D] and the logarithm of each query's sum of exponentials, float32 or wider [H, Q]."""
+    """Output [Q, H, D], and zeros [H, Q] in the place of what other paths keep for the backward pass."""
     num_queries, num_heads, head_dim = query_QHD.shape
     num_groups, wide = key_KGD.shape[1], _wide(query_QHD.dtype)
     out = torch.empty(query_QHD.shape, dtype=query_QHD.dtype)
-    lse_HQ = torch.empty(num_heads, num_queries, dtype=wide)
     scaled_QHD = query_QHD * head_dim**-0.5
     for start, end, first, stop in _plan(first_key_Q, last_key_Q, 4 * num_heads * head_dim):
         queries = _groups_first(scaled_QHD[start:end], num_groups, wide)
-        scores = torch.bmm(queries, key_KGD[first:stop].permute(1, 2, 0).to(wide))
-        _hide(scores, first_key_Q[start:end], last_key_Q[start:end], first)
-        peak = scores.amax(dim=-1, keepdim=True)
-        total = scores.sub_(peak).exp_().sum(dim=-1, keepdim=True)
-        mixed = torch.bmm(scores, value_KGD[first:stop].transpose(0, 1).to(wide)).div_(total)
-        out[start:end] = _queries_first(mixed, num_heads)
-        lse_HQ[:, start:end] = (peak + total.log()).view(num_heads, end - start)
-    return out, lse_HQ
+        keys, values = (x[first:stop].transpose(0, 1).to(wide) for x in (key_KGD, value_KGD))
+        weights = _weights(queries, keys, first_key_Q[start:end], last_key_Q[start:end], first)
+        out[start:end] = _queries_first(torch.bmm(weights, values), num_heads)
+    return out, torch.zeros(num_heads, num_queries, dtype=wide)
 
 
 def backward(
@@ -73,38 +68,42 @@ def backward(
     query_QHD: torch.Tensor,
     key_KGD: torch.Tensor,
     value_KGD: torch.Tensor,
-    out_QHD: torch.Tensor,
-    lse_HQ: torch.Tensor,
     first_key_Q: torch.Tensor,
     last_key_Q: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of query, key and value; sums over blocks are taken in one order, so they repeat bit for bit."""
+    """Gradients of query, key and value; the weights are computed anew.
+
+    Sums over blocks are taken in one order, so they repeat bit for bit.
+    """
     num_heads, head_dim = query_QHD.shape[1:]
     num_keys, num_groups = key_KGD.shape[:2]
-    wide = lse_HQ.dtype
+    wide = _wide(query_QHD.dtype)
     scaled_QHD = query_QHD * head_dim**-0.5
     grad_query = torch.empty(query_QHD.shape, dtype=query_QHD.dtype)
     grad_key, grad_value = (torch.zeros(num_groups, num_keys, head_dim, dtype=wide) for _ in range(2))
-    # Σ grad·out is Σ weights·grad_weights: what the softmax takes off every score of a query.
-    taken_HQ = (grad_QHD.to(wide) * out_QHD.to(wide)).sum(dim=-1).t()
     for start, end, first, stop in _plan(first_key_Q, last_key_Q, 10 * num_heads * head_dim):
-        queries = _groups_first(scaled_QHD[start:end], num_groups, wide)
-        grad = _groups_first(grad_QHD[start:end], num_groups, wide)
-        weights = torch.bmm(queries, key_KGD[first:stop].permute(1, 2, 0).to(wide))
-        _hide(weights, first_key_Q[start:end], last_key_Q[start:end], first)
-        weights.sub_(lse_HQ[:, start:end].reshape(num_groups, -1, 1)).exp_()
+        queries, grad = (_groups_first(x[start:end], num_groups, wide) for x in (scaled_QHD, grad_QHD))
+        keys, values = (x[first:stop].transpose(0, 1).to(wide) for x in (key_KGD, value_KGD))
+        weights = _weights(queries, keys, first_key_Q[start:end], last_key_Q[start:end], first)
         grad_value[:, first:stop] += torch.bmm(weights.transpose(1, 2), grad)
-        grad_scores = torch.bmm(grad, value_KGD[first:stop].permute(1, 2, 0).to(wide))
-        grad_scores.sub_(taken_HQ[:, start:end].reshape(num_groups, -1, 1)).mul_(weights)
-        grad_query[start:end] = _queries_first(
-            torch.bmm(grad_scores, key_KGD[first:stop].transpose(0, 1).to(wide)), num_heads
-        )
+        grad_weights = torch.bmm(grad, values.transpose(1, 2))
+        grad_scores = torch.ops.aten._softmax_backward_data(grad_weights, weights, -1, wide)
+        grad_query[start:end] = _queries_first(torch.bmm(grad_scores, keys), num_heads)
         grad_key[:, first:stop] += torch.bmm(grad_scores.transpose(1, 2), queries)
     return (
         grad_query.mul_(head_dim**-0.5),
         grad_key.transpose(0, 1).to(key_KGD.dtype, copy=True, memory_format=torch.contiguous_format),
         grad_value.transpose(0, 1).to(value_KGD.dtype, copy=True, memory_format=torch.contiguous_format),
     )
+
+
+def _weights(
+    queries: torch.Tensor, keys: torch.Tensor, first_key_C: torch.Tensor, last_key_C: torch.Tensor, first: int
+) -> torch.Tensor:
+    """Softmax weights of a block, [groups, heads of the group × C, keys]; zero where a key is not seen."""
+    scores = torch.bmm(queries, keys.transpose(1, 2))
+    _hide(scores, first_key_C, last_key_C, first)
+    return scores.softmax(dim=-1)
 
 
 def _plan(first_key_Q: torch.Tensor, last_key_Q: torch.Tensor, flops_a_pair: float) -> list[list[int]]:

@@ -1,0 +1,90 @@
+"""Benchmarks keep every figure, missed targets too; what they measure is what they say."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lst.model.batch import SPEECH
+from lst.model.config import ModelConfig
+from lst.model.lst import LatentSpeechTextModel
+from lst.recipes import bench_model
+from lst.recipes.benchmark import Figures, interleaved_best_s
+
+
+def test_figures_are_written_with_their_verdicts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figures = Figures("some", tmp_path)
+    figures.add("speed", 3.0, 2.0)
+    figures.add("memory", 3.0, 2.0, at_most=True)
+    figures.add("threads", 2)
+    figures.write()
+    assert json.loads((tmp_path / "some.json").read_text()) == [
+        {"name": "speed", "value": 3.0, "target": 2.0, "holds": True},
+        {"name": "memory", "value": 3.0, "target": 2.0, "holds": False},
+        {"name": "threads", "value": 2, "target": None, "holds": None},
+    ]
+    assert "| memory | 3 | ≤ 2 | missed |" in (tmp_path / "some.md").read_text()
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 4
+    assert printed[1].endswith("MISSED")
+
+
+def test_turns_are_taken() -> None:
+    calls: list[str] = []
+    times_s = interleaved_best_s({name: lambda name=name: calls.append(name) for name in "ab"}, 3)
+    assert calls == ["a", "b"] * 4
+    assert set(times_s) == {"a", "b"}
+
+
+def test_the_batch_is_as_described() -> None:
+    documents = bench_model.make_documents(16_384, 1 / 3)
+    assert sum(map(len, documents)) == 16_384
+    spoken = [document for document in documents if SPEECH in document.modalities]
+    assert sum(map(len, spoken)) / 16_384 == pytest.approx(1 / 3, abs=0.03)
+    speech = np.concatenate([document.modalities for document in spoken]) == SPEECH
+    assert speech.mean() == pytest.approx(0.77, abs=0.02)
+    ids = np.concatenate([document.token_ids for document in spoken])
+    assert (ids[speech] >= bench_model.VOCAB_SIZE - bench_model.NUM_UNITS).all()
+
+
+def test_a_benchmark_step_trains() -> None:
+    documents = bench_model.make_documents(600, 1.0)
+    config = ModelConfig(global_dim=32, global_layers=1, global_heads=2, local_dim=16, local_heads=2)
+    model = LatentSpeechTextModel(config, bench_model.VOCAB_SIZE)
+    batch = bench_model.make_batch(documents, "static")
+    with torch.no_grad():
+        before = float(model.loss(batch))
+    step = bench_model.training_step(model, batch)
+    for _ in range(20):
+        step()
+    with torch.no_grad():
+        assert float(model.loss(batch)) < before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has the settings")
+def test_kept_memory_is_not_fetched_again() -> None:
+    """A tensor of 64 MB, made over and over, costs thousands of page faults each time, or next to none."""
+    code = """
+import resource, sys, torch
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+make = lambda: torch.ones(16, 1 << 20)
+for _ in range(3):
+    x = make()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(4):
+    x = make()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 4)
+"""
+    faults = {
+        word: int(subprocess.run([sys.executable, "-c", code, word], capture_output=True, text=True, check=True).stdout)
+        for word in ("keep", "leave")
+    }
+    assert faults["keep"] < 100 < faults["leave"]
