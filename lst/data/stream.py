@@ -18,9 +18,9 @@ from lst.data.interleave import DocumentBuilder
 from lst.data.packing import cut_document, fill_rows, rest_of_document, top_up_rows
 from lst.data.utterance import Utterance
 from lst.errors import UserError
-from lst.model.batch import SPEECH, TEXT, Document, PackedBatch, pack_documents
+from lst.model.batch import SPEECH, TEXT, Document, PackedBatch, Patches, pack_documents
 from lst.model.config import PatchingConfig
-from lst.model.patching import patch_document, patch_documents, strategy_of_batch
+from lst.model.patching import patch_documents, strategy_of_batch
 
 KINDS = ("interleaved", "text", "speech")
 STATE_VERSION = 1
@@ -131,6 +131,7 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
             )
         self.state = state if state is not None else StreamState(fingerprint)
         self._documents: dict[DocumentKey, Document] = {}
+        self._cuts: dict[DocumentKey, dict[str, Patches]] = {}
         self._orders: dict[tuple[str, int], np.ndarray] = {}
         self._markers = {TEXT: builder.vocabulary.text_id, SPEECH: builder.vocabulary.speech_id}
         self._special_ids = {*self._markers.values(), builder.vocabulary.eos_id}
@@ -141,13 +142,13 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
         keys = [DocumentKey(*key) for key in state.buffer]
         # The buffer is filled before it is cut: all documents at once are cut much faster than one by one.
         keys += [self._draw(state) for _ in range(self.pack_buffer - len(keys))]
-        patches = patch_documents([self._document(key) for key in keys], strategy, self.patching)
+        patches = self._cut(keys, strategy)
         # Enough for every row, whatever documents and patches are like, and as much again to choose from.
         wanted = 2 * self.num_rows * self.row_patches
         num_waiting = sum(min(len(cut), self.row_patches) for cut in patches)
         while num_waiting < wanted:
             keys.append(self._draw(state))
-            patches.append(patch_document(self._document(keys[-1]), strategy, self.patching))
+            patches += self._cut(keys[-1:], strategy)
             num_waiting += min(len(patches[-1]), self.row_patches)
         documents = [self._document(key) for key in keys]
         sizes = [len(cut) for cut in patches]
@@ -171,6 +172,7 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
         waiting = [key for key in rests if key] + [key for index, key in enumerate(keys) if index not in taken]
         for index in taken:
             self._documents.pop(keys[index], None)
+            self._cuts.pop(keys[index], None)
         batch = pack_documents(packed, self.row_patches)
         state.buffer = [list(key) for key in waiting]
         state.batch_index += 1
@@ -181,6 +183,14 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
         state.num_speech_tokens += int((batch.modalities == SPEECH).sum())
         self.state = state
         return batch, state
+
+    def _cut(self, keys: list[DocumentKey], strategy: str) -> list[Patches]:
+        """Patches of documents; what waits from an earlier batch is not cut again."""
+        new = [key for key in keys if strategy not in self._cuts.get(key, {})]
+        cuts = patch_documents([self._document(key) for key in new], strategy, self.patching)
+        for key, patches in zip(new, cuts, strict=True):
+            self._cuts.setdefault(key, {})[strategy] = patches
+        return [self._cuts[key][strategy] for key in keys]
 
     def _draw(self, state: StreamState) -> DocumentKey:
         """The key of the next document."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lst.errors import UserError
 from lst.model.config import PatchingConfig
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.pretrained import CONFIG_FILE, WEIGHTS_FILE
@@ -29,5 +30,7 @@ def load_model(folder: Path) -> tuple[LatentSpeechTextModel, PatchingConfig, dic
     Raises:
         UserError: a file is missing or damaged, or the weights do not fit the configuration; all misfits are named.
     """
+    if not folder.is_dir():
+        raise UserError(f"no model in {folder}: train it with lst train, or name the right run with run_dir=FOLDER")
     model: LatentSpeechTextModel = LatentSpeechTextModel.from_pretrained(folder)
     return model, model.patching, model.vocabulary

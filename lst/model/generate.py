@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from lst.errors import UserError
 from lst.model.batch import SPEECH, TEXT, Document
 from lst.model.config import PatchingConfig
 from lst.model.incremental import DecodingState
@@ -57,7 +58,7 @@ class SamplingOptions:
         if self.modality not in MODALITIES:
             problems.append(f"modality={self.modality!r} must be one of {', '.join(MODALITIES)}")
         if problems:
-            raise ValueError(f"sampling: {'; '.join(problems)}")
+            raise UserError(f"sampling: {'; '.join(problems)}")
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,8 @@ def generate(
     """
     if not prompts:
         return []
+    if unknown := [token for token in options.stop_ids if not 0 <= token < model.vocab_size]:
+        raise UserError(f"sampling: stop_ids={unknown} are outside the vocabulary of 0 to {model.vocab_size - 1}")
     for prompt in prompts:
         layout.check(prompt)
     prompts = [_with_marker(prompt, layout, options.modality) for prompt in prompts]
@@ -124,7 +127,8 @@ def generate(
                 writer.draw(logits_V, model)
             going = [place for place, writer in enumerate(active) if writer.ended_by is None]
             for place in list(going):
-                if state.num_patches[place] >= model.config.max_patches:
+                # The next token may open one more patch than there are, complete or not.
+                if state.num_patches[place] + (state.steppers[place].num_open > 0) >= model.config.max_patches:
                     active[place].ended_by = "context"
                     going.remove(place)
             progress.advance()
@@ -200,7 +204,7 @@ class _Writer:
     def draw(self, logits_V: torch.Tensor, model: LatentSpeechTextModel) -> None:
         """Draws the next token from float64 logits, and notes whether it ends the sequence."""
         if not bool(torch.isfinite(logits_V).all()):
-            raise ValueError(f"the logits are not finite: {describe_weights(model)}")
+            raise UserError(f"the logits are not finite: {describe_weights(model)}")
         token = draw_token(logits_V.masked_fill(~self.allowed(), float("-inf")), self.options, self.generator)
         layout = self.layout
         markers = {layout.text_id: TEXT, layout.speech_id: SPEECH}

@@ -135,6 +135,7 @@ class DecodingState:
         """Complete patches of each sequence, int64 [S]."""
         return np.array([len(starts) - 1 for starts in self.patch_starts])
 
+    @torch.no_grad()
     def _read_prompts(self, documents: Sequence[Document], patches: Sequence[Patches]) -> None:
         rows = [[pair] for pair in zip(documents, patches, strict=True)]
         batch = pack_documents(rows, max(map(len, patches))).to(self.device)
@@ -162,6 +163,7 @@ class DecodingState:
                 if open_from < end:
                     self.pooled[sequence] = first_ND[open_from:end].amax(dim=0)
 
+    @torch.no_grad()
     def step(self, token_ids: np.ndarray, modalities: np.ndarray) -> torch.Tensor:
         """Adds a token, int [S], to every sequence; gives the logits [S, V] of the one after it."""
         decisions = [

@@ -48,12 +48,14 @@ class Rotary(nn.Module):
 
     def __init__(self, head_dim: int, theta: float) -> None:
         super().__init__()
-        exponents = torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim
-        self.register_buffer("frequencies", (theta**-exponents).float(), persistent=False)
+        self.head_dim, self.theta = head_dim, theta
 
     def forward(self, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines and sines, float32 [..., 1, head_dim / 2], of int64 positions [...]."""
-        angles = position_ids[..., None].float() * self.get_buffer("frequencies")
+        # Not a buffer: converting the model to half precision would round it, and far positions would turn wrongly.
+        wide = torch.float32 if position_ids.device.type == "mps" else torch.float64
+        exponents = torch.arange(0, self.head_dim, 2, dtype=wide, device=position_ids.device) / self.head_dim
+        angles = position_ids[..., None].float() * (self.theta**-exponents).float()
         return angles.cos()[..., None, :], angles.sin()[..., None, :]
 
 
@@ -108,6 +110,7 @@ class Block(nn.Module):
     def forward(
         self, x: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor], core: AttentionCore
     ) -> torch.Tensor:
+        """[..., D] → [..., D]; ``core`` says who sees whom."""
         x = x + self.attention(self.attention_norm(x), rotation, core)
         return x + self.ffn(self.ffn_norm(x))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from lst.errors import UserError
 from lst.kernels.cross_entropy import linear_cross_entropy
 from lst.model.backbone import Backbone
 from lst.model.batch import IGNORE_ID, SPEECH, PackedBatch
@@ -36,9 +37,9 @@ class LatentSpeechTextModel(nn.Module, PretrainedModel):
     def __init__(self, config: ModelConfig, vocab_size: int, seed: int = 0) -> None:
         super().__init__()
         if problems := config.problems():
-            raise ValueError("; ".join(problems))
+            raise UserError("; ".join(problems))
         if vocab_size < 1:
-            raise ValueError(f"vocab_size={vocab_size}: must be 1 or more")
+            raise UserError(f"vocab_size={vocab_size}: must be 1 or more")
         self.config, self.vocab_size = config, vocab_size
         width = config.local_dim if config.has_local_modules else config.global_dim
         self.embedding = nn.Embedding(vocab_size, width)
@@ -77,12 +78,12 @@ class LatentSpeechTextModel(nn.Module, PretrainedModel):
         What it reads is known on the host: no device is waited for.
         """
         if batch.min_id < 0 or batch.max_id >= self.vocab_size:
-            raise ValueError(
+            raise UserError(
                 f"token ids reach from {batch.min_id} to {batch.max_id}, but this model's vocabulary is 0 to "
                 f"{self.vocab_size - 1}: use the tokenizer and units that it was trained with"
             )
         if batch.longest_document > self.config.max_patches:
-            raise ValueError(
+            raise UserError(
                 f"a document has {batch.longest_document} patches, but the model's context is "
                 f"{self.config.max_patches}: cut the document, use larger patches, or raise model.max_patches"
             )

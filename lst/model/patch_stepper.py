@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from lst.errors import UserError
 from lst.model.batch import SPEECH, Document, Patches
 from lst.model.config import UNPATCHED_STRATEGIES, PatchingConfig
 from lst.model.patching import inference_strategy
@@ -32,7 +33,7 @@ class PatchStepper:
     def __init__(self, patching: PatchingConfig, first_unit_id: int, measure: UnitMeasure | None = None) -> None:
         self.strategy = inference_strategy(patching)
         if self.strategy == "entropy" and (measure is None or patching.entropy_threshold is None):
-            raise ValueError(
+            raise UserError(
                 "entropy patching needs the unit model and the threshold that the model was trained with: pass "
                 "unit_measure= and a patching with entropy_threshold set"
             )

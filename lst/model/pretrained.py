@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
@@ -24,7 +25,6 @@ _REMEDY = "Train it with lst train, or name the right run with run_dir=FOLDER na
 class PretrainedModel(
     PyTorchModelHubMixin,
     library_name="latent-speech-text",
-    license="apache-2.0",
     tags=["speech-text", "latent-speech-text-transformer"],
     paper_url="https://arxiv.org/abs/2510.06195",
 ):
@@ -74,20 +74,15 @@ class PretrainedModel(
         if Path(model_id).exists():
             paths = [Path(model_id) / name for name in (CONFIG_FILE, WEIGHTS_FILE)]
         else:
-            paths = [
-                Path(
-                    hf_hub_download(
-                        model_id,
-                        name,
-                        revision=revision,
-                        cache_dir=cache_dir,
-                        force_download=force_download,
-                        local_files_only=local_files_only,
-                        token=token,
-                    )
-                )
-                for name in (CONFIG_FILE, WEIGHTS_FILE)
-            ]
+            hub: dict[str, Any] = {"revision": revision, "cache_dir": cache_dir, "force_download": force_download,
+                   "local_files_only": local_files_only, "token": token}  # fmt: skip
+            try:
+                paths = [Path(hf_hub_download(model_id, name, **hub)) for name in (CONFIG_FILE, WEIGHTS_FILE)]
+            except (HFValidationError, OSError) as error:
+                raise UserError(
+                    f"no model {model_id!r}: there is no such folder, and the Hugging Face Hub gives none of this name "
+                    f"({str(error).splitlines()[0]})"
+                ) from None
         config = read_model_config(paths[0])
         model: Any = cls(ModelConfig(**config["model"]), config["vocab_size"])
         weights = read_weights(paths[1])

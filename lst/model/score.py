@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from lst.errors import UserError
 from lst.model.batch import Document, Patches, pack_documents
 from lst.model.config import PatchingConfig
 from lst.model.generate import describe_weights
@@ -85,7 +86,7 @@ def score_documents(
         packed: list[list[tuple[Document, Patches]]] = [[(items[i][0], cuts[i]) for i in row] for row in chosen]
         nats = model.losses(pack_documents(packed, row_patches).to(device)).cpu().double().numpy()
         if not np.isfinite(nats).all():
-            raise ValueError(f"scores are not finite: {describe_weights(model)}")
+            raise UserError(f"scores are not finite: {describe_weights(model)}")
         offset = 0
         for index in (i for row in chosen for i in row):
             document, tokens = items[index]
@@ -109,9 +110,9 @@ def _rows_of(sizes: Sequence[int], capacity: int) -> list[list[int]]:
 
 
 def check_range(document: Document, tokens: slice) -> None:
-    """Raises ``ValueError`` unless ``tokens`` is a range of the document that leaves a token before it."""
+    """Raises ``UserError`` unless ``tokens`` is a range of the document that leaves a token before it."""
     if not 1 <= tokens.start < tokens.stop <= len(document):
-        raise ValueError(
+        raise UserError(
             f"document {document.id!r} of {len(document)} tokens: the scored range {tokens.start}:{tokens.stop} must "
             "be inside it, not empty, and leave a token before it"
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lst.errors import UserError
 from lst.model.batch import SPEECH, TEXT, Document
 
 
@@ -34,25 +35,30 @@ class TokenLayout:
         return SPEECH if token_id >= self.first_unit_id else TEXT
 
     def check(self, document: Document) -> None:
-        """Raises ``ValueError`` where a modality is not that of its id, or a span lacks its marker."""
+        """Raises ``UserError`` where a modality is not that of its id, or a token is not behind its marker.
+
+        The marker that stands last before a text piece or a unit must be that of its modality.
+        """
         if not len(document):
-            raise ValueError(f"document {document.id!r} is empty: it needs one token at least, <bos> say")
+            raise UserError(f"document {document.id!r} is empty: it needs one token at least, <bos> say")
         ids, is_speech = document.token_ids, document.modalities == SPEECH
         wrong = is_speech != (ids >= self.first_unit_id)
         if wrong.any():
             place = int(wrong.argmax())
-            raise ValueError(
+            raise UserError(
                 f"document {document.id!r}: token {place} has id {ids[place]} and modality {document.modalities[place]}"
                 f", but ids from {self.first_unit_id} on are speech ({SPEECH}) and those below are not ({TEXT})"
             )
-        before = np.append(np.int64(-1), ids[:-1])
-        after_speech = np.append(False, is_speech[:-1])
-        unopened = is_speech & ~after_speech & (before != self.speech_id)
-        unopened |= (ids < self.num_text) & after_speech
+        is_marker = (ids == self.text_id) | (ids == self.speech_id)
+        last_marker = np.maximum.accumulate(np.where(is_marker, np.arange(len(ids)), -1))
+        opened = np.where(last_marker >= 0, ids[last_marker], -1)
+        is_content = is_speech | (ids < self.num_text)
+        unopened = is_content & (opened != np.where(is_speech, self.speech_id, self.text_id))
         if unopened.any():
             place = int(unopened.argmax())
-            modality = "speech" if is_speech[place] else "text"
-            raise ValueError(
-                f"document {document.id!r}: token {place} begins {modality} without a marker: put the id "
-                f"{self.marker_id(SPEECH if is_speech[place] else TEXT)} before every span of {modality}"
+            modality = SPEECH if is_speech[place] else TEXT
+            name = "speech" if is_speech[place] else "text"
+            raise UserError(
+                f"document {document.id!r}: token {place} is {name} without a marker before it: put the id "
+                f"{self.marker_id(modality)} before every span of {name}"
             )

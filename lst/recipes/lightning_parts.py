@@ -110,6 +110,8 @@ class LanguageModelModule(lightning.LightningModule):
         packed, state, flops = batch
         self.loader_state = state.to_json()
         self.training_flops += flops
+        # Here, since a compiled loss leaves it out.
+        self.model.check_batch(packed)
         return self._loss(packed, self.loss_config)
 
     def on_validation_epoch_start(self) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from lst.configs.compose import to_yaml
@@ -153,6 +154,11 @@ def validation_batches(
     documents = [document for utterance in utterances for document in held_out_documents(builder, utterance)]
     strategy = inference_strategy(patching.config)
     cuts = patch_documents(documents, strategy, patching.config)
+    if (longest := max(map(len, cuts))) > config.model.max_patches:
+        raise UserError(
+            f"a held-out document has {longest} patches, but model.max_patches={config.model.max_patches}: raise that, "
+            "or prepare with a smaller data.max_duration_s"
+        )
     batches = []
     for start in range(0, len(documents), 2 * config.train.rows):
         chosen = slice(start, start + 2 * config.train.rows)
@@ -168,6 +174,8 @@ def held_out_documents(builder: DocumentBuilder, utterance: Utterance) -> tuple[
 
 
 def build_trainer(config: Config, folder: Path, callback: RunCallback) -> lightning.Trainer:
+    # Determinism is of sums; that fresh memory is filled before it is written would only cost time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return lightning.Trainer(
         accelerator=config.train.accelerator,
         devices=1,

@@ -101,6 +101,23 @@ def test_triton_equals_reference(kind: str, num_tokens: int, window: int, groups
     assert_same(fast, slow, 1e-5)
 
 
+@pytest.mark.parametrize(("dim", "dtype", "tolerance"), [
+    (64, torch.float32, 1e-5), (128, torch.float32, 1e-5), (64, torch.float16, 5e-3),
+])  # fmt: skip
+def test_triton_at_other_widths_and_types(dim: int, dtype: torch.dtype, tolerance: float) -> None:
+    pytest.importorskip("triton", reason="Triton is not installed")
+    first, last, num_keys = intervals("tokens", 20, 7)
+    tensors = [x.to(dtype) for x in inputs(first, num_keys, 2, 1, dim, torch.float32)]
+    slow = value_and_gradients(lambda *x: interval_attention_reference(*x, first, last), [x.double() for x in tensors])
+    device = "cuda" if HAS_GPU else "cpu"
+    with forced_path("triton"):
+        fast = value_and_gradients(
+            lambda *x: interval_attention(*x, first.to(device), last.to(device)), [x.to(device) for x in tensors]
+        )
+    assert all(x.dtype == dtype for x in fast)
+    assert_same(fast, slow, tolerance)
+
+
 def test_triton_writes_every_output() -> None:
     """Fresh memory is filled with NaN, so that an element that no program writes shows."""
     pytest.importorskip("triton", reason="Triton is not installed")

@@ -56,6 +56,21 @@ def test_half_precision_keeps_wide_sums() -> None:
         assert (a - b).norm() / b.norm() < 2e-2
 
 
+def test_gradients_of_a_mean_do_not_vanish_in_float16() -> None:
+    """The weights of a mean over thousands of tokens, times probabilities, are below what float16 tells from zero."""
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = (torch.randn(n, 16, generator=generator).half().requires_grad_() for n in (4096, 1024))
+    targets = torch.randint(0, 1024, (4096,), generator=generator)
+    weights = torch.full((4096,), 1 / 4096)
+    scale = 65536.0  # what a gradient scaler begins with
+    total, _ = linear_cross_entropy(hidden, weight, targets, weights)
+    fast = torch.autograd.grad(total * scale, (hidden, weight))
+    exact, _ = linear_cross_entropy_reference(hidden.double(), weight.double(), targets, weights.double(), 0.0)
+    for a, b in zip(fast, torch.autograd.grad(exact * scale, (hidden, weight)), strict=True):
+        assert torch.isfinite(a).all()
+        assert (a.double() - b.double()).norm() / b.double().norm() < 5e-3
+
+
 def test_logits_never_exist_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """No tensor made inside is larger than a chunk of logits or an input."""
     from torch.utils._python_dispatch import TorchDispatchMode

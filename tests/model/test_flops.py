@@ -112,8 +112,22 @@ def test_a_patched_model_costs_less_for_the_same_tokens() -> None:
     assert 0.88 < lst / training_flops(plain, 1.0) < 0.96
 
 
-# Parameters in millions under the published vocabulary; those of 1B are published, 420M is named after its backbone.
-PARAMETERS = {"tiny": 1, "small": 10, "420m": 556, "1b": 1520, "1_8b": 1800, "7b": 7000}
+# What the names promise, in millions; 420M is named after its backbone, 1B is the dimensions of the paper.
+PARAMETERS = {"tiny": 1.0, "small": 10.5, "420m": 557.0, "1b": 1520.0, "1_8b": 1800.0, "7b": 7000.0}
+
+
+def by_hand(config: ModelConfig) -> dict[str, int]:
+    """Parameters of each module, from the dimensions."""
+
+    def block(dim: int) -> int:
+        return 4 * dim**2 + 3 * dim * config.ffn_dim(dim) + 2 * dim
+
+    d, g, k = config.local_dim, config.global_dim, config.sub_queries
+    return {
+        "backbone": config.global_layers * block(g) + g,
+        "encoder": config.encoder_layers * (block(d) + 4 * d**2 + 2 * d) + k * d * (d + g),
+        "decoder": config.decoder_layers * (block(d) + 2 * d**2 + 2 * d * g + d + g),
+    }
 
 
 @pytest.mark.parametrize("size", PARAMETERS)
@@ -125,7 +139,10 @@ def test_parameters_of_the_shipped_shapes(size: str) -> None:
             LatentSpeechTextModel(build_config([f"model={kind}_{size}", "patching=none"]).model, vocab_size)
             for kind in ("lst", "baseline")
         )
-    assert lst.num_parameters / 1e6 == pytest.approx(PARAMETERS[size], rel=0.05 if size == "1b" else 0.15)
+
+    for module, expected in by_hand(lst.config).items():
+        assert sum(p.numel() for name, p in lst.named_parameters() if name.startswith(module)) == expected, module
+    assert lst.num_parameters / 1e6 == pytest.approx(PARAMETERS[size], rel=0.025)
     assert plain.config == dataclasses.replace(
         lst.config, encoder_layers=0, decoder_layers=0, local_dim=plain.config.local_dim,
         local_heads=plain.config.local_heads,

@@ -37,6 +37,7 @@ with torch.no_grad():
     UNIT_MODEL.output.weight.mul_(60.0)
 PATCHINGS = {
     "none": PatchingConfig("none"),
+    "speech_bpe": PatchingConfig("speech_bpe"),
     "static": PatchingConfig("static", static_size=4),
     "static, at most 3": PatchingConfig("static", static_size=5, max_patch=3),
     "curriculum": PatchingConfig("curriculum", static_size=3),
@@ -253,7 +254,9 @@ def test_generation_ends_by_stop_length_or_context() -> None:
     model.config = dataclasses.replace(SMALL, max_patches=5)
     (context,) = run(SamplingOptions(60, 1.0, modality="speech", seed=1), model=model)
     assert context.ended_by in ("context", "stop")
-    assert len(context.token_ids) < 20
+    whole = np.append(marked_document(1, 9, (SPEECH,)).token_ids, context.token_ids)
+    document = Document("whole", whole, (whole >= LAYOUT.first_unit_id).astype(np.uint8))
+    assert len(cut(document, PATCHINGS["static"])) <= 5
 
 
 def test_token_nats_are_the_models_own() -> None:
@@ -289,13 +292,15 @@ def test_bad_input_is_named() -> None:
     with pytest.raises(ValueError, match="'nothing' is empty"):
         run(SamplingOptions(), [nothing])
     unopened = Document("u", np.array([BOS, 41], np.int32), np.array([TEXT, SPEECH], np.uint8))
-    with pytest.raises(ValueError, match="begins speech without a marker"):
+    with pytest.raises(ValueError, match="is speech without a marker"):
         run(SamplingOptions(), [unopened])
     broken = build()
     with torch.no_grad():
         broken.embedding.weight[37] = float("nan")
     with pytest.raises(ValueError, match=r"logits are not finite: embedding\.weight hold NaN"):
         run(SamplingOptions(), model=broken)
+    with pytest.raises(ValueError, match=r"stop_ids=\[99, -1\] are outside the vocabulary of 0 to 59"):
+        run(SamplingOptions(stop_ids=(99, 3, -1)))
     with pytest.raises(ValueError, match="entropy patching needs the unit model"):
         generate(
             build(), [with_entropies(marked_document(1, 9), PATCHINGS["entropy"])], PATCHINGS["entropy"], LAYOUT,

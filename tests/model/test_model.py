@@ -17,7 +17,6 @@ from lst.model.config import LossConfig, ModelConfig, PatchingConfig
 from lst.model.initialise import learning_rate_scale
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.patching import patch_document, unpatched
-from lst.model.ranges import KeyRange
 
 VOCAB_SIZE = 60
 STRATEGIES = ("none", "static", "aligned", "bpe_aligned", "merged", "entropy", "surprisal", "speech_bpe")
@@ -175,19 +174,57 @@ def test_packed_equals_alone(config: ModelConfig, strategy: str, make_document: 
     assert offset == len(packed)
 
 
+def plain_language_model(weights: dict[str, torch.Tensor], ids: torch.Tensor, num_heads: int) -> torch.Tensor:
+    """A decoder-only Transformer written out: RMSNorm, rotary attention under a causal mask, SwiGLU."""
+
+    def norm(x: torch.Tensor, name: str) -> torch.Tensor:
+        return functional.rms_norm(x, x.shape[-1:], weights[name], 1e-5)
+
+    x = weights["embedding.weight"][ids]
+    length, head_dim = len(ids), x.shape[-1] // num_heads
+    angles = torch.arange(length)[:, None] * 500_000.0 ** (-torch.arange(0, head_dim, 2) / head_dim)
+    turn = torch.polar(torch.ones_like(angles), angles)[:, None]
+    layers = sum(name.endswith("ffn_norm.weight") for name in weights)
+    for layer in range(layers):
+        at = f"backbone.blocks.{layer}."
+        joined = norm(x, f"{at}attention_norm.weight") @ weights[f"{at}attention.query_key_value.weight"].T
+        query, key, value = joined.view(length, 3, num_heads, head_dim).unbind(1)
+
+        def rotated(heads: torch.Tensor) -> torch.Tensor:
+            pairs = torch.complex(*heads.float().chunk(2, dim=-1)) * turn
+            return torch.cat([pairs.real, pairs.imag], dim=-1).double()
+
+        out = functional.scaled_dot_product_attention(
+            *(part.transpose(0, 1) for part in (rotated(query), rotated(key), value)), is_causal=True
+        )
+        x = x + out.transpose(0, 1).flatten(1) @ weights[f"{at}attention.output.weight"].T
+        gate, up = (norm(x, f"{at}ffn_norm.weight") @ weights[f"{at}ffn.gate_up.weight"].T).chunk(2, dim=-1)
+        x = x + (functional.silu(gate) * up) @ weights[f"{at}ffn.output.weight"].T
+    return norm(x, "backbone.norm.weight") @ weights["head.weight"].T
+
+
 def test_patch_size_one_without_local_layers_is_the_plain_language_model(
     make_document: Callable[..., Document],
 ) -> None:
-    """The baseline against an independent computation: embedding, backbone under a causal mask, head."""
+    """The baseline against a plain language model that shares its weights and none of its code."""
     model = build(BASELINE)
     document = make_document(9, 50)
     ids = torch.from_numpy(document.token_ids).long()
-    with torch.no_grad():
-        index = torch.arange(50)
-        with forced_path("reference"):
-            states = model.backbone(model.embedding(ids), index, KeyRange(torch.zeros_like(index), index))
-        expected = model.head(states)
-    torch.testing.assert_close(logits_of(model, document, unpatched(50)), expected, rtol=0, atol=1e-12)
+    expected = plain_language_model(dict(model.state_dict()), ids, BASELINE.global_heads)
+    for patches in (unpatched(50), patch_document(document, "static", PatchingConfig(static_size=1))):
+        torch.testing.assert_close(logits_of(model, document, patches), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_half_precision_weights_leave_positions_alone() -> None:
+    """Converting a model, or making it without memory first, does not touch the angles of far positions."""
+    positions = torch.tensor([0, 1, 4000])
+    model = LatentSpeechTextModel(BASELINE, VOCAB_SIZE)
+    before = model.backbone.rotary(positions)
+    with torch.device("meta"):
+        empty = LatentSpeechTextModel(BASELINE, VOCAB_SIZE)
+    for other in (model.bfloat16(), empty.to_empty(device="cpu")):
+        for a, b in zip(before, other.backbone.rotary(positions), strict=True):
+            assert torch.equal(a, b)
 
 
 def test_gradients_agree_with_finite_differences(make_document: Callable[..., Document]) -> None:
@@ -233,9 +270,16 @@ def test_edge_cases_work() -> None:
         [[(one_token, unpatched(1))], [(empty_span, unpatched(3)), (long_patch, in_two)]],
         10,
     )  # fmt: skip
-    logits = model(batch)
+    with torch.no_grad():
+        logits = model(batch)
+        with forced_path("reference"):
+            torch.testing.assert_close(logits, model(batch), rtol=0, atol=1e-10)
     assert logits.shape == (21, VOCAB_SIZE)
-    assert torch.isfinite(logits).all()
+    offset = 0
+    for document, patches in ((one_token, unpatched(1)), (empty_span, unpatched(3)), (long_patch, in_two)):
+        alone = logits_of(model, document, patches)
+        torch.testing.assert_close(logits[offset : offset + len(document)], alone, rtol=0, atol=1e-10)
+        offset += len(document)
     assert batch.target_ids[0] == -100
     assert torch.isfinite(model.loss(batch))
 

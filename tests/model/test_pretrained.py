@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,4 +58,61 @@ def test_damaged_and_missing_files_are_named(folder: Path) -> None:
         load_model(folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(UserError, match="is not JSON"):
+        load_model(folder)
+
+
+def test_another_vocabulary_is_called_that(folder: Path) -> None:
+    save_file(LatentSpeechTextModel(CONFIG, 61).state_dict(), folder / "model.safetensors")
+    with pytest.raises(
+        UserError, match=r"head\.weight has shape \[61, 16\], needed is \[60, 16\] \(another vocabulary\)"
+    ):
+        load_model(folder)
+
+
+def test_one_line_loads_a_folder_and_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Hub is a function here that hands out the folder's files, as a download would."""
+    local = LatentSpeechTextModel.from_pretrained(folder)
+    asked = []
+
+    def download(repo_id: str, name: str, **options: object) -> str:
+        asked.append((repo_id, name, options["revision"]))
+        return str(folder / name)
+
+    monkeypatch.setattr("lst.model.pretrained.hf_hub_download", download)
+    remote = LatentSpeechTextModel.from_pretrained("someone/speech-text", revision="v1")
+    assert asked == [("someone/speech-text", name, "v1") for name in ("config.json", "model.safetensors")]
+    assert not remote.training
+    for a, b in zip(local.state_dict().values(), remote.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    with pytest.raises(UserError, match="unknown options revison; allowed are revision"):
+        LatentSpeechTextModel.from_pretrained(folder, revison="v1")
+
+
+def test_a_name_that_is_neither_folder_nor_repository_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no model 'runs/no/such/folder': there is no such folder"):
+        LatentSpeechTextModel.from_pretrained("runs/no/such/folder")
+    with pytest.raises(UserError, match=r"no model in .*train it with lst train"):
+        load_model(tmp_path / "missing")
+
+
+def test_a_saved_model_is_saved_again_with_all_it_knows(folder: Path, tmp_path: Path) -> None:
+    LatentSpeechTextModel.from_pretrained(folder).save_pretrained(tmp_path / "copy")
+    _, patching, vocabulary = load_model(tmp_path / "copy")
+    assert (patching, vocabulary) == (PatchingConfig("static", 3), {"num_text": 40})
+    assert "license" not in (tmp_path / "copy" / "README.md").read_text()
+
+
+def test_options_of_another_version_are_named(folder: Path) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config["model"] |= {"colour": 1, "global_heads": 5}
+    path.write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"unknown option model\.colour"):
+        load_model(folder)
+    del config["model"]["colour"]
+    path.write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"model\.global_dim=24: must be an even multiple of model\.global_heads=5"):
+        load_model(folder)
+    path.write_text(json.dumps({**config, "version": 1}))
+    with pytest.raises(UserError, match="has version 1, this project reads 2"):
         load_model(folder)

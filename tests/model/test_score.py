@@ -28,15 +28,18 @@ def model() -> LatentSpeechTextModel:
     return LatentSpeechTextModel(CONFIG, VOCAB_SIZE).double().eval()
 
 
+@pytest.mark.parametrize("strategy", ["none", "static", "aligned", "entropy", "speech_bpe"])
 def test_scores_are_the_log_probabilities_of_the_range(
-    model: LatentSpeechTextModel, make_document: Callable[..., Document]
+    strategy: str, model: LatentSpeechTextModel, make_document: Callable[..., Document]
 ) -> None:
-    document, patching = make_document(4, 50), PatchingConfig()
-    patches = patch_document(document, "static", patching)
+    document, patching = make_document(4, 50), PatchingConfig(entropy_threshold=0.5)
+    num_units = int((document.modalities == SPEECH).sum())
+    document = replace(document, entropies=np.random.default_rng(0).random(num_units).astype(np.float32))
+    patches = patch_document(document, strategy, patching)
     with torch.no_grad():
         log_probs = model(pack_documents([[(document, patches)]], 60)).log_softmax(dim=-1)
     expected = sum(float(log_probs[t - 1, document.token_ids[t]]) for t in range(20, 45))
-    (score,) = score_documents(model, [(document, slice(20, 45))], patching, "static", 60)
+    (score,) = score_documents(model, [(document, slice(20, 45))], patching, strategy, 60)
     assert score.num_tokens == 25
     assert score.sum_nats == pytest.approx(expected, abs=1e-9)
     assert score.mean_nats == pytest.approx(expected / 25, abs=1e-9)
@@ -104,9 +107,12 @@ def test_markers_and_modalities_are_checked_where_the_layout_is_known(model: Lat
         score_documents(model, [(document, slice(1, 4))], PatchingConfig(), "static", 64, layout=layout)
 
     score([35, 37, 40, 41, 36, 3], [TEXT, TEXT, SPEECH, SPEECH, TEXT, TEXT])
-    with pytest.raises(ValueError, match=r"token 2 begins speech without a marker: put the id 37 before"):
+    with pytest.raises(ValueError, match=r"token 2 is speech without a marker before it: put the id 37"):
         score([35, 36, 40, 41], [TEXT, TEXT, SPEECH, SPEECH])
-    with pytest.raises(ValueError, match=r"token 3 begins text without a marker: put the id 36 before"):
+    with pytest.raises(ValueError, match=r"token 3 is text without a marker before it: put the id 36"):
         score([35, 37, 40, 4], [TEXT, TEXT, SPEECH, TEXT])
+    for ids in ([35, 37, 3, 4], [35, 3, 4, 5], [35, 36, 37, 4], [35, 36, 4, 37, 38, 5]):
+        with pytest.raises(ValueError, match=r"is text without a marker before it"):
+            score(ids, [TEXT] * len(ids))
     with pytest.raises(ValueError, match=r"token 2 has id 40 and modality 0, but ids from 40 on are speech"):
         score([35, 37, 40, 4], [TEXT, TEXT, TEXT, TEXT])

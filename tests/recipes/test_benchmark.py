@@ -54,6 +54,10 @@ def test_the_batch_is_as_described() -> None:
     assert (ids[speech] >= bench_model.VOCAB_SIZE - bench_model.NUM_UNITS).all()
 
 
+def test_packing_packs_every_token_once() -> None:
+    assert bench_model.pack_all(bench_model.make_documents(30_000, 1.0), num_rows=2, row_patches=600) == 30_000
+
+
 def test_a_benchmark_step_trains() -> None:
     documents = bench_model.make_documents(600, 1.0)
     config = ModelConfig(global_dim=32, global_layers=1, global_heads=2, local_dim=16, local_heads=2)

@@ -8,6 +8,7 @@ the host waits for nothing.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any
 
@@ -163,10 +164,11 @@ def forward(
     lse_HQ = torch.empty(num_heads, num_queries, dtype=torch.float32, device=query.device)
     sizes = _sizes(query, key)
     grid = (triton.cdiv(num_queries, sizes["BLOCK_Q"]), num_heads)
-    _forward_kernel[grid](
-        query, key, value, first_key_Q.contiguous(), last_key_Q.contiguous(), out, lse_HQ,
-        LOG2_E / math.sqrt(head_dim), num_queries, key.shape[0], **sizes,
-    )  # fmt: skip
+    with _on_device_of(query):
+        _forward_kernel[grid](
+            query, key, value, first_key_Q.contiguous(), last_key_Q.contiguous(), out, lse_HQ,
+            LOG2_E / math.sqrt(head_dim), num_queries, key.shape[0], **sizes,
+        )  # fmt: skip
     return out, lse_HQ
 
 
@@ -190,17 +192,24 @@ def backward(
     sizes = _sizes(query, key)
     scale = 1 / math.sqrt(head_dim)
     common = (grad, query, key, value, lse_HQ, taken_HQ, first_key, last_key)
-    _query_gradient_kernel[(triton.cdiv(num_queries, sizes["BLOCK_Q"]), num_heads)](
-        *common, grads[0], scale, num_queries, num_keys, **sizes
-    )
+    with _on_device_of(query):
+        _query_gradient_kernel[(triton.cdiv(num_queries, sizes["BLOCK_Q"]), num_heads)](
+            *common, grads[0], scale, num_queries, num_keys, **sizes
+        )
     num_blocks = triton.cdiv(num_keys, sizes["BLOCK_K"])
     starts = torch.arange(num_blocks, device=query.device) * sizes["BLOCK_K"]
     first_query = torch.searchsorted(last_key, starts, right=False)
     end_query = torch.searchsorted(first_key, (starts + sizes["BLOCK_K"] - 1).clamp(max=num_keys - 1), right=True)
-    _key_gradient_kernel[(num_blocks, num_groups)](
-        *common, first_query, end_query, grads[1], grads[2], scale, num_queries, num_keys, **sizes
-    )
+    with _on_device_of(query):
+        _key_gradient_kernel[(num_blocks, num_groups)](
+            *common, first_query, end_query, grads[1], grads[2], scale, num_queries, num_keys, **sizes
+        )
     return grads[0], grads[1], grads[2]
+
+
+def _on_device_of(tensor: torch.Tensor) -> contextlib.AbstractContextManager[Any]:
+    """Kernels start on the current device, which need not be the tensor's."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
 
 
 def _sizes(query: torch.Tensor, key: torch.Tensor) -> dict[str, Any]:
@@ -222,4 +231,6 @@ def _sizes(query: torch.Tensor, key: torch.Tensor) -> dict[str, Any]:
         "BLOCK_K": block_k,
         "BLOCK_D": block_d,
         "PRECISION": "ieee" if exact else "tf32",
+        # Wide heads leave no room in shared memory for tiles that are fetched ahead.
+        "num_stages": 2 if block_d <= 64 else 1,
     }
