@@ -82,9 +82,11 @@ if sys.argv[1] == "keep":
     assert keep_freed_memory()
 make = lambda: torch.ones(16, 1 << 20)
 for _ in range(8):
+    x = None
     x = make()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(8):
+    x = None
     x = make()
 print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 8)
 """
