@@ -21,12 +21,30 @@ WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 VERSION = 2
 _REMEDY = "Train it with lst train, or name the right run with run_dir=FOLDER name=MODEL."
 
+_CARD = """---
+{{ card_data }}
+---
+
+# A Latent Speech-Text Transformer
+
+`config.json` holds the dimensions, how the training grouped speech units into patches, and sizes and hashes of the
+vocabulary. The text tokenizer and the unit codebook that the ids belong to are not in this folder.
+
+```python
+from lst.model.lst import LatentSpeechTextModel
+
+model = LatentSpeechTextModel.from_pretrained("FOLDER_OR_REPOSITORY")
+```
+
+Paper: https://arxiv.org/abs/2510.06195
+"""
+
 
 class PretrainedModel(
     PyTorchModelHubMixin,
+    model_card_template=_CARD,
     library_name="latent-speech-text",
     tags=["speech-text", "latent-speech-text-transformer"],
-    paper_url="https://arxiv.org/abs/2510.06195",
 ):
     """``save_pretrained``, ``from_pretrained`` and ``push_to_hub`` of a model.
 

@@ -99,7 +99,10 @@ def test_a_saved_model_is_saved_again_with_all_it_knows(folder: Path, tmp_path: 
     LatentSpeechTextModel.from_pretrained(folder).save_pretrained(tmp_path / "copy")
     _, patching, vocabulary = load_model(tmp_path / "copy")
     assert (patching, vocabulary) == (PatchingConfig("static", 3), {"num_text": 40})
-    assert "license" not in (tmp_path / "copy" / "README.md").read_text()
+    card = (tmp_path / "copy" / "README.md").read_text()
+    assert "license" not in card
+    assert "library_name: latent-speech-text" in card
+    assert "LatentSpeechTextModel.from_pretrained" in card
 
 
 def test_options_of_another_version_are_named(folder: Path) -> None:
