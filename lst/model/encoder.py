@@ -59,7 +59,7 @@ class PatchEncoder(nn.Module):
 
     def first_queries(self, pooled_MD: torch.Tensor) -> torch.Tensor:
         """[M, K, D_local] of the maximum [M, D_local] over each patch's tokens after the first block."""
-        return self.to_queries(pooled_MD).unflatten(-1, (self.num_queries, -1))
+        return self.to_queries(pooled_MD).view(len(pooled_MD), self.num_queries, -1)
 
 
 def max_pool_patches(tokens_ND: torch.Tensor, patch_ids_N: torch.Tensor, num_patches: int) -> torch.Tensor:

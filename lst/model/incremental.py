@@ -70,16 +70,17 @@ class KeyValueCache:
         if len(sequences) < self.num_sequences:
             rows = torch.from_numpy(sequences).to(query.device)
             key, value = key[rows], value[rows]
-        num_queries, num_heads, head_dim = query.shape[1:]
         # Written out: on the CPU a fused attention spends more on its threads than on one query.
-        grouped = query.unflatten(2, (key.shape[1], -1)).permute(0, 2, 1, 3, 4).flatten(2, 3) * head_dim**-0.5
-        scores = grouped @ key.transpose(-1, -2)
+        num_queries, head_dim = query.shape[1], query.shape[3]
+        grouped = query.view(len(query), num_queries, key.shape[1], -1, head_dim).transpose(1, 2)
+        scores = grouped.reshape(len(query), key.shape[1], -1, head_dim) @ key.transpose(-1, -2)
+        scores *= head_dim**-0.5
         if (first > low).any() or (last < high - 1).any():
             places = np.arange(low, high)
             unseen = (places < first[:, None]) | (places > last[:, None])
             scores.masked_fill_(torch.from_numpy(unseen[:, None, None]).to(query.device), float("-inf"))
-        out = scores.softmax(dim=-1) @ value
-        return out.unflatten(2, (num_queries, -1)).permute(0, 2, 1, 3, 4).reshape(-1, num_queries, num_heads, head_dim)
+        out = (scores.softmax(dim=-1) @ value).view(len(query), key.shape[1], num_queries, -1, head_dim)
+        return out.transpose(1, 2).reshape(query.shape)
 
     def keep(self, sequences: torch.Tensor) -> None:
         """Drops all other sequences."""

@@ -79,7 +79,7 @@ class SelfAttention(nn.Module):
         self, x: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor], core: AttentionCore
     ) -> torch.Tensor:
         """[..., D] → [..., D]; ``core`` says who sees whom."""
-        heads = self.query_key_value(x).unflatten(-1, (self.num_heads + 2 * self.num_kv_heads, -1))
+        heads = self.query_key_value(x).view(*x.shape[:-1], self.num_heads + 2 * self.num_kv_heads, -1)
         heads = rotate(heads, *rotation, num_rotated=self.num_heads + self.num_kv_heads)
         query, key, value = heads.split([self.num_heads, self.num_kv_heads, self.num_kv_heads], dim=-2)
         return self.output(core(query, key, value).flatten(-2))
@@ -129,13 +129,13 @@ class CrossAttention(nn.Module):
 
     def keys_values(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values [..., G, D/H] of states [..., Ds]."""
-        heads = self.key_value(self.state_norm(states)).unflatten(-1, (2 * self.num_kv_heads, -1))
+        heads = self.key_value(self.state_norm(states)).view(*states.shape[:-1], 2 * self.num_kv_heads, -1)
         key, value = heads.chunk(2, dim=-2)
         return key, value
 
     def read(self, x: torch.Tensor, key: torch.Tensor, value: torch.Tensor, core: AttentionCore) -> torch.Tensor:
         """x [..., Dq] reads keys and values; ``core`` says who sees what."""
-        query = self.query(self.query_norm(x)).unflatten(-1, (self.num_heads, -1))
+        query = self.query(self.query_norm(x)).view(*x.shape[:-1], self.num_heads, -1)
         return x + self.output(core(query, key, value).flatten(-2))
 
     def forward(self, x: torch.Tensor, states: torch.Tensor, core: AttentionCore) -> torch.Tensor:
