@@ -101,7 +101,7 @@ def bench_training(figures: Figures) -> None:
     # A step takes half a minute, a product a tenth of a second: the best product is stated, and a long row of them, in
     # turns with the steps.
     steps = {name: training_step(model, batch) for name, batch in batches.items()}
-    times_s = interleaved_best_s({**steps, "products": lambda: matrix_products(NUM_PRODUCTS)}, 3)
+    times_s = interleaved_best_s({**steps, "products": lambda: matrix_products(NUM_PRODUCTS)}, 2)
     sustained = NUM_PRODUCTS * 2 * PRODUCT_SIZE**3 / times_s.pop("products")
     peak = 2 * PRODUCT_SIZE**3 / min(best_s(lambda: matrix_products(1), 6) for _ in range(3))
     for name, seconds in times_s.items():
