@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from huggingface_hub.errors import HFValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 
 from lst.errors import UserError, raise_problems
 from lst.files import read_json, write_bytes, write_json
 from lst.model.config import ModelConfig, PatchingConfig
+from lst.model.weights import check_weights, read_weights
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 VERSION = 2
@@ -103,8 +101,8 @@ class PretrainedModel(
                 ) from None
         config = read_model_config(paths[0])
         model: Any = cls(ModelConfig(**config["model"]), config["vocab_size"])
-        weights = read_weights(paths[1])
-        check_weights(model, weights, str(paths[1]))
+        weights = read_weights(paths[1], "model", _REMEDY)
+        check_weights(model, weights, "model", paths[1], "Use the config.json that was written with these weights.")
         model.load_state_dict(weights)
         model.patching, model.vocabulary = PatchingConfig(**config["patching"]), config["vocabulary"]
         return model.eval()
@@ -142,30 +140,3 @@ def read_model_config(path: Path) -> dict[str, Any]:
         problems = ModelConfig(**config["model"]).problems() + PatchingConfig(**config["patching"]).problems()
     raise_problems(f"the model's configuration {path}", problems, "Was it written by another version of the project?")
     return config
-
-
-def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file; raises ``UserError`` when it is missing or damaged."""
-    try:
-        return load(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"the model's weights are missing: {path}. {_REMEDY}") from None
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise UserError(f"the model's weights are damaged: {path} ({error}). {_REMEDY}") from None
-
-
-def check_weights(model: Any, weights: dict[str, torch.Tensor], where: str) -> None:
-    """Raises one ``UserError`` naming every tensor that is missing, unknown, misshapen or not finite."""
-    expected = model.state_dict()
-    problems = [f"{name} is missing" for name in expected if name not in weights]
-    problems += [f"{name} is unknown to this model" for name in weights if name not in expected]
-    for name in expected.keys() & weights.keys():
-        found, needed = list(weights[name].shape), list(expected[name].shape)
-        if found != needed:
-            other = " (another vocabulary)" if name in ("embedding.weight", "head.weight") and (
-                found[1:] == needed[1:]
-            ) else ""  # fmt: skip
-            problems.append(f"{name} has shape {found}, needed is {needed}{other}")
-        elif not bool(torch.isfinite(weights[name]).all()):
-            problems.append(f"{name} holds values that are not finite")
-    raise_problems(f"weights in {where}", sorted(problems), "Use the config.json that was written with these weights.")

@@ -8,20 +8,19 @@ training, in any packing, and unit by unit in generation.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import nn
 from torch.nn import functional
 
-from lst.errors import UserError, raise_problems
+from lst.errors import UserError
 from lst.files import read_json, write_bytes, write_json
+from lst.model.weights import check_weights, read_weights
 from lst.progress import Progress, say
 
 WEIGHTS_FILE, CONFIG_FILE = "weights.safetensors", "config.json"
@@ -184,31 +183,11 @@ class UnitModel(nn.Module):
                 "data and the model of one run, or train a new model on this data"
             )
         model = cls(*(config[name] for name in ("num_units", "context", "embedding_dim", "hidden_dim")))
-        try:
-            weights = load((folder / WEIGHTS_FILE).read_bytes())
-        except FileNotFoundError:
-            raise UserError(f"the unit model's weights are missing: {folder / WEIGHTS_FILE}. {_REMEDY}") from None
-        except (SafetensorError, json.JSONDecodeError) as error:
-            raise UserError(
-                f"the unit model's weights are damaged: {folder / WEIGHTS_FILE} ({error}). {_REMEDY}"
-            ) from None
-        raise_problems(f"weights in {folder / WEIGHTS_FILE}", _misfits(model, weights), _REMEDY)
+        weights = read_weights(folder / WEIGHTS_FILE, "unit model", _REMEDY)
+        check_weights(model, weights, "unit model", folder / WEIGHTS_FILE, _REMEDY)
         model.load_state_dict(weights)
         model.held_out_bits, model.unigram_bits = config["held_out_bits"], config["unigram_bits"]
         return model.eval()
-
-
-def _misfits(model: UnitModel, weights: dict[str, torch.Tensor]) -> list[str]:
-    """What is wrong with weights, a line a tensor."""
-    expected = model.state_dict()
-    problems = [f"{name} is missing" for name in expected if name not in weights]
-    problems += [f"{name} is unknown to a unit model" for name in weights if name not in expected]
-    for name in sorted(expected.keys() & weights.keys()):
-        if weights[name].shape != expected[name].shape:
-            problems.append(f"{name} has shape {list(weights[name].shape)}, needed is {list(expected[name].shape)}")
-        elif not bool(torch.isfinite(weights[name]).all()):
-            problems.append(f"{name} holds values that are not finite")
-    return problems
 
 
 class _Windows:

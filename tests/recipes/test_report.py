@@ -9,28 +9,24 @@ import re
 import shlex
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from html.parser import HTMLParser
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
 import pytest
 import soundfile
+from made_run import NASTY, NUM_LEFT_OUT, make_overrides, make_run
 
 from lst.configs.compose import build_config
 from lst.configs.schema import DIRECTIONS, Config
-from lst.data.prepare import LEFT_OUT_FILE, TEXT_FILE, UNITS_FILE, VOCABULARY_FILE
-from lst.data.shards import INDEX_FILE, SHARD_FOLDER, VERSION, write_shard
-from lst.data.utterance import Utterance, Word
+from lst.data.prepare import LEFT_OUT_FILE
+from lst.data.shards import INDEX_FILE, SHARD_FOLDER, write_shard
 from lst.errors import UserError
 from lst.files import read_json, read_jsonl, write_json, write_jsonl
-from lst.model.checkpoint import save_model
 from lst.model.lst import LatentSpeechTextModel
-from lst.recipes.cloze import cloze_accuracies, cloze_items, ending_start
 from lst.recipes.report import reproduce_section, write_report
 from lst.recipes.report_audio import audio_section
 from lst.recipes.report_corpus import patches_section
@@ -38,15 +34,9 @@ from lst.recipes.report_page import Section
 from lst.recipes.report_results import cloze_section, cost_section, results_section, scientific
 from lst.recipes.report_run import RunRecord, read_run
 from lst.recipes.run import PreparedData, RunFolder, open_data
-from lst.tokenizers.text import fit_text_tokenizer
-from lst.tokenizers.units import NUM_FEATURES, UnitCodec
-from lst.tokenizers.vocabulary import Vocabulary
 
 SECTIONS = ("results", "cost", "curves", "patches", "items", "listen", "corpus", "reproduce")
-NUM_UNITS, RATE_HZ = 20, 16_000
-NASTY = "<script>alert('x')</script> & \"it's\" </p><img src=x> $a_1$"
 VOID = {"meta", "link", "br", "hr", "img", "input", "path", "use", "rect"}
-NUM_LEFT_OUT = 23
 
 
 class Page(HTMLParser):
@@ -103,122 +93,6 @@ class Page(HTMLParser):
         """The first row whose first cells begin so."""
         rows = [[cell.strip() for cell in row] for row in self.rows[section]]
         return next(row for row in rows if all(c.startswith(b) for c, b in zip(row, beginning, strict=False)))
-
-
-def make_utterance(number: int, folder: Path, text: str, duration_s: float) -> Utterance:
-    """Words of equal length after a leading silence, a longer silence in the middle, and a file of audio."""
-    num_frames = round(duration_s * 25)
-    texts = text.split()
-    step = (num_frames - 12) // len(texts)
-    words = []
-    position = 4
-    for index, word in enumerate(texts):
-        words.append(Word(word, position, position + step, -2.0))
-        position += step + (5 if index == len(texts) // 2 else 0)
-    assert position <= num_frames
-    generator = np.random.default_rng(number)
-    seconds = np.arange(round(duration_s * RATE_HZ)) / RATE_HZ
-    samples = 0.4 * np.sin(2 * np.pi * (180 + 20 * number) * seconds) * np.abs(np.sin(4 * seconds))
-    path = folder / f"u{number}.wav"
-    soundfile.write(path, samples.astype(np.float32), RATE_HZ)
-    return Utterance(
-        id=f"utterance-{number}",
-        speaker=f"speaker {number % 3} <&>",
-        text=text,
-        duration_s=duration_s,
-        units=generator.integers(0, NUM_UNITS, num_frames).astype(np.uint16),
-        words=tuple(words),
-        audio_path=str(path),
-    )
-
-
-def make_run(root: Path) -> Config:
-    """A run's folder as the stages leave it, made by hand: data, two trained and evaluated models."""
-    overrides = make_overrides(root)
-    config = build_config(overrides)
-    run = RunFolder(root)
-    audio = root / "audio"
-    audio.mkdir(parents=True)
-    plain = "the small boat went over the lake to the other shore before night"
-    train = [make_utterance(0, audio, plain, 5.0), make_utterance(1, audio, f"she said {NASTY}", 24.5)]
-    valid = [make_utterance(n, audio, f"{plain} {n} {NASTY if n == 3 else ''}".strip(), 6.0 + n) for n in range(2, 6)]
-    text = [Utterance(f"text-{n}", "", f"{plain} and back {n}", 0.0, np.zeros(0, np.uint16)) for n in range(3)]
-    vocabulary = write_data(run, {"train": train, "valid": valid, "text": text})
-    rng = np.random.default_rng(7)
-    for place, (name, own) in enumerate(config.arms.items()):
-        if name == "curriculum":
-            continue
-        arm = build_config([*overrides, *own, f"name={name}"])
-        model = LatentSpeechTextModel(arm.model, vocabulary.size, 0)
-        save_model(run.final(name), model, arm.patching, vocabulary.to_dict())
-        write_json(run.model(name) / "settings.json", {})
-        write_json(run.model(name) / "versions.json", {"torch": "0.0.1"})
-        (run.model(name) / "config.yaml").write_text("")
-        write_jsonl(run.model(name) / "metrics.jsonl", make_metrics(rng, place))
-        rows = make_scores(rng, config, valid)
-        write_jsonl(run.root / "eval" / f"{name}.items.jsonl", rows)
-        bits = {"bits_per_unit": 4.5 - place / 3, "bits_per_byte": 2.25, "num_units": 1234, "num_bytes": 567}
-        result = {"name": name, "strategy": "static", "cloze": cloze_accuracies(rows, 200, 0), "bits": bits}
-        write_json(run.eval_result(name), result)
-    return config
-
-
-def make_overrides(root: Path) -> list[str]:
-    return ["experiment=smoke", f"run_dir={root}", "report.num_audio=4", "seed=3"]
-
-
-def write_data(run: RunFolder, splits: dict[str, list[Utterance]]) -> Vocabulary:
-    data = run.data
-    codec = UnitCodec(np.ones((NUM_UNITS, NUM_FEATURES), np.float32), np.ones(NUM_FEATURES, np.float32))
-    codec.save(data / UNITS_FILE)
-    tokenizer = fit_text_tokenizer([u.text for group in splits.values() for u in group], 320)
-    tokenizer.save(data / TEXT_FILE)
-    vocabulary = Vocabulary(tokenizer.vocab_size, NUM_UNITS, tokenizer.sha256, codec.sha256)
-    vocabulary.save(data / VOCABULARY_FILE)
-    index = {
-        "version": VERSION,
-        "description": f"made-up tones, synthesised speech ({NASTY})",
-        "is_synthesised": True,
-        "units_sha256": codec.sha256,
-        "text_sha256": tokenizer.sha256,
-        "vocabulary": vocabulary.fingerprint,
-        "aligner": "none",
-        "splits": {
-            split: [write_shard(data / SHARD_FOLDER, f"{split}-000000", group, [], "x")]
-            for split, group in splits.items()
-        },
-    }
-    write_json(data / INDEX_FILE, index)
-    left_out = [{"id": f"bad-{n}", "reason": f"reason {n}: {NASTY}"} for n in range(NUM_LEFT_OUT)]
-    write_jsonl(data / LEFT_OUT_FILE, left_out)
-    return vocabulary
-
-
-def make_metrics(rng: np.random.Generator, place: int) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for step in range(1, 61):
-        tokens = step * 190 * (1 + place)
-        rows.append({
-            "step": step, "loss": 3 + 3 / step + float(rng.normal()) / 9, "learning_rate": 1e-3, "tokens": tokens,
-            "patches": 181 * step, "slots": 192 * step, "speech_tokens": tokens // 3, "cut_documents": step // 7,
-            "training_flops": 1.5e9 * step * (1 + place),
-        })  # fmt: skip
-        if step % 20 == 0:
-            rows.append({"step": step, "valid_bits_per_unit": 5 - step / 99, "valid_bits_per_byte": 3 - step / 99})
-    return rows
-
-
-def make_scores(rng: np.random.Generator, config: Config, valid: list[Utterance]) -> list[dict[str, Any]]:
-    rows = []
-    for direction in DIRECTIONS:
-        for item in cloze_items(valid, config.eval, config.seed):
-            start = item.utterance.words[ending_start(item.utterance, config.eval.context_share) - 1].end_frame
-            true, false = (float(nats) for nats in rng.normal(-200, 30, 2))
-            rows.append({
-                "utterance": item.utterance.id, "other": item.other.id, "direction": direction, "true_nats": true,
-                "true_tokens": item.utterance.num_frames - start, "false_nats": false, "false_tokens": 40,
-            })  # fmt: skip
-    return rows
 
 
 @pytest.fixture(scope="module")
@@ -481,91 +355,3 @@ def test_without_a_model_the_command_that_trains_is_named(copied):
     shutil.rmtree(Path(copied.run_dir) / "models")
     with pytest.raises(UserError, match="lst train"):
         write_report(copied, [])
-
-
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A headless Chromium with a profile of its own."""
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("chromium and chromedriver are not installed (Debian: apt install chromium chromium-driver)")
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (pip install selenium)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    profile = tmp_path_factory.mktemp("chromium")
-    for argument in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-                     "--disable-background-networking", "--disable-component-update", "--disable-sync",
-                     "--disable-dev-shm-usage", f"--user-data-dir={profile}"):  # fmt: skip
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=DRIVER))
-    yield driver
-    driver.quit()
-
-
-# Every text of a plot that leaves its drawing, or lies on another text.
-MISPLACED_TEXTS = """
-  const found = [];
-  for (const svg of document.querySelectorAll('.plot svg')) {
-    const frame = svg.getBoundingClientRect();
-    const texts = [...svg.querySelectorAll('text')].filter(t => t.textContent.trim());
-    const boxes = texts.map(t => t.getBoundingClientRect());
-    boxes.forEach((a, i) => {
-      if (a.left < frame.left - 2 || a.right > frame.right + 2 || a.top < frame.top - 2 || a.bottom > frame.bottom + 2)
-        found.push('outside: ' + texts[i].textContent.trim());
-      boxes.slice(i + 1).forEach((b, j) => {
-        const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
-        const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
-        if (wide > 1.5 && high > 4)
-          found.push(texts[i].textContent.trim() + ' on ' + texts[i + 1 + j].textContent.trim());
-      });
-    });
-  }
-  return found;
-"""
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1200, 400])
-def test_a_browser_shows_it_whole(browser, report, width, scheme):
-    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    browser.get(report.resolve().as_uri())
-    assert browser.execute_script("return window.innerWidth") == width
-    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
-    plots = browser.execute_script(
-        "return [...document.querySelectorAll('.plot svg')].map(s => [s.getBoundingClientRect().width, "
-        "s.getBoundingClientRect().height, s.querySelectorAll('path, use').length])"
-    )
-    assert len(plots) == 5
-    assert all(wide > 300 and high > 100 and shapes > 5 for wide, high, shapes in plots)
-    assert browser.execute_script("return [...document.images].every(image => image.naturalWidth > 0)")
-    assert browser.execute_script(MISPLACED_TEXTS) == []
-    ready = "return [...document.querySelectorAll('audio')].map(a => [a.readyState, a.duration, a.error?.message])"
-    deadline_s = time.monotonic() + 20
-    while any(state < 1 for state, *_ in browser.execute_script(ready)) and time.monotonic() < deadline_s:
-        time.sleep(0.1)
-    players = browser.execute_script(ready)
-    assert len(players) == 4
-    assert all(state >= 1 and 4 < duration_s < 20.5 for state, duration_s, _ in players), players
-    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
-
-
-def test_ink_and_paper_differ_in_both_schemes(browser, report):
-    def lightness(colour: str) -> float:
-        return sum(float(part) for part in re.findall(r"[\d.]+", colour)[:3]) / 3
-
-    browser.get(report.resolve().as_uri())
-    for scheme in ("light", "dark"):
-        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-        paper = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
-        inks = browser.execute_script(
-            "return [...document.querySelectorAll('.plot text')].map(text => getComputedStyle(text).fill)"
-        )
-        assert (lightness(paper) > 128) == (scheme == "light")
-        assert min(abs(lightness(ink) - lightness(paper)) for ink in inks) > 90
