@@ -1,0 +1,116 @@
+"""Finds, loads and calls the compiled library: a C interface through ctypes, with no tie to PyTorch's own build."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+
+LIBRARY_FILE = "liblst_kernels.so"
+# Set to 1, the library is passed over, as where there was no compiler.
+DISABLE_VARIABLE = "LST_DISABLE_NATIVE"
+_POINTERS = (
+    "query", "key", "value", "taps", "skip", "decay", "readout", "initial_state", "history", "state_chunks", "out",
+    "block_states", "kept_states", "grad_out", "grad_kept_states", "grad_query", "grad_key", "grad_value",
+    "grad_decay", "grad_readout", "grad_skip", "grad_taps", "grad_initial_state", "grad_history",
+)  # fmt: skip
+
+
+class Problem(ctypes.Structure):
+    """``Problem`` of ``src/problem.h``, field by field."""
+
+    _fields_ = (
+        ("num_tokens", ctypes.c_int64),
+        ("num_channels", ctypes.c_int64),
+        ("num_heads", ctypes.c_int64),
+        ("num_modes", ctypes.c_int64),
+        ("num_taps", ctypes.c_int64),
+        ("gated", ctypes.c_bool),
+        ("query_stride", ctypes.c_int64),
+        ("key_stride", ctypes.c_int64),
+        ("value_stride", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in _POINTERS),
+    )
+
+
+@functools.cache
+def load_library() -> ctypes.CDLL | None:
+    """The compiled library, or None (with one warning) where the package was built without it."""
+    if os.environ.get(DISABLE_VARIABLE) == "1":
+        return None
+    path = Path(__file__).parent / LIBRARY_FILE
+    if not path.exists():
+        warnings.warn(
+            f"{LIBRARY_FILE} was not built (no C++ compiler when the package was installed): state-space models run as "
+            "blocked matrix products, several times slower on the CPU. Install g++ or clang++, then install again",
+            stacklevel=2,
+        )
+        return None
+    try:
+        library = _open(path)
+    except OSError as error:
+        warnings.warn(f"{path} cannot be loaded ({error}): install the package again", stacklevel=2)
+        return None
+    library.lst_problem_bytes.restype = library.lst_chunk.restype = ctypes.c_int64
+    library.lst_instruction_set.restype = ctypes.c_char_p
+    if library.lst_problem_bytes() != ctypes.sizeof(Problem):
+        warnings.warn(f"{path} is of another version of this package: install the package again", stacklevel=2)
+        return None
+    return library
+
+
+def _open(path: Path) -> ctypes.CDLL:
+    """Its OpenMP functions are left open when it is built, so that it shares the threads of PyTorch's own copy: two
+    copies would each keep a pool, which fight over the cores."""
+    if sys.platform == "linux":
+        bundled = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"))
+        for name in (*map(str, bundled), "libgomp.so.1"):
+            try:
+                ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
+            except OSError:
+                continue
+            break
+    return ctypes.CDLL(str(path))
+
+
+@torch.compiler.assume_constant_result
+def is_available() -> bool:
+    """Whether the compiled library can be used."""
+    return load_library() is not None
+
+
+@torch.compiler.assume_constant_result
+def chunk_length() -> int:
+    """Inputs of a chunk; a state can be kept between two chunks."""
+    library = load_library()
+    assert library is not None
+    return int(library.lst_chunk())
+
+
+def plan_sizes(problem: Problem, starts: torch.Tensor) -> tuple[int, int]:
+    """Blocks (states are saved before each) and spans of documents (gradients of parameters are summed over them)."""
+    library = load_library()
+    assert library is not None
+    blocks, spans = ctypes.c_int64(), ctypes.c_int64()
+    library.lst_plan_sizes(
+        ctypes.byref(problem), ctypes.c_void_p(starts.data_ptr()), ctypes.c_int64(len(starts) - 1),
+        ctypes.byref(blocks), ctypes.byref(spans),
+    )  # fmt: skip
+    return blocks.value, spans.value
+
+
+def run(problem: Problem, starts: torch.Tensor, backward: bool, baseline: bool = False) -> None:
+    """Runs a problem whose arrays are all in place; ``baseline`` takes the version for processors without AVX2."""
+    library = load_library()
+    assert library is not None
+    failed = library.lst_run(
+        ctypes.byref(problem), ctypes.c_void_p(starts.data_ptr()), ctypes.c_int64(len(starts) - 1), int(backward),
+        torch.get_num_threads(), int(baseline),
+    )  # fmt: skip
+    if failed:
+        raise MemoryError("the state-space kernel ran out of memory")

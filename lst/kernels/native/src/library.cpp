@@ -1,0 +1,180 @@
+// The library's plain C interface: what Python calls through ctypes. No torch header is included, so one build serves
+// every version of PyTorch. The instruction set is chosen when it runs; threads come from OpenMP where there is one.
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include "problem.h"
+
+// Every instruction set's version of the same text. Sums may be fused into multiply-adds.
+#if defined(__x86_64__)
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+namespace avx2 {
+#define VECTOR_FLOATS 8
+#define ROW_TILE 6
+#include "multiply.inc"
+#include "transpose.inc"
+#include "head.inc"
+#include "scan.inc"
+#include "unit.inc"
+#include "backward.inc"
+#undef VECTOR_FLOATS
+#undef ROW_TILE
+}  // namespace avx2
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif
+
+namespace baseline {
+#define VECTOR_FLOATS 4
+#define ROW_TILE 3
+#include "multiply.inc"
+#include "transpose.inc"
+#include "head.inc"
+#include "scan.inc"
+#include "unit.inc"
+#include "backward.inc"
+#undef VECTOR_FLOATS
+#undef ROW_TILE
+}  // namespace baseline
+
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+// A state that fades away becomes numbers too small for the fast path of the arithmetic: they count as zero.
+struct FlushTinyNumbers {
+  unsigned before = _mm_getcsr();
+  FlushTinyNumbers() { _mm_setcsr(before | 0x8040); }
+  ~FlushTinyNumbers() { _mm_setcsr(before); }
+};
+#else
+struct FlushTinyNumbers {
+  FlushTinyNumbers() {}
+};
+#endif
+
+// Sized once and kept by each thread.
+static char* thread_memory(int64_t bytes) {
+  static thread_local std::vector<char> memory;
+  if ((int64_t)memory.size() < bytes + 64) memory.resize(bytes + 64);
+  return (char*)(((uintptr_t)memory.data() + 63) / 64 * 64);
+}
+
+#define RUN_UNIT(VARIANT)                                                                  \
+  {                                                                                        \
+    VARIANT::Scratch scratch{};                                                            \
+    char* memory = thread_memory(VARIANT::lay_out(p, unit, backward, nullptr, scratch));   \
+    VARIANT::lay_out(p, unit, backward, memory, scratch);                                  \
+    if (backward)                                                                          \
+      VARIANT::backward_unit(p, unit, chunks, scratch);                                    \
+    else                                                                                   \
+      VARIANT::forward_unit(p, unit, chunks, scratch);                                     \
+  }
+
+static void run_unit(const Problem& p, const Unit& unit, const Chunk* chunks, bool backward, bool use_avx2) {
+  FlushTinyNumbers flush;
+#if defined(__x86_64__)
+  if (use_avx2) {
+    RUN_UNIT(avx2);
+    return;
+  }
+#endif
+  RUN_UNIT(baseline);
+}
+
+static bool has_avx2() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+  return false;
+#endif
+}
+
+// Documents are shared out over units only as far as the heads leave cores idle, and by their sizes alone: the order
+// of every sum is the same whatever the number of threads.
+constexpr int64_t WANTED_UNITS = 16;
+// Below these, preparing matrices once more, or waking threads, costs more than it saves.
+constexpr int64_t LEAST_SPAN_TOKENS = 4096, LEAST_PARALLEL_INPUTS = 16384;
+
+struct Plan {
+  std::vector<Chunk> chunks;
+  std::vector<Unit> units;
+  int64_t num_blocks = 0, num_spans = 0;
+};
+
+static Plan make_plan(const Problem& p, const int64_t* starts, int64_t num_documents) {
+  Plan plan;
+  const int64_t heads = std::max<int64_t>(1, TILE_CHANNELS / p.head_channels());
+  const int64_t num_tiles = (p.num_heads + heads - 1) / heads;
+  const int64_t wanted = std::min({num_documents, (WANTED_UNITS + num_tiles - 1) / num_tiles,
+                                   p.num_tokens / LEAST_SPAN_TOKENS + 1});
+  std::vector<int64_t> ends;
+  for (int64_t d = 0; d < num_documents; ++d) {
+    const int64_t length = starts[d + 1] - starts[d];
+    for (int64_t t = 0; t < length; t += CHUNK)
+      plan.chunks.push_back({starts[d] + t, (int32_t)std::min(CHUNK, length - t), (int32_t)(t / CHUNK), d, t == 0,
+                             t + CHUNK >= length});
+    // A span ends with the document that fills its share of the inputs.
+    const bool full = starts[d + 1] * wanted >= ((int64_t)ends.size() + 1) * p.num_tokens;
+    if (full || d + 1 == num_documents) ends.push_back(plan.chunks.size());
+  }
+  int64_t begin = 0;
+  for (int64_t end : ends) {
+    for (int64_t t = 0; t < num_tiles; ++t)
+      plan.units.push_back({t * heads, std::min(heads, p.num_heads - t * heads), begin, end, plan.num_blocks,
+                            plan.num_spans});
+    plan.num_blocks += (end - begin + BLOCK_ROWS - 1) / BLOCK_ROWS;
+    ++plan.num_spans;
+    begin = end;
+  }
+  return plan;
+}
+
+extern "C" {
+
+// Bytes of the structure that both sides must agree on.
+int64_t lst_problem_bytes() { return sizeof(Problem); }
+
+int64_t lst_chunk() { return CHUNK; }
+
+const char* lst_instruction_set() {
+  return has_avx2() ? "avx2" : "baseline";
+}
+
+// Blocks and spans of a problem: the first sizes of block_states and of the parameters' gradients.
+void lst_plan_sizes(const Problem* problem, const int64_t* starts, int64_t num_documents, int64_t* num_blocks,
+                    int64_t* num_spans) {
+  const Plan plan = make_plan(*problem, starts, num_documents);
+  *num_blocks = plan.num_blocks, *num_spans = plan.num_spans;
+}
+
+// Returns 0, or 1 if memory ran out. `baseline` asks for the version that runs everywhere.
+int lst_run(const Problem* problem, const int64_t* starts, int64_t num_documents, int backward, int num_threads,
+            int baseline) {
+  const Plan plan = make_plan(*problem, starts, num_documents);
+  const bool use_avx2 = has_avx2() && !baseline;
+  const int64_t num_units = plan.units.size();
+  int failed = 0;
+  if (problem->num_tokens * problem->num_channels < LEAST_PARALLEL_INPUTS) num_threads = 1;
+  (void)num_threads;
+#pragma omp parallel for schedule(dynamic) num_threads(num_threads) reduction(| : failed)
+  for (int64_t i = 0; i < num_units; ++i) {
+    try {
+      run_unit(*problem, plan.units[i], plan.chunks.data(), backward != 0, use_avx2);
+    } catch (const std::bad_alloc&) {
+      failed |= 1;
+    }
+  }
+  return failed;
+}
+
+}  // extern "C"

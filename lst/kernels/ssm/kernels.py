@@ -1,0 +1,106 @@
+"""Convolution kernels and chunk matrices of a diagonal state space model, made by products of powers.
+
+Powers come from one another by multiplication; complex exponentials of every (mode, position) would cost many times
+the convolution itself. All is computed in double precision, as rounding grows with the power, and differentiated by
+autograd.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+
+class ChunkMatrices(NamedTuple):
+    """What one chunk of T tokens does, for each of H sets of modes; W = 2Z, the real and then the imaginary parts."""
+
+    into_state: torch.Tensor  # [H, T, 2Z]: row j is Ā^(T−1−j)
+    out_of_state: torch.Tensor  # [H, 2Z, T]: column i is x → 2·Re(readout·Ā^(i+1)·x)
+    within: torch.Tensor  # [H, T, T]: y = u @ within, of the chunk's own inputs, the skip on the diagonal
+    chunk_decay: torch.Tensor  # [H, 2Z]: Ā^T
+
+
+def powers(decay_HZ: torch.Tensor, num_powers: int) -> torch.Tensor:
+    """Ā⁰ … Ā^(num_powers − 1), [H, num_powers, Z]: Ā^(i·n + j) = Ā^(i·n)·Ā^j with n ≈ √num_powers."""
+    step = 1 << ((num_powers - 1).bit_length() + 1) // 2
+    fine_HJZ = _doubled(decay_HZ, step)
+    coarse_HIZ = _doubled(fine_HJZ[:, -1] * decay_HZ, -(-num_powers // step))
+    return (coarse_HIZ[:, :, None] * fine_HJZ[:, None]).flatten(1, 2)[:, :num_powers]
+
+
+def ssm_kernel(decay_HZ: torch.Tensor, readout_HZ: torch.Tensor, length: int) -> torch.Tensor:
+    """2·Re Σ_z readout·Ā^l for l = 0 … length − 1: the response to a unit input, without the skip.
+
+    Args:
+        decay_HZ, readout_HZ: complex64 or complex128 [H, Z].
+        length: number of taps, at least 1.
+
+    Returns:
+        [H, length], float32 for complex64 and float64 for complex128. Ā^(i·n + j) = Ā^(i·n)·Ā^j with n ≈ √length
+        makes it one matrix product, and nothing of [H, Z, length] is held.
+    """
+    if length < 1:
+        raise ValueError(f"ssm_kernel: length {length}, at least 1 is needed")
+    decay, readout = decay_HZ.to(torch.complex128), readout_HZ.to(torch.complex128)
+    step = 1 << ((length - 1).bit_length() + 1) // 2
+    fine_HJZ = _doubled(decay, step)
+    coarse_HIZ = readout[:, None] * _doubled(fine_HJZ[:, -1] * decay, -(-length // step))
+    kernel_HL = 2 * (planes(coarse_HIZ.conj()) @ planes(fine_HJZ).transpose(1, 2)).flatten(1)[:, :length]
+    return kernel_HL.to(decay_HZ.real.dtype)
+
+
+def chunk_matrices(
+    decay_HZ: torch.Tensor,
+    readout_HZ: torch.Tensor,
+    skip_H: torch.Tensor | None,
+    chunk_tokens: int,
+    dtype: torch.dtype = torch.float32,
+) -> ChunkMatrices:
+    """The matrices of a chunk of T tokens, computed in double precision and rounded to ``dtype`` at the end.
+
+    Args:
+        decay_HZ, readout_HZ: complex64 or complex128 [H, Z].
+        skip_H: real [H] or None.
+        chunk_tokens: T, at least 1.
+        dtype: float32 or float64.
+
+    Returns:
+        The maps M_ux, M_xy, the kernel and Ā^T of the paper's equation for state passing (section 4.2).
+    """
+    decay, readout = decay_HZ.to(torch.complex128), readout_HZ.to(torch.complex128)
+    powers_HPZ = powers(decay, chunk_tokens + 1)
+    response_HPZ = 2 * readout[:, None] * powers_HPZ
+    kernel_HT = response_HPZ[:, :-1].real.sum(-1)
+    if skip_H is not None:
+        kernel_HT = torch.cat([kernel_HT[:, :1] + skip_H.to(torch.float64)[:, None], kernel_HT[:, 1:]], dim=1)
+    padded = torch.nn.functional.pad(kernel_HT.to(dtype), (chunk_tokens - 1, 0))
+    complex_dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
+    rounded_HPW = planes(powers_HPZ.to(complex_dtype))
+    out_of_state = planes(response_HPZ[:, 1:].to(complex_dtype).conj())
+    return ChunkMatrices(
+        rounded_HPW[:, :-1].flip(1),
+        out_of_state.transpose(1, 2).contiguous(),
+        padded.unfold(1, chunk_tokens, 1).flip(1),
+        rounded_HPW[:, -1],
+    )
+
+
+def _doubled(decay_HZ: torch.Tensor, num_powers: int) -> torch.Tensor:
+    """The same powers by repeated doubling: each is a product of log2(num_powers) terms."""
+    table_HPZ, leap_HZ = torch.ones_like(decay_HZ)[:, None], decay_HZ[:, None]
+    while table_HPZ.shape[1] < num_powers:
+        table_HPZ = torch.cat([table_HPZ, table_HPZ * leap_HZ], dim=1)
+        leap_HZ = leap_HZ * leap_HZ
+    return table_HPZ[:, :num_powers]
+
+
+def planes(x: torch.Tensor) -> torch.Tensor:
+    """Complex […, Z] → real […, 2Z]: the real parts, then the imaginary parts."""
+    return torch.cat([x.real, x.imag], dim=-1)
+
+
+def from_planes(x: torch.Tensor) -> torch.Tensor:
+    """Real […, 2Z] → complex […, Z]: the way back."""
+    real, imaginary = x.chunk(2, dim=-1)
+    return torch.complex(real.contiguous(), imaginary.contiguous())

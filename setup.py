@@ -1,0 +1,58 @@
+"""Builds the compiled CPU kernels with the package; where no compiler is found the package installs without them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
+
+NAME = "lst.kernels.native.liblst_kernels"
+SOURCES = "lst/kernels/native/src"
+PARTS = ("problem.h", "multiply.inc", "transpose.inc", "head.inc", "scan.inc", "unit.inc", "backward.inc")
+
+
+class BuildKernels(build_ext):
+    """A plain shared library: neither Python's nor PyTorch's headers, so its name carries no version of either."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        return fullname.replace(".", "/") + ".so"
+
+    def get_export_symbols(self, ext: Extension) -> list[str]:
+        return []
+
+    def build_extension(self, ext: Extension) -> None:
+        ext.extra_compile_args = ["-O3", "-std=c++17", "-fno-math-errno", "-ffp-contract=fast", "-Wno-psabi"]
+        if sys.platform == "linux":
+            ext.extra_compile_args.append("-fopenmp")
+            # GNU's OpenMP functions stay open: they are found in PyTorch's copy when the library is loaded.
+            if "clang" in self._compiler_version():
+                ext.extra_link_args.append("-fopenmp")
+        super().build_extension(ext)
+
+    def _compiler_version(self) -> str:
+        command = getattr(self.compiler, "compiler_so", None) or ["cc"]
+        return subprocess.run([command[0], "--version"], capture_output=True, text=True, check=False).stdout
+
+
+class PlatformWheel(bdist_wheel):
+    """One wheel a platform serves every Python."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        return "py3", "none", super().get_tag()[2]
+
+
+setup(
+    ext_modules=[
+        Extension(
+            NAME,
+            [f"{SOURCES}/library.cpp"],
+            depends=[f"{SOURCES}/{part}" for part in PARTS],
+            language="c++",
+            optional=True,
+        )
+    ],
+    cmdclass={"build_ext": BuildKernels, "bdist_wheel": PlatformWheel},
+)
