@@ -2,33 +2,91 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import torch
 from torch import nn
 
 from lst.model.config import ModelConfig
-from lst.model.layers import Block, Recorder, Rotary, core_over
-from lst.model.pointwise import RMSNorm
+from lst.model.layers import Block, GeluFeedForward, Recorder, Rotary, SelfAttention, SwiGLU, core_over
+from lst.model.pointwise import NORM_EPS, RMSNorm
 from lst.model.ranges import KeyRange
+from lst.model.state_space import H3, S4D, Recurrence
+
+RECURRENT = ("h3", "s4d")
 
 
 class Backbone(nn.Module):
-    """Causal Transformer over the real patches of a batch; attention and positions stop at document boundaries."""
+    """Causal layers over the real patches of a batch, each with the mixer that the config names; attention, states and
+    positions stop at document boundaries."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         dim, heads = config.global_dim, config.global_heads
-        self.rotary = Rotary(dim // heads, config.rope_theta)
-        self.blocks = nn.ModuleList(
-            Block(dim, heads, config.global_key_heads, config.ffn_dim(dim)) for _ in range(config.global_layers)
-        )
-        self.norm = RMSNorm(dim)
+        self.mixers, self.window_patches = config.mixers, config.global_window_patches
+        self.rotary = Rotary(dim // heads, config.rope_theta) if config.positions == "rotary" else None
+        learned = config.positions == "learned"
+        self.positions = nn.Embedding(config.max_patches, dim) if learned else None
+        self.blocks = nn.ModuleList(build_block(mixer, config) for mixer in self.mixers)
+        self.norm = build_norm(config)
 
     def forward(
-        self, x_MD: torch.Tensor, position_ids_M: torch.Tensor, patches: KeyRange, recorder: Recorder | None = None
+        self,
+        x_MD: torch.Tensor,
+        position_ids_M: torch.Tensor,
+        patches: KeyRange,
+        starts: torch.Tensor,
+        recorder: Recorder | None = None,
     ) -> torch.Tensor:
-        """[M, D] → [M, D]."""
-        rotation = self.rotary(position_ids_M)
-        core = core_over(patches, "backbone", recorder)
-        for block in self.blocks:
-            x_MD = block(x_MD, rotation, core)
+        """[M, D] → [M, D]; ``patches`` are the keys that each may see, ``starts`` int64 [S + 1] the documents'."""
+        x_MD, rotation = self.place(x_MD, position_ids_M)
+        windowed = KeyRange(torch.maximum(patches.first, patches.last - self.window_patches + 1), patches.last)
+        surroundings: dict[str, tuple[Any, ...]] = {
+            "attention": (rotation, core_over(patches, "backbone", recorder)),
+            "window_attention": (rotation, core_over(windowed, "backbone", recorder)),
+        } | dict.fromkeys(RECURRENT, (recurrence_over(starts, recorder),))
+        for mixer, block in zip(self.mixers, self.blocks, strict=True):
+            x_MD = block(x_MD, *surroundings[mixer])
         return self.norm(x_MD)
+
+    def place(
+        self, x: torch.Tensor, position_ids: torch.Tensor
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None]:
+        """Inputs with learned positions added, and the rotation of attention; either only where the config asks."""
+        if self.positions is not None:
+            x = x + self.positions(position_ids)
+        return x, None if self.rotary is None else self.rotary(position_ids)
+
+
+def recurrence_over(starts: torch.Tensor, recorder: Recorder | None) -> Recurrence:
+    """The parallel form of recurrent mixers, over whole documents."""
+
+    def recur(mixer: Any, *inputs: torch.Tensor) -> torch.Tensor:
+        out, state = mixer.mix(*inputs, starts=starts, state_lengths=None if recorder is None else recorder.num_patches)
+        if recorder is not None:
+            recorder.recurrent.append(tuple(state))
+        return out
+
+    return recur
+
+
+def build_block(mixer: str, config: ModelConfig) -> Block:
+    """One layer of the backbone."""
+    dim = config.global_dim
+    ffn = GeluFeedForward(dim) if config.ffn == "gelu" else SwiGLU(dim, config.ffn_dim(dim))
+    return Block(build_mixer(mixer, config), ffn, partial(build_norm, config))
+
+
+def build_mixer(mixer: str, config: ModelConfig) -> nn.Module:
+    """A mixer by its name in the config."""
+    if mixer == "h3":
+        return H3(config)
+    if mixer == "s4d":
+        return S4D(config)
+    return SelfAttention(config.global_dim, config.global_heads, config.global_key_heads)
+
+
+def build_norm(config: ModelConfig) -> nn.Module:
+    """A norm of the backbone's width."""
+    return nn.LayerNorm(config.global_dim, eps=NORM_EPS) if config.norm == "layer" else RMSNorm(config.global_dim)

@@ -84,6 +84,7 @@ class PackedBatch:
         patch_slots: int64 [M], the patch's place in the flattened B×P grid.
         patch_doc_ids: int64 [B, P], ``PADDING_DOC`` where the slot is empty.
         patch_position_ids: int64 [B, P], from 0 in every document.
+        patch_starts: int64 [documents + 1], the first of the M patches of each document, and M.
         min_id, max_id: least and greatest of the token and target ids; known on the host, so that a model checks them
             without waiting for the device.
         longest_document: patches of the longest document.
@@ -100,6 +101,7 @@ class PackedBatch:
     patch_slots: torch.Tensor
     patch_doc_ids: torch.Tensor
     patch_position_ids: torch.Tensor
+    patch_starts: torch.Tensor
     min_id: int
     max_id: int
     longest_document: int
@@ -193,6 +195,7 @@ def pack_documents(rows: Sequence[Sequence[tuple[Document, Patches]]], row_patch
         patch_slots=torch.from_numpy(slots),
         patch_doc_ids=torch.from_numpy(slot_doc_ids.reshape(len(rows), row_patches)),
         patch_position_ids=torch.from_numpy(slot_positions.reshape(len(rows), row_patches)),
+        patch_starts=torch.from_numpy(np.append(patch_starts, len(lengths))),
         min_id=int(seen.min()),
         max_id=int(seen.max()),
         longest_document=int(num_patches.max()),

@@ -8,6 +8,12 @@ from dataclasses import dataclass, field
 STRATEGIES = ("none", "static", "aligned", "mixed", "curriculum", "entropy", "speech_bpe")
 SILENCES = ("separate", "merged")
 INITS = ("depth_scaled", "mup")
+MIXERS = ("attention", "window_attention", "h3", "s4d")
+HYBRID = "h3_hybrid"
+POSITIONS = ("rotary", "learned", "none")
+NORMS = ("rms", "layer")
+FEED_FORWARDS = ("swiglu", "gelu")
+DISCRETISATIONS = ("bilinear", "zoh")
 SEGMENT_LEVELS = ("word", "bpe")
 ENTROPY_MEASURES = ("entropy", "surprisal")
 # Every token is a patch of its own: a model without local modules can use these.
@@ -107,6 +113,27 @@ class ModelConfig:
     global_kv_heads: int = field(
         default=0, metadata={"doc": "key and value heads of the backbone, each shared by some heads; 0: one a head"}
     )
+    global_mixers: list[str] = field(
+        default_factory=lambda: ["attention"],
+        metadata={
+            "doc": "mixers of the backbone, one for all layers or one a layer: attention, window_attention, h3, s4d; "
+            "or h3_hybrid: h3, with attention at layers 2 and 2 + half the layers"
+        },
+    )
+    global_window_patches: int = field(
+        default=512, metadata={"doc": "patches back that window_attention reaches, its own included"}
+    )
+    positions: str = field(
+        default="rotary", metadata={"doc": "the backbone's positions: rotary, learned, or none (as in H3)"}
+    )
+    norm: str = field(default="rms", metadata={"doc": "the backbone's norm: rms, or layer (with a bias)"})
+    ffn: str = field(
+        default="swiglu", metadata={"doc": "the backbone's feed-forward: swiglu, or gelu (four times as wide, biased)"}
+    )
+    h3_head_dim: int = field(default=1, metadata={"doc": "channels of an H3 head, whose states are their products"})
+    ssm_modes: int = field(default=32, metadata={"doc": "modes of a diagonal SSM: half its state size"})
+    ssm_discretisation: str = field(default="bilinear", metadata={"doc": "of diagonal SSMs: bilinear, or zoh"})
+    shift_taps: int = field(default=64, metadata={"doc": "state size of H3's shift SSM, in patches"})
     local_dim: int = field(default=96, metadata={"doc": "width of patch encoder and decoder"})
     local_heads: int = field(default=3, metadata={"doc": "attention heads of patch encoder and decoder"})
     local_kv_heads: int = field(
@@ -130,6 +157,8 @@ class ModelConfig:
         metadata={"doc": "initial weights: depth_scaled, or mup (and learning rates) that suit every width"},
     )
     init_std: float = field(default=0.02, metadata={"doc": "standard deviation of the initial weights"})
+    tied_head: bool = field(default=False, metadata={"doc": "the head's weights are the embedding's"})
+    embedding_dropout: float = field(default=0.0, metadata={"doc": "share of embedded values zeroed in training"})
     mup_base_dim: int = field(default=256, metadata={"doc": "width at which init=mup equals depth_scaled"})
 
     @property
@@ -144,6 +173,19 @@ class ModelConfig:
     def local_key_heads(self) -> int:
         return self.local_kv_heads or self.local_heads
 
+    @property
+    def mixers(self) -> list[str]:
+        """The mixer of each layer of the backbone."""
+        layers = self.global_layers
+        if self.global_mixers == [HYBRID]:
+            # Counted from one, as the paper does: layers 2 and 2 + L/2.
+            return ["attention" if layer in (2, 2 + layers // 2) else "h3" for layer in range(1, layers + 1)]
+        return self.global_mixers * layers if len(self.global_mixers) == 1 else list(self.global_mixers)
+
+    @property
+    def h3_heads(self) -> int:
+        return self.global_dim // self.h3_head_dim
+
     def ffn_dim(self, dim: int) -> int:
         """Width of a SwiGLU layer: 8/3 of ``dim``, rounded up."""
         wanted = 8 * dim / 3
@@ -154,17 +196,40 @@ class ModelConfig:
         found = []
         for name in ("global_dim", "global_layers", "global_heads", "local_dim", "local_heads", "sub_queries",
                      "window_tokens", "encoder_window_patches", "decoder_window_patches", "max_patches",
-                     "ffn_multiple_of", "mup_base_dim"):  # fmt: skip
+                     "ffn_multiple_of", "mup_base_dim", "global_window_patches", "h3_head_dim", "ssm_modes",
+                     "shift_taps"):  # fmt: skip
             if getattr(self, name) < 1:
                 found.append(f"model.{name}={getattr(self, name)}: must be 1 or more")
         for name in ("encoder_layers", "decoder_layers", "global_kv_heads", "local_kv_heads"):
             if getattr(self, name) < 0:
                 found.append(f"model.{name}={getattr(self, name)}: must be 0 or more")
-        if self.init not in INITS:
-            found.append(f"model.init={self.init}: allowed are {', '.join(INITS)}")
+        choices = {"init": INITS, "positions": POSITIONS, "norm": NORMS, "ffn": FEED_FORWARDS,
+                   "ssm_discretisation": DISCRETISATIONS}  # fmt: skip
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                found.append(f"model.{name}={getattr(self, name)}: allowed are {', '.join(allowed)}")
+        if not 0 <= self.embedding_dropout < 1:
+            found.append(f"model.embedding_dropout={self.embedding_dropout}: must be at least 0 and below 1")
+        found += self._mixer_problems()
         if self.init_std <= 0 or self.rope_theta <= 0:
             found.append(f"model.init_std={self.init_std}, rope_theta={self.rope_theta}: both must be above 0")
         return found or self._misfits()
+
+    def _mixer_problems(self) -> list[str]:
+        named = self.global_mixers
+        if named == [HYBRID]:
+            return []
+        found = []
+        if unknown := sorted(set(named) - set(MIXERS)):
+            found.append(
+                f"model.global_mixers={unknown[0]}: allowed are {', '.join(MIXERS)} in a list, or [{HYBRID}] alone"
+            )
+        if len(named) not in (1, self.global_layers):
+            found.append(
+                f"model.global_mixers has {len(named)} entries: needed is one for all layers, or one for each of "
+                f"model.global_layers={self.global_layers}"
+            )
+        return found
 
     def _misfits(self) -> list[str]:
         """Values that are possible alone but not together."""
@@ -178,6 +243,8 @@ class ModelConfig:
                     f"model.{place}_kv_heads={getattr(self, f'{place}_kv_heads')}: must divide "
                     f"model.{place}_heads={heads}"
                 )
+        if self.global_dim % self.h3_head_dim:
+            found.append(f"model.h3_head_dim={self.h3_head_dim}: must divide model.global_dim={self.global_dim}")
         if (self.encoder_layers == 0) != (self.decoder_layers == 0):
             found.append(
                 f"model.encoder_layers={self.encoder_layers}, decoder_layers={self.decoder_layers}: "

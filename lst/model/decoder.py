@@ -10,7 +10,7 @@ from torch import nn
 
 from lst.model.batch import PackedBatch
 from lst.model.config import ModelConfig
-from lst.model.layers import Block, CrossAttention, Recorder, Rotary, core_over
+from lst.model.layers import Block, CrossAttention, Recorder, Rotary, attention_block, core_over
 from lst.model.ranges import AttentionRanges
 
 
@@ -28,7 +28,7 @@ class PatchDecoder(nn.Module):
             CrossAttention(dim, config.global_dim, heads, kv_heads) for _ in range(config.decoder_layers)
         )
         self.blocks = nn.ModuleList(
-            Block(dim, heads, kv_heads, config.ffn_dim(dim)) for _ in range(config.decoder_layers)
+            attention_block(dim, heads, kv_heads, config.ffn_dim(dim)) for _ in range(config.decoder_layers)
         )
 
     def forward(

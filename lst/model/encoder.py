@@ -10,7 +10,7 @@ from torch import nn
 
 from lst.model.batch import PackedBatch
 from lst.model.config import ModelConfig
-from lst.model.layers import Block, CrossAttention, Recorder, Rotary, core_over
+from lst.model.layers import Block, CrossAttention, Recorder, Rotary, attention_block, core_over
 from lst.model.pointwise import Linear
 from lst.model.ranges import AttentionRanges
 
@@ -29,7 +29,7 @@ class PatchEncoder(nn.Module):
         dim, heads, kv_heads = config.local_dim, config.local_heads, config.local_key_heads
         self.rotary = Rotary(dim // heads, config.rope_theta)
         self.blocks = nn.ModuleList(
-            Block(dim, heads, kv_heads, config.ffn_dim(dim)) for _ in range(config.encoder_layers)
+            attention_block(dim, heads, kv_heads, config.ffn_dim(dim)) for _ in range(config.encoder_layers)
         )
         self.readers = nn.ModuleList(CrossAttention(dim, dim, heads, kv_heads) for _ in range(config.encoder_layers))
         self.to_queries = Linear(dim, self.num_queries * dim)

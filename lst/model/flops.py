@@ -1,7 +1,8 @@
 """Analytic cost of the model, by module: multiply-adds count as two operations; norms, softmax and gates are left out.
 
 Attention is counted over the pairs of query and key that are really seen, no more; ``workload_of_batch`` counts them,
-``typical_workload`` estimates them for planning.
+``typical_workload`` estimates them for planning. State spaces are counted as what they define: their recurrence, and
+their short convolution tap by tap, whatever way of computing them a kernel takes.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ class Workload:
         num_tokens, num_patches: real ones; equal for the baseline.
         token_pairs: pairs of a token and a token that it sees in the local modules' window.
         patch_pairs: pairs of a patch and a patch that it sees in the backbone.
+        window_pairs: the same within the window of ``window_attention``.
         read_pairs: pairs of a patch and a token that its queries read, for one sub-query.
         context_pairs: pairs of a token and a patch that it sees in the decoder.
     """
@@ -31,6 +33,7 @@ class Workload:
     patch_pairs: float
     read_pairs: float
     context_pairs: float
+    window_pairs: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,9 @@ def workload_of_batch(batch: PackedBatch, config: ModelConfig) -> Workload:
         num_patches=batch.num_patches,
         token_pairs=pairs(ranges.tokens),
         patch_pairs=pairs(ranges.patches),
+        window_pairs=float(
+            (ranges.patches.last - ranges.patches.first + 1).clamp(max=config.global_window_patches).sum()
+        ),
         read_pairs=pairs(ranges.reads) / config.sub_queries,
         context_pairs=pairs(ranges.contexts),
     )
@@ -91,6 +97,7 @@ def typical_workload(
         num_patches=num_patches,
         token_pairs=num_tokens * min(config.window_tokens, half_patches * tokens_a_patch),
         patch_pairs=num_patches * half_patches,
+        window_pairs=num_patches * min(config.global_window_patches, half_patches),
         read_pairs=num_patches * max(min(config.encoder_window_patches, half_patches), 1) * tokens_a_patch,
         context_pairs=num_tokens * min(config.decoder_window_patches, half_patches),
     )
@@ -98,9 +105,7 @@ def typical_workload(
 
 def model_flops(config: ModelConfig, vocab_size: int, work: Workload) -> Flops:
     """Operations of a workload."""
-    backbone = config.global_layers * _block(
-        config.global_dim, config.global_heads, config.global_key_heads, config, work.num_patches, work.patch_pairs
-    )
+    backbone = sum(_mixer(mixer, config, work) + work.num_patches * _feed_forward(config) for mixer in config.mixers)
     if not config.has_local_modules:
         return Flops(0.0, backbone, 0.0, 2.0 * work.num_tokens * config.global_dim * vocab_size)
     dim, k = config.local_dim, config.sub_queries
@@ -123,7 +128,31 @@ def model_flops(config: ModelConfig, vocab_size: int, work: Workload) -> Flops:
     )
 
 
+def _mixer(mixer: str, config: ModelConfig, work: Workload) -> float:
+    """One layer's mixer of the backbone."""
+    dim = config.global_dim
+    if mixer in ("attention", "window_attention"):
+        pairs = work.patch_pairs if mixer == "attention" else work.window_pairs
+        return _attention(dim, config.global_heads, config.global_key_heads, work.num_patches, pairs)
+    # A mode: one complex product and sum for the state, and the real part of another for the output.
+    mode = 8 + 4
+    if mixer == "h3":
+        sequences = dim * config.h3_head_dim
+        mixing = 2 * dim * config.shift_taps + sequences * (mode * config.ssm_modes + 4)
+        return work.num_patches * (8 * dim * dim + mixing)
+    return work.num_patches * (4 * dim * dim + dim * mode * config.ssm_modes)
+
+
+def _feed_forward(config: ModelConfig) -> float:
+    """The backbone's feed-forward layer, a patch."""
+    dim = config.global_dim
+    return 16.0 * dim * dim if config.ffn == "gelu" else 6.0 * dim * config.ffn_dim(dim)
+
+
+def _attention(dim: int, heads: int, key_heads: int, positions: float, pairs: float) -> float:
+    return positions * 2 * (2 * dim * dim + 2 * dim * dim * key_heads / heads) + pairs * 4 * dim
+
+
 def _block(dim: int, heads: int, key_heads: int, config: ModelConfig, positions: float, pairs: float) -> float:
-    """A Transformer block over some positions."""
-    projections = 2 * dim * dim + 2 * dim * dim * key_heads / heads
-    return positions * 2 * (projections + 3 * dim * config.ffn_dim(dim)) + pairs * 4 * dim
+    """A Transformer block of the local modules."""
+    return _attention(dim, heads, key_heads, positions, pairs) + positions * 6 * dim * config.ffn_dim(dim)

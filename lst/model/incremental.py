@@ -7,86 +7,20 @@ being computed anew. Sequences of different lengths step together; each has its 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from lst.model.backbone import RECURRENT
 from lst.model.batch import Document, Patches, pack_documents
+from lst.model.caches import KeyValueCache, StateCache
 from lst.model.layers import AttentionCore, Recorder
 from lst.model.patch_stepper import PatchStepper
+from lst.model.state_space import Recurrence
 
 if TYPE_CHECKING:
     from lst.model.lst import LatentSpeechTextModel
-
-_LEAST_CAPACITY = 64
-
-
-class KeyValueCache:
-    """Keys and values of one layer, [S, G, capacity, D], which grow as they fill up; sequence s begins at 0."""
-
-    def __init__(self, num_sequences: int) -> None:
-        self.num_sequences = num_sequences
-        self.key: torch.Tensor | None = None
-        self.value: torch.Tensor | None = None
-
-    def _reserve(self, wanted: int, like: torch.Tensor) -> None:
-        capacity = 0 if self.key is None else self.key.shape[2]
-        if wanted <= capacity:
-            return
-        shape = (self.num_sequences, like.shape[-2], max(wanted, 2 * capacity, _LEAST_CAPACITY), like.shape[-1])
-        for name in ("key", "value"):
-            grown = like.new_zeros(shape)
-            if capacity:
-                grown[:, :, :capacity] = getattr(self, name)
-            setattr(self, name, grown)
-
-    def fill(self, sequence: int, key: torch.Tensor, value: torch.Tensor) -> None:
-        """Sets the first n places of a sequence, from [n, G, D]."""
-        self._reserve(len(key), key)
-        assert self.key is not None
-        assert self.value is not None
-        self.key[sequence, :, : len(key)] = key.transpose(0, 1)
-        self.value[sequence, :, : len(key)] = value.transpose(0, 1)
-
-    def put(self, sequences: np.ndarray, places: np.ndarray, key: torch.Tensor, value: torch.Tensor) -> None:
-        """Sets one place of each of some sequences, from [n, G, D]."""
-        self._reserve(int(places.max()) + 1, key)
-        assert self.key is not None
-        assert self.value is not None
-        if len(sequences) == self.num_sequences and (places == places[0]).all():
-            # Everyone at one place: a plain slice, which costs a fraction of an indexed write.
-            self.key[:, :, places[0]], self.value[:, :, places[0]] = key, value
-            return
-        rows, columns = (torch.from_numpy(index).to(key.device) for index in (sequences, places))
-        self.key[rows, :, columns], self.value[rows, :, columns] = key, value
-
-    def attend(self, query: torch.Tensor, sequences: np.ndarray, first: np.ndarray, last: np.ndarray) -> torch.Tensor:
-        """Queries [n, Q, H, D], one group a sequence, see its places ``first`` … ``last`` (inclusive)."""
-        assert self.key is not None
-        assert self.value is not None
-        low, high = int(first.min()), int(last.max()) + 1
-        key, value = self.key[:, :, low:high], self.value[:, :, low:high]
-        if len(sequences) < self.num_sequences:
-            rows = torch.from_numpy(sequences).to(query.device)
-            key, value = key[rows], value[rows]
-        # Written out: on the CPU a fused attention spends more on its threads than on one query.
-        num_queries, head_dim = query.shape[1], query.shape[3]
-        grouped = query.view(len(query), num_queries, key.shape[1], -1, head_dim).transpose(1, 2)
-        scores = grouped.reshape(len(query), key.shape[1], -1, head_dim) @ key.transpose(-1, -2)
-        scores *= head_dim**-0.5
-        if (first > low).any() or (last < high - 1).any():
-            places = np.arange(low, high)
-            unseen = (places < first[:, None]) | (places > last[:, None])
-            scores.masked_fill_(torch.from_numpy(unseen[:, None, None]).to(query.device), float("-inf"))
-        out = (scores.softmax(dim=-1) @ value).view(len(query), key.shape[1], num_queries, -1, head_dim)
-        return out.transpose(1, 2).reshape(query.shape)
-
-    def keep(self, sequences: torch.Tensor) -> None:
-        """Drops all other sequences."""
-        self.num_sequences = len(sequences)
-        if self.key is not None and self.value is not None:
-            self.key, self.value = self.key[sequences], self.value[sequences]
 
 
 class DecodingState:
@@ -114,7 +48,13 @@ class DecodingState:
         self.device = model.head.weight.device
         self.num_global_steps = 0
         count = len(documents)
-        layers = {"backbone": self.config.global_layers}
+        mixers = self.config.mixers
+        # A layer of the backbone keeps keys and values, or a state.
+        self.states = [
+            StateCache(block.mixer) for mixer, block in zip(mixers, model.backbone.blocks, strict=True)
+            if mixer in RECURRENT
+        ]  # fmt: skip
+        layers = {"backbone": len(mixers) - len(self.states)}
         if self.config.has_local_modules:
             layers |= dict.fromkeys(("encoder.tokens", "encoder.reads"), self.config.encoder_layers)
             layers |= dict.fromkeys(("decoder.tokens", "decoder.reads"), self.config.decoder_layers)
@@ -140,7 +80,7 @@ class DecodingState:
     def _read_prompts(self, documents: Sequence[Document], patches: Sequence[Patches]) -> None:
         rows = [[pair] for pair in zip(documents, patches, strict=True)]
         batch = pack_documents(rows, max(map(len, patches))).to(self.device)
-        recorder = Recorder()
+        recorder = Recorder(torch.from_numpy(self.num_patches).to(self.device))
         hidden_ND = self.model.hidden(batch, recorder)
         token_ends = np.cumsum(self.positions)
         self.logits = self.model.head(hidden_ND[torch.from_numpy(token_ends - 1).to(self.device)])
@@ -156,6 +96,8 @@ class DecodingState:
                         end = token_ends[sequence]
                         start = end - self.positions[sequence]
                     cache.fill(sequence, key[start:end], value[start:end])
+        for states, recurrent in zip(self.states, recorder.recurrent, strict=True):
+            states.fill(recurrent)
         if self.config.has_local_modules:
             first_ND = recorder.states["encoder.first"]
             self.pooled = first_ND.new_zeros(self.num_sequences, first_ND.shape[1])
@@ -194,6 +136,14 @@ class DecodingState:
             return cache.attend(query[:, None], sequences, first, places)[:, 0]
 
         return attend
+
+    def _recurrence(self, states: StateCache, sequences: np.ndarray) -> Recurrence:
+        """The step form of recurrent mixers."""
+
+        def recur(_mixer: Any, *inputs: torch.Tensor) -> torch.Tensor:
+            return states.step(sequences, *inputs)
+
+        return recur
 
     def _reading_core(
         self, cache: KeyValueCache, sequences: np.ndarray, first: np.ndarray, last: np.ndarray
@@ -244,9 +194,15 @@ class DecodingState:
         """One patch of each of some sequences, which ends before the current position."""
         backbone = self.model.backbone
         places = self.num_patches[sequences]
-        rotation = backbone.rotary(torch.from_numpy(places).to(self.device))
-        for block, cache in zip(backbone.blocks, self.caches["backbone"], strict=True):
-            patches_nD = block(patches_nD, rotation, self._core(cache, sequences, places, np.zeros_like(places)))
+        patches_nD, rotation = backbone.place(patches_nD, torch.from_numpy(places).to(self.device))
+        windows = {"attention": places + 1, "window_attention": self.config.global_window_patches}
+        caches, states = iter(self.caches["backbone"]), iter(self.states)
+        for mixer, block in zip(backbone.mixers, backbone.blocks, strict=True):
+            if mixer in RECURRENT:
+                patches_nD = block(patches_nD, self._recurrence(next(states), sequences))
+            else:
+                first = np.maximum(places - windows[mixer] + 1, 0)
+                patches_nD = block(patches_nD, rotation, self._core(next(caches), sequences, places, first))
         for sequence in sequences:
             self.patch_starts[sequence].append(int(self.positions[sequence]))
         self.num_global_steps += len(sequences)
@@ -274,6 +230,8 @@ class DecodingState:
         for caches in self.caches.values():
             for cache in caches:
                 cache.keep(index)
+        for states in self.states:
+            states.keep(index)
         self.steppers = [self.steppers[s] for s in sequences]
         self.patch_starts = [self.patch_starts[s] for s in sequences]
         self.positions = self.positions[list(sequences)]

@@ -13,13 +13,20 @@ import torch
 from torch import nn
 
 from lst.model.config import ModelConfig
+from lst.model.state_space import DiagonalSSM, ShiftSSM
 
 
 def initialise(model: nn.Module, config: ModelConfig, seed: int) -> None:
-    """Draws all matrices of a model anew; norms stay as they are."""
+    """Draws all matrices of a model anew; norms and biases stay as they are, state spaces have a start of their own."""
     generator = torch.Generator().manual_seed(seed)
+    drawn: set[nn.Parameter] = set()
+    for module in model.modules():
+        if isinstance(module, (DiagonalSSM, ShiftSSM)):
+            drawn |= set(module.parameters())
+            if module.skip.device.type != "meta":
+                module.draw_parameters(generator)
     for name, parameter in model.named_parameters():
-        if parameter.ndim >= 2 and parameter.device.type != "meta":
+        if parameter.ndim >= 2 and parameter not in drawn and parameter.device.type != "meta":
             nn.init.normal_(parameter, std=initial_std(name, parameter.shape[1], config), generator=generator)
 
 
@@ -40,6 +47,11 @@ def initial_std(name: str, fan_in: int, config: ModelConfig) -> float:
 
 def learning_rate_scale(name: str, parameter: torch.Tensor, config: ModelConfig) -> float:
     """What a parameter's learning rate is multiplied by: under ``mup`` base width / fan-in of matrices, else 1."""
-    if config.init != "mup" or parameter.ndim < 2 or name.startswith("embedding"):
+    if config.init != "mup" or parameter.ndim < 2 or "embedding" in name or is_state_space(name):
         return 1.0
     return config.mup_base_dim / parameter.shape[1]
+
+
+def is_state_space(name: str) -> bool:
+    """Whether a parameter is one of an SSM's own, by its name: none of them is a matrix that the width scales."""
+    return ".ssm." in name or ".shift." in name

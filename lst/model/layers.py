@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from lst.kernels.attention import interval_attention
 from lst.model.pointwise import Linear, RMSNorm, rotate, swiglu
@@ -16,12 +18,18 @@ AttentionCore = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tenso
 
 
 class Recorder:
-    """Keeps the keys and values that pass through attention cores, by name, in the order of the layers: what stepwise
-    generation goes on from after a prompt was computed in parallel."""
+    """Keeps what stepwise generation goes on from after a prompt was computed in parallel: the keys and values that
+    pass through attention cores, by name, in the order of the layers, and the states of recurrent mixers.
 
-    def __init__(self) -> None:
+    Args:
+        num_patches: int64 [S], patches of each document after which recurrent states are kept.
+    """
+
+    def __init__(self, num_patches: torch.Tensor | None = None) -> None:
+        self.num_patches = num_patches
         self.keys_values: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}
         self.states: dict[str, torch.Tensor] = {}
+        self.recurrent: list[tuple[torch.Tensor, ...]] = []
 
     def keep(self, name: str, key: torch.Tensor, value: torch.Tensor) -> None:
         self.keys_values.setdefault(name, []).append((key, value))
@@ -76,11 +84,12 @@ class SelfAttention(nn.Module):
         self.output = Linear(dim, dim)
 
     def forward(
-        self, x: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor], core: AttentionCore
+        self, x: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor] | None, core: AttentionCore
     ) -> torch.Tensor:
         """[..., D] → [..., D]; ``core`` says who sees whom."""
         heads = self.query_key_value(x).view(*x.shape[:-1], self.num_heads + 2 * self.num_kv_heads, -1)
-        heads = rotate(heads, *rotation, num_rotated=self.num_heads + self.num_kv_heads)
+        if rotation is not None:
+            heads = rotate(heads, *rotation, num_rotated=self.num_heads + self.num_kv_heads)
         query, key, value = heads.split([self.num_heads, self.num_kv_heads, self.num_kv_heads], dim=-2)
         return self.output(core(query, key, value).flatten(-2))
 
@@ -97,22 +106,43 @@ class SwiGLU(nn.Module):
         return self.output(swiglu(self.gate_up(x)))
 
 
-class Block(nn.Module):
-    """Pre-norm Transformer block: x + attention, then x + feed-forward."""
+class GeluFeedForward(nn.Module):
+    """Feed-forward layer of four times the width, with GELU's tanh form and biases, as GPT-2's and H3's."""
 
-    def __init__(self, dim: int, num_heads: int, num_kv_heads: int, ffn_dim: int) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        self.attention_norm = RMSNorm(dim)
-        self.attention = SelfAttention(dim, num_heads, num_kv_heads)
-        self.ffn_norm = RMSNorm(dim)
-        self.ffn = SwiGLU(dim, ffn_dim)
+        self.up = Linear(dim, 4 * dim, bias=True)
+        self.output = Linear(4 * dim, dim, bias=True)
 
-    def forward(
-        self, x: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor], core: AttentionCore
-    ) -> torch.Tensor:
-        """[..., D] → [..., D]; ``core`` says who sees whom."""
-        x = x + self.attention(self.attention_norm(x), rotation, core)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.output(functional.gelu(self.up(x), approximate="tanh"))
+
+
+class Block(nn.Module):
+    """Pre-norm block: x + mixer, then x + feed-forward.
+
+    Args:
+        mixer: attention, or what takes its place.
+        ffn: the feed-forward layer.
+        make_norm: makes one norm.
+    """
+
+    def __init__(self, mixer: nn.Module, ffn: nn.Module, make_norm: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.mixer_norm = make_norm()
+        self.mixer = mixer
+        self.ffn_norm = make_norm()
+        self.ffn = ffn
+
+    def forward(self, x: torch.Tensor, *surroundings: Any) -> torch.Tensor:
+        """[..., D] → [..., D]; ``surroundings`` are what the mixer takes beside its input."""
+        x = x + self.mixer(self.mixer_norm(x), *surroundings)
         return x + self.ffn(self.ffn_norm(x))
+
+
+def attention_block(dim: int, num_heads: int, num_kv_heads: int, ffn_dim: int) -> Block:
+    """The Transformer block of the local modules."""
+    return Block(SelfAttention(dim, num_heads, num_kv_heads), SwiGLU(dim, ffn_dim), lambda: RMSNorm(dim))
 
 
 class CrossAttention(nn.Module):

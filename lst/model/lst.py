@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from lst.errors import UserError
 from lst.kernels.cross_entropy import linear_cross_entropy
@@ -47,7 +48,7 @@ class LatentSpeechTextModel(nn.Module, PretrainedModel):
         self.backbone = Backbone(config)
         self.decoder = PatchDecoder(config) if config.has_local_modules else None
         self.norm = RMSNorm(width) if config.has_local_modules else nn.Identity()
-        self.head = Linear(width, vocab_size)
+        self.head = TiedHead(self.embedding) if config.tied_head else Linear(width, vocab_size)
         initialise(self, config, seed)
 
     def forward(self, batch: PackedBatch) -> torch.Tensor:
@@ -65,11 +66,14 @@ class LatentSpeechTextModel(nn.Module, PretrainedModel):
         ranges = attention_ranges(batch, self.config)
         positions_M = batch.patch_position_ids.flatten()[batch.patch_slots]
         tokens_ND = self.embedding(batch.token_ids)
+        if self.training and self.config.embedding_dropout:
+            tokens_ND = functional.dropout(tokens_ND, self.config.embedding_dropout)
         if self.encoder is None or self.decoder is None:
             patches_MD = max_pool_patches(tokens_ND, batch.patch_ids, batch.num_patches)
-            return self.backbone(patches_MD, positions_M, ranges.patches, recorder)[batch.context_patch_ids]
+            patches_MD = self.backbone(patches_MD, positions_M, ranges.patches, batch.patch_starts, recorder)
+            return patches_MD[batch.context_patch_ids]
         tokens_ND, patches_MD = self.encoder(tokens_ND, batch, ranges, recorder)
-        patches_MD = self.backbone(patches_MD, positions_M, ranges.patches, recorder)
+        patches_MD = self.backbone(patches_MD, positions_M, ranges.patches, batch.patch_starts, recorder)
         return self.norm(self.decoder(tokens_ND, patches_MD, batch, ranges, recorder))
 
     def check_batch(self, batch: PackedBatch) -> None:
@@ -114,3 +118,20 @@ class LatentSpeechTextModel(nn.Module, PretrainedModel):
     @property
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
+
+
+class TiedHead(nn.Module):
+    """A head whose weights are the embedding's, and are kept there alone."""
+
+    def __init__(self, embedding: nn.Embedding) -> None:
+        super().__init__()
+        # In a tuple, the embedding does not become a part of this module too.
+        self._embedding = (embedding,)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        return self._embedding[0].weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., D] → [..., V]."""
+        return functional.linear(x, self.weight)

@@ -60,22 +60,25 @@ class _RMSNorm(torch.autograd.Function):
 
 
 class Linear(nn.Linear):
-    """A linear layer without bias, whose product with a single row uses all cores of a CPU."""
+    """A linear layer, whose product with a single row uses all cores of a CPU. A bias starts at zero."""
 
-    def __init__(self, in_dim: int, out_dim: int) -> None:
-        super().__init__(in_dim, out_dim, bias=False)
+    def __init__(self, in_dim: int, out_dim: int, bias: bool = False) -> None:
+        super().__init__(in_dim, out_dim, bias=bias)
+        if bias:
+            nn.init.zeros_(self.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[..., in_dim] → [..., out_dim]."""
         if torch.compiler.is_compiling() or torch.is_grad_enabled() or x.numel() != self.in_features:
-            return functional.linear(x, self.weight)
+            return functional.linear(x, self.weight, self.bias)
         parts = torch.get_num_threads()
         if x.device.type != "cpu" or x.dtype != self.weight.dtype or self.out_features % parts:
-            return functional.linear(x, self.weight)
+            return functional.linear(x, self.weight, self.bias)
         # The library reads the matrix of such a product on one core; a batch of its parts is read on all.
         split = self.weight.view(parts, -1, self.in_features).transpose(1, 2)
         out = torch.bmm(x.reshape(1, 1, -1).expand(parts, 1, -1), split)
-        return out.view(*x.shape[:-1], self.out_features)
+        out = out.view(*x.shape[:-1], self.out_features)
+        return out if self.bias is None else out + self.bias
 
 
 def _normed(x: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

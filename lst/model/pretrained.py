@@ -16,7 +16,7 @@ from lst.model.config import ModelConfig, PatchingConfig
 from lst.model.weights import check_weights, read_weights
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
-VERSION = 2
+VERSION = 3
 _REMEDY = "Train it with lst train, or name the right run with run_dir=FOLDER name=MODEL."
 
 _CARD = """---

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -19,8 +20,8 @@ from lst.files import read_jsonl, write_jsonl
 from lst.model.batch import IGNORE_ID, SPEECH, PackedBatch
 from lst.model.config import LossConfig
 from lst.model.flops import model_flops, workload_of_batch
-from lst.model.initialise import learning_rate_scale
 from lst.model.lst import LatentSpeechTextModel
+from lst.model.optimiser import build_adamw
 from lst.progress import Progress
 from lst.recipes.training_state import checkpoint_folder, complete_checkpoints
 
@@ -58,6 +59,7 @@ class LanguageModelModule(lightning.LightningModule):
         text_bytes: bytes of the text in the validation batches, for bits a byte.
         num_text: text pieces of the vocabulary; ids from here on are no text.
         num_valid_units: units of the speech in the validation batches, for bits a unit (a token may hold several).
+        seed: of what a step draws: dropout.
     """
 
     def __init__(
@@ -68,33 +70,22 @@ class LanguageModelModule(lightning.LightningModule):
         text_bytes: int,
         num_text: int,
         num_valid_units: int,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.model, self.config, self.loss_config = model, config, loss_config
         self.text_bytes, self.num_text, self.num_valid_units = text_bytes, num_text, num_valid_units
         # Shapes differ from batch to batch: without dynamic ones each would be compiled anew.
+        self.seed = seed
         self._loss = torch.compile(model.loss, dynamic=True) if config.compile else model.loss
         self.loader_state: dict[str, Any] | None = None
         self.training_flops = 0.0
         self._valid_nats: dict[str, float] = {}
 
     def configure_optimizers(self) -> Any:
-        """AdamW with decay on matrices only, and a rate that is a function of the step (and, by mup, of the width)."""
+        """AdamW over the model's groups of parameters, and a rate that is a function of the step."""
         config = self.config
-        groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
-        for name, parameter in self.model.named_parameters():
-            decay = config.weight_decay if parameter.ndim >= 2 and "embedding" not in name else 0.0
-            scale = learning_rate_scale(name, parameter, self.model.config)
-            groups.setdefault((decay, scale), []).append(parameter)
-        optimizer = torch.optim.AdamW(
-            [
-                # Decay is multiplied by the rate: divided by its scale, it stays the same at every width.
-                {"params": group, "weight_decay": decay / scale, "lr": config.learning_rate * scale}
-                for (decay, scale), group in groups.items()
-            ],
-            lr=config.learning_rate,
-            betas=(config.beta1, config.beta2),
-        )
+        optimizer = build_adamw(self.model, config.learning_rate, config.weight_decay, (config.beta1, config.beta2))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_share(step, config))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -110,6 +101,9 @@ class LanguageModelModule(lightning.LightningModule):
         packed, state, flops = batch
         self.loader_state = state.to_json()
         self.training_flops += flops
+        if self.model.config.embedding_dropout:
+            # A function of the seed and the step alone, so that a resumed training draws the same.
+            torch.manual_seed(int(np.random.default_rng([self.seed, self.global_step]).integers(2**63)))
         # Here, since a compiled loss leaves it out.
         self.model.check_batch(packed)
         return self._loss(packed, self.loss_config)

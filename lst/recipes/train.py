@@ -62,7 +62,9 @@ def train(config: Config) -> Path:
     stream = build_stream(config, data, fingerprint(settings), saved["loader_state"] if saved else None, patching)
     valid_batches, text_bytes, num_units = validation_batches(config, data, patching)
     model = LatentSpeechTextModel(config.model, patching.vocabulary.size, config.seed)
-    module = LanguageModelModule(model, config.train, config.loss, text_bytes, data.vocabulary.num_text, num_units)
+    module = LanguageModelModule(
+        model, config.train, config.loss, text_bytes, data.vocabulary.num_text, num_units, config.seed
+    )
     first_step = saved["global_step"] if saved else 0
     if resume:
         say(f"{config.name}: going on from step {first_step} ({resume})")

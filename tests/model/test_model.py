@@ -187,7 +187,7 @@ def plain_language_model(weights: dict[str, torch.Tensor], ids: torch.Tensor, nu
     layers = sum(name.endswith("ffn_norm.weight") for name in weights)
     for layer in range(layers):
         at = f"backbone.blocks.{layer}."
-        joined = norm(x, f"{at}attention_norm.weight") @ weights[f"{at}attention.query_key_value.weight"].T
+        joined = norm(x, f"{at}mixer_norm.weight") @ weights[f"{at}mixer.query_key_value.weight"].T
         query, key, value = joined.view(length, 3, num_heads, head_dim).unbind(1)
 
         def rotated(heads: torch.Tensor) -> torch.Tensor:
@@ -197,7 +197,7 @@ def plain_language_model(weights: dict[str, torch.Tensor], ids: torch.Tensor, nu
         out = functional.scaled_dot_product_attention(
             *(part.transpose(0, 1) for part in (rotated(query), rotated(key), value)), is_causal=True
         )
-        x = x + out.transpose(0, 1).flatten(1) @ weights[f"{at}attention.output.weight"].T
+        x = x + out.transpose(0, 1).flatten(1) @ weights[f"{at}mixer.output.weight"].T
         gate, up = (norm(x, f"{at}ffn_norm.weight") @ weights[f"{at}ffn.gate_up.weight"].T).chunk(2, dim=-1)
         x = x + (functional.silu(gate) * up) @ weights[f"{at}ffn.output.weight"].T
     return norm(x, "backbone.norm.weight") @ weights["head.weight"].T

@@ -117,5 +117,5 @@ def test_options_of_another_version_are_named(folder: Path) -> None:
     with pytest.raises(UserError, match=r"model\.global_dim=24: must be an even multiple of model\.global_heads=5"):
         load_model(folder)
     path.write_text(json.dumps({**config, "version": 1}))
-    with pytest.raises(UserError, match="has version 1, this project reads 2"):
+    with pytest.raises(UserError, match="has version 1, this project reads 3"):
         load_model(folder)

@@ -38,10 +38,11 @@ def metrics(run: Path, name: str) -> list[dict]:
     return [json.loads(line) for line in (run / "models" / name / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_killed_and_resumed_equals_uninterrupted(run: Path) -> None:
+@pytest.mark.parametrize("options", [[], ["model=h3_debug", "model.embedding_dropout=0.1"]], ids=["lst", "h3"])
+def test_killed_and_resumed_equals_uninterrupted(run: Path, options: list[str]) -> None:
     """SIGKILL at some step after the first checkpoint; the resumed run writes the same losses and weights."""
-    train(build_config(overrides(run, "name=whole")))
-    command = [sys.executable, "-m", "lst", "train", *overrides(run, "name=killed")]
+    train(build_config(overrides(run, "name=whole", *options)))
+    command = [sys.executable, "-m", "lst", "train", *overrides(run, "name=killed", *options)]
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
     checkpoints = run / "models" / "killed" / "checkpoints"
     deadline = time.monotonic() + 120
@@ -55,7 +56,7 @@ def test_killed_and_resumed_equals_uninterrupted(run: Path) -> None:
     # As if killed in the middle of an interval: metrics have run ahead of the checkpoint.
     with open(run / "models" / "killed" / "metrics.jsonl", "a") as file:
         file.write('{"step": 8, "loss": 99.0}\n{"step": 9, "lo')
-    train(build_config(overrides(run, "name=killed")))
+    train(build_config(overrides(run, "name=killed", *options)))
     assert metrics(run, "killed") == metrics(run, "whole")
     first, second = (load_file(run / "models" / name / "final" / "model.safetensors") for name in ("whole", "killed"))
     assert all((first[name] == second[name]).all() for name in first)
