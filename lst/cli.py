@@ -1,4 +1,4 @@
-"""The command line: ``lst prepare | train | eval | report | quickstart | generate``.
+"""The command line: ``lst prepare | train | eval | report | quickstart | generate | synthetic``.
 
 Heavy imports wait until a command needs them, so that ``--help`` and mistakes answer at once.
 """
@@ -10,14 +10,16 @@ import errno
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lst import __version__
 from lst.errors import UserError
 from lst.files import disk_full_error
 
 if TYPE_CHECKING:
+    from lst.configs.compose import Job
     from lst.configs.schema import Config
+    from lst.configs.synthetic_schema import SyntheticConfig
 
 USAGE_EXIT, INTERRUPT_EXIT = 2, 130
 
@@ -60,8 +62,14 @@ def _generate(config: Config, overrides: Sequence[str]) -> None:
     print(continue_prompt(config))
 
 
+def _synthetic(config: SyntheticConfig, overrides: Sequence[str]) -> None:
+    from lst.recipes.synthetic import synthetic
+
+    print(synthetic(config, overrides))
+
+
 # What each command does, and the sections of the configuration it reads.
-COMMANDS: dict[str, tuple[Callable[[Config, Sequence[str]], None], str, tuple[str, ...]]] = {
+COMMANDS: dict[str, tuple[Callable[[Any, Sequence[str]], None], str, tuple[str, ...]]] = {
     "prepare": (_prepare, "audio and transcripts to units, aligned words and shards", ("tokenizer", "data")),
     "train": (_train, "train one model of the run", ("data", "patching", "model", "loss", "train")),
     "eval": (_eval, "cloze accuracy in four directions and bits, of every trained model", ("data", "eval", "train")),
@@ -72,7 +80,19 @@ COMMANDS: dict[str, tuple[Callable[[Config, Sequence[str]], None], str, tuple[st
         ("tokenizer", "data", "patching", "model", "loss", "train", "eval", "report"),
     ),
     "generate": (_generate, "continue a spoken or written prompt", ("generate",)),
+    "synthetic": (
+        _synthetic,
+        "train a small model on a synthetic language or ListOps, and report all of them",
+        ("task", "model", "train"),
+    ),
 }
+
+
+def job_of(command: str) -> Job[Any]:
+    """What configures a command: ``synthetic`` has options of its own, all others share theirs."""
+    from lst.configs.compose import MAIN, SYNTHETIC
+
+    return SYNTHETIC if command == "synthetic" else MAIN
 
 
 def usage() -> str:
@@ -96,16 +116,15 @@ def usage() -> str:
 
 def command_help(command: str) -> str:
     """What ``lst COMMAND --help`` prints: groups and options that the command reads."""
-    from lst.configs.compose import build_config, groups
     from lst.configs.schema import describe_fields
 
-    _, does, sections = COMMANDS[command]
+    job, (_, does, sections) = job_of(command), COMMANDS[command]
     lines = [f"lst {command}: {does}", "", f"usage: lst {command} [key=value …] [--dry-run] [--cfg job]", ""]
-    chosen = {name: files for name, files in groups().items() if name in sections or name == "experiment"}
+    chosen = {name: files for name, files in job.groups().items() if name in sections or name == "experiment"}
     lines.append("whole groups (group=choice):")
     lines += [f"  {name:<12} {' | '.join(files)}" for name, files in chosen.items()]
     lines += ["", "options (key=default):"]
-    for key, default, doc in describe_fields(build_config([])):
+    for key, default, doc in describe_fields(job.build([])):
         section = key.partition(".")[0]
         if "." not in key or section in sections:
             shown = "null" if default is None else "…" if isinstance(default, dict) else default
@@ -154,11 +173,11 @@ def _run(command: str, rest: list[str]) -> None:
     flags = [word for word in rest if word.startswith("-")]
     if unknown := [flag for flag in flags if flag != "--dry-run"]:
         raise UserError(f"unknown flag {', '.join(unknown)}; allowed are --dry-run, --cfg job, --help")
-    from lst.configs.compose import build_config, to_yaml
+    from lst.configs.compose import to_yaml
 
     overrides = [word for word in rest if word not in flags]
     # Composed before anything heavy is imported, so that mistakes are answered at once.
-    config = build_config(overrides)
+    config = job_of(command).build(overrides)
     if shows_config:
         print(to_yaml(config), end="")
     elif flags:

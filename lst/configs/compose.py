@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import is_dataclass
+from dataclasses import dataclass, is_dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
@@ -15,82 +15,127 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lst.configs.schema import Config, describe_fields
+from lst.configs.synthetic_schema import SyntheticConfig
 from lst.errors import UserError, raise_problems
+
+ROOT_FILE = "config.yaml"
+
+
+class CheckedConfig(Protocol):
+    """A configuration that says what is wrong with it."""
+
+    def problems(self) -> list[str]: ...
+
+
+ConfigT = TypeVar("ConfigT", bound=CheckedConfig)
+
+
+@dataclass(frozen=True)
+class Job(Generic[ConfigT]):
+    """What commands of one kind are configured by.
+
+    Attributes:
+        module: the package whose ``config.yaml`` is the default, and whose folders are the groups.
+        schema: the dataclass of all options.
+        command: which commands' ``--help`` lists them.
+    """
+
+    module: str
+    schema: type[ConfigT]
+    command: str = "COMMAND"
+
+    def groups(self) -> dict[str, list[str]]:
+        """Choices of each group of YAML files, such as ``{"patching": ["aligned", "curriculum", …]}``."""
+        found: dict[str, list[str]] = {}
+        for folder in resources.files(self.module).iterdir():
+            if folder.is_dir():
+                files = [file.name for file in folder.iterdir() if file.name.endswith(".yaml")]
+                # A folder with a root file of its own is another job.
+                if files and ROOT_FILE not in files:
+                    found[folder.name] = sorted(Path(name).stem for name in files)
+        return dict(sorted(found.items()))
+
+    def known_keys(self) -> list[str]:
+        """Every option, dotted."""
+        return [key for key, _, _ in describe_fields(self.schema())]
+
+    def build(self, overrides: Sequence[str]) -> ConfigT:
+        """The configuration of a command.
+
+        Args:
+            overrides: ``key=value`` each; a group's name chooses a file of that group (``patching=static``).
+
+        Raises:
+            UserError: ``ProblemsError`` lists every unknown key (with the nearest valid one), unknown choice, value of
+                the wrong type, and impossible value.
+        """
+        remedy = f"See lst {self.command} --help for all options."
+        raise_problems("configuration", self._override_problems(overrides), remedy)
+        # Paths, names and prompts may hold any sign, so they never pass through Hydra's grammar.
+        text_keys = self._text_keys()
+        texts = [override for override in overrides if override.partition("=")[0] in text_keys]
+        try:
+            with initialize_config_module(self.module, version_base="1.3"):
+                composed = compose(
+                    "config", [self._forced(override) for override in overrides if override not in texts]
+                )
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(f"configuration: {str(error).splitlines()[0]}") from None
+        plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
+        config = OmegaConf.structured(self.schema)
+        raise_problems("configuration", _merge(config, plain, ""), remedy)
+        built: ConfigT = OmegaConf.to_object(config)  # type: ignore[assignment]
+        for override in texts:
+            key, _, value = override.partition("=")
+            section, _, name = key.rpartition(".")
+            setattr(getattr(built, section) if section else built, name, None if value == "null" else value)
+        raise_problems("configuration", built.problems(), remedy)
+        return built
+
+    def _forced(self, override: str) -> str:
+        """An override as Hydra takes it: options may be absent from the YAML."""
+        key, _, value = override.partition("=")
+        return override if key in self.groups() and key not in self.known_keys() else f"++{key}={value}"
+
+    def _text_keys(self) -> set[str]:
+        """Options whose values are text."""
+        found = {key for key, default, _ in describe_fields(self.schema()) if isinstance(default, str)}
+        return found | {"corpus", "text", "generate.text", "generate.audio"}
+
+    def _override_problems(self, overrides: Sequence[str]) -> list[str]:
+        choices, keys = self.groups(), self.known_keys()
+        allowed = [*keys, *choices]
+        problems = []
+        for override in overrides:
+            key, equals, value = override.partition("=")
+            if not equals:
+                problems.append(f"{override!r} is not of the form key=value")
+            elif key in choices and key not in keys:
+                if value not in choices[key]:
+                    nearest = _nearest(value, choices[key])
+                    problems.append(f"{key}={value}: allowed are {', '.join(choices[key])}{nearest}")
+            elif key not in keys and not (key.startswith("arms.") and "arms" in keys):
+                problems.append(f"unknown option {key!r}{_nearest(key, allowed)}")
+        return problems
+
+
+MAIN = Job("lst.configs", Config)
+SYNTHETIC = Job("lst.configs.synthetic", SyntheticConfig, "synthetic")
 
 
 def groups() -> dict[str, list[str]]:
-    """Choices of each group of YAML files, such as ``{"patching": ["aligned", "curriculum", …]}``."""
-    found: dict[str, list[str]] = {}
-    for folder in resources.files("lst.configs").iterdir():
-        if folder.is_dir():
-            names = sorted(Path(file.name).stem for file in folder.iterdir() if file.name.endswith(".yaml"))
-            if names:
-                found[folder.name] = names
-    return dict(sorted(found.items()))
+    """The main job's groups."""
+    return MAIN.groups()
 
 
 def known_keys() -> list[str]:
-    """Every option, dotted."""
-    return [key for key, _, _ in describe_fields(Config())]
+    """The main job's options, dotted."""
+    return MAIN.known_keys()
 
 
 def build_config(overrides: Sequence[str]) -> Config:
-    """The configuration of a command.
-
-    Args:
-        overrides: ``key=value`` each; a group's name chooses a file of that group (``patching=static``).
-
-    Raises:
-        UserError: ``ProblemsError`` lists every unknown key (with the nearest valid one), unknown choice, value of the
-            wrong type, and impossible value.
-    """
-    raise_problems("configuration", _override_problems(overrides), "See lst COMMAND --help for all options.")
-    # Paths, names and prompts may hold any sign, so they never pass through Hydra's grammar.
-    texts = [override for override in overrides if override.partition("=")[0] in _text_keys()]
-    try:
-        with initialize_config_module("lst.configs", version_base="1.3"):
-            composed = compose("config", [_forced(override) for override in overrides if override not in texts])
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"configuration: {str(error).splitlines()[0]}") from None
-    plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
-    config = OmegaConf.structured(Config)
-    problems = _merge(config, plain, "")
-    raise_problems("configuration", problems, "See lst COMMAND --help for all options.")
-    built: Config = OmegaConf.to_object(config)  # type: ignore[assignment]
-    for override in texts:
-        key, _, value = override.partition("=")
-        section, _, name = key.rpartition(".")
-        setattr(getattr(built, section) if section else built, name, None if value == "null" else value)
-    raise_problems("configuration", built.problems(), "See lst COMMAND --help for all options.")
-    return built
-
-
-def _forced(override: str) -> str:
-    """An override as Hydra takes it: options may be absent from the YAML."""
-    key, _, value = override.partition("=")
-    return override if key in groups() and key not in known_keys() else f"++{key}={value}"
-
-
-def _text_keys() -> set[str]:
-    """Options whose values are text."""
-    found = {key for key, default, _ in describe_fields(Config()) if isinstance(default, str)}
-    return found | {"corpus", "text", "generate.text", "generate.audio"}
-
-
-def _override_problems(overrides: Sequence[str]) -> list[str]:
-    choices, keys = groups(), known_keys()
-    allowed = [*keys, *choices]
-    problems = []
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals:
-            problems.append(f"{override!r} is not of the form key=value")
-        elif key in choices and key not in keys:
-            if value not in choices[key]:
-                problems.append(f"{key}={value}: allowed are {', '.join(choices[key])}{_nearest(value, choices[key])}")
-        elif key not in keys and not key.startswith("arms."):
-            problems.append(f"unknown option {key!r}{_nearest(key, allowed)}")
-    return problems
+    """The main job's configuration; see ``Job.build``."""
+    return MAIN.build(overrides)
 
 
 def _nearest(word: str, allowed: Sequence[str]) -> str:
@@ -116,6 +161,6 @@ def _merge(config: Any, values: dict[str, Any], prefix: str) -> list[str]:
     return problems
 
 
-def to_yaml(config: Config) -> str:
+def to_yaml(config: CheckedConfig) -> str:
     """The resolved configuration as YAML."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))

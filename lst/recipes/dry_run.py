@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from lst.configs.compose import build_config
+from lst.configs.compose import SYNTHETIC, build_config
 from lst.configs.schema import Config
 from lst.data.corpora import load_corpus
 from lst.data.manifest import apply_on_error, check_rows, num_bad_rows
@@ -20,6 +20,7 @@ from lst.model.flops import model_flops, typical_workload
 from lst.model.lst import LatentSpeechTextModel
 from lst.recipes.fitted_patching import FITTED_STRATEGIES
 from lst.recipes.run import RunFolder, arm_overrides, open_data
+from lst.recipes.synthetic import plan
 from lst.recipes.train import build_stream
 from lst.tokenizers.vocabulary import SPECIALS
 
@@ -37,8 +38,10 @@ ASSUMED_DOCUMENT_PATCHES = 80.0
 
 def describe(command: str, overrides: Sequence[str]) -> str:
     """The plan of a command as text; a faulty configuration or corpus raises as the command itself would."""
-    config = build_config(overrides)
     lines = [f"lst {command} --dry-run: nothing is written"]
+    if command == "synthetic":
+        return "\n".join([*lines, *plan(SYNTHETIC.build(overrides))])
+    config = build_config(overrides)
     if command in ("prepare", "quickstart"):
         lines += _prepare_plan(config)
     if command == "train":

@@ -51,7 +51,7 @@ _SETTINGS: Any = {
 
 
 @contextmanager
-def _plot_settings() -> Iterator[None]:
+def plot_settings() -> Iterator[None]:
     with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
         # The reader's browser chooses the font, so what matplotlib's lacks is no matter.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
@@ -62,7 +62,7 @@ def series_colour(index: int) -> str:
     return SERIES[index % len(SERIES)]
 
 
-def _svg(figure: Figure, name: str, description: str) -> Html:
+def svg_element(figure: Figure, name: str, description: str) -> Html:
     """The figure as an ``<svg>`` element whose ids are its own and whose colours and font are the page's."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
@@ -81,7 +81,7 @@ def _svg(figure: Figure, name: str, description: str) -> Html:
     return Html(f'<svg {view_box.group()} role="img" aria-label="{escaped(description)}">{content}')
 
 
-@_plot_settings()
+@plot_settings()
 def accuracy_plot(results: dict[str, dict[str, Any]], colours: dict[str, int]) -> Html:
     """Accuracies of each model with their intervals, a panel a direction, and the line of chance."""
     figure = Figure(figsize=(WIDTH_IN, 1.0 + 0.42 * len(results)), layout="constrained")
@@ -113,7 +113,7 @@ def accuracy_plot(results: dict[str, dict[str, Any]], colours: dict[str, int]) -
     panels[0].set_xlim(low - margin, high + margin)
     panels[0].set_yticks(range(len(results)), list(results), color=INK)
     panels[0].set_ylim(len(results) - 0.5, -0.5)
-    return _svg(figure, "accuracy", "cloze accuracy of each model in four directions, with 95 % intervals")
+    return svg_element(figure, "accuracy", "cloze accuracy of each model in four directions, with 95 % intervals")
 
 
 @dataclass(frozen=True)
@@ -141,12 +141,12 @@ def smoothing_window(num_steps: int) -> int:
     return max(1, num_steps // 25) | 1
 
 
-def _thinned(*arrays: np.ndarray) -> list[np.ndarray]:
+def thinned(*arrays: np.ndarray) -> list[np.ndarray]:
     stride = max(1, math.ceil(len(arrays[0]) / MAX_CURVE_POINTS))
     return [array[::stride] for array in arrays]
 
 
-@_plot_settings()
+@plot_settings()
 def curves_plot(curves: Sequence[Curve], colours: dict[str, int]) -> Html:
     """Training loss and held-out bits, against steps above and against training FLOPs below."""
     figure = Figure(figsize=(WIDTH_IN, 5.2), layout="constrained")
@@ -161,7 +161,7 @@ def curves_plot(curves: Sequence[Curve], colours: dict[str, int]) -> Html:
         for row, (train_x, valid_x) in enumerate(
             ((curve.steps, curve.valid_steps), (curve.flops / 10**exponent, curve.valid_flops / 10**exponent))
         ):
-            x, raw, mean = _thinned(train_x, curve.losses, smooth)
+            x, raw, mean = thinned(train_x, curve.losses, smooth)
             panels[row, 0].plot(x, raw, color=colour, alpha=0.28, linewidth=0.8)
             panels[row, 0].plot(x, mean, color=colour, label=curve.name)
             panels[row, 1].plot(valid_x, curve.bits_per_unit, color=colour, **dots)
@@ -178,7 +178,7 @@ def curves_plot(curves: Sequence[Curve], colours: dict[str, int]) -> Html:
     figure.legend(
         *panels[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=max(1, 110 // (longest + 8))
     )
-    return _svg(figure, "curves", "training loss and held-out bits over steps and over training FLOPs")
+    return svg_element(figure, "curves", "training loss and held-out bits over steps and over training FLOPs")
 
 
 def _superscript(number: int) -> str:
@@ -194,7 +194,7 @@ class PatchStrip:
     is_silence: np.ndarray | None = None
 
 
-@_plot_settings()
+@plot_settings()
 def utterance_plot(
     utterance: Utterance,
     waveform: np.ndarray,
@@ -227,7 +227,7 @@ def utterance_plot(
     _draw_strips(below, strips, window_s, frame_rate_hz)
     below.set_xlabel("seconds from the start of the utterance")
     _draw_words(figure, top, utterance, window_s, frame_rate_hz)
-    return _svg(figure, "utterance", "waveform of an utterance with its words, silences and patches")
+    return svg_element(figure, "utterance", "waveform of an utterance with its words, silences and patches")
 
 
 def _envelope(
@@ -295,7 +295,7 @@ def _draw_strips(axes: Axes, strips: Sequence[PatchStrip], window_s: tuple[float
     axes.spines["left"].set_visible(False)
 
 
-@_plot_settings()
+@plot_settings()
 def patch_length_plot(histograms: dict[str, list[int]], frame_rate_hz: int) -> Html:
     """Share of speech patches of each length, a panel a strategy."""
     figure = Figure(figsize=(WIDTH_IN, 2.6), layout="constrained")
@@ -314,7 +314,7 @@ def patch_length_plot(histograms: dict[str, list[int]], frame_rate_hz: int) -> H
         panel.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
     panels[0].set_xlim(0, longest + 1)
     panels[0].set_ylabel("% of speech patches")
-    return _svg(figure, "lengths", "histogram of patch lengths by strategy")
+    return svg_element(figure, "lengths", "histogram of patch lengths by strategy")
 
 
 def _quantile_length(counts: Sequence[int], quantile: float) -> int:
@@ -323,7 +323,7 @@ def _quantile_length(counts: Sequence[int], quantile: float) -> int:
     return int(np.searchsorted(cumulated, quantile * cumulated[-1])) if cumulated[-1] else 1
 
 
-@_plot_settings()
+@plot_settings()
 def unit_frequency_plot(train_counts: Sequence[int], valid_counts: Sequence[int], num_units: int) -> Html:
     """Share of the frames that each unit takes, the most frequent of the training split first."""
     figure = Figure(figsize=(WIDTH_IN, 2.6), layout="constrained")
@@ -346,4 +346,4 @@ def unit_frequency_plot(train_counts: Sequence[int], valid_counts: Sequence[int]
     axes.grid(axis="x", visible=False)
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True, steps=[1, 2, 5, 10]))
     axes.legend(ncols=3, loc="upper right")
-    return _svg(figure, "units", "how often each speech unit occurs, most frequent first")
+    return svg_element(figure, "units", "how often each speech unit occurs, most frequent first")
