@@ -11,11 +11,13 @@ help:
 	@echo "make quickstart   install, then prepare, train, evaluate and report (ARGS='key=value …' are passed on)"
 	@echo "make test         ruff, mypy, pytest"
 	@echo "make bench-model  speed and memory of the model: a line a figure, and runs/bench/model.json (about 15 minutes)"
+	@echo "make bench-kernels  the same of the state-space kernels, and a plot: runs/bench/kernels.json, kernels.svg (about 15 minutes)"
+	@echo "make bench-gpu    kernels against their plain twins on a CUDA GPU: runs/bench/gpu.json"
 	@echo "make format       format the code"
 	@echo "make clean        remove .venv and caches; runs/ stays"
 
-# Made anew when the requirements change; the marker is written last, so a broken installation is repeated.
-$(VENV)/.installed: pyproject.toml
+# Made anew when the requirements or the compiled kernels change; the marker is written last, so a broken installation is repeated.
+$(VENV)/.installed: pyproject.toml setup.py $(wildcard lst/kernels/native/src/*)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else f"Python {v[0]}.{v[1]} will not do: LST needs 3.10 to 3.13. Name one with make PYTHON=python3.12 …")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -36,6 +38,14 @@ test: $(VENV)/.installed
 .PHONY: bench-model
 bench-model: $(VENV)/.installed
 	$(BIN)/python -m lst.recipes.bench_model $(ARGS)
+
+.PHONY: bench-kernels
+bench-kernels: $(VENV)/.installed
+	$(BIN)/python -m lst.recipes.bench_kernels $(ARGS)
+
+.PHONY: bench-gpu
+bench-gpu: $(VENV)/.installed
+	$(BIN)/python -m lst.recipes.bench_gpu $(ARGS)
 
 .PHONY: format
 format: $(VENV)/.installed

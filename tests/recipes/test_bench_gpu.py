@@ -20,9 +20,10 @@ def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
 
 def test_every_case_is_timed_forward_and_backward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The CPU's path stands in for Triton's."""
+    """The plain path stands in for Triton's."""
     monkeypatch.setattr(bench_gpu, "CONVOLUTION_LENGTHS", (8,))
     monkeypatch.setattr(bench_gpu, "CONVOLUTION_CHANNELS", 2)
+    monkeypatch.setattr(bench_gpu, "SSM_LENGTHS", (8,))
     monkeypatch.setattr(bench_gpu, "ATTENTION_TOKENS", (16,))
     monkeypatch.setattr(fftconv, "fftconv_path", lambda device, length: "triton")
     calls = []
@@ -35,10 +36,9 @@ def test_every_case_is_timed_forward_and_backward(tmp_path: Path, monkeypatch: p
     figures = Figures("gpu", tmp_path)
     for cases in bench_gpu.CASES:
         for case in cases(torch.device("cpu")):
-            forced = case.forced_path
-            renamed = case._replace(forced_path=lambda path, forced=forced: forced("cpu" if path == "triton" else path))
+            renamed = case._replace(forced_path=lambda path, case=case: case.forced_path(case.plain))
             bench_gpu.time_case(renamed, timer, figures)
-    assert len(calls) == 4 * 4
-    assert len(figures.rows) == 4 * 6
+    assert len(calls) == 8 * 4
+    assert len(figures.rows) == 8 * 6
     assert figures.rows[0]["name"] == "convolution, length 8, float32, forward, triton, ms"
     assert figures.rows[2]["value"] == 2.0

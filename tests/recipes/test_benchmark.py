@@ -15,7 +15,7 @@ import torch
 from lst.model.batch import SPEECH
 from lst.model.config import ModelConfig
 from lst.model.lst import LatentSpeechTextModel
-from lst.recipes import bench_model
+from lst.recipes import bench_kernels, bench_model
 from lst.recipes.benchmark import Figures, interleaved_best_s
 
 
@@ -70,6 +70,39 @@ def test_a_benchmark_step_trains() -> None:
         step()
     with torch.no_grad():
         assert float(model.loss(batch)) < before
+
+
+def test_kernels_that_are_compared_do_the_same() -> None:
+    problem = bench_kernels.Problem(70)
+    state_passing = problem.forward("state passing").view(bench_kernels.NUM_DOCUMENTS, 70, -1).transpose(1, 2)
+    gradients = problem.forward_backward("state passing")
+    for method in bench_kernels.METHODS[1:]:
+        assert (problem.forward(method) - state_passing).norm() <= 1e-5 * state_passing.norm()
+        for a, b in zip(problem.forward_backward(method)[1:], gradients[1:], strict=True):
+            assert (a - b).norm() <= 2e-5 * b.norm()
+
+
+def test_the_kernels_benchmark_goes_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At sizes of no meaning: what it writes is what it says."""
+    monkeypatch.setattr(bench_kernels, "LENGTHS", (16, 4096))
+    monkeypatch.setattr(bench_kernels, "NUM_CHANNELS", 2)
+    monkeypatch.setattr(bench_kernels, "PROMPTS", (5, 9))
+    monkeypatch.setattr(
+        bench_kernels, "TRANSFORMER",
+        ModelConfig(global_dim=16, global_layers=4, global_heads=2, encoder_layers=0, decoder_layers=0),
+    )  # fmt: skip
+    figures = Figures("kernels", tmp_path)
+    threads = torch.get_num_threads()
+    times = bench_kernels.bench_speed(figures, 1)
+    torch.set_num_threads(threads)
+    bench_kernels.bench_generation(figures)
+    bench_kernels.bench_mixer(figures)
+    rows = {row["name"]: row for row in figures.rows}
+    ratio = rows["forward, 1 thread(s), length 4096: times faster than plain rfft"]
+    plain, ours = (times["forward", method, 4096] for method in ("plain rfft", "state passing"))
+    assert (ratio["value"], ratio["target"]) == (plain / ours, 3.5)
+    assert rows["h3: state after 16,384 over state after 1,024"]["value"] == 1.0
+    assert bench_kernels.plot({1: times}).count("<svg") == 1
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has the settings")
