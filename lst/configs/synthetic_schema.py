@@ -35,6 +35,9 @@ class TaskConfig:
     train_sequences: int = field(default=5000, metadata={"doc": "sequences to train on, all different"})
     test_sequences: int = field(default=500, metadata={"doc": "sequences to test on, none of which is trained on"})
     quick_steps: int = field(default=6000, metadata={"doc": "steps that train=quick takes"})
+    quick_init_std: float = field(
+        default=0.05, metadata={"doc": "deviation of the initial weights that train=quick takes"}
+    )
     published_steps: int | None = field(
         default=None, metadata={"doc": "steps that train=published takes; null where none is published"}
     )

@@ -84,7 +84,7 @@ def training_settings(config: SyntheticConfig, seed: int) -> dict[str, Any]:
     Not the number of steps, unless the rate depends on it: a longer training then begins as a shorter one.
     """
     task, train = asdict(config.task), asdict(config.train)
-    for unused in ("quick_steps", "published_steps"):
+    for unused in ("quick_steps", "quick_init_std", "published_steps"):
         task.pop(unused)
     for later in ("checkpoint_every",) if config.train.decay_share else ("max_steps", "checkpoint_every"):
         train.pop(later)

@@ -293,6 +293,9 @@ def _notes(task: str, arms: Sequence[Arm]) -> list[str]:
         "Accuracies are those of the last step, means over seeds; rate is the learning rate. Parameters: "
         f"{', '.join(sizes)}."
     ]
+    shares = {result["settings"]["train"]["decay_share"] for arm in arms for result in arm.results}
+    if len(shares) == 1 and (share := shares.pop()):
+        notes.append(f"The rate falls to zero over the last {share:.0%} of the steps.")
     if any(result["stopped_early"] for arm in arms for result in arm.results):
         notes.append("Some trainings were ended by the test accuracy that train.stop_at names, which flatters them.")
     if task == "listops":

@@ -24,12 +24,13 @@ from lst.files import read_json, read_jsonl, write_json
 from lst.recipes.synthetic_plots import standalone_svg
 from lst.recipes.synthetic_report import found_results, language_table, listops_table, write_synthetic_report
 from lst.recipes.synthetic_tasks import build_task
-from lst.recipes.synthetic_training import Training, convolution_path, reproducible
+from lst.recipes.synthetic_training import Training, convolution_path, learning_rate_share, reproducible
 from lst.recipes.training_state import SafeCheckpointIO, complete_checkpoints
 
 TINY = (
     "task.length=6", "task.vocabulary=10", "task.train_sequences=64", "task.test_sequences=20", "model.global_dim=16",
     "train.batch_sequences=8", "train.eval_every=4", "train.checkpoint_every=3", "train.warmup_steps=2",
+    "train.decay_share=0",
 )  # fmt: skip
 
 
@@ -139,6 +140,26 @@ def test_killed_without_warning_it_ends_the_same(tmp_path: Path) -> None:
     run_command(*words, f"run_dir={tmp_path / 'a'}")
     run_command(*words, f"run_dir={tmp_path / 'b'}")
     assert_same_training(tmp_path / "a" / place, tmp_path / "b" / place)
+
+
+def test_rate_warms_up_holds_and_falls_to_zero() -> None:
+    quick = SYNTHETIC.build(["task=induction_head", "train.max_steps=1000"]).train
+    shares = [learning_rate_share(step, quick) for step in range(1000)]
+    assert shares[:2] == [0.01, 0.02]
+    assert set(shares[99:801]) == {1.0}
+    assert shares[900] == pytest.approx(0.5)
+    assert shares[999] == pytest.approx(0.005)
+    constant = SYNTHETIC.build(["train=published"]).train
+    assert {learning_rate_share(step, constant) for step in (0, 100, 31_249)} == {1.0}
+
+
+def test_with_a_falling_rate_the_number_of_steps_is_a_setting(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["synthetic", "seeds=[0]", *TINY, "train.decay_share=0.5", f"run_dir={tmp_path}"]
+    assert main([*words, "train.max_steps=4"]) == 0
+    assert main([*words, "train.max_steps=6"]) == 2
+    assert "train.max_steps: 4 then, 6 now" in capsys.readouterr().err
 
 
 def test_stopping_at_an_accuracy_is_final(tmp_path: Path) -> None:
