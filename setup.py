@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
@@ -25,6 +27,9 @@ class BuildKernels(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         ext.extra_compile_args = ["-O3", "-std=c++17", "-fno-math-errno", "-ffp-contract=fast", "-Wno-psabi"]
+        # Built in, so that a library that was left behind by other sources is noticed when it is loaded.
+        source_hash = runpy.run_path("lst/kernels/native/sources.py")["source_hash"](Path(SOURCES))
+        ext.define_macros = [("LST_SOURCE_HASH", f'"{source_hash}"')]
         if sys.platform == "linux":
             ext.extra_compile_args.append("-fopenmp")
             # GNU's OpenMP functions stay open: they are found in PyTorch's copy when the library is loaded.
@@ -33,8 +38,12 @@ class BuildKernels(build_ext):
         super().build_extension(ext)
 
     def _compiler_version(self) -> str:
-        command = getattr(self.compiler, "compiler_so", None) or ["cc"]
-        return subprocess.run([command[0], "--version"], capture_output=True, text=True, check=False).stdout
+        """What the C++ compiler says of itself; its command may begin with a launcher such as ccache."""
+        command = (
+            getattr(self.compiler, "compiler_so_cxx", None) or getattr(self.compiler, "compiler_so", None) or ["c++"]
+        )
+        names = [word for word in command if not word.startswith("-")]
+        return subprocess.run([*names, "--version"], capture_output=True, text=True, check=False).stdout
 
 
 class PlatformWheel(bdist_wheel):

@@ -175,8 +175,8 @@ class SyntheticTrainConfig:
             found.append("train.max_steps=null: give a number (no setting of this task is published: use train=quick)")
         elif self.max_steps < 1:
             found.append(f"train.max_steps={self.max_steps}: must be 1 or more")
-        if self.learning_rate <= 0:
-            found.append(f"train.learning_rate={self.learning_rate}: must be above 0")
+        if not 0 < self.learning_rate < math.inf:
+            found.append(f"train.learning_rate={self.learning_rate}: must be a number above 0")
         if self.warmup_steps < 0 or self.weight_decay < 0:
             found.append(
                 f"train.warmup_steps={self.warmup_steps}, weight_decay={self.weight_decay}: both must be 0 or more"

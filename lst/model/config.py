@@ -182,10 +182,6 @@ class ModelConfig:
             return ["attention" if layer in (2, 2 + layers // 2) else "h3" for layer in range(1, layers + 1)]
         return self.global_mixers * layers if len(self.global_mixers) == 1 else list(self.global_mixers)
 
-    @property
-    def h3_heads(self) -> int:
-        return self.global_dim // self.h3_head_dim
-
     def ffn_dim(self, dim: int) -> int:
         """Width of a SwiGLU layer: 8/3 of ``dim``, rounded up."""
         wanted = 8 * dim / 3
@@ -243,6 +239,11 @@ class ModelConfig:
                     f"model.{place}_kv_heads={getattr(self, f'{place}_kv_heads')}: must divide "
                     f"model.{place}_heads={heads}"
                 )
+        if self.init == "mup" and self.tied_head:
+            found.append(
+                "model.init=mup, tied_head=true: head and embedding need different scales; choose init=depth_scaled "
+                "or tied_head=false"
+            )
         if self.global_dim % self.h3_head_dim:
             found.append(f"model.h3_head_dim={self.h3_head_dim}: must divide model.global_dim={self.global_dim}")
         if (self.encoder_layers == 0) != (self.decoder_layers == 0):

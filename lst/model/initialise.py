@@ -39,7 +39,7 @@ def initial_std(name: str, fan_in: int, config: ModelConfig) -> float:
     std = config.init_std
     if name.endswith("output.weight"):
         std /= math.sqrt(2 * max(writers[name.split(".")[0]], 1))
-    if config.init == "mup" and not name.startswith("embedding"):
+    if config.init == "mup" and not is_embedding(name):
         narrower = config.mup_base_dim / fan_in
         std *= narrower if name.startswith("head") else math.sqrt(narrower)
     return std
@@ -47,7 +47,7 @@ def initial_std(name: str, fan_in: int, config: ModelConfig) -> float:
 
 def learning_rate_scale(name: str, parameter: torch.Tensor, config: ModelConfig) -> float:
     """What a parameter's learning rate is multiplied by: under ``mup`` base width / fan-in of matrices, else 1."""
-    if config.init != "mup" or parameter.ndim < 2 or "embedding" in name or is_state_space(name):
+    if config.init != "mup" or parameter.ndim < 2 or is_embedding(name) or is_state_space(name):
         return 1.0
     return config.mup_base_dim / parameter.shape[1]
 
@@ -55,3 +55,8 @@ def learning_rate_scale(name: str, parameter: torch.Tensor, config: ModelConfig)
 def is_state_space(name: str) -> bool:
     """Whether a parameter is one of an SSM's own, by its name: none of them is a matrix that the width scales."""
     return ".ssm." in name or ".shift." in name
+
+
+def is_embedding(name: str) -> bool:
+    """Whether a parameter is a table that is looked up, by its name: of tokens, or of learned positions."""
+    return name in ("embedding.weight", "backbone.positions.weight")

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from lst.model.initialise import learning_rate_scale
+from lst.model.initialise import is_embedding, is_state_space, learning_rate_scale
 from lst.model.lst import LatentSpeechTextModel
 
 # What an SSM's step, decay, frequency and input weights learn at most with: a larger rate makes them unstable.
 DYNAMICS_RATE = 1e-3
+DYNAMICS = ("log_dt", "log_decay", "frequency", "B")
 
 
 def parameter_groups(model: LatentSpeechTextModel, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
@@ -27,8 +28,8 @@ def parameter_groups(model: LatentSpeechTextModel, learning_rate: float, weight_
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        is_dynamics = getattr(parameter, "is_dynamics", False)
-        decays = parameter.ndim >= 2 and not is_dynamics and "embedding" not in name and "positions" not in name
+        is_dynamics = is_state_space(name) and name.rpartition(".")[2] in DYNAMICS
+        decays = parameter.ndim >= 2 and not is_dynamics and not is_embedding(name)
         scale = learning_rate_scale(name, parameter, model.config)
         rate = min(learning_rate, DYNAMICS_RATE) if is_dynamics else learning_rate * scale
         # Decay is multiplied by the rate: divided by its scale, it stays the same at every width.

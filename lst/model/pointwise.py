@@ -78,7 +78,7 @@ class Linear(nn.Linear):
         split = self.weight.view(parts, -1, self.in_features).transpose(1, 2)
         out = torch.bmm(x.reshape(1, 1, -1).expand(parts, 1, -1), split)
         out = out.view(*x.shape[:-1], self.out_features)
-        return out if self.bias is None else out + self.bias
+        return out if self.bias is None else out + self.bias.to(out.dtype)
 
 
 def _normed(x: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -49,9 +49,6 @@ class DiagonalSSM(nn.Module):
         self.B = nn.Parameter(torch.empty(num_heads, num_modes, 2))
         self.C = nn.Parameter(torch.empty(num_heads, num_modes, 2))
         self.skip = nn.Parameter(torch.empty(num_heads))
-        # Re A, Im A, B and dt: too large a step makes the state forget, or explode.
-        for parameter in (self.log_dt, self.log_decay, self.frequency, self.B):
-            parameter.is_dynamics = True  # type: ignore[attr-defined]
 
     @torch.no_grad()
     def draw_parameters(self, generator: torch.Generator) -> None:
@@ -90,7 +87,6 @@ class ShiftSSM(nn.Module):
         self.B = nn.Parameter(torch.empty(dim, num_taps))
         self.C = nn.Parameter(torch.empty(dim, num_taps))
         self.skip = nn.Parameter(torch.empty(dim))
-        self.B.is_dynamics = True  # type: ignore[attr-defined]
 
     @torch.no_grad()
     def draw_parameters(self, generator: torch.Generator) -> None:

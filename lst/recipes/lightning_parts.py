@@ -75,8 +75,8 @@ class LanguageModelModule(lightning.LightningModule):
         super().__init__()
         self.model, self.config, self.loss_config = model, config, loss_config
         self.text_bytes, self.num_text, self.num_valid_units = text_bytes, num_text, num_valid_units
-        # Shapes differ from batch to batch: without dynamic ones each would be compiled anew.
         self.seed = seed
+        # Shapes differ from batch to batch: without dynamic ones each would be compiled anew.
         self._loss = torch.compile(model.loss, dynamic=True) if config.compile else model.loss
         self.loader_state: dict[str, Any] | None = None
         self.training_flops = 0.0

@@ -46,6 +46,8 @@ PUBLISHED_SIZES = {
     "induction_head": {"length": 30, "vocabulary": 20, "train_sequences": 5000, "test_sequences": 500},
     "associative_recall": {"length": 20, "vocabulary": 10, "train_sequences": 5000, "test_sequences": 500},
 }
+# Layers and width.
+PUBLISHED_SHAPE = (2, 32)
 PUBLISHED_NAMES = {"random": "random", "s4d": "S4D", "gss": "GSS", "h3": "H3", "attention": "attention"}
 PUBLISHED_SPEED = (
     "Published, over the whole Long Range Arena on a GPU: S4 trains 2.9 times as fast as the Transformer, S4 with "
@@ -161,7 +163,9 @@ def language_table(task: str, arms: Sequence[Arm]) -> PlainTable:
 
 
 def _has_published_sizes(task: str, arm: Arm) -> bool:
-    return all(arm.settings["task"][size] == value for size, value in PUBLISHED_SIZES[task].items())
+    model = arm.settings["model"]
+    of_task = all(arm.settings["task"][size] == value for size, value in PUBLISHED_SIZES[task].items())
+    return of_task and (model["global_layers"], model["global_dim"]) == PUBLISHED_SHAPE
 
 
 def _language_row(arm: Arm, published: str) -> list[str]:

@@ -82,6 +82,7 @@ def test_cpu_and_reference_equal_the_direct_sum(length: int, batch: int, path: s
 @pytest.mark.parametrize("path", ["cpu", "reference"])
 def test_a_length_just_beyond_a_power_of_two(path: str) -> None:
     compare(path, inputs(1, 1, 4097, 4097))
+    compare(path, inputs(3, 1, 4097, 4097))
 
 
 @pytest.mark.parametrize("block_bytes", [1, 40_000])

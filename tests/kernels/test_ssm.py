@@ -380,7 +380,7 @@ def _arguments() -> dict:
     ({"u_NC": torch.ones(5, 3)}, "H a divisor of the channels"),
     ({"decay_HZ": torch.ones(2, 3)}, "both must be complex"),
     ({"readout_HZ": torch.ones(2, 4, dtype=torch.complex64)}, r"twice \[H, Z\]"),
-    ({"skip_H": torch.ones(4)}, r"needed is \[2\]"),
+    ({"skip_H": torch.ones(4)}, r"needed is a real \[2\]"),
     ({"starts": torch.tensor([0, 2, 5], dtype=torch.int32)}, r"int64 \[S \+ 1\]"),
     ({"starts": torch.tensor([0])}, r"1 to 5 documents"),
     ({"starts": torch.tensor([0, 2, 4])}, "from 0 to 4, needed are strictly increasing offsets from 0 to 5"),

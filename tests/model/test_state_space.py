@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
@@ -29,6 +30,7 @@ from lst.model.state_space import H3, DiagonalSSM, ShiftSSM
 from lst.model.token_layout import TokenLayout
 
 VOCAB_SIZE = 60
+TOLERANCES = {torch.float64: 1e-10, torch.float32: 2e-5}
 LAYOUT = TokenLayout(num_text=35, first_unit_id=40, text_id=36, speech_id=37, eos_id=38)
 STATIC, NONE = PatchingConfig("static", static_size=4), PatchingConfig("none")
 SMALL = ModelConfig(
@@ -61,8 +63,8 @@ def build(config: ModelConfig, dtype: torch.dtype = torch.float64) -> LatentSpee
     model = LatentSpeechTextModel(config, VOCAB_SIZE).to(dtype).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.endswith(("query_key_value.weight", "output.weight", "embedding.weight")):
-                parameter.mul_(4.0)
+            if name.endswith(("query_key_value.weight", "output.weight", "embedding.weight", "head.weight")):
+                parameter.mul_(8.0)
             elif name.endswith("bias"):
                 parameter.copy_(torch.linspace(-0.5, 0.5, parameter.numel()))
     return model
@@ -78,6 +80,11 @@ def marked_document(seed: int, num_tokens: int) -> Document:
         modality = SPEECH if modality == TEXT else TEXT
     token_ids = np.array(ids[:num_tokens], np.int32)
     return Document(f"doc-{seed}", token_ids, (token_ids >= LAYOUT.first_unit_id).astype(np.uint8))
+
+
+def assert_near(found: torch.Tensor, expected: torch.Tensor) -> None:
+    """Equal up to the rounding of their type, measured against all logits."""
+    assert (found - expected).norm() <= TOLERANCES[expected.dtype] * expected.norm()
 
 
 def start(model: LatentSpeechTextModel, prompts: list[Document]) -> DecodingState:
@@ -111,16 +118,34 @@ def test_stepping_equals_the_parallel_form(name: str, dtype: torch.dtype) -> Non
     expected = [parallel_logits(model, document) for document in documents]
     lengths = [1, 2, 20, 37]
     state = start(model, [head_of(d, n) for d, n in zip(documents, lengths, strict=True)])
-    tolerance = 1e-9 if dtype == torch.float64 else 1e-3
     for offset in range(34):
         for row, (length, logits) in enumerate(zip(lengths, expected, strict=True)):
-            torch.testing.assert_close(state.logits[row], logits[length + offset - 1], rtol=0, atol=tolerance)
+            assert_near(state.logits[row], logits[length + offset - 1])
         if offset < 33:
             places = [length + offset for length in lengths]
             state.step(
                 np.array([d.token_ids[p] for d, p in zip(documents, places, strict=True)]),
                 np.array([d.modalities[p] for d, p in zip(documents, places, strict=True)]),
             )
+
+
+@pytest.mark.parametrize("damage", ["no keys", "shifted keys", "states × 0.9"])
+@torch.inference_mode()
+def test_the_comparison_would_see_a_wrong_state(damage: str) -> None:
+    """What the test above must not let through: steps from a state that is off."""
+    model = build(CONFIGS["h3"], torch.float32)
+    document = marked_document(3, 40)
+    expected = parallel_logits(model, document)
+    state = start(model, [head_of(document, 37)])
+    for layer in state.states:
+        keys, modes = layer.state
+        wrong_keys = {"no keys": keys * 0, "shifted keys": keys.roll(1, dims=1)}.get(damage, keys)
+        layer.state = (wrong_keys, modes * 0.9 if damage == "states × 0.9" else modes)
+    errors = []
+    for place in range(37, 40):
+        state.step(document.token_ids[place : place + 1], document.modalities[place : place + 1])
+        errors.append(float((state.logits[0] - expected[place]).norm() / expected[place].norm()))
+    assert max(errors) > 10 * TOLERANCES[torch.float32]
 
 
 @torch.inference_mode()
@@ -141,7 +166,7 @@ def test_packed_equals_alone(name: str, dtype: torch.dtype, make_document: Calla
     with torch.no_grad():
         packed = parallel_logits(model, *documents)
         alone = torch.cat([parallel_logits(model, document) for document in documents])
-    torch.testing.assert_close(packed, alone, rtol=0, atol=1e-10 if dtype == torch.float64 else 1e-4)
+    assert_near(packed, alone)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -279,6 +304,10 @@ def test_optimiser_leaves_dynamics_without_decay_and_slow() -> None:
     assert found["backbone.blocks.0.mixer.ssm.C"][1] == 0.1
     assert found["backbone.blocks.0.mixer.ssm.skip"][1] == 0.0
     assert found["embedding.weight"][1] == 0.0
+    copied = parameter_groups(copy.deepcopy(model), learning_rate=5e-3, weight_decay=0.1)
+    assert [(g["lr"], g["weight_decay"], len(g["params"])) for g in copied] == [
+        (g["lr"], g["weight_decay"], len(g["params"])) for g in groups
+    ]
     slow = parameter_groups(model, learning_rate=2e-4, weight_decay=0.1)
     assert {group["lr"] for group in slow} == {2e-4}
 
@@ -363,6 +392,22 @@ def test_compiles_without_a_graph_break(make_document: Callable[..., Document]) 
     model.loss(batch).backward()
     for a, b in zip(grads, (p.grad for p in model.parameters() if p.grad is not None), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_mup_leaves_tables_and_state_spaces_alone() -> None:
+    config = dataclasses.replace(SMALL, init="mup", mup_base_dim=8, positions="learned")
+    model = LatentSpeechTextModel(config, VOCAB_SIZE)
+    rates = {id(p): group["lr"] for group in parameter_groups(model, 1e-3, 0.1) for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        is_matrix = name.endswith(("query_key_value.weight", "gate_up.weight"))
+        assert (rates[id(parameter)] < 1e-3) >= is_matrix, name
+        if "positions" in name or ".ssm." in name or ".shift." in name or name == "embedding.weight":
+            assert rates[id(parameter)] == 1e-3, name
+    positions = model.backbone.positions
+    assert positions is not None
+    assert float(positions.weight.std()) == pytest.approx(0.02, rel=0.02)
+    problems = dataclasses.replace(PLAIN, init="mup", tied_head=True).problems()
+    assert "need different scales" in "\n".join(problems)
 
 
 def test_mistakes_are_named_all_at_once() -> None:

@@ -95,7 +95,9 @@ def _inputs(x_NC: torch.Tensor, history: torch.Tensor | None, channels: slice, s
 def _correlate(x_BM: torch.Tensor, weights_BK: torch.Tensor) -> torch.Tensor:
     """Σ_k weights_k·x_{m+k} for each channel, [B, M − K + 1]."""
     weights = weights_BK.to(x_BM.dtype)[:, None]
-    return torch.nn.functional.conv1d(x_BM[None], weights, groups=x_BM.shape[0])[0]
+    # On CUDA, where this runs without Triton, a shorter mantissa would be the default.
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        return torch.nn.functional.conv1d(x_BM[None], weights, groups=x_BM.shape[0])[0]
 
 
 def _tap_gradients(inputs_BM: torch.Tensor, grads_BM: torch.Tensor, num_taps: int) -> torch.Tensor:

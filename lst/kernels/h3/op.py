@@ -8,8 +8,9 @@ import torch
 
 from lst.kernels.fir import short_convolution
 from lst.kernels.h3.compiled import native_h3
-from lst.kernels.offsets import check_starts
+from lst.kernels.offsets import check_starts, check_state_lengths
 from lst.kernels.ssm import diagonal_ssm, ssm_path
+from lst.kernels.ssm.checks import check_modes
 from lst.kernels.ssm.chunks import last_inputs
 from lst.kernels.ssm.compiled import is_usable
 
@@ -57,7 +58,9 @@ def h3_mix(
     Raises:
         ValueError: shapes do not go together.
     """
-    _check(query_ND, key_ND, value_ND, taps_DK, decay_HZ, initial_state, starts)
+    _check(
+        query_ND, key_ND, value_ND, taps_DK, decay_HZ, readout_HZ, skip_H, starts, initial_state, state_lengths
+    )  # fmt: skip
     keys, modes = (None, None) if initial_state is None else initial_state
     with torch.autocast(value_ND.device.type, enabled=False):
         if h3_path(value_ND) == "native":
@@ -157,28 +160,35 @@ def _check(
     value_ND: torch.Tensor,
     taps_DK: torch.Tensor,
     decay_HZ: torch.Tensor,
-    initial_state: H3State | None,
+    readout_HZ: torch.Tensor,
+    skip_H: torch.Tensor | None,
     starts: torch.Tensor,
+    initial_state: H3State | None,
+    state_lengths: torch.Tensor | None,
 ) -> None:
     """Raises ValueError that says what was given and what is needed."""
     shape = value_ND.shape
-    if len(shape) != 2 or query_ND.shape != shape or key_ND.shape != shape:
+    if len(shape) != 2 or query_ND.shape != shape or key_ND.shape != shape or not value_ND.is_floating_point():
         raise ValueError(
-            f"h3_mix: query {tuple(query_ND.shape)}, key {tuple(key_ND.shape)}, value {tuple(shape)}: needed are three "
-            "of one shape [N, D]"
+            f"h3_mix: query {tuple(query_ND.shape)}, key {tuple(key_ND.shape)}, value {value_ND.dtype} {tuple(shape)}: "
+            "needed are three of one shape [N, D], real"
         )
-    if taps_DK.ndim != 2 or taps_DK.shape[0] != shape[1] or decay_HZ.ndim != 2 or shape[1] % len(decay_HZ):
+    if taps_DK.ndim != 2 or taps_DK.shape[0] != shape[1] or not taps_DK.shape[1] or taps_DK.device != value_ND.device:
         raise ValueError(
-            f"h3_mix: taps {tuple(taps_DK.shape)}, decay {tuple(decay_HZ.shape)}, {shape[1]} channels: needed are "
-            "[D, K] and [H, Z] with H a divisor of D"
+            f"h3_mix: taps {tuple(taps_DK.shape)} on {taps_DK.device}, needed are [{shape[1]}, K] with at least one "
+            f"tap on {value_ND.device}"
         )
+    check_modes(decay_HZ, readout_HZ, skip_H, value_ND, "h3_mix")
     check_starts(starts, shape[0], "h3_mix")
+    check_state_lengths(state_lengths, starts, "h3_mix")
     if initial_state is not None:
         num_documents, (num_heads, num_modes) = len(starts) - 1, decay_HZ.shape
         wanted = (num_documents, taps_DK.shape[1] - 1, shape[1])
         modes = (num_documents, shape[1] * (shape[1] // num_heads), num_modes)
-        if initial_state.keys.shape != wanted or initial_state.modes.shape != modes:
+        if initial_state.keys.shape != wanted or initial_state.modes.shape != modes or (
+            not initial_state.modes.is_complex()
+        ):  # fmt: skip
             raise ValueError(
-                f"h3_mix: a state of keys {tuple(initial_state.keys.shape)} and modes "
-                f"{tuple(initial_state.modes.shape)}: needed are {wanted} and {modes}"
+                f"h3_mix: a state of keys {tuple(initial_state.keys.shape)} and modes {initial_state.modes.dtype} "
+                f"{tuple(initial_state.modes.shape)}: needed are {wanted} and a complex {modes}"
             )

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import torch
 
-LIBRARY_FILE = "liblst_kernels.so"
+from lst.kernels.native.sources import source_hash
+
+LIBRARY_FILE, SOURCES = "liblst_kernels.so", Path(__file__).parent / "src"
 # Set to 1, the library is passed over, as where there was no compiler.
 DISABLE_VARIABLE = "LST_DISABLE_NATIVE"
 _POINTERS = (
@@ -38,30 +40,39 @@ class Problem(ctypes.Structure):
     )
 
 
+# What the library's functions answer, but for success.
+_MEMORY, _STARTS, _STATE_CHUNKS = 1, 2, 3
+_AGAIN = "install the package again (in a source tree: pip install --no-deps -e .)"
+
+
 @functools.cache
 def load_library() -> ctypes.CDLL | None:
-    """The compiled library, or None (with one warning) where the package was built without it."""
+    """The compiled library, or None (with one warning that says why) where it cannot be used."""
     if os.environ.get(DISABLE_VARIABLE) == "1":
         return None
     path = Path(__file__).parent / LIBRARY_FILE
-    if not path.exists():
-        warnings.warn(
-            f"{LIBRARY_FILE} was not built (no C++ compiler when the package was installed): state-space models run as "
-            "blocked matrix products, several times slower on the CPU. Install g++ or clang++, then install again",
-            stacklevel=2,
-        )
-        return None
-    try:
-        library = _open(path)
-    except OSError as error:
-        warnings.warn(f"{path} cannot be loaded ({error}): install the package again", stacklevel=2)
-        return None
-    library.lst_problem_bytes.restype = library.lst_chunk.restype = ctypes.c_int64
-    library.lst_instruction_set.restype = ctypes.c_char_p
+    why = f"{path.name} was not built (no C++ compiler when the package was installed): install g++ or clang++, then "
+    if path.exists():
+        try:
+            library = _open(path)
+        except (OSError, AttributeError) as error:
+            why = f"{path} cannot be loaded ({error}): "
+        else:
+            if _is_ours(library):
+                return library
+            why = f"{path} was built from other sources: "
+    warnings.warn(
+        f"state-space models run as blocked matrix products, several times slower on the CPU. {why}{_AGAIN}",
+        stacklevel=2,
+    )
+    return None
+
+
+def _is_ours(library: ctypes.CDLL) -> bool:
+    """Whether the library was built from the sources beside it (where they are installed), and shares its structure."""
     if library.lst_problem_bytes() != ctypes.sizeof(Problem):
-        warnings.warn(f"{path} is of another version of this package: install the package again", stacklevel=2)
-        return None
-    return library
+        return False
+    return not SOURCES.is_dir() or library.lst_source_hash() == source_hash(SOURCES).encode()
 
 
 def _open(path: Path) -> ctypes.CDLL:
@@ -75,7 +86,10 @@ def _open(path: Path) -> ctypes.CDLL:
             except OSError:
                 continue
             break
-    return ctypes.CDLL(str(path))
+    library = ctypes.CDLL(str(path))
+    library.lst_problem_bytes.restype = library.lst_chunk.restype = ctypes.c_int64
+    library.lst_instruction_set.restype = library.lst_source_hash.restype = ctypes.c_char_p
+    return library
 
 
 @torch.compiler.assume_constant_result
@@ -97,10 +111,11 @@ def plan_sizes(problem: Problem, starts: torch.Tensor) -> tuple[int, int]:
     library = load_library()
     assert library is not None
     blocks, spans = ctypes.c_int64(), ctypes.c_int64()
-    library.lst_plan_sizes(
+    status = library.lst_plan_sizes(
         ctypes.byref(problem), ctypes.c_void_p(starts.data_ptr()), ctypes.c_int64(len(starts) - 1),
         ctypes.byref(blocks), ctypes.byref(spans),
     )  # fmt: skip
+    _raise_for(status, problem, starts)
     return blocks.value, spans.value
 
 
@@ -108,9 +123,28 @@ def run(problem: Problem, starts: torch.Tensor, backward: bool, baseline: bool =
     """Runs a problem whose arrays are all in place; ``baseline`` takes the version for processors without AVX2."""
     library = load_library()
     assert library is not None
-    failed = library.lst_run(
+    status = library.lst_run(
         ctypes.byref(problem), ctypes.c_void_p(starts.data_ptr()), ctypes.c_int64(len(starts) - 1), int(backward),
         torch.get_num_threads(), int(baseline),
     )  # fmt: skip
-    if failed:
+    _raise_for(status, problem, starts)
+
+
+def instruction_set() -> str:
+    """``avx2``, or ``baseline`` on other processors."""
+    library = load_library()
+    assert library is not None
+    return str(library.lst_instruction_set().decode())
+
+
+def _raise_for(status: int, problem: Problem, starts: torch.Tensor) -> None:
+    """Raises what a status of the library's stands for."""
+    if status == _MEMORY:
         raise MemoryError("the state-space kernel ran out of memory")
+    if status == _STARTS:
+        raise ValueError(
+            f"state-space kernel: starts are {starts.tolist()[:8]}…, needed are strictly increasing offsets from 0 to "
+            f"{problem.num_tokens}"
+        )
+    if status == _STATE_CHUNKS:
+        raise ValueError("state-space kernel: a state is asked for outside its document: see state_lengths")

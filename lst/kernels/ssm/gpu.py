@@ -88,8 +88,8 @@ def _state_pass_kernel(
 ):  # fmt: skip
     """Of one document: what a chunk adds is replaced by the state before it; backward, by the gradient of the same,
     walking from the last chunk to the first with the conjugate decay. ``last`` takes what the walk ends with."""
-    document = tl.program_id(0).to(tl.int64)
-    channels = (tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)).to(tl.int64)
+    channels = (tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)).to(tl.int64)
+    document = tl.program_id(1).to(tl.int64)
     modes = tl.program_id(2) * BLOCK_Z + tl.arange(0, BLOCK_Z)
     tile = (channels < num_channels)[:, None] & (modes < MODES)[None, :]
     decay_offsets = (channels // members)[:, None] * (2 * MODES) + modes[None, :]
@@ -298,7 +298,7 @@ def _pass_states(
     block_z = min(32, triton.next_power_of_2(width // 2))
     block_c = max(1, 128 // block_z)
     with _on_device_of(states_CGW):
-        _state_pass_kernel[(num_documents, triton.cdiv(num_channels, block_c), triton.cdiv(width // 2, block_z))](
+        _state_pass_kernel[(triton.cdiv(num_channels, block_c), num_documents, triton.cdiv(width // 2, block_z))](
             states_CGW, decay_HW.contiguous(), states_CGW if initial_SCW is None else initial_SCW.contiguous(),
             table.first_chunk, last, states_CGW if before_CGW is None else before_CGW, grad_decay,
             num_channels, num_chunks, num_channels // len(decay_HW), MODES=width // 2,

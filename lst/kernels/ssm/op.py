@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import torch
 
 from lst.kernels.native import library
-from lst.kernels.offsets import check_starts
+from lst.kernels.offsets import check_starts, check_state_lengths
+from lst.kernels.ssm.checks import check_modes
 from lst.kernels.ssm.chunks import carried_state, choose_chunk_tokens, chunk_table
 from lst.kernels.ssm.compiled import is_usable, native_ssm
 from lst.kernels.ssm.convolution import convolution_ssm
@@ -142,34 +143,15 @@ def _check(
     if u_NC.ndim != 2 or not u_NC.is_floating_point():
         raise ValueError(f"diagonal_ssm: u is {u_NC.dtype} {tuple(u_NC.shape)}, needed is a real [N, C]")
     num_tokens, num_channels = u_NC.shape
-    if decay_HZ.ndim != 2 or decay_HZ.shape != readout_HZ.shape or not decay_HZ.numel() or num_channels % len(decay_HZ):
-        raise ValueError(
-            f"diagonal_ssm: decay {tuple(decay_HZ.shape)}, readout {tuple(readout_HZ.shape)}, {num_channels} channels: "
-            "needed are twice [H, Z] with H a divisor of the channels"
-        )
-    if not (decay_HZ.is_complex() and readout_HZ.is_complex()):
-        raise ValueError(f"diagonal_ssm: decay {decay_HZ.dtype}, readout {readout_HZ.dtype}: both must be complex")
-    num_heads, num_modes = decay_HZ.shape
-    if skip_H is not None and skip_H.shape != (num_heads,):
-        raise ValueError(f"diagonal_ssm: skip {tuple(skip_H.shape)}, needed is [{num_heads}], one for a set of modes")
-    is_readable = check_starts(starts, num_tokens, "diagonal_ssm")
-    state_shape = (starts.shape[0] - 1, num_channels, num_modes)
+    check_modes(decay_HZ, readout_HZ, skip_H, u_NC, "diagonal_ssm")
+    check_starts(starts, num_tokens, "diagonal_ssm")
+    state_shape = (starts.shape[0] - 1, num_channels, decay_HZ.shape[1])
     if initial_state is not None and (initial_state.shape != state_shape or not initial_state.is_complex()):
         raise ValueError(
             f"diagonal_ssm: initial_state is {initial_state.dtype} {tuple(initial_state.shape)}, needed is a complex "
             f"{state_shape}"
         )
-    if state_lengths is not None and (state_lengths.shape != state_shape[:1] or state_lengths.dtype != torch.int64):
-        raise ValueError(
-            f"diagonal_ssm: state_lengths is {state_lengths.dtype} {tuple(state_lengths.shape)}, needed is int64 "
-            f"{state_shape[:1]}"
-        )
-    if state_lengths is not None and is_readable:
-        for document, (given, most) in enumerate(zip(state_lengths.tolist(), starts.diff().tolist(), strict=True)):
-            if not 0 <= given <= most:
-                raise ValueError(
-                    f"diagonal_ssm: state_lengths[{document}] is {given}, but document {document} has {most} tokens"
-                )
+    check_state_lengths(state_lengths, starts, "diagonal_ssm")
 
 
 @torch.library.custom_op("lst::diagonal_ssm", mutates_args=())

@@ -8,6 +8,10 @@
 
 #include "problem.h"
 
+#if !defined(LST_SOURCE_HASH)
+#define LST_SOURCE_HASH ""
+#endif
+
 // Every instruction set's version of the same text. Sums may be fused into multiply-adds.
 #if defined(__x86_64__)
 #if defined(__clang__)
@@ -105,6 +109,19 @@ constexpr int64_t WANTED_UNITS = 16;
 // Below these, preparing matrices once more, or waking threads, costs more than it saves.
 constexpr int64_t LEAST_SPAN_TOKENS = 4096, LEAST_PARALLEL_INPUTS = 16384;
 
+enum Status { DONE = 0, OUT_OF_MEMORY = 1, BAD_STARTS = 2, BAD_STATE_CHUNKS = 3 };
+
+// Whether the offsets are those of documents that fill the inputs: what lies outside would be read, and written.
+static Status check_documents(const Problem& p, const int64_t* starts, int64_t num_documents) {
+  if (num_documents < 1 || starts[0] != 0 || starts[num_documents] != p.num_tokens) return BAD_STARTS;
+  for (int64_t d = 0; d < num_documents; ++d) {
+    if (starts[d + 1] <= starts[d]) return BAD_STARTS;
+    const int64_t chunks = (starts[d + 1] - starts[d] + CHUNK - 1) / CHUNK;
+    if (p.state_chunks && (p.state_chunks[d] < 0 || p.state_chunks[d] > chunks)) return BAD_STATE_CHUNKS;
+  }
+  return DONE;
+}
+
 struct Plan {
   std::vector<Chunk> chunks;
   std::vector<Unit> units;
@@ -146,35 +163,48 @@ int64_t lst_problem_bytes() { return sizeof(Problem); }
 
 int64_t lst_chunk() { return CHUNK; }
 
-const char* lst_instruction_set() {
-  return has_avx2() ? "avx2" : "baseline";
-}
+const char* lst_instruction_set() { return has_avx2() ? "avx2" : "baseline"; }
+
+// Of the sources that this was built from; empty where the build did not say.
+const char* lst_source_hash() { return LST_SOURCE_HASH; }
 
 // Blocks and spans of a problem: the first sizes of block_states and of the parameters' gradients.
-void lst_plan_sizes(const Problem* problem, const int64_t* starts, int64_t num_documents, int64_t* num_blocks,
-                    int64_t* num_spans) {
-  const Plan plan = make_plan(*problem, starts, num_documents);
-  *num_blocks = plan.num_blocks, *num_spans = plan.num_spans;
+int lst_plan_sizes(const Problem* problem, const int64_t* starts, int64_t num_documents, int64_t* num_blocks,
+                   int64_t* num_spans) {
+  try {
+    if (const Status status = check_documents(*problem, starts, num_documents)) return status;
+    const Plan plan = make_plan(*problem, starts, num_documents);
+    *num_blocks = plan.num_blocks, *num_spans = plan.num_spans;
+    return DONE;
+  } catch (...) {
+    return OUT_OF_MEMORY;
+  }
 }
 
-// Returns 0, or 1 if memory ran out. `baseline` asks for the version that runs everywhere.
+// Returns a Status. `baseline` asks for the version that runs everywhere.
 int lst_run(const Problem* problem, const int64_t* starts, int64_t num_documents, int backward, int num_threads,
             int baseline) {
-  const Plan plan = make_plan(*problem, starts, num_documents);
-  const bool use_avx2 = has_avx2() && !baseline;
-  const int64_t num_units = plan.units.size();
-  int failed = 0;
-  if (problem->num_tokens * problem->num_channels < LEAST_PARALLEL_INPUTS) num_threads = 1;
-  (void)num_threads;
+  try {
+    if (const Status status = check_documents(*problem, starts, num_documents)) return status;
+    const Plan plan = make_plan(*problem, starts, num_documents);
+    const bool use_avx2 = has_avx2() && !baseline;
+    const int64_t num_units = plan.units.size();
+    int failed = 0;
+    if (problem->num_tokens * problem->num_channels < LEAST_PARALLEL_INPUTS) num_threads = 1;
+    (void)num_threads;
 #pragma omp parallel for schedule(dynamic) num_threads(num_threads) reduction(| : failed)
-  for (int64_t i = 0; i < num_units; ++i) {
-    try {
-      run_unit(*problem, plan.units[i], plan.chunks.data(), backward != 0, use_avx2);
-    } catch (const std::bad_alloc&) {
-      failed |= 1;
+    for (int64_t i = 0; i < num_units; ++i) {
+      // No exception may leave a parallel region, or this interface.
+      try {
+        run_unit(*problem, plan.units[i], plan.chunks.data(), backward != 0, use_avx2);
+      } catch (...) {
+        failed |= 1;
+      }
     }
+    return failed ? OUT_OF_MEMORY : DONE;
+  } catch (...) {
+    return OUT_OF_MEMORY;
   }
-  return failed;
 }
 
 }  // extern "C"
