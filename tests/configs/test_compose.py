@@ -11,7 +11,7 @@ from lst.errors import ProblemsError, UserError
 
 @pytest.mark.parametrize("choice", [f"{g}={n}" for g, names in groups().items() for n in names])
 def test_every_shipped_file_composes(choice: str) -> None:
-    extra = ["patching=none"] if choice.startswith("model=baseline") else []
+    extra = ["patching=none"] if choice.startswith(("model=baseline", "model=h3_")) else []
     assert isinstance(build_config([choice, *extra]), Config)
 
 

@@ -38,7 +38,7 @@ def metrics(run: Path, name: str) -> list[dict]:
     return [json.loads(line) for line in (run / "models" / name / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("options", [[], ["model=h3_debug", "model.embedding_dropout=0.1"]], ids=["lst", "h3"])
+@pytest.mark.parametrize("options", [[], ["model=lst_debug_h3", "model.embedding_dropout=0.1"]], ids=["lst", "h3"])
 def test_killed_and_resumed_equals_uninterrupted(run: Path, options: list[str]) -> None:
     """SIGKILL at some step after the first checkpoint; the resumed run writes the same losses and weights."""
     train(build_config(overrides(run, "name=whole", *options)))
