@@ -30,6 +30,7 @@ def pack_reference(rows: list[list[tuple[Document, Patches]]]) -> dict[str, Any]
         slot = 0
         for document, patches in row:
             first_patch, position, complete = num_patches, 0, num_patches
+            found["patch_starts"].append(first_patch)
             for place, (length, late) in enumerate(zip(patches.lengths, patches.closes_late, strict=True)):
                 for token in range(length):
                     # The first token of a patch shows that every patch before it has ended.
@@ -53,6 +54,7 @@ def pack_reference(rows: list[list[tuple[Document, Patches]]]) -> dict[str, Any]
                 slot += 1
                 num_patches += 1
             num_documents += 1
+    found["patch_starts"].append(num_patches)
     ids = [*found["token_ids"], *(index for index in found["target_ids"] if index != IGNORE_ID)]
     return {
         **found,

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lst.model.batch import SPEECH, TEXT, Document, Patches
@@ -20,6 +20,9 @@ from lst.model.patching import (
     strategy_of_batch,
     unpatched,
 )
+
+# Documents of a few hundred numbers each: now and then one is larger than what hypothesis keeps of it.
+MANY_DOCUMENTS = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.data_too_large])
 
 
 def static_reference(modalities: np.ndarray, size: int) -> tuple[list[int], list[bool]]:
@@ -142,7 +145,7 @@ def test_static_equals_reference(document: Document, config: PatchingConfig) -> 
 
 
 @given(documents(), configs)
-@settings(max_examples=200, deadline=None)
+@MANY_DOCUMENTS
 def test_aligned_equals_reference(document: Document, config: PatchingConfig) -> None:
     kept = document.segment_lengths > 0
     patches = patch_document(document, "aligned", config)
@@ -155,7 +158,7 @@ def test_aligned_equals_reference(document: Document, config: PatchingConfig) ->
 
 
 @given(documents(), configs)
-@settings(max_examples=200, deadline=None)
+@MANY_DOCUMENTS
 def test_entropy_equals_reference(document: Document, config: PatchingConfig) -> None:
     patches = patch_document(document, "entropy", config)
     lengths, late = entropy_reference(document.modalities, document.entropies, config)
@@ -164,7 +167,7 @@ def test_entropy_equals_reference(document: Document, config: PatchingConfig) ->
 
 
 @given(documents(), configs, st.sampled_from(FIXED_STRATEGIES))
-@settings(max_examples=200, deadline=None)
+@MANY_DOCUMENTS
 def test_what_holds_for_every_strategy(document: Document, config: PatchingConfig, strategy: str) -> None:
     patches = patch_document(document, strategy, config)
     assert_valid(document, patches)

@@ -8,7 +8,6 @@ the host waits for nothing.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from typing import Any
 
@@ -16,6 +15,8 @@ import torch
 import triton
 import triton.language as tl
 from triton.runtime.interpreter import InterpretedFunction
+
+from lst.kernels.paths import on_device_of
 
 LOG2_E = math.log2(math.e)
 
@@ -164,7 +165,7 @@ def forward(
     lse_HQ = torch.empty(num_heads, num_queries, dtype=torch.float32, device=query.device)
     sizes = _sizes(query, key)
     grid = (triton.cdiv(num_queries, sizes["BLOCK_Q"]), num_heads)
-    with _on_device_of(query):
+    with on_device_of(query):
         _forward_kernel[grid](
             query, key, value, first_key_Q.contiguous(), last_key_Q.contiguous(), out, lse_HQ,
             LOG2_E / math.sqrt(head_dim), num_queries, key.shape[0], **sizes,
@@ -192,7 +193,7 @@ def backward(
     sizes = _sizes(query, key)
     scale = 1 / math.sqrt(head_dim)
     common = (grad, query, key, value, lse_HQ, taken_HQ, first_key, last_key)
-    with _on_device_of(query):
+    with on_device_of(query):
         _query_gradient_kernel[(triton.cdiv(num_queries, sizes["BLOCK_Q"]), num_heads)](
             *common, grads[0], scale, num_queries, num_keys, **sizes
         )
@@ -200,16 +201,11 @@ def backward(
     starts = torch.arange(num_blocks, device=query.device) * sizes["BLOCK_K"]
     first_query = torch.searchsorted(last_key, starts, right=False)
     end_query = torch.searchsorted(first_key, (starts + sizes["BLOCK_K"] - 1).clamp(max=num_keys - 1), right=True)
-    with _on_device_of(query):
+    with on_device_of(query):
         _key_gradient_kernel[(num_blocks, num_groups)](
             *common, first_query, end_query, grads[1], grads[2], scale, num_queries, num_keys, **sizes
         )
     return grads[0], grads[1], grads[2]
-
-
-def _on_device_of(tensor: torch.Tensor) -> contextlib.AbstractContextManager[Any]:
-    """Kernels start on the current device, which need not be the tensor's."""
-    return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
 
 
 def _sizes(query: torch.Tensor, key: torch.Tensor) -> dict[str, Any]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import importlib.util
 import warnings
-from collections.abc import Iterator
 
 import torch
 
 from lst.kernels.attention import cpu
 from lst.kernels.attention.reference import interval_attention_reference
+from lst.kernels.paths import PathChoice, has_triton
 
 PATHS = ("cpu", "triton", "reference")
-_forced: list[str] = []
+_choice = PathChoice("attention", PATHS)
+forced_path = _choice.force
 
 
 def interval_attention(
@@ -55,32 +54,14 @@ def interval_attention(
 
 def attention_path(device: torch.device) -> str:
     """Which of ``cpu``, ``triton`` and ``reference`` runs on a device."""
-    if _forced:
-        return _forced[-1]
+    if _choice.forced:
+        return _choice.forced
     if device.type in ("cpu", "meta"):
         return "cpu"
-    if device.type == "cuda" and _has_triton():
+    if device.type == "cuda" and has_triton():
         return "triton"
     _warn_once(device.type)
     return "reference"
-
-
-@contextlib.contextmanager
-def forced_path(path: str) -> Iterator[None]:
-    """Within the block every interval attention takes this path, on whatever device (``triton`` on the CPU needs
-    Triton's interpreter, TRITON_INTERPRET=1)."""
-    if path not in PATHS:
-        raise ValueError(f"attention path {path!r}: allowed are {', '.join(PATHS)}")
-    _forced.append(path)
-    try:
-        yield
-    finally:
-        _forced.pop()
-
-
-@functools.cache
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
 
 
 @functools.cache

@@ -16,7 +16,6 @@ turned by −i, again off the real part.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 from collections.abc import Sequence
@@ -28,6 +27,7 @@ import triton.language as tl
 from triton.runtime.interpreter import InterpretedFunction
 
 from lst.kernels.fftconv.cpu import Gradients, cut_taps, empty_gradients
+from lst.kernels.paths import on_device_of
 
 # Size → its factors N1, N2, N3 (N2 = 1: two products), each of a product at least 16. N1 costs two real products there,
 # the others four, so the largest comes first.
@@ -256,7 +256,7 @@ def _convolve(
         # A pointer that the kernel does not read stands in for what is absent.
         return x if tensor is None else tensor.contiguous()
 
-    with _on_device_of(x):
+    with on_device_of(x):
         _tuned(_convolution_kernel)[(num_channels * triton.cdiv(num_rows, constants["ROWS"]),)](
             x, given(gate_BHL), spectra_H2n, _tables(_size(length), x.device), given(out_BHL), given(factor_BHL),
             given(second_out_BHL), given(second_factor_BHL), num_rows, num_channels, length, **constants,
@@ -279,7 +279,7 @@ def _correlate(
     post = grad if post_gate_BHL is None else post_gate_BHL.contiguous()
     pre = u if pre_gate_BHL is None else pre_gate_BHL.contiguous()
     num_warps = min(32, max(_LEAST_ELEMENTS, _size(length)) // _ELEMENTS_A_WARP)
-    with _on_device_of(u):
+    with on_device_of(u):
         _taps_gradient_kernel[(num_channels,)](
             grad, post, u, pre, _tables(_size(length), u.device), grad_taps_HK, grad_skip_H, num_rows, num_channels,
             length, grad_taps_HK.shape[1], **_constants(num_rows, length), HAS_POST=post_gate_BHL is not None,
@@ -352,8 +352,3 @@ def _launch(num_warps: int) -> dict[str, Any]:
     """
     options = {"num_warps": num_warps, "num_stages": 1}
     return options if torch.version.hip else options | {"maxnreg": min(255, 65_536 // (32 * num_warps))}
-
-
-def _on_device_of(tensor: torch.Tensor) -> contextlib.AbstractContextManager[Any]:
-    """Kernels start on the current device, which need not be the tensor's."""
-    return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()

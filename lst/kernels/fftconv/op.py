@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 
 from lst.kernels.fftconv import cpu
 from lst.kernels.fftconv.reference import fft_convolution_reference
+from lst.kernels.paths import PathChoice, has_triton
 
 PATHS = ("cpu", "blocked", "triton", "reference")
 # Beyond this a sequence does not fit on a GPU's chip; beyond half of it the chip needs this much shared memory.
 MAX_TRITON_LENGTH, SHARED_MEMORY_BYTES = 8192, 112 << 10
-_forced: list[str] = []
+_choice = PathChoice("fft_convolution", PATHS)
+forced_path = _choice.force
 
 
 def fft_convolution(
@@ -45,7 +44,7 @@ def fft_convolution(
         ValueError: shapes, types or devices do not go together.
     """
     _check(u_BHL, kernel_HK, skip_H, pre_gate_BHL, post_gate_BHL)
-    if _forced and _forced[-1] == "reference":
+    if _choice.forced == "reference":
         # Autocast leaves FFTs and products alone where they are given as float32.
         return fft_convolution_reference(u_BHL, kernel_HK, skip_H, pre_gate_BHL, post_gate_BHL)
     return torch.ops.lst.fft_convolution(u_BHL, kernel_HK, skip_H, pre_gate_BHL, post_gate_BHL)
@@ -57,36 +56,22 @@ def fftconv_path(device: torch.device, length: int) -> str:
     Raises:
         ValueError: ``triton`` is forced beyond 8192.
     """
-    if _forced:
-        if _forced[-1] == "triton" and length > MAX_TRITON_LENGTH:
+    if _choice.forced:
+        if _choice.forced == "triton" and length > MAX_TRITON_LENGTH:
             raise ValueError(
                 f"fft_convolution: length {length} with the path 'triton' forced, which ends at {MAX_TRITON_LENGTH}: "
                 "force 'blocked', or none"
             )
-        return _forced[-1]
+        return _choice.forced
     if device.type in ("cpu", "meta"):
         return "cpu"
-    if device.type != "cuda" or length > MAX_TRITON_LENGTH or not _has_triton():
+    if device.type != "cuda" or length > MAX_TRITON_LENGTH or not has_triton():
         return "blocked"
     if length > MAX_TRITON_LENGTH // 2:
         properties = torch.cuda.get_device_properties(device)
         shared_bytes = getattr(properties, "shared_memory_per_block_optin", properties.shared_memory_per_block)
         return "triton" if shared_bytes >= SHARED_MEMORY_BYTES else "blocked"
     return "triton"
-
-
-@contextlib.contextmanager
-def forced_path(path: str) -> Iterator[None]:
-    """Within the block every convolution takes this path, on whatever device (``triton`` on the CPU needs Triton's
-    interpreter, TRITON_INTERPRET=1). A gradient takes the path in force when it is computed; float64 is never taken
-    through ``triton``."""
-    if path not in PATHS:
-        raise ValueError(f"fft_convolution path {path!r}: allowed are {', '.join(PATHS)}")
-    _forced.append(path)
-    try:
-        yield
-    finally:
-        _forced.pop()
 
 
 def _check(
@@ -115,11 +100,6 @@ def _check(
         raise ValueError(
             f"fft_convolution: {', '.join(f'{name} on {x.device}' for name, x in tensors.items())}: needed: one device"
         )
-
-
-@functools.cache
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
 
 
 def _runs_triton(u_BHL: torch.Tensor) -> bool:

@@ -6,12 +6,13 @@ and nothing is added atomically: results repeat bit for bit.
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import torch
 import triton
 import triton.language as tl
+
+from lst.kernels.paths import on_device_of
 
 # Programs that sum the taps' gradients, at which a GPU is about full.
 _GRADIENT_PROGRAMS = 1024
@@ -129,7 +130,7 @@ def forward(
     u, taps, before, offsets, sizes = _arguments(u_NC, taps_CK, history, starts)
     (num_tokens, num_channels), documents = u.shape, _documents(starts, u.shape[0])
     out = torch.empty_like(u)
-    with _on_device_of(u):
+    with on_device_of(u):
         _forward_kernel[_grid(num_tokens, num_channels, sizes)](
             u, taps, before, offsets, documents, out, num_tokens, num_channels,
             HAS_HISTORY=history is not None, **sizes,
@@ -162,7 +163,7 @@ def backward(
     parts = max(1, min(most_parts, _GRADIENT_PROGRAMS // (num_taps * channel_blocks)))
     wide = torch.float64 if u.dtype == torch.float64 else torch.float32
     grad_parts = torch.empty(parts, num_channels, num_taps, dtype=wide, device=u.device)
-    with _on_device_of(u):
+    with on_device_of(u):
         _tap_gradient_kernel[(num_taps, channel_blocks, parts)](
             grad, u, before, offsets, documents, grad_parts, num_tokens, num_channels,
             PARTS=parts, HAS_HISTORY=history is not None, **sizes,
@@ -182,7 +183,7 @@ def _input_gradient(
     """Fills ``out``, whose rows are inputs at ``places`` that reach the outputs from ``firsts`` to before ``ends``."""
     num_rows, num_channels = places.numel(), grad.shape[1]
     if num_rows:
-        with _on_device_of(grad):
+        with on_device_of(grad):
             _input_gradient_kernel[_grid(num_rows, num_channels, sizes)](
                 grad, taps, places.contiguous(), firsts.contiguous(), ends.contiguous(), out, num_rows, num_channels,
                 **sizes,
@@ -211,8 +212,3 @@ def _documents(starts: torch.Tensor, num_tokens: int) -> torch.Tensor:
 
 def _grid(num_rows: int, num_channels: int, sizes: dict[str, Any]) -> tuple[int, int]:
     return triton.cdiv(num_rows, sizes["BLOCK_N"]), triton.cdiv(num_channels, sizes["BLOCK_C"])
-
-
-def _on_device_of(tensor: torch.Tensor) -> contextlib.AbstractContextManager[Any]:
-    """Kernels start on the current device, which need not be the tensor's."""
-    return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import importlib.util
-from collections.abc import Iterator
-
 import torch
 
 from lst.kernels.fir import cpu
 from lst.kernels.fir.reference import short_convolution_reference
 from lst.kernels.offsets import check_starts
+from lst.kernels.paths import PathChoice, has_triton
 
 PATHS = ("blocked", "triton", "reference")
-_forced: list[str] = []
+_choice = PathChoice("short convolution", PATHS)
+forced_path = _choice.force
 
 
 def short_convolution(
@@ -45,29 +42,11 @@ def short_convolution(
 
 def fir_path(device: torch.device) -> str:
     """Which of ``PATHS`` runs on a device."""
-    if _forced:
-        return _forced[-1]
-    if device.type == "cuda" and _has_triton():
+    if _choice.forced:
+        return _choice.forced
+    if device.type == "cuda" and has_triton():
         return "triton"
     return "blocked"
-
-
-@contextlib.contextmanager
-def forced_path(path: str) -> Iterator[None]:
-    """Within the block every short convolution takes this path, on whatever device (``triton`` on the CPU needs
-    Triton's interpreter, TRITON_INTERPRET=1)."""
-    if path not in PATHS:
-        raise ValueError(f"short convolution path {path!r}: allowed are {', '.join(PATHS)}")
-    _forced.append(path)
-    try:
-        yield
-    finally:
-        _forced.pop()
-
-
-@functools.cache
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
 
 
 def _check(u_NC: torch.Tensor, taps_CK: torch.Tensor, starts: torch.Tensor, history: torch.Tensor | None) -> None:

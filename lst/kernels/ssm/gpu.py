@@ -11,7 +11,6 @@ States lie as planes, the real and then the imaginary parts: W = 2Z.
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ import triton
 import triton.language as tl
 from triton.runtime.interpreter import InterpretedFunction
 
+from lst.kernels.paths import on_device_of
 from lst.kernels.ssm.chunks import ChunkTable, chunk_table
 
 # Programs that sum the gradients of matrices, at which a GPU is about full.
@@ -274,7 +274,7 @@ def _chunk_states(x_CN: torch.Tensor, matrices_HTW: torch.Tensor, table: ChunkTa
     block_width = _block_width(width)
     column_blocks = triton.cdiv(width, block_width)
     matrices_HTW = _dense_sets(matrices_HTW)
-    with _on_device_of(x_CN):
+    with on_device_of(x_CN):
         _chunk_state_kernel[lambda meta: (triton.cdiv(num_rows, meta["BLOCK_R"]), num_heads, column_blocks)](
             x_CN, matrices_HTW, states, table.first_token, table.num_tokens, x_CN.shape[1], states.shape[1], num_rows,
             *matrices_HTW.stride()[1:], BLOCK_W=block_width, BLOCK_T=_BLOCK_TIMES, **sizes, **_fixed_rows(),
@@ -297,7 +297,7 @@ def _pass_states(
     last, grad_decay = (states_CGW.new_empty(shape) for _ in range(2))
     block_z = min(32, triton.next_power_of_2(width // 2))
     block_c = max(1, 128 // block_z)
-    with _on_device_of(states_CGW):
+    with on_device_of(states_CGW):
         _state_pass_kernel[(triton.cdiv(num_channels, block_c), num_documents, triton.cdiv(width // 2, block_z))](
             states_CGW, decay_HW.contiguous(), states_CGW if initial_SCW is None else initial_SCW.contiguous(),
             table.first_chunk, last, states_CGW if before_CGW is None else before_CGW, grad_decay,
@@ -319,7 +319,7 @@ def _chunk_outputs(
     out = torch.empty_like(x_CN)
     num_rows, sizes = states_CGW.shape[0] * states_CGW.shape[1] // num_heads, _sizes(chunk_tokens, width)
     within_HTT, readouts_HWT = _dense_sets(within_HTT), _dense_sets(readouts_HWT)
-    with _on_device_of(x_CN):
+    with on_device_of(x_CN):
         _chunk_output_kernel[lambda meta: (triton.cdiv(num_rows, meta["BLOCK_R"]), num_heads)](
             x_CN, within_HTT, states_CGW, readouts_HWT, out, table.first_token, table.num_tokens, x_CN.shape[1],
             states_CGW.shape[1], num_rows, *within_HTT.stride()[1:], *readouts_HWT.stride()[1:],
@@ -344,7 +344,7 @@ def _matrix_gradients(
     parts = max(1, min(triton.cdiv(num_rows, block_rows), _GRADIENT_PROGRAMS // (num_heads * column_blocks)))
     shapes = ((chunk_tokens, width), (width, chunk_tokens), (chunk_tokens, chunk_tokens))
     into, out_of, within = (before_CGW.new_empty(parts, num_heads, *shape) for shape in shapes)
-    with _on_device_of(u_CN):
+    with on_device_of(u_CN):
         _matrix_gradient_kernel[(num_heads, parts, column_blocks)](
             u_CN, grad_CN, before_CGW, grad_added_CGW, within, out_of, into, table.first_token, table.num_tokens,
             u_CN.shape[1], before_CGW.shape[1], num_rows, PARTS=parts, BLOCK_R=block_rows,
@@ -379,8 +379,3 @@ def _block_width(width: int) -> int:
 def _fixed_rows() -> dict[str, int]:
     """Rows a program where nothing is tuned."""
     return {"BLOCK_R": 64} if isinstance(_chunk_state_kernel, InterpretedFunction) else {}
-
-
-def _on_device_of(tensor: torch.Tensor) -> contextlib.AbstractContextManager[Any]:
-    """Kernels start on the current device, which need not be the tensor's."""
-    return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import importlib.util
-from collections.abc import Iterator
-
 import torch
 
 from lst.kernels.native import library
 from lst.kernels.offsets import check_starts, check_state_lengths
+from lst.kernels.paths import PathChoice, has_triton
 from lst.kernels.ssm.checks import check_modes
 from lst.kernels.ssm.chunks import carried_state, choose_chunk_tokens, chunk_table
 from lst.kernels.ssm.compiled import is_usable, native_ssm
@@ -20,7 +16,8 @@ from lst.kernels.ssm.matrix import chunked_ssm
 from lst.kernels.ssm.reference import diagonal_ssm_reference
 
 PATHS = ("native", "matrix", "triton", "convolution", "reference")
-_forced: list[str] = []
+_choice = PathChoice("SSM", PATHS)
+forced_path = _choice.force
 
 
 def diagonal_ssm(
@@ -78,29 +75,11 @@ def diagonal_ssm(
 
 def ssm_path(device: torch.device) -> str:
     """Which of ``PATHS`` runs on a device."""
-    if _forced:
-        return _forced[-1]
-    if device.type == "cuda" and _has_triton():
+    if _choice.forced:
+        return _choice.forced
+    if device.type == "cuda" and has_triton():
         return "triton"
     return "native" if device.type == "cpu" and library.is_available() else "matrix"
-
-
-@contextlib.contextmanager
-def forced_path(path: str) -> Iterator[None]:
-    """Within the block every diagonal SSM takes this path, on whatever device (``triton`` on the CPU needs Triton's
-    interpreter, TRITON_INTERPRET=1)."""
-    if path not in PATHS:
-        raise ValueError(f"SSM path {path!r}: allowed are {', '.join(PATHS)}")
-    _forced.append(path)
-    try:
-        yield
-    finally:
-        _forced.pop()
-
-
-@functools.cache
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
 
 
 def _by_chunks(

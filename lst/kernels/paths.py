@@ -1,0 +1,52 @@
+"""What the front doors of all operators share: which path is forced, whether Triton is there, where kernels start."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+
+class PathChoice:
+    """The paths of one operator, and which of them is forced for now.
+
+    Args:
+        operator: for errors.
+        paths: their names.
+    """
+
+    def __init__(self, operator: str, paths: tuple[str, ...]) -> None:
+        self.operator, self.paths = operator, paths
+        self._forced: list[str] = []
+
+    @property
+    def forced(self) -> str | None:
+        """The path that ``force`` asks for, if one does."""
+        return self._forced[-1] if self._forced else None
+
+    @contextlib.contextmanager
+    def force(self, path: str) -> Iterator[None]:
+        """Within the block every call takes this path, on whatever device (``triton`` on the CPU needs Triton's
+        interpreter, TRITON_INTERPRET=1)."""
+        if path not in self.paths:
+            raise ValueError(f"{self.operator} path {path!r}: allowed are {', '.join(self.paths)}")
+        self._forced.append(path)
+        try:
+            yield
+        finally:
+            self._forced.pop()
+
+
+@functools.cache
+def has_triton() -> bool:
+    """Whether Triton is installed."""
+    return importlib.util.find_spec("triton") is not None
+
+
+def on_device_of(tensor: torch.Tensor) -> contextlib.AbstractContextManager[Any]:
+    """Kernels start on the current device, which need not be the tensor's."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
