@@ -15,8 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from lst.kernels.h3 import H3State, h3_mix, h3_step
-from lst.kernels.h3.op import ssm_step
-from lst.kernels.ssm import diagonal_ssm
+from lst.kernels.ssm import diagonal_ssm, ssm_step
 from lst.model.config import ModelConfig
 from lst.model.pointwise import Linear
 

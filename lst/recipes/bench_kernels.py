@@ -9,8 +9,8 @@ and backward, all lead back to the parameters. What is compared is timed in turn
 from __future__ import annotations
 
 import ctypes
+import io
 import json
-import math
 import resource
 import subprocess
 import sys
@@ -26,7 +26,8 @@ import torch
 from lst.files import write_text
 from lst.kernels.fftconv import fft_convolution
 from lst.kernels.fftconv.reference import fft_convolution_reference
-from lst.kernels.ssm import diagonal_ssm, ssm_path
+from lst.kernels.h3 import h3_mix
+from lst.kernels.ssm import diagonal_ssm, forced_path, ssm_path
 from lst.kernels.ssm.kernels import ssm_kernel
 from lst.model.batch import TEXT, Document
 from lst.model.config import ModelConfig, PatchingConfig
@@ -34,6 +35,7 @@ from lst.model.incremental import DecodingState
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.patch_stepper import PatchStepper
 from lst.model.patching import patch_document
+from lst.model.state_space import DiagonalSSM
 from lst.recipes.benchmark import Figures, interleaved_best_s, peak_memory_bytes
 from lst.recipes.cpu_memory import keep_freed_memory
 
@@ -61,13 +63,9 @@ Times = dict[tuple[str, str, int], float]
 
 def draw_parameters(num_heads: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Decay and readout (complex128 [H, Z]) and skip [H], as H3 starts."""
-    generator = torch.Generator().manual_seed(seed)
-    low, high = math.log(1e-3), math.log(0.1)
-    dt = torch.empty(num_heads, 1, dtype=torch.float64).uniform_(low, high, generator=generator).exp()
-    a = torch.complex(torch.tensor(-0.5).double(), math.pi * torch.arange(NUM_MODES).double())
-    readout = torch.randn(num_heads, NUM_MODES, dtype=torch.complex128, generator=generator)
-    decay = (1 + dt * a / 2) / (1 - dt * a / 2)
-    return decay, readout * dt / (1 - dt * a / 2), torch.randn(num_heads, generator=generator)
+    ssm = DiagonalSSM(num_heads, NUM_MODES, "bilinear").requires_grad_(False)
+    ssm.draw_parameters(torch.Generator().manual_seed(seed))
+    return *ssm.discretised(), ssm.skip
 
 
 class Problem:
@@ -208,9 +206,6 @@ def bench_generation(figures: Figures) -> None:
 
 def bench_mixer(figures: Figures) -> None:
     """The whole H3 mixing, compiled in one pass or put together of two operators, on documents of many lengths."""
-    from lst.kernels.h3 import h3_mix
-    from lst.kernels.ssm import forced_path
-
     decay, readout, skip = draw_parameters(NUM_CHANNELS)
     lengths = np.random.default_rng(0).integers(20, 800, 40)
     starts = torch.from_numpy(np.append(0, lengths.cumsum()))
@@ -250,8 +245,6 @@ def plot(times: dict[int, Times]) -> str:
         side.grid(alpha=0.3)
     axes[0].set_ylabel("ns an element")
     axes[0].legend(fontsize=7)
-    import io
-
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()

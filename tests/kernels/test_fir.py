@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -70,15 +69,6 @@ def check(
     device = "cuda" if HAS_GPU and path == "triton" else "cpu"
     case, slow = reference(lengths, num_channels, num_taps, with_history)
     assert_close(case.run(path, dtype, with_history, device), slow, tolerance)
-
-
-@pytest.fixture
-def poisoned_memory() -> Iterator[None]:
-    """Fresh memory is filled with NaN, so that an element that nothing writes shows."""
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = True
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.parametrize("with_history", [False, True])

@@ -125,15 +125,6 @@ def check(
     assert_close(case.run(path, torch.float32, with_states, device), slow, 1e-5)
 
 
-@pytest.fixture
-def poisoned_memory() -> Iterator[None]:
-    """Fresh memory is filled with NaN, so that an element that nothing writes shows."""
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = True
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
 @pytest.mark.parametrize("num_documents", [1, 3])
 @pytest.mark.parametrize("length", [1, 2, 63, 64, 65, 1000, 1024])
 @pytest.mark.parametrize("path", PATHS)

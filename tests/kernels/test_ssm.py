@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -94,15 +93,6 @@ def check(
     device = "cuda" if HAS_GPU and path == "triton" else "cpu"
     case, slow = reference(lengths, *heads, num_modes, with_states)
     assert_close(case.run(path, torch.float32, with_states, device), slow, 1e-5)
-
-
-@pytest.fixture
-def poisoned_memory() -> Iterator[None]:
-    """Fresh memory is filled with NaN, so that an element that nothing writes shows."""
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = True
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.parametrize("num_documents", [1, 3])

@@ -13,6 +13,7 @@ from lst.kernels.ssm import diagonal_ssm, ssm_path
 from lst.kernels.ssm.checks import check_modes
 from lst.kernels.ssm.chunks import last_inputs
 from lst.kernels.ssm.compiled import is_usable
+from lst.kernels.ssm.step import ssm_step
 
 
 class H3State(NamedTuple):
@@ -133,25 +134,6 @@ def h3_step(
     mixed = mixed_SC.view(*by_head, -1)
     out_SD = (query_SD.to(mixed.dtype).view(by_head)[..., :, None] * mixed).sum(dim=2).flatten(1)
     return out_SD.to(value_SD.dtype), H3State(keys_SKD[:, 1:], modes)
-
-
-def ssm_step(
-    u_SC: torch.Tensor,
-    decay_HZ: torch.Tensor,
-    readout_HZ: torch.Tensor,
-    skip_H: torch.Tensor | None,
-    state_SCZ: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """One more input of each document: outputs [S, C] and the states after it; see ``diagonal_ssm``."""
-    num_documents, num_channels, num_modes = state_SCZ.shape
-    by_head = state_SCZ.view(num_documents, len(decay_HZ), -1, num_modes)
-    decay, readout = (x.to(state_SCZ.dtype)[:, None] for x in (decay_HZ, readout_HZ))
-    inputs = u_SC.view(num_documents, len(decay_HZ), -1).to(state_SCZ.real.dtype)
-    new = torch.addcmul(inputs[..., None].to(state_SCZ.dtype), decay, by_head)
-    out = 2 * torch.einsum("shcz,hz->shc", new, readout[:, 0]).real
-    if skip_H is not None:
-        out = out + skip_H.to(out.dtype)[:, None] * inputs
-    return out.reshape(num_documents, num_channels).to(u_SC.dtype), new.view(state_SCZ.shape)
 
 
 def _check(

@@ -17,5 +17,6 @@ measure). ``ssm_path`` says which one a device gets.
 """
 
 from lst.kernels.ssm.op import diagonal_ssm, forced_path, ssm_path
+from lst.kernels.ssm.step import ssm_step
 
-__all__ = ["diagonal_ssm", "forced_path", "ssm_path"]
+__all__ = ["diagonal_ssm", "forced_path", "ssm_path", "ssm_step"]
