@@ -1,4 +1,4 @@
-"""The command line: ``lst prepare | train | eval | report | quickstart | generate | synthetic``.
+"""The command line: ``lst prepare | card | train | eval | report | quickstart | generate | synthetic``.
 
 Heavy imports wait until a command needs them, so that ``--help`` and mistakes answer at once.
 """
@@ -29,6 +29,16 @@ def _prepare(config: Config, overrides: Sequence[str]) -> None:
     from lst.recipes.run import RunFolder, prepare_options
 
     prepare(RunFolder(Path(config.run_dir)).data, prepare_options(config))
+    if config.card.after_prepare:
+        from lst.recipes.corpus_card import card_after_prepare
+
+        card_after_prepare(config)
+
+
+def _card(config: Config, overrides: Sequence[str]) -> None:
+    from lst.recipes.corpus_card import card_of_run
+
+    print(card_of_run(config, overrides))
 
 
 def _train(config: Config, overrides: Sequence[str]) -> None:
@@ -70,7 +80,8 @@ def _synthetic(config: SyntheticConfig, overrides: Sequence[str]) -> None:
 
 # What each command does, and the sections of the configuration it reads.
 COMMANDS: dict[str, tuple[Callable[[Any, Sequence[str]], None], str, tuple[str, ...]]] = {
-    "prepare": (_prepare, "audio and transcripts to units, aligned words and shards", ("tokenizer", "data")),
+    "prepare": (_prepare, "audio and transcripts to units, aligned words and shards", ("tokenizer", "data", "card")),
+    "card": (_card, "the prepared corpus in numbers: one HTML page and JSON", ("data", "patching", "card")),
     "train": (_train, "train one model of the run", ("data", "patching", "model", "loss", "train")),
     "eval": (_eval, "cloze accuracy in four directions and bits, of every trained model", ("data", "eval", "train")),
     "report": (_report, "one HTML page of everything in the run", ("eval", "report")),

@@ -118,6 +118,24 @@ class ReportConfig:
 
 
 @dataclass
+class CardConfig:
+    title: str = field(
+        default="", metadata={"doc": "name of the corpus on its card; empty takes what it was made from"}
+    )
+    licence: str = field(default="", metadata={"doc": "licence of the corpus, as its card states it"})
+    max_utterances: int = field(
+        default=2000, metadata={"doc": "utterances sampled for documents and patches; 0 takes all of training"}
+    )
+    after_prepare: bool = field(default=True, metadata={"doc": "write the card at the end of lst prepare"})
+
+    def problems(self) -> list[str]:
+        """What is wrong with these values, a line each."""
+        if self.max_utterances < 0:
+            return [f"card.max_utterances={self.max_utterances}: must be 0 (all) or more"]
+        return []
+
+
+@dataclass
 class Config:
     run_dir: str = field(default="runs/quickstart", metadata={"doc": "folder of the run"})
     name: str = field(default="curriculum", metadata={"doc": "name of the model within the run"})
@@ -143,6 +161,7 @@ class Config:
     eval: EvalConfig = field(default_factory=EvalConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
+    card: CardConfig = field(default_factory=CardConfig)
 
     def problems(self) -> list[str]:
         """Everything that is wrong with these values, a line each."""

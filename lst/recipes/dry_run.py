@@ -18,6 +18,7 @@ from lst.data.speech_synthesis import choose_engine
 from lst.errors import UserError
 from lst.model.flops import model_flops, typical_workload
 from lst.model.lst import LatentSpeechTextModel
+from lst.recipes.corpus_card import CARD_JSON, CARD_PAGE
 from lst.recipes.fitted_patching import FITTED_STRATEGIES
 from lst.recipes.run import RunFolder, arm_overrides, open_data
 from lst.recipes.synthetic import plan
@@ -50,6 +51,9 @@ def describe(command: str, overrides: Sequence[str]) -> str:
         peak = _peak_flops()
         for name in config.arms:
             lines += _train_plan(build_config(arm_overrides(config, overrides, name)), peak)
+    elif command == "card":
+        data = RunFolder(Path(config.run_dir)).data
+        lines.append(f"card: would read {data} and write {data / CARD_PAGE} and {data / CARD_JSON}")
     elif command in ("eval", "report", "generate"):
         names = RunFolder(Path(config.run_dir)).trained_models()
         lines.append(f"{command}: would read {config.run_dir}; trained models there: {', '.join(names) or 'none yet'}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,27 @@ from lst.recipes.report_page import Html, Section, bold, caption, code, element,
 from lst.recipes.report_plots import PatchStrip, patch_length_plot, unit_frequency_plot, utterance_plot
 from lst.recipes.report_run import RunRecord
 
+SPLITS = ("train", "valid", "text")
 SAMPLE_RATE_HZ = 16_000
 WINDOW_S = 4.0
 # A shorter pause is no sight; a silence this long is looked for.
 LEAST_SILENCE_FRAMES = 3
 NUM_SHOWN_LEFT_OUT = 20
 STRIP_NAMES = {"none": "none", "static": "static", "aligned": "aligned", "aligned merged": "aligned,\nsilences merged"}
-_ROWS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+
+
+def hours_text(hours: float) -> str:
+    """Hours; minutes or seconds where there are few."""
+    if hours >= 1:
+        return f"{hours:,.2f} h"
+    return f"{60 * hours:.1f} min" if 60 * hours >= 1 else f"{3600 * hours:.1f} s"
+
+
+# A row of a table of numbers: key, name, and how its value is written.
+NumberRow = tuple[str, str, Callable[[Any], str]]
+STATISTICS_ROWS: tuple[NumberRow, ...] = (
     ("num_utterances", "utterances or texts", "{:,}".format),
-    ("hours", "speech", lambda hours: f"{hours:.2f} h" if hours >= 1 else f"{60 * hours:.1f} min"),
+    ("hours", "speech", hours_text),
     ("num_speakers", "speakers", "{:,}".format),
     ("num_words", "words", "{:,}".format),
     ("num_units", "speech units", "{:,}".format),
@@ -130,14 +142,6 @@ def _silent_patches(utterance: Utterance, max_patch: int) -> np.ndarray:
 def corpus_section(run: RunRecord) -> Section:
     """The corpus in numbers, unit frequencies, and what was left out."""
     statistics = run.statistics
-    header = [head(""), head("training"), head("held out"), head("text alone")]
-    rows = [
-        [
-            head(name, scope="row"),
-            *(_number(statistics[split], key, style, split) for split in ("train", "valid", "text")),
-        ]
-        for key, name, style in _ROWS
-    ]
     text = caption(
         bold("The corpus"), f": {run.data.index['description']}. All rates and lengths are of {run.speech}; words and "
         "silences are as the aligner found them. Perplexity is the number of equally frequent units that would be as "
@@ -152,8 +156,23 @@ def corpus_section(run: RunRecord) -> Section:
         "far from the bars would mean that held-out speech sounds different; bars at zero would be units "
         "that were never used.",
     )  # fmt: skip
-    content = joined(table(header, rows), text, frequencies, *_left_out(run))
+    content = joined(statistics_table(statistics), text, frequencies, *_left_out(run))
     return Section("corpus", "Corpus", content, run.badge)
+
+
+def statistics_table(statistics: dict[str, dict[str, Any]], rows: Sequence[NumberRow] = STATISTICS_ROWS) -> Html:
+    """Numbers of the splits side by side, a row each; those of speech are left out of the texts' column.
+
+    Args:
+        statistics: of ``train``, ``valid`` and ``text``.
+        rows: key, name and style of each number; a number that is None is shown as a dash.
+    """
+    header = [head(""), head("training"), head("held out"), head("text alone")]
+    cells = [
+        [head(name, scope="row"), *(_number(statistics[split], key, style, split) for split in SPLITS)]
+        for key, name, style in rows
+    ]
+    return table(header, cells)
 
 
 def _number(statistics: dict[str, Any], key: str, style: Callable[[Any], str], split: str) -> str:

@@ -295,32 +295,60 @@ def _draw_strips(axes: Axes, strips: Sequence[PatchStrip], window_s: tuple[float
     axes.spines["left"].set_visible(False)
 
 
-@plot_settings()
 def patch_length_plot(histograms: dict[str, list[int]], frame_rate_hz: int) -> Html:
     """Share of speech patches of each length, a panel a strategy."""
+    return length_plot(histograms, frame_rate_hz, "lengths", "units a patch", "% of speech patches",
+                       "histogram of patch lengths by strategy")  # fmt: skip
+
+
+@plot_settings()
+def length_plot(
+    histograms: dict[str, list[int]],
+    frame_rate_hz: int,
+    name: str,
+    x_label: str,
+    y_label: str,
+    description: str,
+    one_scale: bool = True,
+) -> Html:
+    """Shares of each length in units, a panel a histogram, with their means.
+
+    Args:
+        histograms: by the panel's title; place i of a list counts what is i units long.
+        frame_rate_hz: speech units a second.
+        name: begins the drawing's ids.
+        x_label, y_label: of the axes.
+        description: for those who cannot see it.
+        one_scale: lengths have one scale in all panels.
+    """
     figure = Figure(figsize=(WIDTH_IN, 2.6), layout="constrained")
-    panels = figure.subplots(1, len(histograms), sharex=True, squeeze=False)[0]
-    longest = max(_quantile_length(counts, 0.995) for counts in histograms.values())
-    for panel, (name, counts) in zip(panels, histograms.items(), strict=True):
+    panels = figure.subplots(1, len(histograms), sharex=one_scale, squeeze=False)[0]
+    ends = [_quantile_length(counts, 0.995) for counts in histograms.values()]
+    for panel, end, (title, counts) in zip(panels, ends, histograms.items(), strict=True):
+        longest = max(ends) if one_scale else end
         shares = 100 * np.array(counts) / max(sum(counts), 1)
         lengths = np.arange(len(shares))
         shown = np.append(shares[:longest], shares[longest:].sum()) if len(shares) > longest else shares
         mean = float((shares * lengths).sum() / 100)
-        panel.bar(np.arange(len(shown)), shown, width=0.82, color=SERIES[0], alpha=0.85)
+        # Bars with gaps as one outline: a shape a bar would make the page large and slow to draw.
+        edges = (np.arange(len(shown))[:, None] + [-0.41, 0.41]).ravel()
+        heights = np.stack([shown, np.zeros_like(shown)], axis=1).ravel()[:-1]
+        panel.stairs(heights, edges, fill=True, color=SERIES[0], alpha=0.85)
         panel.axvline(mean, color=INK, linewidth=1.1, linestyle=(0, (4, 2)))
-        panel.set_title(f"{name}\nmean {mean:.2f} units, {1000 * mean / frame_rate_hz:.0f} ms")
-        panel.set_xlabel("units a patch")
+        panel.set_title(f"{title}\nmean {mean:.2f} units, {1000 * mean / frame_rate_hz:.0f} ms")
+        panel.set_xlabel(x_label)
         panel.grid(axis="x", visible=False)
         panel.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
-    panels[0].set_xlim(0, longest + 1)
-    panels[0].set_ylabel("% of speech patches")
-    return svg_element(figure, "lengths", "histogram of patch lengths by strategy")
+        panel.set_xlim(0, longest + 1)
+        panel.set_ylim(bottom=0)
+    panels[0].set_ylabel(y_label)
+    return svg_element(figure, name, description)
 
 
 def _quantile_length(counts: Sequence[int], quantile: float) -> int:
     """The length up to which this share of the patches lies."""
     cumulated = np.cumsum(counts)
-    return int(np.searchsorted(cumulated, quantile * cumulated[-1])) if cumulated[-1] else 1
+    return int(np.searchsorted(cumulated, quantile * cumulated[-1])) if sum(counts) else 1
 
 
 @plot_settings()
@@ -330,14 +358,7 @@ def unit_frequency_plot(train_counts: Sequence[int], valid_counts: Sequence[int]
     axes = figure.subplots()
     train, valid = (np.pad(np.array(c, float), (0, num_units - len(c))) for c in (train_counts, valid_counts))
     order = np.argsort(-train, kind="stable")
-    axes.stairs(
-        100 * train[order] / max(train.sum(), 1), np.arange(num_units + 1) + 0.5, fill=True, color=SERIES[0],
-        alpha=0.75, label="training",
-    )  # fmt: skip
-    axes.stairs(
-        100 * valid[order] / max(valid.sum(), 1), np.arange(num_units + 1) + 0.5, color=SERIES[1], linewidth=1.2,
-        baseline=None, label="held out",
-    )  # fmt: skip
+    draw_splits(axes, train[order], valid[order], np.arange(num_units + 1) + 0.5)
     axes.axhline(100 / num_units, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="all alike")
     axes.set_xlim(0.5, num_units + 0.5)
     axes.set_ylim(bottom=0)
@@ -347,3 +368,20 @@ def unit_frequency_plot(train_counts: Sequence[int], valid_counts: Sequence[int]
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True, steps=[1, 2, 5, 10]))
     axes.legend(ncols=3, loc="upper right")
     return svg_element(figure, "units", "how often each speech unit occurs, most frequent first")
+
+
+def draw_splits(axes: Axes, train_counts: np.ndarray, valid_counts: np.ndarray, edges: np.ndarray) -> None:
+    """Two histograms as shares in per cent: training filled, held out as a line; one that counts nothing is left out.
+
+    Args:
+        axes: where they are drawn.
+        train_counts, valid_counts: [n].
+        edges: [n + 1], of the bins.
+    """
+    drawn: tuple[tuple[np.ndarray, dict[str, Any]], ...] = (
+        (train_counts, {"fill": True, "color": SERIES[0], "alpha": 0.75, "label": "training"}),
+        (valid_counts, {"color": SERIES[1], "linewidth": 1.2, "baseline": None, "label": "held out"}),
+    )
+    for counts, style in drawn:
+        if counts.sum():
+            axes.stairs(100 * counts / counts.sum(), edges, **style)

@@ -109,7 +109,7 @@ class RunRecord:
     @property
     def speech(self) -> str:
         """What the speech of this run is, wherever its numbers appear."""
-        return "synthesised speech" if self.is_synthesised else "recordings"
+        return speech_name(self.data.index)
 
     @property
     def badge(self) -> str:
@@ -162,11 +162,21 @@ def read_run(config: Config, overrides: Sequence[str]) -> RunRecord:
 
 def _as_run(folder: RunFolder, config: Config, overrides: Sequence[str]) -> tuple[Config, Sequence[str]]:
     """The configuration that the run was made with, where its commands are recorded; the report's own options stay."""
-    recorded = recorded_commands(folder.commands)
-    words = recorded.get("quickstart", recorded.get("prepare"))
+    words = recorded_words(folder)
     if words is None:
         return config, overrides
     return replace(build_config(words), run_dir=config.run_dir, report=config.report), words
+
+
+def speech_name(index: dict[str, Any]) -> str:
+    """What the speech of prepared data is called wherever its numbers appear."""
+    return "synthesised speech" if index["is_synthesised"] else "recordings"
+
+
+def recorded_words(folder: RunFolder) -> list[str] | None:
+    """The ``key=value`` words that a run was made with; None where no command is recorded."""
+    recorded = recorded_commands(folder.commands)
+    return recorded.get("quickstart", recorded.get("prepare"))
 
 
 def _read_model(folder: RunFolder, name: str, colour: int) -> ModelRecord:

@@ -24,7 +24,7 @@ from lst.tokenizers.vocabulary import Vocabulary
 
 NUM_UNITS, RATE_HZ = 20, 16_000
 NASTY = "<script>alert('x')</script> & \"it's\" </p><img src=x> $a_1$"
-NUM_LEFT_OUT = 23
+NUM_LEFT_OUT, NUM_UNALIGNED = 23, 5
 
 
 def make_utterance(number: int, folder: Path, text: str, duration_s: float) -> Utterance:
@@ -105,6 +105,9 @@ def write_data(run: RunFolder, splits: dict[str, list[Utterance]]) -> Vocabulary
         "text_sha256": tokenizer.sha256,
         "vocabulary": vocabulary.fingerprint,
         "aligner": "none",
+        "made_from": {"corpus": None, "text": NASTY},
+        "num_left_out": NUM_LEFT_OUT,
+        "num_unaligned": NUM_UNALIGNED,
         "splits": {
             split: [write_shard(data / SHARD_FOLDER, f"{split}-000000", group, [], "x")]
             for split, group in splits.items()

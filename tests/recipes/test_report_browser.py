@@ -1,4 +1,4 @@
-"""The report in a browser, in both colour schemes and on a narrow screen."""
+"""The report and the corpus card in a browser, in both colour schemes and on a narrow screen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 from made_run import make_overrides, make_run
 
+from lst.configs.compose import build_config
+from lst.recipes.corpus_card import write_card
 from lst.recipes.report import write_report
+from lst.recipes.run import open_data
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -21,6 +24,12 @@ CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = make_run(tmp_path_factory.mktemp("report") / "a run's <b>folder")
     return write_report(config, make_overrides(Path(config.run_dir)))
+
+
+@pytest.fixture(scope="module")
+def card(report: Path) -> Path:
+    config = build_config(make_overrides(report.parent))
+    return write_card(config, open_data(config))
 
 
 @pytest.fixture(scope="module")
@@ -64,24 +73,29 @@ MISPLACED_TEXTS = """
 """
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1200, 400])
-def test_a_browser_shows_it_whole(browser, report, width, scheme):
+def check_layout(browser: Any, page: Path, width: int, scheme: str, num_plots: int) -> None:
+    """The page fits the screen's width, and its drawings are there with their texts in place."""
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    browser.get(report.resolve().as_uri())
+    browser.get(page.resolve().as_uri())
     assert browser.execute_script("return window.innerWidth") == width
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     plots = browser.execute_script(
         "return [...document.querySelectorAll('.plot svg')].map(s => [s.getBoundingClientRect().width, "
         "s.getBoundingClientRect().height, s.querySelectorAll('path, use').length])"
     )
-    assert len(plots) == 5
+    assert len(plots) == num_plots
     assert all(wide > 300 and high > 100 and shapes > 5 for wide, high, shapes in plots)
     assert browser.execute_script("return [...document.images].every(image => image.naturalWidth > 0)")
     assert browser.execute_script(MISPLACED_TEXTS) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 400])
+def test_a_browser_shows_it_whole(browser, report, width, scheme):
+    check_layout(browser, report, width, scheme, 5)
     ready = "return [...document.querySelectorAll('audio')].map(a => [a.readyState, a.duration, a.error?.message])"
     deadline_s = time.monotonic() + 20
     while any(state < 1 for state, *_ in browser.execute_script(ready)) and time.monotonic() < deadline_s:
@@ -89,6 +103,13 @@ def test_a_browser_shows_it_whole(browser, report, width, scheme):
     players = browser.execute_script(ready)
     assert len(players) == 4
     assert all(state >= 1 and 4 < duration_s < 20.5 for state, duration_s, _ in players), players
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 400])
+def test_a_browser_shows_the_corpus_card_whole(browser, card, width, scheme):
+    check_layout(browser, card, width, scheme, 6)
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
