@@ -51,6 +51,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lst.configs.compose import build_config
 from lst.configs.schema import Config
 from lst.data.prepare import LEFT_OUT_FILE
@@ -63,9 +65,8 @@ from lst.recipes.corpus_card_documents import DocumentCounts, sampled_places
 from lst.recipes.corpus_card_page import card_page
 from lst.recipes.report_corpus import SPLITS
 from lst.recipes.report_run import recorded_words, speech_name
-from lst.recipes.run import PreparedData, RunFolder, open_data
+from lst.recipes.run import CARD_JSON, CARD_PAGE, PreparedData, RunFolder, open_data
 
-CARD_PAGE, CARD_JSON = "card.html", "card.json"
 VERSION = 1
 MAX_REASONS, NUM_EXAMPLES = 30, 3
 
@@ -168,12 +169,13 @@ def _count(config: Config, data: PreparedData) -> tuple[dict[str, CardCounts], D
     }
     with Progress(sum(map(len, readers.values())), "corpus card", unit="utterance") as progress:
         for split, reader in readers.items():
-            sampled = set(places[split].tolist()) if split in places else set()
+            is_sampled = np.zeros(len(reader), bool)
+            is_sampled[places.get(split, [])] = True
             for place, utterance in enumerate(reader):
                 counts[split].add(utterance)
-                if place in sampled and split == "train":
+                if is_sampled[place] and split == "train":
                     documents.add_spoken(utterance)
-                if place in sampled and split == texts:
+                if is_sampled[place] and split == texts:
                     documents.add_text(utterance)
                 progress.advance()
     sample = {

@@ -18,9 +18,8 @@ from lst.data.speech_synthesis import choose_engine
 from lst.errors import UserError
 from lst.model.flops import model_flops, typical_workload
 from lst.model.lst import LatentSpeechTextModel
-from lst.recipes.corpus_card import CARD_JSON, CARD_PAGE
 from lst.recipes.fitted_patching import FITTED_STRATEGIES
-from lst.recipes.run import RunFolder, arm_overrides, open_data
+from lst.recipes.run import CARD_JSON, CARD_PAGE, RunFolder, arm_overrides, open_data
 from lst.recipes.synthetic import plan
 from lst.recipes.train import build_stream
 from lst.tokenizers.vocabulary import SPECIALS

@@ -3,6 +3,7 @@
 ::
 
     RUN/data/                    see ``lst.data.prepare``
+    RUN/data/card.html, .json    see ``lst.recipes.corpus_card``
     RUN/models/NAME/             config.yaml, metrics.jsonl, tensorboard/, checkpoints/, final/; and what patching
                                  fitted: unit_model/ or speech_bpe.model
     RUN/eval/NAME.json           accuracies and bits
@@ -35,6 +36,7 @@ from lst.tokenizers.text import TextTokenizer
 from lst.tokenizers.units import UnitCodec
 from lst.tokenizers.vocabulary import Vocabulary
 
+CARD_PAGE, CARD_JSON = "card.html", "card.json"
 REPORTED_PACKAGES = (
     "latent-speech-text", "torch", "torchaudio", "lightning", "numpy", "sentencepiece", "pocketsphinx", "webdataset",
     "hydra-core", "safetensors", "scikit-learn", "py-nanotts",

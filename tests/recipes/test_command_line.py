@@ -46,7 +46,7 @@ def test_cfg_job_prints_yaml(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("quickstart", "prepare", "train", "eval", "report"):
+    for command in ("quickstart", "prepare", "card", "train", "eval", "report"):
         assert main([command, "experiment=smoke", f"run_dir={tmp_path / 'r'}", "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert "GFLOP a step" in out

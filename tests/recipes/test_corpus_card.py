@@ -29,9 +29,8 @@ from lst.data.shards import INDEX_FILE, SHARD_FOLDER
 from lst.data.utterance import Utterance
 from lst.files import read_json, write_json, write_jsonl
 from lst.model.batch import SPEECH
+from lst.recipes import corpus_card_documents
 from lst.recipes.corpus_card import (
-    CARD_JSON,
-    CARD_PAGE,
     NUM_EXAMPLES,
     card_after_prepare,
     card_fingerprint,
@@ -44,7 +43,7 @@ from lst.recipes.corpus_card import (
 from lst.recipes.corpus_card_counts import MAX_DURATION_BINS, CardCounts, QuantileSketch, unit_runs, word_type
 from lst.recipes.corpus_card_documents import mixture_numbers, sampled_places
 from lst.recipes.corpus_card_page import card_page
-from lst.recipes.run import PreparedData, RunFolder, open_data
+from lst.recipes.run import CARD_JSON, CARD_PAGE, PreparedData, RunFolder, open_data
 from lst.tokenizers.text import TextTokenizer
 
 SECTIONS = ("sizes", "durations", "units", "alignment", "patches", "text", "provenance")
@@ -251,6 +250,12 @@ def test_mixed_patching_is_static_and_aligned_in_equally_many_patches(card):
         assert card["patches"]["mixed"][kind]["mean_units"] == pytest.approx(sum(units) / sum(patches))
         tokens = sum(1 / found["positions_per_token"] for found in (static, aligned))
         assert card["patches"]["mixed"][kind]["positions_per_token"] == pytest.approx(2 / tokens)
+
+
+def test_documents_are_counted_alike_however_many_are_cut_together(card, config, monkeypatch):
+    monkeypatch.setattr(corpus_card_documents, "CHUNK_DOCUMENTS", 3)
+    numbers = card_numbers(config, open_data(config))
+    assert json.loads(json.dumps(numbers)) == card
 
 
 def test_a_mixture_without_documents_of_a_wanted_kind_has_no_shares():
