@@ -131,8 +131,11 @@ def _run_in_processes(function: Callable[[Task], Any], tasks: Sequence[Task], nu
 def _run_in_pool(
     function: Callable[[Task], Any], tasks: dict[int, Task], num_workers: int
 ) -> Iterator[tuple[int, Done]]:
-    # Spawned, not forked: torch's threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
+    # Not forked from here, for torch's threads do not survive a fork: from a server that has only imported the module.
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context: Any = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload(["torch", function.__module__])
     with ProcessPoolExecutor(min(num_workers, len(tasks)), context, initializer=_set_up_process) as pool:
         futures = {pool.submit(work, function, task): number for number, task in tasks.items()}
         try:
