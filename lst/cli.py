@@ -1,4 +1,4 @@
-"""The command line: ``lst prepare | card | train | eval | report | quickstart | generate | synthetic``.
+"""The command line: ``lst prepare | card | train | eval | report | quickstart | generate | export | synthetic``.
 
 Heavy imports wait until a command needs them, so that ``--help`` and mistakes answer at once.
 """
@@ -28,7 +28,7 @@ def _prepare(config: Config, overrides: Sequence[str]) -> None:
     from lst.data.prepare import prepare
     from lst.recipes.run import RunFolder, prepare_options
 
-    prepare(RunFolder(Path(config.run_dir)).data, prepare_options(config))
+    prepare(RunFolder.of(config).data, prepare_options(config))
     if config.card.after_prepare:
         from lst.recipes.corpus_card import card_after_prepare
 
@@ -72,6 +72,12 @@ def _generate(config: Config, overrides: Sequence[str]) -> None:
     print(continue_prompt(config))
 
 
+def _export(config: Config, overrides: Sequence[str]) -> None:
+    from lst.recipes.export import export
+
+    print(export(config))
+
+
 def _synthetic(config: SyntheticConfig, overrides: Sequence[str]) -> None:
     from lst.recipes.synthetic import synthetic
 
@@ -91,6 +97,7 @@ COMMANDS: dict[str, tuple[Callable[[Any, Sequence[str]], None], str, tuple[str, 
         ("tokenizer", "data", "patching", "model", "loss", "train", "eval", "report"),
     ),
     "generate": (_generate, "continue a spoken or written prompt", ("generate",)),
+    "export": (_export, "prepared data in another format: .on_the_fly JSON lines", ("export",)),
     "synthetic": (
         _synthetic,
         "train a small model on a synthetic language or ListOps, and report all of them",

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,11 @@ from typing import Any
 from lst.errors import UserError
 
 STAGING_SUFFIX = ".partial"
+
+
+def is_url(place: object) -> bool:
+    """Whether a place is a URL (``s3://…``) and no local path."""
+    return isinstance(place, str) and "://" in place
 
 
 def fsync_folder(folder: Path) -> None:
@@ -30,14 +36,14 @@ def fsync_folder(folder: Path) -> None:
 def staged(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside ``path``; on success it is flushed and renamed to ``path``, else removed.
 
-    The process id in the temporary name keeps two processes from writing into one file.
+    A draw in the temporary name keeps two processes, of one machine or of two, from writing into one file.
 
     Raises:
         UserError: the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The real suffix stays last: writers such as soundfile choose the format by it.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{STAGING_SUFFIX}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}{STAGING_SUFFIX}{path.suffix}")
     try:
         yield temporary
         with open(temporary, "rb+") as file:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-from lst.data.config import DataConfig
+from lst.data.config import EXECUTORS, DataConfig, parse_part
 from lst.model.config import LossConfig, ModelConfig, PatchingConfig, patching_problems
 from lst.tokenizers.config import TokenizerConfig
 
@@ -136,6 +136,16 @@ class CardConfig:
 
 
 @dataclass
+class ExportConfig:
+    format: str = field(default="on_the_fly", metadata={"doc": "format to write: on_the_fly"})
+    folder: str = field(default="export", metadata={"doc": "folder or URL that the files go into, one a split"})
+
+    def problems(self) -> list[str]:
+        found = [] if self.format == "on_the_fly" else [f"export.format={self.format}: allowed is on_the_fly"]
+        return found + ([] if self.folder else ["export.folder= is empty: give a folder"])
+
+
+@dataclass
 class Config:
     run_dir: str = field(default="runs/quickstart", metadata={"doc": "folder of the run"})
     name: str = field(default="curriculum", metadata={"doc": "name of the model within the run"})
@@ -149,6 +159,16 @@ class Config:
     on_error: str = field(default="raise", metadata={"doc": "faulty utterances: raise, or skip (they are listed)"})
     max_skipped_share: float = field(default=0.05, metadata={"doc": "share that on_error=skip may leave out"})
     num_workers: int = field(default=2, metadata={"doc": "processes that prepare"})
+    data_dir: str | None = field(
+        default=None, metadata={"doc": "where prepared data lies, a folder or a URL (s3://…); without, RUN_DIR/data"}
+    )
+    executor: str = field(default="local", metadata={"doc": "what prepares: local (processes here), or ray"})
+    address: str | None = field(
+        default=None, metadata={"doc": "Ray cluster (auto, ray://HOST:PORT); without, Ray is started here"}
+    )
+    part: str | None = field(
+        default=None, metadata={"doc": "prepare in parts, of a job array: plan, then i/n each, then without part"}
+    )
     arms: dict[str, list[str]] = field(
         default_factory=dict, metadata={"doc": "models that quickstart trains: name and options"}
     )
@@ -162,13 +182,23 @@ class Config:
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     card: CardConfig = field(default_factory=CardConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
 
     def problems(self) -> list[str]:
         """Everything that is wrong with these values, a line each."""
         found = []
-        for name in ("run_dir", "corpus", "text"):
+        for name in ("run_dir", "corpus", "text", "data_dir"):
             if getattr(self, name) == "" or (name == "run_dir" and not self.run_dir):
                 found.append(f"{name}= is empty: give a path, or leave the option out")
+        if self.executor not in EXECUTORS:
+            found.append(f"executor={self.executor}: allowed are {', '.join(EXECUTORS)}")
+        if self.address is not None and self.executor != "ray":
+            found.append(f"address={self.address} is of a Ray cluster: add executor=ray, or leave it out")
+        if self.part not in (None, "plan"):
+            try:
+                parse_part(self.part)
+            except ValueError as error:
+                found.append(f"part={self.part}: {error}; or plan")
         if self.on_error not in ("raise", "skip"):
             found.append(f"on_error={self.on_error}: allowed are raise, skip")
         if not 0 <= self.max_skipped_share <= 1:

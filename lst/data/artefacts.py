@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lst import storage
 from lst.data.shards import INDEX_FILE, load_index, verify_shards
 from lst.errors import UserError, raise_problems
 from lst.progress import say
+from lst.storage import Folder
+from lst.tokenizers.imported_units import ImportedUnits
 from lst.tokenizers.text import TextTokenizer
 from lst.tokenizers.units import UnitCodec
 from lst.tokenizers.vocabulary import Vocabulary
@@ -16,7 +20,24 @@ from lst.tokenizers.vocabulary import Vocabulary
 UNITS_FILE, TEXT_FILE, VOCABULARY_FILE = "units.safetensors", "text.model", "vocabulary.json"
 
 
-def check_artefacts(folder: Path, index: dict[str, Any]) -> None:
+def artefact_path(folder: Folder, name: str) -> Path:
+    """A local file with the content of one of these: itself, or a copy in the cache, kept by its hash.
+
+    Raises:
+        UserError: behind a URL, there is no such file.
+    """
+    try:
+        return storage.local_copy(folder / name)
+    except FileNotFoundError:
+        raise UserError(f"{folder / name} is missing: make it again with lst prepare") from None
+
+
+def load_units(path: Path) -> UnitCodec | ImportedUnits:
+    """The codebook of speech units, or what stands for one where units were imported."""
+    return ImportedUnits.load(path) or UnitCodec.load(path)
+
+
+def check_artefacts(folder: Folder, index: dict[str, Any]) -> None:
     """Raises one error naming each of codebook, tokenizer and vocabulary that is not what the shards were made with."""
     raise_problems(
         f"prepared data in {folder}",
@@ -25,12 +46,16 @@ def check_artefacts(folder: Path, index: dict[str, Any]) -> None:
     )
 
 
-def _artefact_problems(folder: Path, index: dict[str, Any]) -> dict[str, str]:
+def _artefact_problems(folder: Folder, index: dict[str, Any]) -> dict[str, str]:
     """What is wrong with each artefact's file; an empty text where nothing is."""
+    path_of = partial(artefact_path, folder)
     readers: dict[str, tuple[str, Any]] = {
-        UNITS_FILE: (index["units_sha256"], lambda: UnitCodec.load(folder / UNITS_FILE).sha256),
-        TEXT_FILE: (index["text_sha256"], lambda: TextTokenizer.load(folder / TEXT_FILE).sha256),
-        VOCABULARY_FILE: (index["vocabulary"], lambda: Vocabulary.load(folder / VOCABULARY_FILE).fingerprint),
+        UNITS_FILE: (index["units_sha256"], lambda: load_units(path_of(UNITS_FILE)).sha256),
+        TEXT_FILE: (index["text_sha256"], lambda: TextTokenizer.load(path_of(TEXT_FILE)).sha256),
+        VOCABULARY_FILE: (
+            index["vocabulary"],
+            lambda: Vocabulary.load(path_of(VOCABULARY_FILE)).fingerprint,
+        ),
     }
     problems = {}
     for name, (recorded, read_hash) in readers.items():
@@ -45,7 +70,7 @@ def _artefact_problems(folder: Path, index: dict[str, Any]) -> dict[str, str]:
     return problems
 
 
-def whole_index(folder: Path, full: bool) -> dict[str, Any] | None:
+def whole_index(folder: Folder, full: bool) -> dict[str, Any] | None:
     """The index of data that is whole; None where it is not there or damaged, which is said and cleared away.
 
     Args:
@@ -56,14 +81,14 @@ def whole_index(folder: Path, full: bool) -> dict[str, Any] | None:
         UserError: the index is of another version.
     """
     path = folder / INDEX_FILE
-    if not path.exists():
+    if not storage.exists(path):
         return None
     problems: list[str] = []
     try:
-        json.loads(path.read_text(encoding="utf-8"))
+        json.loads(storage.read_text(path))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         say(f"{path} is not JSON ({error}): it is made again")
-        path.unlink()
+        storage.remove(path)
         return None
     index = load_index(folder)
     for check in (lambda: check_artefacts(folder, index), lambda: verify_shards(folder, index, full)):
@@ -77,6 +102,6 @@ def whole_index(folder: Path, full: bool) -> dict[str, Any] | None:
     # Damaged shards are found by their receipts; the index goes last, so that a stop here loses nothing.
     for name, problem in _artefact_problems(folder, index).items():
         if problem:
-            (folder / name).unlink(missing_ok=True)
-    path.unlink()
+            storage.remove(folder / name)
+    storage.remove(path)
     return None

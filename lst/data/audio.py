@@ -84,6 +84,11 @@ def read_audio(path: Path, sample_rate_hz: int = 16000) -> npt.NDArray[np.float3
     return _resample(path, np.ascontiguousarray(mono), own_rate_hz, sample_rate_hz)
 
 
+def read_row_audio(row: Any) -> npt.NDArray[np.float32]:
+    """The waveform of a manifest's row, float32 [num_samples], mono, 16 kHz; raises as ``read_audio``."""
+    return read_audio(row.path)
+
+
 def _resample(
     path: Path, mono: npt.NDArray[np.float32], own_rate_hz: int, wanted_rate_hz: int
 ) -> npt.NDArray[np.float32]:

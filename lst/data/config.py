@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
+EXECUTORS = ("local", "ray")
 ENGINES = ("auto", "flite", "espeak-ng", "pico")
+
+
+def parse_part(text: str) -> tuple[int, int]:
+    """``i/n`` as numbers with 0 ≤ i < n; raises ``ValueError``."""
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    if match is None or int(match[1]) >= int(match[2]):
+        raise ValueError(f"{text!r} is not i/n with 0 ≤ i < n")
+    return int(match[1]), int(match[2])
 
 
 @dataclass
@@ -64,9 +74,12 @@ class DataConfig:
     max_unaligned_share: float = field(
         default=0.1, metadata={"doc": "share of utterances that may fail to align; all of them are listed"}
     )
+    on_the_fly_units: int = field(
+        default=0, metadata={"doc": "codebook size of .on_the_fly files; 0 takes the largest unit there and one"}
+    )
     shard_utterances: int = field(default=64, metadata={"doc": "utterances a shard"})
     pack_buffer: int = field(default=128, metadata={"doc": "documents from which rows are packed"})
-    verify: str = field(default="hash", metadata={"doc": "check of shards before reading: hash or size"})
+    verify: str = field(default="hash", metadata={"doc": "check of every sample read: hash, or size alone"})
     interleave: InterleaveConfig = field(default_factory=InterleaveConfig)
     mix: MixConfig = field(default_factory=MixConfig)
 
@@ -76,6 +89,8 @@ class DataConfig:
         for name in ("num_spoken_stories", "num_text_stories", "num_speakers", "shard_utterances", "pack_buffer"):
             if getattr(self, name) < 1:
                 found.append(f"data.{name}={getattr(self, name)}: must be 1 or more")
+        if not 0 <= self.on_the_fly_units <= 65_536:
+            found.append(f"data.on_the_fly_units={self.on_the_fly_units}: must be 0 (found) to 65536")
         if self.voice not in ENGINES:
             found.append(f"data.voice={self.voice}: allowed are {', '.join(ENGINES)}")
         if not 0 < self.valid_share < 1:

@@ -2,143 +2,159 @@
 
 ::
 
-    RUN/data/manifest.jsonl      every utterance that is used, with its split
-    RUN/data/left_out.jsonl      every one that is not, and why
-    RUN/data/units.safetensors   the codebook of speech units, fitted on the training split
-    RUN/data/text.model          SentencePiece BPE, trained on the training texts
-    RUN/data/vocabulary.json     the joint vocabulary
-    RUN/data/shards/             webdataset tars with their receipts
-    RUN/data/index.json          written last: its presence says that all the above is whole
+    DATA/manifest.jsonl      every utterance that is used, with its audio and its split (unit_rows.jsonl where the
+                             source is units)
+    DATA/texts.jsonl         every written text
+    DATA/left_out.jsonl      every utterance that is not used, and why
+    DATA/units.safetensors   the codebook of speech units, fitted on the training split
+    DATA/text.model          SentencePiece BPE, trained on the training texts
+    DATA/vocabulary.json     the joint vocabulary
+    DATA/shards/             webdataset tars with their receipts
+    DATA/index.json          written last: its presence says that all the above is whole
 
-Stopped at any moment and run again, it makes only what is missing.
+``gather`` (lists) → ``artefacts`` (codebook, tokenizer, vocabulary) → ``shards`` (a task each, on any executor) →
+index. DATA is a folder or a URL. Stopped at any moment and run again, it makes only what is missing; the bytes depend
+neither on the executor nor on the number of workers nor on where it was stopped.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import multiprocessing.connection
-import os
-import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from lst.data.alignment import AlignmentError, PocketsphinxAligner
+from lst import storage
 from lst.data.artefacts import TEXT_FILE, UNITS_FILE, VOCABULARY_FILE, whole_index
-from lst.data.audio import read_audio
-from lst.data.config import DataConfig
-from lst.data.manifest import ManifestRow, read_manifest, write_manifest
-from lst.data.shards import (
-    INDEX_FILE,
-    SHARD_FOLDER,
-    VERSION,
-    finished_receipt,
-    shard_name,
-    write_shard,
+from lst.data.locks import folder_lock
+from lst.data.manifest import ManifestRow
+from lst.data.prepare_artefacts import SpeechUnits, make_artefacts
+from lst.data.prepare_gather import (
+    MANIFEST_FILE,
+    SOURCE_FILE,
+    Gathered,
+    gather,
+    list_hashes,
+    read_lists,
 )
-from lst.data.sources import Source, WrittenText, gather_source
-from lst.data.utterance import Utterance
+from lst.data.prepare_options import PrepareOptions
+from lst.data.prepare_shards import ShardWork, aligner_name, make_shards, plan_shards, shards_made_from
+from lst.data.shards import INDEX_FILE, SHARD_FOLDER, VERSION, index_entry
 from lst.errors import ProblemsError, UserError
-from lst.files import (
-    check_free_space,
-    differing_settings,
-    files_fingerprint,
-    fingerprint,
-    read_json,
-    read_jsonl,
-    sha256_file,
-    write_json,
-    write_jsonl,
-)
-from lst.progress import Progress, say
-from lst.tokenizers.config import TokenizerConfig
-from lst.tokenizers.text import TextTokenizer, fit_text_tokenizer
-from lst.tokenizers.units import UnitCodec, fit_unit_codec, mfcc_features
+from lst.files import STAGING_SUFFIX, check_free_space, differing_settings
+from lst.progress import say
+from lst.storage import Folder, Location
+from lst.tokenizers.text import TextTokenizer
 from lst.tokenizers.vocabulary import Vocabulary
 
-MANIFEST_FILE, LEFT_OUT_FILE, SOURCE_FILE = "manifest.jsonl", "left_out.jsonl", "source.json"
-TEXTS_FILE, MADE_FROM_FILE = "texts.jsonl", "made_from.json"
+__all__ = ["LEFT_OUT_FILE", "MANIFEST_FILE", "SOURCE_FILE", "TEXT_FILE", "UNITS_FILE", "VOCABULARY_FILE",
+           "PrepareOptions", "manifest_rows", "prepare"]  # fmt: skip
+
+LEFT_OUT_FILE, MADE_FROM_FILE = "left_out.jsonl", "made_from.json"
 # Units, words and tar headers of an utterance, by measurement; audio of synthesised speech as 16 kHz FLAC.
 BYTES_A_SHARD_UTTERANCE, BYTES_A_SPOKEN_STORY = 6_000, 330_000
 
 
-@dataclass
-class PrepareOptions:
-    """All that decides what is prepared."""
+def prepare(folder: Location, options: PrepareOptions) -> dict[str, Any]:
+    """Prepares a corpus in ``folder`` (a path or a URL), or returns at once when it is there.
 
-    corpus: str | None
-    text: str | None
-    seed: int
-    on_error: str
-    max_skipped_share: float
-    num_workers: int
-    data: DataConfig
-    tokenizer: TokenizerConfig
-
-    def made_from(self) -> dict[str, Any]:
-        """What the prepared data depends on; a folder made from other things is refused."""
-        data = asdict(self.data)
-        for later in ("interleave", "mix", "pack_buffer", "verify", "max_unaligned_share"):
-            data.pop(later)
-        corpus = str(Path(self.corpus).resolve()) if self.corpus else None
-        text = str(Path(self.text).resolve()) if self.text else None
-        files = {"corpus_files": files_fingerprint(corpus), "text_file": files_fingerprint(text)}
-        return {"corpus": corpus, "text": text, **files, "seed": self.seed, "on_error": self.on_error,
-                "data": data, "tokenizer": asdict(self.tokenizer)}  # fmt: skip
-
-
-def prepare(folder: Path, options: PrepareOptions) -> dict[str, Any]:
-    """Prepares a corpus in ``folder``, or returns at once when it is there.
+    With ``options.part`` only that is made: ``plan`` is all but the shards, ``i/n`` one part of the shards, which many
+    processes may make at once; a run without ``part`` then writes the index.
 
     Returns:
-        The index, as in ``index.json``.
+        The index, as in ``index.json``; empty with a ``part``.
 
     Raises:
-        UserError: the input is faulty, the disk is full, or the folder holds data made from other things.
+        UserError: the input is faulty, the disk is full, the folder holds data made from other things, or another
+            process is preparing there.
     """
-    made_from = options.made_from()
-    index_path = folder / INDEX_FILE
-    _check_made_from(folder, made_from)
-    index = whole_index(folder, full=options.data.verify == "hash")
-    if index is not None:
-        say(f"prepared data is whole in {folder}: nothing to do")
-        return index
-    if options.corpus is None:
+    place = storage.absolute(folder)
+    started_s = time.monotonic()
+    part = options.parsed_part()
+    with folder_lock(place, part):
+        made_from = options.made_from()
+        _check_made_from(place, made_from)
+        index = whole_index(place, full=options.data.verify == "hash") if part is None else None
+        if index is not None:
+            say(f"prepared data is whole in {place}: nothing to do")
+            return index
+        if part is None:
+            _clear_partial_files(place)
+            gathered = _gather(place, made_from, options)
+        else:
+            gathered = _planned(place)
+        units, tokenizer, vocabulary = make_artefacts(place, gathered, options)
+        if options.part == "plan":
+            say(f"planned in {place}: now make the parts with part=i/n, then run the command without part=")
+            return {}
+        origin = shards_made_from(made_from, units.sha256, list_hashes(place))
+        tasks = plan_shards(place, gathered, units, origin, options.data)
+        work = make_shards(tasks, part, options.executor_options())
+        say(work.summary(time.monotonic() - started_s))
+        return {} if part is not None else _finish(place, gathered, work, (units, tokenizer, vocabulary), options)
+
+
+def manifest_rows(folder: Location) -> dict[str, ManifestRow]:
+    """The recordings that prepared data was made of, by id; none where it was made of units."""
+    try:
+        rows, _ = read_lists(storage.locate(folder))
+    except (UserError, FileNotFoundError):
+        return {}
+    return {row.id: row for row in rows if isinstance(row, ManifestRow)}
+
+
+def _gather(folder: Folder, made_from: dict[str, Any], options: PrepareOptions) -> Gathered:
+    if options.corpus is None and isinstance(folder, Path):
         needed_bytes = options.data.num_spoken_stories * (BYTES_A_SPOKEN_STORY + BYTES_A_SHARD_UTTERANCE)
         check_free_space(folder, needed_bytes, "preparing")
-    rows, texts, source = _gather(folder, options)
-    write_json(folder / MADE_FROM_FILE, made_from)
-    codec = _codec(folder, rows, options)
-    tokenizer = _text_tokenizer(folder, rows, texts, options)
-    vocabulary = Vocabulary(
-        tokenizer.vocab_size, codec.num_units, tokenizer.sha256, codec.sha256, options.tokenizer.frame_rate_hz
-    )
-    vocabulary.save(folder / VOCABULARY_FILE)
-    receipts = _make_shards(folder, rows, texts, codec, made_from, options)
-    left_out = [*source["left_out"], *(item for group in receipts.values() for r in group for item in r["skipped"])]
-    write_jsonl(folder / LEFT_OUT_FILE, left_out)
-    num_spoken = len(rows)
+    gathered = gather(folder, options)
+    storage.write_json(folder / MADE_FROM_FILE, made_from)
+    return gathered
+
+
+def _planned(folder: Folder) -> Gathered:
+    """What ``part=plan`` has left."""
+    names = (MADE_FROM_FILE, SOURCE_FILE, UNITS_FILE, TEXT_FILE, VOCABULARY_FILE)
+    missing = [name for name in names if not storage.exists(folder / name)]
+    if missing:
+        raise UserError(
+            f"{folder} lacks {', '.join(missing)}: a part of the shards can be made once lst prepare part=plan with "
+            "the same options has gathered the corpus and fitted the tokenizers"
+        )
+    record = storage.read_json(folder / SOURCE_FILE, "the source's record", f"Delete {folder}.")
+    if record.get("files") != list_hashes(folder):
+        raise UserError(f"the lists in {folder} are not those that were gathered: run lst prepare part=plan again")
+    return Gathered(*read_lists(folder), record)
+
+
+def _finish(
+    folder: Folder,
+    gathered: Gathered,
+    work: ShardWork,
+    artefacts: tuple[SpeechUnits, TextTokenizer, Vocabulary],
+    options: PrepareOptions,
+) -> dict[str, Any]:
+    """Lists what was left out and, where not too much was, writes the index."""
+    units, tokenizer, vocabulary = artefacts
+    receipts = work.by_split()
     unaligned = [item for group in receipts.values() for receipt in group for item in receipt["skipped"]]
-    _check_unaligned(folder, unaligned, num_spoken, options)
+    left_out = [*gathered.record["left_out"], *unaligned]
+    storage.write_jsonl(folder / LEFT_OUT_FILE, left_out)
+    _check_unaligned(folder, unaligned, len(gathered.rows), options)
     index = {
         "version": VERSION,
-        "description": source["description"],
-        "is_synthesised": source["is_synthesised"],
-        "made_from": made_from,
-        "units_sha256": codec.sha256,
+        "description": gathered.record["description"],
+        "is_synthesised": gathered.record["is_synthesised"],
+        "made_from": storage.read_json(folder / MADE_FROM_FILE, "the record of settings", f"Delete {folder}."),
+        "units_sha256": units.sha256,
         "text_sha256": tokenizer.sha256,
         "vocabulary": vocabulary.fingerprint,
-        "aligner": PocketsphinxAligner.name,
+        "aligner": aligner_name(gathered),
         "num_left_out": len(left_out),
         "num_unaligned": len(unaligned),
-        "splits": receipts,
+        "splits": {split: [index_entry(receipt) for receipt in group] for split, group in receipts.items()},
     }
-    write_json(index_path, index)
+    storage.write_json(folder / INDEX_FILE, index)
     totals = ", ".join(
         f"{split} {sum(receipt['num_utterances'] for receipt in group):,}" for split, group in receipts.items()
     )
@@ -146,19 +162,27 @@ def prepare(folder: Path, options: PrepareOptions) -> dict[str, Any]:
     return index
 
 
-def _check_made_from(folder: Path, made_from: dict[str, Any]) -> None:
+def _clear_partial_files(folder: Folder) -> None:
+    """Takes away what killed runs were writing; the lock says that nobody writes now."""
+    if isinstance(folder, Path):
+        for path in [*folder.glob(f".*{STAGING_SUFFIX}*"), *(folder / SHARD_FOLDER).glob(f".*{STAGING_SUFFIX}*")]:
+            path.unlink(missing_ok=True)
+
+
+def _check_made_from(folder: Folder, made_from: dict[str, Any]) -> None:
     path = folder / MADE_FROM_FILE
-    if not path.exists():
+    if not storage.exists(path):
         return
-    before = read_json(path, "the record of what the data was made from", f"Delete {folder} and prepare again.")
+    before = storage.read_json(path, "the record of what the data was made from", f"Delete {folder} and prepare again.")
     # A corpus that is gone is no other corpus: what was made of it stays good.
     gone = {key: before.get(key) for key in ("corpus_files", "text_file") if made_from[key] is None}
     if before == {**made_from, **gone}:
         return
-    if not (folder / INDEX_FILE).exists() and not any((folder / SHARD_FOLDER).glob("*.json")):
+    has_shards = bool(storage.list_sizes(folder / SHARD_FOLDER, ".json"))
+    if not storage.exists(folder / INDEX_FILE) and not has_shards:
         say(f"{folder} was begun with other settings and holds no shard yet: it is begun anew")
         for name in (SOURCE_FILE, UNITS_FILE, TEXT_FILE):
-            (folder / name).unlink(missing_ok=True)
+            storage.remove(folder / name)
         return
     raise ProblemsError(
         f"{folder} was prepared with other settings",
@@ -167,237 +191,15 @@ def _check_made_from(folder: Path, made_from: dict[str, Any]) -> None:
     )
 
 
-def _gather(folder: Path, options: PrepareOptions) -> tuple[list[ManifestRow], list[WrittenText], dict[str, Any]]:
-    """The source, kept in the folder so that a second run uses the same list."""
-    marker = folder / SOURCE_FILE
-    made_from = fingerprint(options.made_from())
-    before = read_json(marker, "the source's record", f"Delete {marker}.") if marker.exists() else {}
-    if before.get("made_from") == made_from and before.get("files") == _list_hashes(folder):
-        texts = [WrittenText(**row) for row in read_jsonl(folder / TEXTS_FILE)]
-        rows = read_manifest(folder / MANIFEST_FILE)
-        missing = [row for row in rows if not row.path.exists()]
-        if not missing:
-            return rows, texts, before
-        say(f"{len(missing)} audio files are gone (the first is {missing[0].path}): the corpus is gathered again")
-    source: Source = gather_source(
-        options.corpus, options.text, options.data, options.seed, options.on_error, options.max_skipped_share,
-        options.num_workers,
-    )  # fmt: skip
-    write_manifest(folder / MANIFEST_FILE, source.rows)
-    write_jsonl(folder / TEXTS_FILE, [asdict(text) for text in source.texts])
-    record = {
-        "made_from": made_from,
-        "files": _list_hashes(folder),
-        "description": source.description,
-        "is_synthesised": source.is_synthesised,
-        "left_out": [{"id": problem.id or problem.place, "reason": str(problem)} for problem in source.problems],
-    }
-    if record["files"] != before.get("files"):
-        # Fitted on other utterances, perhaps on ones that are now held out.
-        for name in (UNITS_FILE, TEXT_FILE):
-            (folder / name).unlink(missing_ok=True)
-    write_json(marker, record)
-    return source.rows, source.texts, record
-
-
-def _list_hashes(folder: Path) -> dict[str, str]:
-    """Hashes of the lists of utterances and texts, so that a cut list is not taken for a whole one."""
-    paths = [folder / name for name in (MANIFEST_FILE, TEXTS_FILE)]
-    return {path.name: sha256_file(path) for path in paths if path.exists()}
-
-
-def _codec(folder: Path, rows: Sequence[ManifestRow], options: PrepareOptions) -> UnitCodec:
-    path = folder / UNITS_FILE
-    if path.exists():
-        try:
-            return UnitCodec.load(path)
-        except UserError as error:
-            say(f"{error}\nit is made again")
-    tokenizer = options.tokenizer
-    training = [row for row in rows if row.split == "train"]
-    order = np.random.default_rng(options.seed).permutation(len(training))
-    chosen, num_frames = [], 0.0
-    for index in order:
-        if num_frames >= tokenizer.fit_max_frames:
-            break
-        chosen.append(training[index])
-        num_frames += (training[index].duration_s or 0.0) * tokenizer.frame_rate_hz
-
-    def features() -> Iterator[np.ndarray]:
-        with Progress(len(chosen), "speech features", unit="utterance") as progress:
-            for row in chosen:
-                progress.advance()
-                try:
-                    yield mfcc_features(read_audio(row.path), tokenizer.frame_rate_hz)
-                except UserError:
-                    # It is found, listed and counted again where its shard is made.
-                    continue
-
-    # An utterance is too little work for two threads: they would wait for each other, long on a busy machine.
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        codec = fit_unit_codec(
-            features(), tokenizer.num_units, options.seed, tokenizer.frame_rate_hz, tokenizer.fit_max_frames
-        )
-    finally:
-        torch.set_num_threads(num_threads)
-    codec.save(path)
-    return codec
-
-
-def _text_tokenizer(
-    folder: Path, rows: Sequence[ManifestRow], texts: Sequence[WrittenText], options: PrepareOptions
-) -> TextTokenizer:
-    path = folder / TEXT_FILE
-    if path.exists():
-        try:
-            return TextTokenizer.load(path)
-        except UserError as error:
-            say(f"{error}\nit is made again")
-    lines = [row.text for row in rows if row.split == "train"] + [text.text for text in texts]
-    tokenizer = fit_text_tokenizer(lines, options.tokenizer.text_vocab_size, options.tokenizer.lowercase)
-    if tokenizer.vocab_size < options.tokenizer.text_vocab_size:
-        say(f"the text supports {tokenizer.vocab_size} pieces, not the {options.tokenizer.text_vocab_size} asked for")
-    tokenizer.save(path)
-    return tokenizer
-
-
-@dataclass(frozen=True)
-class ShardTask:
-    """What one process needs to make one shard."""
-
-    folder: Path
-    name: str
-    made_from: str
-    rows: list[ManifestRow] | list[WrittenText]
-    codec_path: Path
-
-
-def _make_shards(
-    folder: Path,
-    rows: Sequence[ManifestRow],
-    texts: Sequence[WrittenText],
-    codec: UnitCodec,
-    made_from: dict[str, Any],
-    options: PrepareOptions,
-) -> dict[str, list[dict[str, Any]]]:
-    """Every shard that is not there yet, a task each, in ``num_workers`` processes."""
-    shard_folder = folder / SHARD_FOLDER
-    size = options.data.shard_utterances
-    made = fingerprint({**made_from, "units": codec.sha256, "manifest": sha256_file(folder / MANIFEST_FILE)})
-    groups: dict[str, Sequence[Any]] = {
-        split: [row for row in rows if row.split == split] for split in ("train", "valid")
-    }
-    groups["text"] = texts
-    tasks, receipts = [], {}
-    for split, items in groups.items():
-        # A written text is a fiftieth of the work and the bytes of an utterance.
-        a_shard = size * 16 if split == "text" else size
-        for number, start in enumerate(range(0, len(items), a_shard)):
-            name = shard_name(split, number)
-            receipt = finished_receipt(shard_folder, name, made)
-            if receipt is None:
-                part = list(items[start : start + a_shard])
-                tasks.append(ShardTask(shard_folder, name, made, part, folder / UNITS_FILE))
-            else:
-                receipts[name] = receipt
-    num_done = sum(receipt["num_utterances"] + len(receipt["skipped"]) for receipt in receipts.values())
-    with Progress(len(rows) + len(texts), "units and alignment", unit="utterance", initial=num_done) as progress:
-        for receipt in _run_tasks(tasks, options.num_workers):
-            receipts[receipt["name"]] = receipt
-            progress.advance(receipt["num_utterances"] + len(receipt["skipped"]))
-    return {split: [receipts[name] for name in sorted(receipts) if name.startswith(f"{split}-")] for split in groups}
-
-
-def _set_up_worker() -> None:
-    """One thread a process, and an end with the parent's, however that comes."""
-    torch.set_num_threads(1)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        sentinel = parent.sentinel
-
-        def end_with_parent() -> None:
-            multiprocessing.connection.wait([sentinel])
-            os._exit(1)
-
-        threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def _run_tasks(tasks: Sequence[ShardTask], num_workers: int) -> Iterator[dict[str, Any]]:
-    if num_workers <= 1 or len(tasks) <= 1:
-        for task in tasks:
-            yield make_shard(task)
-        return
-    # Spawned, not forked: torch's threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(num_workers, len(tasks)), context, initializer=_set_up_worker) as pool:
-        futures = [pool.submit(make_shard, task) for task in tasks]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            raise
-
-
-_aligner: PocketsphinxAligner | None = None
-
-
-def make_shard(task: ShardTask) -> dict[str, Any]:
-    """Encodes, aligns and writes one shard; returns its receipt. The aligner's model stays loaded in the process."""
-    global _aligner
-    utterances, skipped = [], []
-    codec = UnitCodec.load(task.codec_path)
-    for row in task.rows:
-        if isinstance(row, WrittenText):
-            utterances.append(Utterance(row.id, "", row.text, 0.0, np.zeros(0, np.uint16)))
-            continue
-        _aligner = _aligner or PocketsphinxAligner()
-        try:
-            utterances.append(make_utterance(row, codec, _aligner))
-        except (AlignmentError, UserError) as error:
-            skipped.append({"id": row.id, "reason": str(error)})
-    return write_shard(task.folder, task.name, utterances, skipped, task.made_from, codec.sha256)
-
-
-def make_utterance(row: ManifestRow, codec: UnitCodec, aligner: PocketsphinxAligner) -> Utterance:
-    """Units and words of one recording.
-
-    Raises:
-        AlignmentError: the text does not fit the audio.
-        UserError: the audio cannot be read.
-    """
-    waveform = read_audio(row.path)
-    units = codec.encode(waveform)
-    words = aligner.align(waveform, row.text, len(units), codec.frame_rate_hz)
-    ending = None
-    if row.ending_start_word is not None:
-        # What is not said joins the word before it, so places in the text and in the words can differ.
-        written = np.cumsum([0] + [len(word.text.split()) for word in words])
-        ending = int(np.searchsorted(written, row.ending_start_word))
-    return Utterance(
-        id=row.id,
-        speaker=row.speaker,
-        text=" ".join(word.text for word in words),
-        duration_s=round(len(waveform) / 16_000, 3),
-        units=units,
-        words=words,
-        ending_start_word=ending,
-        audio_path=str(row.path),
-    )
-
-
 def _check_unaligned(
-    folder: Path, unaligned: Sequence[dict[str, str]], num_spoken: int, options: PrepareOptions
+    folder: Folder, unaligned: Sequence[dict[str, str]], num_spoken: int, options: PrepareOptions
 ) -> None:
     share = len(unaligned) / max(num_spoken, 1)
     if share > options.data.max_unaligned_share:
         # The corpus is read anew next time, for its transcripts may have been mended.
-        record = read_json(folder / SOURCE_FILE, "the source's record", f"Delete {folder}.")
-        write_json(folder / SOURCE_FILE, {**record, "made_from": ""})
-        (folder / MADE_FROM_FILE).unlink(missing_ok=True)
+        record = storage.read_json(folder / SOURCE_FILE, "the source's record", f"Delete {folder}.")
+        storage.write_json(folder / SOURCE_FILE, {**record, "made_from": ""})
+        storage.remove(folder / MADE_FROM_FILE)
         raise ProblemsError(
             f"{len(unaligned)} of {num_spoken} utterances ({share:.1%}) could not be aligned, "
             f"{options.data.max_unaligned_share:.1%} are allowed",

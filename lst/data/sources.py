@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,12 +104,26 @@ def _recordings(
     if len(good) < 2:
         raise UserError(f"corpus {path} has {len(good)} usable utterances: at least two are needed, one is held out")
     rows = assign_splits(good, config.valid_share, seed)
-    held_out = {_plain(row.text) for row in rows if row.split == "valid"}
-    lines = _text_lines(Path(text)) if text is not None else []
-    texts = [WrittenText(f"text-{n:06d}", line) for n, line in enumerate(lines) if _plain(line) not in held_out]
-    if left_out := len(lines) - len(texts):
-        problems.append(ManifestProblem(str(text), "", f"{left_out} lines are transcripts of held-out utterances"))
+    texts, found = texts_beside(text, [row.text for row in rows if row.split == "valid"])
+    problems += found
     return Source(rows, texts, problems, f"recordings in {path.name} ({layout})", is_synthesised=False)
+
+
+def texts_beside(text: str | None, held_out_texts: Iterable[str]) -> tuple[list[WrittenText], list[ManifestProblem]]:
+    """Written texts of a file, a line each, without those that are transcripts of held-out utterances; these are told.
+
+    Args:
+        text: the file; None gives no texts.
+        held_out_texts: the transcripts.
+    """
+    if text is None:
+        return [], []
+    held_out = set(map(_plain, held_out_texts))
+    lines = _text_lines(Path(text))
+    texts = [WrittenText(f"text-{n:06d}", line) for n, line in enumerate(lines) if _plain(line) not in held_out]
+    left_out = len(lines) - len(texts)
+    note = f"{left_out} lines are transcripts of held-out utterances"
+    return texts, [ManifestProblem(text, "", note)] if left_out else []
 
 
 def _read_aloud(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,13 +12,16 @@ import numpy as np
 class Word(NamedTuple):
     """A word of the transcript and its frames, end exclusive.
 
-    ``score`` is the aligner's mean acoustic log-score a frame: comparable within one aligner only.
+    ``score`` is the aligner's mean acoustic log-score a frame: comparable within one aligner only. A word may own no
+    frame. ``character_ends`` is the frame after each character of the text without its spaces, from the word's start;
+    empty where it is unknown.
     """
 
     text: str
     start_frame: int
     end_frame: int
     score: float
+    character_ends: tuple[int, ...] = ()
 
 
 class Segment(NamedTuple):
@@ -40,7 +44,6 @@ class Utterance:
         units: uint16 [num_frames].
         words: in order; with the silences between them they tile the frames.
         ending_start_word: index of the word with which the ending opens, where the corpus knows it.
-        audio_path: where the audio lies, for listening.
     """
 
     id: str
@@ -50,7 +53,6 @@ class Utterance:
     units: np.ndarray
     words: tuple[Word, ...] = ()
     ending_start_word: int | None = None
-    audio_path: str = ""
 
     @property
     def num_frames(self) -> int:
@@ -70,30 +72,37 @@ class Utterance:
         return found
 
     def to_record(self) -> dict[str, Any]:
-        """Everything but the units, as JSON."""
-        return {
+        """Everything but the units, as JSON: the parts of words as lists beside one another, which is quick to read."""
+        record: dict[str, Any] = {
             "id": self.id,
             "speaker": self.speaker,
             "text": self.text,
             "duration_s": self.duration_s,
             "num_units": self.num_frames,
-            "words": [list(word) for word in self.words],
+            "words": [word.text for word in self.words],
+            "word_starts": [word.start_frame for word in self.words],
+            "word_ends": [word.end_frame for word in self.words],
+            "word_scores": [word.score for word in self.words],
             "ending_start_word": self.ending_start_word,
-            "audio_path": self.audio_path,
         }
+        if any(word.character_ends for word in self.words):
+            record["character_ends"] = [list(word.character_ends) for word in self.words]
+        return record
 
     @classmethod
     def from_record(cls, record: dict[str, Any], units: np.ndarray) -> Utterance:
         """Inverse of ``to_record``; raises ``ValueError`` when units and record disagree."""
         if record["num_units"] != len(units):
             raise ValueError(f"{record['num_units']} units are recorded, {len(units)} are there")
+        parts = [record["words"], record["word_starts"], record["word_ends"], record["word_scores"]]
+        if "character_ends" in record:
+            parts.append([tuple(ends) for ends in record["character_ends"]])
         return cls(
             id=record["id"],
             speaker=record["speaker"],
             text=record["text"],
             duration_s=record["duration_s"],
             units=units,
-            words=tuple(Word(*word) for word in record["words"]),
+            words=tuple(itertools.starmap(Word, zip(*parts, strict=True))),
             ending_start_word=record["ending_start_word"],
-            audio_path=record["audio_path"],
         )

@@ -30,7 +30,7 @@ def continue_prompt(config: Config) -> str:
     options = config.generate
     if (options.text is None) == (options.audio is None):
         raise UserError("give one prompt: generate.text='…' or generate.audio=FILE")
-    run = RunFolder(Path(config.run_dir))
+    run = RunFolder.of(config)
     names = require_models(run)
     if config.name not in names:
         raise UserError(f"no trained model {config.name!r} in {run.root}; there are {', '.join(names)}: set name=NAME")

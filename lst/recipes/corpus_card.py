@@ -48,7 +48,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,7 +57,7 @@ from lst.configs.schema import Config
 from lst.data.prepare import LEFT_OUT_FILE
 from lst.data.statistics import ratio
 from lst.errors import UserError
-from lst.files import fingerprint, read_json, read_jsonl, write_json, write_text
+from lst.files import fingerprint
 from lst.progress import Progress, say
 from lst.recipes.corpus_card_counts import CardCounts
 from lst.recipes.corpus_card_documents import DocumentCounts, sampled_places
@@ -66,12 +65,13 @@ from lst.recipes.corpus_card_page import card_page
 from lst.recipes.report_corpus import SPLITS
 from lst.recipes.report_run import recorded_words, speech_name
 from lst.recipes.run import CARD_JSON, CARD_PAGE, PreparedData, RunFolder, open_data
+from lst.storage import Folder, exists, read_json, read_jsonl, write_json, write_text
 
 VERSION = 1
 MAX_REASONS, NUM_EXAMPLES = 30, 3
 
 
-def card_of_run(config: Config, overrides: Sequence[str]) -> Path:
+def card_of_run(config: Config, overrides: Sequence[str]) -> Folder:
     """Writes the card of a run's data with the options that the run was prepared with, and ``overrides`` over them.
 
     Args:
@@ -85,24 +85,24 @@ def card_of_run(config: Config, overrides: Sequence[str]) -> Path:
         UserError: the data is not prepared or damaged, or an option is wrong.
     """
     own = {word.partition("=")[0] for word in overrides}
-    recorded = recorded_words(RunFolder(Path(config.run_dir))) or []
+    recorded = recorded_words(RunFolder.of(config)) or []
     kept = [word for word in recorded if word.partition("=")[0] not in own]
     config = build_config([*kept, *overrides])
     return write_card(config, open_data(config))
 
 
-def card_after_prepare(config: Config) -> Path:
+def card_after_prepare(config: Config) -> Folder:
     """Writes the card of data that was prepared or checked just now, unless the card that is there is of the same."""
-    data = PreparedData(RunFolder(Path(config.run_dir)).data, verify_hash=False)
+    data = PreparedData(RunFolder.of(config).data, verify_hash=False)
     page = data.folder / CARD_PAGE
-    if page.exists() and _card_fingerprint(data.folder) == card_fingerprint(config, data):
+    if exists(page) and _card_fingerprint(data.folder) == card_fingerprint(config, data):
         return page
     write_card(config, data)
     say(f"corpus card: {page}")
     return page
 
 
-def write_card(config: Config, data: PreparedData) -> Path:
+def write_card(config: Config, data: PreparedData) -> Folder:
     """Writes ``card.html`` and ``card.json`` beside the data; returns the page's path."""
     numbers = card_numbers(config, data)
     write_text(data.folder / CARD_PAGE, card_page(numbers))
@@ -111,7 +111,7 @@ def write_card(config: Config, data: PreparedData) -> Path:
     return data.folder / CARD_PAGE
 
 
-def _card_fingerprint(folder: Path) -> str | None:
+def _card_fingerprint(folder: Folder) -> str | None:
     try:
         card = read_json(folder / CARD_JSON, "the corpus card", "Write it with lst card.")
     except UserError:

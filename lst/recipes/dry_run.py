@@ -8,10 +8,12 @@ from pathlib import Path
 
 import torch
 
+from lst import storage
 from lst.configs.compose import SYNTHETIC, build_config
 from lst.configs.schema import Config
 from lst.data.corpora import load_corpus
 from lst.data.manifest import apply_on_error, check_rows, num_bad_rows
+from lst.data.on_the_fly import on_the_fly_files
 from lst.data.prepare import BYTES_A_SHARD_UTTERANCE, BYTES_A_SPOKEN_STORY
 from lst.data.shards import INDEX_FILE
 from lst.data.speech_synthesis import choose_engine
@@ -54,16 +56,19 @@ def describe(command: str, overrides: Sequence[str]) -> str:
         data = RunFolder(Path(config.run_dir)).data
         lines.append(f"card: would read {data} and write {data / CARD_PAGE} and {data / CARD_JSON}")
     elif command in ("eval", "report", "generate"):
-        names = RunFolder(Path(config.run_dir)).trained_models()
+        names = RunFolder.of(config).trained_models()
         lines.append(f"{command}: would read {config.run_dir}; trained models there: {', '.join(names) or 'none yet'}")
     return "\n".join(lines)
 
 
 def _prepare_plan(config: Config) -> list[str]:
-    folder = RunFolder(Path(config.run_dir)).data
-    if (folder / INDEX_FILE).exists():
+    folder = RunFolder.of(config).data
+    if storage.exists(folder / INDEX_FILE):
         return [f"prepare: {folder} is prepared, nothing to do"]
-    if config.corpus is not None:
+    if files := on_the_fly_files(config.corpus):
+        count, speech_s, disk = 0, 0.0, sum(map(storage.size, files))
+        what, rtf = f"{len(files)} .on_the_fly files of {disk / 1e6:,.1f} MB", 0.0
+    elif config.corpus is not None:
         rows, problems, layout = load_corpus(Path(config.corpus))
         num_rows = len(rows) + num_bad_rows(problems)
         good, found = check_rows(rows, config.data.min_duration_s, config.data.max_duration_s)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from lst.configs.schema import DIRECTIONS, Config
@@ -36,7 +35,7 @@ def evaluate(config: Config) -> dict[str, dict[str, Any]]:
     Raises:
         UserError: no model is trained, or a model's vocabulary is not the data's.
     """
-    run = RunFolder(Path(config.run_dir))
+    run = RunFolder.of(config)
     names = require_models(run)
     data = open_data(config)
     return {name: evaluate_model(config, run, data, name) for name in names}

@@ -42,7 +42,7 @@ def quickstart(overrides: Sequence[str]) -> Path:
     # All arms are composed first, so that a mistake in the last one shows before the first is trained.
     arms = {name: build_config(arm_overrides(config, overrides, name)) for name in config.arms}
     check_arm_groups(config, overrides)
-    run = RunFolder(Path(config.run_dir))
+    run = RunFolder.of(config)
     say(f"1/4 prepare: {run.data}")
     prepare(run.data, prepare_options(config))
     write_text(run.root / "config.yaml", to_yaml(config))

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import soundfile
 
-from lst.data.audio import read_audio
 from lst.data.utterance import Utterance
 from lst.errors import UserError
 from lst.recipes.report_page import Html, Section, bold, code, element, joined, paragraph
@@ -42,7 +40,9 @@ def encode_audio(samples: np.ndarray, sample_rate_hz: int) -> tuple[str, bytes]:
     return "audio/wav", buffer.getvalue()
 
 
-def choose_clips(train: Sequence[Utterance], valid: Sequence[Utterance], num_clips: int) -> list[Clip]:
+def choose_clips(
+    train: Sequence[Utterance], valid: Sequence[Utterance], num_clips: int, has_audio: Callable[[Utterance], bool]
+) -> list[Clip]:
     """Held-out and training utterances in turn whose audio is still there, of speakers not heard yet where possible."""
     waiting = {"held out": list(valid), "training": list(train)}
     chosen: list[Clip] = []
@@ -53,7 +53,7 @@ def choose_clips(train: Sequence[Utterance], valid: Sequence[Utterance], num_cli
         utterances = waiting[split]
         new_voice = next((n for n, utterance in enumerate(utterances) if utterance.speaker not in heard), 0)
         utterance = utterances.pop(new_voice)
-        if Path(utterance.audio_path).is_file():
+        if has_audio(utterance):
             chosen.append(Clip(utterance, split))
             heard.add(utterance.speaker)
     return chosen
@@ -64,9 +64,9 @@ def audio_section(run: RunRecord) -> Section:
     wanted = run.config.report.num_audio
     players: list[Html] = []
     problems: list[str] = []
-    for clip in choose_clips(run.train, run.valid, wanted):
+    for clip in choose_clips(run.train, run.valid, wanted, run.has_audio):
         try:
-            players.append(player(clip, run.speech))
+            players.append(player(clip, run.waveform_of(clip.utterance), run.speech))
         except UserError as error:
             problems.append(str(error))
     notes = []
@@ -89,14 +89,9 @@ def audio_section(run: RunRecord) -> Section:
     return Section("listen", "Listen", joined(intro, *notes, grid), run.badge)
 
 
-def player(clip: Clip, speech: str) -> Html:
-    """One clip: audio, text, speaker.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
+def player(clip: Clip, samples: np.ndarray, speech: str) -> Html:
+    """One clip: audio (float32 [num_samples] at 16 kHz), text, speaker."""
     utterance = clip.utterance
-    samples = read_audio(Path(utterance.audio_path), SAMPLE_RATE_HZ)
     duration_s = len(samples) / SAMPLE_RATE_HZ
     shown = f"{duration_s:.1f} s"
     if duration_s > MAX_CLIP_S:

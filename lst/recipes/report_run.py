@@ -10,10 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
+from lst import storage
 from lst.configs.compose import build_config
 from lst.configs.schema import Config, EvalConfig
+from lst.data.audio import read_row_audio
 from lst.data.prepare import LEFT_OUT_FILE
 from lst.data.shards import INDEX_FILE
 from lst.data.statistics import corpus_statistics
@@ -23,6 +27,7 @@ from lst.files import read_json, read_jsonl, sha256_file
 from lst.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from lst.model.config import PatchingConfig
 from lst.recipes.run import PreparedData, RunFolder, open_data, recorded_commands, require_models
+from lst.storage import Location
 
 
 @dataclass(frozen=True)
@@ -134,11 +139,20 @@ class RunRecord:
 
     @cached_property
     def left_out(self) -> list[dict[str, str]]:
-        return read_jsonl(self.folder.data / LEFT_OUT_FILE)
+        return storage.read_jsonl(self.folder.data / LEFT_OUT_FILE)
 
     @property
     def prepared(self) -> datetime:
         return modified(self.folder.data / INDEX_FILE)
+
+    def has_audio(self, utterance: Utterance) -> bool:
+        """Whether an utterance's audio is where the manifest says."""
+        row = self.data.manifest.get(utterance.id)
+        return row is not None and storage.exists(row.path)
+
+    def waveform_of(self, utterance: Utterance) -> npt.NDArray[np.float32]:
+        """The audio of an utterance, float32 [num_samples] at 16 kHz; raises ``UserError`` where it cannot be read."""
+        return read_row_audio(self.data.manifest[utterance.id])
 
 
 def read_run(config: Config, overrides: Sequence[str]) -> RunRecord:
@@ -147,8 +161,9 @@ def read_run(config: Config, overrides: Sequence[str]) -> RunRecord:
     Raises:
         UserError: no model is trained, or the data is not prepared or damaged.
     """
-    folder = RunFolder(Path(config.run_dir))
+    folder = RunFolder.of(config)
     config, overrides = _as_run(folder, config, overrides)
+    folder = RunFolder.of(config)
     names = require_models(folder)
     data = open_data(config)
     arms = list(config.arms)
@@ -165,7 +180,9 @@ def _as_run(folder: RunFolder, config: Config, overrides: Sequence[str]) -> tupl
     words = recorded_words(folder)
     if words is None:
         return config, overrides
-    return replace(build_config(words), run_dir=config.run_dir, report=config.report), words
+    made = build_config(words)
+    data_dir = config.data_dir or made.data_dir
+    return replace(made, run_dir=config.run_dir, data_dir=data_dir, report=config.report), words
 
 
 def speech_name(index: dict[str, Any]) -> str:
@@ -219,9 +236,9 @@ def _num_weights(path: Path) -> int:
         raise UserError(f"the model's weights cannot be read: {path} ({error}). Train it again.") from None
 
 
-def modified(path: Path) -> datetime:
+def modified(path: Location) -> datetime:
     """When a file was last written, in UTC."""
-    return datetime.fromtimestamp(path.stat().st_mtime, timezone.utc)
+    return datetime.fromtimestamp(storage.modified_s(path), timezone.utc)
 
 
 def utc_text(moment: datetime) -> str:

@@ -2,7 +2,7 @@
 
 ::
 
-    RUN/data/                    see ``lst.data.prepare``
+    RUN/data/                    see ``lst.data.prepare``; elsewhere, a URL too, with data_dir=
     RUN/data/card.html, .json    see ``lst.recipes.corpus_card``
     RUN/models/NAME/             config.yaml, metrics.jsonl, tensorboard/, checkpoints/, final/; and what patching
                                  fitted: unit_model/ or speech_bpe.model
@@ -25,33 +25,40 @@ from pathlib import Path
 from typing import Any
 
 from lst.configs.schema import Config
-from lst.data.artefacts import TEXT_FILE, UNITS_FILE, VOCABULARY_FILE, check_artefacts
+from lst.data.artefacts import TEXT_FILE, UNITS_FILE, VOCABULARY_FILE, artefact_path, check_artefacts, load_units
 from lst.data.interleave import DocumentBuilder
-from lst.data.prepare import PrepareOptions
+from lst.data.manifest import ManifestRow
+from lst.data.prepare import PrepareOptions, manifest_rows
 from lst.data.shards import ShardReader, load_index
 from lst.errors import UserError
 from lst.files import fingerprint, read_json, write_json
 from lst.model.token_layout import TokenLayout
+from lst.storage import Folder, Location, absolute, locate
 from lst.tokenizers.text import TextTokenizer
-from lst.tokenizers.units import UnitCodec
 from lst.tokenizers.vocabulary import Vocabulary
 
 CARD_PAGE, CARD_JSON = "card.html", "card.json"
 REPORTED_PACKAGES = (
     "latent-speech-text", "torch", "torchaudio", "lightning", "numpy", "sentencepiece", "pocketsphinx", "webdataset",
-    "hydra-core", "safetensors", "scikit-learn", "py-nanotts",
+    "hydra-core", "safetensors", "scikit-learn", "py-nanotts", "fsspec", "ray",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths below a run's folder."""
+    """Paths below a run's folder, and where its prepared data lies."""
 
     root: Path
+    data_dir: str | None = None
+
+    @classmethod
+    def of(cls, config: Config) -> RunFolder:
+        """The folder that a command works in."""
+        return cls(Path(config.run_dir), config.data_dir)
 
     @property
-    def data(self) -> Path:
-        return self.root / "data"
+    def data(self) -> Folder:
+        return self.root / "data" if self.data_dir is None else absolute(self.data_dir)
 
     @property
     def report(self) -> Path:
@@ -86,25 +93,33 @@ class PreparedData:
             that the shards were made with.
     """
 
-    def __init__(self, folder: Path, verify_hash: bool = True) -> None:
-        self.folder, self.verify_hash = folder, verify_hash
-        self.index: dict[str, Any] = load_index(folder)
-        check_artefacts(folder, self.index)
-        self.tokenizer = TextTokenizer.load(folder / TEXT_FILE)
-        self.codec = UnitCodec.load(folder / UNITS_FILE)
-        self.vocabulary = Vocabulary.load(folder / VOCABULARY_FILE)
+    def __init__(self, folder: Location, verify_hash: bool = True) -> None:
+        self.folder, self.verify_hash = locate(folder), verify_hash
+        self.index: dict[str, Any] = load_index(self.folder)
+        check_artefacts(self.folder, self.index)
+        self.tokenizer = TextTokenizer.load(artefact_path(self.folder, TEXT_FILE))
+        self.codec = load_units(artefact_path(self.folder, UNITS_FILE))
+        self.vocabulary = Vocabulary.load(artefact_path(self.folder, VOCABULARY_FILE))
 
     @cached_property
     def train(self) -> ShardReader:
-        return ShardReader(self.folder, "train", self.verify_hash)
+        return self._reader("train")
 
     @cached_property
     def valid(self) -> ShardReader:
-        return ShardReader(self.folder, "valid", self.verify_hash)
+        return self._reader("valid")
 
     @cached_property
     def text(self) -> ShardReader:
-        return ShardReader(self.folder, "text", self.verify_hash)
+        return self._reader("text")
+
+    @cached_property
+    def manifest(self) -> dict[str, ManifestRow]:
+        """The recordings by utterance id: where the audio lies, which shards do not know."""
+        return manifest_rows(self.folder)
+
+    def _reader(self, split: str) -> ShardReader:
+        return ShardReader(self.folder, split, self.verify_hash, self.index)
 
     @property
     def fingerprint(self) -> str:
@@ -135,6 +150,9 @@ def prepare_options(config: Config) -> PrepareOptions:
         on_error=config.on_error,
         max_skipped_share=config.max_skipped_share,
         num_workers=config.num_workers,
+        executor=config.executor,
+        address=config.address,
+        part=config.part,
         data=config.data,
         tokenizer=config.tokenizer,
     )
@@ -146,12 +164,12 @@ def arm_overrides(config: Config, overrides: Sequence[str], name: str) -> list[s
 
 
 def open_data(config: Config) -> PreparedData:
-    return PreparedData(RunFolder(Path(config.run_dir)).data, config.data.verify == "hash")
+    return PreparedData(RunFolder.of(config).data, config.data.verify == "hash")
 
 
 def record_command(config: Config, command: str, overrides: Sequence[str]) -> None:
     """Keeps the words of a command that has succeeded, so that the report can repeat what was really run."""
-    path = RunFolder(Path(config.run_dir)).commands
+    path = RunFolder.of(config).commands
     name = f"train {config.name}" if command == "train" else command
     write_json(path, {**recorded_commands(path), name: list(overrides)})
 

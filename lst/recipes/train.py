@@ -42,7 +42,7 @@ def train(config: Config) -> Path:
     Raises:
         UserError: the data is not prepared or damaged, or the model was begun with other settings.
     """
-    run = RunFolder(Path(config.run_dir))
+    run = RunFolder.of(config)
     folder = run.model(config.name)
     data = open_data(config)
     settings = training_settings(config, data)

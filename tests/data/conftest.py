@@ -83,7 +83,8 @@ def options(corpus: Path | None, text: Path | None = None, **changes: Any) -> Pr
     """Options of a small corpus; keys of ``DataConfig`` and ``TokenizerConfig`` are told apart by their names."""
     data = {"valid_share": 0.25, "shard_utterances": 2}
     tokenizer: dict[str, Any] = {"num_units": 16, "text_vocab_size": 300}
-    others: dict[str, Any] = {"seed": 0, "on_error": "raise", "max_skipped_share": 0.05, "num_workers": 1}
+    others: dict[str, Any] = {"seed": 0, "on_error": "raise", "max_skipped_share": 0.05, "num_workers": 1,
+                              "executor": "local", "address": None, "part": None}  # fmt: skip
     for key, value in changes.items():
         if key in others:
             others[key] = value

@@ -15,8 +15,8 @@ import soundfile
 from lst.data.alignment import PocketsphinxAligner
 from lst.data.audio import read_audio
 from lst.data.config import DataConfig, InterleaveConfig, MixConfig
-from lst.data.prepare import prepare
-from lst.data.shards import ShardReader
+from lst.data.prepare import manifest_rows, prepare
+from lst.data.shards import ShardReader, index_entry
 from lst.errors import ProblemsError
 from lst.files import sha256_file
 from lst.tokenizers.config import TokenizerConfig
@@ -46,7 +46,10 @@ def test_everything_is_there_and_agrees(prepared: Path, corpus: Path) -> None:
     receipts = [receipt for group in index["splits"].values() for receipt in group]
     assert [f"shards/{receipt['name']}" for receipt in receipts] == shards
     for receipt in receipts:
-        assert receipt == json.loads((prepared / "shards" / f"{receipt['name']}.json").read_text())
+        path = prepared / "shards" / f"{receipt['name']}.json"
+        written = json.loads(path.read_text())
+        assert len(written.pop("samples")["key"]) == receipt["num_utterances"]
+        assert receipt == index_entry({**written, "receipt_sha256": sha256_file(path)})
 
 
 def test_utterances_hold_the_units_and_words_of_their_recordings(prepared: Path, corpus: Path) -> None:
@@ -62,7 +65,7 @@ def test_utterances_hold_the_units_and_words_of_their_recordings(prepared: Path,
         assert utterance.duration_s == pytest.approx(len(waveform) / 16_000, abs=1e-3)
         assert np.array_equal(utterance.units, codec.encode(waveform))
         assert utterance.words == aligner.align(waveform, text, len(utterance.units), 25)
-        assert Path(utterance.audio_path) == corpus / f"utt_{index}.wav"
+        assert manifest_rows(prepared)[utterance.id].path == corpus / f"utt_{index}.wav"
 
 
 def test_held_out_utterances_enter_neither_codebook_nor_tokenizer(make_corpus: MakeCorpus, tmp_path: Path) -> None:
@@ -283,7 +286,7 @@ def test_text_without_a_corpus_is_read_aloud(tmp_path: Path, monkeypatch: pytest
     assert first.text == lines[0]
     assert [word.text for word in first.words[first.ending_start_word :]] == SENTENCES[2].split()
     assert splits["train"][1].ending_start_word is None
-    assert all(Path(utterance.audio_path).is_relative_to(tmp_path / "cache") for utterance in splits["train"])
+    assert all(row.path.is_relative_to(tmp_path / "cache") for row in manifest_rows(tmp_path / "data").values())
     assert len({utterance.speaker for utterance in splits["train"]}) == 2
 
 
@@ -322,4 +325,4 @@ def test_synthesised_speech_that_is_gone_is_made_again(
     (tmp_path / "data/index.json").unlink()
     prepare(tmp_path / "data", wanted)
     assert hashes(tmp_path / "data") == content
-    assert all(Path(item.audio_path).exists() for item in ShardReader(tmp_path / "data", "train"))
+    assert all(row.path.exists() for row in manifest_rows(tmp_path / "data").values())

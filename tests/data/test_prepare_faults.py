@@ -17,7 +17,7 @@ import pytest
 
 from lst.cli import main
 from lst.data.prepare import prepare
-from lst.data.shards import VERSION, ShardReader
+from lst.data.shards import VERSION, ShardReader, load_index, verify_shards
 from lst.errors import ProblemsError, UserError
 from tests.data.conftest import MakeCorpus, files_in, hashes, options, times
 
@@ -116,12 +116,17 @@ def test_damage_behind_the_index_is_named_and_made_again(
 
 
 def test_doing_as_a_reader_of_damaged_shards_says_mends_the_data(copy: Path, corpus: Path) -> None:
-    damage_file(copy / "shards/train-000002.tar", "flipped byte")
+    path = copy / "shards/train-000002.tar"
+    content = bytearray(path.read_bytes())
+    content[content.find(list(ShardReader(copy, "train"))[-1].units.tobytes())] ^= 1
+    path.write_bytes(content)
     remedy = (
         r"train-000002\.tar was altered.*\nRun lst prepare again with the same settings: it makes anew what is damaged"
     )
     with pytest.raises(ProblemsError, match=remedy):
-        ShardReader(copy, "train")
+        verify_shards(copy, load_index(copy), full=True)
+    with pytest.raises(UserError, match=r"train-000002\.tar: sample 'utt_\d' was altered.*Run lst prepare again"):
+        list(ShardReader(copy, "train"))
     prepare(copy, options(corpus))
     assert len(list(ShardReader(copy, "train"))) == 6
 
@@ -344,7 +349,7 @@ def test_disk_that_fills_while_a_shard_is_written_is_named(
     def no_space(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("webdataset.TarWriter.write", no_space)
+    monkeypatch.setattr("tarfile.TarFile.addfile", no_space)
     with pytest.raises(UserError, match=r"is full: train-000001\.tar was not written"):
         prepare(copy, options(corpus))
     assert not any("partial" in name for name in files_in(copy))

@@ -10,7 +10,8 @@ import soundfile
 
 from lst.configs.compose import build_config
 from lst.configs.schema import DIRECTIONS, Config
-from lst.data.prepare import LEFT_OUT_FILE, TEXT_FILE, UNITS_FILE, VOCABULARY_FILE
+from lst.data.manifest import ManifestRow, write_manifest
+from lst.data.prepare import LEFT_OUT_FILE, MANIFEST_FILE, TEXT_FILE, UNITS_FILE, VOCABULARY_FILE
 from lst.data.shards import INDEX_FILE, SHARD_FOLDER, VERSION, write_shard
 from lst.data.utterance import Utterance, Word
 from lst.files import write_json, write_jsonl
@@ -50,7 +51,6 @@ def make_utterance(number: int, folder: Path, text: str, duration_s: float) -> U
         duration_s=duration_s,
         units=generator.integers(0, NUM_UNITS, num_frames).astype(np.uint16),
         words=tuple(words),
-        audio_path=str(path),
     )
 
 
@@ -113,6 +113,12 @@ def write_data(run: RunFolder, splits: dict[str, list[Utterance]]) -> Vocabulary
             for split, group in splits.items()
         },
     }
+    rows = [
+        ManifestRow(u.id, run.root / "audio" / f"u{u.id.rpartition('-')[2]}.wav", u.text, u.speaker, split)
+        for split in ("train", "valid")
+        for u in splits[split]
+    ]
+    write_manifest(data / MANIFEST_FILE, rows)
     write_json(data / INDEX_FILE, index)
     left_out = [{"id": f"bad-{n}", "reason": f"reason {n}: {NASTY}"} for n in range(NUM_LEFT_OUT)]
     write_jsonl(data / LEFT_OUT_FILE, left_out)

@@ -75,7 +75,10 @@ def shards(smoke_data: Path) -> dict[str, list[tuple[dict[str, Any], list[int]]]
         for name, content in files.items():
             if name.endswith(".json"):
                 units = np.load(io.BytesIO(files[name.removesuffix("json") + "units.npy"]))
-                found[path.name.partition("-")[0]].append((json.loads(content), units.tolist()))
+                record = json.loads(content)
+                columns = [record[f"word{column}"] for column in ("s", "_starts", "_ends", "_scores")]
+                record["words"] = list(zip(*columns, strict=True))
+                found[path.name.partition("-")[0]].append((record, units.tolist()))
     return found
 
 

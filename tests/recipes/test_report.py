@@ -22,8 +22,9 @@ from made_run import NASTY, NUM_LEFT_OUT, make_overrides, make_run
 
 from lst.configs.compose import build_config
 from lst.configs.schema import DIRECTIONS, Config
-from lst.data.prepare import LEFT_OUT_FILE
-from lst.data.shards import INDEX_FILE, SHARD_FOLDER, write_shard
+from lst.data.manifest import write_manifest
+from lst.data.prepare import LEFT_OUT_FILE, MANIFEST_FILE
+from lst.data.shards import INDEX_FILE
 from lst.errors import UserError
 from lst.files import read_json, read_jsonl, write_json, write_jsonl
 from lst.model.lst import LatentSpeechTextModel
@@ -245,15 +246,9 @@ def test_a_model_without_evaluation_is_named_with_the_remedy(copied):
 
 def test_missing_audio_and_metrics_cost_a_sentence_each(copied, tmp_path):
     run = RunFolder(Path(copied.run_dir))
-    index = read_json(run.data / INDEX_FILE, "", "")
-    data = PreparedData(run.data)
-    moved = {
-        split: [dataclasses.replace(u, audio_path=str(tmp_path / "gone.wav")) for u in getattr(data, split)]
-        for split in ("train", "valid")
-    }
-    for split, group in moved.items():
-        index["splits"][split] = [write_shard(run.data / SHARD_FOLDER, f"{split}-000000", group, [], "x")]
-    write_json(run.data / INDEX_FILE, index)
+    rows = [dataclasses.replace(row, path=tmp_path / "gone.wav") for row in PreparedData(run.data).manifest.values()]
+    assert len(rows) == 6
+    write_manifest(Path(run.data / MANIFEST_FILE), rows)
     (run.model("static") / "metrics.jsonl").unlink()
     assert "picture of an utterance is left out" in part_of(copied, patches_section).texts["patches"]
     assert "metrics.jsonl is missing" in part_of(copied, cost_section).texts["cost"]

@@ -1,0 +1,91 @@
+"""Tasks on Ray: one machine, or the cluster at ``address=``. Imported only where it is asked for.
+
+Ray keeps a worker's process from task to task, so what a task loads and keeps in its module is loaded once a worker. A
+task whose worker or node dies is begun again by Ray on another one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from lst import __version__
+from lst.data.executors import MAX_RETRIES, Done, ExecutorOptions, set_one_thread, work
+from lst.errors import UserError
+from lst.lazy import import_or_explain
+
+# Enough tasks are on their way to keep every core busy; the others wait here, not in the cluster's memory.
+TASKS_A_CORE = 3
+# Tasks and results are small: manifests' rows and receipts.
+OBJECT_STORE_BYTES = 128 << 20
+
+
+def run_on_ray(function: Callable[[Any], Any], tasks: Sequence[Any], options: ExecutorOptions) -> Iterator[Done]:
+    """As ``lst.data.executors.run_tasks``; starts Ray where it is not running and ends it then."""
+    if not tasks:
+        return
+    ray = import_or_explain("ray", "executor=ray", "pip install 'latent-speech-text[ray]'")
+    is_ours = not ray.is_initialized()
+    if is_ours:
+        _start(ray, options)
+    try:
+        yield from _run(ray, function, tasks)
+    finally:
+        if is_ours:
+            ray.shutdown()
+
+
+def _start(ray: Any, options: ExecutorOptions) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        if options.address is None:
+            ray.init(address="local", num_cpus=options.num_workers, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+        else:
+            ray.init(address=options.address, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        remedy = "Leave address= out to start Ray on this machine, or start a cluster with ray start --head."
+        raise UserError(f"Ray at address={options.address} cannot be reached ({error}). {remedy}") from error
+
+
+def _work(function: Callable[[Any], Any], task: Any, version: str) -> Done:
+    set_one_thread()
+    return work(function, task, version)
+
+
+def _run(ray: Any, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Done]:
+    # An error of the task itself would come again; only a lost worker's task is begun anew.
+    remote = ray.remote(num_cpus=1, max_retries=MAX_RETRIES, retry_exceptions=False)(_work)
+    waiting = iter(tasks)
+    running: set[Any] = set()
+    try:
+        while True:
+            room = TASKS_A_CORE * max(1, int(ray.cluster_resources().get("CPU", 1))) - len(running)
+            for task in islice(waiting, max(room, 0)):
+                running.add(remote.remote(function, task, __version__))
+            if not running:
+                return
+            done, _ = ray.wait(list(running), num_returns=1, timeout=10.0)
+            for reference in done:
+                running.discard(reference)
+                yield _result(ray, reference)
+    finally:
+        for reference in running:
+            ray.cancel(reference, force=True)
+
+
+def _result(ray: Any, reference: Any) -> Done:
+    try:
+        done: Done = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, ImportError):
+            raise UserError(f"a node cannot import lst ({error.cause}): install version {__version__} there") from error
+        raise
+    except ray.exceptions.RayError as error:
+        raise UserError(
+            f"workers that did one task died {MAX_RETRIES + 1} times: {error}. Mostly a node's memory is too small for "
+            "a process a core. Run the same command again to go on."
+        ) from error
+    return done

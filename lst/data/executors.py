@@ -1,0 +1,147 @@
+"""Runs independent tasks in processes of this machine or, by Ray, of many; results come as they are ready.
+
+A task whose worker dies is begun again elsewhere; one that fails with an error is not, for it would fail again.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from lst import __version__
+from lst.errors import UserError
+from lst.progress import say
+
+# How often a task is begun anew because its worker died.
+MAX_RETRIES = 10
+Task = TypeVar("Task")
+
+
+@dataclass(frozen=True)
+class ExecutorOptions:
+    """Where tasks run.
+
+    Attributes:
+        name: ``local`` or ``ray``.
+        num_workers: processes on this machine; a Ray cluster has as many as it has cores.
+        address: of a Ray cluster (``auto``, ``ray://HOST:PORT``); without, Ray is started on this machine.
+    """
+
+    name: str = "local"
+    num_workers: int = 1
+    address: str | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished task: its value or the message of its error, its time, and the process that did it."""
+
+    value: Any
+    error: str
+    seconds: float
+    worker: str
+
+
+def run_tasks(function: Callable[[Task], Any], tasks: Sequence[Task], options: ExecutorOptions) -> Iterator[Done]:
+    """Calls ``function`` with each task and yields what it returned, in the order of completion.
+
+    Args:
+        function: of a module, so that other processes find it; its task and value must be picklable.
+        tasks: independent of one another.
+        options: where they run.
+
+    Raises:
+        UserError: a task raised one, or its workers kept dying.
+    """
+    if options.name == "ray":
+        from lst.data.executor_ray import run_on_ray
+
+        results = run_on_ray(function, tasks, options)
+    elif options.num_workers <= 1 or len(tasks) <= 1:
+        results = (work(function, task) for task in tasks)
+    else:
+        results = _run_in_processes(function, tasks, options.num_workers)
+    for done in results:
+        if done.error:
+            raise UserError(done.error)
+        yield done
+
+
+def work(function: Callable[[Task], Any], task: Task, version: str = __version__) -> Done:
+    """Does one task; its ``UserError`` comes back as text, for not every exception survives the way."""
+    worker = f"{socket.gethostname()}:{os.getpid()}"
+    if version != __version__:
+        differs = f"{worker} runs version {__version__}, this is {version}: install the same on every node"
+        return Done(None, differs, 0.0, worker)
+    started_s = time.perf_counter()
+    try:
+        value, error = function(task), ""
+    except UserError as raised:
+        value, error = None, str(raised)
+    return Done(value, error, time.perf_counter() - started_s, worker)
+
+
+def set_one_thread() -> None:
+    """A task is too little work for two threads, and there is a process a core."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _set_up_process() -> None:
+    """One thread a process, and an end with the parent's, however that comes."""
+    set_one_thread()
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        sentinel = parent.sentinel
+
+        def end_with_parent() -> None:
+            multiprocessing.connection.wait([sentinel])
+            os._exit(1)
+
+        threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def _run_in_processes(function: Callable[[Task], Any], tasks: Sequence[Task], num_workers: int) -> Iterator[Done]:
+    left = dict(enumerate(tasks))
+    for attempt in range(MAX_RETRIES + 1):
+        try:
+            for number, done in _run_in_pool(function, left, num_workers):
+                del left[number]
+                yield done
+            return
+        except BrokenProcessPool:
+            if attempt < MAX_RETRIES:
+                say(f"a worker process was killed: {len(left)} tasks that are not finished are begun again")
+    raise UserError(
+        f"worker processes were killed {MAX_RETRIES + 1} times, {len(left)} tasks are left. Mostly the memory is too "
+        f"small for {num_workers} processes: lower num_workers and run the same command again."
+    )
+
+
+def _run_in_pool(
+    function: Callable[[Task], Any], tasks: dict[int, Task], num_workers: int
+) -> Iterator[tuple[int, Done]]:
+    # Not forked from here, for torch's threads do not survive a fork: from a server that has only imported the module.
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context: Any = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload(["torch", function.__module__])
+    with ProcessPoolExecutor(min(num_workers, len(tasks)), context, initializer=_set_up_process) as pool:
+        futures = {pool.submit(work, function, task): number for number, task in tasks.items()}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise

@@ -1,0 +1,54 @@
+"""What ``lst prepare`` is told, and the part of it that decides what is prepared."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lst.data.config import DataConfig, parse_part
+from lst.data.executors import ExecutorOptions
+from lst.files import is_url
+from lst.storage import files_fingerprint
+from lst.tokenizers.config import TokenizerConfig
+
+# Options of data that only later stages read.
+LATER = ("interleave", "mix", "pack_buffer", "verify", "max_unaligned_share")
+
+
+@dataclass
+class PrepareOptions:
+    """All that decides what is prepared, and where the work is done: ``executor`` and what follows change no byte."""
+
+    corpus: str | None
+    text: str | None
+    seed: int
+    on_error: str
+    max_skipped_share: float
+    num_workers: int
+    data: DataConfig
+    tokenizer: TokenizerConfig
+    executor: str = "local"
+    address: str | None = None
+    part: str | None = None
+
+    def made_from(self) -> dict[str, Any]:
+        """What the prepared data depends on; a folder made from other things is refused."""
+        data = asdict(self.data)
+        for later in LATER:
+            data.pop(later)
+        corpus, text = _resolved(self.corpus), _resolved(self.text)
+        files = {"corpus_files": files_fingerprint(corpus), "text_file": files_fingerprint(text)}
+        return {"corpus": corpus, "text": text, **files, "seed": self.seed, "on_error": self.on_error,
+                "data": data, "tokenizer": asdict(self.tokenizer)}  # fmt: skip
+
+    def parsed_part(self) -> tuple[int, int] | None:
+        """Which part (i, n) of the shards is made; None for all of them, or for ``plan``."""
+        return None if self.part in (None, "plan") else parse_part(str(self.part))
+
+    def executor_options(self) -> ExecutorOptions:
+        return ExecutorOptions(self.executor, self.num_workers, self.address)
+
+
+def _resolved(place: str | None) -> str | None:
+    return place if place is None or is_url(place) else str(Path(place).resolve())

@@ -1,0 +1,237 @@
+"""The third stage of preparing: audio to units and aligned words, a shard a task, on any executor."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lst.data.alignment import AlignmentError, PocketsphinxAligner
+from lst.data.artefacts import UNITS_FILE, artefact_path, load_units
+from lst.data.audio import read_row_audio
+from lst.data.config import DataConfig
+from lst.data.executors import Done, ExecutorOptions, run_tasks
+from lst.data.manifest import ManifestRow
+from lst.data.on_the_fly import UnitRow, read_row
+from lst.data.prepare_gather import Gathered, SpokenRow
+from lst.data.shards import SHARD_FOLDER, SPLITS, finished_receipt, shard_name, write_shard
+from lst.data.sources import WrittenText
+from lst.data.utterance import Utterance
+from lst.errors import UserError
+from lst.files import fingerprint
+from lst.progress import Progress
+from lst.storage import Folder, StorageError
+from lst.tokenizers.imported_units import ImportedUnits
+from lst.tokenizers.units import SAMPLE_RATE_HZ, UnitCodec
+
+# A written text is a fiftieth of the work and the bytes of an utterance.
+TEXTS_FOR_AN_UTTERANCE = 16
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """What one process needs to make one shard; small, but for the rows.
+
+    Attributes:
+        folder: of the prepared data.
+        name: of the shard.
+        made_from: fingerprint for its receipt.
+        rows: what it is made of, in order.
+        units_sha256: hash of the codebook in ``folder``.
+        frame_rate_hz: units a second.
+        data: how words are aligned.
+        host: where the task was made.
+    """
+
+    folder: Folder
+    name: str
+    made_from: str
+    rows: Sequence[SpokenRow | WrittenText]
+    units_sha256: str
+    frame_rate_hz: int
+    data: DataConfig
+    host: str
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass
+class ShardWork:
+    """What became of the shards.
+
+    Attributes:
+        receipts: of the shards that are there, by name.
+        num_shards: that there must be.
+        made: how each shard of this run was made.
+    """
+
+    receipts: dict[str, dict[str, Any]]
+    num_shards: int
+    made: list[Done]
+
+    def by_split(self) -> dict[str, list[dict[str, Any]]]:
+        return {
+            split: [self.receipts[name] for name in sorted(self.receipts) if name.rpartition("-")[0] == split]
+            for split in SPLITS
+        }
+
+    def summary(self, seconds: float) -> str:
+        """One line: shards, hours, what failed, time."""
+        receipts = list(self.receipts.values())
+        hours = sum(receipt["duration_s"] for receipt in receipts) / 3600
+        num_failed = sum(len(receipt["skipped"]) for receipt in receipts)
+        busy_s, num_workers = sum(done.seconds for done in self.made), len({done.worker for done in self.made})
+        return (
+            f"shards: {len(self.made)} made, {len(receipts) - len(self.made)} there before, of {self.num_shards}; "
+            f"{hours:,.2f} h of speech; {num_failed} utterances failed; {seconds:,.1f} s, "
+            f"{busy_s:,.1f} s of work by {num_workers} workers"
+        )
+
+
+def plan_shards(
+    folder: Folder, gathered: Gathered, units: UnitCodec | ImportedUnits, made_from: str, data: DataConfig
+) -> list[ShardTask]:
+    """A task for every shard, done or not."""
+    size, host = data.shard_utterances, socket.gethostname()
+    groups: dict[str, Sequence[Any]] = {
+        split: [row for row in gathered.rows if row.split == split] for split in ("train", "valid")
+    }
+    groups["text"] = gathered.texts
+    tasks = []
+    for split, items in groups.items():
+        a_shard = size * TEXTS_FOR_AN_UTTERANCE if split == "text" else size
+        for number, start in enumerate(range(0, len(items), a_shard)):
+            tasks.append(ShardTask(folder, shard_name(split, number), made_from, items[start : start + a_shard],
+                                   units.sha256, units.frame_rate_hz, data, host))  # fmt: skip
+    return tasks
+
+
+def make_shards(tasks: Sequence[ShardTask], part: tuple[int, int] | None, options: ExecutorOptions) -> ShardWork:
+    """Every shard that is not there yet; with ``part`` (i, n) only those whose number leaves i when divided by n."""
+    receipts: dict[str, dict[str, Any]] = {}
+    left: list[ShardTask] = []
+    for number, task in enumerate(tasks):
+        if part is not None and number % part[1] != part[0]:
+            continue
+        receipt = finished_receipt(task.folder / SHARD_FOLDER, task.name, task.made_from)
+        if receipt is None:
+            left.append(task)
+        else:
+            receipts[task.name] = receipt
+    num_there = sum(len(task) for task in tasks if task.name in receipts)
+    work = ShardWork(receipts, len(tasks), [])
+    total = num_there + sum(map(len, left))
+    with Progress(total, "units and alignment", unit="utterance", initial=num_there) as progress:
+        for done in run_tasks(make_shard, left, options):
+            receipts[done.value["name"]] = done.value
+            work.made.append(done)
+            progress.advance(done.value["num_utterances"] + len(done.value["skipped"]))
+    return work
+
+
+def make_shard(task: ShardTask) -> dict[str, Any]:
+    """Encodes, aligns and writes one shard; returns its receipt. Models stay loaded in the process."""
+    _check_reachable(task)
+    utterances, skipped = [], []
+    for row, result in _results(task):
+        if isinstance(result, Utterance):
+            utterances.append(result)
+        else:
+            skipped.append({"id": row.id, "reason": str(result)})
+    return write_shard(task.folder / SHARD_FOLDER, task.name, utterances, skipped, task.made_from, task.units_sha256)
+
+
+def _results(task: ShardTask) -> Iterator[tuple[SpokenRow | WrittenText, Utterance | Exception]]:
+    """Each row with what became of it: an utterance, or why there is none."""
+    codec = aligner = None
+    for row in task.rows:
+        if isinstance(row, WrittenText):
+            yield row, Utterance(row.id, "", row.text, 0.0, np.zeros(0, np.uint16))
+            continue
+        if isinstance(row, ManifestRow) and (codec is None or aligner is None):
+            codec, aligner = _codec(task.folder, task.units_sha256), _aligner(repr(asdict(task.data)))
+        try:
+            if isinstance(row, UnitRow):
+                yield row, read_row(row, task.frame_rate_hz)
+            else:
+                assert codec is not None
+                assert aligner is not None
+                yield row, make_utterance(row, codec, aligner)
+        except StorageError:
+            # Of the network, not of the utterance: the shard is not made without it.
+            raise
+        except (AlignmentError, UserError) as error:
+            yield row, error
+
+
+def _check_reachable(task: ShardTask) -> None:
+    """Raises where this machine is another than the one that planned the task, and does not see what that one saw."""
+    host = socket.gethostname()
+    if host == task.host:
+        return
+    places = [task.folder / UNITS_FILE, *(row.path for row in task.rows if isinstance(row, ManifestRow))]
+    gone = [place for place in places if isinstance(place, Path) and not place.exists()]
+    if gone:
+        raise UserError(
+            f"{len(gone)} files that {task.host} has are not there on node {host} (the first is {gone[0]}): the corpus "
+            "and run_dir (or data_dir) must lie at the same path on every node, on a shared file system or behind a URL"
+        )
+
+
+@lru_cache(maxsize=2)
+def _codec(folder: Folder, units_sha256: str) -> UnitCodec:
+    """The codebook, loaded once a process; its hash tells one of two runs' from the other's."""
+    units = load_units(artefact_path(folder, UNITS_FILE))
+    if units.sha256 != units_sha256:
+        found, wanted = units.sha256[:12], units_sha256[:12]
+        raise UserError(f"{folder / UNITS_FILE} has hash {found}…, the shards are made with {wanted}…")
+    assert isinstance(units, UnitCodec)
+    return units
+
+
+@lru_cache(maxsize=1)
+def _aligner(settings: str) -> PocketsphinxAligner:
+    """The aligner, loaded once a process."""
+    return PocketsphinxAligner()
+
+
+def aligner_name(gathered: Gathered) -> str:
+    """What the index calls the origin of the words' places."""
+    return "as in the .on_the_fly files" if "num_units" in gathered.record else PocketsphinxAligner.name
+
+
+def make_utterance(row: ManifestRow, codec: UnitCodec, aligner: PocketsphinxAligner) -> Utterance:
+    """Units and words of one recording.
+
+    Raises:
+        AlignmentError: the text does not fit the audio.
+        UserError: the audio cannot be read.
+    """
+    waveform = read_row_audio(row)
+    units = codec.encode(waveform)
+    words = aligner.align(waveform, row.text, len(units), codec.frame_rate_hz)
+    ending = None
+    if row.ending_start_word is not None:
+        # What is not said joins the word before it, so places in the text and in the words can differ.
+        written = np.cumsum([0] + [len(word.text.split()) for word in words])
+        ending = int(np.searchsorted(written, row.ending_start_word))
+    return Utterance(
+        id=row.id,
+        speaker=row.speaker,
+        text=" ".join(word.text for word in words),
+        duration_s=round(len(waveform) / SAMPLE_RATE_HZ, 3),
+        units=units,
+        words=words,
+        ending_start_word=ending,
+    )
+
+
+def shards_made_from(made_from: dict[str, Any], units_sha256: str, lists: dict[str, str]) -> str:
+    """Fingerprint of all that a shard is made from."""
+    return fingerprint({**made_from, "units": units_sha256, "lists": lists})

@@ -1,0 +1,135 @@
+"""A sample of a shard: the members of one utterance in a tar, where they lie, and how they are read back.
+
+KEY.json        everything but the units (see ``Utterance.to_record``)
+KEY.units.npy   uint16 [num_units]
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import tarfile
+import tokenize
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+
+from lst.data.utterance import Utterance
+
+SUFFIXES = ("json", "units.npy")
+_BLOCK_BYTES = 512
+# The header that numpy writes before a vector of uint16; parsing it in general costs more than all the rest.
+_NPY_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00\x76\x00\{'descr': '<u2', 'fortran_order': False, 'shape': \((\d+),\), \} *\n"
+)
+_NPY_HEADER_BYTES = 128
+
+
+class SampleError(ValueError):
+    """A sample that cannot be read, and why."""
+
+
+@dataclass(frozen=True)
+class SampleTable:
+    """Where the samples of one shard lie.
+
+    Attributes:
+        keys: of each sample, in order.
+        places: int64 [num_samples, 4], offset and bytes of the JSON member, offset and bytes of the units' member.
+        sha256: hash of each sample, 32 bytes each, joined: of the JSON's bytes and the units' after them.
+    """
+
+    keys: list[str]
+    places: np.ndarray
+    sha256: bytes
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def to_json(self) -> dict[str, Any]:
+        columns = ("json_offset", "json_bytes", "units_offset", "units_bytes")
+        return {
+            "key": self.keys,
+            **{name: self.places[:, place].tolist() for place, name in enumerate(columns)},
+            "sha256": [self.sha256[start : start + 32].hex() for start in range(0, len(self.sha256), 32)],
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> SampleTable:
+        columns = [values[name] for name in ("json_offset", "json_bytes", "units_offset", "units_bytes")]
+        places = np.array(columns, np.int64).T.reshape(len(values["key"]), 4)
+        return cls(list(values["key"]), places, bytes.fromhex("".join(values["sha256"])))
+
+    def range_of(self, number: int) -> tuple[int, int]:
+        """Offset and bytes of all that is read for a sample."""
+        json_offset, _, units_offset, units_bytes = self.places[number].tolist()
+        return json_offset, units_offset + units_bytes - json_offset
+
+    def decode(self, number: int, content: bytes, check_hash: bool) -> Utterance:
+        """The utterance of ``content``, the bytes of ``range_of``; raises ``SampleError`` where they are not those."""
+        json_offset, json_bytes, units_offset, units_bytes = self.places[number].tolist()
+        wanted = units_offset + units_bytes - json_offset
+        if len(content) != wanted:
+            raise SampleError(f"is cut short: {len(content):,} of {wanted:,} bytes are there")
+        record, units = content[:json_bytes], content[units_offset - json_offset :]
+        if check_hash:
+            digest = hashlib.sha256(record)
+            digest.update(units)
+            if digest.digest() != self.sha256[32 * number : 32 * number + 32]:
+                raise SampleError("was altered: its SHA-256 is not the recorded one")
+        utterance = decode_sample(record, units)
+        if utterance.id != self.keys[number]:
+            raise SampleError(f"cannot be read (utterance {utterance.id!r} lies in its place)")
+        return utterance
+
+
+def write_samples(file: IO[bytes], utterances: Sequence[Utterance]) -> SampleTable:
+    """Writes a tar of utterances; the same ones give the same bytes."""
+    places, digests = [], []
+    with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+        for utterance in utterances:
+            place: list[int] = []
+            digest = hashlib.sha256()
+            for suffix, content in zip(SUFFIXES, encode_sample(utterance), strict=True):
+                info = tarfile.TarInfo(f"{utterance.id}.{suffix}")
+                # Fixed owner, mode and time.
+                info.size, info.mode, info.mtime, info.uname, info.gname = len(content), 0o644, 0, "lst", "lst"
+                tar.addfile(info, io.BytesIO(content))
+                padded = -(-len(content) // _BLOCK_BYTES) * _BLOCK_BYTES
+                place += [tar.offset - padded, len(content)]
+                digest.update(content)
+            places.append(place)
+            digests.append(digest.digest())
+    return SampleTable(
+        [utterance.id for utterance in utterances], np.array(places, np.int64).reshape(-1, 4), b"".join(digests)
+    )
+
+
+def encode_sample(utterance: Utterance) -> tuple[bytes, bytes]:
+    """The two members' content."""
+    units = io.BytesIO()
+    np.lib.format.write_array(units, utterance.units.astype("<u2"), allow_pickle=False)
+    return json.dumps(utterance.to_record(), ensure_ascii=False).encode(), units.getvalue()
+
+
+def decode_sample(record: bytes, units: bytes) -> Utterance:
+    """Inverse of ``encode_sample``; raises ``SampleError``."""
+    try:
+        return Utterance.from_record(json.loads(record), _read_units(units))
+    except (ValueError, KeyError, TypeError, AttributeError, SyntaxError, tokenize.TokenError) as error:
+        # numpy parses an array's header as Python's tokens, and lets the tokenizer's errors through.
+        raise SampleError(f"cannot be read ({error})") from error
+
+
+def _read_units(content: bytes) -> np.ndarray:
+    header = _NPY_HEADER.match(content[:_NPY_HEADER_BYTES])
+    if header is None or len(content) != _NPY_HEADER_BYTES + 2 * int(header[1]):
+        units: np.ndarray = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+        if units.dtype != np.uint16 or units.ndim != 1:
+            raise ValueError(f"units are {units.dtype} {list(units.shape)}, not uint16 [n]")
+        return units
+    return np.frombuffer(content, "<u2", offset=_NPY_HEADER_BYTES)

@@ -1,0 +1,94 @@
+"""Executors: every task's result once, whatever dies, in processes of this machine and on Ray."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tasks
+from tasks import Task
+
+from lst.data import executors
+from lst.data.executors import ExecutorOptions, run_tasks, work
+from lst.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def ray_session() -> Iterator[None]:
+    """Ray on this machine for all tests of this module: starting it takes seconds."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests/helpers"), *filter(None, [before])])
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
+             object_store_memory=128 << 20)  # fmt: skip
+    yield
+    ray.shutdown()
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before
+
+
+@pytest.fixture(params=["one process", "two processes", "ray"])
+def options(request: pytest.FixtureRequest) -> ExecutorOptions:
+    if request.param == "ray":
+        request.getfixturevalue("ray_session")
+        return ExecutorOptions("ray", 2)
+    return ExecutorOptions("local", 2 if request.param == "two processes" else 1)
+
+
+def make_tasks(count: int, folder: Path) -> list[Task]:
+    return [Task(number, folder) for number in range(count)]
+
+
+def test_every_task_is_done_once(options: ExecutorOptions, tmp_path: Path) -> None:
+    done = list(run_tasks(tasks.square, make_tasks(20, tmp_path), options))
+    assert sorted(item.value for item in done) == [number**2 for number in range(20)]
+    assert all(item.seconds >= 0 and item.worker for item in done)
+    assert list(run_tasks(tasks.square, [], options)) == []
+
+
+def test_an_error_of_a_task_ends_the_run_with_its_words(options: ExecutorOptions, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"the third: 2 problems\n  - is faulty\n  - is late\nMend it\."):
+        list(run_tasks(tasks.raise_for_three, make_tasks(6, tmp_path), options))
+
+
+def test_what_a_task_loads_stays_in_its_process(options: ExecutorOptions, tmp_path: Path) -> None:
+    loaded = [item.value for item in run_tasks(tasks.use_model, make_tasks(12, tmp_path), options)]
+    assert len(set(loaded)) == len({process for process, _ in loaded}) <= 2
+
+
+@pytest.mark.parametrize("name", ["local", "ray"])
+def test_tasks_of_a_killed_worker_are_done_again(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if name == "ray":
+        request.getfixturevalue("ray_session")
+    done = list(run_tasks(tasks.die_at_first, make_tasks(8, tmp_path), ExecutorOptions(name, 2)))
+    assert sorted(item.value for item in done) == list(range(8))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "4"]
+    if name == "local":
+        assert "a worker process was killed" in capsys.readouterr().err
+
+
+def test_workers_that_keep_dying_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executors, "MAX_RETRIES", 1)
+    with pytest.raises(UserError, match=r"were killed 2 times, 2 tasks are left.*lower num_workers"):
+        list(run_tasks(tasks.die, make_tasks(2, tmp_path), ExecutorOptions("local", 2)))
+
+
+def test_another_version_on_a_node_is_named(tmp_path: Path) -> None:
+    done = work(tasks.square, Task(2, tmp_path), "0.0.0")
+    assert "this is 0.0.0: install the same on every node" in done.error
+
+
+def test_ray_that_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"executor=ray needs the package ray: pip install 'latent-speech-text\[ray\]'"):
+        list(run_tasks(tasks.square, make_tasks(1, tmp_path), ExecutorOptions("ray", 1)))

@@ -1,0 +1,54 @@
+"""Tasks for tests of executors, in a module that worker processes find."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from lst.errors import ProblemsError
+
+
+class Task(NamedTuple):
+    """A number, and a folder in which tasks leave marks."""
+
+    number: int
+    folder: Path
+
+
+def square(task: Task) -> int:
+    return task.number**2
+
+
+def raise_for_three(task: Task) -> int:
+    if task.number == 3:
+        raise ProblemsError("the third", ["is faulty", "is late"], "Mend it.")
+    return task.number
+
+
+def die_at_first(task: Task) -> int:
+    """The process is killed the first time that tasks 1 and 4 are begun."""
+    mark = task.folder / str(task.number)
+    if task.number in (1, 4) and not mark.exists():
+        mark.write_text("")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return task.number
+
+
+def die(task: Task) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return task.number
+
+
+@lru_cache(maxsize=1)
+def model() -> tuple[int, int]:
+    """What is loaded once a process: its number and the time."""
+    return os.getpid(), time.monotonic_ns()
+
+
+def use_model(task: Task) -> tuple[int, int]:
+    time.sleep(0.01)
+    return model()
