@@ -129,7 +129,7 @@ def _mixed_pool(entropy: np.ndarray) -> np.ndarray:
         return values ^ (values >> np.uint32(16))
 
     def mixed(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        values = left * _MIX_LEFT - right * _MIX_RIGHT
+        values: np.ndarray = left * _MIX_LEFT - right * _MIX_RIGHT
         return values ^ (values >> np.uint32(16))
 
     num_words, num_seeds = entropy.shape

@@ -33,7 +33,7 @@ class Shuffle:
         self.num_items = num_items
         columns = math.isqrt(num_items - 1) + 1
         self._columns, self._rows = np.uint64(columns), np.uint64(-(-num_items // columns))
-        key = np.zeros(1, np.uint64)
+        key: np.ndarray = np.zeros(1, np.uint64)
         for number in (len(seed), *seed):
             key = _mixed(key + np.uint64(number % (1 << 64)))
         self._keys = [_mixed(key + np.uint64(number + 1)) for number in range(NUM_ROUNDS)]
@@ -47,7 +47,8 @@ class Shuffle:
         return found.astype(np.int64)
 
     def _step(self, places: np.ndarray) -> np.ndarray:
-        row, column = places // self._columns, places % self._columns
+        row: np.ndarray = places // self._columns
+        column: np.ndarray = places % self._columns
         for number, key in enumerate(self._keys):
             if number % 2:
                 row = (row + _mixed(column + key) % self._rows) % self._rows

@@ -102,8 +102,10 @@ def _draw(num_words: np.ndarray, config: InterleaveConfig, generators: Generator
     least_text = np.minimum(config.text_min_words, most_text)
     everyone = np.arange(len(num_words))
     is_text = generators.random() >= 0.5
-    leading = (config.speech_min_words, config.leading_speech_max_words)
-    wanted = generators.integers(*(np.full(len(num_words), value) for value in leading), everyone)
+    shortest, longest = (
+        np.full(len(num_words), value) for value in (config.speech_min_words, config.leading_speech_max_words)
+    )
+    wanted = generators.integers(shortest, longest, everyone)
     position = np.zeros(len(num_words), np.int64)
     rounds = []
     active = everyone[num_words > 0]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -30,8 +30,9 @@ from lst.model.patching import patch_documents, strategy_of_batch
 STATE_VERSION = 2
 # A row takes a piece of a waiting document rather than leave a fiftieth of its slots empty.
 LEAST_PIECE_SHARE = 50
-# Documents of a source that are made at once: by tens they take much less time than one by one.
-DOCUMENTS_AT_ONCE = 128
+# Documents of a source that are made at once: by hundreds they take much less time than one by one. A stream begins
+# with fewer, so that it goes on quickly where another one ended.
+FIRST_DOCUMENTS_AT_ONCE, MOST_DOCUMENTS_AT_ONCE = 32, 256
 # Draws of their own, so that no two uses of the seed are correlated.
 _ORDER_STREAM = 0x07DE
 
@@ -63,7 +64,7 @@ class StreamState:
     fingerprint: str
     cursors: dict[str, int] = field(default_factory=dict)
     source_tokens: dict[str, int] = field(default_factory=dict)
-    buffer: list[list[Any]] = field(default_factory=list)
+    buffer: list[DocumentKey] = field(default_factory=list)
     batch_index: int = 0
     num_slots: int = 0
     num_patches: int = 0
@@ -78,12 +79,12 @@ class StreamState:
         return sum(self.cursors.values())
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "buffer": [list(key) for key in self.buffer]}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> StreamState:
         check_state_version(values)
-        return cls(**values)
+        return cls(**{**values, "buffer": [DocumentKey(*key) for key in values["buffer"]]})
 
 
 def check_state_version(values: dict[str, Any]) -> None:
@@ -135,6 +136,16 @@ class StreamPlan:
     shuffle_shards: int = 0
     num_streams: int = 1
 
+    @property
+    def source_names(self) -> list[str]:
+        return [source.name for source in self.sources]
+
+    @property
+    def first_state(self) -> StreamState:
+        """Of a stream that has given nothing."""
+        nothing = dict.fromkeys(self.source_names, 0)
+        return StreamState(self.fingerprint, dict(nothing), dict(nothing))
+
 
 class _Item:
     """A document that was made: how long the whole is that it may be the rest of, and its patches by strategy."""
@@ -161,11 +172,10 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
     def __init__(self, plan: StreamPlan, stream: int = 0, state: StreamState | None = None) -> None:
         self.plan, self.stream = plan, stream
         self.pack_buffer = max(plan.pack_buffer, plan.num_rows)
-        names = [source.name for source in plan.sources]
+        names = plan.source_names
         if state is not None:
             check_state_fingerprint(state.fingerprint, plan.fingerprint)
-        nothing = dict.fromkeys(names, 0)
-        self.state = state or StreamState(plan.fingerprint, dict(nothing), dict(nothing))
+        self.state = state or plan.first_state
         weights = [source.weight for source in plan.sources]
         self._mix = (
             TokenMix(weights) if plan.mix_by == "tokens" else DocumentMix(weights, plan.seed, stream, plan.num_streams)
@@ -173,6 +183,7 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
         self._sources = {source.name: source for source in plan.sources}
         self._items: dict[DocumentKey, _Item] = {}
         self._ahead: dict[str, deque[DocumentKey]] = {name: deque() for name in names}
+        self._at_once = dict.fromkeys(names, FIRST_DOCUMENTS_AT_ONCE)
         self._orders: dict[str, tuple[int, PassOrder]] = {}
         vocabulary = plan.builder.vocabulary
         self._markers = {TEXT: vocabulary.text_id, SPEECH: vocabulary.speech_id}
@@ -183,26 +194,19 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
         state = replace(self.state, cursors=dict(self.state.cursors), source_tokens=dict(self.state.source_tokens))
         batch_index = state.batch_index * plan.num_streams + self.stream
         strategy = strategy_of_batch(plan.patching, plan.seed, batch_index, plan.num_batches)
-        keys = [DocumentKey(*key) for key in state.buffer]
+        keys = list(state.buffer)
         self._make(keys)
         self._cut([*keys, *(key for ahead in self._ahead.values() for key in ahead)], strategy)
         sizes = [len(self._items[key].cuts[strategy]) for key in keys]
-        # Enough for every row, whatever documents and patches are like, and as much again to choose from.
-        wanted = 2 * plan.num_rows * plan.row_patches
-        num_waiting = sum(min(size, plan.row_patches) for size in sizes)
-        while len(keys) < self.pack_buffer or num_waiting < wanted:
-            keys.append(self._draw(state, strategy))
-            sizes.append(len(self._items[keys[-1]].cuts[strategy]))
-            num_waiting += min(sizes[-1], plan.row_patches)
+        self._draw(state, strategy, keys, sizes)
         rows = fill_rows([min(size, plan.row_patches) for size in sizes], plan.row_patches, plan.num_rows)
         parts = top_up_rows(rows, sizes, plan.row_patches, max(2, plan.row_patches // LEAST_PIECE_SHARE))
-        packed, rests = [], []
-        for row in parts:
-            packed.append([self._take(keys[index], count, strategy, rests) for index, count in row])
+        rests: list[DocumentKey] = []
+        packed = [[self._take(keys[index], count, strategy, rests) for index, count in row] for row in parts]
         taken = {index for row in parts for index, _ in row}
         batch = pack_documents(packed, plan.row_patches)
         waiting = rests + [key for index, key in enumerate(keys) if index not in taken]
-        state.buffer = [list(key) for key in waiting]
+        state.buffer = waiting
         state.batch_index += 1
         state.num_slots += batch.num_slots
         state.num_patches += batch.num_patches
@@ -228,31 +232,44 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
             rests.append(rest_key)
         return piece, kept
 
-    def _cut(self, keys: Sequence[DocumentKey], strategy: str) -> None:
+    def _cut(self, keys: Iterable[DocumentKey], strategy: str) -> None:
         """Cuts documents into patches, all at once; what waits from an earlier batch is not cut again."""
         new = [item for item in (self._items[key] for key in keys) if strategy not in item.cuts]
         cuts = patch_documents([item.document for item in new], strategy, self.plan.patching)
         for item, patches in zip(new, cuts, strict=True):
             item.cuts[strategy] = patches
 
-    def _draw(self, state: StreamState, strategy: str) -> DocumentKey:
-        """The key of the next document, which is made and cut."""
-        names = list(state.cursors)
-        name = names[self._mix.next_source(state.num_drawn, list(state.source_tokens.values()))]
-        if not self._ahead[name]:
-            keys = self._next_keys(name, state.cursors[name])
-            self._make(keys)
-            self._cut(keys, strategy)
-            self._ahead[name].extend(keys)
-        key = self._ahead[name].popleft()
-        state.cursors[name] += 1
-        state.source_tokens[name] += self._items[key].num_whole
-        return key
+    def _draw(self, state: StreamState, strategy: str, keys: list[DocumentKey], sizes: list[int]) -> None:
+        """Draws documents until there are enough to pack; their keys and sizes in patches are added to the lists."""
+        row_patches = self.plan.row_patches
+        # Enough for every row, whatever documents and patches are like, and as much again to choose from.
+        wanted = 2 * self.plan.num_rows * row_patches
+        num_waiting = sum(min(size, row_patches) for size in sizes)
+        names, num_tokens, num_drawn = list(state.cursors), list(state.source_tokens.values()), state.num_drawn
+        while len(keys) < self.pack_buffer or num_waiting < wanted:
+            number = self._mix.next_source(num_drawn, num_tokens)
+            ahead = self._ahead[names[number]]
+            if not ahead:
+                ahead.extend(self._next_keys(names[number], state.cursors[names[number]]))
+                self._make(ahead)
+                self._cut(ahead, strategy)
+            key = ahead.popleft()
+            item = self._items[key]
+            size = len(item.cuts[strategy].lengths)
+            state.cursors[names[number]] += 1
+            num_drawn += 1
+            num_tokens[number] += item.num_whole
+            num_waiting += min(size, row_patches)
+            keys.append(key)
+            sizes.append(size)
+        state.source_tokens = dict(zip(names, num_tokens, strict=True))
 
     def _next_keys(self, name: str, cursor: int) -> list[DocumentKey]:
         """Keys of the documents from ``cursor`` on of a source, of one pass over it."""
         count = len(self._sources[name].utterances)
-        places = np.arange(cursor, cursor + DOCUMENTS_AT_ONCE) * self.plan.num_streams + self.stream
+        at_once = self._at_once[name]
+        self._at_once[name] = min(2 * at_once, MOST_DOCUMENTS_AT_ONCE)
+        places = np.arange(cursor, cursor + at_once) * self.plan.num_streams + self.stream
         epoch = int(places[0]) // count
         places = places[places < (epoch + 1) * count] - epoch * count
         return [DocumentKey(name, epoch, number) for number in self._order(name, epoch)[places].tolist()]
@@ -268,7 +285,7 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
             self._orders[name] = epoch, PassOrder(len(utterances), seed, self.plan.shuffle_shards, sizes)
         return self._orders[name][1]
 
-    def _make(self, keys: Sequence[DocumentKey]) -> None:
+    def _make(self, keys: Iterable[DocumentKey]) -> None:
         """Makes the documents of keys that are not there yet."""
         new = [key for key in keys if key not in self._items]
         requests = []

@@ -99,7 +99,7 @@ class WordPieces:
         for place, words in enumerate(texts):
             try:
                 for word in words:
-                    joined += known[word]  # type: ignore[operator]
+                    joined += known[word]  # type: ignore[arg-type]
             except (KeyError, TypeError):
                 del joined[before:]
                 joined += self._encode(words)

@@ -95,7 +95,11 @@ def pieces_of(batch: PackedBatch) -> list[tuple[list[int], int]]:
 def drawn(num_documents: int, **changes: Any) -> dict[tuple[str, int, int], Document]:
     """The first documents in the order in which they are drawn, whole, by kind, epoch and number."""
     stream = make_stream(**changes)
-    keys = [stream._draw(stream.state, "none") for _ in range(num_documents)]
+    keys: list[DocumentKey] = []
+    while len(keys) < num_documents:
+        stream.pack_buffer = len(keys) + 1
+        # As if rows were full already: one document a call.
+        stream._draw(stream.state, "none", keys, [10**9] * len(keys))
     return {key[:3]: stream._items[key].document for key in keys}
 
 
