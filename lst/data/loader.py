@@ -41,7 +41,6 @@ from lst.model.batch import PackedBatch
 
 # Batches that a worker holds ready, besides the one that it is sending.
 BATCHES_AHEAD = 2
-_TOTALS = ("num_drawn", "num_slots", "num_patches", "num_tokens", "num_cut", "num_speech_tokens")
 
 
 @dataclass(frozen=True)
@@ -58,16 +57,55 @@ class LoaderState:
     batch_index: int
     streams: tuple[StreamState, ...]
 
-    def __getattr__(self, name: str) -> int:
-        """Totals over all streams: ``num_tokens`` and the others of ``StreamState``."""
-        if name in _TOTALS:
-            return sum(getattr(stream, name) for stream in self.streams)
-        raise AttributeError(name)
+    @property
+    def num_drawn(self) -> int:
+        """Documents drawn; this and the following are totals over all streams, see ``StreamState``."""
+        return sum(stream.num_drawn for stream in self.streams)
+
+    @property
+    def num_waiting(self) -> int:
+        """Documents, or rests of some, that wait to be packed."""
+        return sum(len(stream.buffer) for stream in self.streams)
+
+    @property
+    def num_slots(self) -> int:
+        return sum(stream.num_slots for stream in self.streams)
+
+    @property
+    def num_patches(self) -> int:
+        return sum(stream.num_patches for stream in self.streams)
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(stream.num_tokens for stream in self.streams)
+
+    @property
+    def num_cut(self) -> int:
+        return sum(stream.num_cut for stream in self.streams)
+
+    @property
+    def num_speech_tokens(self) -> int:
+        return sum(stream.num_speech_tokens for stream in self.streams)
+
+    @property
+    def source_tokens(self) -> dict[str, int]:
+        """Tokens of the documents drawn of each source."""
+        names = self.streams[0].source_tokens
+        return {name: sum(stream.source_tokens[name] for stream in self.streams) for name in names}
 
     @property
     def waste(self) -> float:
         """Share of the slots given out so far that packing left empty."""
         return 1 - self.num_patches / self.num_slots if self.num_slots else 0.0
+
+    def describe(self) -> str:
+        """What was given out, in a line."""
+        total = max(sum(self.source_tokens.values()), 1)
+        shares = ", ".join(f"{name} {tokens / total:.1%}" for name, tokens in self.source_tokens.items())
+        return (
+            f"{self.num_tokens:,} tokens in {self.num_patches:,} patches; packing left {self.waste:.2%} of the slots "
+            f"empty and cut {self.num_cut:,} documents; tokens drawn: {shares}"
+        )
 
     def to_json(self) -> dict[str, Any]:
         common = ("version", "fingerprint")

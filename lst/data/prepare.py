@@ -83,7 +83,8 @@ class PrepareOptions:
     def made_from(self) -> dict[str, Any]:
         """What the prepared data depends on; a folder made from other things is refused."""
         data = asdict(self.data)
-        for later in ("interleave", "mix", "pack_buffer", "verify", "max_unaligned_share"):
+        for later in ("interleave", "mix", "pack_buffer", "num_streams", "num_loader_workers", "shuffle_shards",
+                      "verify", "max_unaligned_share"):  # fmt: skip
             data.pop(later)
         corpus = str(Path(self.corpus).resolve()) if self.corpus else None
         text = str(Path(self.text).resolve()) if self.text else None

@@ -155,6 +155,11 @@ class ShardReader(Sequence[Utterance]):
     def __len__(self) -> int:
         return int(self._ends[-1]) if self._ends else 0
 
+    @property
+    def shard_sizes(self) -> list[int]:
+        """Utterances of each shard, in order: what a shuffle of few shards at a time goes by."""
+        return [receipt["num_utterances"] for receipt in self.receipts]
+
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
