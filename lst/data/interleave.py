@@ -32,6 +32,7 @@ __all__ = ["DocumentBuilder", "DocumentPart", "Request", "Span", "document_gener
 INTERLEAVED, TEXT_ALONE, SPEECH_ALONE = KINDS = ("interleaved", "text", "speech")
 # What stands for the words of a text that is taken whole.
 _WHOLE_TEXT = -1
+_NO_ENTROPIES = np.zeros(0, np.float32)
 
 
 class Request(NamedTuple):
@@ -165,11 +166,13 @@ class DocumentBuilder:
 
     def _join(self, utterances: Sequence[Utterance], spans: Spans) -> list[Document]:
         """Documents of spans that name words of their utterances."""
-        joined = JoinedWords(utterances)
+        used = np.zeros(len(utterances), bool)
+        used[spans.documents[spans.first_words != _WHOLE_TEXT]] = True
+        joined = JoinedWords(utterances, used.tolist())
         is_speech = spans.modalities == SPEECH
         spoken = Spans(*(array[is_speech] for array in spans))
         starts, ends = joined.span_frames(spoken)
-        speech_ids, speech_lengths = self._speech_tokens(utterances, spoken, starts, ends)
+        speech_ids, speech_lengths = self._speech_tokens(joined, spoken, starts, ends)
         pieces = self._text_pieces(utterances, joined, Spans(*(array[~is_speech] for array in spans)))
         lengths = np.zeros(len(is_speech), np.int64)
         lengths[is_speech], lengths[~is_speech] = speech_lengths, pieces.lengths
@@ -201,6 +204,7 @@ class DocumentBuilder:
                 segment_lengths[first_segment:last_segment],
                 is_silence[first_segment:last_segment],
                 segment_level=self.segment_level,
+                entropies=_NO_ENTROPIES,
             )
             for utterance, (first, last), (first_segment, last_segment) in zip(
                 utterances, cuts, segment_cuts, strict=True
@@ -209,26 +213,17 @@ class DocumentBuilder:
         return documents if self.entropies is None else self._with_entropies(documents, token_ids, modalities)
 
     def _speech_tokens(
-        self, utterances: Sequence[Utterance], spans: Spans, starts: np.ndarray, ends: np.ndarray
+        self, joined: JoinedWords, spans: Spans, starts: np.ndarray, ends: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Joint ids, int32 [n], of the spans' speech, and how many each span has, int64 [s]."""
         if self.speech_bpe is not None:
             own = zip(spans.documents.tolist(), starts.tolist(), ends.tolist(), strict=True)
-            parts = [self.speech_bpe.encode(utterances[place].units[start:end]) for place, start, end in own]
+            parts = [self.speech_bpe.encode(joined.units[place][start:end]) for place, start, end in own]
             lengths = np.array([len(part) for part in parts], np.int64)
             return self.vocabulary.unit_ids(np.concatenate([np.zeros(0, np.int32), *parts])), lengths
-        # Texts that were spoken have units too, which a document of text alone does not need.
-        used = np.zeros(len(utterances), bool)
-        used[spans.documents] = True
-        nothing = np.zeros(0, np.uint16)
-        units = [
-            utterance.units if is_used else nothing
-            for utterance, is_used in zip(utterances, used.tolist(), strict=True)
-        ]
-        counts = np.array([len(array) for array in units], np.int64)
-        first = (np.cumsum(counts) - counts)[spans.documents]
+        first = (np.cumsum(joined.num_frames) - joined.num_frames)[spans.documents]
         lengths = ends - starts
-        return self.vocabulary.unit_ids(np.concatenate(units)[ragged_range(first + starts, lengths)]), lengths
+        return self.vocabulary.unit_ids(np.concatenate(joined.units)[ragged_range(first + starts, lengths)]), lengths
 
     def _text_pieces(self, utterances: Sequence[Utterance], joined: JoinedWords, spans: Spans) -> TextPieces:
         """BPE pieces of the spans' text, each tokenised as a text of its own."""

@@ -12,6 +12,7 @@ import numpy as np
 from lst.data.spans import Spans
 from lst.data.utterance import Utterance, Word
 
+_NO_UNITS = np.zeros(0, np.uint16)
 _TEXT, _START, _END = itemgetter(0), itemgetter(1), itemgetter(2)
 
 
@@ -24,7 +25,12 @@ def ragged_range(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 class JoinedWords:
     """The words of some utterances, end to end.
 
+    Args:
+        utterances: some.
+        used: bool [utterances]; the words and units of the others are not looked at, as if they had none.
+
     Attributes:
+        units: uint16 [num_frames] of each utterance.
         words: all of them.
         texts: of each.
         first: int64 [utterances], the first word of each utterance.
@@ -33,11 +39,15 @@ class JoinedWords:
         starts, ends: int64 [words], frames within the utterance.
     """
 
-    def __init__(self, utterances: Sequence[Utterance]) -> None:
-        self.words: list[Word] = list(chain.from_iterable(utterance.words for utterance in utterances))
+    def __init__(self, utterances: Sequence[Utterance], used: Sequence[bool]) -> None:
+        words_of = [utterance.words if is_used else () for utterance, is_used in zip(utterances, used, strict=True)]
+        self.units = [
+            utterance.units if is_used else _NO_UNITS for utterance, is_used in zip(utterances, used, strict=True)
+        ]
+        self.words: list[Word] = list(chain.from_iterable(words_of))
         self.texts: list[str] = list(map(_TEXT, self.words))
-        self.counts = np.array([len(utterance.words) for utterance in utterances], np.int64)
-        self.num_frames = np.array([len(utterance.units) for utterance in utterances], np.int64)
+        self.counts = np.fromiter(map(len, words_of), np.int64, len(words_of))
+        self.num_frames = np.fromiter(map(len, self.units), np.int64, len(self.units))
         self.first = np.cumsum(self.counts) - self.counts
         self.starts = np.fromiter(map(_START, self.words), np.int64, len(self.words))
         self.ends = np.fromiter(map(_END, self.words), np.int64, len(self.words))

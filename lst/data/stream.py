@@ -32,7 +32,7 @@ STATE_VERSION = 2
 LEAST_PIECE_SHARE = 50
 # Documents of a source that are made at once: by hundreds they take much less time than one by one. A stream begins
 # with fewer, so that it goes on quickly where another one ended.
-FIRST_DOCUMENTS_AT_ONCE, MOST_DOCUMENTS_AT_ONCE = 32, 256
+FIRST_DOCUMENTS_AT_ONCE, MOST_DOCUMENTS_AT_ONCE = 32, 512
 # Draws of their own, so that no two uses of the seed are correlated.
 _ORDER_STREAM = 0x07DE
 
