@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 
 EXECUTORS = ("local", "ray")
+MIX_BY = ("tokens", "documents")
 ENGINES = ("auto", "flite", "espeak-ng", "pico")
 
 
@@ -50,12 +52,20 @@ class MixConfig:
     interleaved: float = field(default=1.0, metadata={"doc": "weight of documents that switch between speech and text"})
     text: float = field(default=0.5, metadata={"doc": "weight of documents of text alone"})
     speech: float = field(default=1.0, metadata={"doc": "weight of documents of speech alone (the paper uses none)"})
+    by: str = field(
+        default="tokens",
+        metadata={"doc": "what the weights are of: tokens (exact), or documents (drawn, whatever their length)"},
+    )
 
     def problems(self) -> list[str]:
+        found = []
         weights = (self.interleaved, self.text, self.speech)
-        if min(weights) < 0 or max(weights) <= 0:
-            return [f"data.mix={weights}: weights must not be negative, and one must be above 0"]
-        return []
+        # Infinity and NaN are no weights either.
+        if not all(0 <= weight < math.inf for weight in weights) or max(weights) <= 0:
+            found.append(f"data.mix={weights}: weights must not be negative, and one must be above 0")
+        if self.by not in MIX_BY:
+            found.append(f"data.mix.by={self.by}: allowed are {', '.join(MIX_BY)}")
+        return found
 
 
 @dataclass
@@ -78,7 +88,16 @@ class DataConfig:
         default=0, metadata={"doc": "codebook size of .on_the_fly files; 0 takes the largest unit there and one"}
     )
     shard_utterances: int = field(default=64, metadata={"doc": "utterances a shard"})
-    pack_buffer: int = field(default=128, metadata={"doc": "documents from which rows are packed"})
+    pack_buffer: int = field(default=128, metadata={"doc": "documents from which rows are packed, of each stream"})
+    num_streams: int = field(
+        default=4, metadata={"doc": "streams that give batches in turn; as many as there are loader workers, or more"}
+    )
+    num_loader_workers: int = field(
+        default=0, metadata={"doc": "processes that make training batches ahead; 0 makes them in the training itself"}
+    )
+    shuffle_shards: int = field(
+        default=0, metadata={"doc": "shards that are read and shuffled at a time, for storage far away; 0 for all"}
+    )
     verify: str = field(default="hash", metadata={"doc": "check of every sample read: hash, or size alone"})
     interleave: InterleaveConfig = field(default_factory=InterleaveConfig)
     mix: MixConfig = field(default_factory=MixConfig)
@@ -86,11 +105,21 @@ class DataConfig:
     def problems(self) -> list[str]:
         """What is wrong with these values, a line each."""
         found = [*self.interleave.problems(), *self.mix.problems()]
-        for name in ("num_spoken_stories", "num_text_stories", "num_speakers", "shard_utterances", "pack_buffer"):
+        for name in (
+            "num_spoken_stories",
+            "num_text_stories",
+            "num_speakers",
+            "shard_utterances",
+            "pack_buffer",
+            "num_streams",
+        ):
             if getattr(self, name) < 1:
                 found.append(f"data.{name}={getattr(self, name)}: must be 1 or more")
         if not 0 <= self.on_the_fly_units <= 65_536:
             found.append(f"data.on_the_fly_units={self.on_the_fly_units}: must be 0 (found) to 65536")
+        for name in ("num_loader_workers", "shuffle_shards"):
+            if getattr(self, name) < 0:
+                found.append(f"data.{name}={getattr(self, name)}: must be 0 or more")
         if self.voice not in ENGINES:
             found.append(f"data.voice={self.voice}: allowed are {', '.join(ENGINES)}")
         if not 0 < self.valid_share < 1:

@@ -2,84 +2,45 @@
 
 An interleaved document alternates text and speech at word boundaries, with a marker before every span, ``<bos>`` and
 ``<eos>`` once. A silence at a cut belongs half to each side. Cuts are drawn from (seed, epoch, utterance id), so any
-document can be made again anywhere.
+document can be made again anywhere. Many documents are made at once, in joined arrays: a loop over their tokens or
+words in Python would take ten times as long.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from lst.data.config import InterleaveConfig
+from lst.data.joined import JoinedWords, Segments, ragged_range, segments_of_spans
+from lst.data.spans import Span, Spans, document_generator, draw_spans, draw_spans_together, span_frames
 from lst.data.utterance import Utterance
+from lst.data.word_pieces import TextPieces, WordPieces
+from lst.errors import UserError
 from lst.model.batch import SPEECH, TEXT, Document
 from lst.tokenizers.speech_bpe import SpeechBPE
 from lst.tokenizers.text import TextTokenizer
 from lst.tokenizers.vocabulary import Vocabulary
 
-# Words whose pieces are remembered; they are forgotten together.
-MAX_CACHED_WORDS = 200_000
+__all__ = ["DocumentBuilder", "DocumentPart", "Request", "Span", "document_generator", "draw_spans", "span_frames",
+           "split_words"]  # fmt: skip
+
+INTERLEAVED, TEXT_ALONE, SPEECH_ALONE = KINDS = ("interleaved", "text", "speech")
+# What stands for the words of a text that is taken whole.
+_WHOLE_TEXT = -1
+_NO_ENTROPIES = np.zeros(0, np.float32)
 
 
-class Span(NamedTuple):
-    """Words ``first_word`` … ``last_word`` (exclusive) in one modality."""
+class Request(NamedTuple):
+    """A document to be made: its kind (one of ``KINDS``), its utterance, and the epoch that its cuts are drawn for."""
 
-    modality: int
-    first_word: int
-    last_word: int
-
-
-def document_generator(seed: int, epoch: int, utterance_id: str) -> np.random.Generator:
-    """The generator of one document's cuts: a pure function of its arguments."""
-    digest = hashlib.sha256(utterance_id.encode()).digest()
-    return np.random.default_rng([seed, epoch, int.from_bytes(digest[:8], "little")])
-
-
-def draw_spans(num_words: int, config: InterleaveConfig, generator: np.random.Generator) -> list[Span]:
-    """Cuts an utterance of ``num_words`` words into alternating spans, the first modality drawn at random.
-
-    A text span has ``text_min_words`` to ``text_max_words`` words, at most ``text_max_share`` of the utterance; the
-    speech span after it has ``speech_ratio`` as many, at least ``speech_min_words``; a speech span that opens the
-    document has ``speech_min_words`` to ``leading_speech_max_words``. The last span takes what is left.
-    """
-    most_text = max(1, min(config.text_max_words, int(config.text_max_share * num_words)))
-    least_text = min(config.text_min_words, most_text)
-    modality = SPEECH if generator.random() < 0.5 else TEXT
-    wanted = int(generator.integers(config.speech_min_words, config.leading_speech_max_words + 1))
-    spans: list[Span] = []
-    position = 0
-    while position < num_words:
-        if modality == TEXT:
-            wanted = int(generator.integers(least_text, most_text + 1))
-        end = min(position + wanted, num_words)
-        spans.append(Span(modality, position, end))
-        wanted = max(config.speech_min_words, round((end - position) * config.speech_ratio))
-        position, modality = end, TEXT if modality == SPEECH else SPEECH
-    return spans
-
-
-def span_frames(utterance: Utterance, first_word: int, last_word: int) -> tuple[int, int]:
-    """Frames of words ``first_word`` … ``last_word`` (exclusive), silences at the cuts halved.
-
-    The utterance's own leading and trailing silences belong whole to its first and last words.
-    """
-    words = utterance.words
-    start = 0 if first_word == 0 else _middle(words[first_word - 1].end_frame, words[first_word].start_frame)
-    last = len(words)
-    end = (
-        utterance.num_frames
-        if last_word == last
-        else _middle(words[last_word - 1].end_frame, words[last_word].start_frame)
-    )
-    return start, end
-
-
-def _middle(silence_start: int, silence_end: int) -> int:
-    return (silence_start + silence_end) // 2
+    kind: str
+    utterance: Utterance
+    epoch: int = 0
 
 
 def split_words(
@@ -125,7 +86,7 @@ def split_words(
 
 
 class DocumentBuilder:
-    """Turns spans of utterances into documents of the joint vocabulary.
+    """Turns utterances and spans of them into documents of the joint vocabulary.
 
     Args:
         tokenizer: of text.
@@ -149,46 +110,189 @@ class DocumentBuilder:
     ) -> None:
         self.tokenizer, self.vocabulary, self.config, self.seed = tokenizer, vocabulary, config, seed
         self.segment_level, self.entropies, self.speech_bpe = segment_level, entropies, speech_bpe
-        self._piece_characters: dict[str, list[int]] = {}
+        self._pieces = WordPieces(tokenizer)
 
     def interleaved(self, utterance: Utterance, epoch: int) -> Document:
         """A document that switches between speech and text, with this epoch's cuts."""
-        generator = document_generator(self.seed, epoch, utterance.id)
-        return self.from_spans(utterance, draw_spans(len(utterance.words), self.config, generator))
+        return self.documents([Request(INTERLEAVED, utterance, epoch)])[0]
 
     def speech(self, utterance: Utterance) -> Document:
         """The whole utterance as speech."""
-        return self.from_spans(utterance, [Span(SPEECH, 0, len(utterance.words))])
+        return self.documents([Request(SPEECH_ALONE, utterance)])[0]
 
     def text(self, utterance: Utterance) -> Document:
         """The whole utterance as text; all that a written text can be."""
-        return self.document(utterance.id, [self.text_part(utterance.text)])
+        return self.documents([Request(TEXT_ALONE, utterance)])[0]
 
-    def from_spans(self, utterance: Utterance, spans: list[Span]) -> Document:
+    def from_spans(self, utterance: Utterance, spans: Sequence[Span]) -> Document:
         """A document of the given spans, which name words of an aligned utterance."""
-        return self.document(utterance.id, [self.span_part(utterance, span) for span in spans])
+        columns = np.array(spans, np.int64).reshape(-1, 3).T
+        joined = Spans(np.zeros(len(spans), np.int64), columns[0].astype(np.uint8), columns[1], columns[2])
+        return self._join([utterance], joined)[0]
+
+    def documents(self, requests: Sequence[Request]) -> list[Document]:
+        """Documents, each as if it were made alone.
+
+        Raises:
+            UserError: an interleaved document is wanted of an utterance without words.
+            ValueError: a speech unit is outside the codebook.
+        """
+        if not requests:
+            return []
+        kinds = np.array([KINDS.index(request.kind) for request in requests])
+        places = np.flatnonzero(kinds == 0)
+        chosen = [requests[place] for place in places.tolist()]
+        for request in chosen:
+            if not request.utterance.words:
+                raise UserError(
+                    f"utterance {request.utterance.id!r} has no aligned words, so it cannot be interleaved with text: "
+                    "align the corpus, or set data.mix.interleaved=0"
+                )
+        drawn = draw_spans_together(
+            [request.utterance for request in chosen], [request.epoch for request in chosen], self.config, self.seed
+        )
+        whole = np.flatnonzero(kinds > 0)
+        is_text = kinds[whole] == 1
+        num_words = np.array([len(requests[place].utterance.words) for place in whole.tolist()], np.int64)
+        documents = np.concatenate([places[drawn.documents], whole])
+        order = np.argsort(documents, kind="stable")
+        spans = Spans(
+            documents[order],
+            np.concatenate([drawn.modalities, np.where(is_text, TEXT, SPEECH).astype(np.uint8)])[order],
+            np.concatenate([drawn.first_words, np.where(is_text, _WHOLE_TEXT, 0)])[order],
+            np.concatenate([drawn.last_words, np.where(is_text, _WHOLE_TEXT, num_words)])[order],
+        )
+        return self._join([request.utterance for request in requests], spans)
+
+    def _join(self, utterances: Sequence[Utterance], spans: Spans) -> list[Document]:
+        """Documents of spans that name words of their utterances."""
+        used = np.zeros(len(utterances), bool)
+        used[spans.documents[spans.first_words != _WHOLE_TEXT]] = True
+        joined = JoinedWords(utterances, used.tolist())
+        is_speech = spans.modalities == SPEECH
+        spoken = Spans(*(array[is_speech] for array in spans))
+        starts, ends = joined.span_frames(spoken)
+        speech_ids, speech_lengths = self._speech_tokens(joined, spoken, starts, ends)
+        pieces = self._text_pieces(utterances, joined, Spans(*(array[~is_speech] for array in spans)))
+        lengths = np.zeros(len(is_speech), np.int64)
+        lengths[is_speech], lengths[~is_speech] = speech_lengths, pieces.lengths
+
+        # A document: <bos>, then each span behind its marker (once while the modality stays), then <eos>.
+        has_marker = np.ones(len(lengths), bool)
+        has_marker[1:] = (np.diff(spans.documents) != 0) | (np.diff(spans.modalities) != 0)
+        sizes = 2 + np.bincount(spans.documents, lengths + has_marker, len(utterances)).astype(np.int64)
+        bounds = np.concatenate([[0], np.cumsum(sizes)])
+        # Before a span: all spans before it, two tokens of each document before its own, and its own <bos>.
+        taken = np.cumsum(lengths + has_marker) - lengths
+        content = taken + 2 * spans.documents + 1
+        token_ids = np.empty(int(bounds[-1]), np.int32)
+        token_ids[bounds[:-1]], token_ids[bounds[1:] - 1] = self.vocabulary.bos_id, self.vocabulary.eos_id
+        marker_ids = np.where(is_speech, self.vocabulary.speech_id, self.vocabulary.text_id)
+        token_ids[content[has_marker] - 1] = marker_ids[has_marker]
+        modalities = np.full(len(token_ids), TEXT, np.uint8)
+        spoken_places = ragged_range(content[is_speech], speech_lengths)
+        modalities[spoken_places] = SPEECH
+        token_ids[spoken_places] = speech_ids
+        token_ids[ragged_range(content[~is_speech], pieces.lengths)] = pieces.ids
+        segment_bounds, segment_lengths, is_silence = self._segments(joined, spoken, starts, ends, len(utterances))
+        cuts, segment_cuts = list(pairwise(bounds.tolist())), list(pairwise(segment_bounds))
+        documents = [
+            Document(
+                utterance.id,
+                token_ids[first:last],
+                modalities[first:last],
+                segment_lengths[first_segment:last_segment],
+                is_silence[first_segment:last_segment],
+                segment_level=self.segment_level,
+                entropies=_NO_ENTROPIES,
+            )
+            for utterance, (first, last), (first_segment, last_segment) in zip(
+                utterances, cuts, segment_cuts, strict=True
+            )
+        ]
+        return documents if self.entropies is None else self._with_entropies(documents, token_ids, modalities)
+
+    def _speech_tokens(
+        self, joined: JoinedWords, spans: Spans, starts: np.ndarray, ends: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Joint ids, int32 [n], of the spans' speech, and how many each span has, int64 [s]."""
+        if self.speech_bpe is not None:
+            own = zip(spans.documents.tolist(), starts.tolist(), ends.tolist(), strict=True)
+            parts = [self.speech_bpe.encode(joined.units[place][start:end]) for place, start, end in own]
+            lengths = np.array([len(part) for part in parts], np.int64)
+            return self.vocabulary.unit_ids(np.concatenate([np.zeros(0, np.int32), *parts])), lengths
+        first = (np.cumsum(joined.num_frames) - joined.num_frames)[spans.documents]
+        lengths = ends - starts
+        return self.vocabulary.unit_ids(np.concatenate(joined.units)[ragged_range(first + starts, lengths)]), lengths
+
+    def _text_pieces(self, utterances: Sequence[Utterance], joined: JoinedWords, spans: Spans) -> TextPieces:
+        """BPE pieces of the spans' text, each tokenised as a text of its own."""
+        offsets = joined.first[spans.documents]
+        columns = (spans.documents, spans.first_words, offsets + spans.first_words, offsets + spans.last_words)
+        texts = joined.texts
+        return self._pieces.encode_words(
+            [
+                utterances[place].text.split(" ") if first_word == _WHOLE_TEXT else texts[first:last]
+                for place, first_word, first, last in zip(*(column.tolist() for column in columns), strict=True)
+            ]
+        )
+
+    def _segments(
+        self, joined: JoinedWords, spans: Spans, starts: np.ndarray, ends: np.ndarray, num_documents: int
+    ) -> tuple[list[int], np.ndarray, np.ndarray]:
+        """Bounds of each document's segments, [documents + 1], their lengths, and whether they are silence."""
+        if self.speech_bpe is not None:
+            return [0] * (num_documents + 1), np.zeros(0, np.int32), np.zeros(0, bool)
+        found = segments_of_spans(joined, spans, starts, ends)
+        documents, lengths, is_silence = found.documents, found.lengths, found.words < 0
+        if self.segment_level == "bpe":
+            lengths, num_pieces = self._split(joined, found)
+            documents, is_silence = np.repeat(documents, num_pieces), np.repeat(is_silence, num_pieces)
+        return np.searchsorted(documents, np.arange(num_documents + 1)).tolist(), lengths, is_silence
+
+    def _split(self, joined: JoinedWords, segments: Segments) -> tuple[np.ndarray, np.ndarray]:
+        """Frames of the BPE pieces of segments, int32 [p], and how many pieces each segment has, int64 [s]."""
+        words = [joined.words[word] if word >= 0 else None for word in segments.words.tolist()]
+        characters = self._pieces.characters([word.text if word else "" for word in words])
+        num_pieces = np.fromiter(map(len, characters), np.int64, len(characters))
+        counts = np.array(list(chain.from_iterable(characters)), np.int64)
+        lengths = split_words(segments.lengths, num_pieces, counts)
+        # Where the aligner gave a time for each character that the pieces have, no estimate is needed.
+        ends = [getattr(word, "character_ends", ()) if word else () for word in words]
+        known = np.array(
+            [bool(own) and len(own) == sum(pieces) for own, pieces in zip(ends, characters, strict=True)], bool
+        )
+        if known.any():
+            of_known = np.repeat(known, num_pieces)
+            all_ends = np.array([end for own, is_known in zip(ends, known, strict=True) if is_known for end in own])
+            lengths[of_known] = split_words(segments.lengths[known], num_pieces[known], counts[of_known], all_ends)
+        return lengths, num_pieces
+
+    def _with_entropies(
+        self, documents: list[Document], token_ids: np.ndarray, modalities: np.ndarray
+    ) -> list[Document]:
+        """Adds the entropies of all units, each span on its own; parts that join without a marker are one span."""
+        assert self.entropies is not None
+        speech_tokens = np.flatnonzero(modalities == SPEECH)
+        span_starts = np.flatnonzero(np.diff(speech_tokens, prepend=-2) > 1)
+        measured = self.entropies(token_ids[speech_tokens] - self.vocabulary.first_unit_id, span_starts)
+        bounds = np.searchsorted(speech_tokens, np.cumsum([0, *map(len, documents)])).tolist()
+        return [
+            replace(document, entropies=measured[first:last])
+            for document, (first, last) in zip(documents, pairwise(bounds), strict=True)
+        ]
 
     def span_part(self, utterance: Utterance, span: Span) -> DocumentPart:
-        """One span, its marker first."""
-        if span.modality == TEXT:
-            return self.text_part(" ".join(word.text for word in utterance.words[span.first_word : span.last_word]))
-        start, end = span_frames(utterance, span.first_word, span.last_word)
-        cut = [
-            (segment.word, min(segment.end_frame, end) - max(segment.start_frame, start))
-            for segment in utterance.segments()
-            if segment.end_frame > start and segment.start_frame < end
-        ]
-        part = self.speech_part(utterance.units[start:end])
-        if self.speech_bpe is not None:
-            return part
-        words = np.array([word for word, _ in cut], np.int64)
-        lengths, is_silence = np.array([length for _, length in cut], np.int32), words < 0
-        if self.segment_level == "bpe":
-            characters = self._characters_of([utterance.words[word].text if word >= 0 else "" for word in words])
-            num_pieces = np.array([len(pieces) for pieces in characters], np.int64)
-            lengths = split_words(lengths, num_pieces, np.array([n for pieces in characters for n in pieces], np.int64))
-            is_silence = np.repeat(is_silence, num_pieces)
-        return part._replace(segment_lengths=lengths, segment_is_silence=is_silence)
+        """One span, its marker apart."""
+        alone = self.from_spans(utterance, [span])
+        # Without <bos> and the marker before it, and <eos> after it.
+        return DocumentPart(
+            span.modality,
+            int(alone.token_ids[1]),
+            alone.token_ids[2:-1],
+            alone.segment_lengths,
+            alone.segment_is_silence,
+        )
 
     def speech_part(self, units: np.ndarray) -> DocumentPart:
         """A span of speech units that are not aligned."""
@@ -200,15 +304,6 @@ class DocumentBuilder:
             np.zeros(0, np.int32),
             np.zeros(0, bool),
         )
-
-    def _characters_of(self, texts: list[str]) -> list[list[int]]:
-        """Characters of each BPE piece of each text; a silence, or what has no piece, is one piece of none."""
-        unknown = sorted({text for text in texts if text not in self._piece_characters})
-        if len(self._piece_characters) + len(unknown) > MAX_CACHED_WORDS:
-            self._piece_characters, unknown = {}, sorted(set(texts))
-        found = self.tokenizer.piece_characters(unknown)
-        self._piece_characters |= {text: pieces or [0] for text, pieces in zip(unknown, found, strict=True)}
-        return [self._piece_characters[text] for text in texts]
 
     def text_part(self, text: str) -> DocumentPart:
         """A span of text, tokenised as a text of its own."""
@@ -238,14 +333,9 @@ class DocumentBuilder:
             np.concatenate([part.segment_is_silence for part in parts]),
             segment_level=self.segment_level,
         )
-        return document if self.entropies is None else replace(document, entropies=self._entropies_of(document))
-
-    def _entropies_of(self, document: Document) -> np.ndarray:
-        """Of all units, each span on its own; parts that join without a marker are one span."""
-        assert self.entropies is not None
-        speech_tokens = np.flatnonzero(document.modalities == SPEECH)
-        starts = np.flatnonzero(np.diff(speech_tokens, prepend=-2) > 1)
-        return self.entropies(document.token_ids[speech_tokens] - self.vocabulary.first_unit_id, starts)
+        if self.entropies is None:
+            return document
+        return self._with_entropies([document], document.token_ids, document.modalities)[0]
 
 
 class DocumentPart(NamedTuple):

@@ -32,9 +32,12 @@ def fill_rows(sizes: list[int], capacity: int, num_rows: int) -> list[list[int]]
         reachable = [1]
         for index in others:
             reachable.append((reachable[-1] | reachable[-1] << sizes[index]) & fits)
+            # Full already: younger items would be left out below.
+            if reachable[-1] >> left:
+                break
         target = reachable[-1].bit_length() - 1
         row = []
-        for place in range(len(others), 0, -1):
+        for place in range(len(reachable) - 1, 0, -1):
             # Left out where the rest can be reached without it: that spares the younger items.
             if not reachable[place - 1] >> target & 1:
                 row.append(others[place - 1])

@@ -13,7 +13,8 @@ from lst.storage import files_fingerprint
 from lst.tokenizers.config import TokenizerConfig
 
 # Options of data that only later stages read.
-LATER = ("interleave", "mix", "pack_buffer", "verify", "max_unaligned_share")
+LATER = ("interleave", "mix", "pack_buffer", "num_streams", "num_loader_workers", "shuffle_shards", "verify",
+         "max_unaligned_share")  # fmt: skip
 
 
 @dataclass

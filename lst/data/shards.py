@@ -90,6 +90,11 @@ class ShardReader(Sequence[Utterance]):
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
+    @property
+    def shard_sizes(self) -> list[int]:
+        """Utterances of each shard, in order: what a shuffle of few shards at a time goes by."""
+        return [receipt["num_utterances"] for receipt in self.receipts]
+
     @overload
     def __getitem__(self, index: int) -> Utterance: ...
     @overload
@@ -121,10 +126,6 @@ class ShardReader(Sequence[Utterance]):
                     offset, num_bytes = table.range_of(one)
                     yield self._decode(shard, table, one, block[offset - start : offset - start + num_bytes])
                 number = last + 1
-
-    def shard_sizes(self) -> list[int]:
-        """Utterances of each shard, in order."""
-        return [entry["num_utterances"] for entry in self.receipts]
 
     def _decode(self, shard: int, table: SampleTable, number: int, content: bytes) -> Utterance:
         try:

@@ -1,39 +1,46 @@
 """The endless stream of training batches, exact to resume.
 
-What comes n-th is a pure function of the seed: the kind of the n-th document, the order of utterances in each pass, the
-cuts of each document, the strategy of each batch. So the state is a few counters and the names of the documents that
-wait in the packing buffer, kept as JSON; resuming makes those documents again and reads nothing else.
+What comes n-th is a pure function of the seed: which source the n-th document is of, the order of utterances in each
+pass, the cuts of each document, the strategy of each batch. So the state is a few counters and the names of the
+documents that wait in the packing buffer, kept as JSON; resuming makes those documents again and reads nothing else.
+
+A training draws from V such streams in turn (``lst.data.loader``): batch n is a batch of stream n modulo V. Stream v
+takes places v, v + V, v + 2V … of every pass, so that together they take each utterance once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from lst.data.config import MixConfig
-from lst.data.interleave import DocumentBuilder
+from lst.data.interleave import DocumentBuilder, Request
+from lst.data.mixing import DocumentMix, MixSource, TokenMix
+from lst.data.order import PassOrder
 from lst.data.packing import cut_document, fill_rows, rest_of_document, top_up_rows
-from lst.data.utterance import Utterance
 from lst.errors import UserError
 from lst.model.batch import SPEECH, TEXT, Document, PackedBatch, Patches, pack_documents
 from lst.model.config import PatchingConfig
 from lst.model.patching import patch_documents, strategy_of_batch
 
-KINDS = ("interleaved", "text", "speech")
-STATE_VERSION = 1
+STATE_VERSION = 2
 # A row takes a piece of a waiting document rather than leave a fiftieth of its slots empty.
 LEAST_PIECE_SHARE = 50
+# Documents of a source that are made at once: by hundreds they take much less time than one by one. A stream begins
+# with fewer, so that it goes on quickly where another one ended.
+FIRST_DOCUMENTS_AT_ONCE, MOST_DOCUMENTS_AT_ONCE = 32, 512
 # Draws of their own, so that no two uses of the seed are correlated.
-_KIND_STREAM, _ORDER_STREAM = 0x51AD, 0x07DE
+_ORDER_STREAM = 0x07DE
 
 
 class DocumentKey(NamedTuple):
-    """Names a document made of utterance ``number`` of its source, or the rest of one from ``first_token`` on."""
+    """Names a document made of utterance ``number`` of a source, or the rest of one from ``first_token`` on."""
 
-    kind: str
+    source: str
     epoch: int
     number: int
     first_token: int = 0
@@ -45,8 +52,8 @@ class StreamState:
 
     Attributes:
         fingerprint: of data, settings and seed; a state continues only a stream with the same one.
-        num_drawn: documents drawn so far.
-        cursors: documents drawn of each kind.
+        cursors: documents drawn of each source.
+        source_tokens: tokens of the documents drawn of each source, cut or not, special tokens among them.
         buffer: keys of the documents that wait to be packed, oldest first.
         batch_index: batches given out.
         num_slots, num_patches, num_tokens: totals given out; slots − patches is the waste of packing.
@@ -55,9 +62,9 @@ class StreamState:
     """
 
     fingerprint: str
-    num_drawn: int = 0
-    cursors: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
-    buffer: list[list[Any]] = field(default_factory=list)
+    cursors: dict[str, int] = field(default_factory=dict)
+    source_tokens: dict[str, int] = field(default_factory=dict)
+    buffer: list[DocumentKey] = field(default_factory=list)
     batch_index: int = 0
     num_slots: int = 0
     num_patches: int = 0
@@ -66,164 +73,225 @@ class StreamState:
     num_speech_tokens: int = 0
     version: int = STATE_VERSION
 
+    @property
+    def num_drawn(self) -> int:
+        """Documents drawn so far."""
+        return sum(self.cursors.values())
+
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "buffer": [list(key) for key in self.buffer]}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> StreamState:
-        if values.get("version") != STATE_VERSION:
-            raise UserError(
-                f"the loader's state has version {values.get('version')}, this project reads {STATE_VERSION}: "
-                "start the training anew in another run_dir"
-            )
-        return cls(**values)
+        check_state_version(values)
+        return cls(**{**values, "buffer": [DocumentKey(*key) for key in values["buffer"]]})
 
 
-class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
-    """Batches of ``num_rows`` rows of ``row_patches`` patches, each with the state after it.
+def check_state_version(values: dict[str, Any]) -> None:
+    """Raises ``UserError`` for a state of another version."""
+    if values.get("version") != STATE_VERSION:
+        raise UserError(
+            f"the loader's state has version {values.get('version')}, this project reads {STATE_VERSION}: "
+            "start the training anew in another run_dir"
+        )
 
-    Args:
-        spoken: aligned utterances of the training split.
-        written: texts without speech; empty means that text documents are the transcripts of ``spoken``.
+
+def check_state_fingerprint(found: str, expected: str) -> None:
+    """Raises ``UserError`` for a state of other data or settings."""
+    if found != expected:
+        raise UserError(
+            f"the checkpoint's loader state belongs to other data or settings ({found}, these are {expected}): resume "
+            "with what it was started with, or start anew in another run_dir"
+        )
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """All that decides a training's batches, but for the state; it can be sent to another process.
+
+    Attributes:
+        sources: the mix, see ``lst.data.mixing.mix_sources``.
         builder: makes documents.
-        mix: weights of the kinds of documents.
         patching: how documents are cut into patches.
         num_rows, row_patches: shape of a batch.
         num_batches: of the whole training; the curriculum is laid over it.
         pack_buffer: documents from which rows are filled.
         seed: of everything drawn.
         fingerprint: names data and settings, see ``StreamState``.
+        mix_by: what the weights are of, ``tokens`` or ``documents``.
+        shuffle_shards: shards that are shuffled together, 0 for all, see ``lst.data.order``.
+        num_streams: V, streams that give batches in turn.
+    """
+
+    sources: Sequence[MixSource]
+    builder: DocumentBuilder
+    patching: PatchingConfig
+    num_rows: int
+    row_patches: int
+    num_batches: int
+    pack_buffer: int
+    seed: int
+    fingerprint: str
+    mix_by: str = "tokens"
+    shuffle_shards: int = 0
+    num_streams: int = 1
+
+    @property
+    def source_names(self) -> list[str]:
+        return [source.name for source in self.sources]
+
+    @property
+    def first_state(self) -> StreamState:
+        """Of a stream that has given nothing."""
+        nothing = dict.fromkeys(self.source_names, 0)
+        return StreamState(self.fingerprint, dict(nothing), dict(nothing))
+
+
+class _Item:
+    """A document that was made: how long the whole is that it may be the rest of, and its patches by strategy."""
+
+    __slots__ = ("cuts", "document", "num_whole")
+
+    def __init__(self, document: Document, num_whole: int) -> None:
+        self.document, self.num_whole = document, num_whole
+        self.cuts: dict[str, Patches] = {}
+
+
+class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
+    """Batches of ``num_rows`` rows of ``row_patches`` patches, each with the state after it.
+
+    Args:
+        plan: what the batches are of.
+        stream: this stream's number, from 0 to ``plan.num_streams`` − 1.
         state: where to go on; a new stream without.
 
     Raises:
-        UserError: the state belongs to another stream, or a kind of document has no source.
+        UserError: the state belongs to another stream.
     """
 
-    def __init__(
-        self,
-        spoken: Sequence[Utterance],
-        written: Sequence[Utterance],
-        builder: DocumentBuilder,
-        mix: MixConfig,
-        patching: PatchingConfig,
-        num_rows: int,
-        row_patches: int,
-        num_batches: int,
-        pack_buffer: int,
-        seed: int,
-        fingerprint: str,
-        state: StreamState | None = None,
-    ) -> None:
-        self.spoken, self.builder, self.patching = spoken, builder, patching
-        self.written = written if len(written) else spoken
-        self.num_rows, self.row_patches, self.num_batches = num_rows, row_patches, num_batches
-        self.pack_buffer, self.seed = max(pack_buffer, num_rows), seed
-        weights = np.array([getattr(mix, kind) for kind in KINDS], float)
-        self._thresholds = np.cumsum(weights / weights.sum())
-        if not len(self.written):
-            raise UserError("there is neither speech nor text to train on: prepare a corpus with training utterances")
-        if not len(spoken) and (mix.interleaved or mix.speech):
-            raise UserError("the training split holds no aligned speech: set data.mix.interleaved=0 data.mix.speech=0")
-        if state is not None and state.fingerprint != fingerprint:
-            raise UserError(
-                f"the checkpoint's loader state belongs to other data or settings ({state.fingerprint}, these are "
-                f"{fingerprint}): resume with what it was started with, or start anew in another run_dir"
-            )
-        self.state = state if state is not None else StreamState(fingerprint)
-        self._documents: dict[DocumentKey, Document] = {}
-        self._cuts: dict[DocumentKey, dict[str, Patches]] = {}
-        self._orders: dict[tuple[str, int], np.ndarray] = {}
-        self._markers = {TEXT: builder.vocabulary.text_id, SPEECH: builder.vocabulary.speech_id}
-        self._special_ids = {*self._markers.values(), builder.vocabulary.eos_id}
+    def __init__(self, plan: StreamPlan, stream: int = 0, state: StreamState | None = None) -> None:
+        self.plan, self.stream = plan, stream
+        self.pack_buffer = max(plan.pack_buffer, plan.num_rows)
+        names = plan.source_names
+        if state is not None:
+            check_state_fingerprint(state.fingerprint, plan.fingerprint)
+        self.state = state or plan.first_state
+        weights = [source.weight for source in plan.sources]
+        self._mix = (
+            TokenMix(weights) if plan.mix_by == "tokens" else DocumentMix(weights, plan.seed, stream, plan.num_streams)
+        )
+        self._sources = {source.name: source for source in plan.sources}
+        self._items: dict[DocumentKey, _Item] = {}
+        self._ahead: dict[str, deque[DocumentKey]] = {name: deque() for name in names}
+        self._at_once = dict.fromkeys(names, FIRST_DOCUMENTS_AT_ONCE)
+        self._orders: dict[str, tuple[int, PassOrder]] = {}
+        vocabulary = plan.builder.vocabulary
+        self._markers = {TEXT: vocabulary.text_id, SPEECH: vocabulary.speech_id}
+        self._special_ids = {*self._markers.values(), vocabulary.eos_id}
 
     def __next__(self) -> tuple[PackedBatch, StreamState]:
-        state = StreamState.from_json(self.state.to_json())
-        strategy = strategy_of_batch(self.patching, self.seed, state.batch_index, self.num_batches)
-        keys = [DocumentKey(*key) for key in state.buffer]
-        # The buffer is filled before it is cut: all documents at once are cut much faster than one by one.
-        keys += [self._draw(state) for _ in range(self.pack_buffer - len(keys))]
-        patches = self._cut(keys, strategy)
-        # Enough for every row, whatever documents and patches are like, and as much again to choose from.
-        wanted = 2 * self.num_rows * self.row_patches
-        num_waiting = sum(min(len(cut), self.row_patches) for cut in patches)
-        while num_waiting < wanted:
-            keys.append(self._draw(state))
-            patches += self._cut(keys[-1:], strategy)
-            num_waiting += min(len(patches[-1]), self.row_patches)
-        documents = [self._document(key) for key in keys]
-        sizes = [len(cut) for cut in patches]
-        rows = fill_rows([min(size, self.row_patches) for size in sizes], self.row_patches, self.num_rows)
-        parts = top_up_rows(rows, sizes, self.row_patches, max(2, self.row_patches // LEAST_PIECE_SHARE))
-        packed = [
-            [
-                (documents[index], patches[index])
-                if count == sizes[index]
-                else cut_document(documents[index], patches[index], count)
-                for index, count in row
-            ]
-            for row in parts
-        ]
-        rests = [
-            self._rest_key(keys[index], len(document))
-            for row, cut_row in zip(parts, packed, strict=True)
-            for (index, _), (document, _) in zip(row, cut_row, strict=True)
-        ]
+        plan = self.plan
+        state = replace(self.state, cursors=dict(self.state.cursors), source_tokens=dict(self.state.source_tokens))
+        batch_index = state.batch_index * plan.num_streams + self.stream
+        strategy = strategy_of_batch(plan.patching, plan.seed, batch_index, plan.num_batches)
+        keys = list(state.buffer)
+        self._make(keys)
+        self._cut([*keys, *(key for ahead in self._ahead.values() for key in ahead)], strategy)
+        sizes = [len(self._items[key].cuts[strategy]) for key in keys]
+        self._draw(state, strategy, keys, sizes)
+        rows = fill_rows([min(size, plan.row_patches) for size in sizes], plan.row_patches, plan.num_rows)
+        parts = top_up_rows(rows, sizes, plan.row_patches, max(2, plan.row_patches // LEAST_PIECE_SHARE))
+        rests: list[DocumentKey] = []
+        packed = [[self._take(keys[index], count, strategy, rests) for index, count in row] for row in parts]
         taken = {index for row in parts for index, _ in row}
-        waiting = [key for key in rests if key] + [key for index, key in enumerate(keys) if index not in taken]
-        for index in taken:
-            self._documents.pop(keys[index], None)
-            self._cuts.pop(keys[index], None)
-        batch = pack_documents(packed, self.row_patches)
-        state.buffer = [list(key) for key in waiting]
+        batch = pack_documents(packed, plan.row_patches)
+        waiting = rests + [key for index, key in enumerate(keys) if index not in taken]
+        state.buffer = waiting
         state.batch_index += 1
         state.num_slots += batch.num_slots
         state.num_patches += batch.num_patches
         state.num_tokens += batch.num_tokens
-        state.num_cut += sum(key is not None for key in rests)
+        state.num_cut += len(rests)
         state.num_speech_tokens += int((batch.modalities == SPEECH).sum())
         self.state = state
         return batch, state
 
-    def _cut(self, keys: list[DocumentKey], strategy: str) -> list[Patches]:
-        """Patches of documents; what waits from an earlier batch is not cut again."""
-        new = [key for key in keys if strategy not in self._cuts.get(key, {})]
-        cuts = patch_documents([self._document(key) for key in new], strategy, self.patching)
-        for key, patches in zip(new, cuts, strict=True):
-            self._cuts.setdefault(key, {})[strategy] = patches
-        return [self._cuts[key][strategy] for key in keys]
-
-    def _draw(self, state: StreamState) -> DocumentKey:
-        """The key of the next document."""
-        draw = np.random.default_rng([_KIND_STREAM, self.seed, state.num_drawn]).random()
-        kind = KINDS[int(np.searchsorted(self._thresholds, draw, side="right"))]
-        source = self.written if kind == "text" else self.spoken
-        epoch, place = divmod(state.cursors[kind], len(source))
-        state.num_drawn += 1
-        state.cursors[kind] += 1
-        return DocumentKey(kind, epoch, int(self._order(kind, epoch, len(source))[place]))
-
-    def _order(self, kind: str, epoch: int, count: int) -> np.ndarray:
-        """The order of one pass over a source; only the latest pass of each kind is kept."""
-        if (kind, epoch) not in self._orders:
-            self._orders = {key: order for key, order in self._orders.items() if key[0] != kind}
-            generator = np.random.default_rng([_ORDER_STREAM, self.seed, KINDS.index(kind), epoch])
-            self._orders[kind, epoch] = generator.permutation(count)
-        return self._orders[kind, epoch]
-
-    def _document(self, key: DocumentKey) -> Document:
-        if key not in self._documents:
-            self._documents[key] = rest_of_document(self._whole(key), key.first_token, self._markers, self._special_ids)
-        return self._documents[key]
-
-    def _whole(self, key: DocumentKey) -> Document:
-        if key.kind == "text":
-            return self.builder.text(self.written[key.number])
-        if key.kind == "speech":
-            return self.builder.speech(self.spoken[key.number])
-        return self.builder.interleaved(self.spoken[key.number], key.epoch)
-
-    def _rest_key(self, key: DocumentKey, num_packed: int) -> DocumentKey | None:
-        """The key of what is left of a document after its first ``num_packed`` tokens; None when nothing is."""
-        left = len(self._document(key)) - num_packed
+    def _take(self, key: DocumentKey, count: int, strategy: str, rests: list[DocumentKey]) -> tuple[Document, Patches]:
+        """The first ``count`` patches of a waiting document; the key of what is left of it is added to ``rests``."""
+        item = self._items.pop(key)
+        patches = item.cuts[strategy]
+        if count == len(patches):
+            return item.document, patches
+        piece, kept = cut_document(item.document, patches, count)
+        left = len(item.document) - len(piece)
         # A rest of one token, the end, has nothing to predict.
-        return key._replace(first_token=len(self._whole(key)) - left) if left > 1 else None
+        if left > 1:
+            rest_key = key._replace(first_token=item.num_whole - left)
+            rest = rest_of_document(item.document, len(piece), self._markers, self._special_ids)
+            self._items[rest_key] = _Item(rest, item.num_whole)
+            rests.append(rest_key)
+        return piece, kept
+
+    def _cut(self, keys: Iterable[DocumentKey], strategy: str) -> None:
+        """Cuts documents into patches, all at once; what waits from an earlier batch is not cut again."""
+        new = [item for item in (self._items[key] for key in keys) if strategy not in item.cuts]
+        cuts = patch_documents([item.document for item in new], strategy, self.plan.patching)
+        for item, patches in zip(new, cuts, strict=True):
+            item.cuts[strategy] = patches
+
+    def _draw(self, state: StreamState, strategy: str, keys: list[DocumentKey], sizes: list[int]) -> None:
+        """Draws documents until there are enough to pack; their keys and sizes in patches are added to the lists."""
+        row_patches = self.plan.row_patches
+        # Enough for every row, whatever documents and patches are like, and as much again to choose from.
+        wanted = 2 * self.plan.num_rows * row_patches
+        num_waiting = sum(min(size, row_patches) for size in sizes)
+        names, num_tokens, num_drawn = list(state.cursors), list(state.source_tokens.values()), state.num_drawn
+        while len(keys) < self.pack_buffer or num_waiting < wanted:
+            number = self._mix.next_source(num_drawn, num_tokens)
+            ahead = self._ahead[names[number]]
+            if not ahead:
+                ahead.extend(self._next_keys(names[number], state.cursors[names[number]]))
+                self._make(ahead)
+                self._cut(ahead, strategy)
+            key = ahead.popleft()
+            item = self._items[key]
+            size = len(item.cuts[strategy].lengths)
+            state.cursors[names[number]] += 1
+            num_drawn += 1
+            num_tokens[number] += item.num_whole
+            num_waiting += min(size, row_patches)
+            keys.append(key)
+            sizes.append(size)
+        state.source_tokens = dict(zip(names, num_tokens, strict=True))
+
+    def _next_keys(self, name: str, cursor: int) -> list[DocumentKey]:
+        """Keys of the documents from ``cursor`` on of a source, of one pass over it."""
+        count = len(self._sources[name].utterances)
+        at_once = self._at_once[name]
+        self._at_once[name] = min(2 * at_once, MOST_DOCUMENTS_AT_ONCE)
+        places = np.arange(cursor, cursor + at_once) * self.plan.num_streams + self.stream
+        epoch = int(places[0]) // count
+        places = places[places < (epoch + 1) * count] - epoch * count
+        return [DocumentKey(name, epoch, number) for number in self._order(name, epoch)[places].tolist()]
+
+    def _order(self, name: str, epoch: int) -> PassOrder:
+        """The order of one pass over a source; only the latest pass of each source is kept."""
+        if self._orders.get(name, (-1,))[0] != epoch:
+            utterances = self._sources[name].utterances
+            # Named, not numbered, so that a source keeps its order whatever it is mixed with.
+            named = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+            seed = [_ORDER_STREAM, self.plan.seed, named, epoch]
+            sizes = getattr(utterances, "shard_sizes", ()) if self.plan.shuffle_shards else ()
+            self._orders[name] = epoch, PassOrder(len(utterances), seed, self.plan.shuffle_shards, sizes)
+        return self._orders[name][1]
+
+    def _make(self, keys: Iterable[DocumentKey]) -> None:
+        """Makes the documents of keys that are not there yet."""
+        new = [key for key in keys if key not in self._items]
+        requests = []
+        for key in new:
+            source = self._sources[key.source]
+            requests.append(Request(source.kind, source.utterances[key.number], key.epoch))
+        for key, whole in zip(new, self.plan.builder.documents(requests), strict=True):
+            rest = rest_of_document(whole, key.first_token, self._markers, self._special_ids)
+            self._items[key] = _Item(rest, len(whole))

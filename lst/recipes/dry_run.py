@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,7 +24,7 @@ from lst.model.lst import LatentSpeechTextModel
 from lst.recipes.fitted_patching import FITTED_STRATEGIES
 from lst.recipes.run import CARD_JSON, CARD_PAGE, RunFolder, arm_overrides, open_data
 from lst.recipes.synthetic import plan
-from lst.recipes.train import build_stream
+from lst.recipes.train import build_loader
 from lst.tokenizers.vocabulary import SPECIALS
 
 # Seconds of one core for a second of speech, measured on two AVX2 cores: synthesis, features twice, alignment.
@@ -104,12 +105,12 @@ def _train_plan(config: Config, peak_flops: float) -> list[str]:
         num_units = data.vocabulary.num_units
         if strategy in FITTED_STRATEGIES:
             raise UserError("patching is fitted by the training itself")
-        stream = build_stream(config, data, "dry-run")
-        for _ in range(3):
-            next(stream)
-        state = stream.state
+        with build_loader(replace(config, data=replace(config.data, num_loader_workers=0)), data, "dry-run") as loader:
+            for _ in range(3):
+                next(loader)
+        state = loader.state
         vocab_size, tokens = data.vocabulary.size, state.num_tokens / state.batch_index
-        documents = max((state.num_drawn - len(state.buffer)) / state.batch_index, 1.0)
+        documents = max((state.num_drawn - state.num_waiting) / state.batch_index, 1.0)
         source = "measured on the first batches"
     except UserError:
         num_ids = max(config.patching.speech_bpe_size, num_units) if strategy == "speech_bpe" else num_units

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from lst.configs.schema import TrainConfig
-from lst.data.stream import BatchStream, StreamState
+from lst.data.loader import BatchLoader, LoaderState
 from lst.errors import UserError
 from lst.files import read_jsonl, write_jsonl
 from lst.model.batch import IGNORE_ID, SPEECH, PackedBatch
@@ -26,18 +26,19 @@ from lst.progress import Progress
 from lst.recipes.training_state import checkpoint_folder, complete_checkpoints
 
 
-class StreamDataset(IterableDataset[Any]):
-    """Gives out a stream's batches; a stream is endless, so steps alone end a training."""
+class LoaderDataset(IterableDataset[Any]):
+    """Gives out a loader's batches; a loader is endless, so steps alone end a training."""
 
-    def __init__(self, stream: BatchStream) -> None:
-        self.stream = stream
+    def __init__(self, loader: BatchLoader) -> None:
+        self.loader = loader
 
-    def __iter__(self) -> Iterator[tuple[PackedBatch, StreamState]]:
-        return self.stream
+    def __iter__(self) -> Iterator[tuple[PackedBatch, LoaderState]]:
+        return self.loader
 
 
-def train_loader(stream: BatchStream) -> DataLoader[Any]:
-    return DataLoader(StreamDataset(stream), batch_size=None, num_workers=0)
+def train_loader(loader: BatchLoader) -> DataLoader[Any]:
+    # Its workers are the loader's own: PyTorch's would each have to be told where the others are.
+    return DataLoader(LoaderDataset(loader), batch_size=None, num_workers=0)
 
 
 def learning_rate_share(step: int, config: TrainConfig) -> float:
@@ -78,7 +79,7 @@ class LanguageModelModule(lightning.LightningModule):
         self.seed = seed
         # Shapes differ from batch to batch: without dynamic ones each would be compiled anew.
         self._loss = torch.compile(model.loss, dynamic=True) if config.compile else model.loss
-        self.loader_state: dict[str, Any] | None = None
+        self.loader_state: LoaderState | dict[str, Any] | None = None
         self.training_flops = 0.0
         self._valid_nats: dict[str, float] = {}
 
@@ -97,9 +98,9 @@ class LanguageModelModule(lightning.LightningModule):
         work = workload_of_batch(packed, self.model.config)
         return packed.to(device), state, model_flops(self.model.config, self.model.vocab_size, work).training
 
-    def training_step(self, batch: tuple[PackedBatch, StreamState, float], batch_idx: int) -> torch.Tensor:
+    def training_step(self, batch: tuple[PackedBatch, LoaderState, float], batch_idx: int) -> torch.Tensor:
         packed, state, flops = batch
-        self.loader_state = state.to_json()
+        self.loader_state = state
         self.training_flops += flops
         if self.model.config.embedding_dropout:
             # A function of the seed and the step alone, so that a resumed training draws the same.
@@ -131,7 +132,8 @@ class LanguageModelModule(lightning.LightningModule):
             self.log(name, value)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["loader_state"] = self.loader_state
+        state = self.loader_state
+        checkpoint["loader_state"] = state.to_json() if isinstance(state, LoaderState) else state
         checkpoint["training_flops"] = self.training_flops
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -176,6 +178,7 @@ class RunCallback(lightning.Callback):
             "tokens": state.num_tokens,
             "patches": state.num_patches,
             "slots": state.num_slots,
+            "packing_waste": state.waste,
             "speech_tokens": state.num_speech_tokens,
             "cut_documents": state.num_cut,
             "training_flops": pl_module.training_flops,

@@ -17,7 +17,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lst.configs.compose import to_yaml
 from lst.configs.schema import Config
 from lst.data.interleave import DocumentBuilder
-from lst.data.stream import BatchStream, StreamState
+from lst.data.loader import BatchLoader, LoaderState
+from lst.data.mixing import mix_sources
+from lst.data.stream import StreamPlan
 from lst.data.utterance import Utterance
 from lst.errors import UserError, raise_problems
 from lst.files import differing_settings, fingerprint, read_json, write_json, write_text
@@ -59,7 +61,7 @@ def train(config: Config) -> Path:
     resume = checkpoints[-1] if checkpoints else None
     saved = SafeCheckpointIO().load_checkpoint(resume) if resume else None
     patching = fit_patching(config, data, folder)
-    stream = build_stream(config, data, fingerprint(settings), saved["loader_state"] if saved else None, patching)
+    loader = build_loader(config, data, fingerprint(settings), saved["loader_state"] if saved else None, patching)
     valid_batches, text_bytes, num_units = validation_batches(config, data, patching)
     model = LatentSpeechTextModel(config.model, patching.vocabulary.size, config.seed)
     module = LanguageModelModule(
@@ -73,14 +75,16 @@ def train(config: Config) -> Path:
     callback = RunCallback(folder, config.train, first_step, f"train {config.name}")
     if config.train.accelerator in ("auto", "cpu"):
         keep_freed_memory()
-    with _quiet_lightning(), _interrupts_as_such():
+    with _quiet_lightning(), _interrupts_as_such(), loader:
         trainer = build_trainer(config, folder, callback)
         trainer.fit(
-            module, train_loader(stream), frozen_loader(valid_batches), ckpt_path=str(resume) if resume else None
+            module, train_loader(loader), frozen_loader(valid_batches), ckpt_path=str(resume) if resume else None
         )
     if trainer.global_step < config.train.max_steps:
         # Lightning returns as if all were well when it is told to terminate.
         raise KeyboardInterrupt
+    if isinstance(module.loader_state, LoaderState):
+        say(f"{config.name}: {module.loader_state.describe()}")
     patching.save(run.final(config.name))
     save_model(run.final(config.name), model, patching.config, patching.vocabulary.to_dict())
     return run.final(config.name)
@@ -97,6 +101,8 @@ def training_settings(config: Config, data: PreparedData) -> dict[str, Any]:
         "interleave": asdict(config.data.interleave),
         "mix": asdict(config.data.mix),
         "pack_buffer": config.data.pack_buffer,
+        "num_streams": config.data.num_streams,
+        "shuffle_shards": config.data.shuffle_shards,
         "patching": asdict(config.patching),
         "model": asdict(config.model),
         "loss": asdict(config.loss),
@@ -116,20 +122,18 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
     )
 
 
-def build_stream(
+def build_loader(
     config: Config,
     data: PreparedData,
     stream_fingerprint: str,
     state: dict[str, Any] | None = None,
     patching: FittedPatching | None = None,
-) -> BatchStream:
+) -> BatchLoader:
     """The training batches of a configuration; a strategy that fits something needs ``patching``."""
     patching = patching or plain_patching(config.patching, data)
-    return BatchStream(
-        data.train,
-        data.text,
+    plan = StreamPlan(
+        mix_sources(data.train, data.text, config.data.mix),
         patching.builder(config, data),
-        config.data.mix,
         patching.config,
         num_rows=config.train.rows,
         row_patches=config.train.row_patches,
@@ -137,8 +141,11 @@ def build_stream(
         pack_buffer=config.data.pack_buffer,
         seed=config.seed,
         fingerprint=stream_fingerprint,
-        state=StreamState.from_json(state) if state else None,
+        mix_by=config.data.mix.by,
+        shuffle_shards=config.data.shuffle_shards,
+        num_streams=config.data.num_streams,
     )
+    return BatchLoader(plan, LoaderState.from_json(state) if state else None, config.data.num_loader_workers)
 
 
 def validation_batches(

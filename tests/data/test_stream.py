@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from lst.data.config import InterleaveConfig, MixConfig
-from lst.data.interleave import DocumentBuilder
-from lst.data.stream import KINDS, STATE_VERSION, BatchStream, DocumentKey, StreamState
+from lst.data.interleave import KINDS, DocumentBuilder
+from lst.data.mixing import mix_sources
+from lst.data.stream import STATE_VERSION, BatchStream, DocumentKey, StreamPlan, StreamState
 from lst.data.utterance import Utterance, Word
 from lst.errors import UserError
 from lst.model.batch import IGNORE_ID, SPEECH, Document, PackedBatch
@@ -58,18 +59,22 @@ WRITTEN = [
 ]
 
 
-def make_stream(**changes: Any) -> BatchStream:
-    """A stream of two rows of 40 patches; ``mix`` as (interleaved, text, speech)."""
-    seed = changes.get("seed", 0)
+def make_plan(**changes: Any) -> StreamPlan:
+    """Batches of two rows of 40 patches; ``mix`` as (interleaved, text, speech), weights of documents."""
+    seed = changes.setdefault("seed", 0)
     mix = MixConfig(*changes.pop("mix", (1.0, 1.0, 1.0)))
     strategy = changes.pop("strategy", "static")
+    sources = mix_sources(changes.pop("spoken", SPOKEN), changes.pop("written", WRITTEN), mix)
     values: dict[str, Any] = {
-        "spoken": SPOKEN, "written": WRITTEN, "num_rows": 2, "row_patches": 40, "num_batches": NUM_BATCHES,
-        "pack_buffer": 8, "seed": seed, "fingerprint": "data and settings", **changes,
+        "num_rows": 2, "row_patches": 40, "num_batches": NUM_BATCHES, "pack_buffer": 8, "mix_by": "documents",
+        "fingerprint": "data and settings", **changes,
     }  # fmt: skip
     builder = DocumentBuilder(TOKENIZER, VOCABULARY, InterleaveConfig(), seed, entropies=entropies)
-    patching = PatchingConfig(strategy, entropy_threshold=75.0)
-    return BatchStream(builder=builder, mix=mix, patching=patching, **values)
+    return StreamPlan(sources, builder, PatchingConfig(strategy, entropy_threshold=75.0), **values)
+
+
+def make_stream(state: StreamState | None = None, **changes: Any) -> BatchStream:
+    return BatchStream(make_plan(**changes), state=state)
 
 
 def through_json(state: StreamState) -> StreamState:
@@ -90,8 +95,12 @@ def pieces_of(batch: PackedBatch) -> list[tuple[list[int], int]]:
 def drawn(num_documents: int, **changes: Any) -> dict[tuple[str, int, int], Document]:
     """The first documents in the order in which they are drawn, whole, by kind, epoch and number."""
     stream = make_stream(**changes)
-    keys = [stream._draw(stream.state) for _ in range(num_documents)]
-    return {key[:3]: stream._document(key) for key in keys}
+    keys: list[DocumentKey] = []
+    while len(keys) < num_documents:
+        stream.pack_buffer = len(keys) + 1
+        # As if rows were full already: one document a call.
+        stream._draw(stream.state, "none", keys, [10**9] * len(keys))
+    return {key[:3]: stream._items[key].document for key in keys}
 
 
 def drawn_ids(num_documents: int, **changes: Any) -> list[list[int]]:
@@ -206,8 +215,9 @@ def test_weights_of_the_mix_are_kept() -> None:
         for kind, weight in zip(KINDS, mix, strict=True):
             share = weight / sum(mix)
             deviation = np.sqrt(share * (1 - share) / state.num_drawn)
-            print(f"{kind}: {state.cursors[kind] / state.num_drawn:.3f}, wanted {share:.3f} ± {deviation:.3f}")
-            assert abs(state.cursors[kind] / state.num_drawn - share) <= 4 * deviation
+            found = state.cursors.get(kind, 0) / state.num_drawn
+            print(f"{kind}: {found:.3f}, wanted {share:.3f} ± {deviation:.3f}")
+            assert abs(found - share) <= 4 * deviation
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
