@@ -55,8 +55,10 @@ def _file_lock(path: Path, shared: bool) -> Iterator[None]:
     descriptor = _acquire(path, shared)
     try:
         if not shared:
-            os.truncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(_owner()).encode(), 0)
+            # Who holds it is told for people; a full disk is met, and named, where it matters.
+            with contextlib.suppress(OSError):
+                os.truncate(descriptor, 0)
+                os.pwrite(descriptor, json.dumps(_owner()).encode(), 0)
         yield
     finally:
         # Only who holds it alone may take the file away: all who wait for it look at the file again.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from lst.errors import UserError
 from lst.files import sha256_file
 from lst.tokenizers.config import TokenizerConfig
 
+ROOT = Path(__file__).resolve().parents[2]
 SENTENCES = (
     "Anna ate the warm bread.",
     "Ben found a small key.",
@@ -73,6 +75,23 @@ def prepared(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """Ray on this machine for all tests: starting it takes seconds."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests/helpers"), *filter(None, [before])])
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
+             object_store_memory=128 << 20)  # fmt: skip
+    yield
+    ray.shutdown()
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before
+
+
 @pytest.fixture
 def copy(prepared: Path, tmp_path: Path) -> Path:
     """A copy of the prepared folder with the times of its files kept."""
@@ -110,3 +129,10 @@ def times(folder: Path) -> dict[str, int]:
 
 def left_out(folder: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in (folder / "left_out.jsonl").read_text().splitlines()]
+
+
+def is_alive(process_id: int) -> bool:
+    try:
+        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

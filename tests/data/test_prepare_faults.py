@@ -19,7 +19,7 @@ from lst.cli import main
 from lst.data.prepare import prepare
 from lst.data.shards import VERSION, ShardReader, load_index, verify_shards
 from lst.errors import ProblemsError, UserError
-from tests.data.conftest import MakeCorpus, files_in, hashes, options, times
+from tests.data.conftest import MakeCorpus, files_in, hashes, is_alive, options, times
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ARTEFACTS = ["text.model", "units.safetensors", "vocabulary.json"]
@@ -264,13 +264,6 @@ def children_of(process_id: int) -> list[int]:
     """Child processes, where the system tells them in /proc; else none."""
     tasks = Path(f"/proc/{process_id}/task").glob("*/children")
     return [int(child) for path in tasks for child in path.read_text().split()]
-
-
-def is_alive(process_id: int) -> bool:
-    try:
-        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_killed_in_the_middle_and_run_again_it_ends_with_the_same(

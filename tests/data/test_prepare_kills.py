@@ -1,0 +1,208 @@
+"""SIGKILL at random moments of preparing, here and on Ray: run again, it ends with the bytes of an undisturbed run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lst.data.prepare import PrepareOptions, prepare
+from tests.data.conftest import ROOT, files_in, hashes, is_alive, options
+
+NUM_KILLS, NUM_WORKER_KILLS = 30, 6
+
+
+class Server:
+    """Processes that prepare, forked from one that has imported everything."""
+
+    def __init__(self) -> None:
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
+        command = [sys.executable, str(ROOT / "tests/helpers/prepare_server.py")]
+        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+        threading.Thread(target=self._drain, daemon=True).start()
+        self.said = ""
+        assert self._answer() == "ready"
+
+    def _drain(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.said += line
+
+    def _answer(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def _ask(self, line: str) -> int:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        return int(self._answer())
+
+    def start(self, folder: Path, wanted: PrepareOptions) -> int:
+        """Begins a run; returns its process, the leader of its group."""
+        return self._ask(json.dumps({"folder": str(folder), "options": asdict(wanted)}))
+
+    def wait(self) -> int:
+        """Waits for the run to end; returns its exit status, negative where a signal ended it."""
+        return self._ask("")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    started = Server()
+    yield started
+    assert started.process.stdin is not None
+    started.process.stdin.close()
+    started.process.wait()
+
+
+def finished(folder: Path) -> dict[str, str]:
+    """Hashes of a folder but for what a killed run may leave: its lock, and files that it was writing."""
+    return {name: digest for name, digest in hashes(folder).items() if name != ".lock" and ".partial" not in name}
+
+
+def test_killed_at_thirty_random_moments(server: Server, prepared: Path, corpus: Path, tmp_path: Path) -> None:
+    folder, wanted, expected = tmp_path / "data", options(corpus), hashes(prepared)
+    started_s = time.monotonic()
+    server.start(folder, wanted)
+    assert server.wait() == 0, server.said
+    whole_s = time.monotonic() - started_s
+    assert finished(folder) == expected
+    shutil.rmtree(folder)
+    generator = np.random.default_rng(17)
+    num_kills = num_whole = 0
+    moments: set[int] = set()
+    for _ in range(20 * NUM_KILLS):
+        process = server.start(folder, wanted)
+        time.sleep(generator.uniform(0.0, 0.7) * whole_s)
+        os.killpg(process, signal.SIGKILL) if num_kills < NUM_KILLS else None
+        status = server.wait()
+        assert status in (0, -signal.SIGKILL), server.said
+        num_kills += status == -signal.SIGKILL
+        if (folder / "index.json").exists():
+            assert finished(folder) == expected
+            num_whole += 1
+            shutil.rmtree(folder)
+            if num_kills >= NUM_KILLS:
+                break
+        elif folder.exists():
+            moments.add(len([name for name in files_in(folder) if ".partial" not in name and name != ".lock"]))
+    print(f"{num_kills} kills of a run of {whole_s:.2f} s, with {sorted(moments)} files there; {num_whole} ended whole")
+    assert num_kills >= NUM_KILLS
+    assert num_whole >= 2
+    assert len(moments) >= 5
+
+
+def wait_for_new_receipt(folder: Path, before: set[str], limit_s: float = 120.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while {path.name for path in (folder / "shards").glob("*.json")} <= before:
+        assert time.monotonic() < deadline, "no shard was made in time"
+        time.sleep(0.005)
+
+
+def descendants(process_id: int) -> set[int]:
+    """All processes below one, as /proc tells them."""
+    parents: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    found: set[int] = set()
+    grown = {process_id}
+    while grown:
+        grown = {child for child, parent in parents.items() if parent in grown} - found
+        found |= grown
+    return found
+
+
+def command_of(process_id: int) -> bytes:
+    """A process's command line, or the name that it gave itself; empty where it has ended."""
+    try:
+        return Path(f"/proc/{process_id}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def busy_ray_workers(process_id: int) -> list[int]:
+    """Ray's workers below a process that do a task of ours just now."""
+    return [child for child in descendants(process_id) if command_of(child).startswith(b"ray::_work")]
+
+
+@pytest.fixture(scope="module")
+def single_shards(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The corpus with a shard an utterance, prepared without disturbance."""
+    folder = tmp_path_factory.mktemp("single") / "data"
+    prepare(folder, options(corpus, shard_utterances=1))
+    return folder
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc to find Ray's workers in")
+def test_ray_workers_killed_in_their_tasks(
+    ray_session: None, single_shards: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their shards are made by others; the run itself does not stop."""
+    killed: list[int] = []
+    ended = threading.Event()
+
+    def kill_workers() -> None:
+        generator = np.random.default_rng(11)
+        while len(killed) < NUM_WORKER_KILLS and not ended.is_set():
+            for worker in busy_ray_workers(os.getpid())[:1]:
+                time.sleep(generator.uniform(0.0, 0.1))
+                if worker in busy_ray_workers(os.getpid()):
+                    os.kill(worker, signal.SIGKILL)
+                    killed.append(worker)
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=kill_workers)
+    thread.start()
+    try:
+        prepare(tmp_path, options(corpus, shard_utterances=1, executor="ray", num_workers=2))
+    finally:
+        ended.set()
+        thread.join()
+    print(f"{len(killed)} workers were killed")
+    assert len(killed) == NUM_WORKER_KILLS
+    assert finished(tmp_path) == hashes(single_shards)
+    assert "shards: 8 made, 0 there before, of 8" in capsys.readouterr().err
+
+
+def test_driver_on_ray_killed_with_all_its_processes(
+    server: Server, single_shards: Path, corpus: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed")
+    wanted = options(corpus, shard_utterances=1, executor="ray", num_workers=2)
+    process = server.start(tmp_path, wanted)
+    wait_for_new_receipt(tmp_path, set())
+    below = descendants(process)
+    workers = {child for child in below if command_of(child).startswith((b"ray::_work", b"ray::IDLE"))}
+    assert workers
+    os.kill(process, signal.SIGKILL)
+    assert server.wait() == -signal.SIGKILL, server.said
+    assert not (tmp_path / "index.json").exists()
+    deadline = time.monotonic() + 60
+    while (left := list(filter(is_alive, workers))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for child in filter(is_alive, below):
+        # Agents of Ray outlive it for a while; they touch nothing of ours.
+        os.kill(child, signal.SIGKILL)
+    assert left == []
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "shards").glob("*.json")}
+    assert 1 <= len(before) < 8
+    prepare(tmp_path, options(corpus, shard_utterances=1))
+    assert finished(tmp_path) == hashes(single_shards)
+    assert {name: (tmp_path / "shards" / name).stat().st_mtime_ns for name in before} == before
