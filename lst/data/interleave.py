@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lst.data.config import InterleaveConfig
-from lst.data.utterance import Utterance
+from lst.data.utterance import Utterance, piece_character_ends
 from lst.model.batch import SPEECH, TEXT, Document
 from lst.tokenizers.speech_bpe import SpeechBPE
 from lst.tokenizers.text import TextTokenizer
@@ -186,7 +186,10 @@ class DocumentBuilder:
         if self.segment_level == "bpe":
             characters = self._characters_of([utterance.words[word].text if word >= 0 else "" for word in words])
             num_pieces = np.array([len(pieces) for pieces in characters], np.int64)
-            lengths = split_words(lengths, num_pieces, np.array([n for pieces in characters for n in pieces], np.int64))
+            flat = np.array([n for pieces in characters for n in pieces], np.int64)
+            in_order = [utterance.words[word] if word >= 0 else None for word in words]
+            ends = piece_character_ends(in_order, np.array([sum(pieces) for pieces in characters], np.int64), lengths)
+            lengths = split_words(lengths, num_pieces, flat, ends)
             is_silence = np.repeat(is_silence, num_pieces)
         return part._replace(segment_lengths=lengths, segment_is_silence=is_silence)
 

@@ -28,10 +28,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from lst.data.alignment import AlignmentError, PocketsphinxAligner
+from lst.data.align_import import check_imported
+from lst.data.align_utterances import make_utterances
+from lst.data.aligners import align_files, aligner_name, process_aligner
 from lst.data.artefacts import TEXT_FILE, UNITS_FILE, VOCABULARY_FILE, whole_index
 from lst.data.audio import read_audio
-from lst.data.config import DataConfig
+from lst.data.config import AlignConfig, DataConfig
 from lst.data.manifest import ManifestRow, read_manifest, write_manifest
 from lst.data.shards import (
     INDEX_FILE,
@@ -88,6 +90,7 @@ class PrepareOptions:
         corpus = str(Path(self.corpus).resolve()) if self.corpus else None
         text = str(Path(self.text).resolve()) if self.text else None
         files = {"corpus_files": files_fingerprint(corpus), "text_file": files_fingerprint(text)}
+        files["align_files"] = align_files(self.data.align)
         return {"corpus": corpus, "text": text, **files, "seed": self.seed, "on_error": self.on_error,
                 "data": data, "tokenizer": asdict(self.tokenizer)}  # fmt: skip
 
@@ -112,6 +115,7 @@ def prepare(folder: Path, options: PrepareOptions) -> dict[str, Any]:
         needed_bytes = options.data.num_spoken_stories * (BYTES_A_SPOKEN_STORY + BYTES_A_SHARD_UTTERANCE)
         check_free_space(folder, needed_bytes, "preparing")
     rows, texts, source = _gather(folder, options)
+    check_imported(options.data, rows)
     write_json(folder / MADE_FROM_FILE, made_from)
     codec = _codec(folder, rows, options)
     tokenizer = _text_tokenizer(folder, rows, texts, options)
@@ -133,7 +137,7 @@ def prepare(folder: Path, options: PrepareOptions) -> dict[str, Any]:
         "units_sha256": codec.sha256,
         "text_sha256": tokenizer.sha256,
         "vocabulary": vocabulary.fingerprint,
-        "aligner": PocketsphinxAligner.name,
+        "aligner": aligner_name(options.data.align),
         "num_left_out": len(left_out),
         "num_unaligned": len(unaligned),
         "splits": receipts,
@@ -152,7 +156,7 @@ def _check_made_from(folder: Path, made_from: dict[str, Any]) -> None:
         return
     before = read_json(path, "the record of what the data was made from", f"Delete {folder} and prepare again.")
     # A corpus that is gone is no other corpus: what was made of it stays good.
-    gone = {key: before.get(key) for key in ("corpus_files", "text_file") if made_from[key] is None}
+    gone = {key: before.get(key) for key in ("corpus_files", "text_file", "align_files") if made_from[key] is None}
     if before == {**made_from, **gone}:
         return
     if not (folder / INDEX_FILE).exists() and not any((folder / SHARD_FOLDER).glob("*.json")):
@@ -272,6 +276,7 @@ class ShardTask:
     made_from: str
     rows: list[ManifestRow] | list[WrittenText]
     codec_path: Path
+    align: AlignConfig
 
 
 def _make_shards(
@@ -299,7 +304,7 @@ def _make_shards(
             receipt = finished_receipt(shard_folder, name, made)
             if receipt is None:
                 part = list(items[start : start + a_shard])
-                tasks.append(ShardTask(shard_folder, name, made, part, folder / UNITS_FILE))
+                tasks.append(ShardTask(shard_folder, name, made, part, folder / UNITS_FILE, options.data.align))
             else:
                 receipts[name] = receipt
     num_done = sum(receipt["num_utterances"] + len(receipt["skipped"]) for receipt in receipts.values())
@@ -342,51 +347,24 @@ def _run_tasks(tasks: Sequence[ShardTask], num_workers: int) -> Iterator[dict[st
             raise
 
 
-_aligner: PocketsphinxAligner | None = None
-
-
 def make_shard(task: ShardTask) -> dict[str, Any]:
     """Encodes, aligns and writes one shard; returns its receipt. The aligner's model stays loaded in the process."""
-    global _aligner
     utterances, skipped = [], []
     codec = UnitCodec.load(task.codec_path)
+    spoken = [row for row in task.rows if isinstance(row, ManifestRow)]
     for row in task.rows:
         if isinstance(row, WrittenText):
             utterances.append(Utterance(row.id, "", row.text, 0.0, np.zeros(0, np.uint16)))
-            continue
-        _aligner = _aligner or PocketsphinxAligner()
-        try:
-            utterances.append(make_utterance(row, codec, _aligner))
-        except (AlignmentError, UserError) as error:
-            skipped.append({"id": row.id, "reason": str(error)})
+    aligner = process_aligner(task.align) if spoken else None
+    for start in range(0, len(spoken), aligner.batch if aligner else 1):
+        assert aligner is not None
+        group = spoken[start : start + aligner.batch]
+        for row, made in zip(group, make_utterances(group, codec, aligner), strict=True):
+            if isinstance(made, Utterance):
+                utterances.append(made)
+            else:
+                skipped.append({"id": row.id, "reason": str(made)})
     return write_shard(task.folder, task.name, utterances, skipped, task.made_from, codec.sha256)
-
-
-def make_utterance(row: ManifestRow, codec: UnitCodec, aligner: PocketsphinxAligner) -> Utterance:
-    """Units and words of one recording.
-
-    Raises:
-        AlignmentError: the text does not fit the audio.
-        UserError: the audio cannot be read.
-    """
-    waveform = read_audio(row.path)
-    units = codec.encode(waveform)
-    words = aligner.align(waveform, row.text, len(units), codec.frame_rate_hz)
-    ending = None
-    if row.ending_start_word is not None:
-        # What is not said joins the word before it, so places in the text and in the words can differ.
-        written = np.cumsum([0] + [len(word.text.split()) for word in words])
-        ending = int(np.searchsorted(written, row.ending_start_word))
-    return Utterance(
-        id=row.id,
-        speaker=row.speaker,
-        text=" ".join(word.text for word in words),
-        duration_s=round(len(waveform) / 16_000, 3),
-        units=units,
-        words=words,
-        ending_start_word=ending,
-        audio_path=str(row.path),
-    )
 
 
 def _check_unaligned(

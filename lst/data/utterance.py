@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,13 +12,56 @@ import numpy as np
 class Word(NamedTuple):
     """A word of the transcript and its frames, end exclusive.
 
-    ``score`` is the aligner's mean acoustic log-score a frame: comparable within one aligner only.
+    ``score`` is the aligner's mean acoustic log-score a frame: comparable within one aligner only. ``character_ends``
+    has, for each character of ``text`` without its spaces, the frame after it, counted from the word's start; it is
+    empty where the aligner knows words only.
     """
 
     text: str
     start_frame: int
     end_frame: int
     score: float
+    character_ends: tuple[int, ...] = ()
+
+    def to_record(self) -> list[Any]:
+        """As JSON; without characters it is the list that it was before there were any."""
+        return [*self[:4], list(self.character_ends)] if self.character_ends else list(self[:4])
+
+    @classmethod
+    def from_record(cls, record: Sequence[Any]) -> Word:
+        """Inverse of ``to_record``."""
+        text, start_frame, end_frame, score, *ends = record
+        return cls(text, start_frame, end_frame, score, tuple(ends[0]) if ends else ())
+
+
+def piece_character_ends(
+    words: Sequence[Word | None], num_characters: np.ndarray, word_frames: np.ndarray
+) -> np.ndarray | None:
+    """Where characters end, as ``split_words`` takes it, for words and silences in order.
+
+    A word whose characters are not known, or whose pieces hold another number of them (a normalisation that adds or
+    removes some), gets the estimate that all of its characters last equally long.
+
+    Args:
+        words: [w], None for a silence.
+        num_characters: int [w], characters of the pieces of each.
+        word_frames: int [w], frames of each.
+
+    Returns:
+        int64 [sum of num_characters], or None where no word's characters are known: then there is nothing to add.
+    """
+    known = [
+        word is not None and len(word.character_ends) == n > 0 for word, n in zip(words, num_characters, strict=True)
+    ]
+    if not any(known):
+        return None
+    parts = []
+    for word, is_known, count, frames in zip(words, known, num_characters, word_frames, strict=True):
+        if is_known and word is not None:
+            parts.append(np.array(word.character_ends, np.int64))
+        else:
+            parts.append((2 * np.arange(1, count + 1) * frames + count) // max(2 * int(count), 1))
+    return np.concatenate(parts)
 
 
 class Segment(NamedTuple):
@@ -77,7 +121,7 @@ class Utterance:
             "text": self.text,
             "duration_s": self.duration_s,
             "num_units": self.num_frames,
-            "words": [list(word) for word in self.words],
+            "words": [word.to_record() for word in self.words],
             "ending_start_word": self.ending_start_word,
             "audio_path": self.audio_path,
         }
@@ -93,7 +137,7 @@ class Utterance:
             text=record["text"],
             duration_s=record["duration_s"],
             units=units,
-            words=tuple(Word(*word) for word in record["words"]),
+            words=tuple(Word.from_record(word) for word in record["words"]),
             ending_start_word=record["ending_start_word"],
             audio_path=record["audio_path"],
         )
