@@ -144,13 +144,12 @@ def align_labels(emission: Tensor, targets: np.ndarray, blank_id: int) -> tuple[
     forced_align = import_torchaudio().functional.forced_align
     path_T, scores_T = forced_align(with_star[None], torch.from_numpy(targets)[None], blank=blank_id)
     path, frame_scores = path_T[0].numpy(), scores_T[0].double().numpy()
-    if not np.isfinite(frame_scores).all():
-        raise AlignmentError("the text does not fit the audio: no path through it has a probability above 0")
     changes = np.flatnonzero(np.diff(path, prepend=path[0] - 1))
     run_ends = np.append(changes[1:], num_frames)
     spoken = path[changes] != blank_id
     starts, ends = changes[spoken], run_ends[spoken]
-    assert np.array_equal(path[starts], targets)
+    if not (np.array_equal(path[starts], targets) and np.isfinite(frame_scores).all()):
+        raise AlignmentError("the text does not fit the audio: no path through it has a probability above 0")
     sums = np.concatenate([[0.0], np.cumsum(frame_scores)])
     return starts, ends, (sums[ends] - sums[starts]) / (ends - starts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 
 from lst.data.utterance import Utterance
@@ -51,16 +52,16 @@ def _characters(utterance: Utterance, frame_rate_hz: float) -> list[tuple[float,
             found.append((segment.start_frame / frame_rate_hz, segment.end_frame / frame_rate_hz, ""))
             continue
         word = utterance.words[segment.word]
-        start, text = 0, ""
-        for char, end in zip(word.text.replace(" ", ""), word.character_ends, strict=True):
-            text += char
+        start, pending = 0, ""
+        ends = zip(word.text.replace(" ", ""), word.character_ends, strict=True)
+        for end, group in groupby(ends, key=lambda pair: pair[1]):
+            pending += "".join(char for char, _ in group)
             if end > start:
-                found.append((
-                    (word.start_frame + start) / frame_rate_hz, (word.start_frame + end) / frame_rate_hz, text
-                ))  # fmt: skip
-                start, text = end, ""
+                span = ((word.start_frame + start) / frame_rate_hz, (word.start_frame + end) / frame_rate_hz, pending)
+                found.append(span)
+                start, pending = end, ""
         if start < word.end_frame - word.start_frame:
-            found.append(((word.start_frame + start) / frame_rate_hz, word.end_frame / frame_rate_hz, text))
+            found.append(((word.start_frame + start) / frame_rate_hz, word.end_frame / frame_rate_hz, pending))
     return found
 
 
