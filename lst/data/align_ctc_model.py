@@ -24,6 +24,7 @@ from lst.lazy import import_torchaudio
 
 CTC_SAMPLE_RATE_HZ = 16_000
 CTC_CONFIG_FILE, CTC_WEIGHTS_FILE = "ctc.json", "model.safetensors"
+MAX_LABELS = 1_000_000
 _HUGGING_FACE_KINDS = ("wav2vec2", "hubert")
 _REMEDY = "Give a Hugging Face folder, a folder with ctc.json, or a torchaudio bundle with data.align.checkpoint."
 
@@ -146,6 +147,8 @@ def _load_own(folder: Path) -> CtcModel:
 def _load_hugging_face(folder: Path) -> CtcModel:
     path = folder / "config.json"
     config = read_json(path, "the model's configuration", _REMEDY)
+    if not isinstance(config, dict):
+        raise UserError(f"{path} is not a JSON object. {_REMEDY}")
     kind = config.get("model_type")
     problems = []
     if kind not in _HUGGING_FACE_KINDS:
@@ -158,8 +161,10 @@ def _load_hugging_face(folder: Path) -> CtcModel:
         problems.append("feat_proj_layer_norm is false: such a model has no counterpart in torchaudio")
     raise_problems(str(path), problems, _REMEDY)
     vocabulary = read_json(folder / "vocab.json", "the labels of the model", _REMEDY)
-    if vocabulary and all(isinstance(value, dict) for value in vocabulary.values()):
-        raise UserError(f"{folder / 'vocab.json'} has labels of several languages; keep those of one.")
+    if not isinstance(vocabulary, dict) or not all(
+        type(index) is int and 0 <= index <= MAX_LABELS for index in vocabulary.values()
+    ):
+        raise UserError(f"{folder / 'vocab.json'} must give each label its number (of several languages, keep one)")
     labels = [""] * (max(vocabulary.values(), default=-1) + 1)
     for label, index in vocabulary.items():
         labels[index] = label

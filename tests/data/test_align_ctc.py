@@ -375,6 +375,10 @@ def test_hugging_face_folders_are_read_as_torchaudio_converts_them(tmp_path: Pat
     assert torch.equal(plain_emission(loaded, waveform), plain_emission(reference, waveform))
     assert (loaded.labels[:3], loaded.blank_id, loaded.normalizes) == (("<pad>", "|", "a"), 0, True)
 
+    for vocabulary in ({"eng": {"a": 0}}, {"a": "0"}, ["a"], {"a": -1}):
+        (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
+        with pytest.raises(UserError, match="must give each label its number"):
+            load_ctc_model(str(tmp_path))
     (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "wavlm", "add_adapter": True}))
     with pytest.raises(UserError, match=r"2 problems\n.*'wavlm'.*\n.*adapters"):
         load_ctc_model(str(tmp_path))

@@ -211,7 +211,7 @@ json_values = st.recursive(
 
 
 @given(json_values, st.binary(max_size=60), st.text(alphabet='"<>exists 0123.e-TextGridooTextFile\n', max_size=200))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_nonsense_is_words_or_a_list_of_problems(value: Any, binary: bytes, text: str) -> None:
     start = b'"ooTextFile" "TextGrid" 0 1 <exists> 1 "IntervalTier" "w" '
     for content in (json.dumps(value).encode(), binary, text.encode(), start + text.encode(), start + binary):

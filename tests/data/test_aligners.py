@@ -12,6 +12,7 @@ import soundfile
 import torch
 from torchaudio.models import wav2vec2_model
 
+from lst.configs.compose import build_config
 from lst.data.align_ctc_model import save_ctc_model
 from lst.data.align_export import export_alignments
 from lst.data.align_stamps import StampsAligner, engine_word_times, stamps_path, write_stamps, write_stamps_many
@@ -48,6 +49,14 @@ def test_every_fault_of_the_configuration_is_named() -> None:
     for method in ("pocketsphinx", "stamps"):
         assert "places words only" in AlignConfig(method=method, level="character").problems()[0]
     assert AlignConfig().problems() == []
+
+
+def test_options_of_alignment_come_from_the_command_line() -> None:
+    given = ["data.align.method=ctc", "data.align.checkpoint=my model, v=2", "data.align.level=character",
+             "data.align.min_score=-1.5", "data.align.max_words_per_second=6"]  # fmt: skip
+    assert build_config(given).data.align == AlignConfig(
+        method="ctc", checkpoint="my model, v=2", level="character", min_score=-1.5, max_words_per_second=6.0
+    )
 
 
 class FixedAligner:
