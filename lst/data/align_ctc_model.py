@@ -149,7 +149,7 @@ def _load_hugging_face(folder: Path) -> CtcModel:
     config = read_json(path, "the model's configuration", _REMEDY)
     if not isinstance(config, dict):
         raise UserError(f"{path} is not a JSON object. {_REMEDY}")
-    kind = config.get("model_type")
+    kind = str(config.get("model_type"))
     problems = []
     if kind not in _HUGGING_FACE_KINDS:
         problems.append(f"model_type is {kind!r}; allowed are {', '.join(_HUGGING_FACE_KINDS)}")
@@ -168,13 +168,15 @@ def _load_hugging_face(folder: Path) -> CtcModel:
     labels = [""] * (max(vocabulary.values(), default=-1) + 1)
     for label, index in vocabulary.items():
         labels[index] = label
+    # Tokens that were added later are outputs without a letter.
+    labels += [""] * (int(config.get("vocab_size", len(labels))) - len(labels))
     special = _optional_json(folder / "tokenizer_config.json")
     delimiter = _token(special.get("word_delimiter_token"), "|")
     blank = _token(special.get("pad_token"), "<pad>")
     module = _build(path, _hugging_face_architecture(config, len(labels)))
     state = _own_names(_read_sharded(folder), kind)
     _load_state(module, state, str(folder / CTC_WEIGHTS_FILE))
-    blank_id = vocabulary.get(blank, config.get("pad_token_id", 0))
+    blank_id = vocabulary.get(blank, int(config.get("pad_token_id") or 0))
     preprocessor = _optional_json(folder / "preprocessor_config.json")
     _check_rate(folder / "preprocessor_config.json", preprocessor.get("sampling_rate", CTC_SAMPLE_RATE_HZ))
     plain = tuple("|" if label == delimiter else label for label in labels)
