@@ -173,15 +173,17 @@ def write_stamps_many(
     Returns:
         How many of ``jobs`` have stamps.
     """
-    with ThreadPoolExecutor(num_workers) as executor, Progress(len(jobs), "time stamps", "text") as progress:
+    # By path, since two workers must not write one file.
+    distinct = dict(zip(audio_paths, jobs, strict=True))
+    with ThreadPoolExecutor(num_workers) as executor, Progress(len(distinct), "time stamps", "text") as progress:
 
-        def work(item: tuple[tuple[str, PseudoSpeaker], Path]) -> bool:
-            done = write_stamps(*item[0], item[1], folder)
+        def work(path: Path) -> bool:
+            done = write_stamps(*distinct[path], path, folder)
             progress.advance()
             return done
 
-        # A text that comes twice is one file: after the first, the others find it.
-        count = sum(executor.map(work, zip(jobs, audio_paths, strict=True)))
+        stamped = dict(zip(distinct, executor.map(work, distinct), strict=True))
+    count = sum(stamped[path] for path in audio_paths)
     if count < len(jobs):
         say(f"{len(jobs) - count} of {len(jobs)} texts have no time stamps from {jobs[0][1].engine} (its library is "
             "missing, or it gives none): pocketsphinx aligns them")  # fmt: skip

@@ -6,13 +6,28 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lst.data.align_ctc_model import load_ctc_model
+from lst.data.align_import import check_imported
 from lst.data.aligners import AlignItem, FilteredAligner
 from lst.data.alignment import AlignmentError
 from lst.data.audio import read_audio
+from lst.data.config import DataConfig
 from lst.data.manifest import ManifestRow
 from lst.data.utterance import Utterance, Word
 from lst.errors import UserError
 from lst.tokenizers.units import UnitCodec
+
+
+def check_aligner(config: DataConfig, rows: Sequence[ManifestRow]) -> None:
+    """Before any work: what a model or imported files lack is said once, not by every worker.
+
+    Raises:
+        UserError: a CTC model does not load, or more imported alignments are faulty than may be left out; all problems
+            are named.
+    """
+    if config.align.method == "ctc" and rows:
+        load_ctc_model(config.align.checkpoint, config.align.weights, config.align.device)
+    check_imported(config, rows)
 
 
 def make_utterances(

@@ -28,8 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lst.data.align_import import check_imported
-from lst.data.align_utterances import make_utterances
+from lst.data.align_utterances import check_aligner, make_utterances
 from lst.data.aligners import align_files, aligner_name, process_aligner
 from lst.data.artefacts import TEXT_FILE, UNITS_FILE, VOCABULARY_FILE, whole_index
 from lst.data.audio import read_audio
@@ -115,7 +114,7 @@ def prepare(folder: Path, options: PrepareOptions) -> dict[str, Any]:
         needed_bytes = options.data.num_spoken_stories * (BYTES_A_SPOKEN_STORY + BYTES_A_SHARD_UTTERANCE)
         check_free_space(folder, needed_bytes, "preparing")
     rows, texts, source = _gather(folder, options)
-    check_imported(options.data, rows)
+    check_aligner(options.data, rows)
     write_json(folder / MADE_FROM_FILE, made_from)
     codec = _codec(folder, rows, options)
     tokenizer = _text_tokenizer(folder, rows, texts, options)

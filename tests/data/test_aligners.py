@@ -27,7 +27,7 @@ from lst.data.prepare import prepare
 from lst.data.shards import ShardReader
 from lst.data.speech_synthesis import choose_engine, pseudo_speakers, synthesize, synthesize_cached
 from lst.data.utterance import Utterance, Word, piece_character_ends
-from lst.errors import ProblemsError
+from lst.errors import ProblemsError, UserError
 from lst.model.batch import SPEECH
 from lst.tokenizers.text import fit_text_tokenizer
 from lst.tokenizers.vocabulary import Vocabulary
@@ -192,6 +192,10 @@ def test_flite_says_where_its_words_are(voice: str, tmp_path: Path) -> None:
         (round(start * 100), round(end * 100)) for _, start, end in words
     ]
     assert (stamped.num_stamped, stamped.num_fallback) == (1, 0)
+    jobs = [(TEXT, speaker), ("Yes.", speaker), (TEXT, speaker)]
+    paths = [path, synthesize_cached("Yes.", speaker, tmp_path), path]
+    assert write_stamps_many(jobs, paths, tmp_path / "more", 2) == 3
+    assert len(list((tmp_path / "more").iterdir())) == 2
     aligned = PocketsphinxAligner().align(waveform, TEXT, len(waveform) // 160, 100)
     errors_s = [abs(left.start_frame - right.start_frame) / 100 for left, right in zip(found, aligned, strict=True)]
     print(f"{voice}: pocketsphinx starts words {np.median(errors_s) * 1000:.0f} ms off, median")
@@ -305,6 +309,10 @@ def test_prepare_with_ctc_batches_and_filters_by_score(corpus: Path, tmp_path: P
         assert all(len(word.character_ends) == len(word.text) for word in own)
     prepare(tmp_path / "single", options(corpus, align=replace(align, batch=1), shard_utterances=4))
     assert read_words(tmp_path / "single") == words
+    gone = replace(align, checkpoint=str(tmp_path / "gone"))
+    with pytest.raises(UserError, match="is no folder and no bundle"):
+        prepare(tmp_path / "never", options(corpus, align=gone))
+    assert not (tmp_path / "never" / "units.safetensors").exists()
     scores = {key: float(np.mean([word.score for word in own])) for key, own in words.items()}
     limit = float(np.median(list(scores.values())))
     prepare(tmp_path / "best", options(corpus, align=replace(align, min_score=limit), max_unaligned_share=0.5))
