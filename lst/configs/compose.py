@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, is_dataclass
 from importlib import resources
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -88,7 +89,8 @@ class Job(Generic[ConfigT]):
         for override in texts:
             key, _, value = override.partition("=")
             section, _, name = key.rpartition(".")
-            setattr(getattr(built, section) if section else built, name, None if value == "null" else value)
+            owner = attrgetter(section)(built) if section else built
+            setattr(owner, name, None if value == "null" else value)
         raise_problems("configuration", built.problems(), remedy)
         return built
 

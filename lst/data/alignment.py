@@ -44,7 +44,9 @@ class PocketsphinxAligner:
         self._decoder = pocketsphinx.Decoder(lm=None, bestpath=False, cmn="batch", loglevel="FATAL")
         self.num_by_rule = 0
 
-    def align(self, waveform: np.ndarray, text: str, num_frames: int, frame_rate_hz: int) -> tuple[Word, ...]:
+    def align(
+        self, waveform: np.ndarray, text: str, num_frames: int, frame_rate_hz: int, utterance_id: str = ""
+    ) -> tuple[Word, ...]:
         """Words of ``text`` with their frames.
 
         Args:
@@ -52,6 +54,7 @@ class PocketsphinxAligner:
             text: the transcript.
             num_frames: speech units of the utterance.
             frame_rate_hz: units a second.
+            utterance_id: not needed here; other aligners find their files by it.
 
         Returns:
             Words in order, each of one frame or more, not overlapping, inside ``num_frames``.

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 EXECUTORS = ("local", "ray")
 MIX_BY = ("tokens", "documents")
 ENGINES = ("auto", "flite", "espeak-ng", "pico")
+ALIGN_METHODS = ("pocketsphinx", "ctc", "import", "stamps")
+ALIGN_FORMATS = ("auto", "textgrid", "ctm", "mfa_json", "whisper_json")
+ALIGN_LEVELS = ("word", "character")
 
 
 def parse_part(text: str) -> tuple[int, int]:
@@ -69,6 +72,76 @@ class MixConfig:
 
 
 @dataclass
+class AlignConfig:
+    method: str = field(
+        default="pocketsphinx",
+        metadata={
+            "doc": "who places words: pocketsphinx, ctc, import (files of another aligner) or stamps (of the voice)"
+        },
+    )
+    level: str = field(
+        default="word", metadata={"doc": "word, or character (ctc, import): pieces of words get their own frames"}
+    )
+    checkpoint: str = field(
+        default="", metadata={"doc": "ctc: a folder (Hugging Face, or ctc.json), or a torchaudio bundle such as MMS_FA"}
+    )
+    weights: str = field(
+        default="",
+        metadata={"doc": "ctc: safetensors with the bundle's weights; empty takes torch's hub cache or downloads"},
+    )
+    device: str = field(default="cpu", metadata={"doc": "ctc: where the model runs: cpu, cuda, cuda:1, …"})
+    window_s: float = field(default=30.0, metadata={"doc": "ctc: longer audio passes the model in such windows"})
+    overlap_s: float = field(default=2.0, metadata={"doc": "ctc: what a window hears besides its own part, each side"})
+    batch: int = field(
+        default=8, metadata={"doc": "ctc: windows that pass the model together; results don't depend on it"}
+    )
+    source: str = field(
+        default="",
+        metadata={"doc": "import: a file, or a folder of files named after utterances; stamps: their folder"},
+    )
+    format: str = field(
+        default="auto", metadata={"doc": "import: textgrid, ctm, mfa_json, whisper_json; auto goes by file and content"}
+    )
+    min_score: float | None = field(
+        default=None,
+        metadata={"doc": "utterances whose words score less on average are left out; aligners differ in scale"},
+    )
+    min_words_per_second: float = field(default=0.0, metadata={"doc": "utterances spoken slower are left out"})
+    max_words_per_second: float | None = field(
+        default=None, metadata={"doc": "utterances spoken faster are left out; null sets no limit"}
+    )
+
+    def problems(self) -> list[str]:
+        """What is wrong with these values, a line each."""
+        found = []
+        for name, allowed in (("method", ALIGN_METHODS), ("level", ALIGN_LEVELS), ("format", ALIGN_FORMATS)):
+            if getattr(self, name) not in allowed:
+                found.append(f"data.align.{name}={getattr(self, name)}: allowed are {', '.join(allowed)}")
+        if self.level == "character" and self.method in ("pocketsphinx", "stamps"):
+            found.append(
+                f"data.align.level=character: {self.method} places words only; use data.align.method=ctc or import, "
+                "or data.align.level=word"
+            )
+        if self.method == "ctc" and not self.checkpoint:
+            found.append("data.align.method=ctc: say which model with data.align.checkpoint=FOLDER or BUNDLE")
+        if self.method == "import" and not self.source:
+            found.append("data.align.method=import: say where the files are with data.align.source=PATH")
+        if not (self.window_s > 0 and self.overlap_s >= 0 and 2 * self.overlap_s < self.window_s):
+            found.append(
+                f"data.align.window_s={self.window_s}, overlap_s={self.overlap_s}: must satisfy 0 ≤ 2 overlap < window"
+            )
+        if self.batch < 1:
+            found.append(f"data.align.batch={self.batch}: must be 1 or more")
+        most = float("inf") if self.max_words_per_second is None else self.max_words_per_second
+        if not 0 <= self.min_words_per_second < most:
+            found.append(
+                f"data.align.min_words_per_second={self.min_words_per_second}, "
+                f"max_words_per_second={self.max_words_per_second}: must satisfy 0 ≤ min < max"
+            )
+        return found
+
+
+@dataclass
 class DataConfig:
     num_spoken_stories: int = field(default=600, metadata={"doc": "stories that are spoken, without corpus="})
     num_text_stories: int = field(default=4000, metadata={"doc": "stories that stay text, without corpus="})
@@ -99,12 +172,13 @@ class DataConfig:
         default=0, metadata={"doc": "shards that are read and shuffled at a time, for storage far away; 0 for all"}
     )
     verify: str = field(default="hash", metadata={"doc": "check of every sample read: hash, or size alone"})
+    align: AlignConfig = field(default_factory=AlignConfig)
     interleave: InterleaveConfig = field(default_factory=InterleaveConfig)
     mix: MixConfig = field(default_factory=MixConfig)
 
     def problems(self) -> list[str]:
         """What is wrong with these values, a line each."""
-        found = [*self.interleave.problems(), *self.mix.problems()]
+        found = [*self.align.problems(), *self.interleave.problems(), *self.mix.problems()]
         for name in (
             "num_spoken_stories",
             "num_text_stories",

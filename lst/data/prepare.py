@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from lst import storage
+from lst.data.align_utterances import check_aligner
 from lst.data.artefacts import TEXT_FILE, UNITS_FILE, VOCABULARY_FILE, whole_index
 from lst.data.locks import folder_lock
 from lst.data.manifest import ManifestRow
@@ -38,7 +39,7 @@ from lst.data.prepare_gather import (
     read_lists,
 )
 from lst.data.prepare_options import PrepareOptions
-from lst.data.prepare_shards import ShardWork, aligner_name, make_shards, plan_shards, shards_made_from
+from lst.data.prepare_shards import ShardWork, make_shards, origin_of_words, plan_shards, shards_made_from
 from lst.data.shards import INDEX_FILE, SHARD_FOLDER, VERSION, index_entry
 from lst.errors import ProblemsError, UserError
 from lst.files import STAGING_SUFFIX, check_free_space, differing_settings
@@ -108,6 +109,7 @@ def _gather(folder: Folder, made_from: dict[str, Any], options: PrepareOptions) 
         needed_bytes = options.data.num_spoken_stories * (BYTES_A_SPOKEN_STORY + BYTES_A_SHARD_UTTERANCE)
         check_free_space(folder, needed_bytes, "preparing")
     gathered = gather(folder, options)
+    check_aligner(options.data, [row for row in gathered.rows if isinstance(row, ManifestRow)])
     storage.write_json(folder / MADE_FROM_FILE, made_from)
     return gathered
 
@@ -149,7 +151,7 @@ def _finish(
         "units_sha256": units.sha256,
         "text_sha256": tokenizer.sha256,
         "vocabulary": vocabulary.fingerprint,
-        "aligner": aligner_name(gathered),
+        "aligner": origin_of_words(gathered, options.data),
         "num_left_out": len(left_out),
         "num_unaligned": len(unaligned),
         "splits": {split: [index_entry(receipt) for receipt in group] for split, group in receipts.items()},
@@ -175,7 +177,7 @@ def _check_made_from(folder: Folder, made_from: dict[str, Any]) -> None:
         return
     before = storage.read_json(path, "the record of what the data was made from", f"Delete {folder} and prepare again.")
     # A corpus that is gone is no other corpus: what was made of it stays good.
-    gone = {key: before.get(key) for key in ("corpus_files", "text_file") if made_from[key] is None}
+    gone = {key: before.get(key) for key in ("corpus_files", "text_file", "align_files") if made_from[key] is None}
     if before == {**made_from, **gone}:
         return
     has_shards = bool(storage.list_sizes(folder / SHARD_FOLDER, ".json"))

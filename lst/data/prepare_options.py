@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lst.data.aligners import align_files
 from lst.data.config import DataConfig, parse_part
 from lst.data.executors import ExecutorOptions
 from lst.files import is_url
@@ -39,7 +40,8 @@ class PrepareOptions:
         for later in LATER:
             data.pop(later)
         corpus, text = _resolved(self.corpus), _resolved(self.text)
-        files = {"corpus_files": files_fingerprint(corpus), "text_file": files_fingerprint(text)}
+        files = {"corpus_files": files_fingerprint(corpus), "text_file": files_fingerprint(text),
+                 "align_files": align_files(self.data.align)}  # fmt: skip
         return {"corpus": corpus, "text": text, **files, "seed": self.seed, "on_error": self.on_error,
                 "data": data, "tokenizer": asdict(self.tokenizer)}  # fmt: skip
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lst.data.alignment import AlignmentError, PocketsphinxAligner
+from lst.data.align_utterances import make_utterances
+from lst.data.aligners import aligner_name, process_aligner
 from lst.data.artefacts import UNITS_FILE, artefact_path, load_units
-from lst.data.audio import read_row_audio
 from lst.data.config import DataConfig
 from lst.data.executors import Done, ExecutorOptions, run_tasks
 from lst.data.manifest import ManifestRow
-from lst.data.on_the_fly import UnitRow, read_row
+from lst.data.on_the_fly import read_row
 from lst.data.prepare_gather import Gathered, SpokenRow
 from lst.data.shards import SHARD_FOLDER, SPLITS, finished_receipt, shard_name, write_shard
 from lst.data.sources import WrittenText
@@ -27,7 +27,7 @@ from lst.files import fingerprint
 from lst.progress import Progress
 from lst.storage import Folder, StorageError
 from lst.tokenizers.imported_units import ImportedUnits
-from lst.tokenizers.units import SAMPLE_RATE_HZ, UnitCodec
+from lst.tokenizers.units import UnitCodec
 
 # A written text is a fiftieth of the work and the bytes of an utterance.
 TEXTS_FOR_AN_UTTERANCE = 16
@@ -149,25 +149,31 @@ def make_shard(task: ShardTask) -> dict[str, Any]:
 
 def _results(task: ShardTask) -> Iterator[tuple[SpokenRow | WrittenText, Utterance | Exception]]:
     """Each row with what became of it: an utterance, or why there is none."""
-    codec = aligner = None
+    recordings = [row for row in task.rows if isinstance(row, ManifestRow)]
+    made = _recordings(task, recordings) if recordings else iter(())
     for row in task.rows:
         if isinstance(row, WrittenText):
             yield row, Utterance(row.id, "", row.text, 0.0, np.zeros(0, np.uint16))
-            continue
-        if isinstance(row, ManifestRow) and (codec is None or aligner is None):
-            codec, aligner = _codec(task.folder, task.units_sha256), _aligner(repr(asdict(task.data)))
-        try:
-            if isinstance(row, UnitRow):
+        elif isinstance(row, ManifestRow):
+            yield row, next(made)
+        else:
+            try:
                 yield row, read_row(row, task.frame_rate_hz)
-            else:
-                assert codec is not None
-                assert aligner is not None
-                yield row, make_utterance(row, codec, aligner)
-        except StorageError:
-            # Of the network, not of the utterance: the shard is not made without it.
-            raise
-        except (AlignmentError, UserError) as error:
-            yield row, error
+            except StorageError:
+                raise
+            except UserError as error:
+                yield row, error
+
+
+def _recordings(task: ShardTask, rows: Sequence[ManifestRow]) -> Iterator[Utterance | Exception]:
+    """Recordings, as many together as the aligner takes."""
+    codec, aligner = _codec(task.folder, task.units_sha256), process_aligner(task.data.align)
+    for start in range(0, len(rows), aligner.batch):
+        for made in make_utterances(rows[start : start + aligner.batch], codec, aligner):
+            if isinstance(made, StorageError):
+                # Of the network, not of the utterance: the shard is not made without it.
+                raise made
+            yield made
 
 
 def _check_reachable(task: ShardTask) -> None:
@@ -195,41 +201,9 @@ def _codec(folder: Folder, units_sha256: str) -> UnitCodec:
     return units
 
 
-@lru_cache(maxsize=1)
-def _aligner(settings: str) -> PocketsphinxAligner:
-    """The aligner, loaded once a process."""
-    return PocketsphinxAligner()
-
-
-def aligner_name(gathered: Gathered) -> str:
+def origin_of_words(gathered: Gathered, data: DataConfig) -> str:
     """What the index calls the origin of the words' places."""
-    return "as in the .on_the_fly files" if "num_units" in gathered.record else PocketsphinxAligner.name
-
-
-def make_utterance(row: ManifestRow, codec: UnitCodec, aligner: PocketsphinxAligner) -> Utterance:
-    """Units and words of one recording.
-
-    Raises:
-        AlignmentError: the text does not fit the audio.
-        UserError: the audio cannot be read.
-    """
-    waveform = read_row_audio(row)
-    units = codec.encode(waveform)
-    words = aligner.align(waveform, row.text, len(units), codec.frame_rate_hz)
-    ending = None
-    if row.ending_start_word is not None:
-        # What is not said joins the word before it, so places in the text and in the words can differ.
-        written = np.cumsum([0] + [len(word.text.split()) for word in words])
-        ending = int(np.searchsorted(written, row.ending_start_word))
-    return Utterance(
-        id=row.id,
-        speaker=row.speaker,
-        text=" ".join(word.text for word in words),
-        duration_s=round(len(waveform) / SAMPLE_RATE_HZ, 3),
-        units=units,
-        words=words,
-        ending_start_word=ending,
-    )
+    return "as in the .on_the_fly files" if "num_units" in gathered.record else aligner_name(data.align)
 
 
 def shards_made_from(made_from: dict[str, Any], units_sha256: str, lists: dict[str, str]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lst.data.align_stamps import write_stamps_many
 from lst.data.config import DataConfig
 from lst.data.corpora import assign_splits, load_corpus
 from lst.data.manifest import (
@@ -164,6 +165,9 @@ def _speak(
     speakers = pseudo_speakers(engine, config.num_speakers, seed)
     jobs = [(text, speakers[index % len(speakers)]) for index, (_, text, _) in enumerate(items)]
     paths = synthesize_many(jobs, default_cache_dir(), num_workers)
+    if config.align.method == "stamps":
+        stamps = Path(config.align.source).expanduser() if config.align.source else default_cache_dir()
+        write_stamps_many(jobs, paths, stamps, num_workers)
     first_valid = len(items) - max(1, round(config.valid_share * len(items)))
     rows = [
         ManifestRow(

@@ -86,11 +86,14 @@ def _flite_command(speaker: PseudoSpeaker, text: str, text_path: Path, wav_path:
     return ["flite", "-voice", speaker.voice, *settings, "-f", str(text_path), "-o", str(wav_path)]
 
 
+def espeak_pitch(speaker: PseudoSpeaker) -> int:
+    """The pitch as eSpeak NG takes it: 0 to 99 around 50; near 50 a step is about one per cent of the frequency."""
+    return min(max(round(50 + 100 * (speaker.pitch - 1)), 0), 99)
+
+
 def _espeak_command(speaker: PseudoSpeaker, text: str, text_path: Path, wav_path: Path) -> list[str]:
-    # Its pitch runs from 0 to 99 around 50; near 50 a step is about one per cent of the frequency.
-    pitch = min(max(round(50 + 100 * (speaker.pitch - 1)), 0), 99)
     words_per_minute = round(ESPEAK_WORDS_PER_MINUTE * speaker.rate)
-    settings = ["-s", str(words_per_minute), "-p", str(pitch)]
+    settings = ["-s", str(words_per_minute), "-p", str(espeak_pitch(speaker))]
     return ["espeak-ng", "-v", speaker.voice, *settings, "-f", str(text_path), "-w", str(wav_path)]
 
 
@@ -194,6 +197,12 @@ def pseudo_speakers(engine: str, num_speakers: int, seed: int) -> list[PseudoSpe
     return speakers
 
 
+def spoken_text(text: str) -> str:
+    """What the engines are given: one line, without the characters that they take as commands."""
+    # Pico takes <…> and eSpeak NG [[…]] as commands; control characters cannot be in a command's arguments.
+    return " ".join(re.sub(r"[<>\[\]\x00-\x1f\x7f]", " ", text).split())
+
+
 def synthesize(text: str, speaker: PseudoSpeaker, sample_rate_hz: int = CACHE_SAMPLE_RATE_HZ) -> np.ndarray:
     """Speaks ``text``.
 
@@ -208,19 +217,18 @@ def synthesize(text: str, speaker: PseudoSpeaker, sample_rate_hz: int = CACHE_SA
     Raises:
         UserError: the text is empty, the engine is missing or failed, or the speaker's numbers are out of range.
     """
-    # Pico takes <…> and eSpeak NG [[…]] as commands; control characters cannot be in a command's arguments.
-    spoken_text = " ".join(re.sub(r"[<>\[\]\x00-\x1f\x7f]", " ", text).split())
-    if not spoken_text:
+    said = spoken_text(text)
+    if not said:
         raise UserError(f"there is nothing to speak in the text {text!r}: remove it, or fill it in.")
     choose_engine(speaker.engine)
     if not (0.2 <= speaker.rate <= 5 and 0.5 <= speaker.pitch <= 2 and 0 < speaker.gain <= 1):
         raise UserError(f"{speaker}: rate must be 0.2 to 5, pitch 0.5 to 2, gain above 0 and at most 1.")
-    audio_L, engine_rate_hz = _run_engine(spoken_text, speaker)
+    audio_L, engine_rate_hz = _run_engine(said, speaker)
     if engine_rate_hz != sample_rate_hz:
         audio_L = _resample(audio_L, engine_rate_hz, sample_rate_hz)
     peak = float(np.abs(audio_L).max(initial=0.0))
     if peak < 1e-3:
-        raise _failure(spoken_text, speaker, "it made no sound; is there a word in the text?")
+        raise _failure(said, speaker, "it made no sound; is there a word in the text?")
     return (audio_L * (speaker.gain / peak)).astype(np.float32)
 
 

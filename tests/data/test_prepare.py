@@ -129,7 +129,7 @@ def test_fields_that_decide_the_data_are_all_recorded() -> None:
     assert recorded["data"].keys() == {field.name for field in dataclasses.fields(DataConfig)} - later
     assert recorded["tokenizer"].keys() == {field.name for field in dataclasses.fields(TokenizerConfig)}
     assert recorded.keys() == {
-        "corpus", "text", "corpus_files", "text_file", "seed", "on_error", "data", "tokenizer"
+        "corpus", "text", "corpus_files", "text_file", "align_files", "seed", "on_error", "data", "tokenizer"
     }  # fmt: skip
 
 
