@@ -17,6 +17,11 @@ from lst.errors import UserError
 STAGING_SUFFIX = ".partial"
 
 
+def is_url(place: object) -> bool:
+    """Whether a place is a URL (``s3://…``) and no local path."""
+    return isinstance(place, str) and "://" in place
+
+
 def fsync_folder(folder: Path) -> None:
     """Flushes a folder's entries, so that a rename inside it survives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)

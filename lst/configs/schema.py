@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-from lst.data.config import DataConfig
+from lst.data.config import LAYOUT_NAMES, DataConfig
 from lst.model.config import LossConfig, ModelConfig, PatchingConfig, patching_problems
 from lst.tokenizers.config import TokenizerConfig
 
@@ -128,6 +128,7 @@ class Config:
     text: str | None = field(
         default=None, metadata={"doc": "text file, a document a line: read aloud, or with corpus= used as written text"}
     )
+    layout: str = field(default="auto", metadata={"doc": f"how corpus= is laid out: {', '.join(LAYOUT_NAMES)}"})
     on_error: str = field(default="raise", metadata={"doc": "faulty utterances: raise, or skip (they are listed)"})
     max_skipped_share: float = field(default=0.05, metadata={"doc": "share that on_error=skip may leave out"})
     num_workers: int = field(default=2, metadata={"doc": "processes that prepare"})
@@ -150,6 +151,8 @@ class Config:
         for name in ("run_dir", "corpus", "text"):
             if getattr(self, name) == "" or (name == "run_dir" and not self.run_dir):
                 found.append(f"{name}= is empty: give a path, or leave the option out")
+        if self.layout not in LAYOUT_NAMES:
+            found.append(f"layout={self.layout}: allowed are {', '.join(LAYOUT_NAMES)}")
         if self.on_error not in ("raise", "skip"):
             found.append(f"on_error={self.on_error}: allowed are raise, skip")
         if not 0 <= self.max_skipped_share <= 1:

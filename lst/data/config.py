@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 ENGINES = ("auto", "flite", "espeak-ng", "pico")
+# How recordings lie on disk; `lst.data.layouts` has a module for each.
+AUTO_LAYOUT = "auto"
+LAYOUT_NAMES = (AUTO_LAYOUT, "manifest", "librispeech", "ljspeech", "vctk", "common_voice", "mls", "peoples_speech",
+                "lhotse", "nemo", "webdataset")  # fmt: skip
 
 
 @dataclass

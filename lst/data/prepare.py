@@ -30,8 +30,8 @@ import torch
 
 from lst.data.alignment import AlignmentError, PocketsphinxAligner
 from lst.data.artefacts import TEXT_FILE, UNITS_FILE, VOCABULARY_FILE, whole_index
-from lst.data.audio import read_audio
-from lst.data.config import DataConfig
+from lst.data.audio import audio_exists, read_row_audio
+from lst.data.config import AUTO_LAYOUT, DataConfig
 from lst.data.manifest import ManifestRow, read_manifest, write_manifest
 from lst.data.shards import (
     INDEX_FILE,
@@ -79,6 +79,7 @@ class PrepareOptions:
     num_workers: int
     data: DataConfig
     tokenizer: TokenizerConfig
+    layout: str = AUTO_LAYOUT
 
     def made_from(self) -> dict[str, Any]:
         """What the prepared data depends on; a folder made from other things is refused."""
@@ -87,8 +88,9 @@ class PrepareOptions:
             data.pop(later)
         corpus = str(Path(self.corpus).resolve()) if self.corpus else None
         text = str(Path(self.text).resolve()) if self.text else None
+        layout = {} if self.layout == AUTO_LAYOUT else {"layout": self.layout}
         files = {"corpus_files": files_fingerprint(corpus), "text_file": files_fingerprint(text)}
-        return {"corpus": corpus, "text": text, **files, "seed": self.seed, "on_error": self.on_error,
+        return {"corpus": corpus, "text": text, **files, **layout, "seed": self.seed, "on_error": self.on_error,
                 "data": data, "tokenizer": asdict(self.tokenizer)}  # fmt: skip
 
 
@@ -175,13 +177,13 @@ def _gather(folder: Path, options: PrepareOptions) -> tuple[list[ManifestRow], l
     if before.get("made_from") == made_from and before.get("files") == _list_hashes(folder):
         texts = [WrittenText(**row) for row in read_jsonl(folder / TEXTS_FILE)]
         rows = read_manifest(folder / MANIFEST_FILE)
-        missing = [row for row in rows if not row.path.exists()]
+        missing = [row for row in rows if not audio_exists(row.audio_ref)]
         if not missing:
             return rows, texts, before
         say(f"{len(missing)} audio files are gone (the first is {missing[0].path}): the corpus is gathered again")
     source: Source = gather_source(
         options.corpus, options.text, options.data, options.seed, options.on_error, options.max_skipped_share,
-        options.num_workers,
+        options.num_workers, options.layout,
     )  # fmt: skip
     write_manifest(folder / MANIFEST_FILE, source.rows)
     write_jsonl(folder / TEXTS_FILE, [asdict(text) for text in source.texts])
@@ -228,7 +230,7 @@ def _codec(folder: Path, rows: Sequence[ManifestRow], options: PrepareOptions) -
             for row in chosen:
                 progress.advance()
                 try:
-                    yield mfcc_features(read_audio(row.path), tokenizer.frame_rate_hz)
+                    yield mfcc_features(read_row_audio(row), tokenizer.frame_rate_hz)
                 except UserError:
                     # It is found, listed and counted again where its shard is made.
                     continue
@@ -369,7 +371,7 @@ def make_utterance(row: ManifestRow, codec: UnitCodec, aligner: PocketsphinxAlig
         AlignmentError: the text does not fit the audio.
         UserError: the audio cannot be read.
     """
-    waveform = read_audio(row.path)
+    waveform = read_row_audio(row)
     units = codec.encode(waveform)
     words = aligner.align(waveform, row.text, len(units), codec.frame_rate_hz)
     ending = None
@@ -385,7 +387,7 @@ def make_utterance(row: ManifestRow, codec: UnitCodec, aligner: PocketsphinxAlig
         units=units,
         words=words,
         ending_start_word=ending,
-        audio_path=str(row.path),
+        audio_path=row.audio_ref,
     )
 
 

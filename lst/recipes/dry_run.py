@@ -11,8 +11,8 @@ import torch
 from lst.configs.compose import SYNTHETIC, build_config
 from lst.configs.schema import Config
 from lst.data.corpora import load_corpus
-from lst.data.manifest import apply_on_error, check_rows, num_bad_rows
 from lst.data.prepare import BYTES_A_SHARD_UTTERANCE, BYTES_A_SPOKEN_STORY
+from lst.data.row_checks import apply_on_error, check_rows, num_bad_rows
 from lst.data.shards import INDEX_FILE
 from lst.data.speech_synthesis import choose_engine
 from lst.errors import UserError
@@ -61,7 +61,7 @@ def _prepare_plan(config: Config) -> list[str]:
     if (folder / INDEX_FILE).exists():
         return [f"prepare: {folder} is prepared, nothing to do"]
     if config.corpus is not None:
-        rows, problems, layout = load_corpus(Path(config.corpus))
+        rows, problems, layout = load_corpus(Path(config.corpus), config.layout)
         num_rows = len(rows) + num_bad_rows(problems)
         good, found = check_rows(rows, config.data.min_duration_s, config.data.max_duration_s)
         apply_on_error(

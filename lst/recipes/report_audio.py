@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import soundfile
 
-from lst.data.audio import read_audio
+from lst.data.audio import audio_exists, read_audio_ref
 from lst.data.utterance import Utterance
 from lst.errors import UserError
 from lst.recipes.report_page import Html, Section, bold, code, element, joined, paragraph
@@ -53,7 +52,7 @@ def choose_clips(train: Sequence[Utterance], valid: Sequence[Utterance], num_cli
         utterances = waiting[split]
         new_voice = next((n for n, utterance in enumerate(utterances) if utterance.speaker not in heard), 0)
         utterance = utterances.pop(new_voice)
-        if Path(utterance.audio_path).is_file():
+        if audio_exists(utterance.audio_path):
             chosen.append(Clip(utterance, split))
             heard.add(utterance.speaker)
     return chosen
@@ -96,7 +95,7 @@ def player(clip: Clip, speech: str) -> Html:
         UserError: the file cannot be read.
     """
     utterance = clip.utterance
-    samples = read_audio(Path(utterance.audio_path), SAMPLE_RATE_HZ)
+    samples = read_audio_ref(utterance.audio_path, SAMPLE_RATE_HZ)
     duration_s = len(samples) / SAMPLE_RATE_HZ
     shown = f"{duration_s:.1f} s"
     if duration_s > MAX_CLIP_S:

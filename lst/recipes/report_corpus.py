@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lst.data.audio import read_audio
+from lst.data.audio import audio_exists, read_audio_ref
 from lst.data.prepare import LEFT_OUT_FILE
 from lst.data.statistics import PATCHINGS, patch_length_histograms, speech_patch_lengths
 from lst.data.utterance import Utterance
@@ -62,14 +61,14 @@ def patches_section(run: RunRecord) -> Section:
 
 
 def _utterance_figure(run: RunRecord) -> Html:
-    utterance = next((u for u in run.valid if u.words and Path(u.audio_path).is_file()), None)
+    utterance = next((u for u in run.valid if u.words and audio_exists(u.audio_path)), None)
     if utterance is None:
         return paragraph(
             "The picture of an utterance is left out: no audio of a held-out utterance is where the manifest says.",
             class_="note",
         )
     try:
-        waveform = read_audio(Path(utterance.audio_path), SAMPLE_RATE_HZ)
+        waveform = read_audio_ref(utterance.audio_path, SAMPLE_RATE_HZ)
     except UserError as error:
         return paragraph("The picture of an utterance is left out: ", str(error), class_="note")
     window_s = choose_window(utterance, run.frame_rate_hz, min(len(waveform) / SAMPLE_RATE_HZ, utterance.duration_s))

@@ -135,6 +135,7 @@ def prepare_options(config: Config) -> PrepareOptions:
         num_workers=config.num_workers,
         data=config.data,
         tokenizer=config.tokenizer,
+        layout=config.layout,
     )
 
 
