@@ -118,6 +118,18 @@ class ReportConfig:
 
 
 @dataclass
+class CheckConfig:
+    examples: int = field(default=5, metadata={"doc": "examples of each kind of problem that are shown; 0 shows all"})
+    decode: bool = field(
+        default=False, metadata={"doc": "decode all audio of corpus=, which finds damage behind a sound header"}
+    )
+    json: str | None = field(default=None, metadata={"doc": "file to write the whole report to, as JSON"})
+
+    def problems(self) -> list[str]:
+        return [f"check.examples={self.examples}: must be 0 (all) or more"] if self.examples < 0 else []
+
+
+@dataclass
 class Config:
     run_dir: str = field(default="runs/quickstart", metadata={"doc": "folder of the run"})
     name: str = field(default="curriculum", metadata={"doc": "name of the model within the run"})
@@ -144,6 +156,7 @@ class Config:
     eval: EvalConfig = field(default_factory=EvalConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
+    check: CheckConfig = field(default_factory=CheckConfig)
 
     def problems(self) -> list[str]:
         """Everything that is wrong with these values, a line each."""
