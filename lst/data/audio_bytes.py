@@ -38,7 +38,7 @@ def open_location(path: Path | str) -> BinaryIO:
         return opened
     except FileNotFoundError:
         raise UserError(f"{path} does not exist or is not a file.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise UserError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}.") from error
 
 

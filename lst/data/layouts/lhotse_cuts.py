@@ -112,7 +112,7 @@ def _row(
         id=safe_id(str(name)),
         path=path,
         text=text,
-        speaker=str(speaker) if isinstance(speaker, (str, int)) and speaker != "" else UNKNOWN_SPEAKER,
+        speaker=(str(speaker).strip() if isinstance(speaker, (str, int)) else "") or UNKNOWN_SPEAKER,
         split=split,
         duration_s=duration_s,
         place=place,

@@ -110,7 +110,7 @@ def _row(
     duration_s = None if duration_ms is None else min(duration_ms, 10**15) / 1000
     path, member = audio.find(name.strip())
     document = record.get("identifier") or record.get("audio_document_id")
-    speaker = str(document) if isinstance(document, (str, int)) else UNKNOWN_SPEAKER
+    speaker = (str(document).strip() if isinstance(document, (str, int)) else "") or UNKNOWN_SPEAKER
     stem = name.strip().removesuffix(Path(name).suffix)
     return ManifestRow(
         safe_id(stem), path, text, speaker, split, duration_s, place=place, member=member
