@@ -93,8 +93,8 @@ def parse_json_object(content: str, lower_keys: bool = True) -> Record | str:
     """One JSON object, or what is wrong with the text."""
     try:
         record = json.loads(content)
-        # An escape such as \ud800 alone is no character and cannot be written again.
-        json.dumps(record, ensure_ascii=False).encode()
+        if "\\u" in content:  # an escape such as \ud800 alone is no character and cannot be written again
+            json.dumps(record, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         return f"not JSON ({error}): {shown(content)}"
     if not isinstance(record, dict):
