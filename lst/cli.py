@@ -1,4 +1,4 @@
-"""The command line: ``lst prepare | card | train | eval | report | quickstart | generate | export | synthetic``.
+"""The command line: ``lst check | prepare | card | train | eval | report | generate | export | …``.
 
 Heavy imports wait until a command needs them, so that ``--help`` and mistakes answer at once.
 """
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from lst.configs.synthetic_schema import SyntheticConfig
 
 USAGE_EXIT, INTERRUPT_EXIT = 2, 130
+
+
+def _check(config: Config, overrides: Sequence[str]) -> int:
+    from lst.recipes.check import check
+
+    return check(config, overrides)
 
 
 def _prepare(config: Config, overrides: Sequence[str]) -> None:
@@ -84,8 +90,9 @@ def _synthetic(config: SyntheticConfig, overrides: Sequence[str]) -> None:
     print(synthetic(config, overrides))
 
 
-# What each command does, and the sections of the configuration it reads.
-COMMANDS: dict[str, tuple[Callable[[Any, Sequence[str]], None], str, tuple[str, ...]]] = {
+# What each command does, and the sections of the configuration it reads. A command may return its exit status.
+COMMANDS: dict[str, tuple[Callable[[Any, Sequence[str]], int | None], str, tuple[str, ...]]] = {
+    "check": (_check, "list every problem of corpus=, or of the prepared data in run_dir=", ("check", "data")),
     "prepare": (_prepare, "audio and transcripts to units, aligned words and shards", ("tokenizer", "data", "card")),
     "card": (_card, "the prepared corpus in numbers: one HTML page and JSON", ("data", "patching", "card")),
     "train": (_train, "train one model of the run", ("data", "patching", "model", "loss", "train")),
@@ -151,7 +158,9 @@ def command_help(command: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit status: 0, 2 for a mistake of the user's, 130 when interrupted."""
+    """Runs a command; returns the exit status: 0, 1 where a check finds problems, 2 for a mistake of the user's, 130
+    when interrupted.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage())
@@ -160,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"lst {__version__}")
         return 0
     try:
-        _run(words[0], words[1:])
+        return _run(words[0], words[1:])
     except UserError as error:
         print(f"lst {words[0]}: {error}", file=sys.stderr)
         return USAGE_EXIT
@@ -171,17 +180,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\nlst {words[0]}: stopped; the same command goes on from here", file=sys.stderr)
         return INTERRUPT_EXIT
-    return 0
 
 
-def _run(command: str, rest: list[str]) -> None:
+def _run(command: str, rest: list[str]) -> int:
     if command not in COMMANDS:
         close = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
         nearest = f" (did you mean {close[0]}?)" if close else ""
         raise UserError(f"unknown command{nearest}; allowed are {', '.join(COMMANDS)}. See lst --help")
     if "--help" in rest or "-h" in rest:
         print(command_help(command))
-        return
+        return 0
     shows_config = "--cfg" in rest
     if shows_config:
         place = rest.index("--cfg")
@@ -203,11 +211,13 @@ def _run(command: str, rest: list[str]) -> None:
 
         print(describe(command, overrides))
     else:
-        COMMANDS[command][0](config, overrides)
+        status = COMMANDS[command][0](config, overrides)
         if command in ("prepare", "train", "eval"):
             from lst.recipes.run import record_command
 
             record_command(config, command, overrides)
+        return status or 0
+    return 0
 
 
 if __name__ == "__main__":

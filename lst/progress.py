@@ -16,7 +16,7 @@ class Progress:
     """Counts ``total`` units of work. Use as a context manager and call ``advance``.
 
     Args:
-        total: units of work in all.
+        total: units of work in all; None where that is not known beforehand.
         description: what is being done.
         unit: what is counted, in the singular.
         initial: units done by an earlier, stopped run; they count as done but not towards the rate.
@@ -24,7 +24,7 @@ class Progress:
     """
 
     def __init__(
-        self, total: int, description: str, unit: str = "item", initial: int = 0, stream: IO[str] | None = None
+        self, total: int | None, description: str, unit: str = "item", initial: int = 0, stream: IO[str] | None = None
     ) -> None:
         self.total, self.description, self.unit = total, description, unit
         self.initial = self.done = initial
@@ -60,12 +60,14 @@ class Progress:
         self.printed_s = now_s
         elapsed_s = max(now_s - self.started_s, 1e-9)
         rate = (self.done - self.initial) / elapsed_s
-        left = f"{(self.total - self.done) / rate:,.0f} s left" if rate > 0 else "time left unknown"
-        if self.done >= self.total:
+        if self.total is None or self.done >= self.total:
             left = f"{elapsed_s:,.0f} s"
+        else:
+            left = f"{(self.total - self.done) / rate:,.0f} s left" if rate > 0 else "time left unknown"
+        counted = f"{self.done:,}" if self.total is None else f"{self.done:,}/{self.total:,}"
         note = f", {self.note}" if self.note else ""
         print(
-            f"{self.description}: {self.done:,}/{self.total:,} {self.unit}s, {rate:,.1f} {self.unit}s/s, {left}{note}",
+            f"{self.description}: {counted} {self.unit}s, {rate:,.1f} {self.unit}s/s, {left}{note}",
             file=self.stream,
             flush=True,
         )

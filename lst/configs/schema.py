@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-from lst.data.config import EXECUTORS, DataConfig, parse_part
+from lst.data.config import EXECUTORS, LAYOUT_NAMES, DataConfig, parse_part
 from lst.model.config import LossConfig, ModelConfig, PatchingConfig, patching_problems
 from lst.tokenizers.config import TokenizerConfig
 
@@ -146,6 +146,18 @@ class ExportConfig:
 
 
 @dataclass
+class CheckConfig:
+    examples: int = field(default=5, metadata={"doc": "examples of each kind of problem that are shown; 0 shows all"})
+    decode: bool = field(
+        default=False, metadata={"doc": "decode all audio of corpus=, which finds damage behind a sound header"}
+    )
+    json: str | None = field(default=None, metadata={"doc": "file to write the whole report to, as JSON"})
+
+    def problems(self) -> list[str]:
+        return [f"check.examples={self.examples}: must be 0 (all) or more"] if self.examples < 0 else []
+
+
+@dataclass
 class Config:
     run_dir: str = field(default="runs/quickstart", metadata={"doc": "folder of the run"})
     name: str = field(default="curriculum", metadata={"doc": "name of the model within the run"})
@@ -156,6 +168,7 @@ class Config:
     text: str | None = field(
         default=None, metadata={"doc": "text file, a document a line: read aloud, or with corpus= used as written text"}
     )
+    layout: str = field(default="auto", metadata={"doc": f"how corpus= is laid out: {', '.join(LAYOUT_NAMES)}"})
     on_error: str = field(default="raise", metadata={"doc": "faulty utterances: raise, or skip (they are listed)"})
     max_skipped_share: float = field(default=0.05, metadata={"doc": "share that on_error=skip may leave out"})
     num_workers: int = field(default=2, metadata={"doc": "processes that prepare"})
@@ -183,6 +196,7 @@ class Config:
     report: ReportConfig = field(default_factory=ReportConfig)
     card: CardConfig = field(default_factory=CardConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
+    check: CheckConfig = field(default_factory=CheckConfig)
 
     def problems(self) -> list[str]:
         """Everything that is wrong with these values, a line each."""
@@ -199,6 +213,8 @@ class Config:
                 parse_part(self.part)
             except ValueError as error:
                 found.append(f"part={self.part}: {error}; or plan")
+        if self.layout not in LAYOUT_NAMES:
+            found.append(f"layout={self.layout}: allowed are {', '.join(LAYOUT_NAMES)}")
         if self.on_error not in ("raise", "skip"):
             found.append(f"on_error={self.on_error}: allowed are raise, skip")
         if not 0 <= self.max_skipped_share <= 1:

@@ -1,37 +1,33 @@
-"""Audio files in: samples as float32 mono at one rate, and what a header says without decoding.
+"""Audio in: samples as float32 mono at one rate, of a whole file or a segment, and what a header says undecoded.
 
 Decoding is soundfile's (libsndfile); of torchaudio only the resampler is used, and it is imported only when needed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-import os
-import re
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+from urllib.parse import parse_qs, quote
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from lst.data.audio_bytes import content_key, described, is_present, open_audio_bytes
+from lst.data.audio_header import MP3_FRAME, Header, cut_short, read_header, sound_source, unreadable
 from lst.errors import UserError
 from lst.lazy import import_torchaudio
 
 AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3")
-MAX_NUM_FRAMES = 1 << 40  # libsndfile answers 2**63 - 1 when a header leaves the number open
 MAX_RESAMPLE_KERNEL = 50_000_000  # weights of the resampler's filter bank, 200 MB of float32
-MP3_FRAME = 1152  # samples; the decoder's guess of a length without a header is off by less than one frame
-MP3_SLACK_FRAMES = 6  # the frame that states the length, an encoder's delay and its padding: held, but no audio
-# Bit rates of MPEG layer III in kbit/s by their index, of version 1 and of versions 2 and 2.5; 0 is none.
-_MP3_KBIT_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0)
-_MP3_KBIT_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0)
-# Writers that do not know the size beforehand leave a number at or above this in the header.
-OPEN_SIZE_BYTES = 0x7FFFF000
-# libsndfile's log of a data chunk that promises more than the file holds.
-_SIZE_LINE = re.compile(r"^\s*(?:data|SSND|Data Size|riff)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
-_OGG_TAIL_BYTES = 1 << 16  # an Ogg page is smaller than this
+RESAMPLE_ZEROS, RESAMPLE_ROLLOFF = 6, 0.99  # of torchaudio's windowed sinc: they bound how far a sample reaches
+SEGMENT_SLACK_S = 0.011  # by which a segment may pass the end of its file: its times may be rounded to hundredths
+_BLOCK_FRAMES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,77 @@ class AudioInfo:
     duration_s: float
 
 
-def probe_audio(path: Path) -> AudioInfo:
+class AudioPlace(Protocol):
+    """Where an utterance's audio is: a ``ManifestRow`` or an ``AudioRef``."""
+
+    @property
+    def path(self) -> Path | str: ...
+    @property
+    def start_s(self) -> float: ...
+    @property
+    def duration_s(self) -> float | None: ...
+    @property
+    def is_segment(self) -> bool: ...
+    @property
+    def channel(self) -> int | None: ...
+    @property
+    def member(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class AudioRef:
+    """An ``AudioPlace`` alone; see ``ManifestRow`` for the fields."""
+
+    path: Path | str
+    start_s: float = 0.0
+    duration_s: float | None = None
+    is_segment: bool = False
+    channel: int | None = None
+    member: str = ""
+
+
+def format_audio_ref(place: AudioPlace) -> str:
+    """One text that says where audio is: its path, and after a # what of it (``a.tar#member=b.flac&t=1.5,4``)."""
+    parts = [f"member={quote(place.member)}"] if place.member else []
+    parts += [] if place.channel is None else [f"channel={place.channel}"]
+    if place.is_segment:
+        end = "" if place.duration_s is None else f",{place.start_s + place.duration_s:.9g}"
+        parts.append(f"t={place.start_s:.9g}{end}")
+    return f"{place.path}#{'&'.join(parts)}" if parts else str(place.path)
+
+
+def parse_audio_ref(ref: str) -> AudioRef:
+    """Inverse of ``format_audio_ref``; a file whose own name holds a # stays that file."""
+    path, mark, what = ref.rpartition("#")
+    cells = parse_qs(what)
+    if not mark or not cells or set(cells) - {"member", "channel", "t"}:
+        return AudioRef(_location(ref))
+    start, _, end = cells["t"][0].partition(",") if "t" in cells else ("0", "", "")
+    return AudioRef(
+        path=_location(path),
+        start_s=float(start),
+        duration_s=float(end) - float(start) if end else None,
+        is_segment="t" in cells,
+        channel=int(cells["channel"][0]) if "channel" in cells else None,
+        member=cells["member"][0] if "member" in cells else "",
+    )
+
+
+def _location(path: str) -> Path | str:
+    return path if "://" in path else Path(path)
+
+
+def audio_exists(ref: str) -> bool:
+    """Whether the file that a reference names is there."""
+    return bool(ref) and is_present(parse_audio_ref(ref).path)
+
+
+def read_audio_ref(ref: str, sample_rate_hz: int = 16000) -> npt.NDArray[np.float32]:
+    """As ``read_row_audio``, of what ``format_audio_ref`` gave."""
+    return read_row_audio(parse_audio_ref(ref), sample_rate_hz)
+
+
+def probe_audio(path: Path | str, member: str = "") -> AudioInfo:
     """Reads an audio file's header (of an mp3, those of all its frames); nothing is decoded.
 
     A file without samples is no error here: its ``num_frames`` is 0.
@@ -52,12 +118,14 @@ def probe_audio(path: Path) -> AudioInfo:
     Raises:
         UserError: the file is absent, no audio, cut short as far as a header shows it, or of unstated length.
     """
-    info = _header(path)
-    return AudioInfo(info.frames, info.samplerate, info.channels, info.frames / info.samplerate)
+    header = read_header(path, member)
+    return AudioInfo(
+        header.num_frames, header.sample_rate_hz, header.num_channels, header.num_frames / header.sample_rate_hz
+    )
 
 
-def read_audio(path: Path, sample_rate_hz: int = 16000) -> npt.NDArray[np.float32]:
-    """Reads an audio file (wav, flac, ogg, mp3) as mono at ``sample_rate_hz``.
+def read_audio(path: Path | str, sample_rate_hz: int = 16000) -> npt.NDArray[np.float32]:
+    """Reads an audio file (wav, flac, ogg, opus, mp3) as mono at ``sample_rate_hz``.
 
     Args:
         path: the file, of any rate and number of channels; channels are averaged.
@@ -69,128 +137,166 @@ def read_audio(path: Path, sample_rate_hz: int = 16000) -> npt.NDArray[np.float3
     Raises:
         UserError: the file is absent, unreadable, cut short, without samples, or holds NaN or infinity.
     """
-    info = _header(path)
-    if info.frames == 0:
-        raise UserError(f"{path} is empty: its header says 0 samples. Record or export it again.")
+    return read_row_audio(AudioRef(path), sample_rate_hz)
+
+
+def read_row_audio(row: AudioPlace, sample_rate_hz: int = 16000) -> npt.NDArray[np.float32]:
+    """Reads the audio of one utterance: a whole file or a segment, all channels averaged or one, from a tar or not.
+
+    A segment is the slice ``[round(start_s · rate) : round((start_s + duration_s) · rate)]`` of the whole file at the
+    wanted rate, but only its part of the file is decoded. MP3 and Opus cannot be entered in their middle without
+    changing samples: they are decoded from their start, or from where this thread's last segment of the file ended.
+
+    Args:
+        row: where the audio is.
+        sample_rate_hz: the rate wanted, in Hz.
+
+    Returns:
+        float32 ``[num_samples]``, full scale ±1.
+
+    Raises:
+        UserError: as ``read_audio``; the segment is not within the file; there is no such channel or member.
+    """
+    header = read_header(row.path, row.member)
+    name = described(row.path, row.member)
+    if header.num_frames == 0:
+        raise UserError(f"{name} is empty: its header says 0 samples. Record or export it again.")
+    if faults := place_faults(row, header.num_frames / header.sample_rate_hz, header.num_channels):
+        raise UserError(f"{name}: {'; '.join(faults)}")
+    own_rate_hz = header.sample_rate_hz
+    if not row.is_segment:
+        return _resample(name, _mono(row, header, 0, header.num_frames), own_rate_hz, sample_rate_hz)
+    divisor = math.gcd(own_rate_hz, sample_rate_hz)
+    own, wanted = own_rate_hz // divisor, sample_rate_hz // divisor
+    first = round(row.start_s * sample_rate_hz)
+    last = math.ceil(header.num_frames * wanted / own)
+    if row.duration_s is not None:
+        last = min(last, round((row.start_s + row.duration_s) * sample_rate_hz))
+    if last <= first:
+        raise UserError(f"{name}: the segment from {row.start_s:g} s on is shorter than one sample")
+    # Each `own` samples give `wanted` others, out of these and of their neighbours within the filter's reach.
+    reach = 0 if own == wanted else math.ceil(RESAMPLE_ZEROS / RESAMPLE_ROLLOFF / min(own, wanted)) + 1
+    first_block = max(0, first // wanted - reach)
+    end = min(header.num_frames, (math.ceil(last / wanted) + reach) * own)
+    part = _resample(name, _mono(row, header, first_block * own, end), own_rate_hz, sample_rate_hz)
+    return np.ascontiguousarray(part[first - first_block * wanted : last - first_block * wanted])
+
+
+def place_faults(row: AudioPlace, duration_s: float, num_channels: int) -> list[str]:
+    """What of a segment or a channel its file of ``duration_s`` seconds does not have."""
+    faults = []
+    if row.channel is not None and not 0 <= row.channel < num_channels:
+        faults.append(f"channel {row.channel} is asked for, the audio has {num_channels} (counted from 0)")
+    if row.is_segment:
+        end_s = row.start_s if row.duration_s is None else row.start_s + row.duration_s
+        if row.start_s >= duration_s or end_s > duration_s + SEGMENT_SLACK_S:
+            shown = f"{row.start_s:.6g} to {end_s:.6g} s" if row.duration_s is not None else f"from {end_s:.6g} s on"
+            faults.append(f"the segment, {shown}, is not within the audio of {duration_s:.6g} s")
+    return faults
+
+
+def _mono(row: AudioPlace, header: Header, first: int, end: int) -> npt.NDArray[np.float32]:
+    """Samples ``[end − first]`` at the file's own rate, channels averaged or one of them."""
+    name = described(row.path, row.member)
     try:
-        samples, own_rate_hz = soundfile.read(str(path), dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, RuntimeError, ValueError, MemoryError) as error:
-        raise _unreadable(path, error) from error
-    if len(samples) < info.frames - (MP3_FRAME if info.format == "MP3" else 0):
-        raise _cut_short(path, f"{len(samples):,} of {info.frames:,} samples could be decoded")
-    mono = samples.mean(axis=1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
+        samples = _decode(row, header, first, end - first)
+    except (soundfile.SoundFileError, RuntimeError, ValueError, MemoryError, OSError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise unreadable(name, error) from error
+    if len(samples) < end - first - (MP3_FRAME if header.format == "MP3" else 0):
+        raise cut_short(name, f"{first + len(samples):,} of {header.num_frames:,} samples could be decoded")
+    if row.channel is not None:
+        mono = samples[:, row.channel]
+    else:
+        mono = samples.mean(axis=1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
     if not np.isfinite(mono).all():
-        raise UserError(f"{path} holds NaN or infinite samples. Export it again, for example as 16-bit wav.")
-    return _resample(path, np.ascontiguousarray(mono), own_rate_hz, sample_rate_hz)
+        raise UserError(f"{name} holds NaN or infinite samples. Export it again, for example as 16-bit wav.")
+    return np.ascontiguousarray(mono)
 
 
-def read_row_audio(row: Any) -> npt.NDArray[np.float32]:
-    """The waveform of a manifest's row, float32 [num_samples], mono, 16 kHz; raises as ``read_audio``."""
-    return read_audio(row.path)
+def _decode(row: AudioPlace, header: Header, first: int, num_frames: int) -> npt.NDArray[np.float32]:
+    """Samples ``[num_frames, num_channels]`` from ``first`` on."""
+    if row.is_segment and (header.format == "MP3" or header.subtype == "OPUS"):
+        return _forward.read(row.path, row.member, first, num_frames)
+    with _opened(row.path, row.member) as sound:
+        if first:
+            sound.seek(first)
+        return sound.read(num_frames, dtype="float32", always_2d=True)
+
+
+class _Unsought(soundfile.SoundFile):
+    """A sound file that is never sought: soundfile does it after each read otherwise, and MP3 decoding starts anew."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+@contextlib.contextmanager
+def _opened(path: Path | str, member: str, opener: type[Any] = soundfile.SoundFile) -> Iterator[Any]:
+    with open_audio_bytes(path, member) as file, opener(sound_source(path, member, file)) as sound:
+        yield sound
+
+
+class _ForwardDecoder(threading.local):
+    """Decodes files that only give the same samples from their start on, and stays where it is for the next segment."""
+
+    def __init__(self) -> None:
+        self.key: tuple[Any, ...] = ()
+        self.stack = contextlib.ExitStack()
+        self.sound: Any = None
+        self.position = 0
+
+    def read(self, path: Path | str, member: str, first: int, num_frames: int) -> npt.NDArray[np.float32]:
+        key = (*content_key(path), member)
+        if key != self.key or first < self.position:
+            self.close()
+            self.sound = self.stack.enter_context(_opened(path, member, _Unsought))
+            self.key = key
+        try:
+            while self.position < first:
+                skipped = self.sound.read(min(_BLOCK_FRAMES, first - self.position), dtype="float32", always_2d=True)
+                if not len(skipped):
+                    break
+                self.position += len(skipped)
+            samples: npt.NDArray[np.float32] = self.sound.read(num_frames, dtype="float32", always_2d=True)
+        except BaseException:
+            self.close()
+            raise
+        self.position += len(samples)
+        return samples
+
+    def close(self) -> None:
+        self.stack.close()
+        self.key, self.position = (), 0
+
+
+_forward = _ForwardDecoder()
 
 
 def _resample(
-    path: Path, mono: npt.NDArray[np.float32], own_rate_hz: int, wanted_rate_hz: int
+    name: str, mono: npt.NDArray[np.float32], own_rate_hz: int, wanted_rate_hz: int
 ) -> npt.NDArray[np.float32]:
     """Brings samples ``[num_frames]`` from one rate to another; needs torchaudio only when the rates differ."""
     if own_rate_hz == wanted_rate_hz:
         return mono
-    divisor = math.gcd(own_rate_hz, wanted_rate_hz)
-    if (own_rate_hz // divisor) * (wanted_rate_hz // divisor) > MAX_RESAMPLE_KERNEL:
-        raise UserError(
-            f"{path} has {own_rate_hz} Hz, which has too small a common divisor with {wanted_rate_hz} Hz "
-            f"to be resampled here. Convert it first, for example: ffmpeg -i {path.name} -ar {wanted_rate_hz} out.wav"
-        )
+    if fault := rate_fault(own_rate_hz, wanted_rate_hz):
+        raise UserError(f"{name} {fault}")
     torchaudio = import_torchaudio()
     import torch
 
-    resampled = torchaudio.functional.resample(torch.from_numpy(mono), own_rate_hz, wanted_rate_hz)
+    resampled = torchaudio.functional.resample(
+        torch.from_numpy(mono), own_rate_hz, wanted_rate_hz, RESAMPLE_ZEROS, RESAMPLE_ROLLOFF
+    )
     return resampled.numpy()
 
 
-def _header(path: Path) -> Any:
-    """The header as soundfile gives it, once its number of samples can be trusted."""
-    if not os.path.isfile(path):  # unlike Path.is_file, no error for names that are too long
-        raise UserError(f"{path} does not exist or is not a file.")
-    try:
-        with open(path, "rb") as file:
-            is_empty = not file.read(1)
-    except OSError as error:
-        raise UserError(f"{path} cannot be opened: {error.strerror}.") from error
-    if is_empty:
-        raise UserError(f"{path} is an empty file (0 bytes). Record or export it again.")
-    try:
-        info = soundfile.info(str(path))
-    except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as error:
-        raise _unreadable(path, error) from error
-    if info.frames > MAX_NUM_FRAMES or info.samplerate <= 0:
-        raise UserError(
-            f"{path} does not say how long it is, as streams written to a pipe do. "
-            f"Write it once more, for example: ffmpeg -i {path.name} out{path.suffix}"
-        )
-    for stated_bytes, held_bytes in _SIZE_LINE.findall(info.extra_info):
-        if int(held_bytes) < int(stated_bytes) < OPEN_SIZE_BYTES:
-            raise _cut_short(path, f"its header says {int(stated_bytes):,} bytes, it holds {int(held_bytes):,}")
-    if info.format == "OGG" and not _ogg_has_end(path):
-        raise _cut_short(path, "its last Ogg page is not the end of a stream")
-    if info.format == "MP3":
-        _check_mp3_length(path, info.frames)
-    return info
-
-
-def _ogg_has_end(path: Path) -> bool:
-    """Whether an Ogg file's last page is whole and ends the stream (RFC 3533, section 6)."""
-    with open(path, "rb") as file:
-        file.seek(max(0, path.stat().st_size - _OGG_TAIL_BYTES))
-        tail = file.read()
-    page = tail[max(0, tail.rfind(b"OggS")) :]
-    if len(page) < 27 or len(page) < 27 + page[26]:
-        return False
-    num_segments = page[26]
-    return bool(page[5] & 4) and len(page) >= 27 + num_segments + sum(page[27 : 27 + num_segments])
-
-
-def _check_mp3_length(path: Path, stated_samples: int) -> None:
-    """Compares the length that libsndfile tells, and stops reading at, with the frames that are there.
-
-    It is taken from the file's first frame, or guessed from the first bit rate, so both can be far off.
-    """
-    held_samples, frame_samples = _count_mp3_samples(path.read_bytes())
-    if frame_samples and stated_samples > held_samples + frame_samples:
-        raise _cut_short(path, f"its header says {stated_samples:,} samples, its frames hold {held_samples:,}")
-    if frame_samples and held_samples > stated_samples + MP3_SLACK_FRAMES * frame_samples:
-        raise UserError(
-            f"{path} holds {held_samples:,} samples, but its header, or the lack of one, tells {stated_samples:,}: "
-            f"its end would be lost. Write it once more, for example: ffmpeg -i {path.name} out.wav"
-        )
-
-
-def _count_mp3_samples(content: bytes) -> tuple[int, int]:
-    """Samples a channel in an MP3's frames and in one frame, from the frames' headers (ISO 11172-3, 2.4.1.3).
-
-    Both are 0 where no frame of layer III is found.
-    """
-    num_samples = frame_samples = position = 0
-    if content[:3] == b"ID3":  # its size has 7 bits a byte
-        position = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(content[6:10], (21, 14, 7, 0), strict=True))
-    while 0 <= position < len(content) - 3:
-        sync, second, third = content[position : position + 3]
-        version = (second >> 3) & 3  # 3 is MPEG 1, 2 is 2, 0 is 2.5
-        kbit = (_MP3_KBIT_1 if version == 3 else _MP3_KBIT_2)[third >> 4]
-        rate_index = (third >> 2) & 3
-        if sync != 0xFF or second & 0xE6 != 0xE2 or version == 1 or not kbit or rate_index == 3:
-            position = content.find(b"\xff", position + 1)
-            continue
-        rate_hz = (44100, 48000, 32000)[rate_index] // {3: 1, 2: 2, 0: 4}[version]
-        frame_samples = MP3_FRAME if version == 3 else MP3_FRAME // 2
-        num_samples += frame_samples
-        position += frame_samples * kbit * 125 // rate_hz + ((third >> 1) & 1)
-    return num_samples, frame_samples
-
-
-def _unreadable(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path} cannot be read as audio ({error}). It must be a whole wav, flac, ogg or mp3 file.")
-
-
-def _cut_short(path: Path, evidence: str) -> UserError:
-    return UserError(f"{path} is cut short: {evidence}. Copy or export it again.")
+def rate_fault(own_rate_hz: int, wanted_rate_hz: int = 16000) -> str:
+    """Why audio of one rate cannot be brought to another; empty where it can."""
+    divisor = math.gcd(own_rate_hz, wanted_rate_hz)
+    if (own_rate_hz // divisor) * (wanted_rate_hz // divisor) <= MAX_RESAMPLE_KERNEL:
+        return ""
+    return (
+        f"has {own_rate_hz} Hz, which has too small a common divisor with {wanted_rate_hz} Hz "
+        f"to be resampled here. Convert it first, for example: ffmpeg -i FILE -ar {wanted_rate_hz} out.wav"
+    )

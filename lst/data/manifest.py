@@ -1,29 +1,39 @@
-"""The manifest: one row an utterance, with its audio file and its transcript; read, written and checked here.
+"""The manifest: one row an utterance, with its audio and its transcript; read and written here, checked by row_checks.
 
     manifest.{jsonl,tsv,csv} ── parse_manifest ──► rows ── check_rows ──► good rows
                                       └─ problems ─────────┴─ problems ──► apply_on_error: raise, or leave rows out
+
+Columns, of which ``path`` and ``text`` are needed:
+
+    id                  names the utterance; without it, the audio file's name does (and the start of a segment)
+    path                audio file, from the manifest's own folder, absolute, or a URL (``s3://…``)
+    text                transcript
+    speaker             who speaks
+    split               train…, or dev, valid, val, test, eval …
+    duration_s          seconds: of the file, or with ``start_s`` of the segment
+    start_s             makes the row a segment of its file: where it starts, in seconds; may be 0
+    channel             the one channel that is read, from 0; without it, channels are averaged
+    member              the audio file's name within ``path``, which is then an uncompressed tar
+    words               JSON lines only: [[word, start_s, end_s], …], from the utterance's start; a score may follow
+    ending_start_word   first word of the ending, for cloze items
 
 Nothing is dropped in silence: what cannot be used comes back as a ``ManifestProblem`` with its place.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
-import os
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from lst.data.audio import AudioInfo, probe_audio
-from lst.errors import ProblemsError, UserError, raise_problems
-from lst.files import write_jsonl
-from lst.progress import Progress
+from lst.data.audio import format_audio_ref
+from lst.data.records import json_records, read_utf8, table_cells
+from lst.errors import UserError, raise_problems
+from lst.files import is_url, write_jsonl
 
 # Names a column may have, compared in lower case; where a row has several of them, the first one counts.
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -34,6 +44,9 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "duration_s": ("duration_s", "duration", "seconds"),
     "split": ("split", "subset"),
     "ending_start_word": ("ending_start_word",),
+    "start_s": ("start_s", "offset"),
+    "channel": ("channel",),
+    "member": ("member",),
 }
 REQUIRED = ("path", "text")
 UNKNOWN_SPEAKER = "unknown"
@@ -45,14 +58,16 @@ EXAMPLES = {
     ".csv": 'id,path,text,speaker\nutt_1,audio/utt_1.wav,"hello, there",ann',
 }
 SPLITS_ALLOWED = "train…, or dev, valid, validation, val, test, eval (all of these are held out)"
-DURATION_SLACK_S, DURATION_SLACK_SHARE = 0.1, 0.02  # allowed between a stated duration and the header's
-ON_ERROR = ("raise", "skip")
-ID_RULE = (
-    "must be made of A–Z, a–z, 0–9, _ and - alone: it names the members of a tar file, "
-    "where a dot starts the suffix and a slash a folder"
-)
-_ID = re.compile(r"[A-Za-z0-9_-]+")
 _VALID_SPLIT = re.compile(r"(dev|valid|validation|val|test|eval)([\W_\d].*)?")
+
+
+class TimedWord(NamedTuple):
+    """A word and its time within the utterance, in seconds; ``score`` is whatever the source gives, or None."""
+
+    text: str
+    start_s: float
+    end_s: float
+    score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,13 +75,27 @@ class ManifestRow:
     """One utterance of a corpus."""
 
     id: str  # names it everywhere; letters, digits, _ and -
-    path: Path  # its audio file, absolute when read from a manifest
+    path: Path | str  # its audio file, absolute when read from a manifest; a str where it is a URL
     text: str  # its transcript as given
     speaker: str = UNKNOWN_SPEAKER
     split: str = ""  # "train", "valid" or, not yet assigned, ""
-    duration_s: float | None = None  # as stated; as in the audio's header after check_rows
+    duration_s: float | None = None  # as stated, of the file or the segment; as in the audio's header after check_rows
     ending_start_word: int | None = None  # the ending's first word in text.split(), where sentence ends are known
     place: str = field(default="", compare=False, repr=False)  # where the row stands, for messages
+    start_s: float = 0.0  # where the utterance begins in its file
+    channel: int | None = None  # the channel it is in, from 0; None averages all
+    member: str = ""  # name of the audio file when ``path`` is a tar
+    is_segment: bool = False  # whether it is a part of its file: set by a start above 0, too
+    words: tuple[TimedWord, ...] = ()  # times that the source gives, from the utterance's start
+
+    def __post_init__(self) -> None:
+        if self.start_s > 0:
+            object.__setattr__(self, "is_segment", True)
+
+    @property
+    def audio_ref(self) -> str:
+        """One text that says where the audio is; ``lst.data.audio.read_audio_ref`` reads it."""
+        return format_audio_ref(self)
 
 
 @dataclass(frozen=True)
@@ -76,24 +105,12 @@ class ManifestProblem:
     place: str
     id: str
     message: str
-    path: Path | None = None
+    path: Path | str | None = None
+    kind: str = "row"  # what was checked: see row_checks.KINDS; "row" where there is no row to check
 
     def __str__(self) -> str:
         name = f" (id {self.id!r})" if self.id else ""
         return f"{self.place}{name}: {self.message}"
-
-
-def read_utf8(path: Path) -> str:
-    """Reads a text file as UTF-8, with or without a byte-order mark; ``UserError`` where that cannot be done."""
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path} is not UTF-8: byte {error.start + 1} is 0x{error.object[error.start]:02x}. "
-            f"Convert it, for example: iconv -f LATIN1 -t UTF-8 {path.name} > utf8_{path.name}"
-        ) from None
 
 
 def split_of(value: str) -> str | None:
@@ -128,8 +145,7 @@ def parse_manifest(path: Path) -> tuple[list[ManifestRow], list[ManifestProblem]
     """
     if path.suffix.lower() not in MANIFEST_SUFFIXES:
         raise UserError(f"manifest {path}: its name must end in {', '.join(MANIFEST_SUFFIXES)}.")
-    text = read_utf8(path)
-    records = _json_records(text) if path.suffix.lower() == ".jsonl" else _table_records(path, text)
+    records = list(json_records(path)) if path.suffix.lower() == ".jsonl" else _table_records(path, read_utf8(path))
     if not records:
         raise UserError(f"manifest {path} holds no rows. For example:\n{EXAMPLES[path.suffix.lower()]}")
     sound = [record for _, record in records if isinstance(record, dict)]
@@ -140,41 +156,16 @@ def parse_manifest(path: Path) -> tuple[list[ManifestRow], list[ManifestProblem]
         if isinstance(record, str):
             problems.append(ManifestProblem(f"line {line}", "", record))
             continue
-        row, faults = _parse_row(record, f"line {line}", path.parent.absolute())
+        row, faults = parse_record(record, f"line {line}", path.parent.absolute())
         problems += [ManifestProblem(row.place, row.id, fault, row.path) for fault in faults]
         if not faults:
             rows.append(row)
     return rows, problems
 
 
-def _shown(text: str, num_chars: int = 60) -> str:
-    """The start of a text, quoted, for a message."""
-    return repr(text[:num_chars]) + ("…" if len(text) > num_chars else "")
-
-
-def _json_records(text: str) -> list[tuple[int, dict[str, Any] | str]]:
-    """Lines of JSON as (line number, object with lower-case keys, or what is wrong with the line)."""
-    records: list[tuple[int, dict[str, Any] | str]] = []
-    for line, content in enumerate(text.split("\n"), 1):
-        if not content.strip():
-            continue
-        try:
-            record = json.loads(content)
-            # An escape such as \ud800 alone is no character and cannot be written again.
-            json.dumps(record, ensure_ascii=False).encode()
-        except (ValueError, RecursionError) as error:
-            records.append((line, f"not JSON ({error}): {_shown(content)}"))
-            continue
-        if isinstance(record, dict):
-            records.append((line, {name.strip().lower(): value for name, value in record.items()}))
-        else:
-            records.append((line, f"not a JSON object: {_shown(content)}"))
-    return records
-
-
 def _table_records(path: Path, text: str) -> list[tuple[int, dict[str, Any] | str]]:
     """Lines of a table as (line number, cells by lower-case column name, or what is wrong with the line)."""
-    cells = _table_cells(path, text)
+    cells = table_cells(path, text)
     if not cells:
         return []
     header = [name.strip().lower() for name in cells[0][1]]
@@ -188,25 +179,6 @@ def _table_records(path: Path, text: str) -> list[tuple[int, dict[str, Any] | st
         else (line, f"has {len(values)} cells, the header has {len(header)}")
         for line, values in cells[1:]
     ]
-
-
-def _table_cells(path: Path, text: str) -> list[tuple[int, list[str]]]:
-    """The cells of each line that is not blank; broken quoting is an error, as it may hide lines."""
-    tabs = path.suffix.lower() == ".tsv"
-    rules: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {"strict": True}
-    reader = csv.reader(io.StringIO(text, newline=""), **rules)
-    cells, start_line = [], 1
-    try:
-        for values in reader:
-            if any(value.strip() for value in values):
-                cells.append((start_line, values))
-            start_line = reader.line_num + 1
-    except csv.Error as error:
-        raise UserError(
-            f"manifest {path}, line {start_line} cannot be split into cells ({error}). In CSV, a cell that holds "
-            'a comma, a quote or a line break stands in "…" with quotes inside doubled; TSV needs no quotes.'
-        ) from None
-    return cells
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
@@ -224,11 +196,17 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
     )
 
 
-def _parse_row(record: dict[str, Any], place: str, folder: Path) -> tuple[ManifestRow, list[str]]:
-    """A record as a row, and what is wrong with it; a faulty row only serves to name itself."""
+def parse_record(record: dict[str, Any], place: str, folder: Path) -> tuple[ManifestRow, list[str]]:
+    """A record as a row, and what is wrong with it; a faulty row only serves to name itself.
+
+    Args:
+        record: cells by column name in lower case; see ``ALIASES``.
+        place: where it stands, for messages.
+        folder: what relative paths start from.
+    """
     faults: list[str] = []
     cells = {name: _cell(record, name, faults) for name in ALIASES}
-    path = cells["path"].strip()
+    path, member = cells["path"].strip(), cells["member"].strip()
     if not path or "\0" in path:
         faults.append("the audio file's name holds a NUL character" if path else "names no audio file")
     if not set(ALIASES["text"]) & set(record):
@@ -236,18 +214,56 @@ def _parse_row(record: dict[str, Any], place: str, folder: Path) -> tuple[Manife
     split = split_of(cells["split"])
     if split is None:
         faults.append(f"split {cells['split']!r} is unknown; allowed are {SPLITS_ALLOWED}")
-    ending = _number(cells["ending_start_word"], "ending_start_word", faults, whole=True)
+    ending = parse_number(cells["ending_start_word"], "ending_start_word", faults, whole=True)
+    start_s = parse_number(cells["start_s"], "start_s", faults)
+    channel = parse_number(cells["channel"], "channel", faults, whole=True)
+    stem = Path(member or path).stem
     row = ManifestRow(
-        id=cells["id"].strip() or Path(path).stem,
-        path=folder / path,
+        id=cells["id"].strip() or (stem if start_s is None else f"{stem}-{round(1000 * start_s):07d}"),
+        path=path if is_url(path) else folder / path.replace("\0", ""),
         text=cells["text"],
         speaker=cells["speaker"].strip() or UNKNOWN_SPEAKER,
         split=split or "",
-        duration_s=_number(cells["duration_s"], "duration", faults),
+        duration_s=parse_number(cells["duration_s"], "duration", faults),
         ending_start_word=None if ending is None else int(ending),
         place=place,
+        start_s=start_s or 0.0,
+        channel=None if channel is None else int(channel),
+        member=member,
+        is_segment=start_s is not None,
+        words=parse_timed_words(record.get("words"), faults),
     )
     return row, faults
+
+
+def parse_timed_words(value: Any, faults: list[str]) -> tuple[TimedWord, ...]:
+    """Words with their times, each a list ``[word, start_s, end_s]`` or, with a score, of four."""
+    if value is None or value == "":
+        return ()
+    if not isinstance(value, list):
+        faults.append(f"words must be a list of [word, start_s, end_s], not {json.dumps(value)[:60]}")
+        return ()
+    words = []
+    for number, item in enumerate(value):
+        has_cells = isinstance(item, list) and len(item) in (3, 4)
+        values: list[Any] = [*item, None][:4] if has_cells else [None] * 4
+        word, start_s, end_s, score = values
+        sound = isinstance(word, str) and is_finite_number(start_s) and is_finite_number(end_s) and start_s >= 0
+        if not sound or not (score is None or is_finite_number(score)):
+            faults.append(f"words: item {number} must be [word, start_s, end_s] or with a score, not {str(item)[:60]}")
+        else:
+            words.append(TimedWord(word, float(start_s), float(end_s), None if score is None else float(score)))
+    return tuple(words)
+
+
+def is_finite_number(value: Any) -> bool:
+    """Whether a value of JSON is a number that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _cell(record: dict[str, Any], name: str, faults: list[str]) -> str:
@@ -261,7 +277,7 @@ def _cell(record: dict[str, Any], name: str, faults: list[str]) -> str:
     return str(value)
 
 
-def _number(cell: str, name: str, faults: list[str], whole: bool = False) -> float | None:
+def parse_number(cell: str, name: str, faults: list[str], whole: bool = False) -> float | None:
     """A cell as a finite number of at least 0, None when empty; tables may write a whole one as 3.0."""
     if not cell.strip():
         return None
@@ -279,121 +295,20 @@ def write_manifest(path: Path, rows: Iterable[ManifestRow]) -> None:
     """Writes rows as JSON lines with absolute audio paths, whole or not at all; ``read_manifest`` gives them back."""
     if path.suffix.lower() != ".jsonl":
         raise UserError(f"manifest {path} is written as JSON lines: its name must end in .jsonl.")
+    write_jsonl(path, [row_record(row) for row in rows])
+
+
+def row_record(row: ManifestRow) -> dict[str, Any]:
+    """A row as a line of a manifest; what makes it more than a whole file is there only where it is so."""
     columns = ("text", "speaker", "split", "duration_s", "ending_start_word")
-    records = [
-        {"id": row.id, "path": str(row.path.absolute()), **{name: getattr(row, name) for name in columns}}
-        for row in rows
-    ]
-    write_jsonl(path, records)
-
-
-def check_rows(
-    rows: Sequence[ManifestRow], min_duration_s: float, max_duration_s: float
-) -> tuple[list[ManifestRow], list[ManifestProblem]]:
-    """Checks ids, transcripts and audio headers of all rows in one pass; durations are seconds, both ends allowed.
-
-    Of the rows with one id the first is kept. A file damaged behind a sound header is found when it is decoded.
-
-    Returns the good rows in their order, with ``duration_s`` from the audio's header, and every problem of the others.
-    """
-    good: list[ManifestRow] = []
-    problems: list[ManifestProblem] = []
-    first_places: dict[str, str] = {}
-    with Progress(len(rows), "checking the manifest", unit="file") as progress:
-        for row in rows:
-            place = row.place or str(row.path)
-            faults = [] if _ID.fullmatch(row.id) else [f"id {row.id!r} {ID_RULE}"]
-            faults += text_faults(row.text)
-            if row.id in first_places:
-                faults.append(f"the id is there before, at {first_places[row.id]}; ids must be unique")
-            first_places.setdefault(row.id, place)
-            num_words = len(row.text.split())
-            if row.ending_start_word is not None and not 0 < row.ending_start_word < num_words:
-                faults.append(f"ending_start_word {row.ending_start_word} is outside of 1 … {num_words - 1}")
-            info, audio_faults = _audio_faults(row, min_duration_s, max_duration_s)
-            faults += audio_faults
-            problems += [ManifestProblem(place, row.id, fault, row.path) for fault in faults]
-            if info is not None and not faults:
-                good.append(replace(row, duration_s=info.duration_s))
-            progress.advance()
-    return good, problems
-
-
-def text_faults(text: str) -> list[str]:
-    """What keeps a transcript from being read as English: empty, no letter a–z, letters of another script.
-
-    Accents are no fault (``é`` counts as ``e``), nor are the other Latin letters (``æ``) beside English ones.
-    """
-    if not text.strip():
-        return ["the transcript is empty"]
-    plain = unicodedata.normalize("NFKD", text)  # an accent becomes a mark of its own, which is no letter
-    letters = dict.fromkeys(char for char in plain if char.isalpha() and unicodedata.category(char) != "Lm")
-    names = {letter: unicodedata.name(letter, "unnamed") for letter in letters}
-    foreign = [letter for letter, name in names.items() if not name.startswith("LATIN ")]
-    faults = []
-    if not any("a" <= letter.lower() <= "z" for letter in letters):
-        faults.append(f"the transcript has no letter a–z: {_shown(text)}")
-    if foreign:
-        scripts = dict.fromkeys(names[letter].split()[0].capitalize() for letter in foreign)
-        shown = " ".join(repr(letter) for letter in foreign[:10]) + (" …" if len(foreign) > 10 else "")
-        faults.append(f"the transcript has letters that are not English: {shown} ({', '.join(scripts)})")
-    return faults
-
-
-def _audio_faults(row: ManifestRow, min_duration_s: float, max_duration_s: float) -> tuple[AudioInfo | None, list[str]]:
-    """The audio's header, and what is wrong with it."""
-    if not os.path.exists(row.path):
-        return None, [f"transcript without audio: {row.path} does not exist"]
-    try:
-        info = probe_audio(row.path)
-    except UserError as error:
-        return None, [f"audio: {error}"]
-    if info.num_frames == 0:
-        return None, [f"audio: {row.path} is empty, its duration is 0 s"]
-    faults = []
-    if not min_duration_s <= info.duration_s <= max_duration_s:
-        kind = "too short" if info.duration_s < min_duration_s else "too long"
-        faults.append(f"is {kind}: {info.duration_s:.2f} s, allowed are {min_duration_s:g} to {max_duration_s:g} s")
-    slack_s = DURATION_SLACK_S + DURATION_SLACK_SHARE * info.duration_s
-    if row.duration_s is not None and abs(row.duration_s - info.duration_s) > slack_s:
-        faults.append(f"duration is stated as {row.duration_s:.2f} s, but the audio has {info.duration_s:.2f} s")
-    return info, faults
-
-
-def num_bad_rows(problems: Sequence[ManifestProblem]) -> int:
-    """How many utterances ``problems`` are about; one may have several."""
-    return len({(problem.place, problem.id) for problem in problems})
-
-
-def apply_on_error(
-    problems: Sequence[ManifestProblem], num_rows: int, on_error: str, max_skipped_share: float, subject: str
-) -> None:
-    """Decides whether work may go on without the utterances that have ``problems``; returning means yes.
-
-    Args:
-        problems: all of them; the caller records them when it goes on.
-        num_rows: utterances seen, good and bad together.
-        on_error: ``"raise"`` (any problem raises) or ``"skip"``.
-        max_skipped_share: with ``"skip"``, the largest share of bad utterances, 0 to 1.
-        subject: what was checked, for the error.
-
-    Raises:
-        UserError: an option is out of its range; else a ``ProblemsError``.
-    """
-    if on_error not in ON_ERROR or not 0 <= max_skipped_share <= 1:
-        raise UserError(
-            f"on_error={on_error} must be raise or skip, max_skipped_share={max_skipped_share} must be 0 to 1."
-        )
-    if not problems:
-        return
-    lines, bad = [str(problem) for problem in problems], num_bad_rows(problems)
-    of_all, share = f"{bad:,} of {num_rows:,} utterances", bad / max(num_rows, 1)
-    if on_error == "raise":
-        limit = f"allowed up to max_skipped_share={max_skipped_share:g}"
-        raise ProblemsError(subject, lines, f"Mend them, or leave {of_all} out with on_error=skip ({limit}).")
-    subject = f"{subject}: {of_all} ({share:.1%}) would be skipped, allowed are {max_skipped_share:.1%}"
-    if bad >= num_rows:
-        raise ProblemsError(subject, lines, "Mend them: nothing would be left.")
-    if share > max_skipped_share:
-        enough = math.ceil(share * 1000) / 1000
-        raise ProblemsError(subject, lines, f"Mend them, or allow more with max_skipped_share={enough:g}.")
+    path = row.path if isinstance(row.path, str) else str(row.path.absolute())
+    record = {"id": row.id, "path": path, **{name: getattr(row, name) for name in columns}}
+    if row.is_segment:
+        record["start_s"] = row.start_s
+    if row.channel is not None:
+        record["channel"] = row.channel
+    if row.member:
+        record["member"] = row.member
+    if row.words:
+        record["words"] = [list(word) for word in row.words]
+    return record

@@ -9,17 +9,17 @@ from typing import Any, TypeAlias
 
 from lst import storage
 from lst.data.artefacts import TEXT_FILE, UNITS_FILE
+from lst.data.audio import audio_exists
 from lst.data.corpora import assign_splits
 from lst.data.manifest import (
     ManifestRow,
-    apply_on_error,
-    num_bad_rows,
     read_manifest,
     split_of,
     write_manifest,
 )
 from lst.data.on_the_fly import UnitRow, check_on_the_fly, on_the_fly_files
 from lst.data.prepare_options import PrepareOptions
+from lst.data.row_checks import apply_on_error, num_bad_rows
 from lst.data.sources import WrittenText, gather_source, texts_beside
 from lst.errors import UserError
 from lst.files import fingerprint
@@ -54,8 +54,8 @@ def gather(folder: Folder, options: PrepareOptions) -> Gathered:
     before = storage.read_json(marker, "the source's record", f"Delete {marker}.") if storage.exists(marker) else {}
     if before.get("made_from") == made_from and before.get("files") == list_hashes(folder):
         kept = Gathered(*read_lists(folder), before)
-        paths = [row.path for row in kept.rows if isinstance(row, ManifestRow) and isinstance(row.path, Path)]
-        gone = [path for path in paths if not path.exists()]
+        refs = {row.audio_ref for row in kept.rows if isinstance(row, ManifestRow) and isinstance(row.path, Path)}
+        gone = sorted(ref for ref in refs if not audio_exists(ref))
         if not gone:
             return kept
         say(f"{len(gone)} audio files are gone (the first is {gone[0]}): the corpus is gathered again")
@@ -102,7 +102,7 @@ def list_hashes(folder: Folder) -> dict[str, str]:
 def _gather_audio(options: PrepareOptions) -> tuple[Sequence[SpokenRow], Sequence[WrittenText], dict[str, Any]]:
     source = gather_source(
         options.corpus, options.text, options.data, options.seed, options.on_error, options.max_skipped_share,
-        options.num_workers,
+        options.num_workers, options.layout,
     )  # fmt: skip
     about = {
         "description": source.description,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lst.data.aligners import align_files
-from lst.data.config import DataConfig, parse_part
+from lst.data.config import AUTO_LAYOUT, DataConfig, parse_part
 from lst.data.executors import ExecutorOptions
 from lst.files import is_url
 from lst.storage import files_fingerprint
@@ -33,6 +33,7 @@ class PrepareOptions:
     executor: str = "local"
     address: str | None = None
     part: str | None = None
+    layout: str = AUTO_LAYOUT
 
     def made_from(self) -> dict[str, Any]:
         """What the prepared data depends on; a folder made from other things is refused."""
@@ -40,9 +41,10 @@ class PrepareOptions:
         for later in LATER:
             data.pop(later)
         corpus, text = _resolved(self.corpus), _resolved(self.text)
+        layout = {} if self.layout == AUTO_LAYOUT else {"layout": self.layout}
         files = {"corpus_files": files_fingerprint(corpus), "text_file": files_fingerprint(text),
                  "align_files": align_files(self.data.align)}  # fmt: skip
-        return {"corpus": corpus, "text": text, **files, "seed": self.seed, "on_error": self.on_error,
+        return {"corpus": corpus, "text": text, **files, **layout, "seed": self.seed, "on_error": self.on_error,
                 "data": data, "tokenizer": asdict(self.tokenizer)}  # fmt: skip
 
     def parsed_part(self) -> tuple[int, int] | None:

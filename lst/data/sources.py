@@ -7,17 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lst.data.align_stamps import write_stamps_many
-from lst.data.config import DataConfig
+from lst.data.config import AUTO_LAYOUT, DataConfig
 from lst.data.corpora import assign_splits, load_corpus
-from lst.data.manifest import (
-    ManifestProblem,
-    ManifestRow,
-    apply_on_error,
-    check_rows,
-    num_bad_rows,
-    read_utf8,
-    text_faults,
-)
+from lst.data.manifest import ManifestProblem, ManifestRow
+from lst.data.records import read_utf8
+from lst.data.row_checks import apply_on_error, check_rows, num_bad_rows, text_faults
 from lst.data.speech_synthesis import choose_engine, default_cache_dir, pseudo_speakers, synthesize_many
 from lst.data.stories import generate_stories, split_sentences
 from lst.errors import UserError
@@ -61,6 +55,7 @@ def gather_source(
     on_error: str,
     max_skipped_share: float,
     num_workers: int,
+    layout: str = AUTO_LAYOUT,
 ) -> Source:
     """Finds or makes the utterances; every problem of a corpus is reported before work starts.
 
@@ -72,12 +67,13 @@ def gather_source(
         on_error: ``raise`` or ``skip``.
         max_skipped_share: with ``skip``, the largest share of utterances that may be left out.
         num_workers: processes that synthesise.
+        layout: of the recordings; see ``load_corpus``.
 
     Raises:
         UserError: nothing usable was found; ``ProblemsError`` lists all problems.
     """
     if corpus is not None:
-        return _recordings(Path(corpus), text, config, seed, on_error, max_skipped_share)
+        return _recordings(Path(corpus), layout, text, config, seed, on_error, max_skipped_share)
     if text is not None:
         return _read_aloud(Path(text), config, seed, on_error, max_skipped_share, num_workers)
     stories = generate_stories(config.num_spoken_stories + config.num_text_stories, seed)
@@ -95,9 +91,9 @@ def gather_source(
 
 
 def _recordings(
-    path: Path, text: str | None, config: DataConfig, seed: int, on_error: str, max_skipped_share: float
+    path: Path, layout: str, text: str | None, config: DataConfig, seed: int, on_error: str, max_skipped_share: float
 ) -> Source:
-    rows, problems, layout = load_corpus(path)
+    rows, problems, layout = load_corpus(path, layout)
     num_rows = len(rows) + num_bad_rows(problems)
     good, found = check_rows(rows, config.min_duration_s, config.max_duration_s)
     problems = [*problems, *found]

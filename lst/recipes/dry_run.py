@@ -13,9 +13,9 @@ from lst import storage
 from lst.configs.compose import SYNTHETIC, build_config
 from lst.configs.schema import Config
 from lst.data.corpora import load_corpus
-from lst.data.manifest import apply_on_error, check_rows, num_bad_rows
 from lst.data.on_the_fly import on_the_fly_files
 from lst.data.prepare import BYTES_A_SHARD_UTTERANCE, BYTES_A_SPOKEN_STORY
+from lst.data.row_checks import apply_on_error, check_rows, num_bad_rows
 from lst.data.shards import INDEX_FILE
 from lst.data.speech_synthesis import choose_engine
 from lst.errors import UserError
@@ -70,7 +70,7 @@ def _prepare_plan(config: Config) -> list[str]:
         count, speech_s, disk = 0, 0.0, sum(map(storage.size, files))
         what, rtf = f"{len(files)} .on_the_fly files of {disk / 1e6:,.1f} MB", 0.0
     elif config.corpus is not None:
-        rows, problems, layout = load_corpus(Path(config.corpus))
+        rows, problems, layout = load_corpus(Path(config.corpus), config.layout)
         num_rows = len(rows) + num_bad_rows(problems)
         good, found = check_rows(rows, config.data.min_duration_s, config.data.max_duration_s)
         apply_on_error(

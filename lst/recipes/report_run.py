@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from lst import storage
 from lst.configs.compose import build_config
 from lst.configs.schema import Config, EvalConfig
-from lst.data.audio import read_row_audio
+from lst.data.audio import audio_exists, read_row_audio
 from lst.data.prepare import LEFT_OUT_FILE
 from lst.data.shards import INDEX_FILE
 from lst.data.statistics import corpus_statistics
@@ -148,7 +148,7 @@ class RunRecord:
     def has_audio(self, utterance: Utterance) -> bool:
         """Whether an utterance's audio is where the manifest says."""
         row = self.data.manifest.get(utterance.id)
-        return row is not None and storage.exists(row.path)
+        return row is not None and audio_exists(row.audio_ref)
 
     def waveform_of(self, utterance: Utterance) -> npt.NDArray[np.float32]:
         """The audio of an utterance, float32 [num_samples] at 16 kHz; raises ``UserError`` where it cannot be read."""

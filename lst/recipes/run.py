@@ -155,6 +155,7 @@ def prepare_options(config: Config) -> PrepareOptions:
         part=config.part,
         data=config.data,
         tokenizer=config.tokenizer,
+        layout=config.layout,
     )
 
 

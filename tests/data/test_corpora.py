@@ -14,7 +14,8 @@ import soundfile
 
 from lst.data.audio import read_audio
 from lst.data.corpora import assign_splits, load_corpus
-from lst.data.manifest import ManifestRow, check_rows, num_bad_rows
+from lst.data.manifest import ManifestRow
+from lst.data.row_checks import check_rows, num_bad_rows
 from lst.errors import UserError
 
 SHARED_DATA = Path(

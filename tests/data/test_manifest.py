@@ -14,15 +14,12 @@ import soundfile
 from lst.data.manifest import (
     ManifestProblem,
     ManifestRow,
-    apply_on_error,
-    check_rows,
-    num_bad_rows,
     parse_manifest,
     read_manifest,
     split_of,
-    text_faults,
     write_manifest,
 )
+from lst.data.row_checks import apply_on_error, check_rows, num_bad_rows, text_faults
 from lst.errors import ProblemsError, UserError
 
 SHARED_DATA = Path(

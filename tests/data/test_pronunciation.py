@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from lst.data.manifest import text_faults
 from lst.data.pronunciation import pronounce_by_rule, spell_number, spoken_words
+from lst.data.row_checks import text_faults
 
 # The 39 phones of the CMU dictionary, which the packaged acoustic model knows.
 PHONES = "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH"

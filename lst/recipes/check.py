@@ -1,0 +1,44 @@
+"""``lst check``: every problem of a raw corpus or of prepared data at once, with counts, examples and statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lst.configs.schema import Config
+from lst.data.check_corpus import check_corpus
+from lst.data.check_prepared import check_prepared
+from lst.data.check_report import CheckReport
+from lst.files import write_json
+from lst.progress import say
+from lst.recipes.run import RunFolder
+
+PROBLEMS_EXIT = 1
+
+
+def check(config: Config, overrides: Sequence[str]) -> int:
+    """Checks ``corpus=``, the prepared data of ``run_dir=``, or both where both are given; prints what it finds.
+
+    Returns:
+        The exit status: 0, or 1 where there is a problem.
+    """
+    reports: list[CheckReport] = []
+    options = config.check
+    if config.corpus is not None:
+        reports.append(
+            check_corpus(
+                Path(config.corpus).expanduser(), config.layout, config.data.min_duration_s,
+                config.data.max_duration_s, options.decode, options.examples,
+            )
+        )  # fmt: skip
+    if config.corpus is None or any(override.startswith(("run_dir=", "data_dir=")) for override in overrides):
+        folder = RunFolder.of(config).data
+        reports.append(check_prepared(folder, config.data.verify == "hash", options.examples))
+    for report in reports:
+        print(report.as_text())
+    if options.json is not None:
+        records = [report.to_record() for report in reports]
+        num_problems = sum(report.num_problems for report in reports)
+        write_json(Path(options.json), {"num_problems": num_problems, "reports": records})
+        say(f"written to {options.json}")
+    return PROBLEMS_EXIT if any(report.num_problems for report in reports) else 0
