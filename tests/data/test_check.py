@@ -157,8 +157,13 @@ def in_record(**changes: Any) -> Callable[[list[tuple[str, bytes]]], None]:
         place = next(n for n, (name, _) in enumerate(members) if name.endswith(".json"))
         name, content = members[place]
         record = json.loads(content)
+        columns = ("words", "word_starts", "word_ends", "word_scores")
+        # A word at a time here, in columns there.
+        record["words"] = [list(word) for word in zip(*(record[column] for column in columns), strict=True)]
         for key, value in changes.items():
             record[key] = value(record[key]) if callable(value) else value
+        if all(isinstance(word, list) for word in record["words"]):
+            record |= {column: [word[n] for word in record["words"]] for n, column in enumerate(columns)}
         members[place] = (name, json.dumps(record).encode())
 
     return change
