@@ -10,6 +10,9 @@ from typing import Any
 
 import torch
 
+# Of NVIDIA's GPUs.
+EXACT_PRECISION = "tf32x3"
+
 
 class PathChoice:
     """The paths of one operator, and which of them is forced for now.
@@ -45,6 +48,14 @@ class PathChoice:
 def has_triton() -> bool:
     """Whether Triton is installed."""
     return importlib.util.find_spec("triton") is not None
+
+
+def float32_precision() -> str:
+    """How Triton's kernels multiply float32: on NVIDIA in three products of TF32 halves, which tensor cores take and
+    which keep about float32's accuracy; rounded to TF32 with ``torch.backends.cuda.matmul.allow_tf32``."""
+    if torch.backends.cuda.matmul.allow_tf32:
+        return "tf32"
+    return EXACT_PRECISION if torch.version.hip is None else "ieee"
 
 
 def on_device_of(tensor: torch.Tensor) -> contextlib.AbstractContextManager[Any]:

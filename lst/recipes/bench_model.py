@@ -41,7 +41,9 @@ _FACTORS = tuple(torch.randn(PRODUCT_SIZE, PRODUCT_SIZE) for _ in range(2))
 _PRODUCT = torch.empty(PRODUCT_SIZE, PRODUCT_SIZE)
 
 
-def make_documents(num_tokens: int, interleaved_share: float, seed: int = 0) -> list[Document]:
+def make_documents(
+    num_tokens: int, interleaved_share: float, seed: int = 0, vocab_size: int = VOCAB_SIZE
+) -> list[Document]:
     """Random documents of 200 to 800 tokens; the interleaved ones switch after every 5 to 30 words of text."""
     rng = np.random.default_rng(seed)
     documents: list[Document] = []
@@ -57,8 +59,8 @@ def make_documents(num_tokens: int, interleaved_share: float, seed: int = 0) -> 
                 speech = round(text * SPEECH_SHARE / (1 - SPEECH_SHARE))
                 modalities[place + text : place + text + speech] = SPEECH
                 place += text + speech
-        ids = rng.integers(0, VOCAB_SIZE - NUM_UNITS, size)
-        ids = np.where(modalities == SPEECH, VOCAB_SIZE - NUM_UNITS + ids % NUM_UNITS, ids)
+        ids = rng.integers(0, vocab_size - NUM_UNITS, size)
+        ids = np.where(modalities == SPEECH, vocab_size - NUM_UNITS + ids % NUM_UNITS, ids)
         documents.append(Document(str(len(documents)), ids.astype(np.int32), modalities))
         total += size
     return documents

@@ -18,18 +18,19 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from lst.kernels.fir import gpu as fir
+from lst.kernels.paths import EXACT_PRECISION
 from lst.kernels.ssm import gpu as ssm
 
 indices = {"first_tokens", "counts", "first_chunks", "starts", "documents", "places", "firsts", "ends"}
-counts = {"num_tokens", "num_chunks", "num_rows", "num_channels", "members"}
+counts = {"num_tokens", "num_chunks", "num_rows", "num_columns", "num_channels", "members"}
 half = {"x", "out", "u", "grad", "grad_input", "history"}
-of_ssm = {"CHUNK": 64, "WIDTH": 64, "BLOCK_W": 64, "BLOCK_T": 16, "PRECISION": "ieee", "PARTS": 4, "MODES": 32,
-          "HAS_INITIAL": True, "IS_BACKWARD": True, "BLOCK_C": 4, "BLOCK_Z": 32, "BLOCK_R": 16}
+of_ssm = {"CHUNK": 64, "WIDTH": 64, "BLOCK_W": 64, "BLOCK_T": 16, "PRECISION": EXACT_PRECISION, "PARTS": 4, "MODES": 32,
+          "HAS_INITIAL": True, "IS_BACKWARD": True, "BLOCK_C": 4, "BLOCK_Z": 32, "BLOCK_R": 16, "BLOCK": 64}
 of_fir = {"TAPS": 64, "HAS_HISTORY": True, "WIDE": tl.float32, "BLOCK_N": 64, "BLOCK_C": 32, "PARTS": 3}
 kernels = [
     (ssm._chunk_state_kernel, of_ssm), (ssm._state_pass_kernel, of_ssm), (ssm._chunk_output_kernel, of_ssm),
-    (ssm._matrix_gradient_kernel, of_ssm), (fir._forward_kernel, of_fir), (fir._input_gradient_kernel, of_fir),
-    (fir._tap_gradient_kernel, of_fir),
+    (ssm._matrix_gradient_kernel, of_ssm), (ssm._transpose_kernel, of_ssm), (fir._forward_kernel, of_fir),
+    (fir._input_gradient_kernel, of_fir), (fir._tap_gradient_kernel, of_fir),
 ]
 for kernel, constants in kernels:
     kernel = kernel.fn if hasattr(kernel, "configs") else kernel
@@ -52,4 +53,4 @@ def test_every_kernel_compiles() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run([sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert len(done.stdout.splitlines()) == 7
+    assert len(done.stdout.splitlines()) == 8

@@ -116,14 +116,19 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from lst.kernels.fftconv import gpu
+from lst.kernels.paths import EXACT_PRECISION
 
-FLAGS = {"HAS_GATE", "HAS_OUT", "HAS_FACTOR", "HAS_SECOND", "HAS_PRE", "HAS_POST"}
-for kernel, size in ((gpu._convolution_kernel, 256), (gpu._convolution_kernel, 4096), (gpu._taps_gradient_kernel, 256)):
-    constants = {"PRECISION": "ieee", "ROWS": max(1, 1024 // size), "SIGN": -1}
+FLAGS = {"HAS_GATE", "HAS_FACTOR", "HAS_PRE", "HAS_POST", "HAS_SKIP"}
+FLAGS |= {"WANTS_U", "WANTS_PRE", "WANTS_POST", "WANTS_TAPS"}
+for kernel, size in (
+    (gpu._convolution_kernel, 256), (gpu._convolution_kernel, 4096), (gpu._gradients_kernel, 256),
+    (gpu._spectra_kernel, 4096),
+):
+    constants = {"PRECISION": EXACT_PRECISION, "ROWS": max(1, 1024 // size)}
     constants |= dict(zip(("N1", "N2", "N3"), gpu.FACTORS[size])) | dict.fromkeys(FLAGS, True)
     constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
-    numbers = {"num_rows", "num_channels", "length", "num_taps"}
-    wide = {"spectra", "tables", "grad_taps", "grad_skip"}
+    numbers = {"num_rows", "num_channels", "length", "num_taps", "stride_channel"}
+    wide = {"spectra", "tables", "grad_kernel", "grad_skip"}
     signature = {
         name: "constexpr" if name in constants else "i32" if name in numbers else "*fp32" if name in wide else "*bf16"
         for name in kernel.arg_names
@@ -273,7 +278,7 @@ def test_an_empty_batch() -> None:
 def test_the_path_is_chosen_by_device_and_length_and_can_be_forced() -> None:
     cuda = torch.device("cuda")
     assert fftconv_path(torch.device("cpu"), 10) == "cpu"
-    assert fftconv_path(cuda, 8193) == fftconv_path(torch.device("xpu"), 10) == "blocked"
+    assert fftconv_path(cuda, 4097) == fftconv_path(torch.device("xpu"), 10) == "blocked"
     with forced_path("reference"):
         assert fftconv_path(cuda, 10) == "reference"
     with forced_path("blocked"):

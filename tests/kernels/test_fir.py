@@ -18,27 +18,40 @@ NAMES = ("y", "du", "dtaps", "dhistory")
 RAGGED = (64, 1, 65, 2, 3, 130, 1, 1)
 
 
-class Case:
-    """Inputs in float64 and weights of a loss."""
+def device_of(path: str) -> str:
+    """Where a path runs: Triton's on a GPU where there is one, all others on the CPU."""
+    if path == "triton":
+        pytest.importorskip("triton", reason="Triton is not installed")
+    return "cuda" if HAS_GPU and path == "triton" else "cpu"
 
-    def __init__(self, lengths: tuple[int, ...], num_channels: int, num_taps: int) -> None:
-        self.starts = torch.tensor([0, *lengths]).cumsum(0)
+
+class Case:
+    """Inputs in float64 and weights of a loss, on the device of a path."""
+
+    def __init__(self, lengths: tuple[int, ...], num_channels: int, num_taps: int, path: str = "reference") -> None:
+        self.device = device_of(path)
+        self.starts = self.offsets(*lengths)
         generator = torch.Generator().manual_seed(sum(lengths) + num_channels + num_taps)
         draw = functools.partial(torch.randn, dtype=torch.float64, generator=generator)
         u = draw(sum(lengths), num_channels)
         taps = draw(num_channels, num_taps) / num_taps**0.5
-        self.leaves = [u, taps, draw(len(lengths), num_taps - 1, num_channels)]
-        self.weights = draw(u.shape)
+        leaves = [u, taps, draw(len(lengths), num_taps - 1, num_channels)]
+        self.leaves = [x.to(self.device) for x in leaves]
+        self.weights = draw(u.shape).to(self.device)
 
-    def run(self, path: str, dtype: torch.dtype, with_history: bool, device: str = "cpu") -> list[torch.Tensor]:
+    def offsets(self, *lengths: int) -> torch.Tensor:
+        """Where documents of these lengths start, and the last ends."""
+        return torch.tensor([0, *lengths], device=self.device).cumsum(0)
+
+    def run(self, path: str, dtype: torch.dtype, with_history: bool) -> list[torch.Tensor]:
         """Outputs and the gradients of all leaves, zeros for a history that is not given."""
-        leaves = [x.to(device, copy=True).requires_grad_() for x in self.leaves]
+        leaves = [x.clone().requires_grad_() for x in self.leaves]
         u, taps, history = leaves
         with forced_path(path):
             y = short_convolution(
                 u.to(dtype),
                 taps.to(dtype),
-                starts=self.starts.to(device),
+                starts=self.starts,
                 history=history.to(dtype) if with_history else None,
             )
             grads = torch.autograd.grad((y * self.weights.to(y)).sum(), leaves, materialize_grads=True)
@@ -46,12 +59,9 @@ class Case:
 
 
 @functools.lru_cache
-def reference(
-    lengths: tuple[int, ...], num_channels: int, num_taps: int, with_history: bool
-) -> tuple[Case, list[torch.Tensor]]:
-    """A case and what the loop makes of it in float64, made once for all paths."""
-    case = Case(lengths, num_channels, num_taps)
-    return case, case.run("reference", torch.float64, with_history)
+def reference(lengths: tuple[int, ...], num_channels: int, num_taps: int, with_history: bool) -> list[torch.Tensor]:
+    """What the loop makes of a case in float64, made once for all paths."""
+    return Case(lengths, num_channels, num_taps).run("reference", torch.float64, with_history)
 
 
 def assert_close(fast: list[torch.Tensor], slow: list[torch.Tensor], tolerance: float) -> None:
@@ -64,11 +74,8 @@ def check(
     path: str, lengths: tuple[int, ...], num_taps: int, with_history: bool, num_channels: int = 3,
     dtype: torch.dtype = torch.float32, tolerance: float = 1e-5,
 ) -> None:  # fmt: skip
-    if path == "triton":
-        pytest.importorskip("triton", reason="Triton is not installed")
-    device = "cuda" if HAS_GPU and path == "triton" else "cpu"
-    case, slow = reference(lengths, num_channels, num_taps, with_history)
-    assert_close(case.run(path, dtype, with_history, device), slow, tolerance)
+    slow = reference(lengths, num_channels, num_taps, with_history)
+    assert_close(Case(lengths, num_channels, num_taps, path).run(path, dtype, with_history), slow, tolerance)
 
 
 @pytest.mark.parametrize("with_history", [False, True])
@@ -109,19 +116,20 @@ def test_triton_in_float64() -> None:
 
 @pytest.mark.parametrize("path", EVERY_PATH)
 def test_going_on_with_the_last_inputs_equals_one_pass(path: str) -> None:
-    u, taps, history = (x.float() for x in Case((100,), 2, 9).leaves)
+    case = Case((100,), 2, 9, path)
+    u, taps, history = (x.float() for x in case.leaves)
     with forced_path(path):
-        whole = short_convolution(u, taps, starts=torch.tensor([0, 100]), history=history)
+        whole = short_convolution(u, taps, starts=case.starts, history=history)
         for cut in (1, 5, 8, 60):
             before = torch.cat([history[0], u[:cut]])[-8:][None]
-            rest = short_convolution(u[cut:], taps, starts=torch.tensor([0, 100 - cut]), history=before)
+            rest = short_convolution(u[cut:], taps, starts=case.offsets(100 - cut), history=before)
             assert (rest - whole[cut:]).norm() <= 1e-6 * whole.norm()
 
 
 @pytest.mark.parametrize("path", EVERY_PATH)
 def test_packed_equals_alone(path: str) -> None:
     """Each document of a packed row as it is by itself, also beside one that holds infinities."""
-    case = Case((70, 1, 33), 2, 9)
+    case = Case((70, 1, 33), 2, 9, path)
     u, taps, history = (x.float() for x in case.leaves)
     with forced_path(path):
         packed = short_convolution(u, taps, starts=case.starts, history=history)
@@ -129,7 +137,7 @@ def test_packed_equals_alone(path: str) -> None:
         spoilt[70] = float("inf")
         beside = short_convolution(spoilt, taps, starts=case.starts, history=history)
         for document, (start, end) in ((0, (0, 70)), (2, (71, 104))):
-            bounds = torch.tensor([0, end - start])
+            bounds = case.offsets(end - start)
             alone = short_convolution(u[start:end], taps, starts=bounds, history=history[document : document + 1])
             for found in (packed[start:end], beside[start:end]):
                 assert (found - alone).norm() <= 1e-6 * alone.norm()
@@ -138,16 +146,13 @@ def test_packed_equals_alone(path: str) -> None:
 @pytest.mark.usefixtures("poisoned_memory")
 @pytest.mark.parametrize("path", EVERY_PATH)
 def test_every_output_is_written(path: str) -> None:
-    if path == "triton":
-        pytest.importorskip("triton", reason="Triton is not installed")
-    device = "cuda" if HAS_GPU and path == "triton" else "cpu"
-    for tensor in Case((37, 1, 20), 5, 6).run(path, torch.float32, True, device):
+    for tensor in Case((37, 1, 20), 5, 6, path).run(path, torch.float32, True):
         assert torch.isfinite(tensor).all()
 
 
 @pytest.mark.parametrize("path", EVERY_PATH)
 def test_no_output_depends_on_what_comes_later_or_long_before(path: str) -> None:
-    case = Case((90,), 2, 9)
+    case = Case((90,), 2, 9, path)
     u, taps, _ = (x.float() for x in case.leaves)
     with forced_path(path):
         before = short_convolution(u, taps, starts=case.starts)
@@ -155,7 +160,7 @@ def test_no_output_depends_on_what_comes_later_or_long_before(path: str) -> None
             changed = u.clone()
             changed[token] += size
             moved = (short_convolution(changed, taps, starts=case.starts) - before).abs().amax(dim=1)
-            reached = torch.zeros(90, dtype=torch.bool)
+            reached = torch.zeros(90, dtype=torch.bool, device=case.device)
             reached[token : token + 9] = True
             assert moved[~reached].max() == 0
             assert moved[token] > 0.01 * size
@@ -163,7 +168,7 @@ def test_no_output_depends_on_what_comes_later_or_long_before(path: str) -> None
 
 @pytest.mark.parametrize("path", EVERY_PATH)
 def test_huge_and_tiny_inputs_scale(path: str) -> None:
-    case = Case((150,), 2, 5)
+    case = Case((150,), 2, 5, path)
     u, taps, _ = (x.float() for x in case.leaves)
     with forced_path(path):
         plain = short_convolution(u, taps, starts=case.starts)
@@ -175,7 +180,7 @@ def test_huge_and_tiny_inputs_scale(path: str) -> None:
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 1e-2), (torch.float16, 1.5e-3)])
 @pytest.mark.parametrize("path", EVERY_PATH)
 def test_half_precision_only_at_the_edges(path: str, dtype: torch.dtype, tolerance: float) -> None:
-    case = Case((150,), 2, 9)
+    case = Case((150,), 2, 9, path)
     u, taps, _ = case.leaves
     u, taps = (u * 1000).to(dtype).requires_grad_(), taps.float().requires_grad_()
     with forced_path(path):
@@ -193,11 +198,11 @@ def test_half_precision_only_at_the_edges(path: str, dtype: torch.dtype, toleran
 
 @pytest.mark.parametrize("path", EVERY_PATH)
 def test_autocast_changes_nothing(path: str) -> None:
-    case = Case((70, 5), 2, 5)
+    case = Case((70, 5), 2, 5, path)
     u, taps, history = (x.float().requires_grad_() for x in case.leaves)
     results = []
     for enabled in (False, True):
-        with forced_path(path), torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+        with forced_path(path), torch.autocast(case.device, dtype=torch.bfloat16, enabled=enabled):
             y = short_convolution(u, taps, starts=case.starts, history=history)
             results.append([y, *torch.autograd.grad(y.sum(), [u, taps, history])])
     assert all(a.dtype == torch.float32 and torch.equal(a, b) for a, b in zip(*results, strict=True))
@@ -205,14 +210,14 @@ def test_autocast_changes_nothing(path: str) -> None:
 
 @pytest.mark.parametrize("path", EVERY_PATH)
 def test_gradients_repeat_bit_for_bit(path: str) -> None:
-    case = Case((130, 20), 4, 5)
+    case = Case((130, 20), 4, 5, path)
     once, again = (case.run(path, torch.float32, True) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
 
 
 @pytest.mark.parametrize("path", EVERY_PATH)
 def test_compiles_as_one_graph(path: str) -> None:
-    case = Case((65, 3), 2, 5)
+    case = Case((65, 3), 2, 5, path)
 
     def run(u: torch.Tensor, taps: torch.Tensor, history: torch.Tensor) -> torch.Tensor:
         return short_convolution(u * 2, taps, starts=case.starts, history=history) * 2
@@ -231,12 +236,9 @@ def test_compiles_as_one_graph(path: str) -> None:
 @pytest.mark.parametrize("path", EVERY_PATH)
 def test_registration_is_sound(path: str, with_history: bool) -> None:
     """PyTorch's own checks of the operator: fake shapes, autograd, tracing; Triton interpreted without a GPU."""
-    if path == "triton":
-        pytest.importorskip("triton", reason="Triton is not installed")
-    device = "cuda" if HAS_GPU and path == "triton" else "cpu"
-    case = Case((20, 3), 2, 4)
-    u, taps, history = (x.float().to(device).requires_grad_() for x in case.leaves)
-    arguments = (u, taps, history if with_history else None, case.starts.to(device))
+    case = Case((20, 3), 2, 4, path)
+    u, taps, history = (x.float().requires_grad_() for x in case.leaves)
+    arguments = (u, taps, history if with_history else None, case.starts)
     with forced_path(path):
         torch.library.opcheck(torch.ops.lst.short_convolution, arguments)
 

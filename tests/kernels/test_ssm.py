@@ -24,6 +24,13 @@ NAMES = ("y", "states", "du", "ddecay", "dreadout", "dskip", "dinitial")
 RAGGED = (64, 1, 65, 2, 3, 130, 1, 1)
 
 
+def device_of(path: str) -> str:
+    """Where a path runs: Triton's on a GPU where there is one, all others on the CPU."""
+    if path == "triton":
+        pytest.importorskip("triton", reason="Triton is not installed")
+    return "cuda" if HAS_GPU and path == "triton" else "cpu"
+
+
 def parameters(num_heads: int, num_modes: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Decay, readout and skip as H3 draws them: bilinear, A = −½ + iπn, dt log-uniform in [1e-3, 0.1]."""
     generator = torch.Generator().manual_seed(seed)
@@ -37,32 +44,39 @@ def parameters(num_heads: int, num_modes: int, seed: int) -> tuple[torch.Tensor,
 
 
 class Case:
-    """Inputs in float64, weights of a loss, and lengths to take the states at."""
+    """Inputs in float64, weights of a loss, and lengths to take the states at, on the device of a path."""
 
-    def __init__(self, lengths: tuple[int, ...], num_heads: int, members: int, num_modes: int = MODES) -> None:
+    def __init__(
+        self, lengths: tuple[int, ...], num_heads: int, members: int, num_modes: int = MODES, path: str = "reference"
+    ) -> None:
         num_documents, num_channels = len(lengths), num_heads * members
-        self.lengths = lengths
-        self.starts = torch.tensor([0, *lengths]).cumsum(0)
+        self.lengths, self.device = lengths, device_of(path)
+        self.starts = self.offsets(*lengths)
         generator = torch.Generator().manual_seed(sum(lengths) + num_channels)
         draw = functools.partial(torch.randn, generator=generator)
         state_shape = (num_documents, num_channels, num_modes)
         u = draw(sum(lengths), num_channels, dtype=torch.float64)
         initial = draw(state_shape, dtype=torch.complex128)
-        self.leaves = [u, *parameters(num_heads, num_modes, seed=num_channels), initial]
-        self.y_weights = draw(u.shape, dtype=torch.float64)
-        self.state_weights = draw(state_shape, dtype=torch.complex128)
+        leaves = [u, *parameters(num_heads, num_modes, seed=num_channels), initial]
+        self.leaves = [x.to(self.device) for x in leaves]
+        self.y_weights = draw(u.shape, dtype=torch.float64).to(self.device)
+        self.state_weights = draw(state_shape, dtype=torch.complex128).to(self.device)
         fractions = torch.rand(num_documents, generator=generator)
-        self.state_lengths = (fractions * (torch.tensor(lengths) + 1)).long()
+        self.state_lengths = (fractions * (torch.tensor(lengths) + 1)).long().to(self.device)
 
-    def run(self, path: str, dtype: torch.dtype, with_states: bool, device: str = "cpu") -> list[torch.Tensor]:
+    def offsets(self, *lengths: int) -> torch.Tensor:
+        """Where documents of these lengths start, and the last ends."""
+        return torch.tensor([0, *lengths], device=self.device).cumsum(0)
+
+    def run(self, path: str, dtype: torch.dtype, with_states: bool) -> list[torch.Tensor]:
         """Outputs (and states) and the gradients of all leaves, zeros for those that play no part."""
-        leaves = [x.to(device).requires_grad_() for x in (y.clone() for y in self.leaves)]
+        leaves = [x.clone().requires_grad_() for x in self.leaves]
         u, decay, readout, skip, initial = leaves
         states: dict = {}
         if with_states:
-            states = {"initial_state": initial, "state_lengths": self.state_lengths.to(device)}
+            states = {"initial_state": initial, "state_lengths": self.state_lengths}
         with forced_path(path):
-            found = diagonal_ssm(u.to(dtype), decay, readout, skip, starts=self.starts.to(device), **states)
+            found = diagonal_ssm(u.to(dtype), decay, readout, skip, starts=self.starts, **states)
             outputs = found if with_states else (found, torch.zeros_like(initial))
             loss = (outputs[0] * self.y_weights.to(outputs[0])).sum()
             loss = loss + (outputs[1] * self.state_weights.to(outputs[1])).sum().real
@@ -73,10 +87,9 @@ class Case:
 @functools.lru_cache
 def reference(
     lengths: tuple[int, ...], num_heads: int, members: int, num_modes: int, with_states: bool
-) -> tuple[Case, list[torch.Tensor]]:
-    """A case and what the recurrence makes of it in float64: slow, so made once for all paths."""
-    case = Case(lengths, num_heads, members, num_modes)
-    return case, case.run("reference", torch.float64, with_states)
+) -> list[torch.Tensor]:
+    """What the recurrence makes of a case in float64: slow, so made once for all paths."""
+    return Case(lengths, num_heads, members, num_modes).run("reference", torch.float64, with_states)
 
 
 def assert_close(fast: list[torch.Tensor], slow: list[torch.Tensor], tolerance: float) -> None:
@@ -88,11 +101,8 @@ def assert_close(fast: list[torch.Tensor], slow: list[torch.Tensor], tolerance: 
 def check(
     path: str, lengths: tuple[int, ...], heads: tuple[int, int], with_states: bool = True, num_modes: int = MODES
 ) -> None:
-    if path == "triton":
-        pytest.importorskip("triton", reason="Triton is not installed")
-    device = "cuda" if HAS_GPU and path == "triton" else "cpu"
-    case, slow = reference(lengths, *heads, num_modes, with_states)
-    assert_close(case.run(path, torch.float32, with_states, device), slow, 1e-5)
+    slow = reference(lengths, *heads, num_modes, with_states)
+    assert_close(Case(lengths, *heads, num_modes, path).run(path, torch.float32, with_states), slow, 1e-5)
 
 
 @pytest.mark.parametrize("num_documents", [1, 3])
@@ -122,8 +132,8 @@ def test_documents_of_one_token(path: str) -> None:
 
 @pytest.mark.parametrize("path", FAST_PATHS)
 def test_float64_is_computed_in_float64(path: str) -> None:
-    case, slow = reference(RAGGED, 2, 8, MODES, True)
-    assert_close(case.run(path, torch.float64, True), slow, 1e-12)
+    slow = reference(RAGGED, 2, 8, MODES, True)
+    assert_close(Case(RAGGED, 2, 8).run(path, torch.float64, True), slow, 1e-12)
 
 
 @pytest.mark.parametrize(("lengths", "heads", "num_modes", "with_states"), [
@@ -147,10 +157,10 @@ def test_convolution_equals_the_recurrence(lengths: tuple[int, ...], heads: tupl
 
 @pytest.mark.parametrize("path", EVERY_PATH)
 def test_going_on_from_a_handed_on_state_equals_one_pass(path: str) -> None:
-    case = Case((100, 30, 7), 2, 2)
+    case = Case((100, 30, 7), 2, 2, path=path)
     u, decay, readout, skip, initial = case.leaves
-    u, cut = u.float(), torch.tensor([65, 16, 1])
-    ends = torch.tensor(case.lengths)
+    u, cut = u.float(), torch.tensor([65, 16, 1], device=case.device)
+    ends = torch.tensor(case.lengths, device=case.device)
     documents = u.split(case.lengths)
     halves = [torch.cat([x[:c] for x, c in zip(documents, cut, strict=True)])]
     halves.append(torch.cat([x[c:] for x, c in zip(documents, cut, strict=True)]))
@@ -172,7 +182,7 @@ def test_going_on_from_a_handed_on_state_equals_one_pass(path: str) -> None:
 @pytest.mark.parametrize("path", [*EVERY_PATH, "convolution"])
 def test_packed_equals_alone(path: str) -> None:
     """Each document of a packed row as it is by itself, also beside one that holds infinities."""
-    case = Case((70, 1, 33), 2, 1)
+    case = Case((70, 1, 33), 2, 1, path=path)
     u, *rest = (x.to(torch.float32) if x.is_floating_point() else x for x in case.leaves[:4])
     with forced_path(path):
         packed = diagonal_ssm(u, *rest, starts=case.starts)
@@ -180,7 +190,7 @@ def test_packed_equals_alone(path: str) -> None:
         spoilt[70] = float("inf")
         beside = diagonal_ssm(spoilt, *rest, starts=case.starts)
         for start, end in ((0, 70), (71, 104)):
-            alone = diagonal_ssm(u[start:end], *rest, starts=torch.tensor([0, end - start]))
+            alone = diagonal_ssm(u[start:end], *rest, starts=case.offsets(end - start))
             for found in (packed[start:end], beside[start:end]):
                 assert (found - alone).norm() <= 1e-6 * alone.norm()
 
@@ -188,17 +198,14 @@ def test_packed_equals_alone(path: str) -> None:
 @pytest.mark.usefixtures("poisoned_memory")
 @pytest.mark.parametrize("path", EVERY_PATH)
 def test_every_output_is_written(path: str) -> None:
-    if path == "triton":
-        pytest.importorskip("triton", reason="Triton is not installed")
-    device = "cuda" if HAS_GPU and path == "triton" else "cpu"
-    for tensor in Case((37, 1, 20), 2, 2, num_modes=3).run(path, torch.float32, True, device):
+    for tensor in Case((37, 1, 20), 2, 2, num_modes=3, path=path).run(path, torch.float32, True):
         assert torch.isfinite(tensor).all()
 
 
 @pytest.mark.parametrize("path", [*EVERY_PATH, "convolution"])
 def test_no_output_depends_on_what_comes_later(path: str) -> None:
     """Float32 sums of an FFT reach back by rounding: the tolerance is relative to what was changed."""
-    case = Case((90,), 2, 1)
+    case = Case((90,), 2, 1, path=path)
     u, *rest = case.leaves[:4]
     u = u.float()
     with forced_path(path):
@@ -213,7 +220,7 @@ def test_no_output_depends_on_what_comes_later(path: str) -> None:
 
 @pytest.mark.parametrize("path", EVERY_PATH)
 def test_huge_and_tiny_inputs_scale(path: str) -> None:
-    case = Case((150,), 2, 1)
+    case = Case((150,), 2, 1, path=path)
     u, *rest = case.leaves[:4]
     with forced_path(path):
         plain = diagonal_ssm(u.float(), *rest, starts=case.starts)
@@ -226,7 +233,7 @@ def test_huge_and_tiny_inputs_scale(path: str) -> None:
 @pytest.mark.parametrize("path", [*EVERY_PATH, "convolution"])
 def test_half_precision_only_at_the_edges(path: str, dtype: torch.dtype, tolerance: float) -> None:
     """Sums are float32: inputs near float16's largest overflow only where the output itself does."""
-    case = Case((150,), 2, 1)
+    case = Case((150,), 2, 1, path=path)
     u, *rest = case.leaves[:4]
     u = (u * 1000).to(dtype).requires_grad_()
     with forced_path(path):
@@ -242,11 +249,11 @@ def test_half_precision_only_at_the_edges(path: str, dtype: torch.dtype, toleran
 
 @pytest.mark.parametrize("path", [*EVERY_PATH, "convolution"])
 def test_autocast_changes_nothing(path: str) -> None:
-    case = Case((70, 5), 2, 1)
+    case = Case((70, 5), 2, 1, path=path)
     u, *rest = (x.to(torch.float32) if x.is_floating_point() else x for x in case.leaves[:4])
     with forced_path(path):
         plain = diagonal_ssm(u, *rest, starts=case.starts)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast(case.device, dtype=torch.bfloat16):
             cast = diagonal_ssm(u, *rest, starts=case.starts)
     assert cast.dtype == torch.float32
     assert torch.equal(cast, plain)
@@ -254,14 +261,15 @@ def test_autocast_changes_nothing(path: str) -> None:
 
 @pytest.mark.parametrize("path", EVERY_PATH)
 def test_gradients_repeat_bit_for_bit(path: str) -> None:
-    case = Case((130, 20), 2, 2, num_modes=4)
+    case = Case((130, 20), 2, 2, num_modes=4, path=path)
     once, again = (case.run(path, torch.float32, True) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
 
 
 @pytest.mark.parametrize("path", EVERY_PATH)
 def test_compiles_as_one_graph(path: str) -> None:
-    case, parts = Case((65, 3), 2, 2), parameters(2, MODES, seed=0)
+    case = Case((65, 3), 2, 2, path=path)
+    parts = [x.to(case.device) for x in parameters(2, MODES, seed=0)]
 
     def run(u: torch.Tensor, initial: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         states = {"initial_state": initial, "state_lengths": case.state_lengths}
@@ -281,13 +289,11 @@ def test_compiles_as_one_graph(path: str) -> None:
 @pytest.mark.parametrize("has_initial", [False, True])
 def test_registration_is_sound(has_initial: bool) -> None:
     """PyTorch's own checks of the operator: fake shapes, autograd, tracing; Triton interpreted without a GPU."""
-    pytest.importorskip("triton", reason="Triton is not installed")
-    device = "cuda" if HAS_GPU else "cpu"
-    case = Case((20, 3), 2, 2, num_modes=3)
+    case = Case((20, 3), 2, 2, num_modes=3, path="triton")
     matrices = [x.detach().contiguous() for x in chunk_matrices(*case.leaves[1:4], 16)]
-    initial = torch.randn(2, 4, 6) if has_initial else None
-    tensors = [x if x is None else x.to(device).requires_grad_() for x in (case.leaves[0].float(), *matrices, initial)]
-    torch.library.opcheck(torch.ops.lst.diagonal_ssm, (*tensors, case.starts.to(device)))
+    initial = torch.randn(2, 4, 6, device=case.device) if has_initial else None
+    tensors = [x if x is None else x.requires_grad_() for x in (case.leaves[0].float(), *matrices, initial)]
+    torch.library.opcheck(torch.ops.lst.diagonal_ssm, (*tensors, case.starts))
 
 
 def test_registration_of_the_pass_of_states_is_sound() -> None:
@@ -338,6 +344,16 @@ def test_chunk_matrices_are_what_they_say() -> None:
         state = decay * state + inputs[:, t, None]
         assert torch.allclose(outputs[:, t], 2 * (readout * state).sum(-1).real + skip * inputs[:, t])
     assert torch.allclose(from_planes(found), state)
+
+
+@pytest.mark.parametrize("with_skip", [False, True])
+def test_gradients_of_chunk_matrices_are_those_of_finite_differences(with_skip: bool) -> None:
+    decay, readout, skip = (x.requires_grad_() for x in parameters(2, 3, seed=5))
+    leaves = (decay, readout, skip) if with_skip else (decay, readout)
+    skip_of = (lambda rest: rest[0]) if with_skip else (lambda rest: None)
+    assert torch.autograd.gradcheck(
+        lambda a, c, *rest: tuple(chunk_matrices(a, c, skip_of(rest), 8, torch.float64)), leaves
+    )
 
 
 @pytest.mark.parametrize("lengths", [(1,), (64,), (64, 64), RAGGED, (1,) * 9, (1000, 1, 63)])

@@ -16,11 +16,35 @@ import triton
 import triton.language as tl
 from triton.runtime.interpreter import InterpretedFunction
 
-from lst.kernels.paths import on_device_of
+from lst.kernels.paths import float32_precision, on_device_of
 
 LOG2_E = math.log2(math.e)
 
 
+def _tuned(kernel: Any) -> Any:
+    """Warps and tiles fetched ahead are measured on the first call, but under the interpreter, which has no clock.
+
+    The size of a tile, which the order of sums depends on, is not tuned: results do not depend on the trial.
+    """
+    if isinstance(kernel, InterpretedFunction):
+        return kernel
+    # What does not fit the shared memory is passed over.
+    configs = [
+        triton.Config({}, num_warps=warps, num_stages=stages) for warps, stages in ((4, 1), (4, 2), (4, 3), (8, 2))
+    ]
+    return triton.autotune(
+        configs,
+        key=["HEADS", "GROUPS", "BLOCK_Q", "BLOCK_K", "BLOCK_D", "PRECISION"],
+        prune_configs_by={"early_config_prune": _even_tiles},
+    )(kernel)
+
+
+def _even_tiles(configs: list[Any], arguments: dict[str, Any], **constants: Any) -> list[Any]:
+    """Small tiles are not spread over more than four warps, which would sum in another order."""
+    return [config for config in configs if config.num_warps == 4 or constants["BLOCK_Q"] >= 64]
+
+
+@_tuned
 @triton.jit
 def _forward_kernel(
     query, key, value, first_key, last_key, out, lse, scale_log2, num_queries, num_keys,
@@ -70,6 +94,7 @@ def _forward_kernel(
     tl.store(lse + head * num_queries + rows, (peak + tl.log2(total)) / 1.4426950408889634, mask=is_row)
 
 
+@_tuned
 @triton.jit
 def _query_gradient_kernel(
     grad, query, key, value, lse, taken, first_key, last_key, grad_query, scale, num_queries, num_keys,
@@ -107,6 +132,7 @@ def _query_gradient_kernel(
     tl.store(grad_query + row_offsets[:, None] + columns[None, :], dq.to(grad_query.dtype.element_ty), mask=row_tile)
 
 
+@_tuned
 @triton.jit
 def _key_gradient_kernel(
     grad, query, key, value, lse, taken, first_key, last_key, first_query, end_query, grad_key, grad_value, scale,
@@ -214,11 +240,10 @@ def _sizes(query: torch.Tensor, key: torch.Tensor) -> dict[str, Any]:
     block_d = max(16, triton.next_power_of_2(head_dim))
     if isinstance(_forward_kernel, InterpretedFunction):
         block_q = block_k = 16
-    elif query.dtype == torch.float32 or block_d > 128:
+    elif block_d > (64 if query.dtype == torch.float32 else 128):
         block_q, block_k = 32, 32
     else:
         block_q, block_k = 64, 64
-    exact = query.dtype == torch.float32 and not torch.backends.cuda.matmul.allow_tf32
     return {
         "HEADS": query.shape[1],
         "GROUPS": key.shape[1],
@@ -226,7 +251,5 @@ def _sizes(query: torch.Tensor, key: torch.Tensor) -> dict[str, Any]:
         "BLOCK_Q": block_q,
         "BLOCK_K": block_k,
         "BLOCK_D": block_d,
-        "PRECISION": "ieee" if exact else "tf32",
-        # Wide heads leave no room in shared memory for tiles that are fetched ahead.
-        "num_stages": 2 if block_d <= 64 else 1,
+        "PRECISION": float32_precision() if query.dtype == torch.float32 else "tf32",
     }

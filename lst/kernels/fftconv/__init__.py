@@ -5,9 +5,9 @@ operator, ``torch.ops.lst.fft_convolution``, that ``torch.compile`` sees as a wh
 
 =============  =====================================================================================================
 ``cpu``        FFTs of a few channels at a time, so that nothing large is made beside inputs and outputs
-``blocked``    the same with larger blocks, on other devices: CUDA beyond 8192, without Triton, or float64
-``triton``     CUDA up to 8192 (with little shared memory up to 4096): gates, FFT, product, inverse FFT and gates in one
-               kernel, the paper's FlashConv
+``blocked``    the same with larger blocks, on other devices: CUDA beyond 4096, without Triton, or float64
+``triton``     CUDA up to 4096 (forced, up to 8192): gates, FFT, product, inverse FFT and gates in one kernel, the
+               paper's FlashConv
 ``reference``  one plain FFT with PyTorch's own gradients: the measure of tests and benchmarks
 =============  =====================================================================================================
 

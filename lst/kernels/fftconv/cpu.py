@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 # Padded signals of a block: what a core's caches hold several times over, or what fills an accelerator.
-_BLOCK_BYTES_CPU, _BLOCK_BYTES = 1 << 19, 1 << 26
+_BLOCK_BYTES_CPU, _BLOCK_BYTES = 1 << 19, 1 << 28
 
 # Of u, kernel, skip, pre and post gate; None where not wanted.
 Gradients = list[torch.Tensor | None]

@@ -5,8 +5,8 @@ A program owns one channel of a few rows and keeps its complex spectrum on chip.
 - *Right-angle convolution* (Crandall & Fagin 1994). With the weights ω^j, ω = exp(iπ/2n), what wraps around in a cyclic
   convolution of size n is turned by ω^n = i: the causal part is the real part, so n ≥ L does, without padding to 2L.
 - *Block FFT* (arXiv 2212.14052, section 4). n = N1·N2·N3; a DFT of each of three dimensions is a small matrix product,
-  with twiddle factors between. The spectrum stays in the order in which it arises; that of the taps is brought into
-  this order beforehand, and the inverse goes back the same way.
+  with twiddle factors between. The spectrum stays in the order in which it arises, the taps' too, and the inverse goes
+  back the same way.
 - The weights are folded into the first DFT matrix and the first twiddles, so the first product takes a real signal and
   the last gives a real one: 12 real products instead of 16 there and back.
 
@@ -26,8 +26,8 @@ import triton
 import triton.language as tl
 from triton.runtime.interpreter import InterpretedFunction
 
-from lst.kernels.fftconv.cpu import Gradients, cut_taps, empty_gradients
-from lst.kernels.paths import on_device_of
+from lst.kernels.fftconv.cpu import Gradients, empty_gradients
+from lst.kernels.paths import float32_precision, on_device_of
 
 # Size → its factors N1, N2, N3 (N2 = 1: two products), each of a product at least 16. N1 costs two real products there,
 # the others four, so the largest comes first.
@@ -39,12 +39,14 @@ FACTORS = {
     4096: (16, 16, 16),
     8192: (32, 16, 16),
 }
-# What a program handles at once at least, in several rows where one is short, and an element's share of a warp where
-# the number of warps is not tuned.
-_LEAST_ELEMENTS, _ELEMENTS_A_WARP = 1024, 128
-# Float32 products; with ``torch.backends.cuda.matmul.allow_tf32`` they are rounded to TF32. "tf32x3" would take three
-# products on tensor cores instead, for about five times the rounding error.
-EXACT_PRECISION = "ieee"
+# What a program handles at once at least, in several rows where one is short.
+_LEAST_ELEMENTS = 1024
+# Size → warps of the kernels that are not tuned, as sums over a whole tile depend on them: the fastest on an H100.
+SPECTRA_WARPS = {256: 4, 512: 4, 1024: 8, 2048: 8, 4096: 16, 8192: 32}
+GRADIENT_WARPS = {256: 8, 512: 8, 1024: 8, 2048: 4, 4096: 8, 8192: 8}
+# Up to here one launch makes all gradients, and float32 is multiplied as it is; beyond, three launches leave each the
+# registers that it needs, and tensor cores take over.
+_SMALL_SIZE = 1024
 
 
 @triton.jit
@@ -128,13 +130,19 @@ def _loaded(x, gate, offsets, mask, HAS_GATE: tl.constexpr):
 
 
 @triton.jit
+def _scaled(y, factor, offsets, mask, HAS_FACTOR: tl.constexpr):
+    if HAS_FACTOR:
+        y *= tl.load(factor + offsets, mask=mask, other=0.0).to(tl.float32)
+    return y
+
+
+@triton.jit
 def _convolution_kernel(
-    x, gate, spectra, tables, out, factor, second_out, second_factor, num_rows, num_channels, length,
+    x, gate, spectra, tables, out, factor, num_rows, num_channels, length,
     N1: tl.constexpr, N2: tl.constexpr, N3: tl.constexpr, PRECISION: tl.constexpr,
-    HAS_GATE: tl.constexpr, HAS_OUT: tl.constexpr, HAS_FACTOR: tl.constexpr, HAS_SECOND: tl.constexpr,
-    SIGN: tl.constexpr, ROWS: tl.constexpr,
+    HAS_GATE: tl.constexpr, HAS_FACTOR: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """``c · factor`` and ``c · second_factor``, c being x · gate convolved (SIGN 1) or correlated (−1) with taps."""
+    """x · gate convolved with taps, times factor: a few rows of one channel."""
     M: tl.constexpr = N2 * N3
     blocks = tl.cdiv(num_rows, ROWS)
     channel = (tl.program_id(0) // blocks).to(tl.int64)
@@ -146,34 +154,46 @@ def _convolution_kernel(
     re, im = _spectrum(_loaded(x, gate, offsets, mask, HAS_GATE), tables, N1, N2, N3, ROWS, PRECISION)
     # Rows of one channel stand together, ROWS to each pair of frequencies.
     frequency = tl.arange(0, N2 * N1 * ROWS)[:, None] // ROWS * N3 + tl.arange(0, N3)[None, :]
-    spectra += channel * (2 * N1 * M)
-    re, im = _turned(re, im, spectra, frequency, N1 * M, SIGN)
-    y = _signal(re, im, tables, N1, N2, N3, ROWS, PRECISION)
-    if HAS_OUT:
-        tl.store(out + offsets, _scaled(y, factor, offsets, mask, HAS_FACTOR).to(out.dtype.element_ty), mask=mask)
-    if HAS_SECOND:
-        second = _scaled(y, second_factor, offsets, mask, True)
-        tl.store(second_out + offsets, second.to(second_out.dtype.element_ty), mask=mask)
+    re, im = _turned(re, im, spectra + channel * (2 * N1 * M), frequency, N1 * M, 1)
+    y = _scaled(_signal(re, im, tables, N1, N2, N3, ROWS, PRECISION), factor, offsets, mask, HAS_FACTOR)
+    tl.store(out + offsets, y.to(out.dtype.element_ty), mask=mask)
 
 
 @triton.jit
-def _scaled(y, factor, offsets, mask, HAS_FACTOR: tl.constexpr):
-    if HAS_FACTOR:
-        y *= tl.load(factor + offsets, mask=mask, other=0.0).to(tl.float32)
-    return y
-
-
-@triton.jit
-def _taps_gradient_kernel(
-    grad, post, u, pre, tables, grad_taps, grad_skip, num_rows, num_channels, length, num_taps,
-    N1: tl.constexpr, N2: tl.constexpr, N3: tl.constexpr, PRECISION: tl.constexpr,
-    HAS_POST: tl.constexpr, HAS_PRE: tl.constexpr, ROWS: tl.constexpr,
+def _spectra_kernel(
+    kernel, skip, tables, spectra, num_taps, stride_channel,
+    N1: tl.constexpr, N2: tl.constexpr, N3: tl.constexpr, PRECISION: tl.constexpr, HAS_SKIP: tl.constexpr,
 ):  # fmt: skip
-    """Correlation of grad · post with u · pre, summed over the batch, and its first tap: all rows of one channel."""
+    """Weighted spectrum over n of one channel's taps, the skip added to the first."""
+    M: tl.constexpr = N2 * N3
+    channel = tl.program_id(0).to(tl.int64)
+    tap = tl.arange(0, N1)[:, None] * M + tl.arange(0, M)[None, :]
+    values = tl.load(kernel + channel * stride_channel + tap, mask=tap < num_taps, other=0.0).to(tl.float32)
+    if HAS_SKIP:
+        values += tl.where(tap == 0, tl.load(skip + channel).to(tl.float32), 0.0)
+    re, im = _spectrum(values * (1.0 / (N1 * M)), tables, N1, N2, N3, 1, PRECISION)
+    frequency = tl.arange(0, N2 * N1)[:, None] * N3 + tl.arange(0, N3)[None, :]
+    spectra += channel * (2 * N1 * M)
+    tl.store(spectra + frequency, re)
+    tl.store(spectra + N1 * M + frequency, im)
+
+
+@triton.jit
+def _gradients_kernel(
+    grad, post, u, pre, spectra, tables, grad_u, grad_pre, grad_post, grad_kernel, grad_skip,
+    num_rows, num_channels, length, num_taps, stride_channel,
+    N1: tl.constexpr, N2: tl.constexpr, N3: tl.constexpr, PRECISION: tl.constexpr,
+    HAS_POST: tl.constexpr, HAS_PRE: tl.constexpr, WANTS_U: tl.constexpr, WANTS_PRE: tl.constexpr,
+    WANTS_POST: tl.constexpr, WANTS_TAPS: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """Gradients of one channel, row after row. With g = grad · post and x = u · pre: the correlation of g with the
+    taps, the convolution of x with them, and the correlation of g with x, summed over the batch, and its first tap."""
     M: tl.constexpr = N2 * N3
     channel = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, ROWS * M)[None, :]
     place = tl.arange(0, N1)[:, None] * M + column % M
+    frequency = tl.arange(0, N2 * N1 * ROWS)[:, None] // ROWS * N3 + tl.arange(0, N3)[None, :]
+    spectra += channel * (2 * N1 * M)
     total_re = tl.zeros([N2 * N1 * ROWS, N3], tl.float32)
     total_im = tl.zeros([N2 * N1 * ROWS, N3], tl.float32)
     products = tl.zeros([ROWS * M], tl.float32)
@@ -181,18 +201,36 @@ def _taps_gradient_kernel(
         row = first_row + column // M
         mask = (row < num_rows) & (place < length)
         offsets = (row.to(tl.int64) * num_channels + channel) * length + place
-        g = _loaded(grad, post, offsets, mask, HAS_POST)
-        x = _loaded(u, pre, offsets, mask, HAS_PRE)
-        products += tl.sum(g * x, axis=0)
-        g_re, g_im = _spectrum(g, tables, N1, N2, N3, ROWS, PRECISION)
-        x_re, x_im = _spectrum(x, tables, N1, N2, N3, ROWS, PRECISION)
-        total_re += g_re * x_re + g_im * x_im
-        total_im += g_im * x_re - g_re * x_im
-    tl.store(grad_skip + channel, tl.sum(products, axis=0))
-    y = _signal(total_re, total_im, tables, N1, N2, N3, ROWS, PRECISION) * (1.0 / (N1 * M))
-    y = tl.sum(tl.reshape(y, [N1, ROWS, M]), axis=1)
-    tap = tl.arange(0, N1)[:, None] * M + tl.arange(0, M)[None, :]
-    tl.store(grad_taps + channel * num_taps + tap, y, mask=tap < num_taps)
+        if WANTS_TAPS or WANTS_U or WANTS_PRE:
+            g = _loaded(grad, post, offsets, mask, HAS_POST)
+            g_re, g_im = _spectrum(g, tables, N1, N2, N3, ROWS, PRECISION)
+        if WANTS_TAPS or WANTS_POST:
+            x = _loaded(u, pre, offsets, mask, HAS_PRE)
+            x_re, x_im = _spectrum(x, tables, N1, N2, N3, ROWS, PRECISION)
+            if WANTS_TAPS:
+                products += tl.sum(g * x, axis=0)
+                total_re += g_re * x_re + g_im * x_im
+                total_im += g_im * x_re - g_re * x_im
+            if WANTS_POST:
+                x_re, x_im = _turned(x_re, x_im, spectra, frequency, N1 * M, 1)
+                y = _scaled(_signal(x_re, x_im, tables, N1, N2, N3, ROWS, PRECISION), grad, offsets, mask, True)
+                tl.store(grad_post + offsets, y.to(grad_post.dtype.element_ty), mask=mask)
+        if WANTS_U or WANTS_PRE:
+            g_re, g_im = _turned(g_re, g_im, spectra, frequency, N1 * M, -1)
+            grad_x = _signal(g_re, g_im, tables, N1, N2, N3, ROWS, PRECISION)
+            if WANTS_U:
+                grad_value = _scaled(grad_x, pre, offsets, mask, HAS_PRE)
+                tl.store(grad_u + offsets, grad_value.to(grad_u.dtype.element_ty), mask=mask)
+            if WANTS_PRE:
+                grad_value = _scaled(grad_x, u, offsets, mask, True)
+                tl.store(grad_pre + offsets, grad_value.to(grad_pre.dtype.element_ty), mask=mask)
+    if WANTS_TAPS:
+        tl.store(grad_skip + channel, tl.sum(products, axis=0).to(grad_skip.dtype.element_ty))
+        y = _signal(total_re, total_im, tables, N1, N2, N3, ROWS, PRECISION) * (1.0 / (N1 * M))
+        y = tl.sum(tl.reshape(y, [N1, ROWS, M]), axis=1)
+        tap = tl.arange(0, N1)[:, None] * M + tl.arange(0, M)[None, :]
+        tap_offsets = channel * stride_channel + tap
+        tl.store(grad_kernel + tap_offsets, y.to(grad_kernel.dtype.element_ty), mask=tap < num_taps)
 
 
 def forward(
@@ -203,8 +241,16 @@ def forward(
     post_gate_BHL: torch.Tensor | None,
 ) -> torch.Tensor:
     """``post · (kernel ∗ (pre · u) + skip · (pre · u))``, [B, H, L] in u's type, for L ≤ 8192."""
-    out = torch.empty(u_BHL.shape, dtype=u_BHL.dtype, device=u_BHL.device)
-    _convolve(u_BHL, pre_gate_BHL, _spectra(cut_taps(kernel_HK, skip_H, u_BHL), u_BHL.shape[-1]), 1, out, post_gate_BHL)
+    num_rows, num_channels, length = u_BHL.shape
+    spectra_H2n, tables = _spectra(kernel_HK, skip_H, length), _tables(_size(length), u_BHL.device)
+    u, gate, factor = u_BHL.contiguous(), _dense(pre_gate_BHL), _dense(post_gate_BHL)
+    out = torch.empty_like(u)
+    size = _size(length)
+    with on_device_of(u):
+        _tuned(size, num_rows)[lambda meta: (num_channels * triton.cdiv(num_rows, meta["ROWS"]),)](
+            u, gate, spectra_H2n, tables, out, factor, num_rows, num_channels, length, **_constants(size),
+            HAS_GATE=gate is not None, HAS_FACTOR=factor is not None, **_fixed_rows(size, num_rows),
+        )  # fmt: skip
     return out
 
 
@@ -218,73 +264,41 @@ def backward(
     wanted: Sequence[bool],
 ) -> Gradients:
     """Gradients of u, kernel, skip, pre and post, None where not wanted; see ``cpu.backward`` for the formulas."""
+    num_rows, num_channels, length = u_BHL.shape
     grads = empty_gradients(u_BHL, kernel_HK, skip_H, pre_gate_BHL, post_gate_BHL, wanted)
     grad_u, grad_kernel, grad_skip, grad_pre, grad_post = grads
-    taps_HK = cut_taps(kernel_HK, skip_H, u_BHL)
-    spectra = _spectra(taps_HK, u_BHL.shape[-1])
-    if grad_u is not None or grad_pre is not None:
-        _convolve(grad_BHL, post_gate_BHL, spectra, -1, grad_u, pre_gate_BHL, grad_pre, u_BHL)
-    if grad_post is not None:
-        _convolve(u_BHL, pre_gate_BHL, spectra, 1, grad_post, grad_BHL)
-    if grad_kernel is not None or grad_skip is not None:
-        grad_taps = torch.empty_like(taps_HK)
-        skip_out = torch.empty_like(taps_HK[:, 0]) if grad_skip is None else grad_skip
-        _correlate(grad_BHL, post_gate_BHL, u_BHL, pre_gate_BHL, grad_taps, skip_out)
-        if grad_kernel is not None:
-            grad_kernel[:, : taps_HK.shape[1]] = grad_taps
-            grad_kernel[:, taps_HK.shape[1] :] = 0.0
+    if all(grad is None for grad in grads):
+        return grads
+    size, num_taps = _size(length), min(length, kernel_HK.shape[1])
+    rows = _rows_at_once(size, num_rows)
+    # One is there where the other alone is wanted: both are made together.
+    taps_out = kernel_HK.new_empty(kernel_HK.shape) if grad_kernel is None else grad_kernel
+    skip_out = kernel_HK.new_empty(num_channels, dtype=torch.float32) if grad_skip is None else grad_skip
+    taps_out[:, num_taps:] = 0.0
+    u, grad = u_BHL.contiguous(), grad_BHL.contiguous()
+    pre, post = _dense(pre_gate_BHL), _dense(post_gate_BHL)
+    spectra_H2n, tables = _spectra(kernel_HK, skip_H, length), _tables(size, u.device)
+    wants = {
+        "WANTS_U": grad_u is not None, "WANTS_PRE": grad_pre is not None, "WANTS_POST": grad_post is not None,
+        "WANTS_TAPS": grad_kernel is not None or grad_skip is not None,
+    }  # fmt: skip
+    together = [set(wants)] if size <= _SMALL_SIZE else [{"WANTS_U", "WANTS_PRE"}, {"WANTS_POST"}, {"WANTS_TAPS"}]
+    for names in together:
+        flags = {name: want and name in names for name, want in wants.items()}
+        if not any(flags.values()):
+            continue
+        with on_device_of(u):
+            _gradients_kernel[(num_channels,)](
+                grad, post, u, pre, spectra_H2n, tables, grad_u, grad_pre, grad_post, taps_out, skip_out,
+                num_rows, num_channels, length, num_taps, taps_out.stride(0), **_constants(size),
+                HAS_POST=post is not None, HAS_PRE=pre is not None, **flags, ROWS=rows,
+                **_launch(GRADIENT_WARPS[size]),
+            )  # fmt: skip
     return grads
 
 
-def _convolve(
-    x_BHL: torch.Tensor,
-    gate_BHL: torch.Tensor | None,
-    spectra_H2n: torch.Tensor,
-    sign: int,
-    out_BHL: torch.Tensor | None,
-    factor_BHL: torch.Tensor | None = None,
-    second_out_BHL: torch.Tensor | None = None,
-    second_factor_BHL: torch.Tensor | None = None,
-) -> None:
-    """Starts ``_convolution_kernel``; either output may be None."""
-    num_rows, num_channels, length = x_BHL.shape
-    x = x_BHL.contiguous()
-
-    constants = _constants(num_rows, length)
-
-    def given(tensor: torch.Tensor | None) -> torch.Tensor:
-        # A pointer that the kernel does not read stands in for what is absent.
-        return x if tensor is None else tensor.contiguous()
-
-    with on_device_of(x):
-        _tuned(_convolution_kernel)[(num_channels * triton.cdiv(num_rows, constants["ROWS"]),)](
-            x, given(gate_BHL), spectra_H2n, _tables(_size(length), x.device), given(out_BHL), given(factor_BHL),
-            given(second_out_BHL), given(second_factor_BHL), num_rows, num_channels, length, **constants,
-            HAS_GATE=gate_BHL is not None, HAS_OUT=out_BHL is not None, HAS_FACTOR=factor_BHL is not None,
-            HAS_SECOND=second_out_BHL is not None, SIGN=sign,
-        )  # fmt: skip
-
-
-def _correlate(
-    grad_BHL: torch.Tensor,
-    post_gate_BHL: torch.Tensor | None,
-    u_BHL: torch.Tensor,
-    pre_gate_BHL: torch.Tensor | None,
-    grad_taps_HK: torch.Tensor,
-    grad_skip_H: torch.Tensor,
-) -> None:
-    """Starts ``_taps_gradient_kernel``."""
-    num_rows, num_channels, length = u_BHL.shape
-    grad, u = grad_BHL.contiguous(), u_BHL.contiguous()
-    post = grad if post_gate_BHL is None else post_gate_BHL.contiguous()
-    pre = u if pre_gate_BHL is None else pre_gate_BHL.contiguous()
-    num_warps = min(32, max(_LEAST_ELEMENTS, _size(length)) // _ELEMENTS_A_WARP)
-    with on_device_of(u):
-        _taps_gradient_kernel[(num_channels,)](
-            grad, post, u, pre, _tables(_size(length), u.device), grad_taps_HK, grad_skip_H, num_rows, num_channels,
-            length, grad_taps_HK.shape[1], **_constants(num_rows, length), HAS_POST=post_gate_BHL is not None,
-            HAS_PRE=pre_gate_BHL is not None, **_launch(num_warps),
-        )  # fmt: skip
+def _dense(tensor: torch.Tensor | None) -> torch.Tensor | None:
+    return None if tensor is None else tensor.contiguous()
 
 
 def _size(length: int) -> int:
@@ -292,12 +306,17 @@ def _size(length: int) -> int:
     return max(min(FACTORS), triton.next_power_of_2(length))
 
 
-def _constants(num_rows: int, length: int) -> dict[str, Any]:
-    size = _size(length)
+def _rows_at_once(size: int, num_rows: int) -> int:
+    """Rows of a program where nothing is tuned."""
+    return min(max(1, _LEAST_ELEMENTS // size), triton.next_power_of_2(num_rows))
+
+
+def _constants(size: int) -> dict[str, Any]:
     n1, n2, n3 = FACTORS[size]
-    rows = min(max(1, _LEAST_ELEMENTS // size), triton.next_power_of_2(num_rows))
-    precision = "tf32" if torch.backends.cuda.matmul.allow_tf32 else EXACT_PRECISION
-    return {"N1": n1, "N2": n2, "N3": n3, "PRECISION": precision, "ROWS": rows}
+    precision = float32_precision()
+    if size <= _SMALL_SIZE and precision != "tf32":
+        precision = "ieee"
+    return {"N1": n1, "N2": n2, "N3": n3, "PRECISION": precision}
 
 
 @functools.lru_cache(maxsize=32)
@@ -322,26 +341,40 @@ def _tables(size: int, device: torch.device) -> torch.Tensor:
     return torch.cat(planes).float().to(device)
 
 
-def _spectra(taps_HK: torch.Tensor, length: int) -> torch.Tensor:
-    """Weighted spectrum of the taps over n, in the kernels' order: float32 [H, 2, N2, N1, N3]."""
-    size = _size(length)
-    n1, n2, n3 = FACTORS[size]
-    angle_K = torch.arange(taps_HK.shape[1], dtype=torch.float64, device=taps_HK.device) * (math.pi / 2 / size)
-    weights_K = torch.polar(torch.full_like(angle_K, 1 / size), angle_K).to(torch.complex64)
-    spectrum = torch.view_as_real(torch.fft.fft(taps_HK * weights_K, n=size))
-    return spectrum.view(-1, n3, n2, n1, 2).permute(0, 4, 2, 3, 1).contiguous()
+def _spectra(kernel_HK: torch.Tensor, skip_H: torch.Tensor | None, length: int) -> torch.Tensor:
+    """Weighted spectrum of the taps over n, divided by n, in the kernels' order: float32 [H, 2, N2, N1, N3]."""
+    size, num_channels = _size(length), kernel_HK.shape[0]
+    kernel = kernel_HK if kernel_HK.stride(1) == 1 else kernel_HK.contiguous()
+    spectra_H2n = torch.empty(num_channels, 2, size, dtype=torch.float32, device=kernel.device)
+    with on_device_of(kernel):
+        _spectra_kernel[(num_channels,)](
+            kernel, _dense(skip_H), _tables(size, kernel.device), spectra_H2n, min(length, kernel.shape[1]),
+            kernel.stride(0), **_constants(size), HAS_SKIP=skip_H is not None, **_launch(SPECTRA_WARPS[size]),
+        )  # fmt: skip
+    return spectra_H2n
 
 
 @functools.cache
-def _tuned(kernel: Any) -> Any:
-    """The kernel with its number of warps chosen by trial on the GPU; the interpreter has neither.
+def _tuned(size: int, num_rows: int) -> Any:
+    """The convolution with its rows and its number of warps chosen by trial on the GPU; the interpreter has neither.
 
     Only what changes no order of summation is tuned, so results do not depend on the trial.
     """
-    if isinstance(kernel, InterpretedFunction):
-        return kernel
-    configs = [triton.Config({}, **_launch(num_warps)) for num_warps in (4, 8, 16, 32)]
-    return triton.autotune(configs, key=["N1", "N2", "N3", "ROWS", "PRECISION"])(kernel)
+    if isinstance(_convolution_kernel, InterpretedFunction):
+        return _convolution_kernel
+    rows_to_try = [rows for rows in (1, 2, 4, 8) if rows <= triton.next_power_of_2(num_rows) and rows * size <= 8192]
+    configs = [
+        triton.Config({"ROWS": rows}, **_launch(num_warps))
+        for rows in rows_to_try
+        for num_warps in (4, 8, 16, 32)
+        if 64 <= rows * size // num_warps <= 1024
+    ]
+    return triton.autotune(configs, key=["N1", "N2", "N3", "PRECISION"])(_convolution_kernel)
+
+
+def _fixed_rows(size: int, num_rows: int) -> dict[str, int]:
+    """Rows of a program of the convolution where nothing is tuned."""
+    return {"ROWS": _rows_at_once(size, num_rows)} if isinstance(_convolution_kernel, InterpretedFunction) else {}
 
 
 def _launch(num_warps: int) -> dict[str, Any]:

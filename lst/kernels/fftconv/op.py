@@ -11,8 +11,8 @@ from lst.kernels.fftconv.reference import fft_convolution_reference
 from lst.kernels.paths import PathChoice, has_triton
 
 PATHS = ("cpu", "blocked", "triton", "reference")
-# Beyond this a sequence does not fit on a GPU's chip; beyond half of it the chip needs this much shared memory.
-MAX_TRITON_LENGTH, SHARED_MEMORY_BYTES = 8192, 112 << 10
+# Beyond the first a sequence does not fit on a GPU's chip; beyond the second it fits badly, and plain FFTs are faster.
+MAX_TRITON_LENGTH, FAST_TRITON_LENGTH = 8192, 4096
 _choice = PathChoice("fft_convolution", PATHS)
 forced_path = _choice.force
 
@@ -53,6 +53,9 @@ def fft_convolution(
 def fftconv_path(device: torch.device, length: int) -> str:
     """Which of ``cpu``, ``blocked``, ``triton`` and ``reference`` runs on a device for sequences of this length.
 
+    On CUDA that is ``triton`` up to 4096. From there to 8192 it can be forced, but on an H100 PyTorch's FFTs took about
+    half the time: the spectrum of such a sequence, and its halves for the tensor cores, overflow the registers.
+
     Raises:
         ValueError: ``triton`` is forced beyond 8192.
     """
@@ -65,13 +68,7 @@ def fftconv_path(device: torch.device, length: int) -> str:
         return _choice.forced
     if device.type in ("cpu", "meta"):
         return "cpu"
-    if device.type != "cuda" or length > MAX_TRITON_LENGTH or not has_triton():
-        return "blocked"
-    if length > MAX_TRITON_LENGTH // 2:
-        properties = torch.cuda.get_device_properties(device)
-        shared_bytes = getattr(properties, "shared_memory_per_block_optin", properties.shared_memory_per_block)
-        return "triton" if shared_bytes >= SHARED_MEMORY_BYTES else "blocked"
-    return "triton"
+    return "triton" if device.type == "cuda" and length <= FAST_TRITON_LENGTH and has_triton() else "blocked"
 
 
 def _check(

@@ -1,8 +1,7 @@
 """Convolution kernels and chunk matrices of a diagonal state space model, made by products of powers.
 
 Powers come from one another by multiplication; complex exponentials of every (mode, position) would cost many times
-the convolution itself. All is computed in double precision, as rounding grows with the power, and differentiated by
-autograd.
+the convolution itself. All is computed in double precision, as rounding grows with the power.
 """
 
 from __future__ import annotations
@@ -69,21 +68,56 @@ def chunk_matrices(
         The maps M_ux, M_xy, the kernel and Ā^T of the paper's equation for state passing (section 4.2).
     """
     decay, readout = decay_HZ.to(torch.complex128), readout_HZ.to(torch.complex128)
-    powers_HPZ = powers(decay, chunk_tokens + 1)
-    response_HPZ = 2 * readout[:, None] * powers_HPZ
-    kernel_HT = response_HPZ[:, :-1].real.sum(-1)
-    if skip_H is not None:
-        kernel_HT = torch.cat([kernel_HT[:, :1] + skip_H.to(torch.float64)[:, None], kernel_HT[:, 1:]], dim=1)
-    padded = torch.nn.functional.pad(kernel_HT.to(dtype), (chunk_tokens - 1, 0))
-    complex_dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
-    rounded_HPW = planes(powers_HPZ.to(complex_dtype))
-    out_of_state = planes(response_HPZ[:, 1:].to(complex_dtype).conj())
-    return ChunkMatrices(
-        rounded_HPW[:, :-1].flip(1),
-        out_of_state.transpose(1, 2).contiguous(),
-        padded.unfold(1, chunk_tokens, 1).flip(1),
-        rounded_HPW[:, -1],
-    )
+    return ChunkMatrices(*_ChunkMatrices.apply(decay, readout, skip_H, chunk_tokens, dtype))
+
+
+class _ChunkMatrices(torch.autograd.Function):
+    """``chunk_matrices`` with its gradients in closed form: d Ā^p = p·Ā^(p−1) dĀ, instead of through every product of
+    powers, which on a GPU took hundreds of small launches."""
+
+    @staticmethod
+    def forward(ctx, decay_HZ, readout_HZ, skip_H, chunk_tokens, dtype):  # type: ignore[no-untyped-def]
+        powers_HPZ = powers(decay_HZ, chunk_tokens + 1)
+        ctx.save_for_backward(powers_HPZ, readout_HZ)
+        ctx.skip_dtype = None if skip_H is None else skip_H.dtype
+        response_HPZ = 2 * readout_HZ[:, None] * powers_HPZ
+        kernel_HT = response_HPZ[:, :-1].real.sum(-1)
+        if skip_H is not None:
+            kernel_HT[:, 0] += skip_H
+        padded = torch.nn.functional.pad(kernel_HT.to(dtype), (chunk_tokens - 1, 0))
+        complex_dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
+        rounded_HPW = planes(powers_HPZ.to(complex_dtype))
+        out_of_state = planes(response_HPZ[:, 1:].to(complex_dtype).conj())
+        return (
+            rounded_HPW[:, :-1].flip(1),
+            out_of_state.transpose(1, 2).contiguous(),
+            padded.unfold(1, chunk_tokens, 1).flip(1),
+            rounded_HPW[:, -1].clone(),
+        )
+
+    @staticmethod
+    def backward(ctx, grad_into_HTW, grad_out_of_HWT, grad_within_HTT, grad_decay_HW):  # type: ignore[no-untyped-def]
+        powers_HPZ, readout_HZ = ctx.saved_tensors
+        num_sets, chunk_tokens, _ = grad_within_HTT.shape
+        # Tap p's is the sum of the p-th diagonal above the main one: a column, once every row starts one later.
+        padded = torch.nn.functional.pad(grad_within_HTT.to(torch.float64), (0, chunk_tokens))
+        strides = (padded.stride(0), padded.stride(1) + 1, 1)
+        grad_kernel_HT = padded.as_strided((num_sets, chunk_tokens, chunk_tokens), strides).sum(1)
+        grad_response_HTZ = from_planes(grad_out_of_HWT.transpose(1, 2).to(torch.float64)).conj()
+        grad_response_HPZ = torch.nn.functional.pad(grad_response_HTZ.resolve_conj(), (0, 0, 1, 0))
+        grad_response_HPZ[:, :-1] += grad_kernel_HT[:, :, None]
+        grad_powers_HPW = torch.cat([grad_into_HTW.flip(1), grad_decay_HW[:, None]], dim=1)
+        grad_powers_HPZ = from_planes(grad_powers_HPW.to(torch.float64))
+        grad_powers_HPZ += 2 * readout_HZ.conj()[:, None] * grad_response_HPZ
+        orders_P = torch.arange(1, chunk_tokens + 1, dtype=torch.float64, device=powers_HPZ.device)
+        slopes_HPZ = orders_P[:, None] * powers_HPZ[:, :-1].conj()
+        return (
+            (slopes_HPZ * grad_powers_HPZ[:, 1:]).sum(1),
+            2 * (powers_HPZ.conj() * grad_response_HPZ).sum(1),
+            None if ctx.skip_dtype is None else grad_kernel_HT[:, 0].to(ctx.skip_dtype),
+            None,
+            None,
+        )
 
 
 def _doubled(decay_HZ: torch.Tensor, num_powers: int) -> torch.Tensor:

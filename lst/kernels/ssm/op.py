@@ -97,15 +97,16 @@ def _by_chunks(
     chunk_tokens = choose_chunk_tokens(u_NC.shape[0], starts.shape[0] - 1)
     matrices = chunk_matrices(decay_HZ, readout_HZ, skip_H, chunk_tokens, wide)
     initial_SCW = None if initial_state is None else planes(initial_state).to(wide)
-    table = chunk_table(starts, u_NC.shape[0], chunk_tokens)
     # Triton has no matrix product of float64, which only tests and checks of gradients use.
     if path == "triton" and wide == torch.float32:
         y_NC, before_CGW = torch.ops.lst.diagonal_ssm(u_NC, *matrices, initial_SCW, starts)
     else:
+        table = chunk_table(starts, u_NC.shape[0], chunk_tokens)
         y_NC, before_CGW = chunked_ssm(u_NC, matrices, initial_SCW, starts, table)
     y_NC = y_NC.to(u_NC.dtype)
     if state_lengths is None:
         return y_NC
+    table = chunk_table(starts, u_NC.shape[0], chunk_tokens)
     return y_NC, carried_state(u_NC, before_CGW, matrices, table, starts, state_lengths)
 
 
