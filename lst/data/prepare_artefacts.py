@@ -16,7 +16,7 @@ from lst.data.prepare_gather import Gathered
 from lst.data.prepare_options import PrepareOptions
 from lst.errors import UserError
 from lst.progress import Progress, say
-from lst.storage import Folder
+from lst.storage import Folder, StorageError
 from lst.tokenizers.imported_units import ImportedUnits
 from lst.tokenizers.text import TextTokenizer, fit_text_tokenizer
 from lst.tokenizers.units import UnitCodec, fit_unit_codec, mfcc_features
@@ -69,6 +69,9 @@ def _fit_units(training: Sequence[ManifestRow], options: PrepareOptions) -> Unit
                 progress.advance()
                 try:
                     yield read_row_audio(row)
+                except StorageError:
+                    # Of the network: without it the codebook would be another one.
+                    raise
                 except UserError:
                     # It is found, listed and counted again where its shard is made.
                     continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from lst.cli import main
 from lst.configs.compose import build_config
 from lst.data.locks import folder_lock
 from lst.data.prepare import prepare
+from lst.data.prepare_artefacts import make_artefacts
+from lst.data.prepare_gather import gather
+from lst.data.prepare_shards import make_shard, plan_shards
 from lst.data.shards import ShardReader
 from lst.errors import ProblemsError, UserError
 from lst.files import sha256_file
@@ -124,3 +128,35 @@ def test_summary_counts_what_was_made(corpus: Path, copy: Path, capsys: pytest.C
     assert "shards: 1 made, 3 there before, of 4; 0.00 h of speech; 0 utterances failed" in capsys.readouterr().err
     reader = ShardReader(copy, "train")
     assert reader.shard_sizes() == [2, 2, 2]
+
+
+def test_a_node_that_does_not_see_the_files_is_named(
+    make_corpus: MakeCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a cluster whose nodes have no file system in common: the run ends, no utterance counts as faulty."""
+    corpus = make_corpus(tmp_path / "corpus")
+    folder = tmp_path / "data"
+    prepare(folder, options(corpus, part="plan"))
+    gathered = gather(folder, options(corpus))
+    units, _, _ = make_artefacts(folder, gathered, options(corpus))
+    task = plan_shards(folder, gathered, units, "origin", options(corpus).data)[0]
+    assert make_shard(dataclasses.replace(task, host="elsewhere"))["num_utterances"] == 2
+    missing = Path(task.rows[1].path)
+    missing.unlink()
+    assert len(make_shard(task)["skipped"]) == 1
+    monkeypatch.setattr("socket.gethostname", lambda: "node-7")
+    told = rf"1 files that .* has are not there on node node-7 \(the first is {missing}\): .*same path on every node"
+    with pytest.raises(UserError, match=told):
+        make_shard(task)
+
+
+def test_a_storage_that_fails_ends_the_run_and_counts_no_utterance(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(row: object) -> None:
+        raise storage.StorageError("s3://bucket/utt_0.wav cannot be reached (timeout)")
+
+    monkeypatch.setattr("lst.data.prepare_shards.read_row_audio", unreachable)
+    with pytest.raises(UserError, match="cannot be reached"):
+        prepare(tmp_path, options(corpus))
+    assert not (tmp_path / "shards").exists()
