@@ -100,7 +100,8 @@ class Job(Generic[ConfigT]):
     def _text_keys(self) -> set[str]:
         """Options whose values are text."""
         found = {key for key, default, _ in describe_fields(self.schema()) if isinstance(default, str)}
-        return found | {"corpus", "text", "generate.text", "generate.audio"}
+        paths = {"tokenizer.weights", "tokenizer.codebook", "tokenizer.text_model"}
+        return found | paths | {"corpus", "text", "out", "generate.text", "generate.audio"}
 
     def _override_problems(self, overrides: Sequence[str]) -> list[str]:
         choices, keys = self.groups(), self.known_keys()

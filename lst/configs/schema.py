@@ -128,6 +128,7 @@ class Config:
     text: str | None = field(
         default=None, metadata={"doc": "text file, a document a line: read aloud, or with corpus= used as written text"}
     )
+    out: str | None = field(default=None, metadata={"doc": "file that lst tokenizer writes"})
     on_error: str = field(default="raise", metadata={"doc": "faulty utterances: raise, or skip (they are listed)"})
     max_skipped_share: float = field(default=0.05, metadata={"doc": "share that on_error=skip may leave out"})
     num_workers: int = field(default=2, metadata={"doc": "processes that prepare"})
@@ -147,7 +148,7 @@ class Config:
     def problems(self) -> list[str]:
         """Everything that is wrong with these values, a line each."""
         found = []
-        for name in ("run_dir", "corpus", "text"):
+        for name in ("run_dir", "corpus", "text", "out"):
             if getattr(self, name) == "" or (name == "run_dir" and not self.run_dir):
                 found.append(f"{name}= is empty: give a path, or leave the option out")
         if self.on_error not in ("raise", "skip"):

@@ -9,8 +9,8 @@ from typing import Any
 from lst.data.shards import INDEX_FILE, load_index, verify_shards
 from lst.errors import UserError, raise_problems
 from lst.progress import say
+from lst.tokenizers.speech import load_speech_tokenizer
 from lst.tokenizers.text import TextTokenizer
-from lst.tokenizers.units import UnitCodec
 from lst.tokenizers.vocabulary import Vocabulary
 
 UNITS_FILE, TEXT_FILE, VOCABULARY_FILE = "units.safetensors", "text.model", "vocabulary.json"
@@ -28,7 +28,7 @@ def check_artefacts(folder: Path, index: dict[str, Any]) -> None:
 def _artefact_problems(folder: Path, index: dict[str, Any]) -> dict[str, str]:
     """What is wrong with each artefact's file; an empty text where nothing is."""
     readers: dict[str, tuple[str, Any]] = {
-        UNITS_FILE: (index["units_sha256"], lambda: UnitCodec.load(folder / UNITS_FILE).sha256),
+        UNITS_FILE: (index["units_sha256"], lambda: load_speech_tokenizer(folder / UNITS_FILE).sha256),
         TEXT_FILE: (index["text_sha256"], lambda: TextTokenizer.load(folder / TEXT_FILE).sha256),
         VOCABULARY_FILE: (index["vocabulary"], lambda: Vocabulary.load(folder / VOCABULARY_FILE).fingerprint),
     }

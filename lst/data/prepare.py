@@ -15,13 +15,14 @@ Stopped at any moment and run again, it makes only what is missing.
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import multiprocessing.connection
 import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ from lst.data.shards import (
     write_shard,
 )
 from lst.data.sources import Source, WrittenText, gather_source
+from lst.data.unit_fitting import fit_units
 from lst.data.utterance import Utterance
 from lst.errors import ProblemsError, UserError
 from lst.files import (
@@ -57,8 +59,9 @@ from lst.files import (
 )
 from lst.progress import Progress, say
 from lst.tokenizers.config import TokenizerConfig
-from lst.tokenizers.text import TextTokenizer, fit_text_tokenizer
-from lst.tokenizers.units import UnitCodec, fit_unit_codec, mfcc_features
+from lst.tokenizers.speech import SpeechTokenizer, load_speech_tokenizer, unit_places
+from lst.tokenizers.text import TextTokenizer, build_text_tokenizer
+from lst.tokenizers.units import SAMPLE_RATE_HZ
 from lst.tokenizers.vocabulary import Vocabulary
 
 MANIFEST_FILE, LEFT_OUT_FILE, SOURCE_FILE = "manifest.jsonl", "left_out.jsonl", "source.json"
@@ -88,8 +91,12 @@ class PrepareOptions:
         corpus = str(Path(self.corpus).resolve()) if self.corpus else None
         text = str(Path(self.text).resolve()) if self.text else None
         files = {"corpus_files": files_fingerprint(corpus), "text_file": files_fingerprint(text)}
+        tokenizer = asdict(self.tokenizer)
+        # Permission and place of the work are no part of the result.
+        for later in ("trust", "device"):
+            tokenizer.pop(later)
         return {"corpus": corpus, "text": text, **files, "seed": self.seed, "on_error": self.on_error,
-                "data": data, "tokenizer": asdict(self.tokenizer)}  # fmt: skip
+                "data": data, "tokenizer": tokenizer}  # fmt: skip
 
 
 def prepare(folder: Path, options: PrepareOptions) -> dict[str, Any]:
@@ -101,6 +108,11 @@ def prepare(folder: Path, options: PrepareOptions) -> dict[str, Any]:
     Raises:
         UserError: the input is faulty, the disk is full, or the folder holds data made from other things.
     """
+    if options.tokenizer.deduplicate:
+        raise UserError(
+            "tokenizer.deduplicate=true: shards hold a unit for every frame, for alignments and durations count them; "
+            "leave it out (lst tokenizer score-units shows what it would save)"
+        )
     made_from = options.made_from()
     index_path = folder / INDEX_FILE
     _check_made_from(folder, made_from)
@@ -116,8 +128,9 @@ def prepare(folder: Path, options: PrepareOptions) -> dict[str, Any]:
     codec = _codec(folder, rows, options)
     tokenizer = _text_tokenizer(folder, rows, texts, options)
     vocabulary = Vocabulary(
-        tokenizer.vocab_size, codec.num_units, tokenizer.sha256, codec.sha256, options.tokenizer.frame_rate_hz
-    )
+        tokenizer.vocab_size, codec.num_units, tokenizer.sha256, codec.sha256, codec.frame_rate_hz, codec.kind,
+        codec.name, codec.units_a_frame,
+    )  # fmt: skip
     vocabulary.save(folder / VOCABULARY_FILE)
     receipts = _make_shards(folder, rows, texts, codec, made_from, options)
     left_out = [*source["left_out"], *(item for group in receipts.values() for r in group for item in r["skipped"])]
@@ -206,42 +219,14 @@ def _list_hashes(folder: Path) -> dict[str, str]:
     return {path.name: sha256_file(path) for path in paths if path.exists()}
 
 
-def _codec(folder: Path, rows: Sequence[ManifestRow], options: PrepareOptions) -> UnitCodec:
+def _codec(folder: Path, rows: Sequence[ManifestRow], options: PrepareOptions) -> SpeechTokenizer:
     path = folder / UNITS_FILE
     if path.exists():
         try:
-            return UnitCodec.load(path)
+            return load_speech_tokenizer(path, **unit_places(options.tokenizer))
         except UserError as error:
             say(f"{error}\nit is made again")
-    tokenizer = options.tokenizer
-    training = [row for row in rows if row.split == "train"]
-    order = np.random.default_rng(options.seed).permutation(len(training))
-    chosen, num_frames = [], 0.0
-    for index in order:
-        if num_frames >= tokenizer.fit_max_frames:
-            break
-        chosen.append(training[index])
-        num_frames += (training[index].duration_s or 0.0) * tokenizer.frame_rate_hz
-
-    def features() -> Iterator[np.ndarray]:
-        with Progress(len(chosen), "speech features", unit="utterance") as progress:
-            for row in chosen:
-                progress.advance()
-                try:
-                    yield mfcc_features(read_audio(row.path), tokenizer.frame_rate_hz)
-                except UserError:
-                    # It is found, listed and counted again where its shard is made.
-                    continue
-
-    # An utterance is too little work for two threads: they would wait for each other, long on a busy machine.
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        codec = fit_unit_codec(
-            features(), tokenizer.num_units, options.seed, tokenizer.frame_rate_hz, tokenizer.fit_max_frames
-        )
-    finally:
-        torch.set_num_threads(num_threads)
+    codec = fit_units(rows, options.tokenizer, options.seed, options.num_workers)
     codec.save(path)
     return codec
 
@@ -256,8 +241,8 @@ def _text_tokenizer(
         except UserError as error:
             say(f"{error}\nit is made again")
     lines = [row.text for row in rows if row.split == "train"] + [text.text for text in texts]
-    tokenizer = fit_text_tokenizer(lines, options.tokenizer.text_vocab_size, options.tokenizer.lowercase)
-    if tokenizer.vocab_size < options.tokenizer.text_vocab_size:
+    tokenizer = build_text_tokenizer(options.tokenizer, lines, options.seed)
+    if options.tokenizer.text_model is None and tokenizer.vocab_size < options.tokenizer.text_vocab_size:
         say(f"the text supports {tokenizer.vocab_size} pieces, not the {options.tokenizer.text_vocab_size} asked for")
     tokenizer.save(path)
     return tokenizer
@@ -272,13 +257,14 @@ class ShardTask:
     made_from: str
     rows: list[ManifestRow] | list[WrittenText]
     codec_path: Path
+    places: dict[str, Any] = field(default_factory=dict)
 
 
 def _make_shards(
     folder: Path,
     rows: Sequence[ManifestRow],
     texts: Sequence[WrittenText],
-    codec: UnitCodec,
+    codec: SpeechTokenizer,
     made_from: dict[str, Any],
     options: PrepareOptions,
 ) -> dict[str, list[dict[str, Any]]]:
@@ -299,7 +285,8 @@ def _make_shards(
             receipt = finished_receipt(shard_folder, name, made)
             if receipt is None:
                 part = list(items[start : start + a_shard])
-                tasks.append(ShardTask(shard_folder, name, made, part, folder / UNITS_FILE))
+                tasks.append(ShardTask(shard_folder, name, made, part, folder / UNITS_FILE,
+                                       unit_places(options.tokenizer)))  # fmt: skip
             else:
                 receipts[name] = receipt
     num_done = sum(receipt["num_utterances"] + len(receipt["skipped"]) for receipt in receipts.values())
@@ -349,7 +336,7 @@ def make_shard(task: ShardTask) -> dict[str, Any]:
     """Encodes, aligns and writes one shard; returns its receipt. The aligner's model stays loaded in the process."""
     global _aligner
     utterances, skipped = [], []
-    codec = UnitCodec.load(task.codec_path)
+    codec = _loaded(task.codec_path, task.made_from, tuple(task.places.items()))
     for row in task.rows:
         if isinstance(row, WrittenText):
             utterances.append(Utterance(row.id, "", row.text, 0.0, np.zeros(0, np.uint16)))
@@ -362,16 +349,31 @@ def make_shard(task: ShardTask) -> dict[str, Any]:
     return write_shard(task.folder, task.name, utterances, skipped, task.made_from, codec.sha256)
 
 
-def make_utterance(row: ManifestRow, codec: UnitCodec, aligner: PocketsphinxAligner) -> Utterance:
+@functools.lru_cache(maxsize=1)
+def _loaded(path: Path, made_from: str, places: tuple[tuple[str, Any], ...]) -> SpeechTokenizer:
+    """The units' tokenizer, with its model once it has encoded; ``made_from`` tells it from an earlier one there."""
+    return load_speech_tokenizer(path, **dict(places))
+
+
+def make_utterance(row: ManifestRow, codec: SpeechTokenizer, aligner: PocketsphinxAligner) -> Utterance:
     """Units and words of one recording.
+
+    Frames of words count units: where several units stand for a frame (``units_a_frame``), a word's bounds are those
+    of its first and last frame, times that many.
 
     Raises:
         AlignmentError: the text does not fit the audio.
         UserError: the audio cannot be read.
     """
     waveform = read_audio(row.path)
-    units = codec.encode(waveform)
-    words = aligner.align(waveform, row.text, len(units), codec.frame_rate_hz)
+    units = codec.encode([waveform], SAMPLE_RATE_HZ)[0]
+    words = aligner.align(waveform, row.text, len(units) // codec.units_a_frame, codec.frame_rate_hz)
+    words = tuple(
+        word._replace(
+            start_frame=word.start_frame * codec.units_a_frame, end_frame=word.end_frame * codec.units_a_frame
+        )
+        for word in words
+    )
     ending = None
     if row.ending_start_word is not None:
         # What is not said joins the word before it, so places in the text and in the words can differ.

@@ -31,8 +31,8 @@ from lst.data.shards import ShardReader, load_index
 from lst.errors import UserError
 from lst.files import fingerprint, read_json, write_json
 from lst.model.token_layout import TokenLayout
+from lst.tokenizers.speech import load_speech_tokenizer
 from lst.tokenizers.text import TextTokenizer
-from lst.tokenizers.units import UnitCodec
 from lst.tokenizers.vocabulary import Vocabulary
 
 REPORTED_PACKAGES = (
@@ -89,7 +89,7 @@ class PreparedData:
         self.index: dict[str, Any] = load_index(folder)
         check_artefacts(folder, self.index)
         self.tokenizer = TextTokenizer.load(folder / TEXT_FILE)
-        self.codec = UnitCodec.load(folder / UNITS_FILE)
+        self.codec = load_speech_tokenizer(folder / UNITS_FILE)
         self.vocabulary = Vocabulary.load(folder / VOCABULARY_FILE)
 
     @cached_property
