@@ -91,12 +91,8 @@ class PrepareOptions:
         corpus = str(Path(self.corpus).resolve()) if self.corpus else None
         text = str(Path(self.text).resolve()) if self.text else None
         files = {"corpus_files": files_fingerprint(corpus), "text_file": files_fingerprint(text)}
-        tokenizer = asdict(self.tokenizer)
-        # Permission and place of the work are no part of the result.
-        for later in ("trust", "device"):
-            tokenizer.pop(later)
         return {"corpus": corpus, "text": text, **files, "seed": self.seed, "on_error": self.on_error,
-                "data": data, "tokenizer": tokenizer}  # fmt: skip
+                "data": data, "tokenizer": asdict(self.tokenizer)}  # fmt: skip
 
 
 def prepare(folder: Path, options: PrepareOptions) -> dict[str, Any]:
