@@ -113,7 +113,7 @@ def score_units(
 
 def _phone_scores(utterances: Sequence[ScoredUtterance], first: Sequence[np.ndarray], num_units: int) -> dict[str, Any]:
     aligned = [(units, item.phones) for units, item in zip(first, utterances, strict=True) if item.phones is not None]
-    phones, units = (np.concatenate(part) for part in zip(*aligned, strict=True))
+    units, phones = (np.concatenate(part) for part in zip(*aligned, strict=True))
     everywhere = joint_counts(phones, units, num_units)
     said = joint_counts(phones[phones != SILENCE], units[phones != SILENCE], num_units)
     if said.sum() == 0:

@@ -220,7 +220,56 @@ def _train(texts: list[str], vocab_size: int, lowercase: bool, options: TextOpti
             minloglevel=2,
             **normalization,
         )
-    return model.getvalue()
+    return without_rules_path(model.getvalue()) if options.strip_punctuation else model.getvalue()
+
+
+def without_rules_path(model: bytes) -> bytes:
+    """A SentencePiece model less the path of its rules' file, which says nothing and differs from run to run.
+
+    The rules themselves are inside, compiled. In the model's format (protocol buffers) the normaliser is field 3, and
+    the path its field 6.
+    """
+    parts = []
+    for number, content, whole in _fields(model):
+        if number == 3:
+            kept = b"".join(inner for inner_number, _, inner in _fields(content) if inner_number != 6)
+            whole = bytes([3 << 3 | 2]) + _varint(len(kept)) + kept
+        parts.append(whole)
+    return b"".join(parts)
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """Number, content and whole bytes of each field of a protocol buffer."""
+    position = 0
+    while position < len(message):
+        start = position
+        tag, position = _read_varint(message, position)
+        kind = tag & 7
+        size = {1: 8, 5: 4}.get(kind, 0)
+        if kind == 0:
+            _, position = _read_varint(message, position)
+        elif kind == 2:
+            size, position = _read_varint(message, position)
+        yield tag >> 3, message[position : position + size], message[start : position + size]
+        position += size
+
+
+def _read_varint(message: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[position]
+        value |= (byte & 0x7F) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 0x80:
+            return value, position
+
+
+def _varint(value: int) -> bytes:
+    parts = []
+    while value > 0x7F:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*parts, value])
 
 
 @contextlib.contextmanager
