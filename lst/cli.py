@@ -84,6 +84,15 @@ def _export(config: Config, overrides: Sequence[str]) -> None:
     print(export(config))
 
 
+def _tokenizer(action: str) -> Callable[[Config, Sequence[str]], None]:
+    def run(config: Config, overrides: Sequence[str]) -> None:
+        from lst.recipes import unit_tools
+
+        print(getattr(unit_tools, action)(config))
+
+    return run
+
+
 def _synthetic(config: SyntheticConfig, overrides: Sequence[str]) -> None:
     from lst.recipes.synthetic import synthetic
 
@@ -110,7 +119,25 @@ COMMANDS: dict[str, tuple[Callable[[Any, Sequence[str]], int | None], str, tuple
         "train a small model on a synthetic language or ListOps, and report all of them",
         ("task", "model", "train"),
     ),
+    "tokenizer fit-units": (_tokenizer("fit_units"), "fit speech units to corpus=, write out=", ("tokenizer", "data")),
+    "tokenizer score-units": (
+        _tokenizer("score"),
+        "what the units tokenizer.codebook= say about phones and speakers of corpus=",
+        ("tokenizer", "data"),
+    ),
+    "tokenizer convert-units": (
+        _tokenizer("convert_units"),
+        "a published codebook, tokenizer.codebook=, and its model's weights to a units file, out=",
+        ("tokenizer",),
+    ),
+    "tokenizer fit-text": (_tokenizer("fit_text"), "train text pieces on text= or corpus=, write out=", ("tokenizer",)),
+    "tokenizer show": (
+        _tokenizer("show"),
+        "what a units file, tokenizer.codebook=, or tokenizer.text_model= holds",
+        ("tokenizer",),
+    ),
 }
+GROUP = "tokenizer"
 
 
 def job_of(command: str) -> Job[Any]:
@@ -127,7 +154,7 @@ def usage() -> str:
         "",
         "usage: lst COMMAND [key=value …] [--dry-run] [--cfg job] [--help]",
         "",
-        *(f"  {name:<11} {does}" for name, (_, does, _) in COMMANDS.items()),
+        *(f"  {name:<23} {does}" for name, (_, does, _) in COMMANDS.items()),
         "",
         "  --dry-run   print sizes, FLOPs, disk and time without working",
         "  --cfg job   print the resolved configuration",
@@ -168,6 +195,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] == "--version":
         print(f"lst {__version__}")
         return 0
+    if words[0] == GROUP and len(words) > 1 and words[1][:1] != "-" and "=" not in words[1]:
+        words[:2] = [f"{GROUP} {words[1]}"]
     try:
         return _run(words[0], words[1:])
     except UserError as error:
@@ -183,6 +212,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(command: str, rest: list[str]) -> int:
+    if command == GROUP:
+        actions = [name.removeprefix(f"{GROUP} ") for name in COMMANDS if name.startswith(f"{GROUP} ")]
+        raise UserError(f"say what to do: lst {GROUP} {' | '.join(actions)}. See lst {GROUP} fit-units --help")
     if command not in COMMANDS:
         close = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
         nearest = f" (did you mean {close[0]}?)" if close else ""

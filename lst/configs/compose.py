@@ -102,16 +102,8 @@ class Job(Generic[ConfigT]):
     def _text_keys(self) -> set[str]:
         """Options whose values are text."""
         found = {key for key, default, _ in describe_fields(self.schema()) if isinstance(default, str)}
-        return found | {
-            "corpus",
-            "text",
-            "data_dir",
-            "address",
-            "part",
-            "generate.text",
-            "generate.audio",
-            "check.json",
-        }
+        paths = {"tokenizer.weights", "tokenizer.codebook", "tokenizer.text_model", "data_dir", "check.json", "out"}
+        return found | paths | {"corpus", "text", "address", "part", "generate.text", "generate.audio"}
 
     def _override_problems(self, overrides: Sequence[str]) -> list[str]:
         choices, keys = self.groups(), self.known_keys()

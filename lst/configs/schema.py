@@ -169,6 +169,7 @@ class Config:
         default=None, metadata={"doc": "text file, a document a line: read aloud, or with corpus= used as written text"}
     )
     layout: str = field(default="auto", metadata={"doc": f"how corpus= is laid out: {', '.join(LAYOUT_NAMES)}"})
+    out: str | None = field(default=None, metadata={"doc": "file that lst tokenizer writes"})
     on_error: str = field(default="raise", metadata={"doc": "faulty utterances: raise, or skip (they are listed)"})
     max_skipped_share: float = field(default=0.05, metadata={"doc": "share that on_error=skip may leave out"})
     num_workers: int = field(default=2, metadata={"doc": "processes that prepare"})
@@ -201,7 +202,7 @@ class Config:
     def problems(self) -> list[str]:
         """Everything that is wrong with these values, a line each."""
         found = []
-        for name in ("run_dir", "corpus", "text", "data_dir"):
+        for name in ("run_dir", "corpus", "text", "data_dir", "out"):
             if getattr(self, name) == "" or (name == "run_dir" and not self.run_dir):
                 found.append(f"{name}= is empty: give a path, or leave the option out")
         if self.executor not in EXECUTORS:

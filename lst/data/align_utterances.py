@@ -15,7 +15,8 @@ from lst.data.config import DataConfig
 from lst.data.manifest import ManifestRow
 from lst.data.utterance import Utterance, Word
 from lst.errors import UserError
-from lst.tokenizers.units import UnitCodec
+from lst.tokenizers.speech import SpeechTokenizer
+from lst.tokenizers.units import SAMPLE_RATE_HZ
 
 
 def check_aligner(config: DataConfig, rows: Sequence[ManifestRow]) -> None:
@@ -31,9 +32,12 @@ def check_aligner(config: DataConfig, rows: Sequence[ManifestRow]) -> None:
 
 
 def make_utterances(
-    rows: Sequence[ManifestRow], codec: UnitCodec, aligner: FilteredAligner
+    rows: Sequence[ManifestRow], codec: SpeechTokenizer, aligner: FilteredAligner
 ) -> list[Utterance | AlignmentError | UserError]:
     """Units and words of recordings, aligned together.
+
+    Frames of words count units: where several units stand for a frame (``units_a_frame``), a word's bounds are those
+    of its first and last frame, times that many.
 
     Args:
         rows: a few; ``aligner.batch`` of them are a good number.
@@ -48,8 +52,8 @@ def make_utterances(
     for place, row in enumerate(rows):
         try:
             waveform = read_row_audio(row)
-            units = codec.encode(waveform)
-            items.append((place, AlignItem(waveform, row.text, len(units), row.id), units))
+            units = codec.encode([waveform], SAMPLE_RATE_HZ)[0]
+            items.append((place, AlignItem(waveform, row.text, len(units) // codec.units_a_frame, row.id), units))
             made.append(UserError(""))
         except UserError as error:
             made.append(error)
@@ -58,6 +62,7 @@ def make_utterances(
         if isinstance(words, AlignmentError):
             made[place] = words
         else:
+            words = tuple(word.in_units(codec.units_a_frame) for word in words)
             made[place] = _aligned_utterance(rows[place], len(item.waveform), units, words)
     return made
 
@@ -72,7 +77,7 @@ def _aligned_utterance(row: ManifestRow, num_samples: int, units: np.ndarray, wo
         id=row.id,
         speaker=row.speaker,
         text=" ".join(word.text for word in words),
-        duration_s=round(num_samples / 16_000, 3),
+        duration_s=round(num_samples / SAMPLE_RATE_HZ, 3),
         units=units,
         words=words,
         ending_start_word=ending,

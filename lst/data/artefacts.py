@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from lst.errors import UserError, raise_problems
 from lst.progress import say
 from lst.storage import Folder
 from lst.tokenizers.imported_units import ImportedUnits
+from lst.tokenizers.speech import SpeechTokenizer, load_speech_tokenizer
 from lst.tokenizers.text import TextTokenizer
-from lst.tokenizers.units import UnitCodec
 from lst.tokenizers.vocabulary import Vocabulary
 
 UNITS_FILE, TEXT_FILE, VOCABULARY_FILE = "units.safetensors", "text.model", "vocabulary.json"
@@ -32,9 +33,9 @@ def artefact_path(folder: Folder, name: str) -> Path:
         raise UserError(f"{folder / name} is missing: make it again with lst prepare") from None
 
 
-def load_units(path: Path) -> UnitCodec | ImportedUnits:
-    """The codebook of speech units, or what stands for one where units were imported."""
-    return ImportedUnits.load(path) or UnitCodec.load(path)
+def load_units(path: Path, places: Mapping[str, Any] | None = None) -> SpeechTokenizer:
+    """The tokenizer of speech, or what stands for one where units were imported; ``places`` as ``unit_places``."""
+    return ImportedUnits.load(path) or load_speech_tokenizer(path, **(places or {}))
 
 
 def check_artefacts(folder: Folder, index: dict[str, Any]) -> None:

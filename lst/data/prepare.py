@@ -29,7 +29,7 @@ from lst.data.align_utterances import check_aligner
 from lst.data.artefacts import TEXT_FILE, UNITS_FILE, VOCABULARY_FILE, whole_index
 from lst.data.locks import folder_lock
 from lst.data.manifest import ManifestRow
-from lst.data.prepare_artefacts import SpeechUnits, make_artefacts
+from lst.data.prepare_artefacts import make_artefacts
 from lst.data.prepare_gather import (
     MANIFEST_FILE,
     SOURCE_FILE,
@@ -45,6 +45,7 @@ from lst.errors import ProblemsError, UserError
 from lst.files import STAGING_SUFFIX, check_free_space, differing_settings
 from lst.progress import say
 from lst.storage import Folder, Location
+from lst.tokenizers.speech import SpeechTokenizer, unit_places
 from lst.tokenizers.text import TextTokenizer
 from lst.tokenizers.vocabulary import Vocabulary
 
@@ -69,6 +70,11 @@ def prepare(folder: Location, options: PrepareOptions) -> dict[str, Any]:
         UserError: the input is faulty, the disk is full, the folder holds data made from other things, or another
             process is preparing there.
     """
+    if options.tokenizer.deduplicate:
+        raise UserError(
+            "tokenizer.deduplicate=true: shards hold a unit for every frame, for alignments and durations count them; "
+            "leave it out (lst tokenizer score-units shows what it would save)"
+        )
     place = storage.absolute(folder)
     started_s = time.monotonic()
     part = options.parsed_part()
@@ -89,7 +95,7 @@ def prepare(folder: Location, options: PrepareOptions) -> dict[str, Any]:
             say(f"planned in {place}: now make the parts with part=i/n, then run the command without part=")
             return {}
         origin = shards_made_from(made_from, units.sha256, list_hashes(place))
-        tasks = plan_shards(place, gathered, units, origin, options.data)
+        tasks = plan_shards(place, gathered, units, origin, options.data, unit_places(options.tokenizer))
         work = make_shards(tasks, part, options.executor_options())
         say(work.summary(time.monotonic() - started_s))
         return {} if part is not None else _finish(place, gathered, work, (units, tokenizer, vocabulary), options)
@@ -133,7 +139,7 @@ def _finish(
     folder: Folder,
     gathered: Gathered,
     work: ShardWork,
-    artefacts: tuple[SpeechUnits, TextTokenizer, Vocabulary],
+    artefacts: tuple[SpeechTokenizer, TextTokenizer, Vocabulary],
     options: PrepareOptions,
 ) -> dict[str, Any]:
     """Lists what was left out and, where not too much was, writes the index."""

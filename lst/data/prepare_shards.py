@@ -26,8 +26,7 @@ from lst.errors import UserError
 from lst.files import fingerprint
 from lst.progress import Progress
 from lst.storage import Folder, StorageError
-from lst.tokenizers.imported_units import ImportedUnits
-from lst.tokenizers.units import UnitCodec
+from lst.tokenizers.speech import SpeechTokenizer
 
 # A written text is a fiftieth of the work and the bytes of an utterance.
 TEXTS_FOR_AN_UTTERANCE = 16
@@ -45,6 +44,7 @@ class ShardTask:
         units_sha256: hash of the codebook in ``folder``.
         frame_rate_hz: units a second.
         data: how words are aligned.
+        places: where the weights of a speech model are, as ``unit_places``.
         host: where the task was made.
     """
 
@@ -55,6 +55,7 @@ class ShardTask:
     units_sha256: str
     frame_rate_hz: int
     data: DataConfig
+    places: dict[str, Any]
     host: str
 
     def __len__(self) -> int:
@@ -95,7 +96,12 @@ class ShardWork:
 
 
 def plan_shards(
-    folder: Folder, gathered: Gathered, units: UnitCodec | ImportedUnits, made_from: str, data: DataConfig
+    folder: Folder,
+    gathered: Gathered,
+    units: SpeechTokenizer,
+    made_from: str,
+    data: DataConfig,
+    places: dict[str, Any],
 ) -> list[ShardTask]:
     """A task for every shard, done or not."""
     size, host = data.shard_utterances, socket.gethostname()
@@ -108,7 +114,7 @@ def plan_shards(
         a_shard = size * TEXTS_FOR_AN_UTTERANCE if split == "text" else size
         for number, start in enumerate(range(0, len(items), a_shard)):
             tasks.append(ShardTask(folder, shard_name(split, number), made_from, items[start : start + a_shard],
-                                   units.sha256, units.frame_rate_hz, data, host))  # fmt: skip
+                                   units.sha256, units.frame_rate_hz, data, places, host))  # fmt: skip
     return tasks
 
 
@@ -167,7 +173,10 @@ def _results(task: ShardTask) -> Iterator[tuple[SpokenRow | WrittenText, Utteran
 
 def _recordings(task: ShardTask, rows: Sequence[ManifestRow]) -> Iterator[Utterance | Exception]:
     """Recordings, as many together as the aligner takes."""
-    codec, aligner = _codec(task.folder, task.units_sha256), process_aligner(task.data.align)
+    codec, aligner = (
+        _codec(task.folder, task.units_sha256, tuple(sorted(task.places.items()))),
+        process_aligner(task.data.align),
+    )
     for start in range(0, len(rows), aligner.batch):
         for made in make_utterances(rows[start : start + aligner.batch], codec, aligner):
             if isinstance(made, StorageError):
@@ -191,13 +200,12 @@ def _check_reachable(task: ShardTask) -> None:
 
 
 @lru_cache(maxsize=2)
-def _codec(folder: Folder, units_sha256: str) -> UnitCodec:
-    """The codebook, loaded once a process; its hash tells one of two runs' from the other's."""
-    units = load_units(artefact_path(folder, UNITS_FILE))
+def _codec(folder: Folder, units_sha256: str, places: tuple[tuple[str, Any], ...]) -> SpeechTokenizer:
+    """The tokenizer of speech, loaded once a process; its hash tells one of two runs' from the other's."""
+    units = load_units(artefact_path(folder, UNITS_FILE), dict(places))
     if units.sha256 != units_sha256:
         found, wanted = units.sha256[:12], units_sha256[:12]
         raise UserError(f"{folder / UNITS_FILE} has hash {found}…, the shards are made with {wanted}…")
-    assert isinstance(units, UnitCodec)
     return units
 
 

@@ -23,6 +23,16 @@ class Word(NamedTuple):
     score: float
     character_ends: tuple[int, ...] = ()
 
+    def in_units(self, units_a_frame: int) -> Word:
+        """The same word where several units stand for a frame."""
+        if units_a_frame == 1:
+            return self
+        return self._replace(
+            start_frame=self.start_frame * units_a_frame,
+            end_frame=self.end_frame * units_a_frame,
+            character_ends=tuple(end * units_a_frame for end in self.character_ends),
+        )
+
 
 class Segment(NamedTuple):
     """A word (its index) or a silence (−1) and its frames, end exclusive."""

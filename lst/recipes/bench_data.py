@@ -41,15 +41,10 @@ from lst.model.config import PatchingConfig
 from lst.recipes.bench_data_reference import loop_pipeline
 from lst.recipes.benchmark import Figures
 from lst.tokenizers.config import TokenizerConfig
+from lst.tokenizers.encoders import EncoderOptions, build_encoder
+from lst.tokenizers.kmeans import Centroids, KmeansTokenizer
 from lst.tokenizers.text import TextTokenizer, fit_text_tokenizer
-from lst.tokenizers.units import (
-    MFCC_HOP_SAMPLES,
-    MFCC_WINDOW_SAMPLES,
-    NUM_CEPSTRA,
-    NUM_FEATURES,
-    SAMPLE_RATE_HZ,
-    UnitCodec,
-)
+from lst.tokenizers.units import HOP_SAMPLES, NUM_CEPSTRA, NUM_FEATURES, SAMPLE_RATE_HZ, WINDOW_SAMPLES
 from lst.tokenizers.vocabulary import Vocabulary
 
 NUM_SPOKEN, NUM_SPEAKERS, NUM_UNITS, TEXT_VOCAB = 96, 4, 500, 4_000
@@ -108,18 +103,20 @@ def spoken_corpus(corpus: str | None, folder: Path) -> Path:
 def bench_units(figures: Figures, waveforms: Sequence[np.ndarray]) -> None:
     """MFCC units, and torchaudio's transform alone on the same audio."""
     torchaudio = import_torchaudio()
-    mel = {"n_fft": MFCC_WINDOW_SAMPLES, "hop_length": MFCC_HOP_SAMPLES, "n_mels": 40, "pad_mode": "constant"}
+    mel = {"n_fft": WINDOW_SAMPLES, "hop_length": HOP_SAMPLES, "n_mels": 40, "pad_mode": "constant"}
     bare = torchaudio.transforms.MFCC(SAMPLE_RATE_HZ, NUM_CEPSTRA, log_mels=True, melkwargs=mel)
     generator = np.random.default_rng(0)
-    codec = UnitCodec(
-        generator.standard_normal((NUM_UNITS, NUM_FEATURES), np.float32), np.ones(NUM_FEATURES, np.float32)
-    )
+    centroids = generator.standard_normal((NUM_UNITS, NUM_FEATURES), np.float32)
+    encoder = build_encoder(EncoderOptions("mfcc"))
+    codec = KmeansTokenizer(Centroids(centroids, np.ones(NUM_FEATURES, np.float32)), encoder.spec, ready=[encoder])
 
     def transform(waveform: np.ndarray) -> None:
         with torch.inference_mode():
             bare(torch.from_numpy(waveform))
 
-    seconds = in_turns_s({"units": codec.encode, "bare": transform}, waveforms)
+    seconds = in_turns_s(
+        {"units": lambda waveform: codec.encode([waveform], SAMPLE_RATE_HZ), "bare": transform}, waveforms
+    )
     speech_s = sum(map(len, waveforms)) / SAMPLE_RATE_HZ
     figures.add("MFCC units, times real time a core", speech_s / seconds["units"], 200)
     figures.add("torchaudio's MFCC transform alone, times real time a core", speech_s / seconds["bare"])

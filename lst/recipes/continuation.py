@@ -15,6 +15,7 @@ from lst.model.checkpoint import load_model
 from lst.model.generate import Continuation, SamplingOptions, generate
 from lst.recipes.fitted_patching import FittedPatching, load_patching
 from lst.recipes.run import PreparedData, RunFolder, open_data, require_models, token_layout
+from lst.tokenizers.units import SAMPLE_RATE_HZ
 from lst.tokenizers.vocabulary import Vocabulary, check_same_vocabulary
 
 
@@ -90,7 +91,7 @@ def _text_prompt(builder: DocumentBuilder, text: str) -> DocumentPart:
 
 def _audio_prompt(builder: DocumentBuilder, data: PreparedData, path: str | None) -> DocumentPart:
     assert path is not None
-    return builder.speech_part(data.codec.encode(read_audio(Path(path))))
+    return builder.speech_part(data.codec.encode([read_audio(Path(path))], SAMPLE_RATE_HZ)[0])
 
 
 def _units(ids: np.ndarray, patching: FittedPatching) -> str:

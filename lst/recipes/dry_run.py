@@ -25,6 +25,7 @@ from lst.recipes.fitted_patching import FITTED_STRATEGIES
 from lst.recipes.run import CARD_JSON, CARD_PAGE, RunFolder, arm_overrides, open_data
 from lst.recipes.synthetic import plan
 from lst.recipes.train import build_loader
+from lst.recipes.unit_tools import plan as unit_plan
 from lst.tokenizers.vocabulary import SPECIALS
 
 # Seconds of one core for a second of speech, measured on two AVX2 cores: synthesis, features twice, alignment.
@@ -45,6 +46,8 @@ def describe(command: str, overrides: Sequence[str]) -> str:
     if command == "synthetic":
         return "\n".join([*lines, *plan(SYNTHETIC.build(overrides))])
     config = build_config(overrides)
+    if command.startswith("tokenizer "):
+        return "\n".join([*lines, *unit_plan(command.removeprefix("tokenizer "), config)])
     if command in ("prepare", "quickstart"):
         lines += _prepare_plan(config)
     if command == "train":

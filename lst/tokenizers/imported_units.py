@@ -30,6 +30,7 @@ class ImportedUnits:
     frame_rate_hz: int = 25
     units_a_frame: int = 1
     name: str = "imported units"
+    kind: str = "imported"
 
     @property
     def sha256(self) -> str:

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from lst.errors import UserError, raise_problems
 from lst.files import fingerprint, read_json, write_json
 
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<text>", "<speech>")
-VERSION = 1
+# Version 2 adds what the units are. A file of version 1 holds MFCC units, one a frame.
+VERSION, READABLE = 2, (1, 2)
+VERSION_1 = ("num_text", "num_units", "text_sha256", "units_sha256", "frame_rate_hz")
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,11 @@ class Vocabulary:
         num_units: speech units, K, or pieces of units.
         text_sha256: hash of the text tokenizer.
         units_sha256: hash of the unit codebook, or of it and the speech BPE over it (see ``of_pieces``).
-        frame_rate_hz: speech units a second.
+        frame_rate_hz: frames of speech a second.
+        unit_kind: what units are made of: mfcc, log_mel, hubert, whisper or encodec.
+        unit_name: the same with layer and size, for people; two names of equal units are no difference.
+        units_a_frame: units that stand for one frame, in a row (codebooks of a codec).
+        deduplicated: whether repeated units are left out.
     """
 
     num_text: int
@@ -42,6 +48,10 @@ class Vocabulary:
     text_sha256: str
     units_sha256: str
     frame_rate_hz: int = 25
+    unit_kind: str = "mfcc"
+    unit_name: str = field(default="", compare=False)
+    units_a_frame: int = 1
+    deduplicated: bool = False
 
     @property
     def size(self) -> int:
@@ -81,8 +91,14 @@ class Vocabulary:
 
     @property
     def fingerprint(self) -> str:
-        """Equal for vocabularies under which ids mean the same."""
-        return fingerprint(self.to_dict())
+        """Equal for vocabularies under which ids mean the same, in whatever version they were written."""
+        values: dict[str, Any] = {"version": 1, "specials": list(SPECIALS)}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            # What version 1 could not say counts only where it says something else.
+            if item.compare and (item.name in VERSION_1 or value != item.default):
+                values[item.name] = value
+        return fingerprint(values)
 
     def unit_ids(self, units: np.ndarray) -> np.ndarray:
         """Joint ids, int32 [n], of speech units [n]; raises ``ValueError`` for a unit outside the codebook."""
@@ -105,14 +121,15 @@ class Vocabulary:
         """Builds from ``to_dict``'s output; raises ``UserError`` for another version or specials."""
         if not isinstance(values, dict):
             raise UserError(f"{where} is not a vocabulary: it holds {values!r}. Prepare the data again.")
-        if values.get("version") != VERSION or values.get("specials") != list(SPECIALS):
+        if values.get("version") not in READABLE or values.get("specials") != list(SPECIALS):
             raise UserError(
                 f"{where}: vocabulary version {values.get('version')} with specials {values.get('specials')}; this "
-                f"version of the project reads version {VERSION} with {list(SPECIALS)}. Prepare the data again."
+                f"version of the project reads versions {READABLE} with {list(SPECIALS)}. Prepare the data again."
             )
-        if missing := [key for key in cls.__dataclass_fields__ if key not in values]:
+        expected = VERSION_1 if values["version"] == 1 else tuple(cls.__dataclass_fields__)
+        if missing := [key for key in expected if key not in values]:
             raise UserError(f"{where}: the vocabulary lacks {', '.join(missing)}. Prepare the data again.")
-        return cls(**{key: values[key] for key in cls.__dataclass_fields__})
+        return cls(**{key: values[key] for key in expected})
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
@@ -122,9 +139,9 @@ class Vocabulary:
 def check_same_vocabulary(expected: Vocabulary, found: Vocabulary, expected_of: str, found_of: str) -> None:
     """Raises one ``UserError`` naming every field in which two vocabularies differ."""
     problems = [
-        f"{field}: {found_of} has {getattr(found, field)}, {expected_of} has {getattr(expected, field)}"
-        for field in Vocabulary.__dataclass_fields__
-        if getattr(expected, field) != getattr(found, field)
+        f"{item.name}: {found_of} has {getattr(found, item.name)}, {expected_of} has {getattr(expected, item.name)}"
+        for item in fields(Vocabulary)
+        if item.compare and getattr(expected, item.name) != getattr(found, item.name)
     ]
     raise_problems(
         f"the vocabulary of {found_of} differs from that of {expected_of}",

@@ -20,8 +20,8 @@ from lst.data.shards import ShardReader, index_entry
 from lst.errors import ProblemsError
 from lst.files import sha256_file
 from lst.tokenizers.config import TokenizerConfig
+from lst.tokenizers.speech import load_speech_tokenizer
 from lst.tokenizers.text import TextTokenizer
-from lst.tokenizers.units import UnitCodec
 from lst.tokenizers.vocabulary import Vocabulary
 from tests.data.conftest import SENTENCES, MakeCorpus, files_in, hashes, left_out, options, times
 
@@ -36,7 +36,10 @@ def test_everything_is_there_and_agrees(prepared: Path, corpus: Path) -> None:
         [*named, *(f"{name}{suffix}" for name in shards for suffix in (".json", ".tar"))]
     )
     index = json.loads((prepared / "index.json").read_text())
-    codec, tokenizer = UnitCodec.load(prepared / "units.safetensors"), TextTokenizer.load(prepared / "text.model")
+    codec, tokenizer = (
+        load_speech_tokenizer(prepared / "units.safetensors"),
+        TextTokenizer.load(prepared / "text.model"),
+    )
     vocabulary = Vocabulary.load(prepared / "vocabulary.json")
     assert (index["units_sha256"], index["text_sha256"]) == (codec.sha256, tokenizer.sha256)
     assert index["vocabulary"] == vocabulary.fingerprint
@@ -53,7 +56,7 @@ def test_everything_is_there_and_agrees(prepared: Path, corpus: Path) -> None:
 
 
 def test_utterances_hold_the_units_and_words_of_their_recordings(prepared: Path, corpus: Path) -> None:
-    codec, aligner = UnitCodec.load(prepared / "units.safetensors"), PocketsphinxAligner()
+    codec, aligner = load_speech_tokenizer(prepared / "units.safetensors"), PocketsphinxAligner()
     readers = {split: ShardReader(prepared, split) for split in ("train", "valid", "text")}
     assert [len(reader) for reader in readers.values()] == [6, 2, 0]
     found = {utterance.id: utterance for reader in readers.values() for utterance in reader}
@@ -63,7 +66,7 @@ def test_utterances_hold_the_units_and_words_of_their_recordings(prepared: Path,
         waveform = read_audio(corpus / f"utt_{index}.wav")
         assert (utterance.text, utterance.speaker) == (text, f"speaker_{index % 2}")
         assert utterance.duration_s == pytest.approx(len(waveform) / 16_000, abs=1e-3)
-        assert np.array_equal(utterance.units, codec.encode(waveform))
+        assert np.array_equal(utterance.units, codec.encode([waveform], 16_000)[0])
         assert utterance.words == aligner.align(waveform, text, len(utterance.units), 25)
         assert manifest_rows(prepared)[utterance.id].path == corpus / f"utt_{index}.wav"
 

@@ -19,8 +19,9 @@ from lst.model.checkpoint import save_model
 from lst.model.lst import LatentSpeechTextModel
 from lst.recipes.cloze import cloze_accuracies, cloze_items, ending_start
 from lst.recipes.run import RunFolder
+from lst.tokenizers.kmeans import Centroids, KmeansTokenizer
 from lst.tokenizers.text import fit_text_tokenizer
-from lst.tokenizers.units import NUM_FEATURES, UnitCodec
+from lst.tokenizers.units import NUM_FEATURES
 from lst.tokenizers.vocabulary import Vocabulary
 
 NUM_UNITS, RATE_HZ = 20, 16_000
@@ -91,7 +92,8 @@ def make_overrides(root: Path) -> list[str]:
 
 def write_data(run: RunFolder, splits: dict[str, list[Utterance]]) -> Vocabulary:
     data = run.data
-    codec = UnitCodec(np.ones((NUM_UNITS, NUM_FEATURES), np.float32), np.ones(NUM_FEATURES, np.float32))
+    centroids = Centroids(np.ones((NUM_UNITS, NUM_FEATURES), np.float32), np.ones(NUM_FEATURES, np.float32))
+    codec = KmeansTokenizer(centroids, {"kind": "mfcc"})
     codec.save(data / UNITS_FILE)
     tokenizer = fit_text_tokenizer([u.text for group in splits.values() for u in group], 320)
     tokenizer.save(data / TEXT_FILE)

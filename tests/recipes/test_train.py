@@ -106,11 +106,15 @@ def test_altered_shard_and_swapped_codebook_are_named(run: Path, capsys: pytest.
     shard.write_bytes(content)
     assert main(["train", *overrides(run)]) == 2
     assert re.search(r"train-000000\.tar: sample .* was altered", capsys.readouterr().err)
-    from lst.tokenizers.units import UnitCodec
+    from lst.tokenizers.kmeans import Centroids, KmeansTokenizer
+    from lst.tokenizers.speech import load_speech_tokenizer
 
     path = run / "data" / "units.safetensors"
-    codec = UnitCodec.load(path)
-    UnitCodec(codec.centroids[::-1].copy(), codec.feature_scale).save(path)
+    codec = load_speech_tokenizer(path)
+    assert isinstance(codec, KmeansTokenizer)
+    assert isinstance(codec.quantiser, Centroids)
+    turned = Centroids(codec.quantiser.centroids[::-1].copy(), codec.quantiser.feature_scale)
+    KmeansTokenizer(turned, codec.spec).save(path)
     assert main(["train", *overrides(run)]) == 2
     assert "units.safetensors has hash" in capsys.readouterr().err
 

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torchaudio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.numpy import save_file
+from safetensors.numpy import save, save_file
+from sklearn.cluster import MiniBatchKMeans
 
 from lst.errors import UserError
 from lst.files import sha256_file
-from lst.tokenizers.units import FORMAT, NUM_FEATURES, UnitCodec, fit_unit_codec, mfcc_features, num_units_in
+from lst.tokenizers.config import TokenizerConfig
+from lst.tokenizers.encoders import EncoderOptions
+from lst.tokenizers.kmeans import MFCC_FORMAT, Centroids, KmeansTokenizer, fit_centroids
+from lst.tokenizers.speech import SpeechTokenizer, fit_speech_tokenizer, load_speech_tokenizer
+from lst.tokenizers.units import NUM_FEATURES, at_rate, log_mel_features, mfcc_features, num_units_in
 
 ODD_NUM_SAMPLES = (1, 2, 159, 160, 399, 639, 640, 641, 1279, 1280, 1281, 16_000, 16_001, 33_333)
 
@@ -75,17 +85,29 @@ def mfcc_reference(waveform: np.ndarray, frame_rate_hz: int) -> np.ndarray:
     )
 
 
+def mfcc_tokenizer(centroids: Centroids, frame_rate_hz: int = 25) -> KmeansTokenizer:
+    return KmeansTokenizer(centroids, {"kind": "mfcc"}, frame_rate_hz, EncoderOptions("mfcc", frame_rate_hz))
+
+
+def fit_unit_codec(features: Iterable[np.ndarray], num_units: int, seed: int, **options: int) -> KmeansTokenizer:
+    return mfcc_tokenizer(fit_centroids(features, num_units, seed, **options))
+
+
+def encode(codec: SpeechTokenizer, waveform: np.ndarray) -> np.ndarray:
+    return codec.encode([waveform], 16_000)[0]
+
+
 @pytest.fixture(scope="module")
-def codec() -> UnitCodec:
+def codec() -> KmeansTokenizer:
     """20 units fitted on half a minute."""
     return fit_unit_codec([mfcc_features(speechlike(160_000, seed)) for seed in range(3)], 20, seed=0)
 
 
 @pytest.mark.parametrize("frame_rate_hz", [25, 50, 100, 20])
-def test_one_unit_for_every_begun_frame(codec: UnitCodec, frame_rate_hz: int) -> None:
-    codec = dataclasses.replace(codec, frame_rate_hz=frame_rate_hz)
+def test_one_unit_for_every_begun_frame(codec: KmeansTokenizer, frame_rate_hz: int) -> None:
+    codec = mfcc_tokenizer(codec.quantiser, frame_rate_hz)
     for num_samples in ODD_NUM_SAMPLES:
-        units = codec.encode(speechlike(num_samples, seed=num_samples))
+        units = encode(codec, speechlike(num_samples, seed=num_samples))
         assert units.dtype == np.uint16
         assert units.shape == (math.ceil(num_samples * frame_rate_hz / 16_000),)
         assert num_units_in(num_samples, frame_rate_hz) == len(units)
@@ -106,11 +128,13 @@ def test_features_are_those_of_the_textbook(num_samples: int, frame_rate_hz: int
     assert error < 5e-3
 
 
-def test_unit_is_the_nearest_centroid(codec: UnitCodec) -> None:
+def test_unit_is_the_nearest_centroid(codec: KmeansTokenizer) -> None:
     waveform = speechlike(100_001, seed=7)
-    points = (mfcc_features(waveform) * codec.feature_scale).astype(np.float64)
-    distances = np.array([[((point - c) ** 2).sum() for c in codec.centroids.astype(np.float64)] for point in points])
-    units = codec.encode(waveform)
+    points = (mfcc_features(waveform) * codec.quantiser.feature_scale).astype(np.float64)
+    distances = np.array(
+        [[((point - c) ** 2).sum() for c in codec.quantiser.centroids.astype(np.float64)] for point in points]
+    )
+    units = encode(codec, waveform)
     nearest_two = np.sort(distances, axis=1)[:, :2]
     decided = nearest_two[:, 1] - nearest_two[:, 0] > 1e-3
     assert decided.mean() > 0.98
@@ -119,27 +143,27 @@ def test_unit_is_the_nearest_centroid(codec: UnitCodec) -> None:
     assert len(set(units.tolist())) > 10
 
 
-def test_units_depend_on_the_utterance_alone(codec: UnitCodec) -> None:
+def test_units_depend_on_the_utterance_alone(codec: KmeansTokenizer) -> None:
     first, second = speechlike(50_000, seed=11), speechlike(31_111, seed=12)
-    before = codec.encode(first)
-    codec.encode(second)
-    after = codec.encode(first)
+    before = encode(codec, first)
+    encode(codec, second)
+    after = encode(codec, first)
     assert np.array_equal(before, after)
-    assert not np.array_equal(codec.encode(second), after[: num_units_in(31_111)])
+    assert not np.array_equal(encode(codec, second), after[: num_units_in(31_111)])
 
 
-def test_waveform_is_left_alone_and_may_be_a_strided_view(codec: UnitCodec) -> None:
+def test_waveform_is_left_alone_and_may_be_a_strided_view(codec: KmeansTokenizer) -> None:
     stereo = np.stack([speechlike(20_000, seed=1), speechlike(20_000, seed=2)], axis=1)
     before = stereo.copy()
-    assert np.array_equal(codec.encode(stereo[:, 0]), codec.encode(np.ascontiguousarray(stereo[:, 0])))
+    assert np.array_equal(encode(codec, stereo[:, 0]), encode(codec, np.ascontiguousarray(stereo[:, 0])))
     assert np.array_equal(stereo, before)
 
 
 @pytest.mark.parametrize(("gain", "least_share"), [(0.5, 0.97), (2.0, 0.97), (0.1, 0.9)])
-def test_gain_hardly_changes_units(codec: UnitCodec, gain: float, least_share: float) -> None:
+def test_gain_hardly_changes_units(codec: KmeansTokenizer, gain: float, least_share: float) -> None:
     """The mean that is taken out of the cepstra holds the gain; what is left is the floor under the logarithm."""
     waveform = speechlike(160_000, seed=21)
-    same = float((codec.encode(np.float32(gain) * waveform) == codec.encode(waveform)).mean())
+    same = float((encode(codec, np.float32(gain) * waveform) == encode(codec, waveform)).mean())
     print(f"gain {gain}: {same:.1%} of the units stay")
     assert same >= least_share
 
@@ -154,80 +178,162 @@ def test_gain_leaves_features_of_loud_sounds_alone(gain: float) -> None:
 
 
 @pytest.mark.parametrize("shape", [(0,), (2, 100), (100, 1)])
-def test_waveform_of_another_shape_is_refused(codec: UnitCodec, shape: tuple[int, ...]) -> None:
+def test_waveform_of_another_shape_is_refused(codec: KmeansTokenizer, shape: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match="mono and not empty"):
-        codec.encode(np.zeros(shape, np.float32))
+        encode(codec, np.zeros(shape, np.float32))
 
 
-def test_another_sample_rate_is_refused(codec: UnitCodec) -> None:
-    with pytest.raises(UserError, match=r"16000 Hz, not 22050.*resample"):
-        codec.encode(speechlike(1_000, seed=0), 22_050)
+@pytest.mark.parametrize("rate_hz", [8_000, 22_050, 44_100, 48_000])
+def test_another_sample_rate_is_resampled_as_torchaudio_does(codec: KmeansTokenizer, rate_hz: int) -> None:
+    waveform = speechlike(20_001, seed=0)
+    resampled = torchaudio.functional.resample(torch.from_numpy(waveform), rate_hz, 16_000).numpy()
+    (units,) = codec.encode([waveform], rate_hz)
+    assert len(units) == num_units_in(math.ceil(20_001 * 16_000 / rate_hz))
+    assert np.array_equal(units, encode(codec, resampled))
 
 
-def test_save_and_load_round_trip(codec: UnitCodec, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rate_hz", [0, -16_000, 15_999_989])
+def test_rates_that_cannot_be_resampled_say_how_to_convert(rate_hz: int) -> None:
+    with pytest.raises(UserError, match=rf"{rate_hz} Hz cannot be resampled .*ffmpeg"):
+        at_rate(speechlike(1_000, seed=0), rate_hz, 16_000)
+
+
+def test_one_waveform_in_place_of_a_list_is_refused(codec: KmeansTokenizer) -> None:
+    with pytest.raises(UserError, match=r"encode\(\[waveform\]"):
+        codec.encode(speechlike(1_000, seed=0), 16_000)
+
+
+def old_units(waveforms: list[np.ndarray], num_units: int, seed: int) -> tuple[bytes, list[np.ndarray]]:
+    """MFCC units as the first version made them: all frames in one array, a transform an utterance; file and units."""
+    features = []
+    for waveform in waveforms:
+        transform = torchaudio.transforms.MFCC(
+            sample_rate=16_000, n_mfcc=13, log_mels=True,
+            melkwargs={"n_fft": 400, "hop_length": 160, "n_mels": 40, "pad_mode": "constant"},
+        )  # fmt: skip
+        cepstra = transform(torch.from_numpy(waveform))
+        cepstra = cepstra - cepstra.mean(dim=1, keepdim=True)
+        deltas = torchaudio.functional.compute_deltas(cepstra)
+        frames = torch.cat([cepstra, deltas, torchaudio.functional.compute_deltas(deltas)]).T
+        num_frames = -(-len(waveform) // 640)
+        missing = max(0, num_frames * 4 - len(frames))
+        frames = torch.cat([frames, frames[-1:].expand(missing, -1)])[: num_frames * 4]
+        features.append(frames.reshape(num_frames, 4, 39).mean(dim=1).numpy())
+    every = np.concatenate(features)
+    scale = (1.0 / np.maximum(every.std(axis=0), 1e-5)).astype(np.float32)
+    kmeans = MiniBatchKMeans(
+        num_units, random_state=seed, batch_size=4096, n_init=3, max_iter=100, reassignment_ratio=0.01
+    ).fit(every * scale)
+    centroids = kmeans.cluster_centers_.astype(np.float32)
+    content = save(
+        {"centroids": centroids, "feature_scale": scale},
+        {"lst": json.dumps({"format": "lst-mfcc-kmeans-1", "frame_rate_hz": 25}, sort_keys=True)},
+    )
+    norms = 0.5 * np.square(centroids).sum(axis=1)
+    return content, [((part * scale) @ centroids.T - norms).argmax(axis=1).astype(np.uint16) for part in features]
+
+
+def test_mfcc_files_and_units_are_bit_for_bit_those_of_the_first_version(tmp_path: Path) -> None:
+    waveforms = [speechlike(size, seed=size) for size in (1, 640, 33_333, 80_000)]
+    content, expected = old_units(waveforms, 12, seed=3)
+    tokenizer = fit_speech_tokenizer(TokenizerConfig(num_units=12), iter(waveforms), 3)
+    tokenizer.save(tmp_path / "units.safetensors")
+    assert (tmp_path / "units.safetensors").read_bytes() == content
+    assert tokenizer.sha256 == hashlib.sha256(content).hexdigest()
+    (tmp_path / "old.safetensors").write_bytes(content)
+    loaded = load_speech_tokenizer(tmp_path / "old.safetensors")
+    for made in (tokenizer, loaded):
+        assert all(np.array_equal(a, b) for a, b in zip(made.encode(waveforms, 16_000), expected, strict=True))
+
+
+def test_log_mel_is_the_logarithm_of_triangles_over_the_spectrum() -> None:
+    """The bands by their definition (Slaney's scale, areas of one), in float64, a frame at a time."""
+    waveform = speechlike(20_001, seed=5)
+    padded = np.concatenate([np.zeros(200), waveform.astype(np.float64), np.zeros(200)])
+    mel = np.linspace(0, 15 + math.log(8) / (math.log(6.4) / 27), 82)
+    hz = np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) * math.log(6.4) / 27))
+    bins_hz = np.arange(201) * 40.0
+    triangles = np.array([
+        np.maximum(0, np.minimum((bins_hz - a) / (b - a), (c - bins_hz) / (c - b))) * 2 / (c - a)
+        for a, b, c in zip(hz, hz[1:], hz[2:], strict=False)
+    ])  # fmt: skip
+    window = 0.5 - 0.5 * np.cos(2 * math.pi * np.arange(400) / 400)
+    rows = [
+        np.log(np.maximum(triangles @ np.abs(np.fft.rfft(padded[at : at + 400] * window)) ** 2, 1e-6))
+        for at in range(0, 20_002, 160)
+    ]
+    rows += [rows[-1]] * 8
+    expected = np.array(rows[:128]).reshape(32, 4, 80).mean(axis=1)
+    np.testing.assert_allclose(log_mel_features(waveform), expected, atol=5e-3)
+
+
+def test_save_and_load_round_trip(codec: KmeansTokenizer, tmp_path: Path) -> None:
     path = tmp_path / "new" / "units.safetensors"
     codec.save(path)
-    loaded = UnitCodec.load(path)
-    assert np.array_equal(loaded.centroids, codec.centroids)
-    assert np.array_equal(loaded.feature_scale, codec.feature_scale)
+    loaded = load_speech_tokenizer(path)
+    assert np.array_equal(loaded.quantiser.centroids, codec.quantiser.centroids)
+    assert np.array_equal(loaded.quantiser.feature_scale, codec.quantiser.feature_scale)
     assert (loaded.frame_rate_hz, loaded.num_units) == (25, 20)
     assert loaded.sha256 == codec.sha256 == sha256_file(path)
     waveform = speechlike(40_000, seed=3)
-    assert np.array_equal(loaded.encode(waveform), codec.encode(waveform))
+    assert np.array_equal(encode(loaded, waveform), encode(codec, waveform))
     assert [file.name for file in path.parent.iterdir()] == ["units.safetensors"]
 
 
-def test_hash_names_everything_that_decides_units(codec: UnitCodec) -> None:
-    centroids, scale = codec.centroids.copy(), codec.feature_scale.copy()
+def test_hash_names_everything_that_decides_units(codec: KmeansTokenizer) -> None:
+    centroids, scale = codec.quantiser.centroids.copy(), codec.quantiser.feature_scale.copy()
     centroids[3, 5] = np.nextafter(centroids[3, 5], np.float32(9))
     scale[38] = np.nextafter(scale[38], np.float32(9))
     others = [
-        dataclasses.replace(codec, centroids=centroids),
-        dataclasses.replace(codec, feature_scale=scale),
-        dataclasses.replace(codec, frame_rate_hz=50),
-        dataclasses.replace(codec, centroids=codec.centroids[::-1].copy()),
+        mfcc_tokenizer(Centroids(centroids, codec.quantiser.feature_scale)),
+        mfcc_tokenizer(Centroids(codec.quantiser.centroids, scale)),
+        mfcc_tokenizer(codec.quantiser, 50),
+        mfcc_tokenizer(Centroids(codec.quantiser.centroids[::-1].copy(), codec.quantiser.feature_scale)),
     ]
     assert len({codec.sha256, *(other.sha256 for other in others)}) == 5
-    assert dataclasses.replace(codec, centroids=codec.centroids.copy()).sha256 == codec.sha256
+    same = dataclasses.replace(codec.quantiser, centroids=codec.quantiser.centroids.copy())
+    assert mfcc_tokenizer(same).sha256 == codec.sha256
 
 
 def test_missing_codebook_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"missing: .*nothing\.safetensors.*lst prepare"):
-        UnitCodec.load(tmp_path / "nothing.safetensors")
+        load_speech_tokenizer(tmp_path / "nothing.safetensors")
 
 
 @pytest.mark.parametrize("kept_bytes", [0, 4, 100, -1])
-def test_codebook_cut_short_is_damaged(codec: UnitCodec, tmp_path: Path, kept_bytes: int) -> None:
+def test_codebook_cut_short_is_damaged(codec: KmeansTokenizer, tmp_path: Path, kept_bytes: int) -> None:
     path = tmp_path / "units.safetensors"
     codec.save(path)
     path.write_bytes(path.read_bytes()[:kept_bytes])
     with pytest.raises(UserError, match=r"units\.safetensors is damaged.*lst prepare"):
-        UnitCodec.load(path)
+        load_speech_tokenizer(path)
 
 
 def test_other_files_are_no_codebook(tmp_path: Path) -> None:
     remedy = r"lst prepare"
     (tmp_path / "text.safetensors").write_text("this is not a tensor file at all")
     with pytest.raises(UserError, match=rf"text\.safetensors is damaged.*{remedy}"):
-        UnitCodec.load(tmp_path / "text.safetensors")
+        load_speech_tokenizer(tmp_path / "text.safetensors")
     tensors = {"centroids": np.zeros((4, NUM_FEATURES), np.float32), "feature_scale": np.ones(NUM_FEATURES, np.float32)}
     save_file(tensors, tmp_path / "weights.safetensors")
     with pytest.raises(UserError, match=rf"no unit codebook of this project.*{remedy}"):
-        UnitCodec.load(tmp_path / "weights.safetensors")
+        load_speech_tokenizer(tmp_path / "weights.safetensors")
     save_file(tensors, tmp_path / "next.safetensors", metadata={"lst": '{"format": "lst-other-7"}'})
     with pytest.raises(UserError, match=rf"lst-other-7.*{remedy}"):
-        UnitCodec.load(tmp_path / "next.safetensors")
-    ours = {"lst": f'{{"format": "{FORMAT}", "frame_rate_hz": 25}}'}
+        load_speech_tokenizer(tmp_path / "next.safetensors")
+    ours = {"lst": f'{{"format": "{MFCC_FORMAT}", "frame_rate_hz": 25}}'}
     save_file({"centroids": tensors["centroids"]}, tmp_path / "half.safetensors", metadata=ours)
     with pytest.raises(UserError, match=rf"damaged.*feature_scale.*{remedy}"):
-        UnitCodec.load(tmp_path / "half.safetensors")
+        load_speech_tokenizer(tmp_path / "half.safetensors")
     save_file({**tensors, "centroids": np.zeros((4, 7), np.float32)}, tmp_path / "width.safetensors", metadata=ours)
     with pytest.raises(UserError, match=r"\(4, 7\).*expected \[k, 39\]"):
-        UnitCodec.load(tmp_path / "width.safetensors")
+        load_speech_tokenizer(tmp_path / "width.safetensors")
 
 
 @pytest.mark.parametrize("mask", [0x01, 0x80])
-def test_flipped_byte_in_the_header_is_named_or_gives_another_hash(codec: UnitCodec, tmp_path: Path, mask: int) -> None:
+def test_flipped_byte_in_the_header_is_named_or_gives_another_hash(
+    codec: KmeansTokenizer, tmp_path: Path, mask: int
+) -> None:
     path = tmp_path / "units.safetensors"
     codec.save(path)
     whole = path.read_bytes()
@@ -237,7 +343,7 @@ def test_flipped_byte_in_the_header_is_named_or_gives_another_hash(codec: UnitCo
         content[place] ^= mask
         path.write_bytes(content)
         try:
-            outcome = "same hash" if UnitCodec.load(path).sha256 == codec.sha256 else "another hash"
+            outcome = "same hash" if load_speech_tokenizer(path).sha256 == codec.sha256 else "another hash"
         except UserError as error:
             outcome = "named" if "units.safetensors" in str(error) else str(error)
         except Exception as error:
@@ -261,8 +367,8 @@ def test_fit_finds_clusters_that_are_there() -> None:
     members = generator.integers(0, 6, 3_000)
     frames = (centres[members] + generator.normal(0, 0.3, (3_000, NUM_FEATURES))).astype(np.float32)
     codec = fit_unit_codec([frames[:1_000], frames[1_000:]], 6, seed=0)
-    np.testing.assert_allclose(codec.feature_scale, 1 / frames.std(axis=0), rtol=1e-4)
-    found = codec.centroids / codec.feature_scale
+    np.testing.assert_allclose(codec.quantiser.feature_scale, 1 / frames.std(axis=0), rtol=1e-4)
+    found = codec.quantiser.centroids / codec.quantiser.feature_scale
     gaps = np.abs(centres[:, None] - found[None]).max(axis=2)
     assert sorted(gaps.argmin(axis=1).tolist()) == list(range(6))
     assert gaps.min(axis=1).max() < 0.2
@@ -273,17 +379,17 @@ def test_fit_takes_at_most_max_frames_drawn_at_random() -> None:
     taken = set()
     for seed in range(4):
         codec = fit_unit_codec([frames[:200], frames[200:]], 1, seed, max_frames=1)
-        gaps = np.abs(codec.centroids[0] / codec.feature_scale - frames).max(axis=1)
+        gaps = np.abs(codec.quantiser.centroids[0] / codec.quantiser.feature_scale - frames).max(axis=1)
         assert gaps.min() < 1e-4  # the one centroid is one of the frames
         taken.add(int(gaps.argmin()))
     assert len(taken) > 1
-    assert np.abs(fit_unit_codec([frames], 1, seed=0).centroids).max() < 0.2
+    assert np.abs(fit_unit_codec([frames], 1, seed=0).quantiser.centroids).max() < 0.2
 
 
 def test_constant_features_do_not_divide_by_zero() -> None:
     codec = fit_unit_codec([np.ones((50, NUM_FEATURES), np.float32)], 1, seed=0)
-    assert np.isfinite(codec.feature_scale).all()
-    assert np.isfinite(codec.centroids).all()
+    assert np.isfinite(codec.quantiser.feature_scale).all()
+    assert np.isfinite(codec.quantiser.centroids).all()
 
 
 def test_too_few_frames_are_refused_with_the_number_that_is_allowed() -> None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lst.errors import ProblemsError, UserError
+from lst.files import fingerprint
 from lst.tokenizers.vocabulary import SPECIALS, Vocabulary, check_same_vocabulary
 
 VOCABULARY = Vocabulary(300, 100, "a" * 64, "b" * 64)
@@ -68,19 +69,37 @@ def test_save_and_load_round_trip(tmp_path: Path) -> None:
     assert json.loads(path.read_text())["specials"] == list(SPECIALS)
 
 
+def test_files_of_version_1_are_read_and_keep_their_fingerprint(tmp_path: Path) -> None:
+    """The dictionary that version 1 wrote and hashed, and the fingerprint that its shards recorded."""
+    first = {"version": 1, "specials": list(SPECIALS), "num_text": 300, "num_units": 100, "text_sha256": "a" * 64,
+             "units_sha256": "b" * 64, "frame_rate_hz": 25}  # fmt: skip
+    path = tmp_path / "vocabulary.json"
+    path.write_text(json.dumps(first))
+    loaded = Vocabulary.load(path)
+    assert loaded == VOCABULARY
+    assert loaded.fingerprint == fingerprint(first) == VOCABULARY.fingerprint
+    assert (loaded.unit_kind, loaded.units_a_frame, loaded.deduplicated) == ("mfcc", 1, False)
+    named = dataclasses.replace(VOCABULARY, unit_name="mfcc-kmeans-100-25hz")
+    check_same_vocabulary(named, loaded, "the data", "the model")
+    named.save(path)
+    assert json.loads(path.read_text())["version"] == 2
+    assert Vocabulary.load(path).unit_name == "mfcc-kmeans-100-25hz"
+
+
 def test_fingerprint_differs_where_ids_would_mean_other_things() -> None:
     changes = [
         {"num_text": 301}, {"num_units": 101}, {"text_sha256": "c" * 64}, {"units_sha256": "c" * 64},
-        {"frame_rate_hz": 50}, {"num_text": 100, "num_units": 300},
+        {"frame_rate_hz": 50}, {"num_text": 100, "num_units": 300}, {"unit_kind": "hubert"}, {"units_a_frame": 2},
+        {"deduplicated": True},
     ]  # fmt: skip
     others = [dataclasses.replace(VOCABULARY, **change) for change in changes]
-    assert len({VOCABULARY.fingerprint, *(other.fingerprint for other in others)}) == 7
+    assert len({VOCABULARY.fingerprint, *(other.fingerprint for other in others)}) == 10
     assert dataclasses.replace(VOCABULARY).fingerprint == VOCABULARY.fingerprint
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"version": 2}, {"version": None}, {"specials": [*SPECIALS, "<sil>"]}, {"specials": list(SPECIALS[::-1])}],
+    [{"version": 3}, {"version": None}, {"specials": [*SPECIALS, "<sil>"]}, {"specials": list(SPECIALS[::-1])}],
 )
 def test_another_version_or_other_specials_are_refused(tmp_path: Path, change: dict[str, object]) -> None:
     path = tmp_path / "vocabulary.json"
@@ -111,11 +130,13 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
 
 
 def test_difference_names_every_field_that_differs_and_no_other() -> None:
-    other = dataclasses.replace(VOCABULARY, num_units=50, units_sha256="c" * 64)
+    other = dataclasses.replace(VOCABULARY, num_units=50, units_sha256="c" * 64, unit_kind="encodec", units_a_frame=2)
     with pytest.raises(ProblemsError, match="the vocabulary of the model differs from that of the data") as raised:
         check_same_vocabulary(VOCABULARY, other, "the data", "the model")
     assert raised.value.problems == [
         "num_units: the model has 50, the data has 100",
         f"units_sha256: the model has {'c' * 64}, the data has {'b' * 64}",
+        "unit_kind: the model has encodec, the data has mfcc",
+        "units_a_frame: the model has 2, the data has 1",
     ]
     check_same_vocabulary(VOCABULARY, dataclasses.replace(VOCABULARY), "the data", "the model")

@@ -1,0 +1,168 @@
+"""Weights of a published model from wherever they lie, by one option ``tokenizer.weights``.
+
+::
+
+    FOLDER                 a Hugging Face folder: config.json and model.safetensors (or pytorch_model.bin, trusted)
+    FILE.safetensors       a state dict; a config.json beside it is read too
+    FILE.npz               arrays by name (Whisper's encoder)
+    FILE.pt .pth .bin .th  a torch file: a pickle, so tokenizer.trust=true is needed
+    hub:OWNER/NAME         the Hugging Face hub, when online; kept in its cache
+    bundle:HUBERT_BASE     a bundle of torchaudio, when online: a pickle as well
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+
+from lst.errors import UserError
+from lst.files import read_json
+from lst.lazy import import_or_explain, import_torchaudio
+from lst.tokenizers.trusted import check_trust, read_torch_pickle
+
+TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".th")
+HUB_PREFIX, BUNDLE_PREFIX = "hub:", "bundle:"
+FORMS = (
+    "a Hugging Face folder (config.json, model.safetensors), a .safetensors file, hub:OWNER/NAME, or a trusted .pt file"
+)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Tensors by name, the model's own description where there is one, and where both were found."""
+
+    tensors: dict[str, torch.Tensor]
+    where: str
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+def read_weights(source: str | None, what: str, trust: bool, forms: str = FORMS) -> Weights:
+    """Reads weights.
+
+    Args:
+        source: as above.
+        what: the model, for errors ("HuBERT").
+        trust: whether pickles may be read.
+        forms: what may be given, for errors.
+
+    Raises:
+        UserError: nothing is given or found there, it is damaged, or a pickle that is not trusted.
+    """
+    if not source:
+        raise UserError(f"{what} units need the model's weights: give tokenizer.weights= {forms}")
+    if source.startswith(HUB_PREFIX):
+        return _from_hub(source, trust)
+    if source.startswith(BUNDLE_PREFIX):
+        return _from_bundle(source, trust)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _from_folder(path, str(path.resolve()), trust)
+    if not path.is_file():
+        raise UserError(f"tokenizer.weights={source}: there is no such file or folder. Give {forms}")
+    where = str(path.resolve())
+    config = path.with_name("config.json")
+    values = read_json(config, "the model's description", "Download it again.") if config.is_file() else {}
+    if path.suffix == ".safetensors":
+        return Weights(_safetensors(path), where, values)
+    if path.suffix == ".npz":
+        return Weights(_npz(path), where, values)
+    if path.suffix in TORCH_SUFFIXES:
+        return Weights(state_dict_in(read_torch_pickle(path, trust), path), where, values)
+    raise UserError(f"tokenizer.weights={source}: {path.suffix or 'a file without suffix'} is none of {forms}")
+
+
+def state_dict_in(content: Any, path: Path) -> dict[str, torch.Tensor]:
+    """The tensors by name in what a torch file held: a state dict, or one beneath ``model`` or ``state_dict``."""
+    for key in ("model", "state_dict", "model_state_dict", "model_weight"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path} holds no state dict but {type(content).__name__}")
+    return {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
+
+
+def weights_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Hash of names, shapes and float32 values: the same for the same weights in whatever file they lie."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        array = tensors[name].detach().cpu().float().contiguous().numpy().astype("<f4", copy=False)
+        digest.update(json.dumps([name, list(array.shape)]).encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _safetensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged or not a safetensors file ({error}). Download it again.") from None
+
+
+def _npz(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        with np.load(path) as arrays:
+            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    except (OSError, ValueError, zipfile.BadZipFile, TypeError) as error:
+        raise UserError(f"{path} is damaged or not an .npz file of plain arrays ({error})") from None
+
+
+def _from_folder(folder: Path, where: str, trust: bool) -> Weights:
+    config = read_json(folder / "config.json", "the model's description", f"{folder} must hold config.json.")
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").is_file():
+        return Weights(_safetensors(folder / "model.safetensors"), where, config)
+    if index.is_file():
+        parts = sorted(set(read_json(index, "the index of weights", "Download it again.")["weight_map"].values()))
+        tensors: dict[str, torch.Tensor] = {}
+        for part in parts:
+            tensors |= _safetensors(folder / Path(part).name)
+        return Weights(tensors, where, config)
+    pickled = folder / "pytorch_model.bin"
+    if not pickled.is_file():
+        raise UserError(f"{folder} holds no model.safetensors: give a folder with config.json and model.safetensors")
+    return Weights(state_dict_in(read_torch_pickle(pickled, trust), pickled), where, config)
+
+
+def _from_hub(source: str, trust: bool) -> Weights:
+    hub: Any = import_or_explain("huggingface_hub", f"tokenizer.weights={source}", "pip install huggingface_hub")
+    patterns = ["config.json", "model*.safetensors", "model.safetensors.index.json"]
+    try:
+        folder = Path(hub.snapshot_download(source.removeprefix(HUB_PREFIX), allow_patterns=patterns))
+        if trust and not any(folder.glob("model*.safetensors")):
+            pickles = [*patterns, "pytorch_model.bin"]
+            folder = Path(hub.snapshot_download(source.removeprefix(HUB_PREFIX), allow_patterns=pickles))
+    except Exception as error:
+        raise UserError(
+            f"tokenizer.weights={source} cannot be downloaded ({type(error).__name__}: {str(error).splitlines()[0]}). "
+            "Download the folder where you are online and give its path: tokenizer.weights=FOLDER"
+        ) from None
+    return _from_folder(folder, source, trust)
+
+
+def _from_bundle(source: str, trust: bool) -> Weights:
+    torchaudio = import_torchaudio()
+    name = source.removeprefix(BUNDLE_PREFIX)
+    bundle = getattr(torchaudio.pipelines, name, None)
+    known = sorted(key for key in dir(torchaudio.pipelines) if key.startswith(("HUBERT", "WAV2VEC2")))
+    if name not in known:
+        raise UserError(f"tokenizer.weights={source}: torchaudio has the bundles {', '.join(known)}")
+    check_trust(f"the bundle {name} of torchaudio", trust)
+    try:
+        model = bundle.get_model()  # type: ignore[union-attr]
+    except Exception as error:
+        raise UserError(
+            f"tokenizer.weights={source} cannot be downloaded ({type(error).__name__}: {error}). Download it where you "
+            "are online and give the file: tokenizer.weights=FILE"
+        ) from None
+    # Bundles whose input is normalised wrap the model.
+    return Weights(dict(getattr(model, "model", model).state_dict()), source)

@@ -1,0 +1,61 @@
+"""Options of tokenizers: each mistake is named with what is allowed, all of them at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lst.configs.compose import build_config
+from lst.errors import ProblemsError
+from lst.tokenizers.config import TokenizerConfig
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"kind": "wavlm"}, "tokenizer.kind=wavlm: allowed are mfcc, log_mel, hubert, whisper, encodec"),
+        ({"num_units": 1}, "allowed are 2 to 65535"),
+        ({"num_units": 65_536, "fit_max_frames": 70_000}, "allowed are 2 to 65535"),
+        ({"frame_rate_hz": 30}, "must divide 100"),
+        ({"kind": "whisper", "weights": "w", "layer": 2, "frame_rate_hz": 20}, "must divide 50"),
+        ({"kind": "encodec", "weights": "w"}, "EnCodec gives 75 a second"),
+        ({"kind": "hubert", "layer": 6}, "needs tokenizer.weights="),
+        ({"kind": "hubert", "weights": "w"}, "needs tokenizer.layer=N"),
+        ({"kind": "hubert", "weights": "w", "layer": 0}, "the first layer is 1"),
+        ({"weights": "w"}, "mfcc units have no weights"),
+        ({"codebook": ""}, "tokenizer.codebook= is empty"),
+        ({"num_codebooks": 33}, "allowed are 1 to 32"),
+        ({"codebook_pattern": "woven"}, "allowed are flattened, delayed"),
+        ({"device": "tpu"}, "allowed are cpu, cuda"),
+        ({"fit_max_frames": 5}, "must be at least tokenizer.num_units"),
+        ({"text_vocab_size": 200}, "must be 300 or more"),
+        ({"text_model_type": "word"}, "allowed are bpe, unigram"),
+        ({"character_coverage": 0.5}, "must lie between 0.9 and 1"),
+        ({"normalization": "nfd"}, "allowed are nmt_nfkc, nfkc, identity"),
+        ({"normalization": "identity"}, "set tokenizer.lowercase=false"),
+        ({"normalization": "identity", "lowercase": False, "strip_punctuation": True}, "strip_punctuation=false"),
+        ({"text_max_lines": 0}, "must be 1 or more"),
+    ],
+)
+def test_each_mistake_is_named_alone(values: dict[str, Any], expected: str) -> None:
+    problems = TokenizerConfig(**values).problems()
+    assert len(problems) == 1
+    assert expected in problems[0]
+
+
+def test_defaults_and_shipped_groups_are_sound() -> None:
+    assert TokenizerConfig().problems() == []
+    for group in ("mfcc_kmeans", "log_mel_kmeans", "hubert_kmeans", "whisper_kmeans", "encodec"):
+        config = build_config([f"tokenizer={group}"]).tokenizer
+        assert config.kind == group.removesuffix("_kmeans")
+
+
+def test_all_mistakes_come_together_and_paths_may_hold_any_sign() -> None:
+    with pytest.raises(ProblemsError) as raised:
+        build_config(["tokenizer.kind=hubert", "tokenizer.device=tpu", "tokenizer.text_model_type=word", "out="])
+    assert len(raised.value.problems) == 5
+    path = "/a b/[x]=c{1}.npz"
+    config = build_config(["tokenizer.kind=whisper", "tokenizer.layer=2", f"tokenizer.weights={path}", f"out={path}"])
+    assert config.tokenizer.weights == config.out == path
+    assert build_config(["tokenizer.weights=null"]).tokenizer.weights is None
