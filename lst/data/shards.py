@@ -147,11 +147,11 @@ class ShardReader(Sequence[Utterance]):
         return table
 
     def _read(self, shard: int, offset: int, num_bytes: int) -> bytes:
-        path = self._path(shard)
         try:
-            if not isinstance(path, Path):
-                return storage.read_range(path, offset, num_bytes)
             if (file := self._files.get(shard)) is None:
+                path = self._path(shard)
+                if not isinstance(path, Path):
+                    return storage.read_range(path, offset, num_bytes)
                 file = self._files[shard] = _OpenFile(path)
                 if len(self._files) > MAX_OPEN_FILES:
                     self._files.popitem(last=False)
@@ -159,4 +159,4 @@ class ShardReader(Sequence[Utterance]):
                 self._files.move_to_end(shard)
             return os.pread(file.descriptor, num_bytes, offset)
         except OSError as error:
-            raise UserError(f"shard {path} cannot be read ({error}). {REMEDY}") from error
+            raise UserError(f"shard {self._path(shard)} cannot be read ({error}). {REMEDY}") from error

