@@ -128,7 +128,8 @@ def test_settings_of_later_stages_may_change(copy: Path, corpus: Path) -> None:
 def test_fields_that_decide_the_data_are_all_recorded() -> None:
     """An option that is not recorded would let a folder be taken for what it is not."""
     recorded = options(Path("corpus")).made_from()
-    later = {"interleave", "mix", "pack_buffer", "verify", "max_unaligned_share"}
+    streams = {"num_streams", "num_loader_workers", "shuffle_shards"}
+    later = {"interleave", "mix", "pack_buffer", "verify", "max_unaligned_share", *streams}
     assert recorded["data"].keys() == {field.name for field in dataclasses.fields(DataConfig)} - later
     assert recorded["tokenizer"].keys() == {field.name for field in dataclasses.fields(TokenizerConfig)}
     assert recorded.keys() == {
