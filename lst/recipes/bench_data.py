@@ -2,7 +2,7 @@
 
 Rates "a core" are of processor seconds of one thread, so that other jobs on the machine disturb them little; what is
 compared is run in turns, utterance by utterance or batch by batch. What is timed with several processes is in seconds
-of the clock. Speech is that of ``ARGS=CORPUS`` (a folder or manifest that ``lst prepare corpus=`` reads; 96 utterances
+of the clock. Speech is that of ``ARGS=CORPUS`` (a folder or manifest that ``lst prepare corpus=`` reads; 240 utterances
 of it), else stories read aloud by the installed voice; documents are of simulated utterances as long as LibriSpeech's.
 """
 
@@ -47,7 +47,7 @@ from lst.tokenizers.text import TextTokenizer, fit_text_tokenizer
 from lst.tokenizers.units import HOP_SAMPLES, NUM_CEPSTRA, NUM_FEATURES, SAMPLE_RATE_HZ, WINDOW_SAMPLES
 from lst.tokenizers.vocabulary import Vocabulary
 
-NUM_SPOKEN, NUM_SPEAKERS, NUM_UNITS, TEXT_VOCAB = 96, 4, 500, 4_000
+NUM_SPOKEN, NUM_SPEAKERS, NUM_UNITS, TEXT_VOCAB = 240, 4, 500, 4_000
 # The 1B configuration's rows; static patches of 4 units.
 ROWS, ROW_PATCHES, PATCHING = 4, 4_096, PatchingConfig("static", static_size=4)
 PUBLISHED_PATCHES_A_SECOND = 53_000
@@ -194,7 +194,7 @@ class SimulatedCorpus(Sequence[Utterance]):
     def __getitem__(self, index: Any) -> Any:
         generator = np.random.default_rng([7, index])
         count = int(generator.integers(10, 57))
-        frames, pauses = generator.integers(4, 13, count).tolist(), generator.integers(-12, 10, count).tolist()
+        frames, pauses = generator.integers(3, 12, count).tolist(), generator.integers(-12, 10, count).tolist()
         first = int(generator.integers(0, len(self.words) - count))
         words, position = [], 8
         for text, length, pause in zip(self.words[first : first + count], frames, pauses, strict=True):
