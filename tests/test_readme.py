@@ -1,4 +1,4 @@
-"""README: its commands work as written, its links lead somewhere."""
+"""README and the pages beside it: their commands work as written, their links lead somewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [
     shlex.split(line, comments=True)
-    for block in re.findall(r"```bash\n(.*?)```", README + (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    for page in (
+        README,
+        *((ROOT / name).read_text(encoding="utf-8") for name in ("CONTRIBUTING.md", "docs/corpora.md")),
+    )
+    for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
     for line in block.splitlines()
     if line.strip()
 ]

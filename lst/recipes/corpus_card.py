@@ -11,7 +11,8 @@
     title, licence              as the user gave them; the licence is null where it is not stated
     description, is_synthesised, speech   what the corpus is, and how its speech is called
     provenance                  made_from (all settings of preparing), aligner, units_sha256, text_sha256, vocabulary,
-                                data (fingerprint of shards), num_units, num_text_pieces, frame_rate_hz, num_shards,
+                                data (fingerprint of shards), num_units, num_text_pieces, frame_rate_hz,
+                                unit_rate_hz (frames × units a frame), num_shards,
                                 shard_bytes
     splits.train|valid|text     num_utterances, hours, num_words, num_word_types (case folded, punctuation at the ends
                                 left out), num_units, units_per_second, words_per_second, silence_share (of units),
@@ -202,6 +203,7 @@ def _provenance(data: PreparedData) -> dict[str, Any]:
         "num_units": vocabulary.num_units,
         "num_text_pieces": vocabulary.num_text,
         "frame_rate_hz": vocabulary.frame_rate_hz,
+        "unit_rate_hz": vocabulary.unit_rate_hz,
         "num_shards": len(receipts),
         "shard_bytes": sum(receipt["num_bytes"] for receipt in receipts),
     }

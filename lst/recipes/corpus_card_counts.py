@@ -98,7 +98,7 @@ class CardCounts:
 
     def numbers(self, vocabulary: Vocabulary) -> dict[str, Any]:
         """What the card tells of the split; see ``lst.recipes.corpus_card``."""
-        basic = self.basic.statistics(vocabulary.frame_rate_hz)
+        basic = self.basic.statistics(vocabulary.unit_rate_hz)
         num_runs = int(self.run_lengths.sum())
         counts = np.pad(self.basic.unit_counts, (0, max(0, vocabulary.num_units - len(self.basic.unit_counts))))
         perplexity = basic["unit_perplexity"]

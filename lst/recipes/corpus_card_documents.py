@@ -118,7 +118,7 @@ class DocumentCounts:
         """``documents``, ``mixture`` and ``patches`` of the card."""
         self._count_waiting()
         documents = {kind: counts.numbers() for kind, counts in self.tokens.items()}
-        rate = self.vocabulary.frame_rate_hz
+        rate = self.vocabulary.unit_rate_hz
         return {
             "documents": documents,
             "mixture": mixture_numbers(documents, self.mix),
@@ -133,7 +133,7 @@ class DocumentCounts:
 
     def _mixed_numbers(self, kind: str) -> dict[str, Any]:
         """Every batch is static or aligned with equal chance, and all have equally many patches, text's among them."""
-        rate = self.vocabulary.frame_rate_hz
+        rate = self.vocabulary.unit_rate_hz
         found = [self.patches[name][kind] for name in ("static", "aligned_sil_separate")]
         speech_patches = [ratio(int(counts.lengths.sum()), counts.num_patches) or 0.0 for counts in found]
         units = [ratio(total_length(counts.lengths), counts.num_patches) or 0.0 for counts in found]
@@ -188,7 +188,7 @@ def mixture_numbers(documents: dict[str, dict[str, Any]], mix: MixConfig) -> dic
 
     Args:
         documents: by kind, ``mean_tokens`` and ``speech_share``.
-        mix: weights by documents.
+        mix: weights, by tokens or by documents.
 
     Returns:
         Per kind ``weight`` and ``token_share``; and ``speech_share`` of all tokens. A share is None where a kind that
@@ -197,7 +197,9 @@ def mixture_numbers(documents: dict[str, dict[str, Any]], mix: MixConfig) -> dic
     weights = {kind: float(getattr(mix, kind)) for kind in documents}
     wanted = [kind for kind, weight in weights.items() if weight > 0]
     is_known = all(documents[kind]["mean_tokens"] for kind in wanted)
-    tokens = {kind: weights[kind] * (documents[kind]["mean_tokens"] or 0.0) for kind in documents}
+    # By tokens, a weight says how many tokens are taken, not how many documents.
+    a_document = {kind: 1.0 if mix.by == "tokens" else documents[kind]["mean_tokens"] or 0.0 for kind in documents}
+    tokens = {kind: weights[kind] * a_document[kind] for kind in documents}
     total = sum(tokens.values())
     speech = sum(tokens[kind] * (documents[kind]["speech_share"] or 0.0) for kind in documents)
     shares = {kind: ratio(part, total) if is_known else None for kind, part in tokens.items()}

@@ -185,11 +185,11 @@ def _units(card: dict[str, Any]) -> Section:
     lengths = figure(
         length_plot(
             {name: counts for name, kind in kinds.items() if (counts := train[f"{kind}_length_counts"])},
-            facts["frame_rate_hz"], "runs", "units", "% of each kind",
+            facts["unit_rate_hz"], "runs", "units", "% of each kind",
             "histograms of the lengths of runs of one unit, of words and of silences", one_scale=False,
         ),
         bold("How long a unit lasts, a word, and a silence"), f" in {card['speech']} to train on. Units come "
-        f"{facts['frame_rate_hz']} a second; the dashed line is the mean; the rightmost bar holds all longer ones.",
+        f"{facts['unit_rate_hz']} a second; the dashed line is the mean; the rightmost bar holds all longer ones.",
     )  # fmt: skip
     return _section(card, "units", "Speech units", frequencies, statistics_table(splits, _UNIT_ROWS), lengths)
 
@@ -267,7 +267,7 @@ def _patches(card: dict[str, Any]) -> Section:
             length_plot(
                 {STRATEGY_NAMES[name]: counts for name, kinds in patches.items()
                  if (counts := kinds[kind].get("length_counts"))},
-                card["provenance"]["frame_rate_hz"], f"patches-{kind}", "units a patch", "% of speech patches",
+                card["provenance"]["unit_rate_hz"], f"patches-{kind}", "units a patch", "% of speech patches",
                 f"histograms of patch lengths by strategy in {_PATCHED_NAMES[kind]} documents",
             ),
             bold(f"Patches of {_PATCHED_NAMES[kind]} documents"),
@@ -346,7 +346,7 @@ def _provenance(card: dict[str, Any]) -> Section:
         ("text tokenizer, SHA-256", facts["text_sha256"]),
         ("joint vocabulary",
          f"{facts['vocabulary']}: {facts['num_text_pieces']:,} text pieces, {facts['num_units']:,} units, "
-         f"{facts['frame_rate_hz']} a second"),
+         f"{facts['unit_rate_hz']} a second"),
         ("data fingerprint", facts["data"]),
         ("shards", f"{facts['num_shards']:,}, {facts['shard_bytes'] / 1e6:,.1f} MB"),
         ("seed of the documents and the sample", str(card["sample"]["seed"])),

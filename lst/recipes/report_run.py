@@ -123,7 +123,7 @@ class RunRecord:
 
     @property
     def frame_rate_hz(self) -> int:
-        return self.data.vocabulary.frame_rate_hz
+        return self.data.vocabulary.unit_rate_hz
 
     @cached_property
     def train(self) -> list[Utterance]:

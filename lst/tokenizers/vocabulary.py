@@ -90,6 +90,11 @@ class Vocabulary:
         return self.num_text + len(SPECIALS)
 
     @property
+    def unit_rate_hz(self) -> int:
+        """Units a second: frames a second times the units that stand for a frame."""
+        return self.frame_rate_hz * self.units_a_frame
+
+    @property
     def fingerprint(self) -> str:
         """Equal for vocabularies under which ids mean the same, in whatever version they were written."""
         values: dict[str, Any] = {"version": 1, "specials": list(SPECIALS)}

@@ -271,6 +271,18 @@ def test_a_mixture_without_documents_of_a_wanted_kind_has_no_shares():
     assert alone["speech_share"] == 0.0
 
 
+def test_weights_by_tokens_are_shares_of_tokens_whatever_documents_are_long():
+    documents = {
+        "interleaved": {"mean_tokens": 50.0, "speech_share": 0.75},
+        "text": {"mean_tokens": 9.0, "speech_share": 0.0},
+        "speech": {"mean_tokens": 700.0, "speech_share": 0.9},
+    }
+    found = mixture_numbers(documents, build_config(["data=published_mix"]).data.mix)
+    assert found["kinds"]["interleaved"]["token_share"] == pytest.approx(1 / 3)
+    assert found["kinds"]["text"]["token_share"] == pytest.approx(2 / 3)
+    assert found["speech_share"] == pytest.approx(0.25)
+
+
 @settings(max_examples=80, deadline=None)
 @given(
     st.lists(st.floats(-1e5, 1e5).filter(lambda x: x == 0 or abs(x) > 1e-5), min_size=1, max_size=60),
