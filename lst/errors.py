@@ -29,6 +29,11 @@ class ProblemsError(UserError):
         if remedy:
             lines.append(remedy)
         super().__init__("\n".join(lines))
+        self._made_of = (subject, list(problems), remedy, max_shown)
+
+    def __reduce__(self) -> tuple[type[ProblemsError], tuple[str, list[str], str, int]]:
+        # An exception is otherwise made again from its message alone, which fails in the process that waits for it.
+        return type(self), self._made_of
 
 
 def raise_problems(subject: str, problems: Sequence[str], remedy: str = "") -> None:

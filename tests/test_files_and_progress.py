@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import pickle
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,10 @@ def test_short_work_prints_nothing() -> None:
     with Progress(3, "quick", stream=stream) as progress:
         progress.advance(3)
     assert stream.getvalue() == ""
+
+
+def test_an_error_of_many_problems_reaches_another_process_whole() -> None:
+    error = ProblemsError("manifest x", [f"row {number}" for number in range(40)], "Mend them.", max_shown=3)
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert (str(again), again.problems) == (str(error), error.problems)
+    assert "37 more of them" in str(again)

@@ -13,6 +13,7 @@ from lst.errors import UserError
 from lst.files import write_text
 from lst.progress import say
 from lst.recipes.cloze import cloze_items
+from lst.recipes.corpus_card import card_after_prepare
 from lst.recipes.evaluate import evaluate
 from lst.recipes.report import write_report
 from lst.recipes.run import RunFolder, arm_overrides, open_data, prepare_options, record_command
@@ -45,6 +46,8 @@ def quickstart(overrides: Sequence[str]) -> Path:
     run = RunFolder.of(config)
     say(f"1/4 prepare: {run.data}")
     prepare(run.data, prepare_options(config))
+    if config.card.after_prepare:
+        card_after_prepare(config)
     write_text(run.root / "config.yaml", to_yaml(config))
     # Now, not after an hour of training: are there two held-out utterances to tell apart?
     cloze_items(list(open_data(config).valid), config.eval, config.seed)
