@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from lst.data.audio import AudioInfo, read_row_audio
 from lst.data.check_report import CheckReport
 from lst.data.corpora import load_corpus
 from lst.data.manifest import UNKNOWN_SPEAKER, ManifestProblem, ManifestRow
+from lst.data.on_the_fly import check_on_the_fly
 from lst.data.row_checks import RowChecker, row_problems
 from lst.errors import UserError
 from lst.progress import Progress
+from lst.storage import Location
 
 RATE_HZ = 16_000  # what all audio is brought to
 MIN_WORDS_A_SECOND, MAX_WORDS_A_SECOND = 0.3, 7.0  # outside of these a transcript seldom fits its audio
@@ -58,6 +61,20 @@ def check_corpus(
             progress.advance()
     report.statistics = {"layout": layout, **tally.statistics()}
     report.notes = tally.notes()
+    return report
+
+
+def check_units(
+    files: Sequence[Location], frame_rate_hz: int, min_duration_s: float, max_duration_s: float, num_units: int,
+    max_examples: int,
+) -> CheckReport:  # fmt: skip
+    """Checks every line of ``.on_the_fly`` files; arguments as of ``check_on_the_fly`` and ``check_corpus``."""
+    report = CheckReport(f"corpus of units, {len(files)} .on_the_fly files", max_examples)
+    rows, problems, num_lines = check_on_the_fly(files, frame_rate_hz, min_duration_s, max_duration_s, num_units)
+    _add(report, problems)
+    report.statistics = {"utterances": len(rows), "lines": num_lines}
+    if rows:
+        report.statistics["largest unit"] = max(row.max_unit for row in rows)
     return report
 
 

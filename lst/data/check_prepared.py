@@ -28,6 +28,7 @@ from lst.tokenizers.vocabulary import Vocabulary
 
 TEXT_SPLIT = "text"
 MANIFEST_FILE, LEFT_OUT_FILE = "manifest.jsonl", "left_out.jsonl"
+UNIT_ROWS_FILE, TEXTS_FILE = "unit_rows.jsonl", "texts.jsonl"
 FRAME_SLACK = 2  # frames by which units may differ from duration × rate: feature extractors round, pad or drop an end
 
 
@@ -209,7 +210,9 @@ class _SampleChecker:
             a_frame = int(getattr(self.vocabulary, "units_a_frame", 1))
             expected = utterance.duration_s * self.vocabulary.frame_rate_hz * a_frame
             slack = FRAME_SLACK * a_frame
-            if len(units) > expected + slack or (self.keeps_repeats and len(units) < expected - slack):
+            # A codec's delayed codebooks go on for a frame each after the first one.
+            delay = (a_frame - 1) * a_frame
+            if len(units) > expected + slack + delay or (self.keeps_repeats and len(units) < expected - slack):
                 what = f"{utterance.duration_s:g} s at {self.vocabulary.frame_rate_hz} Hz are {expected:.1f}"
                 faults.append(("number of units", f"has {len(units)} units, but {what}"))
         return faults
@@ -302,17 +305,27 @@ def _is_frame(value: Any) -> bool:
 
 
 def _check_left_out(report: CheckReport, folder: Folder, index: dict[str, Any], checker: _SampleChecker) -> None:
-    """Every utterance of the manifest is in a shard or in the list of what was left out."""
+    """Every utterance and text of the lists is in a shard or among those left out, and every shard is of the index."""
     try:
         left_out = {str(item.get("id")) for item in storage.read_jsonl(folder / LEFT_OUT_FILE)}
         num_left_out = len(storage.read_jsonl(folder / LEFT_OUT_FILE))
-        ids = [str(item.get("id")) for item in storage.read_jsonl(folder / MANIFEST_FILE)]
+        ids = {
+            str(item.get("id")): name
+            for name in (MANIFEST_FILE, UNIT_ROWS_FILE, TEXTS_FILE)
+            for item in storage.read_jsonl(folder / name)
+        }
     except (UserError, UnicodeDecodeError, AttributeError) as error:
         report.add("left out", f"cannot be read: {error}")
         return
     if index.get("num_left_out") != num_left_out:
         message = f"{LEFT_OUT_FILE} lists {num_left_out}, the index says {index.get('num_left_out')} were left out"
         report.add("left out", message)
-    for name in ids:
+    for name, list_name in ids.items():
         if name not in checker.places and name not in left_out:
-            report.add("left out", f"utterance {name!r} of {MANIFEST_FILE} is in no shard and not in {LEFT_OUT_FILE}")
+            report.add("left out", f"utterance {name!r} of {list_name} is in no shard and not in {LEFT_OUT_FILE}")
+    known = {f"{entry.get('name')}.tar" for entries in index["splits"].values() for entry in entries}
+    report.extend(
+        "shard file",
+        [f"{name} is no shard of the index" for name in storage.list_sizes(folder / SHARD_FOLDER, ".tar")
+         if name not in known],
+    )  # fmt: skip

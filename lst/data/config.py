@@ -198,6 +198,11 @@ class DataConfig:
         for name in ("num_loader_workers", "shuffle_shards"):
             if getattr(self, name) < 0:
                 found.append(f"data.{name}={getattr(self, name)}: must be 0 or more")
+        if self.num_loader_workers > self.num_streams >= 1:
+            found.append(
+                f"data.num_loader_workers={self.num_loader_workers}: a worker makes the batches of one stream or more, "
+                f"so at most data.num_streams={self.num_streams} have work; lower the one or raise the other"
+            )
         if self.voice not in ENGINES:
             found.append(f"data.voice={self.voice}: allowed are {', '.join(ENGINES)}")
         if not 0 < self.valid_share < 1:

@@ -171,7 +171,7 @@ class DocumentBuilder:
         joined = JoinedWords(utterances, used.tolist())
         is_speech = spans.modalities == SPEECH
         spoken = Spans(*(array[is_speech] for array in spans))
-        starts, ends = joined.span_frames(spoken)
+        starts, ends = joined.span_frames(spoken, self.vocabulary.units_a_frame)
         speech_ids, speech_lengths = self._speech_tokens(joined, spoken, starts, ends)
         pieces = self._text_pieces(utterances, joined, Spans(*(array[~is_speech] for array in spans)))
         lengths = np.zeros(len(is_speech), np.int64)

@@ -52,11 +52,11 @@ class JoinedWords:
         self.starts = np.fromiter(map(_START, self.words), np.int64, len(self.words))
         self.ends = np.fromiter(map(_END, self.words), np.int64, len(self.words))
 
-    def span_frames(self, spans: Spans) -> tuple[np.ndarray, np.ndarray]:
-        """First frame and the one after the last, int64 [s] each, as ``lst.data.spans.span_frames`` gives them."""
+    def span_frames(self, spans: Spans, units_a_frame: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """First unit and the one after the last, int64 [s] each, as ``lst.data.spans.span_frames`` gives them."""
         count, offset = self.counts[spans.documents], self.first[spans.documents]
         # Half-way between two words; index −1 and the one behind the last stand for ends of utterances.
-        middles = (np.append(0, self.ends) + np.append(self.starts, 0)) // 2
+        middles = (np.append(0, self.ends) + np.append(self.starts, 0)) // (2 * units_a_frame) * units_a_frame
         starts = np.where(spans.first_words == 0, 0, middles[offset + spans.first_words])
         at_end = spans.last_words == count
         ends = np.where(at_end, self.num_frames[spans.documents], middles[offset + spans.last_words])

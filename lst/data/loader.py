@@ -229,9 +229,10 @@ class _Worker:
             message = self._connection.recv()
         except (EOFError, OSError):
             self.process.join(5)
-            raise RuntimeError(
+            raise UserError(
                 f"loader worker {self.number} ended with exit code {self.process.exitcode} (−9: it was killed, perhaps "
-                "for want of memory; data.num_loader_workers=0 loads in the training process)"
+                "for want of memory; data.num_loader_workers=0 loads in the training process). The same command goes "
+                "on from the last checkpoint."
             ) from None
         if isinstance(message, _Failure):
             if message.is_users:

@@ -133,21 +133,16 @@ def _in_order(parts: Sequence[Spans]) -> Spans:
     return Spans(*(array[order] for array in joined))
 
 
-def span_frames(utterance: Utterance, first_word: int, last_word: int) -> tuple[int, int]:
-    """Frames of words ``first_word`` … ``last_word`` (exclusive), silences at the cuts halved.
+def span_frames(utterance: Utterance, first_word: int, last_word: int, units_a_frame: int = 1) -> tuple[int, int]:
+    """Units of words ``first_word`` … ``last_word`` (exclusive), silences at the cuts halved.
 
-    The utterance's own leading and trailing silences belong whole to its first and last words.
+    The utterance's own leading and trailing silences belong whole to its first and last words. Where several units
+    stand for a frame, a cut falls between frames.
     """
     words = utterance.words
-    start = 0 if first_word == 0 else _middle(words[first_word - 1].end_frame, words[first_word].start_frame)
-    last = len(words)
-    end = (
-        utterance.num_frames
-        if last_word == last
-        else _middle(words[last_word - 1].end_frame, words[last_word].start_frame)
-    )
-    return start, end
 
+    def middle(word: int) -> int:
+        return (words[word - 1].end_frame + words[word].start_frame) // (2 * units_a_frame) * units_a_frame
 
-def _middle(silence_start: int, silence_end: int) -> int:
-    return (silence_start + silence_end) // 2
+    start = 0 if first_word == 0 else middle(first_word)
+    return start, utterance.num_frames if last_word == len(words) else middle(last_word)

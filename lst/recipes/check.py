@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lst.configs.schema import Config
-from lst.data.check_corpus import check_corpus
+from lst.data.check_corpus import check_corpus, check_units
 from lst.data.check_prepared import check_prepared
 from lst.data.check_report import CheckReport
+from lst.data.on_the_fly import on_the_fly_files
 from lst.files import write_json
 from lst.progress import say
 from lst.recipes.run import RunFolder
@@ -24,7 +25,15 @@ def check(config: Config, overrides: Sequence[str]) -> int:
     """
     reports: list[CheckReport] = []
     options = config.check
-    if config.corpus is not None:
+    if files := on_the_fly_files(config.corpus):
+        data = config.data
+        reports.append(
+            check_units(
+                files, config.tokenizer.frame_rate_hz, data.min_duration_s, data.max_duration_s, data.on_the_fly_units,
+                options.examples,
+            )
+        )  # fmt: skip
+    elif config.corpus is not None:
         reports.append(
             check_corpus(
                 Path(config.corpus).expanduser(), config.layout, config.data.min_duration_s,

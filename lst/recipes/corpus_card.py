@@ -7,7 +7,8 @@
 
 ``card.json`` (version 1); keys carry their units, a rate or mean of nothing is null::
 
-    version, fingerprint        of this layout; of data and options, so that an unchanged card is not made again
+    version, fingerprint        of this layout; of data and options
+    corpus_fingerprint          of the data alone: lst prepare does not make a card of the same data again
     title, licence              as the user gave them; the licence is null where it is not stated
     description, is_synthesised, speech   what the corpus is, and how its speech is called
     provenance                  made_from (all settings of preparing), aligner, units_sha256, text_sha256, vocabulary,
@@ -93,10 +94,13 @@ def card_of_run(config: Config, overrides: Sequence[str]) -> Folder:
 
 
 def card_after_prepare(config: Config) -> Folder:
-    """Writes the card of data that was prepared or checked just now, unless the card that is there is of the same."""
+    """Writes the card of data that was prepared or checked just now, unless the card that is there is of the same data.
+
+    Such a card may have been made with other options since: that is for ``lst card`` to change.
+    """
     data = PreparedData(RunFolder.of(config).data, verify_hash=False)
     page = data.folder / CARD_PAGE
-    if exists(page) and _card_fingerprint(data.folder) == card_fingerprint(config, data):
+    if exists(page) and _corpus_of_card(data.folder) == _corpus_fingerprint(data):
         return page
     write_card(config, data)
     say(f"corpus card: {page}")
@@ -112,20 +116,25 @@ def write_card(config: Config, data: PreparedData) -> Folder:
     return data.folder / CARD_PAGE
 
 
-def _card_fingerprint(folder: Folder) -> str | None:
+def _corpus_of_card(folder: Folder) -> str | None:
+    """Fingerprint of the data that the card which is there tells of; None where it is of another version or damaged."""
     try:
         card = read_json(folder / CARD_JSON, "the corpus card", "Write it with lst card.")
-    except UserError:
+        return str(card["corpus_fingerprint"])
+    except (UserError, KeyError, TypeError):
         return None
-    return card.get("fingerprint") if isinstance(card, dict) else None
 
 
 def card_fingerprint(config: Config, data: PreparedData) -> str:
     """Names all that a card depends on."""
     options = [asdict(part) for part in (config.card, config.patching, config.data.interleave, config.data.mix)]
+    return fingerprint([VERSION, config.seed, options, _corpus_fingerprint(data)])
+
+
+def _corpus_fingerprint(data: PreparedData) -> str:
+    """Names the data and what was left out of it, whatever options a card of it is made with."""
     index = {key: value for key, value in data.index.items() if key != "splits"}
-    left_out = read_jsonl(data.folder / LEFT_OUT_FILE)
-    return fingerprint([VERSION, config.seed, options, index, left_out, data.fingerprint])
+    return fingerprint([VERSION, index, read_jsonl(data.folder / LEFT_OUT_FILE), data.fingerprint])
 
 
 def card_numbers(config: Config, data: PreparedData) -> dict[str, Any]:
@@ -142,6 +151,7 @@ def card_numbers(config: Config, data: PreparedData) -> dict[str, Any]:
     return {
         "version": VERSION,
         "fingerprint": card_fingerprint(config, data),
+        "corpus_fingerprint": _corpus_fingerprint(data),
         "title": config.card.title or data.index["description"],
         "licence": config.card.licence or None,
         "description": data.index["description"],

@@ -57,7 +57,7 @@ def describe(command: str, overrides: Sequence[str]) -> str:
         for name in config.arms:
             lines += _train_plan(build_config(arm_overrides(config, overrides, name)), peak)
     elif command == "card":
-        data = RunFolder(Path(config.run_dir)).data
+        data = RunFolder.of(config).data
         lines.append(f"card: would read {data} and write {data / CARD_PAGE} and {data / CARD_JSON}")
     elif command in ("eval", "report", "generate"):
         names = RunFolder.of(config).trained_models()

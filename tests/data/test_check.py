@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -295,3 +296,28 @@ def test_a_report_keeps_as_many_examples_as_asked_for() -> None:
     assert report.examples == {"kind": ["place: one", "place: two"]}
     assert report.to_record()["problems"] == {"kind": {"count": 3, "examples": ["place: one", "place: two"]}}
     assert "… and 1 more (check.examples=0 shows all)" in report.as_text()
+
+
+def test_units_without_audio_are_checked_line_by_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = '{"file_id": "%s", "interleaved": "<LST MODE SEP>TEXT so<LST MODE SEP>HUBERT 1 2 3 4 5 6 7 8"}'
+    (tmp_path / "train.on_the_fly").write_text(f"{good % 'a'}\n{good % 'b'}\n")
+    assert main(["check", f"corpus={tmp_path}"]) == 0
+    assert "no problem found" in capsys.readouterr().out
+    (tmp_path / "train.on_the_fly").write_text(f"{good % 'a'}\n{{\n{good % 'a'}\n")
+    assert main(["check", f"corpus={tmp_path / 'train.on_the_fly'}"]) == 1
+    out = capsys.readouterr().out
+    assert "line 2" in out
+    assert "line 3" in out
+
+
+def test_texts_and_shards_that_the_index_does_not_know_are_missed(prepared: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(prepared, copy)
+    index = json.loads((copy / "index.json").read_text())
+    index["splits"]["text"] = []
+    (copy / "index.json").write_text(json.dumps(index))
+    report = check_prepared(copy, full=True, max_examples=0)
+    num_texts = len((copy / "texts.jsonl").read_text().splitlines())
+    assert num_texts
+    assert sum("of texts.jsonl is in no shard" in problem for problem in report.examples["left out"]) == num_texts
+    assert report.examples["shard file"] == ["text-000000.tar is no shard of the index"]

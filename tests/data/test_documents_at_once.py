@@ -180,17 +180,9 @@ def test_entropies_of_documents_made_together_are_those_of_each_alone() -> None:
 def test_times_of_characters_are_taken_where_an_aligner_knows_them() -> None:
     """Only some words have them, and one has more than its pieces have characters: that one's is estimated."""
 
-    class Timed(Word):
-        character_ends: tuple[int, ...]
-
-    def timed(text: str, start: int, end: int, ends: tuple[int, ...]) -> Word:
-        word = Timed(text, start, end, -1.0)
-        word.character_ends = ends
-        return word
-
     text = "wonderfully"
     ends = (1, 1, 2, 2, 3, 3, 30, 31, 32, 33, 36)
-    words = (Word(text, 2, 38, -1.0), timed(text, 40, 76, ends), timed(text, 76, 112, (*ends, 36)))
+    words = (Word(text, 2, 38, -1.0), Word(text, 40, 76, -1.0, ends), Word(text, 76, 112, -1.0, (*ends, 36)))
     utterance = Utterance("u", "s", " ".join([text] * 3), 4.6, np.zeros(115, np.uint16), words)
     builder = DocumentBuilder(TOKENIZER, VOCABULARY, InterleaveConfig(), 0, "bpe")
     document = builder.speech(utterance)
@@ -200,6 +192,27 @@ def test_times_of_characters_are_taken_where_an_aligner_knows_them() -> None:
     spoken = document.segment_lengths[~document.segment_is_silence].reshape(3, len(pieces)).tolist()
     assert spoken[0] == spoken[2] != spoken[1]
     assert np.cumsum(spoken[1]).tolist() == [ends[done - 1] for done in np.cumsum(pieces)]
+
+
+def test_cuts_fall_between_frames_of_several_units() -> None:
+    """Each word and each silence is of whole frames of three units; so is each span, though silences are halved."""
+    vocabulary = dataclasses.replace(VOCABULARY, units_a_frame=3)
+    builder = DocumentBuilder(TOKENIZER, vocabulary, InterleaveConfig(), 0)
+    rng = np.random.default_rng(0)
+    bounds = 3 * np.cumsum(rng.integers(1, 6, 80))
+    words = tuple(Word("soft", int(bounds[2 * n]), int(bounds[2 * n + 1]), -1.0) for n in range(40))
+    utterance = Utterance("u", "s", " ".join(["soft"] * 40), 9.0, np.arange(bounds[-1]).astype(np.uint16) % 3, words)
+    num_starts = 0
+    for epoch in range(20):
+        document = builder.interleaved(utterance, epoch)
+        speech = np.flatnonzero(document.modalities == SPEECH)
+        starts = speech[np.diff(speech, prepend=-2) > 1]
+        assert (document.token_ids[starts] == vocabulary.first_unit_id).all()
+        num_starts += len(starts)
+    assert num_starts > 40
+    assert span_frames(utterance, 1, 2, 3) == tuple(
+        (words[n].end_frame + words[n + 1].start_frame) // 6 * 3 for n in (0, 1)
+    )
 
 
 def test_utterance_without_words_cannot_be_interleaved() -> None:

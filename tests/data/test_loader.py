@@ -177,7 +177,7 @@ def test_a_worker_that_is_killed_is_reported() -> None:
     with BatchLoader(plan(), num_workers=1) as loader:
         next(loader)
         os.kill(loader._workers[0].process.pid or 0, signal.SIGKILL)
-        with pytest.raises(RuntimeError, match="loader worker 0 ended with exit code -9"):
+        with pytest.raises(UserError, match="loader worker 0 ended with exit code -9"):
             list(islice(loader, 50))
 
 

@@ -49,7 +49,7 @@ def test_every_command_reads_data_from_data_dir(prepared: Path, corpus: Path, tm
     url = f"memory://test_prepare_places/{tmp_path.name}"
     words = [f"run_dir={tmp_path / 'run'}", f"data_dir={url}", f"corpus={corpus}", "num_workers=1",
              "data.valid_share=0.25", "data.shard_utterances=2", "tokenizer.num_units=16",
-             "tokenizer.text_vocab_size=300"]  # fmt: skip
+             "tokenizer.text_vocab_size=300", "card.after_prepare=false"]  # fmt: skip
     assert main(["prepare", *words]) == 0
     assert remote_hashes(Url(url)) == hashes(prepared)
     assert files_in(tmp_path / "run") == ["commands.json"]
@@ -127,7 +127,7 @@ def test_summary_counts_what_was_made(corpus: Path, copy: Path, capsys: pytest.C
     prepare(copy, options(corpus))
     assert "shards: 1 made, 3 there before, of 4; 0.00 h of speech; 0 utterances failed" in capsys.readouterr().err
     reader = ShardReader(copy, "train")
-    assert reader.shard_sizes() == [2, 2, 2]
+    assert reader.shard_sizes == [2, 2, 2]
 
 
 def test_a_node_that_does_not_see_the_files_is_named(
@@ -139,7 +139,7 @@ def test_a_node_that_does_not_see_the_files_is_named(
     prepare(folder, options(corpus, part="plan"))
     gathered = gather(folder, options(corpus))
     units, _, _ = make_artefacts(folder, gathered, options(corpus))
-    task = plan_shards(folder, gathered, units, "origin", options(corpus).data)[0]
+    task = plan_shards(folder, gathered, units, "origin", options(corpus).data, {})[0]
     assert make_shard(dataclasses.replace(task, host="elsewhere"))["num_utterances"] == 2
     missing = Path(task.rows[1].path)
     missing.unlink()
@@ -156,7 +156,8 @@ def test_a_storage_that_fails_ends_the_run_and_counts_no_utterance(
     def unreachable(row: object) -> None:
         raise storage.StorageError("s3://bucket/utt_0.wav cannot be reached (timeout)")
 
-    monkeypatch.setattr("lst.data.prepare_shards.read_row_audio", unreachable)
+    monkeypatch.setattr("lst.data.align_utterances.read_row_audio", unreachable)
+    monkeypatch.setattr("lst.data.unit_fitting.read_row_audio", unreachable)
     with pytest.raises(UserError, match="cannot be reached"):
         prepare(tmp_path, options(corpus))
     assert not (tmp_path / "shards").exists()

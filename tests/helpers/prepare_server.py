@@ -18,7 +18,7 @@ import sentencepiece  # noqa: F401
 import sklearn.cluster  # noqa: F401
 import torch
 
-from lst.data.config import DataConfig
+from lst.data.config import AlignConfig, DataConfig, InterleaveConfig, MixConfig
 from lst.data.prepare import PrepareOptions, prepare
 from lst.lazy import import_torchaudio
 from lst.tokenizers.config import TokenizerConfig
@@ -26,7 +26,9 @@ from lst.tokenizers.config import TokenizerConfig
 
 def run(job: dict[str, Any]) -> None:
     values = dict(job["options"])
-    values["data"], values["tokenizer"] = DataConfig(**values["data"]), TokenizerConfig(**values["tokenizer"])
+    nested = {"align": AlignConfig, "interleave": InterleaveConfig, "mix": MixConfig}
+    data = {name: nested[name](**value) if name in nested else value for name, value in values["data"].items()}
+    values["data"], values["tokenizer"] = DataConfig(**data), TokenizerConfig(**values["tokenizer"])
     prepare(Path(job["folder"]), PrepareOptions(**values))
 
 
