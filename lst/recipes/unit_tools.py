@@ -15,7 +15,7 @@ import numpy as np
 
 from lst.configs.schema import Config
 from lst.data.alignment import AlignmentError
-from lst.data.audio import read_audio
+from lst.data.audio import read_row_audio
 from lst.data.manifest import ManifestRow
 from lst.data.ordered import ordered_map
 from lst.data.phones import PhoneAligner, phones_of_units
@@ -213,7 +213,8 @@ def _out(config: Config, example: str) -> Path:
 
 def _rows(config: Config) -> list[ManifestRow]:
     source = gather_source(
-        config.corpus, None, config.data, config.seed, config.on_error, config.max_skipped_share, config.num_workers
+        config.corpus, None, config.data, config.seed, config.on_error, config.max_skipped_share, config.num_workers,
+        config.layout,
     )  # fmt: skip
     if source.problems:
         say(f"{len(source.problems)} faulty utterances are left out; the first: {source.problems[0]}")
@@ -244,7 +245,7 @@ def _scored(rows: Sequence[ManifestRow], options: TokenizerConfig, num_workers: 
 
 def _score_row(key: tuple[str, str, str | None, str, bool], row: ManifestRow) -> ScoredUtterance:
     worker = _worker(*key)
-    waveform = read_audio(row.path)
+    waveform = read_row_audio(row)
     units = worker.tokenizer.encode([waveform], SAMPLE_RATE_HZ)[0]
     phones: np.ndarray | None = None
     try:

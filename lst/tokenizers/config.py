@@ -80,8 +80,6 @@ class TokenizerConfig:
             found.append(f"tokenizer.kind={self.kind} needs tokenizer.layer=N, 1 for the first Transformer layer")
         if self.layer is not None and self.layer < 1:
             found.append(f"tokenizer.layer={self.layer}: the first layer is 1")
-        if self.weights is not None and self.kind in KINDS and self.kind not in MODEL_KINDS:
-            found.append(f"tokenizer.weights={self.weights}: {self.kind} units have no weights; set tokenizer.kind=")
         if not 1 <= self.num_codebooks <= MAX_CODEBOOKS:
             found.append(f"tokenizer.num_codebooks={self.num_codebooks}: allowed are 1 to {MAX_CODEBOOKS}")
         if self.codebook_pattern not in PATTERNS:

@@ -19,7 +19,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from lst.errors import UserError
-from lst.tokenizers.config import TokenizerConfig
+from lst.tokenizers.config import MODEL_KINDS, TokenizerConfig
 from lst.tokenizers.encoders import EncoderOptions, FrameEncoder, build_encoder
 from lst.tokenizers.kmeans import (
     FORMAT,
@@ -62,6 +62,14 @@ class SpeechTokenizer(Protocol):
     @property
     def name(self) -> str: ...
 
+    def prepare(self) -> None:
+        """Loads what ``encode`` needs, so that what is missing is no fault of an utterance's.
+
+        Raises:
+            UserError: weights or a package are missing, or the weights are others.
+        """
+        ...
+
     def encode(self, waveforms: Sequence[np.ndarray], sample_rate_hz: int) -> list[np.ndarray]:
         """Units of each waveform, uint16 [n]; a waveform's units do not depend on the others.
 
@@ -80,7 +88,13 @@ class SpeechTokenizer(Protocol):
 
 
 def encoder_options(config: TokenizerConfig) -> EncoderOptions:
-    """The part of the configuration that decides frames."""
+    """The part of the configuration that decides frames.
+
+    Raises:
+        UserError: weights are given for units that have none. Where units are only loaded, their file says the kind.
+    """
+    if config.weights is not None and config.codebook is None and config.kind not in MODEL_KINDS:
+        raise UserError(f"tokenizer.weights={config.weights}: {config.kind} units have no weights; set tokenizer.kind=")
     return EncoderOptions(
         config.kind, config.frame_rate_hz, config.weights, config.layer, config.device, config.trust
     )  # fmt: skip
@@ -196,7 +210,7 @@ def _tokenizer_of(
             str(spec["weights_sha256"]), weights or "", trust, device,
         )  # fmt: skip
     layer = spec.get("layer")
-    options = EncoderOptions(kind, frame_rate_hz, weights, layer, device, trust)
+    options = EncoderOptions(kind, frame_rate_hz, weights if kind in MODEL_KINDS else None, layer, device, trust)
     return KmeansTokenizer(_quantiser_of(values, tensors, path), spec, frame_rate_hz, options)
 
 

@@ -139,7 +139,7 @@ def test_a_node_that_does_not_see_the_files_is_named(
     prepare(folder, options(corpus, part="plan"))
     gathered = gather(folder, options(corpus))
     units, _, _ = make_artefacts(folder, gathered, options(corpus))
-    task = plan_shards(folder, gathered, units, "origin", options(corpus).data)[0]
+    task = plan_shards(folder, gathered, units, "origin", options(corpus).data, {})[0]
     assert make_shard(dataclasses.replace(task, host="elsewhere"))["num_utterances"] == 2
     missing = Path(task.rows[1].path)
     missing.unlink()

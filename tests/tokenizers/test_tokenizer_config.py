@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from lst.configs.compose import build_config
-from lst.errors import ProblemsError
-from lst.tokenizers.config import TokenizerConfig
+from lst.errors import ProblemsError, UserError
+from lst.recipes.run import prepare_options
+from lst.tokenizers.config import MODEL_KINDS, TokenizerConfig
+from lst.tokenizers.speech import encoder_options
 
 
 @pytest.mark.parametrize(
@@ -23,7 +25,6 @@ from lst.tokenizers.config import TokenizerConfig
         ({"kind": "hubert", "layer": 6}, "needs tokenizer.weights="),
         ({"kind": "hubert", "weights": "w"}, "needs tokenizer.layer=N"),
         ({"kind": "hubert", "weights": "w", "layer": 0}, "the first layer is 1"),
-        ({"weights": "w"}, "mfcc units have no weights"),
         ({"codebook": ""}, "tokenizer.codebook= is empty"),
         ({"num_codebooks": 33}, "allowed are 1 to 32"),
         ({"codebook_pattern": "woven"}, "allowed are flattened, delayed"),
@@ -47,8 +48,24 @@ def test_each_mistake_is_named_alone(values: dict[str, Any], expected: str) -> N
 def test_defaults_and_shipped_groups_are_sound() -> None:
     assert TokenizerConfig().problems() == []
     for group in ("mfcc_kmeans", "log_mel_kmeans", "hubert_kmeans", "whisper_kmeans", "encodec"):
-        config = build_config([f"tokenizer={group}"]).tokenizer
-        assert config.kind == group.removesuffix("_kmeans")
+        kind = group.removesuffix("_kmeans")
+        places = ["codebook", "weights"] if kind in MODEL_KINDS else ["codebook"]
+        for place in places:
+            config = build_config([f"tokenizer={group}", f"tokenizer.{place}=there"]).tokenizer
+            assert config.kind == kind
+            # Weights of a group's would beat those that a units file names.
+            assert (config.weights, config.codebook) == (("there", None) if place == "weights" else (None, "there"))
+        if kind in MODEL_KINDS:
+            with pytest.raises(UserError, match=f"kind={kind} needs tokenizer.weights="):
+                build_config([f"tokenizer={group}"])
+
+
+@pytest.mark.parametrize("kind", ["mfcc", "log_mel"])
+def test_weights_for_units_without_are_refused_where_units_are_made(kind: str) -> None:
+    with pytest.raises(UserError, match=f"tokenizer.weights=w: {kind} units have no weights"):
+        encoder_options(TokenizerConfig(kind=kind, weights="w"))
+    with pytest.raises(UserError, match=f"tokenizer.weights=w: {kind} units have no weights"):
+        prepare_options(build_config([f"tokenizer.kind={kind}", "tokenizer.weights=w"]))
 
 
 def test_all_mistakes_come_together_and_paths_may_hold_any_sign() -> None:
