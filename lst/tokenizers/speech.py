@@ -19,6 +19,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from lst.errors import UserError
+from lst.progress import say
 from lst.tokenizers.config import MODEL_KINDS, TokenizerConfig
 from lst.tokenizers.encoders import EncoderOptions, FrameEncoder, build_encoder
 from lst.tokenizers.kmeans import (
@@ -143,7 +144,8 @@ def load_configured(config: TokenizerConfig) -> SpeechTokenizer:
     """The tokenizer of the file ``config.codebook``.
 
     Raises:
-        UserError: it is missing, damaged, or of another kind, size or rate than the options say.
+        UserError: it is missing, damaged, or of another kind or rate than the options say. Of size, layer, codebooks
+            and pattern the file decides; a layer other than the options' is told.
     """
     assert config.codebook is not None
     tokenizer = load_speech_tokenizer(
@@ -155,6 +157,9 @@ def load_configured(config: TokenizerConfig) -> SpeechTokenizer:
             f"options say {config.kind} at {config.frame_rate_hz} Hz: set tokenizer.kind={tokenizer.kind} "
             f"tokenizer.frame_rate_hz={tokenizer.frame_rate_hz}"
         )
+    layer = tokenizer.spec.get("layer") if isinstance(tokenizer, KmeansTokenizer) else None
+    if layer is not None and config.layer not in (None, layer):
+        say(f"{config.codebook} is of layer {layer}, so tokenizer.layer={config.layer} is not used")
     return tokenizer
 
 
@@ -172,8 +177,9 @@ def load_speech_tokenizer(
     Raises:
         UserError: it is missing, damaged, or of another format.
     """
-    if not path.exists():
-        raise UserError(f"the unit codebook is missing: {path}. {REMEDY}")
+    if not path.is_file():
+        state = "a folder, not a file" if path.is_dir() else "missing"
+        raise UserError(f"the unit codebook is {state}: {path}. {REMEDY}")
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
@@ -185,7 +191,7 @@ def load_speech_tokenizer(
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return _tokenizer_of(values, tensors, weights or metadata.get("weights"), device, trust, path)
-    except (SafetensorError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"the unit codebook {path} is damaged ({error}). {REMEDY}") from None

@@ -150,12 +150,6 @@ def test_a_worker_without_the_weights_makes_no_shard(make_corpus: MakeCorpus, tm
     assert not list(tmp_path.rglob("*.tar"))
 
 
-def test_prepare_refuses_to_deduplicate(corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"tokenizer\.deduplicate=true: shards hold a unit for every frame"):
-        prepare(tmp_path / "data", options(corpus, deduplicate=True))
-    assert not (tmp_path / "data").exists()
-
-
 def test_a_codebook_of_another_kind_is_refused(corpus: Path, prepared: Path) -> None:
     config = TokenizerConfig(kind="log_mel", codebook=str(prepared / "units.safetensors"))
     with pytest.raises(UserError, match=r"holds mfcc units at 25 Hz, the options say log_mel at 25 Hz"):
