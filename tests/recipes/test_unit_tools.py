@@ -175,7 +175,7 @@ def test_mistakes_say_what_to_give(corpus: str, tmp_path: Path, capsys: pytest.C
             "tokenizer.weights=/no/w: there is no such file or folder",
         ),
         (["convert-units", "tokenizer.codebook=/no/km.npy", "--dry-run"], "codebook=/no/km.npy: there is no such file"),
-        (["fit-units", corpus, "out=x", "layout=vctk"], "layout"),
+        (["fit-units", corpus, "out=x", "layout=vctk"], "VCTK is a folder with"),
     ):
         err = refused(capsys, *words)
         assert expected in err, (words, err)

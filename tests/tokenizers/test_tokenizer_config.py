@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lst.configs.compose import build_config
 from lst.errors import ProblemsError, UserError
+from lst.recipes.dry_run import describe
 from lst.recipes.run import prepare_options
 from lst.tokenizers.config import MODEL_KINDS, TokenizerConfig
 from lst.tokenizers.speech import encoder_options
@@ -76,3 +80,20 @@ def test_all_mistakes_come_together_and_paths_may_hold_any_sign() -> None:
     config = build_config(["tokenizer.kind=whisper", "tokenizer.layer=2", f"tokenizer.weights={path}", f"out={path}"])
     assert config.tokenizer.weights == config.out == path
     assert build_config(["tokenizer.weights=null"]).tokenizer.weights is None
+
+
+def test_help_lists_choices_in_words() -> None:
+    docs = {item.name: item.metadata["doc"] for item in fields(TokenizerConfig)}
+    assert docs["text_model_type"].endswith(": bpe, unigram")
+    assert docs["normalization"].endswith(": nmt_nfkc, nfkc, identity")
+    assert not any("('" in doc for doc in docs.values())
+
+
+def test_a_dry_run_counts_the_units_of_every_codebook(tmp_path: Path) -> None:
+    words = [f"run_dir={tmp_path}", "data.num_spoken_stories=8", "tokenizer=encodec", "tokenizer.weights=there"]
+    counts = []
+    for num_codebooks in (1, 4):
+        text = describe("prepare", [*words, f"tokenizer.num_codebooks={num_codebooks}"])
+        (count,) = re.findall(r"about ([\d,]+) units", text)
+        counts.append(int(count.replace(",", "")))
+    assert counts[1] == 4 * counts[0] > 0
