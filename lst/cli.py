@@ -112,7 +112,7 @@ COMMANDS: dict[str, tuple[Callable[[Any, Sequence[str]], int | None], str, tuple
         "all of the above: prepare, train each of arms, eval, report",
         ("tokenizer", "data", "patching", "model", "loss", "train", "eval", "report"),
     ),
-    "generate": (_generate, "continue a spoken or written prompt", ("generate",)),
+    "generate": (_generate, "continue a spoken or written prompt", ("generate", "tokenizer")),
     "export": (_export, "prepared data in another format: .on_the_fly JSON lines", ("export",)),
     "synthetic": (
         _synthetic,

@@ -70,11 +70,6 @@ def prepare(folder: Location, options: PrepareOptions) -> dict[str, Any]:
         UserError: the input is faulty, the disk is full, the folder holds data made from other things, or another
             process is preparing there.
     """
-    if options.tokenizer.deduplicate:
-        raise UserError(
-            "tokenizer.deduplicate=true: shards hold a unit for every frame, for alignments and durations count them; "
-            "leave it out (lst tokenizer score-units shows what it would save)"
-        )
     place = storage.absolute(folder)
     started_s = time.monotonic()
     part = options.parsed_part()

@@ -132,6 +132,9 @@ def make_shards(tasks: Sequence[ShardTask], part: tuple[int, int] | None, option
             receipts[task.name] = receipt
     num_there = sum(len(task) for task in tasks if task.name in receipts)
     work = ShardWork(receipts, len(tasks), [])
+    if encoding := next((task for task in left if any(isinstance(row, ManifestRow) for row in task.rows)), None):
+        # Before any work: what a speech model lacks is said once, not by every worker.
+        _task_codec(encoding)
     total = num_there + sum(map(len, left))
     with Progress(total, "units and alignment", unit="utterance", initial=num_there) as progress:
         for done in run_tasks(make_shard, left, options):
@@ -173,10 +176,7 @@ def _results(task: ShardTask) -> Iterator[tuple[SpokenRow | WrittenText, Utteran
 
 def _recordings(task: ShardTask, rows: Sequence[ManifestRow]) -> Iterator[Utterance | Exception]:
     """Recordings, as many together as the aligner takes."""
-    codec, aligner = (
-        _codec(task.folder, task.units_sha256, tuple(sorted(task.places.items()))),
-        process_aligner(task.data.align),
-    )
+    codec, aligner = _task_codec(task), process_aligner(task.data.align)
     for start in range(0, len(rows), aligner.batch):
         for made in make_utterances(rows[start : start + aligner.batch], codec, aligner):
             if isinstance(made, StorageError):
@@ -199,13 +199,22 @@ def _check_reachable(task: ShardTask) -> None:
         )
 
 
+def _task_codec(task: ShardTask) -> SpeechTokenizer:
+    return _codec(task.folder, task.units_sha256, tuple(sorted(task.places.items())))
+
+
 @lru_cache(maxsize=2)
 def _codec(folder: Folder, units_sha256: str, places: tuple[tuple[str, Any], ...]) -> SpeechTokenizer:
-    """The tokenizer of speech, loaded once a process; its hash tells one of two runs' from the other's."""
+    """The tokenizer of speech, loaded once a process; its hash tells one of two runs' from the other's.
+
+    Raises:
+        UserError: it is another, or its model cannot be loaded: no utterance is at fault, and no shard is made.
+    """
     units = load_units(artefact_path(folder, UNITS_FILE), dict(places))
     if units.sha256 != units_sha256:
         found, wanted = units.sha256[:12], units_sha256[:12]
         raise UserError(f"{folder / UNITS_FILE} has hash {found}…, the shards are made with {wanted}…")
+    units.prepare()
     return units
 
 

@@ -90,9 +90,10 @@ def _prepare_plan(config: Config) -> list[str]:
         rtf = SYNTHESIS_RTF + FEATURES_RTF + ALIGNMENT_RTF
         disk = count * (BYTES_A_SHARD_UTTERANCE + BYTES_A_SPOKEN_STORY)
     seconds = speech_s * rtf / config.num_workers
+    units_a_frame = config.tokenizer.num_codebooks if config.tokenizer.kind == "encodec" else 1
     return [
         f"prepare: {what}, {speech_s / 3600:.2f} h of speech, "
-        f"about {speech_s * config.tokenizer.frame_rate_hz:,.0f} units",
+        f"about {speech_s * config.tokenizer.frame_rate_hz * units_a_frame:,.0f} units",
         f"  into {folder}; disk about {disk / 1e6:,.0f} MB (audio cache included); time about {seconds:,.0f} s "
         f"with {config.num_workers} processes",
     ]  # fmt: skip

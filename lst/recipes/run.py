@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
@@ -34,6 +34,7 @@ from lst.errors import UserError
 from lst.files import fingerprint, read_json, write_json
 from lst.model.token_layout import TokenLayout
 from lst.storage import Folder, Location, absolute, locate
+from lst.tokenizers.speech import encoder_options, unit_places
 from lst.tokenizers.text import TextTokenizer
 from lst.tokenizers.vocabulary import Vocabulary
 
@@ -88,17 +89,22 @@ class RunFolder:
 class PreparedData:
     """What ``lst prepare`` left, opened for reading and checked for agreement.
 
+    Args:
+        folder: of the prepared data.
+        verify_hash: compare the hashes of shards as they are read.
+        places: where a speech model's weights are now, as ``unit_places``; else where they were.
+
     Raises:
         UserError: preparing has not finished, a shard is damaged, or codebook, tokenizer and vocabulary are not those
             that the shards were made with.
     """
 
-    def __init__(self, folder: Location, verify_hash: bool = True) -> None:
+    def __init__(self, folder: Location, verify_hash: bool = True, places: Mapping[str, Any] | None = None) -> None:
         self.folder, self.verify_hash = locate(folder), verify_hash
         self.index: dict[str, Any] = load_index(self.folder)
         check_artefacts(self.folder, self.index)
         self.tokenizer = TextTokenizer.load(artefact_path(self.folder, TEXT_FILE))
-        self.codec = load_units(artefact_path(self.folder, UNITS_FILE))
+        self.codec = load_units(artefact_path(self.folder, UNITS_FILE), places)
         self.vocabulary = Vocabulary.load(artefact_path(self.folder, VOCABULARY_FILE))
 
     @cached_property
@@ -142,7 +148,8 @@ def token_layout(vocabulary: Vocabulary) -> TokenLayout:
 
 
 def prepare_options(config: Config) -> PrepareOptions:
-    """The part of a configuration that preparing depends on."""
+    """The part of a configuration that preparing depends on; raises ``UserError`` for weights that it cannot use."""
+    encoder_options(config.tokenizer)
     return PrepareOptions(
         corpus=config.corpus,
         text=config.text,
@@ -165,7 +172,7 @@ def arm_overrides(config: Config, overrides: Sequence[str], name: str) -> list[s
 
 
 def open_data(config: Config) -> PreparedData:
-    return PreparedData(RunFolder.of(config).data, config.data.verify == "hash")
+    return PreparedData(RunFolder.of(config).data, config.data.verify == "hash", unit_places(config.tokenizer))
 
 
 def record_command(config: Config, command: str, overrides: Sequence[str]) -> None:

@@ -75,7 +75,8 @@ def score_units(
         utterances: with phones for at least one of them.
         num_units: size of the codebook.
         frame_rate_hz: frames a second.
-        units_a_frame: of several codebooks, the first is compared with phones and speakers; bits count all.
+        units_a_frame: of several codebooks, the first is compared with phones and speakers; bits count all, and of
+            the delayed pattern the units that fill places without a code are counted with them.
 
     Returns:
         The measures by name; entropies in bits.

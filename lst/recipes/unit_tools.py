@@ -15,14 +15,14 @@ import numpy as np
 
 from lst.configs.schema import Config
 from lst.data.alignment import AlignmentError
-from lst.data.audio import read_audio
+from lst.data.audio import read_row_audio
 from lst.data.manifest import ManifestRow
 from lst.data.ordered import ordered_map
 from lst.data.phones import PhoneAligner, phones_of_units
 from lst.data.sources import gather_source
 from lst.data.unit_fitting import fit_units as fit_units_to
 from lst.data.unit_fitting import training_rows
-from lst.errors import UserError
+from lst.errors import UserError, raise_problems
 from lst.files import sha256_file, write_json
 from lst.progress import Progress, say
 from lst.recipes.unit_scores import ScoredUtterance, score_units
@@ -33,6 +33,7 @@ from lst.tokenizers.kmeans import KmeansTokenizer, kmeans_of
 from lst.tokenizers.speech import SpeechTokenizer, encoder_options, load_speech_tokenizer
 from lst.tokenizers.text import TextTokenizer, build_text_tokenizer
 from lst.tokenizers.units import SAMPLE_RATE_HZ
+from lst.tokenizers.weights import missing_weights
 
 SHOWN_SCORES = (
     ("phone_normalised_mi", "phone-normalised MI, speech frames"),
@@ -56,6 +57,7 @@ def fit_units(config: Config) -> str:
         UserError: there is no place to write, the corpus is faulty, or the weights are missing.
     """
     out = _out(config, "units.safetensors")
+    _check_source("fit-units", config)
     tokenizer = fit_units_to(_rows(config), config.tokenizer, config.seed, config.num_workers)
     tokenizer.save(out)
     return f"{out}\n{describe_units(tokenizer)}"
@@ -100,6 +102,7 @@ def fit_text(config: Config) -> str:
         UserError: there is no place to write or no text.
     """
     out = _out(config, "text.model")
+    _check_source("fit-text", config)
     lines = (row.text for row in _rows(config) if row.split == "train") if config.text is None else None
     tokenizer = build_text_tokenizer(config.tokenizer, lines or text_lines(Path(config.text or "")), config.seed)
     tokenizer.save(out)
@@ -115,6 +118,9 @@ def score(config: Config) -> str:
     options = config.tokenizer
     if options.codebook is None:
         raise UserError("lst tokenizer score-units needs tokenizer.codebook= a units file")
+    _check_source("score-units", config)
+    if config.out is not None:
+        _out(config, "scores.json")
     tokenizer = load_speech_tokenizer(Path(options.codebook), options.weights, options.device, options.trust)
     held_out = [row for row in _rows(config) if row.split == "valid"]
     utterances = list(_scored(held_out, options, config.num_workers))
@@ -155,10 +161,12 @@ def describe_units(tokenizer: SpeechTokenizer) -> str:
         "frame_rate_hz": tokenizer.frame_rate_hz, "units_a_frame": tokenizer.units_a_frame, "sha256": tokenizer.sha256,
     }  # fmt: skip
     values["encoder"] = getattr(tokenizer, "spec", {})
-    values["weights"] = (
-        tokenizer.options.weights if isinstance(tokenizer, KmeansTokenizer) else getattr(tokenizer, "weights", None)
-    )
+    values["weights"] = _weights_of(tokenizer)
     return json.dumps(values, indent=2, ensure_ascii=False)
+
+
+def _weights_of(tokenizer: SpeechTokenizer) -> str | None:
+    return tokenizer.options.weights if isinstance(tokenizer, KmeansTokenizer) else getattr(tokenizer, "weights", None)
 
 
 def describe_text(tokenizer: TextTokenizer) -> str:
@@ -185,15 +193,20 @@ def text_lines(path: Path) -> Iterator[str]:
 
 
 def plan(action: str, config: Config) -> list[str]:
-    """What ``--dry-run`` prints."""
+    """What ``--dry-run`` prints.
+
+    Raises:
+        UserError: a file, weights or the corpus that the action reads are not there; all that are missing are named.
+    """
     options = config.tokenizer
+    raise_problems(f"lst tokenizer {action}", _missing(action, config), "Give paths that are there.")
+    if action in ("fit-units", "score-units", "fit-text"):
+        _check_source(action, config)
     where = f"would write {config.out}" if config.out else "out= is not given"
     if action == "fit-text":
         return [f"fit-text: {options.text_model_type} of {options.text_vocab_size} pieces; {where}"]
     if action not in ("fit-units", "score-units"):
         return [f"{action}: reads {options.codebook or options.text_model}; {where}"]
-    if config.corpus is None:
-        return [f"{action}: of synthesised stories, {config.data.num_spoken_stories}; {where}"]
     rows = _rows(config)
     if action == "fit-units":
         rows = training_rows(rows, options, config.seed)
@@ -205,15 +218,42 @@ def plan(action: str, config: Config) -> list[str]:
     return [f"{action}: {label}, from {len(rows):,} utterances, {seconds / 3600:.2f} h; {where}"]
 
 
+def _missing(action: str, config: Config) -> list[str]:
+    """Of the files that an action reads, those that are not there."""
+    options = config.tokenizer
+    found = [
+        f"{key}={path}: there is no such file"
+        for key, path in (("tokenizer.codebook", options.codebook), ("tokenizer.text_model", options.text_model),
+                          ("text", config.text))
+        if path is not None and not Path(path).is_file()
+    ]  # fmt: skip
+    if config.out is not None and Path(config.out).is_dir():
+        found.append(f"out={config.out} is a folder: name a file in it")
+    weights = options.weights
+    if action in ("fit-units", "score-units") and options.codebook is not None and not found:
+        weights = _weights_of(load_speech_tokenizer(Path(options.codebook), weights))
+    return [*found, *([] if action in ("show", "fit-text") else missing_weights(weights))]
+
+
 def _out(config: Config, example: str) -> Path:
     if config.out is None:
         raise UserError(f"say where to write: out={example}")
+    if Path(config.out).is_dir():
+        raise UserError(f"out={config.out} is a folder: name a file in it, such as out={Path(config.out) / example}")
     return Path(config.out)
+
+
+def _check_source(action: str, config: Config) -> None:
+    """Raises where there is no speech, or for text no text: stories are for ``lst prepare`` and ``lst quickstart``."""
+    if config.corpus is None and (action != "fit-text" or config.text is None):
+        needed = "corpus= (or text= a file of lines)" if action == "fit-text" else "corpus= a folder or a manifest"
+        raise UserError(f"lst tokenizer {action} needs {needed}; of prepared data it is run_dir's data/manifest.jsonl")
 
 
 def _rows(config: Config) -> list[ManifestRow]:
     source = gather_source(
-        config.corpus, None, config.data, config.seed, config.on_error, config.max_skipped_share, config.num_workers
+        config.corpus, None, config.data, config.seed, config.on_error, config.max_skipped_share, config.num_workers,
+        config.layout,
     )  # fmt: skip
     if source.problems:
         say(f"{len(source.problems)} faulty utterances are left out; the first: {source.problems[0]}")
@@ -244,7 +284,7 @@ def _scored(rows: Sequence[ManifestRow], options: TokenizerConfig, num_workers: 
 
 def _score_row(key: tuple[str, str, str | None, str, bool], row: ManifestRow) -> ScoredUtterance:
     worker = _worker(*key)
-    waveform = read_audio(row.path)
+    waveform = read_row_audio(row)
     units = worker.tokenizer.encode([waveform], SAMPLE_RATE_HZ)[0]
     phones: np.ndarray | None = None
     try:

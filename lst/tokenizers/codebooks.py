@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
 from lst.errors import UserError
@@ -63,11 +63,30 @@ def read_codebook(path: Path, trust: bool) -> Quantiser:
 def _plain(path: Path, suffix: str) -> Any:
     try:
         if suffix == ".safetensors":
-            return load_file(path)
-        loaded = np.load(path)
-        return loaded if suffix == ".npy" else {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, SafetensorError, zipfile.BadZipFile, EOFError, TypeError) as error:
-        raise UserError(f"{path} is damaged or holds more than plain arrays ({error})") from None
+            return _not_ours(path)
+        loaded = np.load(path, allow_pickle=False)
+        if suffix == ".npy":
+            return loaded
+        return {name: loaded[name] for name in loaded.files}
+    except UserError:
+        raise
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged or cannot be read ({error})") from None
+    except (ValueError, zipfile.BadZipFile, EOFError, TypeError, AttributeError):
+        # numpy's own words advise to read it as a pickle.
+        raise UserError(
+            f"{path} is damaged or holds more than plain arrays: save the centroids with numpy.save"
+        ) from None
+
+
+def _not_ours(path: Path) -> dict[str, np.ndarray]:
+    """Tensors of a file that is no units file: of one, the scale of features would be lost."""
+    with safe_open(path, framework="numpy") as file:
+        is_ours = "lst" in (file.metadata() or {})
+    tensors = load_file(path)
+    if is_ours or "feature_scale" in tensors:
+        raise UserError(f"{path} is a units file already: use it with tokenizer.codebook=, without converting it")
+    return tensors
 
 
 def _from_torch(content: Any, path: Path) -> Quantiser:

@@ -27,18 +27,21 @@ class TokenizerConfig:
     )
     num_codebooks: int = field(default=1, metadata={"doc": "codebooks of EnCodec, 1 to 32"})
     codebook_pattern: str = field(default="flattened", metadata={"doc": f"EnCodec's order: {', '.join(PATTERNS)}"})
-    deduplicate: bool = field(default=False, metadata={"doc": "score units with repetitions removed as well"})
     trust: bool = field(default=False, metadata={"doc": "read pickles (.pt, .bin, .km), which can run any program"})
     device: str = field(default="cpu", metadata={"doc": "where a model computes units: cpu or cuda"})
     text_model: str | None = field(
         default=None, metadata={"doc": "SentencePiece model to use as it is, such as Llama 2's"}
     )
-    text_model_type: str = field(default="bpe", metadata={"doc": f"how text pieces are trained: {TEXT_MODEL_TYPES}"})
+    text_model_type: str = field(
+        default="bpe", metadata={"doc": f"how text pieces are trained: {', '.join(TEXT_MODEL_TYPES)}"}
+    )
     text_vocab_size: int = field(default=768, metadata={"doc": "text pieces at most, 256 bytes among them"})
     character_coverage: float = field(
         default=1.0, metadata={"doc": "share of the text's characters that become pieces; the others are bytes"}
     )
-    normalization: str = field(default="nmt_nfkc", metadata={"doc": f"Unicode form of text: {NORMALIZATIONS}"})
+    normalization: str = field(
+        default="nmt_nfkc", metadata={"doc": f"Unicode form of text: {', '.join(NORMALIZATIONS)}"}
+    )
     lowercase: bool = field(default=True, metadata={"doc": "fold the case of text"})
     strip_punctuation: bool = field(default=False, metadata={"doc": "leave punctuation but apostrophes out of text"})
     split_digits: bool = field(default=False, metadata={"doc": "a piece for each digit of a number"})
@@ -80,8 +83,6 @@ class TokenizerConfig:
             found.append(f"tokenizer.kind={self.kind} needs tokenizer.layer=N, 1 for the first Transformer layer")
         if self.layer is not None and self.layer < 1:
             found.append(f"tokenizer.layer={self.layer}: the first layer is 1")
-        if self.weights is not None and self.kind in KINDS and self.kind not in MODEL_KINDS:
-            found.append(f"tokenizer.weights={self.weights}: {self.kind} units have no weights; set tokenizer.kind=")
         if not 1 <= self.num_codebooks <= MAX_CODEBOOKS:
             found.append(f"tokenizer.num_codebooks={self.num_codebooks}: allowed are 1 to {MAX_CODEBOOKS}")
         if self.codebook_pattern not in PATTERNS:

@@ -37,6 +37,9 @@ class ImportedUnits:
         """Hash of the file's content; shards record it."""
         return hashlib.sha256(self._to_bytes()).hexdigest()
 
+    def prepare(self) -> None:
+        """Nothing is needed, for nothing can be encoded."""
+
     def encode(self, waveforms: Any, sample_rate_hz: int = 16_000) -> NoReturn:
         """Always raises ``UserError``."""
         raise UserError(

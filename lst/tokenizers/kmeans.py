@@ -169,6 +169,10 @@ class KmeansTokenizer:
             self.ready.append(encoder)
         return self.ready[0]
 
+    def prepare(self) -> None:
+        """Builds the encoder where it is not yet; raises as ``encoder`` does."""
+        _ = self.encoder
+
     def encode(self, waveforms: Sequence[np.ndarray], sample_rate_hz: int = SAMPLE_RATE_HZ) -> list[np.ndarray]:
         """Units of each waveform, uint16 [num_frames]; each is encoded by itself, so batching changes nothing.
 

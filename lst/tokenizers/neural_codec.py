@@ -106,6 +106,10 @@ class CodecTokenizer:
             self.ready.append(model)
         return self.ready[0]
 
+    def prepare(self) -> None:
+        """Loads the codec where it is not yet; raises as ``model`` does."""
+        _ = self.model
+
     def encode(self, waveforms: Sequence[np.ndarray], sample_rate_hz: int) -> list[np.ndarray]:
         """Units of each waveform, uint16 [num_frames · num_codebooks]; each is encoded by itself.
 

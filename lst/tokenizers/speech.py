@@ -19,7 +19,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from lst.errors import UserError
-from lst.tokenizers.config import TokenizerConfig
+from lst.progress import say
+from lst.tokenizers.config import MODEL_KINDS, TokenizerConfig
 from lst.tokenizers.encoders import EncoderOptions, FrameEncoder, build_encoder
 from lst.tokenizers.kmeans import (
     FORMAT,
@@ -62,6 +63,14 @@ class SpeechTokenizer(Protocol):
     @property
     def name(self) -> str: ...
 
+    def prepare(self) -> None:
+        """Loads what ``encode`` needs, so that what is missing is no fault of an utterance's.
+
+        Raises:
+            UserError: weights or a package are missing, or the weights are others.
+        """
+        ...
+
     def encode(self, waveforms: Sequence[np.ndarray], sample_rate_hz: int) -> list[np.ndarray]:
         """Units of each waveform, uint16 [n]; a waveform's units do not depend on the others.
 
@@ -80,7 +89,13 @@ class SpeechTokenizer(Protocol):
 
 
 def encoder_options(config: TokenizerConfig) -> EncoderOptions:
-    """The part of the configuration that decides frames."""
+    """The part of the configuration that decides frames.
+
+    Raises:
+        UserError: weights are given for units that have none. Where units are only loaded, their file says the kind.
+    """
+    if config.weights is not None and config.codebook is None and config.kind not in MODEL_KINDS:
+        raise UserError(f"tokenizer.weights={config.weights}: {config.kind} units have no weights; set tokenizer.kind=")
     return EncoderOptions(
         config.kind, config.frame_rate_hz, config.weights, config.layer, config.device, config.trust
     )  # fmt: skip
@@ -129,7 +144,8 @@ def load_configured(config: TokenizerConfig) -> SpeechTokenizer:
     """The tokenizer of the file ``config.codebook``.
 
     Raises:
-        UserError: it is missing, damaged, or of another kind, size or rate than the options say.
+        UserError: it is missing, damaged, or of another kind or rate than the options say. Of size, layer, codebooks
+            and pattern the file decides; a layer other than the options' is told.
     """
     assert config.codebook is not None
     tokenizer = load_speech_tokenizer(
@@ -141,6 +157,9 @@ def load_configured(config: TokenizerConfig) -> SpeechTokenizer:
             f"options say {config.kind} at {config.frame_rate_hz} Hz: set tokenizer.kind={tokenizer.kind} "
             f"tokenizer.frame_rate_hz={tokenizer.frame_rate_hz}"
         )
+    layer = tokenizer.spec.get("layer") if isinstance(tokenizer, KmeansTokenizer) else None
+    if layer is not None and config.layer not in (None, layer):
+        say(f"{config.codebook} is of layer {layer}, so tokenizer.layer={config.layer} is not used")
     return tokenizer
 
 
@@ -158,8 +177,9 @@ def load_speech_tokenizer(
     Raises:
         UserError: it is missing, damaged, or of another format.
     """
-    if not path.exists():
-        raise UserError(f"the unit codebook is missing: {path}. {REMEDY}")
+    if not path.is_file():
+        state = "a folder, not a file" if path.is_dir() else "missing"
+        raise UserError(f"the unit codebook is {state}: {path}. {REMEDY}")
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
@@ -171,7 +191,7 @@ def load_speech_tokenizer(
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return _tokenizer_of(values, tensors, weights or metadata.get("weights"), device, trust, path)
-    except (SafetensorError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"the unit codebook {path} is damaged ({error}). {REMEDY}") from None
@@ -196,7 +216,7 @@ def _tokenizer_of(
             str(spec["weights_sha256"]), weights or "", trust, device,
         )  # fmt: skip
     layer = spec.get("layer")
-    options = EncoderOptions(kind, frame_rate_hz, weights, layer, device, trust)
+    options = EncoderOptions(kind, frame_rate_hz, weights if kind in MODEL_KINDS else None, layer, device, trust)
     return KmeansTokenizer(_quantiser_of(values, tensors, path), spec, frame_rate_hz, options)
 
 

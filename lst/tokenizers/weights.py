@@ -45,6 +45,14 @@ class Weights:
     config: dict[str, Any] = field(default_factory=dict)
 
 
+def missing_weights(source: str | None) -> list[str]:
+    """The problem of a local path that is not there; none of what is elsewhere or not named."""
+    elsewhere = source is None or source == "pretrained" or source.startswith((HUB_PREFIX, BUNDLE_PREFIX))
+    if elsewhere or Path(str(source)).expanduser().exists():
+        return []
+    return [f"tokenizer.weights={source}: there is no such file or folder"]
+
+
 def read_weights(source: str | None, what: str, trust: bool, forms: str = FORMS) -> Weights:
     """Reads weights.
 

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.torch import save_file
 from small_models import codec_model, save_whisper, whisper_arrays
 
-from lst.data.alignment import PocketsphinxAligner
+from lst.cli import command_help
+from lst.configs.compose import build_config
+from lst.data.align_utterances import make_utterances
+from lst.data.aligners import build_aligner
+from lst.data.artefacts import UNITS_FILE
 from lst.data.audio import read_audio
+from lst.data.config import DataConfig
 from lst.data.manifest import ManifestRow
-from lst.data.prepare import make_utterance, prepare
+from lst.data.prepare import prepare
+from lst.data.prepare_gather import Gathered
+from lst.data.prepare_shards import make_shard, plan_shards
 from lst.data.unit_fitting import fit_units, training_rows
+from lst.data.utterance import Utterance
 from lst.errors import UserError
+from lst.recipes.run import open_data
 from lst.tokenizers.config import TokenizerConfig
 from lst.tokenizers.neural_codec import build_codec
 from lst.tokenizers.speech import fit_speech_tokenizer, load_speech_tokenizer
@@ -61,9 +72,10 @@ def test_audio_that_cannot_be_read_is_counted(corpus: Path, tmp_path: Path, caps
 def test_words_count_units_where_a_frame_has_several(corpus: Path, tmp_path: Path) -> None:
     pytest.importorskip("encodec", reason="the package encodec (extra: codec) is not installed")
     save_file(codec_model().state_dict(), tmp_path / "codec.safetensors")
-    codec, aligner = build_codec(str(tmp_path / "codec.safetensors"), 3, "flattened"), PocketsphinxAligner()
+    codec, aligner = build_codec(str(tmp_path / "codec.safetensors"), 3, "flattened"), build_aligner(DataConfig().align)
     row = rows_of(corpus)[0]
-    utterance = make_utterance(row, codec, aligner)
+    (utterance,) = make_utterances([row], codec, aligner)
+    assert isinstance(utterance, Utterance)
     frames = len(utterance.units) // 3
     words = aligner.align(read_audio(row.path), row.text, frames, 75)
     assert [(w.start_frame, w.end_frame) for w in utterance.words] == [
@@ -87,10 +99,55 @@ def test_prepare_with_whisper_units_and_an_existing_codebook(make_corpus: MakeCo
     assert hashes[0] == hashes[1]
 
 
-def test_prepare_refuses_to_deduplicate(corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"tokenizer\.deduplicate=true: shards hold a unit for every frame"):
-        prepare(tmp_path / "data", options(corpus, deduplicate=True))
-    assert not (tmp_path / "data").exists()
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_model_without_its_weights_is_no_fault_of_utterances(
+    num_workers: int, make_corpus: MakeCorpus, tmp_path: Path
+) -> None:
+    """No shard is made; once the weights are named, the shards are those that they would have been."""
+    corpus = make_corpus(tmp_path / "corpus")
+    weights = save_whisper(tmp_path / "whisper", whisper_arrays(400))
+    model: dict[str, Any] = {"kind": "whisper", "layer": 1, "num_units": 9}
+    fit_units(rows_of(corpus), TokenizerConfig(weights=str(weights), **model), 0).save(tmp_path / "units.safetensors")
+    weights.rename(tmp_path / "elsewhere")
+    made = replace(options(corpus, codebook=str(tmp_path / "units.safetensors"), **model), num_workers=num_workers)
+    with pytest.raises(UserError, match="there is no such file or folder"):
+        prepare(tmp_path / "data", made)
+    assert not list((tmp_path / "data").rglob("*.tar"))
+    index = prepare(
+        tmp_path / "data", replace(made, tokenizer=replace(made.tokenizer, weights=str(tmp_path / "elsewhere")))
+    )
+    assert index["num_unaligned"] == 0
+
+
+def test_spoken_prompts_find_weights_that_were_moved(make_corpus: MakeCorpus, tmp_path: Path) -> None:
+    corpus = make_corpus(tmp_path / "corpus")
+    weights = save_whisper(tmp_path / "whisper", whisper_arrays(400))
+    index = prepare(tmp_path / "run/data", options(corpus, kind="whisper", weights=str(weights), layer=1, num_units=9))
+    speech = [read_audio(corpus / "utt_0.wav")]
+    words = [f"run_dir={tmp_path / 'run'}"]
+    units = open_data(build_config(words)).codec.encode(speech, 16_000)[0]
+    weights.rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="there is no such file or folder"):
+        open_data(build_config(words)).codec.encode(speech, 16_000)
+    words += [f"tokenizer.weights={tmp_path / 'elsewhere'}", "tokenizer.trust=true"]
+    codec = open_data(build_config(words)).codec
+    assert np.array_equal(codec.encode(speech, 16_000)[0], units)
+    assert codec.sha256 == index["units_sha256"]
+    assert "tokenizer.weights=" in command_help("generate")
+
+
+def test_a_worker_without_the_weights_makes_no_shard(make_corpus: MakeCorpus, tmp_path: Path) -> None:
+    corpus = make_corpus(tmp_path / "corpus")
+    weights = save_whisper(tmp_path / "whisper", whisper_arrays(400))
+    config = TokenizerConfig(kind="whisper", weights=str(weights), layer=1, num_units=9)
+    units = fit_units(rows_of(corpus), config, 0)
+    units.save(tmp_path / UNITS_FILE)
+    weights.rename(tmp_path / "elsewhere")
+    gathered = Gathered(rows_of(corpus), [], {})
+    for task in plan_shards(tmp_path, gathered, units, "origin", DataConfig(), {"weights": None}):
+        with pytest.raises(UserError, match="there is no such file or folder"):
+            make_shard(task)
+    assert not list(tmp_path.rglob("*.tar"))
 
 
 def test_a_codebook_of_another_kind_is_refused(corpus: Path, prepared: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from small_models import WIDTH, hubert_model, save_hubert
 
 from lst.cli import main
@@ -77,6 +78,27 @@ def test_scores_are_those_of_the_held_out_utterances(
     assert f" {expected['units_used']} of 20\n" in text
 
 
+def test_segments_of_long_files_are_scored_as_the_files_that_they_are_of(
+    smoke_data: Path, corpus: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = read_manifest(smoke_data / "data" / "manifest.jsonl")
+    sounds = [read_audio(row.path) for row in rows]
+    soundfile.write(tmp_path / "all.wav", np.concatenate(sounds), 16_000, subtype="FLOAT")
+    starts = np.cumsum([0] + [len(sound) for sound in sounds]) / 16_000
+    records = [
+        {"id": row.id, "path": "all.wav", "text": row.text, "speaker": row.speaker, "split": row.split,
+         "start_s": float(start), "duration_s": len(sound) / 16_000}
+        for row, sound, start in zip(rows, sounds, starts, strict=False)
+    ]  # fmt: skip
+    (tmp_path / "segments.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    results = []
+    for name, source in (("whole", corpus), ("segments", f"corpus={tmp_path / 'segments.jsonl'}")):
+        units, out = smoke_data / "data" / "units.safetensors", tmp_path / f"{name}.json"
+        shown(capsys, "score-units", source, f"tokenizer.codebook={units}", f"out={out}", *SMALL)
+        results.append({key: value for key, value in json.loads(out.read_text()).items() if key != "corpus"})
+    assert results[0] == results[1]
+
+
 def test_a_published_codebook_is_converted_and_a_pickle_needs_trust(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -135,6 +157,25 @@ def test_mistakes_say_what_to_give(corpus: str, tmp_path: Path, capsys: pytest.C
         (["score-units", corpus, f"tokenizer.codebook={tmp_path / 'none'}"], "the unit codebook is missing"),
         (["fit-units", "corpus=/no/such", "out=x"], "/no/such"),
         (["fit-units", corpus, "out=x", "tokenizer.kind=whisper"], "needs tokenizer.weights="),
+        (["fit-units", corpus, f"out={tmp_path}"], "is a folder: name a file in it"),
+        (["fit-units", "out=x"], "fit-units needs corpus="),
+        (["fit-units", "out=x", "--dry-run"], "fit-units needs corpus="),
+        (["fit-text", "out=x"], "fit-text needs corpus= (or text="),
+        (["score-units", f"tokenizer.codebook={tmp_path / 'none'}"], "score-units needs corpus="),
+        (["show", f"tokenizer.codebook={tmp_path}"], "is a folder, not a file"),
+        (
+            [
+                "fit-units",
+                corpus,
+                "tokenizer.kind=whisper",
+                "tokenizer.layer=1",
+                "tokenizer.weights=/no/w",
+                "--dry-run",
+            ],
+            "tokenizer.weights=/no/w: there is no such file or folder",
+        ),
+        (["convert-units", "tokenizer.codebook=/no/km.npy", "--dry-run"], "codebook=/no/km.npy: there is no such file"),
+        (["fit-units", corpus, "out=x", "layout=vctk"], "VCTK is a folder with"),
     ):
         err = refused(capsys, *words)
         assert expected in err, (words, err)

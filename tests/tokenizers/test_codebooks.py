@@ -18,7 +18,7 @@ from small_models import WIDTH, hubert_model, save_hubert, speechlike
 from lst.errors import UserError
 from lst.tokenizers.codebooks import read_codebook
 from lst.tokenizers.encoders import EncoderOptions, build_encoder
-from lst.tokenizers.kmeans import Centroids, Classifier, kmeans_of
+from lst.tokenizers.kmeans import Centroids, Classifier, KmeansTokenizer, kmeans_of
 from lst.tokenizers.speech import load_speech_tokenizer
 
 FRAMES = np.random.default_rng(0).normal(size=(400, WIDTH)).astype(np.float32)
@@ -169,3 +169,25 @@ def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
     np.savez(tmp_path / "two.npz", a=np.zeros((3, 4)), b=np.zeros((3, 4)))
     with pytest.raises(UserError, match="holds a, b, none of which is a codebook"):
         read_codebook(tmp_path / "two.npz", trust=False)
+
+
+def test_a_units_file_is_not_converted_again(tmp_path: Path) -> None:
+    """Its features' scale would be lost."""
+    path = tmp_path / "units.safetensors"
+    scale = np.full(39, 2.0, np.float32)
+    KmeansTokenizer(Centroids(np.zeros((4, 39), np.float32), scale), {"kind": "mfcc"}).save(path)
+    bare = tmp_path / "bare.safetensors"
+    save_file({"centroids": np.zeros((4, 39), np.float32), "feature_scale": scale}, bare)
+    for given in (path, bare):
+        with pytest.raises(UserError, match=r"is a units file already: use it with tokenizer\.codebook="):
+            read_codebook(given, trust=True)
+
+
+def test_no_error_advises_to_allow_pickles(tmp_path: Path) -> None:
+    np.save(tmp_path / "object.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    (tmp_path / "text.npy").write_text("1.0 2.0")
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "object.npy").read_bytes()[:20])
+    for name in ("object.npy", "text.npy", "cut.npy"):
+        with pytest.raises(UserError, match="holds more than plain arrays") as raised:
+            read_codebook(tmp_path / name, trust=False)
+        assert "allow_pickle" not in str(raised.value)

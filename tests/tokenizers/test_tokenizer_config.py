@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lst.configs.compose import build_config
-from lst.errors import ProblemsError
-from lst.tokenizers.config import TokenizerConfig
+from lst.errors import ProblemsError, UserError
+from lst.recipes.dry_run import describe
+from lst.recipes.run import prepare_options
+from lst.tokenizers.config import MODEL_KINDS, TokenizerConfig
+from lst.tokenizers.speech import encoder_options
 
 
 @pytest.mark.parametrize(
@@ -23,7 +29,6 @@ from lst.tokenizers.config import TokenizerConfig
         ({"kind": "hubert", "layer": 6}, "needs tokenizer.weights="),
         ({"kind": "hubert", "weights": "w"}, "needs tokenizer.layer=N"),
         ({"kind": "hubert", "weights": "w", "layer": 0}, "the first layer is 1"),
-        ({"weights": "w"}, "mfcc units have no weights"),
         ({"codebook": ""}, "tokenizer.codebook= is empty"),
         ({"num_codebooks": 33}, "allowed are 1 to 32"),
         ({"codebook_pattern": "woven"}, "allowed are flattened, delayed"),
@@ -47,8 +52,24 @@ def test_each_mistake_is_named_alone(values: dict[str, Any], expected: str) -> N
 def test_defaults_and_shipped_groups_are_sound() -> None:
     assert TokenizerConfig().problems() == []
     for group in ("mfcc_kmeans", "log_mel_kmeans", "hubert_kmeans", "whisper_kmeans", "encodec"):
-        config = build_config([f"tokenizer={group}"]).tokenizer
-        assert config.kind == group.removesuffix("_kmeans")
+        kind = group.removesuffix("_kmeans")
+        places = ["codebook", "weights"] if kind in MODEL_KINDS else ["codebook"]
+        for place in places:
+            config = build_config([f"tokenizer={group}", f"tokenizer.{place}=there"]).tokenizer
+            assert config.kind == kind
+            # Weights of a group's would beat those that a units file names.
+            assert (config.weights, config.codebook) == (("there", None) if place == "weights" else (None, "there"))
+        if kind in MODEL_KINDS:
+            with pytest.raises(UserError, match=f"kind={kind} needs tokenizer.weights="):
+                build_config([f"tokenizer={group}"])
+
+
+@pytest.mark.parametrize("kind", ["mfcc", "log_mel"])
+def test_weights_for_units_without_are_refused_where_units_are_made(kind: str) -> None:
+    with pytest.raises(UserError, match=f"tokenizer.weights=w: {kind} units have no weights"):
+        encoder_options(TokenizerConfig(kind=kind, weights="w"))
+    with pytest.raises(UserError, match=f"tokenizer.weights=w: {kind} units have no weights"):
+        prepare_options(build_config([f"tokenizer.kind={kind}", "tokenizer.weights=w"]))
 
 
 def test_all_mistakes_come_together_and_paths_may_hold_any_sign() -> None:
@@ -59,3 +80,20 @@ def test_all_mistakes_come_together_and_paths_may_hold_any_sign() -> None:
     config = build_config(["tokenizer.kind=whisper", "tokenizer.layer=2", f"tokenizer.weights={path}", f"out={path}"])
     assert config.tokenizer.weights == config.out == path
     assert build_config(["tokenizer.weights=null"]).tokenizer.weights is None
+
+
+def test_help_lists_choices_in_words() -> None:
+    docs = {item.name: item.metadata["doc"] for item in fields(TokenizerConfig)}
+    assert docs["text_model_type"].endswith(": bpe, unigram")
+    assert docs["normalization"].endswith(": nmt_nfkc, nfkc, identity")
+    assert not any("('" in doc for doc in docs.values())
+
+
+def test_a_dry_run_counts_the_units_of_every_codebook(tmp_path: Path) -> None:
+    words = [f"run_dir={tmp_path}", "data.num_spoken_stories=8", "tokenizer=encodec", "tokenizer.weights=there"]
+    counts = []
+    for num_codebooks in (1, 4):
+        text = describe("prepare", [*words, f"tokenizer.num_codebooks={num_codebooks}"])
+        (count,) = re.findall(r"about ([\d,]+) units", text)
+        counts.append(int(count.replace(",", "")))
+    assert counts[1] == 4 * counts[0] > 0
