@@ -244,7 +244,8 @@ def _run(command: str, rest: list[str]) -> int:
         print(describe(command, overrides))
     else:
         status = COMMANDS[command][0](config, overrides)
-        if command in ("prepare", "train", "eval"):
+        # A part is no command that makes the data again; the one that joins them is.
+        if command in ("prepare", "train", "eval") and (command != "prepare" or config.part is None):
             from lst.recipes.run import record_command
 
             record_command(config, command, overrides)
