@@ -35,7 +35,7 @@ def _prepare(config: Config, overrides: Sequence[str]) -> None:
     from lst.recipes.run import RunFolder, prepare_options
 
     prepare(RunFolder.of(config).data, prepare_options(config))
-    if config.card.after_prepare:
+    if config.card.after_prepare and config.part is None:
         from lst.recipes.corpus_card import card_after_prepare
 
         card_after_prepare(config)

@@ -51,7 +51,7 @@ def test_every_command_reads_data_from_data_dir(prepared: Path, corpus: Path, tm
     url = f"memory://test_prepare_places/{tmp_path.name}"
     words = [f"run_dir={tmp_path / 'run'}", f"data_dir={url}", f"corpus={corpus}", "num_workers=1",
              "data.valid_share=0.25", "data.shard_utterances=2", "tokenizer.num_units=16",
-             "tokenizer.text_vocab_size=300"]  # fmt: skip
+             "tokenizer.text_vocab_size=300", "card.after_prepare=false"]  # fmt: skip
     assert main(["prepare", *words]) == 0
     assert remote_hashes(Url(url)) == hashes(prepared)
     assert files_in(tmp_path / "run") == ["commands.json"]
