@@ -35,7 +35,7 @@ def _prepare(config: Config, overrides: Sequence[str]) -> None:
     from lst.recipes.run import RunFolder, prepare_options
 
     prepare(RunFolder.of(config).data, prepare_options(config))
-    if config.card.after_prepare:
+    if config.card.after_prepare and config.part is None:
         from lst.recipes.corpus_card import card_after_prepare
 
         card_after_prepare(config)
@@ -244,7 +244,8 @@ def _run(command: str, rest: list[str]) -> int:
         print(describe(command, overrides))
     else:
         status = COMMANDS[command][0](config, overrides)
-        if command in ("prepare", "train", "eval"):
+        # A part is no command that makes the data again; the one that joins them is.
+        if command in ("prepare", "train", "eval") and (command != "prepare" or config.part is None):
             from lst.recipes.run import record_command
 
             record_command(config, command, overrides)

@@ -57,13 +57,18 @@ Folder: TypeAlias = Path | Url
 Location: TypeAlias = Path | str
 
 
+def expanded(place: str) -> str:
+    """``place`` with the home folder for ``~``, which a shell leaves as it is behind ``corpus=``; a URL stays."""
+    return place if is_url(place) else os.path.expanduser(place)
+
+
 def locate(place: Location) -> Folder:
-    """A path or a URL, told by ``://``; ``file://`` is a path."""
+    """A path or a URL, told by ``://``; ``file://`` is a path, and ``~`` the home folder."""
     if isinstance(place, Path):
         return place
     if place.startswith("file://"):
         return Path(place.removeprefix("file://"))
-    return Url(place) if is_url(place) else Path(place)
+    return Url(place) if is_url(place) else Path(expanded(place))
 
 
 def absolute(place: Location) -> Folder:

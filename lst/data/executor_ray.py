@@ -7,7 +7,7 @@ task whose worker or node dies is begun again by Ray on another one.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -18,15 +18,19 @@ from lst.lazy import import_or_explain
 
 # Enough tasks are on their way to keep every core busy; the others wait here, not in the cluster's memory.
 TASKS_A_CORE = 3
+# How long cancelled tasks are waited for: until they have ended, their workers may still write.
+CANCEL_S = 60.0
 # Tasks and results are small: manifests' rows and receipts.
 OBJECT_STORE_BYTES = 128 << 20
 
 
-def run_on_ray(function: Callable[[Any], Any], tasks: Sequence[Any], options: ExecutorOptions) -> Iterator[Done]:
+def run_on_ray(
+    function: Callable[[Any], Any], tasks: Sequence[Any], options: ExecutorOptions
+) -> Generator[Done, None, None]:
     """As ``lst.data.executors.run_tasks``; starts Ray where it is not running and ends it then."""
     if not tasks:
         return
-    ray = import_or_explain("ray", "executor=ray", "pip install 'latent-speech-text[ray]'")
+    ray = _import_ray()
     is_ours = not ray.is_initialized()
     if is_ours:
         _start(ray, options)
@@ -35,6 +39,18 @@ def run_on_ray(function: Callable[[Any], Any], tasks: Sequence[Any], options: Ex
     finally:
         if is_ours:
             ray.shutdown()
+
+
+def check_ray(options: ExecutorOptions) -> None:
+    """Raises ``UserError`` where Ray is not installed, or nothing answers at the address."""
+    ray = _import_ray()
+    if options.address is not None and not ray.is_initialized():
+        _start(ray, options)
+        ray.shutdown()
+
+
+def _import_ray() -> Any:
+    return import_or_explain("ray", "executor=ray", "pip install 'latent-speech-text[ray]'")
 
 
 def _start(ray: Any, options: ExecutorOptions) -> None:
@@ -55,7 +71,7 @@ def _work(function: Callable[[Any], Any], task: Any, version: str) -> Done:
     return work(function, task, version)
 
 
-def _run(ray: Any, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Done]:
+def _run(ray: Any, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Generator[Done, None, None]:
     # An error of the task itself would come again; only a lost worker's task is begun anew.
     remote = ray.remote(num_cpus=1, max_retries=MAX_RETRIES, retry_exceptions=False)(_work)
     waiting = iter(tasks)
@@ -74,6 +90,8 @@ def _run(ray: Any, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iter
     finally:
         for reference in running:
             ray.cancel(reference, force=True)
+        if running:
+            ray.wait(list(running), num_returns=len(running), timeout=CANCEL_S)
 
 
 def _result(ray: Any, reference: Any) -> Done:

@@ -5,13 +5,14 @@ A task whose worker dies is begun again elsewhere; one that fails with an error 
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -51,8 +52,12 @@ class Done:
     worker: str
 
 
-def run_tasks(function: Callable[[Task], Any], tasks: Sequence[Task], options: ExecutorOptions) -> Iterator[Done]:
+def run_tasks(
+    function: Callable[[Task], Any], tasks: Sequence[Task], options: ExecutorOptions
+) -> Generator[Done, None, None]:
     """Calls ``function`` with each task and yields what it returned, in the order of completion.
+
+    However it ends, no worker is at a task any more when it has.
 
     Args:
         function: of a module, so that other processes find it; its task and value must be picklable.
@@ -62,6 +67,7 @@ def run_tasks(function: Callable[[Task], Any], tasks: Sequence[Task], options: E
     Raises:
         UserError: a task raised one, or its workers kept dying.
     """
+    results: Generator[Done, None, None]
     if options.name == "ray":
         from lst.data.executor_ray import run_on_ray
 
@@ -70,10 +76,12 @@ def run_tasks(function: Callable[[Task], Any], tasks: Sequence[Task], options: E
         results = (work(function, task) for task in tasks)
     else:
         results = _run_in_processes(function, tasks, options.num_workers)
-    for done in results:
-        if done.error:
-            raise UserError(done.error)
-        yield done
+    # An error's traceback keeps this frame, and with it the generator, which would only be ended much later.
+    with contextlib.closing(results):
+        for done in results:
+            if done.error:
+                raise UserError(done.error)
+            yield done
 
 
 def work(function: Callable[[Task], Any], task: Task, version: str = __version__) -> Done:
@@ -111,13 +119,16 @@ def _set_up_process() -> None:
         threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _run_in_processes(function: Callable[[Task], Any], tasks: Sequence[Task], num_workers: int) -> Iterator[Done]:
+def _run_in_processes(
+    function: Callable[[Task], Any], tasks: Sequence[Task], num_workers: int
+) -> Generator[Done, None, None]:
     left = dict(enumerate(tasks))
     for attempt in range(MAX_RETRIES + 1):
         try:
-            for number, done in _run_in_pool(function, left, num_workers):
-                del left[number]
-                yield done
+            with contextlib.closing(_run_in_pool(function, left, num_workers)) as results:
+                for number, done in results:
+                    del left[number]
+                    yield done
             return
         except BrokenProcessPool:
             if attempt < MAX_RETRIES:
@@ -130,7 +141,7 @@ def _run_in_processes(function: Callable[[Task], Any], tasks: Sequence[Task], nu
 
 def _run_in_pool(
     function: Callable[[Task], Any], tasks: dict[int, Task], num_workers: int
-) -> Iterator[tuple[int, Done]]:
+) -> Generator[tuple[int, Done], None, None]:
     # Not forked from here, for torch's threads do not survive a fork: from a server that has only imported the module.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context: Any = multiprocessing.get_context(method)

@@ -4,12 +4,14 @@ In a local folder ``.lock`` is locked by the operating system (``flock``), which
 that comes. Parts of one preparation (``part=i/n``) share that lock, and each holds one of its own.
 
 Behind a URL there are no such locks: ``lock.json`` is a lease that its owner renews; one that was not renewed for
-``LEASE_S`` seconds, or whose process is gone on this host, is void. Two processes that begin within the same second may
-both pass where the storage shows writes late: they would make the same bytes twice, and harm nothing.
+``LEASE_S`` seconds, or whose process is gone on this host, is void. Who finds another's in place of its own leaves it
+and ends with an error. Two processes that begin within the same second may both pass where the storage shows writes
+late: they would make the same bytes twice, and harm nothing.
 """
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import fcntl
 import json
@@ -24,7 +26,7 @@ from typing import Any
 
 from lst import storage
 from lst.errors import UserError
-from lst.storage import Folder, Url
+from lst.storage import Folder, StorageError, Url
 
 LOCK_FILE, LEASE_FILE = ".lock", "lock.json"
 LEASE_S, RENEW_S, SETTLE_S = 180.0, 30.0, 0.5
@@ -119,22 +121,61 @@ def _lease(folder: Url, name: str) -> Iterator[None]:
     owner = _read_lease(place)
     if owner is None or owner.get("token") != token:
         raise _held(folder, [owner] if owner else [])
-    ended = threading.Event()
+    renewal = _Renewal(place, token)
+    try:
+        with renewal:
+            yield
+    except KeyboardInterrupt:
+        if renewal.usurper is None:
+            raise
+    finally:
+        renewal.look()
+        if renewal.usurper is None:
+            storage.remove(place)
+    if renewal.usurper is not None:
+        raise UserError(
+            f"this process could not renew its hold on {folder} for {LEASE_S:g} seconds, and another one has taken it "
+            f"over. {_held(folder, [renewal.usurper])} Then run the same command again."
+        )
 
-    def keep_renewing() -> None:
-        while not ended.wait(RENEW_S):
+
+class _Renewal:
+    """Renews a lease in a thread; once it is another's, interrupts the work where that is the main thread's.
+
+    Attributes:
+        usurper: who holds the lease instead.
+    """
+
+    def __init__(self, place: Url, token: str) -> None:
+        self.place, self.token = place, token
+        self.usurper: dict[str, Any] | None = None
+        self._ended = threading.Event()
+        self._is_main = threading.current_thread() is threading.main_thread()
+        self._thread = threading.Thread(target=self._keep_renewing, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def look(self) -> None:
+        """Finds out whether the lease is another's by now."""
+        owner = _read_lease(self.place)
+        if owner is not None and owner.get("token") != self.token:
+            self.usurper = owner
+
+    def _keep_renewing(self) -> None:
+        while not self._ended.wait(RENEW_S):
             # A failure is met again, and reported, by the next write of the work itself.
             with contextlib.suppress(Exception):
-                _renew(place, token)
-
-    thread = threading.Thread(target=keep_renewing, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        storage.remove(place)
+                self.look()
+                if self.usurper is not None:
+                    break
+                _renew(self.place, self.token)
+        if self.usurper is not None and self._is_main and not self._ended.is_set():
+            _thread.interrupt_main()
 
 
 def _lease_files(folder: Url) -> list[str]:
@@ -149,6 +190,8 @@ def _renew(place: Url, token: str) -> None:
 def _read_lease(place: Url) -> dict[str, Any] | None:
     try:
         found = json.loads(storage.read_bytes(place))
+    except StorageError:
+        raise  # a lease out of reach is not void
     except (FileNotFoundError, ValueError):
         return None
     return found if isinstance(found, dict) else None

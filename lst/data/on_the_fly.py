@@ -48,11 +48,17 @@ class UnitRow:
 
 
 def on_the_fly_files(corpus: str | None) -> list[Location]:
-    """The files that ``corpus`` names: one, or all of a folder (or URL) that holds some; else none."""
+    """The files that ``corpus`` names: one, or all of a folder (or URL) that holds some; else none.
+
+    Raises:
+        UserError: the one file that it names is absent.
+    """
     if corpus is None:
         return []
     place = absolute(corpus)
     if place.name.endswith(SUFFIX):
+        if not storage.exists(place):
+            raise UserError(f"corpus {place} does not exist. Name an {SUFFIX} file, or a folder of some.")
         return [place]
     if isinstance(place, Path) and not place.is_dir():
         return []

@@ -19,6 +19,7 @@ neither on the executor nor on the number of workers nor on where it was stopped
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,13 +39,13 @@ from lst.data.prepare_gather import (
     list_hashes,
     read_lists,
 )
-from lst.data.prepare_options import PrepareOptions
+from lst.data.prepare_options import FILES_KEYS, PrepareOptions, deciding
 from lst.data.prepare_shards import ShardWork, make_shards, origin_of_words, plan_shards, shards_made_from
 from lst.data.shards import INDEX_FILE, SHARD_FOLDER, VERSION, index_entry
 from lst.errors import ProblemsError, UserError
 from lst.files import STAGING_SUFFIX, check_free_space, differing_settings
 from lst.progress import say
-from lst.storage import Folder, Location
+from lst.storage import Folder, Location, StorageError
 from lst.tokenizers.speech import SpeechTokenizer, unit_places
 from lst.tokenizers.text import TextTokenizer
 from lst.tokenizers.vocabulary import Vocabulary
@@ -71,15 +72,20 @@ def prepare(folder: Location, options: PrepareOptions) -> dict[str, Any]:
             process is preparing there.
     """
     place = storage.absolute(folder)
+    _check_memory(place, options)
     started_s = time.monotonic()
     part = options.parsed_part()
     with folder_lock(place, part):
         made_from = options.made_from()
-        _check_made_from(place, made_from)
+        _check_made_from(place, made_from, may_begin_anew=part is None)
         index = whole_index(place, full=options.data.verify == "hash") if part is None else None
         if index is not None:
             say(f"prepared data is whole in {place}: nothing to do")
             return index
+        if options.executor == "ray" and options.part != "plan":
+            from lst.data.executor_ray import check_ray
+
+            check_ray(options.executor_options())  # before hours of reading and fitting
         if part is None:
             _clear_partial_files(place)
             gathered = _gather(place, made_from, options)
@@ -96,10 +102,24 @@ def prepare(folder: Location, options: PrepareOptions) -> dict[str, Any]:
         return {} if part is not None else _finish(place, gathered, work, (units, tokenizer, vocabulary), options)
 
 
+def _check_memory(folder: Folder, options: PrepareOptions) -> None:
+    """Refuses to share between processes what belongs to one."""
+    places = {"data_dir": str(folder), "corpus": str(options.corpus)}
+    named = [f"{key}={place}" for key, place in places.items() if place.startswith("memory://")]
+    if named and (options.executor == "ray" or options.num_workers > 1):
+        raise UserError(
+            f"{', '.join(named)}: memory:// belongs to one process, and executor={options.executor} "
+            f"num_workers={options.num_workers} has several work. Set executor=local num_workers=1, or choose another "
+            "place"
+        )
+
+
 def manifest_rows(folder: Location) -> dict[str, ManifestRow]:
     """The recordings that prepared data was made of, by id; none where it was made of units."""
     try:
         rows, _ = read_lists(storage.locate(folder))
+    except StorageError:
+        raise
     except (UserError, FileNotFoundError):
         return {}
     return {row.id: row for row in rows if isinstance(row, ManifestRow)}
@@ -172,17 +192,20 @@ def _clear_partial_files(folder: Folder) -> None:
             path.unlink(missing_ok=True)
 
 
-def _check_made_from(folder: Folder, made_from: dict[str, Any]) -> None:
+def _check_made_from(folder: Folder, made_from: dict[str, Any], may_begin_anew: bool) -> None:
+    """Refuses a folder of other settings, but begins it anew where nothing is lost: no shard, and no plan of others."""
     path = folder / MADE_FROM_FILE
     if not storage.exists(path):
         return
     before = storage.read_json(path, "the record of what the data was made from", f"Delete {folder} and prepare again.")
+    with contextlib.suppress(KeyError, TypeError, AttributeError):
+        before = deciding(before)
     # A corpus that is gone is no other corpus: what was made of it stays good.
-    gone = {key: before.get(key) for key in ("corpus_files", "text_file", "align_files") if made_from[key] is None}
+    gone = {key: before.get(key) for key in FILES_KEYS if key in made_from and made_from[key] is None}
     if before == {**made_from, **gone}:
         return
     has_shards = bool(storage.list_sizes(folder / SHARD_FOLDER, ".json"))
-    if not storage.exists(folder / INDEX_FILE) and not has_shards:
+    if may_begin_anew and not storage.exists(folder / INDEX_FILE) and not has_shards:
         say(f"{folder} was begun with other settings and holds no shard yet: it is begun anew")
         for name in (SOURCE_FILE, UNITS_FILE, TEXT_FILE):
             storage.remove(folder / name)

@@ -51,6 +51,7 @@ def gather(folder: Folder, options: PrepareOptions) -> Gathered:
     """The source, kept in the folder so that a second run uses the same list."""
     marker = folder / SOURCE_FILE
     made_from = fingerprint(options.made_from())
+    fitted_with = fingerprint([asdict(options.tokenizer), options.tokenizer_files(), options.seed])
     before = storage.read_json(marker, "the source's record", f"Delete {marker}.") if storage.exists(marker) else {}
     if before.get("made_from") == made_from and before.get("files") == list_hashes(folder):
         kept = Gathered(*read_lists(folder), before)
@@ -64,9 +65,9 @@ def gather(folder: Folder, options: PrepareOptions) -> Gathered:
     else:
         rows, texts, about = _gather_audio(options)
     _write_lists(folder, rows, texts)
-    record = {"made_from": made_from, "files": list_hashes(folder), **about}
-    if record["files"] != before.get("files"):
-        # Fitted on other utterances, perhaps on ones that are now held out.
+    record = {"made_from": made_from, "fitted_with": fitted_with, "files": list_hashes(folder), **about}
+    if any(record[key] != before.get(key) for key in ("files", "fitted_with")):
+        # Fitted with other settings, or on other utterances, perhaps on ones that are now held out.
         for name in (UNITS_FILE, TEXT_FILE):
             storage.remove(folder / name)
     storage.write_json(marker, record)

@@ -14,6 +14,7 @@ from lst.data.manifest import ManifestProblem, ManifestRow
 from lst.data.records import shown
 from lst.errors import ProblemsError, UserError
 from lst.progress import Progress
+from lst.storage import StorageError
 
 DURATION_SLACK_S, DURATION_SLACK_SHARE = 0.1, 0.02  # allowed between a stated duration and the header's
 WORD_SLACK_S = 0.05  # by which a timed word may pass the end of its utterance
@@ -68,6 +69,8 @@ class RowChecker:
             return None, [("missing audio", f"transcript without audio: {row.path} does not exist")]
         try:
             info = probe_audio(row.path, row.member)
+        except StorageError:
+            raise  # of the network, not of the utterance: on_error=skip must not leave it out
         except UserError as error:
             return None, [("unreadable audio", f"audio: {error}")]
         if info.num_frames == 0:

@@ -4,7 +4,7 @@
 
     shards/train-000000.tar     KEY.json + KEY.units.npy an utterance
     shards/train-000000.json    receipt: counts, bytes, SHA-256; where each sample lies and its SHA-256; what was left
-                                out and why
+                                out and why; its own hash as check
     index.json                  all shards with their counts, bytes and hashes, and what they were made with
 
 A tar cut on a member's boundary, or with a flipped byte, reads without an error: so size is verified on every opening,
@@ -23,8 +23,8 @@ from lst import storage
 from lst.data.samples import SampleError, SampleTable, write_samples
 from lst.data.utterance import Utterance
 from lst.errors import UserError, raise_problems
-from lst.files import sha256_file
-from lst.storage import Folder, Location, locate, read_json
+from lst.files import fingerprint, sha256_file
+from lst.storage import Folder, Location, StorageError, locate, read_json
 
 INDEX_FILE = "index.json"
 SHARD_FOLDER = "shards"
@@ -76,7 +76,8 @@ def write_shard(
         "sha256": sha256,
         "skipped": list(skipped),
     }
-    content = json.dumps({**receipt, "samples": samples.to_json()}, ensure_ascii=False).encode() + b"\n"
+    whole = {**receipt, "samples": samples.to_json()}
+    content = json.dumps({**whole, "check": fingerprint(whole)}, ensure_ascii=False).encode() + b"\n"
     storage.write_bytes(place / f"{name}.json", content)
     return {**receipt, "receipt_sha256": hashlib.sha256(content).hexdigest()}
 
@@ -93,6 +94,9 @@ def finished_receipt(folder: Location, name: str, made_from: str) -> dict[str, A
     try:
         content = storage.read_bytes(place / f"{name}.json")
         receipt = json.loads(content)
+        # Without it a damaged count or table of samples would be taken over into the index as if it were right.
+        if receipt.pop("check") != fingerprint(receipt):
+            return None
         if receipt["version"] != VERSION or receipt["made_from"] != made_from:
             return None
         if storage.size(place / f"{name}.tar") != receipt["num_bytes"]:
@@ -100,7 +104,9 @@ def finished_receipt(folder: Location, name: str, made_from: str) -> dict[str, A
         if storage.sha256(place / f"{name}.tar") != receipt["sha256"]:
             return None
         del receipt["samples"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except StorageError:
+        raise  # out of reach is not damaged
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return {**receipt, "receipt_sha256": hashlib.sha256(content).hexdigest()}
 
@@ -162,6 +168,8 @@ def _altered(folder: Folder, entry: dict[str, Any]) -> list[str]:
     found = []
     try:
         read_samples_table(folder, entry)
+    except StorageError:
+        raise
     except UserError:
         found.append(f"{entry['name']}.json was altered, the receipt of {name}")
     if storage.sha256(folder / name) == entry["sha256"]:
@@ -225,6 +233,8 @@ def _damaged_samples(
     name, path = entry["name"], folder / f"{entry['name']}.tar"
     try:
         table = read_samples_table(folder, entry)
+    except StorageError:
+        raise
     except UserError as error:
         return [Damage(name, "", str(error))]
     if not storage.exists(path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import tasks
 from tasks import Task
 
 from lst.data import executors
+from lst.data.executor_ray import check_ray
 from lst.data.executors import ExecutorOptions, run_tasks, work
 from lst.errors import UserError
 
@@ -41,6 +43,28 @@ def test_an_error_of_a_task_ends_the_run_with_its_words(options: ExecutorOptions
 def test_what_a_task_loads_stays_in_its_process(options: ExecutorOptions, tmp_path: Path) -> None:
     loaded = [item.value for item in run_tasks(tasks.use_model, make_tasks(12, tmp_path), options)]
     assert len(set(loaded)) == len({process for process, _ in loaded}) <= 2
+
+
+def test_once_an_error_is_raised_no_worker_is_at_a_task_any_more(options: ExecutorOptions, tmp_path: Path) -> None:
+    """What a worker still wrote would be written behind the next owner's back."""
+    with pytest.raises(UserError, match="fails at once") as raised:
+        list(run_tasks(tasks.fail_first_and_write_late, make_tasks(6, tmp_path), options))
+    there = sorted(path.name for path in tmp_path.iterdir())
+    time.sleep(1.5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == there
+    assert raised.traceback  # it holds the frames of all generators until here
+
+
+def test_a_ray_that_does_not_answer_is_told_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
+
+    def refuse(**given: object) -> None:
+        raise ConnectionError(f"nothing at {given['address']}")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(UserError, match=r"Ray at address=nonsense cannot be reached .*nothing at nonsense"):
+        check_ray(ExecutorOptions("ray", 2, "nonsense"))
 
 
 @pytest.mark.parametrize("name", ["local", "ray"])

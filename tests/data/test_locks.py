@@ -129,3 +129,25 @@ def test_who_writes_the_lease_last_holds_it(url: Url, monkeypatch: pytest.Monkey
     monkeypatch.setattr(time, "sleep", other_writes)
     with pytest.raises(UserError, match="process 7 on elsewhere"), folder_lock(url):
         pytest.fail("the other holds it")
+
+
+@pytest.mark.parametrize("works_on", ["until it is interrupted", "and ends before it is told"])
+def test_who_has_lost_the_lease_ends_with_an_error_and_leaves_it_to_its_new_owner(
+    url: Url, monkeypatch: pytest.MonkeyPatch, works_on: str
+) -> None:
+    other = {"pid": 7, "host": "elsewhere", "since": "now", "token": "other", "renewed_s": time.time()}
+    monkeypatch.setattr(locks, "RENEW_S", 0.01 if works_on.startswith("until") else 60.0)
+    finished = []
+
+    def work() -> None:
+        with folder_lock(url):
+            storage.write_json(url / LEASE_FILE, other)
+            for _ in range(3_000 if works_on.startswith("until") else 0):
+                time.sleep(0.01)
+            finished.append(works_on)
+
+    with pytest.raises(UserError, match=r"another one has taken it over.*process 7 on elsewhere"):
+        work()
+    assert finished == ([] if works_on.startswith("until") else [works_on])
+    assert storage.read_json(url / LEASE_FILE, "", "") == other
+    storage.remove(url / LEASE_FILE)

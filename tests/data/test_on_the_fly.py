@@ -204,3 +204,8 @@ def test_words_without_units_make_documents_and_aligned_patches(spoken: list[Utt
         for document, cut in zip(documents, cuts, strict=True):
             assert cut.lengths.sum() == len(document)
             assert cut.lengths.min() > 0
+
+
+def test_an_absent_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"absent\.on_the_fly does not exist"):
+        on_the_fly_files(str(tmp_path / "absent.on_the_fly"))

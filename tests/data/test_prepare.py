@@ -14,11 +14,11 @@ import soundfile
 
 from lst.data.alignment import PocketsphinxAligner
 from lst.data.audio import read_audio
-from lst.data.config import DataConfig, InterleaveConfig, MixConfig
+from lst.data.config import AlignConfig, DataConfig, InterleaveConfig, MixConfig
 from lst.data.prepare import manifest_rows, prepare
 from lst.data.shards import ShardReader, index_entry
 from lst.errors import ProblemsError
-from lst.files import sha256_file
+from lst.files import fingerprint, sha256_file
 from lst.tokenizers.config import TokenizerConfig
 from lst.tokenizers.speech import load_speech_tokenizer
 from lst.tokenizers.text import TextTokenizer
@@ -51,6 +51,7 @@ def test_everything_is_there_and_agrees(prepared: Path, corpus: Path) -> None:
     for receipt in receipts:
         path = prepared / "shards" / f"{receipt['name']}.json"
         written = json.loads(path.read_text())
+        assert written.pop("check") == fingerprint(written)
         assert len(written.pop("samples")["key"]) == receipt["num_utterances"]
         assert receipt == index_entry({**written, "receipt_sha256": sha256_file(path)})
 
@@ -131,10 +132,45 @@ def test_fields_that_decide_the_data_are_all_recorded() -> None:
     streams = {"num_streams", "num_loader_workers", "shuffle_shards"}
     later = {"interleave", "mix", "pack_buffer", "verify", "max_unaligned_share", *streams}
     assert recorded["data"].keys() == {field.name for field in dataclasses.fields(DataConfig)} - later
-    assert recorded["tokenizer"].keys() == {field.name for field in dataclasses.fields(TokenizerConfig)}
+    # Where a model computes, how many windows at a time, and whether pickles are read: no byte depends on them.
+    tokenizer = {field.name for field in dataclasses.fields(TokenizerConfig)} - {"trust", "device"}
+    assert recorded["tokenizer"].keys() == tokenizer
+    align = {field.name for field in dataclasses.fields(AlignConfig)} - {"batch", "device"}
+    assert recorded["data"]["align"].keys() == align
     assert recorded.keys() == {
         "corpus", "text", "corpus_files", "text_file", "align_files", "seed", "on_error", "data", "tokenizer"
     }  # fmt: skip
+    files = options(Path("corpus"), codebook="absent", text_model="gone").made_from().keys() - recorded.keys()
+    assert files == {"codebook_file", "text_model_file"}
+
+
+def test_options_that_change_no_byte_may_change(copy: Path, corpus: Path) -> None:
+    before = times(copy)
+    prepare(copy, options(corpus, trust=True, device="cuda", align=AlignConfig(batch=3, device="cuda")))
+    assert times(copy) == before
+    # A record of a version that held them too is as good.
+    record = json.loads((copy / "made_from.json").read_text())
+    record["tokenizer"] |= {"trust": False, "device": "cpu"}
+    (copy / "made_from.json").write_text(json.dumps(record))
+    prepare(copy, options(corpus, trust=True))
+
+
+def test_another_codebook_or_text_model_at_the_same_path_is_refused(
+    prepared: Path, corpus: Path, tmp_path: Path
+) -> None:
+    codebook, text_model = tmp_path / "units.safetensors", tmp_path / "text.model"
+    shutil.copy(prepared / codebook.name, codebook)
+    shutil.copy(prepared / text_model.name, text_model)
+    wanted = options(corpus, codebook=str(codebook), text_model=str(text_model))
+    prepare(tmp_path / "data", wanted)
+    before = times(tmp_path / "data")
+    for path, key in ((codebook, "codebook_file"), (text_model, "text_model_file")):
+        os.utime(path, ns=(1, 1))
+        with pytest.raises(ProblemsError, match=f"{key}: '.*' then, '.*' now"):
+            prepare(tmp_path / "data", wanted)
+        path.unlink()  # what is gone is no other one
+    prepare(tmp_path / "data", wanted)
+    assert times(tmp_path / "data") == before
 
 
 def test_what_cannot_be_aligned_or_decoded_is_listed_and_counted(
@@ -206,6 +242,19 @@ def test_allowing_more_unaligned_as_the_error_says_goes_on(failed: tuple[Path, P
     copied = shutil.copytree(folder, tmp_path / "data")
     allowing = options(corpus, corpus.parent / "texts.txt", max_unaligned_share=float(share))
     assert prepare(copied, allowing)["num_unaligned"] == 2
+
+
+@pytest.mark.parametrize("changes", [{"num_units": 12}, {"text_vocab_size": 310}, {"seed": 3}])
+def test_settings_changed_after_a_failure_end_as_if_they_had_been_so_from_the_first(
+    failed: tuple[Path, Path, str], tmp_path: Path, changes: dict[str, int]
+) -> None:
+    """No codebook or text tokenizer of the former settings stays."""
+    corpus, folder, _ = failed
+    copied = shutil.copytree(folder, tmp_path / "data")
+    wanted = options(corpus, corpus.parent / "texts.txt", max_unaligned_share=0.25, **changes)
+    prepare(copied, wanted)
+    prepare(tmp_path / "fresh", wanted)
+    assert hashes(copied) == hashes(tmp_path / "fresh")
 
 
 @pytest.mark.parametrize("mended", ["transcripts", "texts"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,10 +16,12 @@ from typing import Any
 
 import pytest
 
+from lst import storage
 from lst.cli import main
 from lst.data.prepare import prepare
 from lst.data.shards import VERSION, ShardReader, load_index, verify_shards
 from lst.errors import ProblemsError, UserError
+from lst.storage import StorageError, Url
 from tests.data.conftest import MakeCorpus, files_in, hashes, is_alive, options, times
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -93,6 +96,54 @@ def test_shard_without_a_receipt_is_made_again(copy: Path, corpus: Path, damage:
     prepare(copy, options(corpus))
     assert hashes(copy) == content
     assert shards_made_since(before, copy) == ["train-000001.json", "train-000001.tar"]
+
+
+@pytest.mark.parametrize("damage", ["count", "sample", "without a check", "no object"])
+def test_altered_receipt_of_a_whole_shard_is_made_again(copy: Path, corpus: Path, damage: str) -> None:
+    """Once the index is gone nothing else would tell, and it would go into the next one."""
+    before, content = times(copy), hashes(copy)
+    path = copy / "shards/train-000001.json"
+    receipt = json.loads(path.read_text())
+    if damage == "count":
+        receipt["num_utterances"] += 1
+    elif damage == "sample":
+        receipt["samples"]["key"][0] = "utt_x"
+    else:
+        del receipt["check"]
+    path.write_text(json.dumps(3 if damage == "no object" else receipt))
+    (copy / "index.json").unlink()
+    prepare(copy, options(corpus))
+    assert hashes(copy) == content
+    assert shards_made_since(before, copy) == ["train-000001.json", "train-000001.tar"]
+
+
+@pytest.mark.parametrize("has_index", [True, False])
+@pytest.mark.parametrize("name", [*ARTEFACTS[:2], "train-000001.json", "train-000001.tar"])
+def test_storage_out_of_reach_is_no_damage(
+    prepared: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, has_index: bool
+) -> None:
+    """The error is the storage's, and nothing is taken away or made again."""
+    monkeypatch.setenv("LST_CACHE_DIR", str(tmp_path / "cache"))
+    folder = shutil.copytree(prepared, tmp_path / "data")
+    if not has_index:
+        (folder / "index.json").unlink()
+    always_written = ("vocabulary.json", "made_from.json")
+    before = {path: time_ns for path, time_ns in times(folder).items() if path not in always_written}
+
+    def unreachable(read: Callable[..., Any]) -> Callable[..., Any]:
+        def read_or_fail(place: Any, *rest: Any) -> Any:
+            if str(place).endswith(name):
+                raise StorageError(f"{place} cannot be reached (TimeoutError)")
+            return read(place, *rest)
+
+        return read_or_fail
+
+    for function in ("read_bytes", "open_binary"):
+        monkeypatch.setattr(storage, function, unreachable(getattr(storage, function)))
+    with pytest.raises(StorageError, match=rf"{name} cannot be reached"):
+        prepare(Url(f"local://{folder}"), options(corpus))
+    after = times(folder)
+    assert {path: after.get(path) for path in before} == before
 
 
 @pytest.mark.parametrize("verify", ["hash", "size"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from lst import storage
 from lst.cli import main
 from lst.configs.compose import build_config
+from lst.data import row_checks
 from lst.data.locks import folder_lock
 from lst.data.prepare import prepare
 from lst.data.prepare_artefacts import make_artefacts
@@ -94,6 +96,73 @@ def test_parts_of_a_job_array_make_the_same(prepared: Path, corpus: Path, tmp_pa
     assert hashes(tmp_path) == hashes(prepared)
     with pytest.raises(ProblemsError, match="was prepared with other settings"):
         prepare(tmp_path, options(corpus, part="0/3", seed=4))
+
+
+def test_a_part_with_other_settings_leaves_the_plan_to_the_others(corpus: Path, tmp_path: Path) -> None:
+    prepare(tmp_path, options(corpus, part="plan"))
+    before = times(tmp_path)
+    with pytest.raises(ProblemsError, match=r"other settings(.*\n)+.*seed: 0 then, 4 now"):
+        prepare(tmp_path, options(corpus, part="0/3", seed=4))
+    assert times(tmp_path) == before
+    assert prepare(tmp_path, options(corpus, part="0/3")) == {}
+    assert {**before, **times(tmp_path)}.keys() > before.keys()
+
+
+def test_a_command_for_a_part_is_not_recorded_as_the_one_that_makes_the_data(corpus: Path, tmp_path: Path) -> None:
+    words = ["prepare", f"run_dir={tmp_path}", f"corpus={corpus}", "num_workers=1", "data.valid_share=0.25",
+             "tokenizer.num_units=16", "tokenizer.text_vocab_size=300"]  # fmt: skip
+    for part in ("plan", "0/1"):
+        assert main([*words, f"part={part}"]) == 0
+        assert not (tmp_path / "commands.json").exists()
+    assert main(words) == 0
+    assert "prepare" in (tmp_path / "commands.json").read_text()
+
+
+@pytest.mark.parametrize("changes", [{"num_workers": 2}, {"executor": "ray"}])
+def test_memory_of_one_process_is_not_shared_by_several(corpus: Path, changes: dict[str, object]) -> None:
+    url = Url("memory://test_prepare_places/shared")
+    with pytest.raises(UserError, match=r"data_dir=memory://.* belongs to one process"):
+        prepare(url, options(corpus, **changes))
+    assert storage.find_files(url) == []
+
+
+def test_ray_is_asked_for_before_the_corpus_is_read(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match="executor=ray needs the package ray"):
+        prepare(tmp_path, options(corpus, executor="ray", address="nonsense"))
+    assert files_in(tmp_path) == []
+
+
+def test_the_home_folder_is_known_by_its_sign(
+    corpus: Path, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(corpus.parent))
+    wanted = options(None)
+    wanted = dataclasses.replace(wanted, corpus=f"~/{corpus.name}", text="~/texts.txt")
+    assert (wanted.corpus, wanted.text) == (str(corpus), str(corpus.parent / "texts.txt"))
+    assert wanted.made_from()["corpus_files"] is not None
+    prepare(tmp_path / "data", dataclasses.replace(wanted, text=None))
+    assert hashes(tmp_path / "data") == hashes(prepared)
+    assert storage.locate("~/a") == storage.absolute("~/a") == corpus.parent / "a"
+    assert storage.locate("memory://~/a") == "memory://~/a"
+
+
+def test_bad_network_leaves_no_utterance_out(
+    make_corpus: MakeCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = make_corpus(tmp_path / "corpus")
+    probe = row_checks.probe_audio
+
+    def sometimes(path: Path | str, member: str = "") -> object:
+        if str(path).endswith("utt_3.wav"):
+            raise storage.StorageError(f"{path} cannot be reached (TimeoutError)")
+        return probe(path, member)
+
+    monkeypatch.setattr(row_checks, "probe_audio", sometimes)
+    with pytest.raises(storage.StorageError, match=r"utt_3\.wav cannot be reached"):
+        prepare(tmp_path / "data", options(corpus, on_error="skip", max_skipped_share=0.5))
 
 
 def test_a_folder_that_another_process_prepares_is_refused(corpus: Path, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from lst.data.shards import (
 )
 from lst.data.utterance import Utterance, Word
 from lst.errors import ProblemsError, UserError
-from lst.files import sha256_file, write_json
+from lst.files import fingerprint, sha256_file, write_json
 
 MADE_FROM = "0123456789abcdef"
 
@@ -176,6 +176,7 @@ def test_receipt_tells_the_content(tmp_path: Path) -> None:
     assert receipt == {**told, "receipt_sha256": sha256_file(tmp_path / "train-000000.json")}
     assert index_entry(receipt)["num_skipped"] == 1
     written = json.loads((tmp_path / "train-000000.json").read_text())
+    assert written.pop("check") == fingerprint(written)
     samples = written.pop("samples")
     assert written == told
     assert samples["key"] == [item.id for item in part]

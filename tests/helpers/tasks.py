@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from lst.errors import ProblemsError
+from lst.errors import ProblemsError, UserError
 
 
 class Task(NamedTuple):
@@ -52,3 +52,12 @@ def model() -> tuple[int, int]:
 def use_model(task: Task) -> tuple[int, int]:
     time.sleep(0.01)
     return model()
+
+
+def fail_first_and_write_late(task: Task) -> None:
+    """The first fails once others have begun; they write a second later."""
+    if task.number == 0:
+        time.sleep(0.3)
+        raise UserError("fails at once")
+    time.sleep(1.0)
+    (task.folder / str(task.number)).touch()
