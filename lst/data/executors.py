@@ -105,18 +105,23 @@ def set_one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _set_up_process() -> None:
-    """One thread a process, and an end with the parent's, however that comes."""
-    set_one_thread()
+def end_with_parent() -> None:
+    """Ends this process when the one that started it ends, however that comes."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         sentinel = parent.sentinel
 
-        def end_with_parent() -> None:
+        def wait() -> None:
             multiprocessing.connection.wait([sentinel])
             os._exit(1)
 
-        threading.Thread(target=end_with_parent, daemon=True).start()
+        threading.Thread(target=wait, daemon=True).start()
+
+
+def set_up_process() -> None:
+    """One thread a process, and an end with the parent's."""
+    set_one_thread()
+    end_with_parent()
 
 
 def _run_in_processes(
@@ -147,7 +152,7 @@ def _run_in_pool(
     context: Any = multiprocessing.get_context(method)
     if method == "forkserver":
         context.set_forkserver_preload(["torch", function.__module__])
-    with ProcessPoolExecutor(min(num_workers, len(tasks)), context, initializer=_set_up_process) as pool:
+    with ProcessPoolExecutor(min(num_workers, len(tasks)), context, initializer=set_up_process) as pool:
         futures = {pool.submit(work, function, task): number for number, task in tasks.items()}
         try:
             for future in as_completed(futures):

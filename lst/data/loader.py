@@ -28,6 +28,7 @@ from typing import Any
 
 import torch
 
+from lst.data.executors import end_with_parent
 from lst.data.stream import (
     STATE_VERSION,
     BatchStream,
@@ -261,7 +262,7 @@ def _work(connection: Connection, plan: StreamPlan, numbers: list[int], states: 
     torch.set_num_threads(1)
     # An interrupt is the training's to handle; the worker ends with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _end_with_parent()
+    end_with_parent()
     outbox: queue.Queue[Any] = queue.Queue(BATCHES_AHEAD)
     sender = threading.Thread(target=_send_all, args=(connection, outbox), daemon=True)
     sender.start()
@@ -290,15 +291,3 @@ def _send_all(connection: Connection, outbox: queue.Queue[Any]) -> None:
         return
     # Nobody reads any more.
     os._exit(0)
-
-
-def _end_with_parent() -> None:
-    """Ends this process when the one that started it ends, however that comes."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-
-        def wait() -> None:
-            multiprocessing.connection.wait([parent.sentinel])
-            os._exit(1)
-
-        threading.Thread(target=wait, daemon=True).start()

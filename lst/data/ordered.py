@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import collections
 import multiprocessing
-import multiprocessing.connection
-import os
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import TypeVar
 
-import torch
+from lst.data.executors import set_up_process
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -31,7 +28,7 @@ def ordered_map(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], nu
         return
     # Spawned, not forked: torch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(num_workers, context, initializer=_set_up_worker) as pool:
+    with ProcessPoolExecutor(num_workers, context, initializer=set_up_process) as pool:
         waiting: collections.deque[Future[ResultT]] = collections.deque()
         try:
             for item in items:
@@ -43,17 +40,3 @@ def ordered_map(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], nu
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def _set_up_worker() -> None:
-    """One thread a process, and an end with the parent's, however that comes."""
-    torch.set_num_threads(1)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        sentinel = parent.sentinel
-
-        def end_with_parent() -> None:
-            multiprocessing.connection.wait([sentinel])
-            os._exit(1)
-
-        threading.Thread(target=end_with_parent, daemon=True).start()
