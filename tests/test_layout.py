@@ -22,7 +22,7 @@ ALLOWED = {
     "configs": {"data.config", "tokenizers.config", "model.config"},
     "recipes": {"voice", "model", "data", "tokenizers", "kernels", "configs"},
 }
-FREE = {"errors", "files", "storage", "progress", "lazy", ""}
+FREE = {"errors", "files", "storage", "progress", "lazy", "threads", ""}
 
 
 def imported_modules(path: Path) -> set[str]:

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 
 from lst import __version__
-from lst.data.executors import MAX_RETRIES, Done, ExecutorOptions, set_one_thread, work
+from lst.data.executors import MAX_RETRIES, Done, ExecutorOptions, work
 from lst.errors import UserError
 from lst.lazy import import_or_explain
 
@@ -63,17 +63,17 @@ def _start(ray: Any, options: ExecutorOptions) -> None:
             ray.init(address=options.address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as error:
         remedy = "Leave address= out to start Ray on this machine, or start a cluster with ray start --head."
+        if "AuthenticationError" in str(error.__cause__):
+            remedy = (
+                "The cluster asks for a token: set RAY_AUTH_MODE=token here too, and give this machine the cluster's "
+                "token (RAY_AUTH_TOKEN, or the file ~/.ray/auth_token)."
+            )
         raise UserError(f"Ray at address={options.address} cannot be reached ({error}). {remedy}") from error
-
-
-def _work(function: Callable[[Any], Any], task: Any, version: str) -> Done:
-    set_one_thread()
-    return work(function, task, version)
 
 
 def _run(ray: Any, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Generator[Done, None, None]:
     # An error of the task itself would come again; only a lost worker's task is begun anew.
-    remote = ray.remote(num_cpus=1, max_retries=MAX_RETRIES, retry_exceptions=False)(_work)
+    remote = ray.remote(num_cpus=1, max_retries=MAX_RETRIES, retry_exceptions=False)(work)
     waiting = iter(tasks)
     running: set[Any] = set()
     try:

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from lst import __version__
 from lst.errors import UserError
 from lst.progress import say
+from lst.threads import one_thread, set_one_thread
 
 # How often a task is begun anew because its worker died.
 MAX_RETRIES = 10
@@ -92,17 +93,12 @@ def work(function: Callable[[Task], Any], task: Task, version: str = __version__
         return Done(None, differs, 0.0, worker)
     started_s = time.perf_counter()
     try:
-        value, error = function(task), ""
+        # A task is too little work for two threads, and there is a process a core.
+        with one_thread():
+            value, error = function(task), ""
     except UserError as raised:
         value, error = None, str(raised)
     return Done(value, error, time.perf_counter() - started_s, worker)
-
-
-def set_one_thread() -> None:
-    """A task is too little work for two threads, and there is a process a core."""
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def end_with_parent() -> None:
@@ -122,6 +118,26 @@ def set_up_process() -> None:
     """One thread a process, and an end with the parent's."""
     set_one_thread()
     end_with_parent()
+
+
+def worker_context(*modules: str) -> Any:
+    """How worker processes are started: not forked from here, for torch's threads do not survive a fork.
+
+    They are forked from a server that has only imported ``modules``; where there is none, they are spawned.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*modules])
+    return context
+
+
+def warm_up_workers(*modules: str) -> None:
+    """Lets the server of worker processes import what they need while this process does other things."""
+    if worker_context(*modules).get_start_method() == "forkserver":
+        from multiprocessing import forkserver
+
+        forkserver.ensure_running()
 
 
 def _run_in_processes(
@@ -147,11 +163,7 @@ def _run_in_processes(
 def _run_in_pool(
     function: Callable[[Task], Any], tasks: dict[int, Task], num_workers: int
 ) -> Generator[tuple[int, Done], None, None]:
-    # Not forked from here, for torch's threads do not survive a fork: from a server that has only imported the module.
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    context: Any = multiprocessing.get_context(method)
-    if method == "forkserver":
-        context.set_forkserver_preload(["torch", function.__module__])
+    context = worker_context(function.__module__)
     with ProcessPoolExecutor(min(num_workers, len(tasks)), context, initializer=set_up_process) as pool:
         futures = {pool.submit(work, function, task): number for number, task in tasks.items()}
         try:

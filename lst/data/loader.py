@@ -39,6 +39,7 @@ from lst.data.stream import (
 )
 from lst.errors import UserError
 from lst.model.batch import PackedBatch
+from lst.threads import set_one_thread
 
 # Batches that a worker holds ready, besides the one that it is sending.
 BATCHES_AHEAD = 2
@@ -259,7 +260,7 @@ class _Failure:
 
 def _work(connection: Connection, plan: StreamPlan, numbers: list[int], states: list[StreamState]) -> None:
     """A worker's life: batches of its streams in turn, sent as they are wanted."""
-    torch.set_num_threads(1)
+    set_one_thread()
     # An interrupt is the training's to handle; the worker ends with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()

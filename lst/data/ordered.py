@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import collections
-import multiprocessing
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import TypeVar
 
-from lst.data.executors import set_up_process
+from lst.data.executors import set_up_process, worker_context
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 LOOK_AHEAD = 4
+# Processes take as long to start: what is done sooner is done without them.
+START_S = 2.0
 
 
 def ordered_map(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], num_workers: int) -> Iterator[ResultT]:
@@ -26,9 +28,15 @@ def ordered_map(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], nu
     if num_workers <= 1:
         yield from map(function, items)
         return
-    # Spawned, not forked: torch's threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(num_workers, context, initializer=set_up_process) as pool:
+    items, started_s = iter(items), time.monotonic()
+    for item in items:
+        yield function(item)
+        if time.monotonic() - started_s > START_S:
+            break
+    else:
+        return
+    module = getattr(function, "func", function).__module__  # of a partial too
+    with ProcessPoolExecutor(num_workers, worker_context(module), initializer=set_up_process) as pool:
         waiting: collections.deque[Future[ResultT]] = collections.deque()
         try:
             for item in items:

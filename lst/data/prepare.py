@@ -28,6 +28,7 @@ from typing import Any
 from lst import storage
 from lst.data.align_utterances import check_aligner
 from lst.data.artefacts import TEXT_FILE, UNITS_FILE, VOCABULARY_FILE, whole_index
+from lst.data.executors import warm_up_workers
 from lst.data.locks import folder_lock
 from lst.data.manifest import ManifestRow
 from lst.data.prepare_artefacts import make_artefacts
@@ -82,6 +83,8 @@ def prepare(folder: Location, options: PrepareOptions) -> dict[str, Any]:
         if index is not None:
             say(f"prepared data is whole in {place}: nothing to do")
             return index
+        if options.executor == "local" and options.num_workers > 1:
+            warm_up_workers("lst.data.worker_imports")
         if options.executor == "ray" and options.part != "plan":
             from lst.data.executor_ray import check_ray
 

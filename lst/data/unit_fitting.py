@@ -13,8 +13,9 @@ from lst.data.ordered import ordered_map
 from lst.errors import UserError
 from lst.progress import Progress, say
 from lst.storage import StorageError
+from lst.threads import one_thread
 from lst.tokenizers.config import TokenizerConfig
-from lst.tokenizers.encoders import EncoderOptions, FrameEncoder, build_encoder, one_thread
+from lst.tokenizers.encoders import EncoderOptions, FrameEncoder, build_encoder
 from lst.tokenizers.neural_codec import build_codec
 from lst.tokenizers.speech import SpeechTokenizer, encoder_options, fit_on_frames, load_configured
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -156,17 +155,6 @@ def check_layer(layer: int | None, num_layers: int, what: str) -> int:
     if layer is None or not 1 <= layer <= num_layers:
         raise UserError(f"tokenizer.layer={layer}: {what} has layers 1 to {num_layers}; set tokenizer.layer=N")
     return layer
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Sums come out the same on any number of cores; more speech at a time is what more processes are for."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(num_threads)
 
 
 def check_device(device: str) -> torch.device:

@@ -18,12 +18,12 @@ from torch.nn import functional
 
 from lst.errors import UserError
 from lst.lazy import import_torchaudio
+from lst.threads import one_thread
 from lst.tokenizers.encoders import (
     EncoderOptions,
     averaged_frames,
     check_device,
     check_layer,
-    one_thread,
     pool_of,
 )
 from lst.tokenizers.units import SAMPLE_RATE_HZ

@@ -22,8 +22,8 @@ from safetensors.numpy import save
 
 from lst.errors import UserError, raise_problems
 from lst.files import differing_settings, write_bytes
-from lst.lazy import import_or_explain
-from lst.tokenizers.encoders import EncoderOptions, FrameEncoder, build_encoder, one_thread
+from lst.threads import one_thread
+from lst.tokenizers.encoders import EncoderOptions, FrameEncoder, build_encoder
 from lst.tokenizers.units import SAMPLE_RATE_HZ, at_rate
 
 # MFCC codebooks keep the format that they have always had, so that old data stays readable and hashes stay the same.
@@ -287,7 +287,6 @@ def fit_centroids(
     """
     from sklearn.cluster import MiniBatchKMeans
 
-    threadpoolctl: Any = import_or_explain("threadpoolctl", "fitting k-means", "pip install scikit-learn")
     sample = FrameSample(max_frames, seed)
     for part in frames:
         sample.add(part)
@@ -301,7 +300,7 @@ def fit_centroids(
     if scales_features:
         scale = (1.0 / np.maximum(rows.std(axis=0), 1e-5)).astype(np.float32)
     # Sums over rows must not depend on the number of cores.
-    with one_thread(), threadpoolctl.threadpool_limits(1):
+    with one_thread():
         kmeans = MiniBatchKMeans(
             num_units, random_state=seed, batch_size=4096, n_init=3, max_iter=100, reassignment_ratio=0.01
         ).fit(rows * scale if scales_features else rows)

@@ -20,7 +20,10 @@ import pytest
 from lst.data.prepare import PrepareOptions, prepare
 from tests.data.conftest import ROOT, files_in, hashes, is_alive, options
 
-NUM_KILLS, NUM_WORKER_KILLS = 30, 6
+NUM_KILLS = 30
+NUM_SHARDS = 24
+# On Ray, thirty together.
+NUM_WORKER_KILLS, NUM_DRIVER_KILLS = 22, 8
 
 
 class Server:
@@ -59,14 +62,25 @@ class Server:
         """Waits for the run to end; returns its exit status, negative where a signal ended it."""
         return self._ask("")
 
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     started = Server()
     yield started
-    assert started.process.stdin is not None
-    started.process.stdin.close()
-    started.process.wait()
+    started.close()
+
+
+@pytest.fixture
+def cluster_server(ray_session: None) -> Iterator[Server]:
+    """Begun after Ray, for Ray leaves in the environment what its cluster asks of drivers."""
+    started = Server()
+    yield started
+    started.close()
 
 
 def finished(folder: Path) -> dict[str, str]:
@@ -107,6 +121,46 @@ def test_killed_at_thirty_random_moments(server: Server, prepared: Path, corpus:
     assert len(moments) >= 3
 
 
+def test_drivers_killed_at_random_moments_on_a_cluster(
+    cluster_server: Server, many_shards: Path, large_corpus: Path, tmp_path: Path
+) -> None:
+    """The cluster outlives its drivers, and what their workers still do must not spoil the next run."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
+    address = ray.get_runtime_context().gcs_address
+    folder, server = tmp_path / "data", cluster_server
+    wanted = options(large_corpus, shard_utterances=1, executor="ray", address=address)
+    generator = np.random.default_rng(5)
+    moments: list[int] = []
+    for _ in range(20 * NUM_DRIVER_KILLS):
+        process = server.start(folder, wanted)
+        before, is_early = num_receipts(folder), generator.random() < 0.25
+        if is_early:
+            time.sleep(generator.uniform(0.0, 2.0))  # while Ray starts, mostly
+        else:
+            last = before + generator.integers(1, 9)
+            while num_receipts(folder) < last and is_alive(process) and not (folder / "index.json").exists():
+                time.sleep(0.002)
+        os.kill(process, signal.SIGKILL)
+        assert server.wait() in (0, -signal.SIGKILL), server.said
+        if (folder / "index.json").exists():
+            assert finished(folder) == hashes(many_shards)
+            shutil.rmtree(folder)
+        else:
+            moments.append(num_receipts(folder))
+        if len(moments) == NUM_DRIVER_KILLS:
+            break
+    server.start(folder, wanted)
+    assert server.wait() == 0, server.said
+    assert finished(folder) == hashes(many_shards)
+    print(f"{NUM_DRIVER_KILLS} drivers were killed when there were {moments} shards of {NUM_SHARDS}")
+    assert len(moments) == NUM_DRIVER_KILLS
+    assert len(set(moments)) >= 3
+
+
+def num_receipts(folder: Path) -> int:
+    return len(list((folder / "shards").glob("*.json")))
+
+
 def wait_for_new_receipt(folder: Path, before: set[str], limit_s: float = 120.0) -> None:
     deadline = time.monotonic() + limit_s
     while {path.name for path in (folder / "shards").glob("*.json")} <= before:
@@ -140,20 +194,32 @@ def command_of(process_id: int) -> bytes:
 
 def busy_ray_workers(process_id: int) -> list[int]:
     """Ray's workers below a process that do a task of ours just now."""
-    return [child for child in descendants(process_id) if command_of(child).startswith(b"ray::_work")]
+    return [child for child in descendants(process_id) if command_of(child).startswith(b"ray::work")]
 
 
 @pytest.fixture(scope="module")
-def single_shards(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The corpus with a shard an utterance, prepared without disturbance."""
-    folder = tmp_path_factory.mktemp("single") / "data"
-    prepare(folder, options(corpus, shard_utterances=1))
+def large_corpus(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The corpus three times, under other names."""
+    folder = tmp_path_factory.mktemp("large")
+    rows = [json.loads(line) for line in (corpus / "manifest.jsonl").read_text().splitlines()]
+    copies = [
+        {**row, "id": f"{row['id']}_{number}", "path": str(corpus / row["path"])} for number in range(3) for row in rows
+    ]
+    (folder / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in copies))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def many_shards(large_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The large corpus with a shard an utterance, prepared without disturbance."""
+    folder = tmp_path_factory.mktemp("many") / "data"
+    prepare(folder, options(large_corpus, shard_utterances=1))
     return folder
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc to find Ray's workers in")
 def test_ray_workers_killed_in_their_tasks(
-    ray_session: None, single_shards: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ray_session: None, many_shards: Path, large_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Their shards are made by others; the run itself does not stop."""
     killed: list[int] = []
@@ -176,9 +242,9 @@ def test_ray_workers_killed_in_their_tasks(
         # Mostly once; a machine on which a task is over sooner than it is found needs another round.
         while num_rounds < 6 and (num_rounds == 0 or len(killed) < NUM_WORKER_KILLS):
             folder = tmp_path / str(num_rounds)
-            prepare(folder, options(corpus, shard_utterances=1, executor="ray", num_workers=2))
-            assert finished(folder) == hashes(single_shards)
-            assert "shards: 8 made, 0 there before, of 8" in capsys.readouterr().err
+            prepare(folder, options(large_corpus, shard_utterances=1, executor="ray", num_workers=2))
+            assert finished(folder) == hashes(many_shards)
+            assert f"shards: {NUM_SHARDS} made, 0 there before, of {NUM_SHARDS}" in capsys.readouterr().err
             num_rounds += 1
     finally:
         ended.set()
@@ -188,14 +254,14 @@ def test_ray_workers_killed_in_their_tasks(
 
 
 def test_driver_on_ray_killed_with_all_its_processes(
-    server: Server, single_shards: Path, corpus: Path, tmp_path: Path
+    server: Server, many_shards: Path, large_corpus: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("ray", reason="Ray is not installed")
-    wanted = options(corpus, shard_utterances=1, executor="ray", num_workers=2)
+    wanted = options(large_corpus, shard_utterances=1, executor="ray", num_workers=2)
     process = server.start(tmp_path, wanted)
     wait_for_new_receipt(tmp_path, set())
     below = descendants(process)
-    workers = {child for child in below if command_of(child).startswith((b"ray::_work", b"ray::IDLE"))}
+    workers = {child for child in below if command_of(child).startswith((b"ray::work", b"ray::IDLE"))}
     assert workers
     os.kill(process, signal.SIGKILL)
     assert server.wait() == -signal.SIGKILL, server.said
@@ -208,7 +274,7 @@ def test_driver_on_ray_killed_with_all_its_processes(
         os.kill(child, signal.SIGKILL)
     assert left == []
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "shards").glob("*.json")}
-    assert 1 <= len(before) < 8
-    prepare(tmp_path, options(corpus, shard_utterances=1))
-    assert finished(tmp_path) == hashes(single_shards)
+    assert 1 <= len(before) < NUM_SHARDS
+    prepare(tmp_path, options(large_corpus, shard_utterances=1))
+    assert finished(tmp_path) == hashes(many_shards)
     assert {name: (tmp_path / "shards" / name).stat().st_mtime_ns for name in before} == before

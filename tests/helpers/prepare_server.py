@@ -43,7 +43,6 @@ def main() -> None:
             continue
         child = os.fork()
         if child == 0:
-            os.setsid()
             status = 1
             try:
                 run(json.loads(line))
@@ -52,6 +51,8 @@ def main() -> None:
                 traceback.print_exc()
             finally:
                 os._exit(status)
+        # By the parent, before anyone hears of the process: its group is there when it is to be killed.
+        os.setpgid(child, child)
         print(child, flush=True)
 
 

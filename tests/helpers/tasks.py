@@ -61,3 +61,12 @@ def fail_first_and_write_late(task: Task) -> None:
         raise UserError("fails at once")
     time.sleep(1.0)
     (task.folder / str(task.number)).touch()
+
+
+def number_and_process(number: int) -> tuple[int, int]:
+    return number, os.getpid()
+
+
+def number_and_process_slowly(number: int) -> tuple[int, int]:
+    time.sleep(0.02)
+    return number, os.getpid()
