@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from lst.configs.schema import Config
     from lst.configs.synthetic_schema import SyntheticConfig
 
-USAGE_EXIT, INTERRUPT_EXIT = 2, 130
+USAGE_EXIT, INTERRUPT_EXIT, PIPE_EXIT = 2, 130, 141
 
 
 def _check(config: Config, overrides: Sequence[str]) -> int:
@@ -198,10 +199,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] == GROUP and len(words) > 1 and words[1][:1] != "-" and "=" not in words[1]:
         words[:2] = [f"{GROUP} {words[1]}"]
     try:
-        return _run(words[0], words[1:])
+        status = _run(words[0], words[1:])
+        sys.stdout.flush()
+        return status
     except UserError as error:
         print(f"lst {words[0]}: {error}", file=sys.stderr)
         return USAGE_EXIT
+    except BrokenPipeError:
+        # Whoever read (head, a pager that was left) has enough. Nothing more can be said on the way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_EXIT
     except OSError as error:
         full = disk_full_error(Path(error.filename or ".")) if error.errno == errno.ENOSPC else error
         print(f"lst {words[0]}: {full}", file=sys.stderr)

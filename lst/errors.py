@@ -17,6 +17,10 @@ class ProblemsError(UserError):
         problems: one line a problem.
         remedy: what to do about them, as a sentence.
         max_shown: how many problems the message lists; all of them stay in ``problems``.
+
+    Attributes:
+        problems: all of them.
+        parts: the arguments.
     """
 
     def __init__(self, subject: str, problems: Sequence[str], remedy: str = "", max_shown: int = 30) -> None:
@@ -29,11 +33,11 @@ class ProblemsError(UserError):
         if remedy:
             lines.append(remedy)
         super().__init__("\n".join(lines))
-        self._made_of = (subject, list(problems), remedy, max_shown)
+        self.parts = (subject, list(problems), remedy, max_shown)
 
     def __reduce__(self) -> tuple[type[ProblemsError], tuple[str, list[str], str, int]]:
         # An exception is otherwise made again from its message alone, which fails in the process that waits for it.
-        return type(self), self._made_of
+        return type(self), self.parts
 
 
 def raise_problems(subject: str, problems: Sequence[str], remedy: str = "") -> None:

@@ -19,7 +19,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -148,6 +148,15 @@ def read_text(place: Location) -> str:
     return read_bytes(place).decode("utf-8")
 
 
+def fetch(files_wanted: Mapping[Url, Path]) -> None:
+    """Copies files of one storage to local paths whose folders exist, as many at a time as its client can."""
+    if not files_wanted:
+        return
+    with _named(next(iter(files_wanted))):
+        found = [_file_system(url) for url in files_wanted]
+        found[0][0].get([path for _, path in found], [str(path) for path in files_wanted.values()])
+
+
 def exists(place: Location) -> bool:
     """Whether a file or a folder is there."""
     found = locate(place)
@@ -247,7 +256,10 @@ def staged(place: Location) -> Iterator[Path]:
                 raise files.disk_full_error(temporary) from error
             raise
         with _named(found):
-            _put(temporary, found)
+            try:
+                _put(temporary, found)
+            except FileNotFoundError as error:
+                raise StorageError(f"{found} cannot be written ({error}). Make the bucket, or name another.") from error
 
 
 def _put(source: Path, url: Url) -> None:

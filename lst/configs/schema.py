@@ -163,7 +163,8 @@ class Config:
     name: str = field(default="curriculum", metadata={"doc": "name of the model within the run"})
     seed: int = field(default=0, metadata={"doc": "seed of everything that is drawn"})
     corpus: str | None = field(
-        default=None, metadata={"doc": "your recordings: a folder or a manifest; without, stories are synthesised"}
+        default=None,
+        metadata={"doc": "your recordings: a folder or a manifest, or its URL; without, stories are synthesised"},
     )
     text: str | None = field(
         default=None, metadata={"doc": "text file, a document a line: read aloud, or with corpus= used as written text"}

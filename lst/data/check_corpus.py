@@ -24,12 +24,12 @@ MIN_WORDS_A_SECOND, MAX_WORDS_A_SECOND = 0.3, 7.0  # outside of these a transcri
 
 
 def check_corpus(
-    path: Path, layout: str, min_duration_s: float, max_duration_s: float, decode: bool, max_examples: int
+    path: Location, layout: str, min_duration_s: float, max_duration_s: float, decode: bool, max_examples: int
 ) -> CheckReport:
     """Checks ids, transcripts, audio files, rates, channels, segments and durations of a corpus.
 
     Args:
-        path: a folder or a manifest; see ``load_corpus``.
+        path: a folder or a manifest, or its URL; see ``load_corpus``.
         layout: its layout, or ``auto``.
         min_duration_s: shortest utterance allowed.
         max_duration_s: longest.

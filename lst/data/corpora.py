@@ -22,24 +22,27 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from lst import storage
 from lst.data.config import AUTO_LAYOUT, LAYOUT_NAMES
 from lst.data.layouts import LAYOUTS
 from lst.data.layouts.listing import Found, Listing
 from lst.data.layouts.plain_manifest import has_named_manifest
 from lst.data.manifest import EXAMPLES, ManifestProblem, ManifestRow
+from lst.data.remote_corpus import likeness_of
 from lst.errors import UserError
+from lst.storage import Location
 
 MIN_SPEAKERS_TO_HOLD_OUT = 5
 
 
-def load_corpus(path: Path, layout: str = AUTO_LAYOUT) -> tuple[list[ManifestRow], list[ManifestProblem], str]:
+def load_corpus(place: Location, layout: str = AUTO_LAYOUT) -> tuple[list[ManifestRow], list[ManifestProblem], str]:
     """Reads a corpus: a manifest file, or a folder in one of the layouts above.
 
     A folder with ``manifest.{jsonl,tsv,csv}`` is taken for that; any other for the first of ``LAYOUTS`` that it has.
     Hidden files (``.name``) belong to no corpus. Headers of audio files are not read: see ``check_rows``.
 
     Args:
-        path: the folder or file.
+        place: the folder or file, or its URL.
         layout: a name of ``LAYOUTS``, or ``auto``.
 
     Returns:
@@ -49,9 +52,14 @@ def load_corpus(path: Path, layout: str = AUTO_LAYOUT) -> tuple[list[ManifestRow
     Raises:
         UserError: the path is absent, its layout is unknown or ambiguous, or it holds no utterance.
     """
-    path = path.expanduser()
     if layout not in LAYOUT_NAMES:
         raise UserError(f"layout={layout}: allowed are {', '.join(LAYOUT_NAMES)}")
+    path = storage.locate(place)
+    if not isinstance(path, Path):
+        with likeness_of(path) as likeness:
+            rows, problems, layout = load_corpus(likeness.path, layout)
+            return [likeness.row(row) for row in rows], [likeness.problem(problem) for problem in problems], layout
+    path = path.expanduser()
     if not path.exists():
         raise UserError(f"corpus {path} does not exist. Name a folder of audio and transcripts, or a manifest file.")
     listing = Listing(path)

@@ -15,6 +15,7 @@ from lst.data.row_checks import apply_on_error, check_rows, num_bad_rows, text_f
 from lst.data.speech_synthesis import choose_engine, default_cache_dir, pseudo_speakers, synthesize_many
 from lst.data.stories import generate_stories, split_sentences
 from lst.errors import UserError
+from lst.storage import Folder, locate
 
 # A spoken text of more words would be longer than the longest utterance allowed by default.
 MAX_SPOKEN_WORDS = 100
@@ -60,7 +61,7 @@ def gather_source(
     """Finds or makes the utterances; every problem of a corpus is reported before work starts.
 
     Args:
-        corpus: recordings (a folder or a manifest), or None for synthesised speech.
+        corpus: recordings (a folder or a manifest, or its URL), or None for synthesised speech.
         text: a text file, one document a line: read aloud without a corpus, written texts with one.
         config: options of the data.
         seed: of stories, pseudo-speakers and splits.
@@ -73,7 +74,7 @@ def gather_source(
         UserError: nothing usable was found; ``ProblemsError`` lists all problems.
     """
     if corpus is not None:
-        return _recordings(Path(corpus), layout, text, config, seed, on_error, max_skipped_share)
+        return _recordings(locate(corpus), layout, text, config, seed, on_error, max_skipped_share)
     if text is not None:
         return _read_aloud(Path(text), config, seed, on_error, max_skipped_share, num_workers)
     stories = generate_stories(config.num_spoken_stories + config.num_text_stories, seed)
@@ -91,7 +92,7 @@ def gather_source(
 
 
 def _recordings(
-    path: Path, layout: str, text: str | None, config: DataConfig, seed: int, on_error: str, max_skipped_share: float
+    path: Folder, layout: str, text: str | None, config: DataConfig, seed: int, on_error: str, max_skipped_share: float
 ) -> Source:
     rows, problems, layout = load_corpus(path, layout)
     num_rows = len(rows) + num_bad_rows(problems)

@@ -13,6 +13,7 @@ from lst.data.on_the_fly import on_the_fly_files
 from lst.files import write_json
 from lst.progress import say
 from lst.recipes.run import RunFolder
+from lst.storage import locate
 
 PROBLEMS_EXIT = 1
 
@@ -36,7 +37,7 @@ def check(config: Config, overrides: Sequence[str]) -> int:
     elif config.corpus is not None:
         reports.append(
             check_corpus(
-                Path(config.corpus).expanduser(), config.layout, config.data.min_duration_s,
+                locate(config.corpus), config.layout, config.data.min_duration_s,
                 config.data.max_duration_s, options.decode, options.examples,
             )
         )  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
@@ -73,7 +72,7 @@ def _prepare_plan(config: Config) -> list[str]:
         count, speech_s, disk = 0, 0.0, sum(map(storage.size, files))
         what, rtf = f"{len(files)} .on_the_fly files of {disk / 1e6:,.1f} MB", 0.0
     elif config.corpus is not None:
-        rows, problems, layout = load_corpus(Path(config.corpus), config.layout)
+        rows, problems, layout = load_corpus(config.corpus, config.layout)
         num_rows = len(rows) + num_bad_rows(problems)
         good, found = check_rows(rows, config.data.min_duration_s, config.data.max_duration_s)
         apply_on_error(

@@ -200,6 +200,23 @@ def test_unknown_layouts_tell_what_was_looked_for_and_found(tmp_path: Path) -> N
         load_corpus(tmp_path / "absent")
 
 
+def test_errors_of_a_corpus_behind_a_url_name_the_url(tmp_path: Path) -> None:
+    for number in range(7):
+        write_audio(tmp_path / "some" / "audio" / f"{number}.wav")
+    (tmp_path / "some" / ".hidden").mkdir()
+    write(tmp_path / "some" / ".hidden" / "manifest.jsonl", "{}")
+    with pytest.raises(UserError) as raised:
+        load_corpus(f"local://{tmp_path}/some")
+    assert f"corpus local://{tmp_path}/some has no layout" in str(raised.value)
+    assert "lst-corpus-" not in str(raised.value)
+    write(tmp_path / "some" / "manifest.tsv", "id\tpath\ntwo\taudio/1.wav\n")
+    with pytest.raises(UserError) as raised:
+        load_corpus(f"local://{tmp_path}/some/manifest.tsv")
+    assert "lst-corpus-" not in str(raised.value)
+    with pytest.raises(UserError, match=f"corpus local://{tmp_path}/absent does not exist"):
+        load_corpus(f"local://{tmp_path}/absent")
+
+
 def test_a_corpus_without_utterances_is_an_error(tmp_path: Path) -> None:
     write(tmp_path / "1-2.trans.txt", "\n")
     with pytest.raises(UserError, match=r"librispeech layout.*holds no utterance"):

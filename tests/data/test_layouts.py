@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lst.data.audio import read_row_audio
 from lst.data.config import LAYOUT_NAMES
 from lst.data.corpora import load_corpus
 from lst.data.layouts import LAYOUTS
-from lst.data.manifest import ManifestRow, TimedWord, read_manifest, write_manifest
+from lst.data.manifest import ManifestProblem, ManifestRow, TimedWord, read_manifest, write_manifest
 from lst.data.row_checks import check_rows
 from lst.errors import UserError
 
@@ -64,12 +65,31 @@ def write_tar(path: Path, members: dict[str, bytes]) -> Path:
     return path
 
 
+def check_that_a_url_gives_the_same(
+    path: Path, rows: list[ManifestRow], problems: list[ManifestProblem], layout: str
+) -> None:
+    """``local://`` is a file system like any other to fsspec."""
+
+    def remote(item: Any) -> Any:
+        if item.path is None or not str(item.path).startswith(str(path.parent)):
+            return item
+        return replace(item, path=f"local://{item.path}")
+
+    found = load_corpus(f"local://{path}")
+    assert found[0] == list(map(remote, rows))
+    assert found[2] == layout
+    shown = [str(problem).replace(f"local://{path.parent}", str(path.parent)) for problem in found[1]]
+    assert shown == [str(problem) for problem in problems]
+    assert [problem.path for problem in found[1]] == [remote(problem).path for problem in problems]
+
+
 def load(path: Path, expected: str) -> tuple[list[ManifestRow], list[str]]:
     """Rows and problems, which are the same whether the layout is found or forced, and do not change when written."""
     rows, problems, layout = load_corpus(path)
     assert layout == expected
     assert load_corpus(path, expected) == (rows, problems, layout)
     assert all(problem.place for problem in problems)
+    check_that_a_url_gives_the_same(path, rows, problems, layout)
     good, faults = check_rows(rows, 0.05, 60.0)
     if good:
         write_manifest(path.parent / "kept" / "all.jsonl", good)

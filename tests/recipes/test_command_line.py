@@ -88,3 +88,10 @@ def test_quickstart_end_to_end(tmp_path: Path) -> None:
 def test_generate_needs_one_prompt(smoke_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["generate", "experiment=smoke", f"run_dir={smoke_data}"]) == 2
     assert "give one prompt" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    command = f"{sys.executable} -m lst train --help | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("lst train")
+    assert done.stderr == ""
