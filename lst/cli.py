@@ -5,6 +5,7 @@ Heavy imports wait until a command needs them, so that ``--help`` and mistakes a
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
 import os
@@ -189,25 +190,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status: 0, 1 where a check finds problems, 2 for a mistake of the user's, 130
     when interrupted.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(usage())
-        return 0
-    if words[0] == "--version":
-        print(f"lst {__version__}")
-        return 0
+    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if words[0] == GROUP and len(words) > 1 and words[1][:1] != "-" and "=" not in words[1]:
         words[:2] = [f"{GROUP} {words[1]}"]
     try:
         status = _run(words[0], words[1:])
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return status
     except UserError as error:
         print(f"lst {words[0]}: {error}", file=sys.stderr)
         return USAGE_EXIT
     except BrokenPipeError:
         # Whoever read (head, a pager that was left) has enough. Nothing more can be said on the way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_EXIT
     except OSError as error:
         full = disk_full_error(Path(error.filename or ".")) if error.errno == errno.ENOSPC else error
@@ -219,6 +216,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(command: str, rest: list[str]) -> int:
+    if command in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if command == "--version":
+        print(f"lst {__version__}")
+        return 0
     if command == GROUP:
         actions = [name.removeprefix(f"{GROUP} ") for name in COMMANDS if name.startswith(f"{GROUP} ")]
         raise UserError(f"say what to do: lst {GROUP} {' | '.join(actions)}. See lst {GROUP} fit-units --help")

@@ -154,7 +154,12 @@ def fetch(files_wanted: Mapping[Url, Path]) -> None:
         return
     with _named(next(iter(files_wanted))):
         found = [_file_system(url) for url in files_wanted]
-        found[0][0].get([path for _, path in found], [str(path) for path in files_wanted.values()])
+        try:
+            found[0][0].get([path for _, path in found], [str(path) for path in files_wanted.values()])
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise files.disk_full_error(next(iter(files_wanted.values()))) from error
+            raise
 
 
 def exists(place: Location) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from lst.data.config import EXECUTORS, LAYOUT_NAMES, DataConfig, parse_part
+from lst.files import is_url
 from lst.model.config import LossConfig, ModelConfig, PatchingConfig, patching_problems
 from lst.tokenizers.config import TokenizerConfig
 
@@ -206,6 +208,7 @@ class Config:
         for name in ("run_dir", "corpus", "text", "data_dir", "out"):
             if getattr(self, name) == "" or (name == "run_dir" and not self.run_dir):
                 found.append(f"{name}= is empty: give a path, or leave the option out")
+        found += self._path_problems()
         if self.executor not in EXECUTORS:
             found.append(f"executor={self.executor}: allowed are {', '.join(EXECUTORS)}")
         if self.address is not None and self.executor != "ray":
@@ -237,6 +240,25 @@ class Config:
                 f"{self.model.max_patches}: lower the one or raise the other"
             )
         return found + patching_problems(self.model, self.patching.strategy)
+
+    def _path_problems(self) -> list[str]:
+        """URLs where only a path of this machine will do, folders in place of files, files in place of folders."""
+        align, units = self.data.align, self.tokenizer
+        folders = {"run_dir": self.run_dir, "export.folder": self.export.folder}
+        outputs = {"out": self.out, "check.json": self.check.json, "text": self.text}
+        others = {"data.align.source": align.source, "data.align.weights": align.weights,
+                  "tokenizer.weights": units.weights, "tokenizer.codebook": units.codebook,
+                  "tokenizer.text_model": units.text_model}  # fmt: skip
+        found = []
+        for key, value in {**folders, **outputs, **others}.items():
+            if is_url(value) and key != "export.folder":
+                instead = "; for prepared data there is data_dir=" if key == "run_dir" else ""
+                found.append(f"{key}={value} is a URL: a path of this machine is needed{instead}")
+            elif value and key in outputs and os.path.isdir(value):
+                found.append(f"{key}={value} is a folder: name a file")
+            elif value and key in folders and os.path.isfile(value):
+                found.append(f"{key}={value} is a file: name a folder")
+        return found
 
 
 def describe_fields(instance: Any, prefix: str = "") -> list[tuple[str, Any, str]]:

@@ -14,7 +14,7 @@ from lst.data.check_report import CheckReport
 from lst.data.corpora import load_corpus
 from lst.data.manifest import UNKNOWN_SPEAKER, ManifestProblem, ManifestRow
 from lst.data.on_the_fly import check_on_the_fly
-from lst.data.row_checks import RowChecker, row_problems
+from lst.data.row_checks import RowChecker, row_problems, with_probes
 from lst.errors import UserError
 from lst.progress import Progress
 from lst.storage import Location
@@ -49,8 +49,8 @@ def check_corpus(
     checker = RowChecker(min_duration_s, max_duration_s)
     tally = _Tally()
     with Progress(len(rows), "checking audio" if decode else "checking headers", unit="utterance") as progress:
-        for row in rows:
-            checked, info, faults = checker.check(row)
+        for row, probe in with_probes(rows):
+            checked, info, faults = checker.check(row, probe)
             if decode and info is not None and not faults:
                 try:
                     read_row_audio(checked)

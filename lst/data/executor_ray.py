@@ -7,6 +7,7 @@ task whose worker or node dies is begun again by Ray on another one.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Generator, Sequence
 from itertools import islice
 from typing import Any
@@ -20,6 +21,7 @@ from lst.lazy import import_or_explain
 TASKS_A_CORE = 3
 # How long cancelled tasks are waited for: until they have ended, their workers may still write.
 CANCEL_S = 60.0
+CONNECT_S = 10.0
 # Tasks and results are small: manifests' rows and receipts.
 OBJECT_STORE_BYTES = 128 << 20
 
@@ -60,15 +62,23 @@ def _start(ray: Any, options: ExecutorOptions) -> None:
         if options.address is None:
             ray.init(address="local", num_cpus=options.num_workers, object_store_memory=OBJECT_STORE_BYTES, **quiet)
         else:
+            _check_answers(options.address)
             ray.init(address=options.address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         remedy = "Leave address= out to start Ray on this machine, or start a cluster with ray start --head."
-        if "AuthenticationError" in str(error.__cause__):
+        if "AuthenticationError" in f"{type(error)} {error.__cause__}":
             remedy = (
                 "The cluster asks for a token: set RAY_AUTH_MODE=token here too, and give this machine the cluster's "
                 "token (RAY_AUTH_TOKEN, or the file ~/.ray/auth_token)."
             )
         raise UserError(f"Ray at address={options.address} cannot be reached ({error}). {remedy}") from error
+
+
+def _check_answers(address: str) -> None:
+    """Raises ``OSError`` where nothing listens at HOST:PORT, which Ray itself would try for a long time."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
 
 
 def _run(ray: Any, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Generator[Done, None, None]:

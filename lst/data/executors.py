@@ -10,6 +10,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -123,9 +124,10 @@ def set_up_process() -> None:
 def worker_context(*modules: str) -> Any:
     """How worker processes are started: not forked from here, for torch's threads do not survive a fork.
 
-    They are forked from a server that has only imported ``modules``; where there is none, they are spawned.
+    On Linux they are forked from a server that has only imported ``modules``; elsewhere they are spawned, for macOS'
+    libraries do not survive any fork.
     """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
+    if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*modules])
@@ -154,8 +156,13 @@ def _run_in_processes(
         except BrokenProcessPool:
             if attempt < MAX_RETRIES:
                 say(f"a worker process was killed: {len(left)} tasks that are not finished are begun again")
-    raise UserError(
-        f"worker processes were killed {MAX_RETRIES + 1} times, {len(left)} tasks are left. Mostly the memory is too "
+    raise killed_too_often(len(left), num_workers)
+
+
+def killed_too_often(num_left: int, num_workers: int) -> UserError:
+    """What to say when workers keep dying."""
+    return UserError(
+        f"worker processes were killed {MAX_RETRIES + 1} times, {num_left} tasks are left. Mostly the memory is too "
         f"small for {num_workers} processes: lower num_workers and run the same command again."
     )
 

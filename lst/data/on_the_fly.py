@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from lst import storage
-from lst.data.manifest import ManifestProblem
+from lst.data.audio import AUDIO_SUFFIXES
+from lst.data.manifest import MANIFEST_SUFFIXES, ManifestProblem
 from lst.data.utterance import Utterance, Word
 from lst.errors import UserError
 from lst.progress import Progress
@@ -51,7 +52,7 @@ def on_the_fly_files(corpus: str | None) -> list[Location]:
     """The files that ``corpus`` names: one, or all of a folder (or URL) that holds some; else none.
 
     Raises:
-        UserError: the one file that it names is absent.
+        UserError: the one file that it names is absent, or the folder holds recordings too.
     """
     if corpus is None:
         return []
@@ -62,7 +63,15 @@ def on_the_fly_files(corpus: str | None) -> list[Location]:
         return [place]
     if isinstance(place, Path) and not place.is_dir():
         return []
-    return [place / name for name in storage.list_sizes(place, SUFFIX)]
+    names = storage.list_sizes(place)
+    files: list[Location] = [place / name for name in names if name.endswith(SUFFIX)]
+    others = [name for name in names if name.lower().endswith((*MANIFEST_SUFFIXES, *AUDIO_SUFFIXES, ".tar"))]
+    if files and others:
+        raise UserError(
+            f"corpus {place} holds {len(files)} {SUFFIX} files beside audio or lists ({others[0]}): name one file "
+            f"(corpus={files[0]}), or move the {SUFFIX} files to a folder of their own"
+        )
+    return files
 
 
 def parse_line(line: bytes, frame_rate_hz: int) -> Utterance:

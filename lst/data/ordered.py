@@ -6,9 +6,11 @@ import collections
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
-from lst.data.executors import set_up_process, worker_context
+from lst.data.executors import MAX_RETRIES, killed_too_often, set_up_process, worker_context
+from lst.progress import say
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -23,7 +25,10 @@ def ordered_map(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], nu
     Args:
         function: at the top of a module, so that other processes find it.
         items: may be a stream; at most four a worker are taken ahead.
-        num_workers: processes; with one, all happens here.
+        num_workers: processes; with one, all happens here. An item whose worker is killed is done again.
+
+    Raises:
+        UserError: workers kept dying.
     """
     if num_workers <= 1:
         yield from map(function, items)
@@ -35,16 +40,39 @@ def ordered_map(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], nu
             break
     else:
         return
+    waiting: collections.deque[ItemT] = collections.deque()
+    for attempt in range(MAX_RETRIES + 1):
+        try:
+            yield from _in_pool(function, items, waiting, num_workers)
+            return
+        except BrokenProcessPool:
+            if attempt < MAX_RETRIES:
+                say(f"a worker process was killed: {len(waiting)} items that are not finished are begun again")
+    raise killed_too_often(len(waiting), num_workers)
+
+
+def _in_pool(
+    function: Callable[[ItemT], ResultT], items: Iterator[ItemT], waiting: collections.deque[ItemT], num_workers: int
+) -> Iterator[ResultT]:
+    """Results of what waits, then of ``items``; ``waiting`` keeps what has been taken and has not come back."""
     module = getattr(function, "func", function).__module__  # of a partial too
     with ProcessPoolExecutor(num_workers, worker_context(module), initializer=set_up_process) as pool:
-        waiting: collections.deque[Future[ResultT]] = collections.deque()
+        futures = collections.deque(pool.submit(function, item) for item in waiting)
         try:
             for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) >= LOOK_AHEAD * num_workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+                waiting.append(item)
+                futures.append(pool.submit(function, item))
+                if len(futures) >= LOOK_AHEAD * num_workers:
+                    yield _next(futures, waiting)
+            while futures:
+                yield _next(futures, waiting)
         finally:
-            for future in waiting:
+            for future in futures:
                 future.cancel()
+
+
+def _next(futures: collections.deque[Future[ResultT]], waiting: collections.deque[ItemT]) -> ResultT:
+    result = futures[0].result()
+    futures.popleft()
+    waiting.popleft()
+    return result

@@ -83,8 +83,6 @@ def prepare(folder: Location, options: PrepareOptions) -> dict[str, Any]:
         if index is not None:
             say(f"prepared data is whole in {place}: nothing to do")
             return index
-        if options.executor == "local" and options.num_workers > 1:
-            warm_up_workers("lst.data.worker_imports")
         if options.executor == "ray" and options.part != "plan":
             from lst.data.executor_ray import check_ray
 
@@ -94,6 +92,8 @@ def prepare(folder: Location, options: PrepareOptions) -> dict[str, Any]:
             gathered = _gather(place, made_from, options)
         else:
             gathered = _planned(place)
+        if options.executor == "local" and options.num_workers > 1 and "num_units" not in gathered.record:
+            warm_up_workers("lst.data.worker_imports")
         units, tokenizer, vocabulary = make_artefacts(place, gathered, options)
         if options.part == "plan":
             say(f"planned in {place}: now make the parts with part=i/n, then run the command without part=")

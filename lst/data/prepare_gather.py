@@ -124,7 +124,10 @@ def _gather_units(
     num_rows = num_lines if not problems else len(rows) + num_bad_rows(problems)
     apply_on_error(problems, num_rows, options.on_error, options.max_skipped_share, f"corpus {options.corpus}")
     if len(rows) < 2:
-        raise UserError(f"corpus {options.corpus} has {len(rows)} usable utterances: two are needed, one is held out")
+        raise UserError(
+            f"corpus {options.corpus} has {len(rows)} usable utterance{'s' * (len(rows) != 1)}: two are needed, one is "
+            "held out"
+        )
     stems = {str(file): storage.locate(file).name.partition(".")[0] for file in files}
     named = [ManifestRow(row.id, Path(row.place), row.text, split=split_of(stems[row.place]) or "") for row in rows]
     splits = [row.split for row in assign_splits(named, data.valid_share, options.seed)]

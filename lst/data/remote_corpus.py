@@ -1,12 +1,13 @@
 """Corpora behind a URL: read from a local likeness of them, in which audio is empty and all else is as it is there.
 
-Lists and transcripts are fetched; of a tar, the members that are not audio. What is found is given the URL's names
-again, so rows name their audio where it lies, and no audio is copied.
+Lists and transcripts are fetched; of a tar, the members that are not audio; an empty file stands for every other. What
+is found is given the URL's names again, so rows name their audio where it lies, and no audio is copied.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ from lst.progress import Progress
 from lst.storage import Url
 
 END_BYTES = 1024  # two blocks of zeros end a tar
-LIST_SUFFIXES = (".txt", ".tsv", ".csv", ".json", ".jsonl", ".gz")
+LIST_SUFFIXES = (".txt", ".tsv", ".csv", *JSON_LINES_SUFFIXES)
 FETCHED_TOGETHER = 512
 
 
@@ -32,7 +33,7 @@ class Likeness:
 
     Args:
         url: of a folder or of a file.
-        base: an empty folder of this disk.
+        base: an empty folder of this disk, which stands for the storage's root.
 
     Attributes:
         path: what stands for ``url`` here; its folders are named as there.
@@ -41,49 +42,56 @@ class Likeness:
         UserError: there is nothing at the URL, or it cannot be reached.
     """
 
-    def __init__(self, url: Url, base: Path) -> None:
-        names = _names_below(url)
+    def __init__(self, url: str, base: Path) -> None:
+        protocol, _, place = url.partition("://")
+        self.prefix, self.base = f"{protocol}://{'/' * place.startswith('/')}", base
+        self.path = base / place.strip("/")
+        names = _names_below(self.url_of(self.path)) if place.strip("/") else []
         if not names:
-            raise UserError(f"corpus {url} does not exist. Name a folder of audio and transcripts, or a manifest file.")
-        is_file = names == [""]
-        self.root_url = url.parent if is_file else url
-        self.base, self.root = base, base / self.root_url.name
-        self.root.mkdir()
-        self.path = self.root / url.name if is_file else self.root
-        if is_file:
-            self._take([url.name], reads_tars=True)
-            kind = Listing(self.path).json_kind(self.path) if url.endswith(JSON_LINES_SUFFIXES) else None
-            if kind not in (PLAIN, LHOTSE) and not url.endswith(".tar"):
-                # These look for what lies beside their lists.
-                beside = [name for name in _names_below(self.root_url) if name != url.name]
-                self._take(beside, reads_tars=kind is not None)
-        else:
-            self._take(names, reads_tars=True)
+            raise UserError(
+                f"corpus {url} does not exist or is empty. Name a folder of audio and transcripts, or a manifest file."
+            )
+        if names != [""]:
+            self._take(self.path, names, reads_tars=True)
+            return
+        folder = self.path.parent
+        self._take(folder, [self.path.name], reads_tars=True)
+        kind = Listing(self.path).json_kind(self.path) if url.endswith(JSON_LINES_SUFFIXES) else None
+        if kind not in (PLAIN, LHOTSE) and self.path.suffix.lower() != ".tar" and folder != base:
+            # These look for what lies beside their lists.
+            beside = [name for name in _names_below(self.url_of(folder)) if name != self.path.name]
+            self._take(folder, beside, reads_tars=kind is not None)
 
-    def _take(self, names: Sequence[str], reads_tars: bool) -> None:
-        lists = [name for name in names if name.lower().endswith(LIST_SUFFIXES)]
-        tars = [name for name in names if reads_tars and name.lower().endswith(".tar")]
+    def _take(self, folder: Path, names: Sequence[str], reads_tars: bool) -> None:
+        """Fetches the lists among the files below a folder, and lets empty files stand for the others."""
+        lists = [folder / name for name in names if name.lower().endswith(LIST_SUFFIXES)]
+        tars = [folder / name for name in names if reads_tars and name.lower().endswith(".tar")]
         for name in names:
-            (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-        for name in set(names) - {*lists, *tars}:
-            (self.root / name).touch()
-        with Progress(len(lists) + len(tars), f"lists of {self.root_url.name}", unit="file") as progress:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        for path in {folder / name for name in names} - {*lists, *tars}:
+            path.touch()
+        with Progress(len(lists) + len(tars), f"lists of {folder.name}", unit="file") as progress:
             for start in range(0, len(lists), FETCHED_TOGETHER):
                 together = lists[start : start + FETCHED_TOGETHER]
-                storage.fetch({self.root_url / name: self.root / name for name in together})
+                storage.fetch({self.url_of(path): path for path in together})
                 progress.advance(len(together))
-            for name in tars:
-                _copy_without_audio(self.root_url / name, self.root / name)
+            for path in tars:
+                _copy_without_audio(self.url_of(path), path)
                 progress.advance()
+
+    def url_of(self, path: Path) -> Url:
+        """The URL that a path below ``base`` stands for."""
+        return Url(self.prefix + path.relative_to(self.base).as_posix())
 
     def named(self, text: str) -> str:
         """A message with the URL's names in place of those of this disk."""
-        return text.replace(str(self.base), self.root_url.parent)
+        return text.replace(f"{self.base}/", self.prefix)
 
     def there(self, path: Path | str) -> Path | str:
-        """A path's URL; one that lies elsewhere stays."""
+        """A path's URL, without ``..``, which storages do not know; a path that lies elsewhere stays."""
         if isinstance(path, Path) and path.is_relative_to(self.base):
-            return Url(f"{self.root_url.parent}/{path.relative_to(self.base).as_posix()}")
+            path = Path(os.path.normpath(path))
+            return self.url_of(path) if path.is_relative_to(self.base) else path
         return path
 
     def row(self, row: ManifestRow) -> ManifestRow:
@@ -101,7 +109,7 @@ def likeness_of(url: Url) -> Iterator[Likeness]:
     """A likeness of the corpus at a URL, for as long as it is read; errors name the URL."""
     with tempfile.TemporaryDirectory(prefix="lst-corpus-") as folder:
         # Resolved, as some layouts resolve what they find.
-        found = Likeness(Url(url.rstrip("/")), Path(folder).resolve())
+        found = Likeness(url, Path(folder).resolve())
         try:
             yield found
         except ProblemsError as error:
@@ -109,6 +117,8 @@ def likeness_of(url: Url) -> Iterator[Likeness]:
             raise ProblemsError(
                 found.named(subject), [found.named(problem) for problem in problems], found.named(remedy), max_shown
             ) from None
+        except storage.StorageError:
+            raise
         except UserError as error:
             raise UserError(found.named(str(error))) from None
 

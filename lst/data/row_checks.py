@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import collections
+import functools
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from typing import TypeAlias
 
 from lst.data.audio import AudioInfo, place_faults, probe_audio, rate_fault
 from lst.data.audio_bytes import described, is_present
 from lst.data.manifest import ManifestProblem, ManifestRow
 from lst.data.records import shown
 from lst.errors import ProblemsError, UserError
+from lst.files import is_url
 from lst.progress import Progress
 from lst.storage import StorageError
 
@@ -27,6 +32,8 @@ _ID = re.compile(r"[A-Za-z0-9_-]+")
 
 # A fault is the kind of check that found it, and what is wrong in words.
 Fault = tuple[str, str]
+Probe: TypeAlias = Callable[[], AudioInfo]
+REMOTE_PROBES = 32
 KINDS = ("id", "transcript", "missing audio", "unreadable audio", "sample rate", "duration", "segment or channel",
          "timed words")  # fmt: skip
 
@@ -43,8 +50,13 @@ class RowChecker:
         self.min_duration_s, self.max_duration_s = min_duration_s, max_duration_s
         self._first_places: dict[str, str] = {}
 
-    def check(self, row: ManifestRow) -> tuple[ManifestRow, AudioInfo | None, list[Fault]]:
-        """The row with its duration from the audio's header, that header where it can be read, and all its faults."""
+    def check(self, row: ManifestRow, probe: Probe) -> tuple[ManifestRow, AudioInfo | None, list[Fault]]:
+        """The row with its duration from the audio's header, that header where it can be read, and all its faults.
+
+        Args:
+            row: the row.
+            probe: reads the header; see ``with_probes``.
+        """
         place = row.place or str(row.path)
         faults = [] if is_well_formed_id(row.id) else [("id", f"id {shown(row.id, 200)} {ID_RULE}")]
         faults += [("transcript", fault) for fault in text_faults(row.text)]
@@ -55,20 +67,20 @@ class RowChecker:
         if row.ending_start_word is not None and not 0 < row.ending_start_word < num_words:
             message = f"ending_start_word {row.ending_start_word} is outside of 1 … {num_words - 1}"
             faults.append(("transcript", message))
-        info, audio_faults = self._audio(row)
+        info, audio_faults = self._audio(row, probe)
         faults += audio_faults
         if info is not None and not audio_faults:
             row = replace(row, duration_s=utterance_duration_s(row, info))
         faults += [("timed words", fault) for fault in timed_word_faults(row)]
         return row, info, faults
 
-    def _audio(self, row: ManifestRow) -> tuple[AudioInfo | None, list[Fault]]:
+    def _audio(self, row: ManifestRow, probe: Probe) -> tuple[AudioInfo | None, list[Fault]]:
         """The audio's header, and what is wrong with it."""
         name = described(row.path, row.member)
         if not is_present(row.path):
             return None, [("missing audio", f"transcript without audio: {row.path} does not exist")]
         try:
-            info = probe_audio(row.path, row.member)
+            info = probe()
         except StorageError:
             raise  # of the network, not of the utterance: on_error=skip must not leave it out
         except UserError as error:
@@ -140,13 +152,38 @@ def check_rows(
     problems: list[ManifestProblem] = []
     checker = RowChecker(min_duration_s, max_duration_s)
     with Progress(len(rows), "checking the manifest", unit="file") as progress:
-        for row in rows:
-            checked, _, faults = checker.check(row)
+        for row, probe in with_probes(rows):
+            checked, _, faults = checker.check(row, probe)
             problems += row_problems(row, faults)
             if not faults:
                 good.append(checked)
             progress.advance()
     return good, problems
+
+
+def with_probes(rows: Iterable[ManifestRow]) -> Iterator[tuple[ManifestRow, Probe]]:
+    """Rows in order, each with what reads its audio's header: behind a URL many are read ahead, each one a wait.
+
+    Members of tars are not, for the first of a tar reads its whole directory.
+    """
+    waiting: collections.deque[tuple[ManifestRow, Future[AudioInfo] | None]] = collections.deque()
+    with ThreadPoolExecutor(REMOTE_PROBES) as pool:
+        try:
+            for row in rows:
+                is_remote = is_url(row.path) and not row.member
+                waiting.append((row, pool.submit(probe_audio, row.path) if is_remote else None))
+                while waiting and (waiting[0][1] is None or len(waiting) > 2 * REMOTE_PROBES):
+                    yield _ready(*waiting.popleft())
+            while waiting:
+                yield _ready(*waiting.popleft())
+        finally:
+            for _, future in waiting:
+                if future is not None:
+                    future.cancel()
+
+
+def _ready(row: ManifestRow, future: Future[AudioInfo] | None) -> tuple[ManifestRow, Probe]:
+    return row, future.result if future is not None else functools.partial(probe_audio, row.path, row.member)
 
 
 def row_problems(row: ManifestRow, faults: Iterable[Fault]) -> list[ManifestProblem]:

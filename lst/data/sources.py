@@ -100,7 +100,10 @@ def _recordings(
     problems = [*problems, *found]
     apply_on_error(problems, num_rows, on_error, max_skipped_share, f"corpus {path}")
     if len(good) < 2:
-        raise UserError(f"corpus {path} has {len(good)} usable utterances: at least two are needed, one is held out")
+        raise UserError(
+            f"corpus {path} has {len(good)} usable utterance{'s' * (len(good) != 1)}: at least two are needed, one is "
+            "held out"
+        )
     rows = assign_splits(good, config.valid_share, seed)
     texts, found = texts_beside(text, [row.text for row in rows if row.split == "valid"])
     problems += found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 from collections import Counter
@@ -11,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from fsspec.implementations.local import LocalFileSystem
 
+from lst import storage
 from lst.data.audio import read_audio
 from lst.data.corpora import assign_splits, load_corpus
 from lst.data.manifest import ManifestRow
@@ -215,6 +218,49 @@ def test_errors_of_a_corpus_behind_a_url_name_the_url(tmp_path: Path) -> None:
     assert "lst-corpus-" not in str(raised.value)
     with pytest.raises(UserError, match=f"corpus local://{tmp_path}/absent does not exist"):
         load_corpus(f"local://{tmp_path}/absent")
+
+
+def test_a_url_is_taken_apart_where_storages_know_no_parents(tmp_path: Path) -> None:
+    """``memory://`` takes names as they are, as object stores do."""
+    root = f"memory://bucket-{tmp_path.name}"
+    storage.write_text(f"{root}/lists/a.tsv", "id\tpath\ttext\none\t../audio/1.wav\tone\ntwo\t../../../2.wav\ttwo\n")
+    rows, problems, layout = load_corpus(f"{root}/lists/a.tsv")
+    assert (problems, layout) == ([], "manifest")
+    assert rows[0].path == f"{root}/audio/1.wav"
+    assert "memory://" not in str(rows[1].path)
+    storage.write_text(f"memory://{tmp_path.name}.tsv", "id\tpath\ttext\none\t1.wav\tone\n")
+    assert load_corpus(f"memory://{tmp_path.name}.tsv")[0][0].path == "memory://1.wav"
+    for place in ("memory://", f"{root}/nothing"):
+        with pytest.raises(UserError, match=f"corpus {place} does not exist or is empty"):
+            load_corpus(place)
+
+
+def test_what_is_no_list_is_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "some" / "1-2.trans.txt", "1-2-0000 ONE\n1-2-0001 TWO\n")
+    for number in range(2):
+        write_audio(tmp_path / "some" / f"1-2-000{number}.flac")
+    for name in ("dev.tar.gz", "notes.pdf"):
+        (tmp_path / "some" / name).write_bytes(b"much")
+    fetched: list[str] = []
+    fetch = storage.fetch
+    monkeypatch.setattr(storage, "fetch", lambda wanted: (fetched.extend(wanted), fetch(wanted)))
+    rows, problems, _ = load_corpus(f"local://{tmp_path}/some")
+    assert (len(rows), problems) == (2, [])
+    assert fetched == [f"local://{tmp_path}/some/1-2.trans.txt"]
+    good, problems = check_rows(rows, 0.1, 60.0)
+    assert [row.duration_s for row in good] == [1.0, 1.0]
+    assert problems == []
+
+
+def test_a_disk_that_fills_while_lists_are_fetched_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.tsv", "id\tpath\ttext\none\t1.wav\tone\n")
+
+    def fill(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(LocalFileSystem, "get", fill)
+    with pytest.raises(UserError, match="is full"):
+        load_corpus(f"local://{tmp_path}/a.tsv")
 
 
 def test_a_corpus_without_utterances_is_an_error(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import time
 from pathlib import Path
@@ -89,6 +90,16 @@ def test_workers_that_keep_dying_end_the_run(tmp_path: Path, monkeypatch: pytest
 def test_another_version_on_a_node_is_named(tmp_path: Path) -> None:
     done = work(tasks.square, Task(2, tmp_path), "0.0.0")
     assert "this is 0.0.0: install the same on every node" in done.error
+
+
+def test_an_address_at_which_nothing_listens_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(UserError, match=rf"address={address} cannot be reached \(.*refused.*ray start --head"):
+        check_ray(ExecutorOptions("ray", 1, address))
 
 
 def test_ray_that_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -209,3 +209,11 @@ def test_words_without_units_make_documents_and_aligned_patches(spoken: list[Utt
 def test_an_absent_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"absent\.on_the_fly does not exist"):
         on_the_fly_files(str(tmp_path / "absent.on_the_fly"))
+
+
+def test_a_folder_of_units_and_recordings_is_no_guess(tmp_path: Path) -> None:
+    (tmp_path / "train.on_the_fly").touch()
+    (tmp_path / "manifest.tsv").touch()
+    with pytest.raises(UserError, match=r"1 \.on_the_fly files beside audio or lists \(manifest\.tsv\): name one"):
+        on_the_fly_files(str(tmp_path))
+    assert on_the_fly_files(str(tmp_path / "train.on_the_fly")) == [tmp_path / "train.on_the_fly"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 import tasks
 
 from lst.data import ordered
 from lst.data.ordered import ordered_map
+from lst.errors import UserError
 
 
 @pytest.mark.parametrize("start_s", [-1.0, 60.0])
@@ -28,3 +30,20 @@ def test_what_is_done_here_ends_when_workers_would_have_started(monkeypatch: pyt
     assert here[0]
     assert not here[-1]
     assert here == sorted(here, reverse=True)
+
+
+def test_items_of_killed_workers_are_done_again_in_their_place(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ordered, "START_S", -1.0)
+    items = [tasks.Task(number, tmp_path) for number in range(12)]
+    assert list(ordered_map(tasks.die_at_first, items, 2)) == list(range(12))
+    assert "a worker process was killed" in capsys.readouterr().err
+
+
+def test_workers_that_keep_dying_end_the_map(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(ordered, "START_S", -1.0)
+    monkeypatch.setattr(ordered, "MAX_RETRIES", 1)
+    items = [tasks.Task(number, tmp_path) for number in range(3)]
+    with pytest.raises(UserError, match="lower num_workers"):
+        list(ordered_map(tasks.die_after_the_first, items, 2))

@@ -70,3 +70,7 @@ def number_and_process(number: int) -> tuple[int, int]:
 def number_and_process_slowly(number: int) -> tuple[int, int]:
     time.sleep(0.02)
     return number, os.getpid()
+
+
+def die_after_the_first(task: Task) -> int:
+    return die(task) if task.number else task.number
