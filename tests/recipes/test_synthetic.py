@@ -240,7 +240,8 @@ def test_help_lists_choices_and_options(capsys: pytest.CaptureFixture[str]) -> N
     assert main(["synthetic", "--help"]) == 0
     out = capsys.readouterr().out
     for part in ("associative_recall | induction_head | listops", "attention | attention_rotary | h3 | s4d",
-                 "published | quick", "run_dir=runs/synthetic", "train.stop_at=null", "seeds=[0, 1, 2]", "convolution=fast"):  # fmt: skip
+                 "published | quick", "run_dir=runs/synthetic",
+                 "train.stop_at=null", "seeds=[0, 1, 2]", "convolution=fast"):  # fmt: skip
         assert part in out
     assert [key for key, _, doc in describe_fields(SyntheticConfig()) if not doc] == []
 
