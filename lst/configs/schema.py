@@ -245,17 +245,17 @@ class Config:
         """URLs where only a path of this machine will do, folders in place of files, files in place of folders."""
         align, units = self.data.align, self.tokenizer
         folders = {"run_dir": self.run_dir, "export.folder": self.export.folder}
-        outputs = {"out": self.out, "check.json": self.check.json, "text": self.text}
+        single_files = {"out": self.out, "check.json": self.check.json, "text": self.text}
         others = {"data.align.source": align.source, "data.align.weights": align.weights,
                   "tokenizer.weights": units.weights, "tokenizer.codebook": units.codebook,
                   "tokenizer.text_model": units.text_model}  # fmt: skip
         found = []
-        for key, value in {**folders, **outputs, **others}.items():
+        for key, value in {**folders, **single_files, **others}.items():
             if is_url(value) and key != "export.folder":
                 instead = "; for prepared data there is data_dir=" if key == "run_dir" else ""
                 found.append(f"{key}={value} is a URL: a path of this machine is needed{instead}")
-            elif value and key in outputs and os.path.isdir(value):
-                found.append(f"{key}={value} is a folder: name a file")
+            elif value and key in single_files and os.path.isdir(value):
+                found.append(f"{key}={value} is a folder: name a file in it")
             elif value and key in folders and os.path.isfile(value):
                 found.append(f"{key}={value} is a file: name a folder")
         return found

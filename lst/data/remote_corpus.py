@@ -18,12 +18,12 @@ from lst import storage
 from lst.data.audio import AUDIO_SUFFIXES
 from lst.data.audio_bytes import open_location, open_tar
 from lst.data.layouts.listing import JSON_LINES_SUFFIXES, LHOTSE, PLAIN, Listing
+from lst.data.layouts.tar_samples import END_BYTES
 from lst.data.manifest import ManifestProblem, ManifestRow
 from lst.errors import ProblemsError, UserError
 from lst.progress import Progress
 from lst.storage import Url
 
-END_BYTES = 1024  # two blocks of zeros end a tar
 LIST_SUFFIXES = (".txt", ".tsv", ".csv", *JSON_LINES_SUFFIXES)
 FETCHED_TOGETHER = 512
 

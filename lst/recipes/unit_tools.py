@@ -227,8 +227,6 @@ def _missing(action: str, config: Config) -> list[str]:
                           ("text", config.text))
         if path is not None and not Path(path).is_file()
     ]  # fmt: skip
-    if config.out is not None and Path(config.out).is_dir():
-        found.append(f"out={config.out} is a folder: name a file in it")
     weights = options.weights
     if action in ("fit-units", "score-units") and options.codebook is not None and not found:
         weights = _weights_of(load_speech_tokenizer(Path(options.codebook), weights))
@@ -238,8 +236,6 @@ def _missing(action: str, config: Config) -> list[str]:
 def _out(config: Config, example: str) -> Path:
     if config.out is None:
         raise UserError(f"say where to write: out={example}")
-    if Path(config.out).is_dir():
-        raise UserError(f"out={config.out} is a folder: name a file in it, such as out={Path(config.out) / example}")
     return Path(config.out)
 
 
