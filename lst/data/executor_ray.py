@@ -16,12 +16,15 @@ from lst import __version__
 from lst.data.executors import MAX_RETRIES, Done, ExecutorOptions, work
 from lst.errors import UserError
 from lst.lazy import import_or_explain
+from lst.progress import say
 
 # Enough tasks are on their way to keep every core busy; the others wait here, not in the cluster's memory.
 TASKS_A_CORE = 3
 # How long cancelled tasks are waited for: until they have ended, their workers may still write.
 CANCEL_S = 60.0
 CONNECT_S = 10.0
+# How often the cluster is looked at anew while no task ends: its nodes come and go.
+LOOK_S = 10.0
 # Tasks and results are small: manifests' rows and receipts.
 OBJECT_STORE_BYTES = 128 << 20
 
@@ -86,14 +89,20 @@ def _run(ray: Any, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Gene
     remote = ray.remote(num_cpus=1, max_retries=MAX_RETRIES, retry_exceptions=False)(work)
     waiting = iter(tasks)
     running: set[Any] = set()
+    is_told = False
     try:
         while True:
-            room = TASKS_A_CORE * max(1, int(ray.cluster_resources().get("CPU", 1))) - len(running)
+            num_cores = int(ray.cluster_resources().get("CPU", 0))
+            room = TASKS_A_CORE * max(1, num_cores) - len(running)
             for task in islice(waiting, max(room, 0)):
                 running.add(remote.remote(function, task, __version__))
             if not running:
                 return
-            done, _ = ray.wait(list(running), num_returns=1, timeout=10.0)
+            done, _ = ray.wait(list(running), num_returns=1, timeout=LOOK_S)
+            is_idle = not done and num_cores == 0
+            if is_idle and not is_told:
+                say("no node of the Ray cluster has a core: waiting for one to join (ray start --address=...)")
+            is_told = is_idle
             for reference in done:
                 running.discard(reference)
                 yield _result(ray, reference)

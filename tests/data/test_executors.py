@@ -5,13 +5,16 @@ from __future__ import annotations
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import tasks
 from tasks import Task
 
-from lst.data import executors
+from lst.data import executor_ray, executors
 from lst.data.executor_ray import check_ray
 from lst.data.executors import ExecutorOptions, run_tasks, work
 from lst.errors import UserError
@@ -106,3 +109,32 @@ def test_ray_that_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"executor=ray needs the package ray: pip install 'latent-speech-text\[ray\]'"):
         list(run_tasks(tasks.square, make_tasks(1, tmp_path), ExecutorOptions("ray", 1)))
+
+
+class ClusterWithoutCores:
+    """Answers as Ray does while no node with a core has joined; one joins at the third look."""
+
+    def __init__(self) -> None:
+        self.num_looks = 0
+
+    def cluster_resources(self) -> dict[str, float]:
+        self.num_looks += 1
+        return {"CPU": 1.0} if self.num_looks > 3 else {"memory": 1.0}
+
+    def remote(self, **_: object) -> Callable[[Any], Any]:
+        return lambda function: SimpleNamespace(remote=lambda *arguments: (function, arguments))
+
+    def wait(self, references: list[Any], **_: object) -> tuple[list[Any], list[Any]]:
+        return (references[:1], references[1:]) if self.num_looks > 3 else ([], references)
+
+    def get(self, reference: Any) -> Any:
+        function, arguments = reference
+        return function(*arguments)
+
+
+def test_a_cluster_without_a_core_is_waited_for_and_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = list(executor_ray._run(ClusterWithoutCores(), tasks.square, make_tasks(5, tmp_path)))
+    assert sorted(item.value for item in done) == [0, 1, 4, 9, 16]
+    assert capsys.readouterr().err.count("no node of the Ray cluster has a core") == 1

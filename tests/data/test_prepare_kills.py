@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import busy_ray_workers, command_of, descendants
 
 from lst.data.prepare import PrepareOptions, prepare
 from tests.data.conftest import ROOT, files_in, hashes, is_alive, options
@@ -26,14 +27,18 @@ NUM_SHARDS = 24
 NUM_WORKER_KILLS, NUM_DRIVER_KILLS = 22, 8
 
 
+def environment() -> dict[str, str]:
+    """What a process needs that imports the package and prepares on one thread."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
+
+
 class Server:
     """Processes that prepare, forked from one that has imported everything."""
 
     def __init__(self) -> None:
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
         command = [sys.executable, str(ROOT / "tests/helpers/prepare_server.py")]
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.PIPE,
+        self.process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
         threading.Thread(target=self._drain, daemon=True).start()
         self.said = ""
@@ -168,35 +173,6 @@ def wait_for_new_receipt(folder: Path, before: set[str], limit_s: float = 120.0)
         time.sleep(0.005)
 
 
-def descendants(process_id: int) -> set[int]:
-    """All processes below one, as /proc tells them."""
-    parents: dict[int, int] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-    found: set[int] = set()
-    grown = {process_id}
-    while grown:
-        grown = {child for child, parent in parents.items() if parent in grown} - found
-        found |= grown
-    return found
-
-
-def command_of(process_id: int) -> bytes:
-    """A process's command line, or the name that it gave itself; empty where it has ended."""
-    try:
-        return Path(f"/proc/{process_id}/cmdline").read_bytes()
-    except OSError:
-        return b""
-
-
-def busy_ray_workers(process_id: int) -> list[int]:
-    """Ray's workers below a process that do a task of ours just now."""
-    return [child for child in descendants(process_id) if command_of(child).startswith(b"ray::work")]
-
-
 @pytest.fixture(scope="module")
 def large_corpus(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The corpus three times, under other names."""
@@ -278,3 +254,16 @@ def test_driver_on_ray_killed_with_all_its_processes(
     prepare(tmp_path, options(large_corpus, shard_utterances=1))
     assert finished(tmp_path) == hashes(many_shards)
     assert {name: (tmp_path / "shards" / name).stat().st_mtime_ns for name in before} == before
+
+
+def test_tasks_of_a_dead_node_are_done_on_another(many_shards: Path, large_corpus: Path, tmp_path: Path) -> None:
+    """Two nodes on this machine, a core each: one is killed at its task, with its workers, and the run goes on."""
+    pytest.importorskip("ray", reason="Ray is not installed")
+    wanted = options(large_corpus, shard_utterances=1, executor="ray")
+    done = subprocess.run([sys.executable, str(ROOT / "tests/helpers/two_nodes.py")], cwd=ROOT, env=environment(),
+                          input=json.dumps({"folder": str(tmp_path), "options": asdict(wanted)}) + "\n",
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert 4 <= int(done.stdout.split()[-1]) < NUM_SHARDS
+    assert f"shards: {NUM_SHARDS} made, 0 there before, of {NUM_SHARDS}" in done.stderr
+    assert finished(tmp_path) == hashes(many_shards)
