@@ -16,12 +16,13 @@ from typing import NamedTuple
 import numpy as np
 
 from lst.data.config import InterleaveConfig
-from lst.data.joined import JoinedWords, Segments, ragged_range, segments_of_spans
+from lst.data.joined import JoinedWords, Segments, begins_run, ragged_range, segments_of_spans
 from lst.data.spans import Span, Spans, document_generator, draw_spans, draw_spans_together, span_frames
 from lst.data.utterance import Utterance
 from lst.data.word_pieces import TextPieces, WordPieces
 from lst.errors import UserError
 from lst.model.batch import SPEECH, TEXT, Document
+from lst.tokenizers.speech import deduplicate
 from lst.tokenizers.speech_bpe import SpeechBPE
 from lst.tokenizers.text import TextTokenizer
 from lst.tokenizers.vocabulary import Vocabulary
@@ -90,7 +91,8 @@ class DocumentBuilder:
 
     Args:
         tokenizer: of text.
-        vocabulary: ids; with a speech BPE, the vocabulary of its pieces.
+        vocabulary: ids; with a speech BPE, the vocabulary of its pieces. Where it says ``deduplicated``, a run of one
+            unit counts once: it belongs to the word or silence that it begins in, and later ones may own no unit.
         config: how spans are drawn.
         seed: of those draws.
         segment_level: what documents record of an alignment: ``word`` (and silence), or ``bpe``, the pieces of words.
@@ -123,6 +125,10 @@ class DocumentBuilder:
     def text(self, utterance: Utterance) -> Document:
         """The whole utterance as text; all that a written text can be."""
         return self.documents([Request(TEXT_ALONE, utterance)])[0]
+
+    def num_units(self, utterance: Utterance) -> int:
+        """Units of an utterance that a document of its speech stands for: all, or each run of one unit once."""
+        return len(deduplicate(utterance.units)[0]) if self.vocabulary.deduplicated else utterance.num_frames
 
     def from_spans(self, utterance: Utterance, spans: Sequence[Span]) -> Document:
         """A document of the given spans, which name words of an aligned utterance."""
@@ -172,7 +178,10 @@ class DocumentBuilder:
         is_speech = spans.modalities == SPEECH
         spoken = Spans(*(array[is_speech] for array in spans))
         starts, ends = joined.span_frames(spoken, self.vocabulary.units_a_frame)
-        speech_ids, speech_lengths = self._speech_tokens(joined, spoken, starts, ends)
+        # The token that follows another span of speech in its document opens no run of its own.
+        follows = np.zeros(len(is_speech), bool)
+        follows[1:] = is_speech[:-1] & (np.diff(spans.documents) == 0)
+        speech_ids, speech_lengths, kept = self._speech_tokens(joined, spoken, starts, ends, follows[is_speech])
         pieces = self._text_pieces(utterances, joined, Spans(*(array[~is_speech] for array in spans)))
         lengths = np.zeros(len(is_speech), np.int64)
         lengths[is_speech], lengths[~is_speech] = speech_lengths, pieces.lengths
@@ -194,7 +203,9 @@ class DocumentBuilder:
         modalities[spoken_places] = SPEECH
         token_ids[spoken_places] = speech_ids
         token_ids[ragged_range(content[~is_speech], pieces.lengths)] = pieces.ids
-        segment_bounds, segment_lengths, is_silence = self._segments(joined, spoken, starts, ends, len(utterances))
+        segment_bounds, segment_lengths, is_silence = self._segments(
+            joined, spoken, starts, ends, len(utterances), kept
+        )
         cuts, segment_cuts = list(pairwise(bounds.tolist())), list(pairwise(segment_bounds))
         documents = [
             Document(
@@ -213,17 +224,30 @@ class DocumentBuilder:
         return documents if self.entropies is None else self._with_entropies(documents, token_ids, modalities)
 
     def _speech_tokens(
-        self, joined: JoinedWords, spans: Spans, starts: np.ndarray, ends: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Joint ids, int32 [n], of the spans' speech, and how many each span has, int64 [s]."""
+        self, joined: JoinedWords, spans: Spans, starts: np.ndarray, ends: np.ndarray, follows: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """The spans' speech.
+
+        Returns:
+            Joint ids, int32 [n]; how many each span has, int64 [s]; and which of the spans' frames, bool [frames], gave
+            an id, where not all did.
+        """
         if self.speech_bpe is not None:
             own = zip(spans.documents.tolist(), starts.tolist(), ends.tolist(), strict=True)
-            parts = [self.speech_bpe.encode(joined.units[place][start:end]) for place, start, end in own]
+            parts = [self._bpe_pieces(joined.units[place][start:end]) for place, start, end in own]
             lengths = np.array([len(part) for part in parts], np.int64)
-            return self.vocabulary.unit_ids(np.concatenate([np.zeros(0, np.int32), *parts])), lengths
+            return self.vocabulary.unit_ids(np.concatenate([np.zeros(0, np.int32), *parts])), lengths, None
         first = (np.cumsum(joined.num_frames) - joined.num_frames)[spans.documents]
         lengths = ends - starts
-        return self.vocabulary.unit_ids(np.concatenate(joined.units)[ragged_range(first + starts, lengths)]), lengths
+        units = np.concatenate(joined.units)[ragged_range(first + starts, lengths)]
+        if not self.vocabulary.deduplicated:
+            return self.vocabulary.unit_ids(units), lengths, None
+        kept = begins_run(units, (np.cumsum(lengths) - lengths)[~follows])
+        return self.vocabulary.unit_ids(units[kept]), _count_kept(kept, lengths), kept
+
+    def _bpe_pieces(self, units: np.ndarray) -> np.ndarray:
+        assert self.speech_bpe is not None
+        return self.speech_bpe.encode(deduplicate(units)[0] if self.vocabulary.deduplicated else units)
 
     def _text_pieces(self, utterances: Sequence[Utterance], joined: JoinedWords, spans: Spans) -> TextPieces:
         """BPE pieces of the spans' text, each tokenised as a text of its own."""
@@ -238,7 +262,13 @@ class DocumentBuilder:
         )
 
     def _segments(
-        self, joined: JoinedWords, spans: Spans, starts: np.ndarray, ends: np.ndarray, num_documents: int
+        self,
+        joined: JoinedWords,
+        spans: Spans,
+        starts: np.ndarray,
+        ends: np.ndarray,
+        num_documents: int,
+        kept: np.ndarray | None,
     ) -> tuple[list[int], np.ndarray, np.ndarray]:
         """Bounds of each document's segments, [documents + 1], their lengths, and whether they are silence."""
         if self.speech_bpe is not None:
@@ -248,6 +278,8 @@ class DocumentBuilder:
         if self.segment_level == "bpe":
             lengths, num_pieces = self._split(joined, found)
             documents, is_silence = np.repeat(documents, num_pieces), np.repeat(is_silence, num_pieces)
+        if kept is not None:
+            lengths = _count_kept(kept, lengths).astype(np.int32)
         return np.searchsorted(documents, np.arange(num_documents + 1)).tolist(), lengths, is_silence
 
     def _split(self, joined: JoinedWords, segments: Segments) -> tuple[np.ndarray, np.ndarray]:
@@ -296,7 +328,10 @@ class DocumentBuilder:
 
     def speech_part(self, units: np.ndarray) -> DocumentPart:
         """A span of speech units that are not aligned."""
-        tokens = units if self.speech_bpe is None else self.speech_bpe.encode(units)
+        if self.speech_bpe is not None:
+            tokens = self._bpe_pieces(units)
+        else:
+            tokens = deduplicate(units)[0] if self.vocabulary.deduplicated else units
         return DocumentPart(
             SPEECH,
             self.vocabulary.speech_id,
@@ -311,14 +346,21 @@ class DocumentBuilder:
         return DocumentPart(TEXT, self.vocabulary.text_id, ids, np.zeros(0, np.int32), np.zeros(0, bool))
 
     def document(self, document_id: str, parts: list[DocumentPart], end: bool = True) -> Document:
-        """Joins parts: ``<bos>``, each part behind its marker (once while the modality stays), ``<eos>``."""
+        """Joins parts: ``<bos>``, each part behind its marker (once while the modality stays), ``<eos>``.
+
+        A run of one unit that goes on from part to part counts once where the vocabulary is deduplicated.
+        """
+        parts = list(parts)
         ids = [np.array([self.vocabulary.bos_id], np.int32)]
         modalities = [np.array([TEXT], np.uint8)]
         previous: int | None = None
-        for part in parts:
+        joins_runs = self.vocabulary.deduplicated and self.speech_bpe is None
+        for number, part in enumerate(parts):
             if part.modality != previous:
                 ids.append(np.array([part.marker_id], np.int32))
                 modalities.append(np.array([TEXT], np.uint8))
+            elif joins_runs and part.modality == SPEECH:
+                part = parts[number] = part.after(int(ids[-1][-1]))
             ids.append(part.token_ids)
             modalities.append(np.full(len(part.token_ids), part.modality, np.uint8))
             previous = part.modality
@@ -338,6 +380,12 @@ class DocumentBuilder:
         return self._with_entropies([document], document.token_ids, document.modalities)[0]
 
 
+def _count_kept(kept: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """How many of kept, bool [n], are set in each of the stretches, int [s], that tile it: int64 [s]."""
+    before = np.concatenate([[0], np.cumsum(kept)])
+    return np.diff(before[np.concatenate([[0], np.cumsum(lengths)])])
+
+
 class DocumentPart(NamedTuple):
     """A span in ids: modality, the marker that opens it, its tokens, and its words and silences."""
 
@@ -346,3 +394,12 @@ class DocumentPart(NamedTuple):
     token_ids: np.ndarray
     segment_lengths: np.ndarray
     segment_is_silence: np.ndarray
+
+    def after(self, token_id: int) -> DocumentPart:
+        """This part of deduplicated units where it follows a unit that may be its first one."""
+        if not len(self.token_ids) or int(self.token_ids[0]) != token_id:
+            return self
+        lengths = self.segment_lengths.copy()
+        if len(lengths):
+            lengths[int((lengths > 0).argmax())] -= 1
+        return self._replace(token_ids=self.token_ids[1:], segment_lengths=lengths)

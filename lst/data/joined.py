@@ -63,6 +63,14 @@ class JoinedWords:
         return starts, ends
 
 
+def begins_run(units: np.ndarray, span_starts: np.ndarray) -> np.ndarray:
+    """Bool [n]: which of units, int [n], differ from the one before them, or open a span, int [s], of their own."""
+    begins = np.ones(len(units), bool)
+    begins[1:] = units[1:] != units[:-1]
+    begins[span_starts[span_starts < len(units)]] = True
+    return begins
+
+
 class Segments(NamedTuple):
     """Words and silences in spans of speech.
 

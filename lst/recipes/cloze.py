@@ -116,7 +116,9 @@ def cloze_document(
     context = builder.span_part(item.utterance, Span(context_modality, 0, item.ending_start))
     ending = builder.span_part(source, Span(ending_modality, start, len(source.words)))
     document = builder.document(item.utterance.id, [context, ending], end=False)
-    return document, slice(len(document) - len(ending.token_ids), len(document))
+    # Behind <bos>, a marker, the context and, where the modality changes, another marker.
+    start = 2 + len(context.token_ids) + (context_modality != ending_modality)
+    return document, slice(start, len(document))
 
 
 def score_cloze(
@@ -164,8 +166,9 @@ def item_credits(rows: Sequence[dict[str, Any]], normalisation: str) -> np.ndarr
     true = np.array([row["true_nats"] for row in rows])
     false = np.array([row["false_nats"] for row in rows])
     if normalisation == "mean":
-        true = true / np.array([row["true_tokens"] for row in rows])
-        false = false / np.array([row["false_tokens"] for row in rows])
+        # An ending whose units all repeat the context's last one has no token and no nats.
+        true = true / np.maximum([row["true_tokens"] for row in rows], 1)
+        false = false / np.maximum([row["false_tokens"] for row in rows], 1)
     return np.where(true == false, 0.5, (true > false).astype(float))
 
 

@@ -100,7 +100,7 @@ def held_out_bits(
     )  # fmt: skip
     spoken, written = scores[: len(speech)], scores[len(speech) :]
     num_bytes = sum(len(utterance.text.encode()) for utterance in utterances)
-    num_units = sum(utterance.num_frames for utterance in utterances)
+    num_units = sum(map(builder.num_units, utterances))
     return {
         "bits_per_unit": -sum(score.sum_nats for score in spoken) / math.log(2) / num_units,
         "bits_per_byte": -sum(score.sum_nats for score in written) / math.log(2) / num_bytes,

@@ -27,6 +27,7 @@ from lst.model.patching import fit_entropy_threshold
 from lst.model.unit_model import CONFIG_FILE, UnitModel, fit_unit_model
 from lst.progress import say
 from lst.recipes.run import PreparedData
+from lst.tokenizers.speech import deduplicate
 from lst.tokenizers.speech_bpe import SpeechBPE, check_sizes, fit_speech_bpe
 from lst.tokenizers.vocabulary import Vocabulary
 
@@ -45,6 +46,8 @@ class FittedPatching:
         vocabulary: the data's, or that of the pieces of a speech BPE.
         unit_model: of entropy patching.
         speech_bpe: of the strategy of that name.
+
+    Where units are deduplicated, the vocabulary says so, and documents are made accordingly.
     """
 
     config: PatchingConfig
@@ -97,7 +100,12 @@ class FittedPatching:
 
 def plain_patching(config: PatchingConfig, data: PreparedData) -> FittedPatching:
     """A patching that fits nothing."""
-    return FittedPatching(config, data.vocabulary)
+    return FittedPatching(config, _unit_vocabulary(config, data))
+
+
+def _unit_vocabulary(config: PatchingConfig, data: PreparedData) -> Vocabulary:
+    """The data's vocabulary, or the one under which a run of units counts once."""
+    return replace(data.vocabulary, deduplicated=True) if config.deduplicate else data.vocabulary
 
 
 def load_patching(folder: Path, config: PatchingConfig, data: PreparedData) -> FittedPatching:
@@ -113,16 +121,21 @@ def load_patching(folder: Path, config: PatchingConfig, data: PreparedData) -> F
     """
     if config.strategy == "entropy":
         model = UnitModel.load(folder / UNIT_MODEL_FOLDER, data.vocabulary.num_units)
-        return FittedPatching(config, data.vocabulary, unit_model=model)
+        return FittedPatching(config, _unit_vocabulary(config, data), unit_model=model)
     if config.strategy == "speech_bpe":
         speech_bpe = SpeechBPE.load(folder / SPEECH_BPE_FILE)
-        vocabulary = data.vocabulary.of_pieces(speech_bpe.num_pieces, speech_bpe.sha256)
+        vocabulary = _unit_vocabulary(config, data).of_pieces(speech_bpe.num_pieces, speech_bpe.sha256)
         return FittedPatching(config, vocabulary, speech_bpe=speech_bpe)
     return plain_patching(config, data)
 
 
 def check_patching(patching: PatchingConfig, data: PreparedData) -> None:
-    """Raises ``UserError`` where the strategy cannot be fitted to this data: before anything is written."""
+    """Raises ``UserError`` where this data cannot be patched so: before anything is written."""
+    if patching.deduplicate and data.vocabulary.units_a_frame > 1:
+        raise UserError(
+            f"patching.deduplicate=true joins units that repeat from frame to frame, and a frame of this data has "
+            f"{data.vocabulary.units_a_frame} units: set patching.deduplicate=false or prepare with one codebook"
+        )
     if patching.strategy in FITTED_STRATEGIES and len(data.train) < 2:
         raise UserError(
             f"patching.strategy={patching.strategy} is fitted to training speech, and there are {len(data.train)} "
@@ -148,7 +161,7 @@ def fit_patching(config: Config, data: PreparedData, folder: Path) -> FittedPatc
         return _fit_entropy(config, data, folder)
     if patching.strategy == "speech_bpe":
         if not (folder / SPEECH_BPE_FILE).exists():
-            sequences = _training_units(data, patching.speech_bpe_sequences, config.seed)
+            sequences = _training_units(config, data, patching.speech_bpe_sequences)
             fitted = fit_speech_bpe(
                 sequences,
                 data.vocabulary.num_units,
@@ -167,7 +180,7 @@ def fit_patching(config: Config, data: PreparedData, folder: Path) -> FittedPatc
 def _fit_entropy(config: Config, data: PreparedData, folder: Path) -> FittedPatching:
     patching, unit_folder = config.patching, folder / UNIT_MODEL_FOLDER
     if not (unit_folder / CONFIG_FILE).exists():
-        sequences = _training_units(data, UNIT_MODEL_UTTERANCES, config.seed)
+        sequences = _training_units(config, data, UNIT_MODEL_UTTERANCES)
         fit_unit_model(sequences, data.vocabulary.num_units, patching.unit_context, config.seed).save(unit_folder)
     fitted = load_patching(folder, patching, data)
     assert fitted.unit_model is not None
@@ -178,7 +191,7 @@ def _fit_entropy(config: Config, data: PreparedData, folder: Path) -> FittedPatc
             "entropy_threshold"
         ]
     if threshold is None:
-        sequences = _training_units(data, THRESHOLD_UTTERANCES, config.seed)
+        sequences = _training_units(config, data, THRESHOLD_UTTERANCES)
         entropies = [fitted.unit_model.measure(units, name=patching.entropy_measure) for units in sequences]
         threshold, mean_units = fit_entropy_threshold(entropies, patching)
         say(f"entropy patching: a threshold of {threshold:.3f} nats gives patches of {mean_units:.2f} units on "
@@ -187,8 +200,10 @@ def _fit_entropy(config: Config, data: PreparedData, folder: Path) -> FittedPatc
     return replace(fitted, config=replace(patching, entropy_threshold=threshold))
 
 
-def _training_units(data: PreparedData, limit: int, seed: int) -> list[np.ndarray]:
-    """Units of at most ``limit`` training utterances, drawn from the seed."""
-    order = np.random.default_rng([seed, 0xF17]).permutation(len(data.train))[:limit]
+def _training_units(config: Config, data: PreparedData, limit: int) -> list[np.ndarray]:
+    """Units, as they will be read, of at most ``limit`` training utterances, drawn from the seed."""
+    order = np.random.default_rng([config.seed, 0xF17]).permutation(len(data.train))[:limit]
     utterances: list[Utterance] = [data.train[index] for index in np.sort(order).tolist()]
+    if config.patching.deduplicate:
+        return [deduplicate(utterance.units)[0] for utterance in utterances]
     return [utterance.units for utterance in utterances]

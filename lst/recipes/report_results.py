@@ -119,6 +119,8 @@ def results_table(run: RunRecord) -> Html:
         key: _best([model.result["bits"][key] for model in models if model.result], min)
         for key in ("bits_per_unit", "bits_per_byte")
     }
+    if len(_units_read(run)) > 1:
+        best_bits["bits_per_unit"] = None
     rows, classes = [], []
     for model in models:
         assert model.result is not None
@@ -146,14 +148,22 @@ def _best(values: Sequence[float], choose: Callable[[Sequence[float]], float]) -
     return choose(values) if len(set(values)) > 1 else None
 
 
+def _units_read(run: RunRecord) -> list[int]:
+    """Units of held-out speech that models read, rising: fewer where repeated units are read once."""
+    return sorted({result["bits"]["num_units"] for result in run.results.values()})
+
+
 def _table_caption(run: RunRecord, numbers: Sequence[int]) -> Html:
     result = next(iter(run.results.values()))
+    units = " or ".join(f"{count:,}" for count in _units_read(run))
+    if len(_units_read(run)) > 1:
+        units += " (where repeated units are read once, so that bits a unit of these and the others do not compare)"
     items = " or ".join(f"{number:,}" for number in numbers)
     return caption(
         bold(f"Cloze accuracy in %, {items} items a direction, "), f"with its 95 % bootstrap interval "
         f"({run.config.eval.bootstrap_samples:,} resamples of the items) below. “mean”: log-likelihood divided by the "
         "number of tokens (length-normalised); “summed”: not divided, which favours short endings. Bits (lower is "
-        f"better) are over whole held-out utterances: {result['bits']['num_units']:,} units of {run.speech}, "
+        f"better) are over whole held-out utterances: {units} units of {run.speech}, "
         f"{result['bits']['num_bytes']:,} bytes of text. The best of each column and row kind is shaded; where all are "
         "equal, none is. Every model cuts speech as at inference: no patches or static ones.",
     )  # fmt: skip

@@ -74,7 +74,7 @@ class ModelRecord:
         aligned = ("aligned to words" if cut.aligned_to == "word" else "aligned to BPE pieces") + (
             ", silences merged" if cut.silence == "merged" else ""
         )
-        return {
+        text = {
             "none": "no patches: a token each",
             "static": static,
             "aligned": aligned,
@@ -83,6 +83,7 @@ class ModelRecord:
             "entropy": f"where {cut.entropy_measure} exceeds {cut.entropy_threshold or 0:.2f} nats",
             "speech_bpe": "no patches: a piece of units each",
         }[cut.strategy]
+        return f"{text}; repeated units read once" if cut.deduplicate else text
 
 
 @dataclass(frozen=True)

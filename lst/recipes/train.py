@@ -174,7 +174,7 @@ def validation_batches(
         rows = [[item] for item in zip(documents[chosen], cuts[chosen], strict=True)]
         batches.append(pack_documents(rows, max(map(len, cuts[chosen]))))
     text_bytes = sum(len(utterance.text.encode()) for utterance in utterances)
-    return batches, text_bytes, sum(utterance.num_frames for utterance in utterances)
+    return batches, text_bytes, sum(map(builder.num_units, utterances))
 
 
 def held_out_documents(builder: DocumentBuilder, utterance: Utterance) -> tuple[Document, Document]:

@@ -25,6 +25,7 @@ from lst.model.batch import SPEECH, TEXT, Document, PackedBatch, pack_documents
 from lst.model.config import PatchingConfig
 from lst.model.patching import patch_documents
 from lst.recipes.bench_data_reference import loop_document, loop_pipeline
+from lst.tokenizers.speech import deduplicate, reduplicate
 from lst.tokenizers.speech_bpe import fit_speech_bpe
 from lst.tokenizers.text import TextTokenizer, fit_text_tokenizer
 from lst.tokenizers.vocabulary import Vocabulary
@@ -59,6 +60,12 @@ def make_utterance(seed: int, num_words: int, odd_share: float = 0.1) -> Utteran
     return Utterance(f"utt_{seed}", "s", text, len(units) / 25, units, tuple(words))
 
 
+def of_long_runs(utterance: Utterance) -> Utterance:
+    """The same with three units, of which mostly one goes on: runs cross words, and cover some."""
+    held = np.maximum.accumulate(np.where(utterance.units % 4 == 0, np.arange(len(utterance.units)), 0))
+    return dataclasses.replace(utterance, units=utterance.units[held] % 3)
+
+
 utterances = st.builds(make_utterance, st.integers(0, 10**6), st.integers(1, 40))
 
 
@@ -79,7 +86,13 @@ def reference(builder: DocumentBuilder, utterance: Utterance, spans: list[Span])
             modalities += [TEXT] * len(builder.tokenizer.encode(text))
             continue
         start, end = span_frames(utterance, span.first_word, span.last_word)
-        units = utterance.units[start:end]
+        kept = [1] * (end - start)
+        if vocabulary.deduplicated:
+            before = ids[-1] - vocabulary.first_unit_id  # of the span before; a marker's is below 0
+            for place, unit in enumerate(utterance.units[start:end].tolist()):
+                kept[place] = int(unit != before)
+                before = unit
+        units = utterance.units[start:end][np.array(kept, bool)]
         tokens = units if builder.speech_bpe is None else builder.speech_bpe.encode(units)
         ids += [vocabulary.first_unit_id + int(token) for token in tokens]
         modalities += [SPEECH] * len(tokens)
@@ -95,7 +108,10 @@ def reference(builder: DocumentBuilder, utterance: Utterance, spans: list[Span])
                 known = getattr(word, "character_ends", ())
                 known = np.array(known) if known and len(known) == sum(pieces) else None
                 parts = split_words(np.array([length]), np.array([len(pieces)]), np.array(pieces), known).tolist()
-            lengths += parts
+            position = max(segment.start_frame, start) - start
+            for part in parts:
+                lengths.append(sum(kept[position : position + part]))
+                position += part
             silences += [segment.word < 0] * len(parts)
     return Document(
         utterance.id, np.array([*ids, vocabulary.eos_id], np.int32), np.array([*modalities, TEXT], np.uint8),
@@ -120,11 +136,14 @@ def same_batch(left: PackedBatch, right: PackedBatch) -> bool:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(KINDS), utterances, st.integers(0, 3)), max_size=6), configs,
-       st.sampled_from(["word", "bpe"]), st.integers(0, 2**40))  # fmt: skip
+       st.sampled_from(["word", "bpe"]), st.integers(0, 2**40), st.booleans())  # fmt: skip
 def test_documents_made_together_equal_those_of_plain_loops(
-    wanted: list[tuple[str, Utterance, int]], config: InterleaveConfig, level: str, seed: int
+    wanted: list[tuple[str, Utterance, int]], config: InterleaveConfig, level: str, seed: int, deduplicated: bool
 ) -> None:
-    builder = DocumentBuilder(TOKENIZER, VOCABULARY, config, seed, level)
+    if deduplicated:
+        wanted = [(kind, of_long_runs(utterance), epoch) for kind, utterance, epoch in wanted]
+    vocabulary = dataclasses.replace(VOCABULARY, deduplicated=deduplicated)
+    builder = DocumentBuilder(TOKENIZER, vocabulary, config, seed, level)
     found = builder.documents([Request(*request) for request in wanted])
     assert len(found) == len(wanted)
     for document, (kind, utterance, epoch) in zip(found, wanted, strict=True):
@@ -135,25 +154,47 @@ def test_documents_made_together_equal_those_of_plain_loops(
 
 
 @settings(max_examples=40, deadline=None)
-@given(utterances, st.data())
-def test_spans_in_any_order_are_joined_as_given(utterance: Utterance, data: st.DataObject) -> None:
+@given(utterances, st.data(), st.booleans())
+def test_spans_in_any_order_are_joined_as_given(utterance: Utterance, data: st.DataObject, deduplicated: bool) -> None:
+    utterance = of_long_runs(utterance) if deduplicated else utterance
+    vocabulary = dataclasses.replace(VOCABULARY, deduplicated=deduplicated)
     count = len(utterance.words)
     bounds = st.tuples(st.integers(0, count), st.integers(0, count)).map(sorted).filter(lambda pair: pair[0] < pair[1])
     modalities = st.sampled_from([TEXT, SPEECH])
     spans = [Span(modality, *pair) for modality, pair in data.draw(st.lists(st.tuples(modalities, bounds), max_size=5))]
-    builder = DocumentBuilder(TOKENIZER, VOCABULARY, InterleaveConfig(), 0)
-    assert_same_document(builder.from_spans(utterance, spans), reference(builder, utterance, spans))
+    builder = DocumentBuilder(TOKENIZER, vocabulary, InterleaveConfig(), 0)
+    together = builder.from_spans(utterance, spans)
+    assert_same_document(together, reference(builder, utterance, spans))
+    if spans:
+        parts = builder.document(utterance.id, [builder.span_part(utterance, span) for span in spans])
+        assert_same_document(parts, together)
     for span in spans:
         part, alone = builder.span_part(utterance, span), reference(builder, utterance, [span])
         assert part.token_ids.tolist() == alone.token_ids[2:-1].tolist()
         assert part.marker_id == alone.token_ids[1]
 
 
-def test_speech_bpe_joins_the_units_of_each_span() -> None:
+def test_unaligned_speech_is_deduplicated_as_aligned_speech_is() -> None:
+    builder = DocumentBuilder(TOKENIZER, dataclasses.replace(VOCABULARY, deduplicated=True), InterleaveConfig(), 0)
+    for seed in range(20):
+        utterance = of_long_runs(make_utterance(seed, 12))
+        units, durations = deduplicate(utterance.units)
+        assert len(units) < 0.7 * len(utterance.units)
+        part, document = builder.speech_part(utterance.units), builder.speech(utterance)
+        assert (part.token_ids - VOCABULARY.first_unit_id).tolist() == units.tolist()
+        assert document.token_ids[2:-1].tolist() == part.token_ids.tolist()
+        assert int(document.segment_lengths.sum()) == len(units)
+        assert reduplicate(units, durations).tolist() == utterance.units.tolist()
+
+
+@pytest.mark.parametrize("deduplicated", [False, True])
+def test_speech_bpe_joins_the_units_of_each_span(deduplicated: bool) -> None:
     several = [make_utterance(seed, 20) for seed in range(30)]
+    several = [of_long_runs(utterance) for utterance in several] if deduplicated else several
     speech_bpe = fit_speech_bpe([utterance.units for utterance in several], NUM_UNITS, 60)
+    vocabulary = dataclasses.replace(VOCABULARY, deduplicated=deduplicated)
     builder = DocumentBuilder(
-        TOKENIZER, VOCABULARY.of_pieces(speech_bpe.num_pieces, speech_bpe.sha256), InterleaveConfig(), 3,
+        TOKENIZER, vocabulary.of_pieces(speech_bpe.num_pieces, speech_bpe.sha256), InterleaveConfig(), 3,
         speech_bpe=speech_bpe,
     )  # fmt: skip
     found = builder.documents([Request("interleaved", utterance, 1) for utterance in several])

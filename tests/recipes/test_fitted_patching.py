@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +23,11 @@ from lst.model.generate import Continuation
 from lst.model.patching import patch_document
 from lst.model.unit_model import UnitModel
 from lst.recipes import fitted_patching
+from lst.recipes.cloze import cloze_document, cloze_items
 from lst.recipes.continuation import show_continuation
 from lst.recipes.dry_run import describe
 from lst.recipes.evaluate import evaluate
-from lst.recipes.fitted_patching import fit_patching, load_patching, plain_patching
+from lst.recipes.fitted_patching import check_patching, fit_patching, load_patching, plain_patching
 from lst.recipes.run import PreparedData
 from lst.recipes.train import train
 from lst.tokenizers.speech_bpe import SpeechBPE
@@ -132,6 +135,52 @@ def test_pieces_hold_the_units_of_their_spans(trained: Path) -> None:
         assert fitted.units_of(pieces).tolist() == (units - data.vocabulary.first_unit_id).tolist()
         assert len(pieces) < len(units)
         assert set(patch_document(document, "speech_bpe", patching).lengths.tolist()) == {1}
+
+
+def test_runs_of_units_are_read_once_from_training_to_report(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Shards keep every frame; documents, bits, cloze and prompts of such a model have none that repeats."""
+    once = [*overrides(run, "static"), "name=once", "patching.deduplicate=true"]
+    final = train(build_config(once))
+    data = PreparedData(run / "data")
+    _, patching, vocabulary = load_model(final)
+    assert patching.deduplicate
+    assert vocabulary["deduplicated"]
+    fitted = load_patching(final, patching, data)
+    assert fitted.vocabulary.fingerprint != data.vocabulary.fingerprint
+    builder = fitted.builder(build_config(once), data)
+    num_frames = num_units = 0
+    for utterance in data.valid:
+        units = [unit for unit, _ in itertools.groupby(utterance.units.tolist())]
+        document = builder.speech(utterance)
+        assert (document.token_ids[2:-1] - fitted.vocabulary.first_unit_id).tolist() == units
+        num_frames, num_units = num_frames + utterance.num_frames, num_units + len(units)
+    for item in cloze_items(list(data.valid), build_config(once).eval, 0):
+        together, ending = cloze_document(builder, item, "S→S", True)
+        whole = builder.speech(item.utterance)
+        assert together.token_ids.tolist() == whole.token_ids[:-1].tolist()
+        assert together.segment_lengths.sum() == whole.segment_lengths.sum()
+        assert 0 < len(together.token_ids[ending]) < len(together)
+    results = evaluate(build_config(once))
+    assert (results["once"]["bits"]["num_units"], results["static"]["bits"]["num_units"]) == (num_units, num_frames)
+    assert num_units < num_frames
+    assert main(["report", *once]) == 0
+    page = (run / "report.html").read_text()
+    assert "repeated units read once" in page
+    assert f"{num_units:,} or {num_frames:,} (where repeated units are read once" in page
+    audio = data.manifest[data.valid[0].id].path
+    capsys.readouterr()
+    assert main(["generate", *once, f"generate.audio={audio}", "generate.max_new_tokens=3"]) == 0
+    prompt = re.search(r"prompt:.*: ([\d ]+)\n", capsys.readouterr().out)
+    assert prompt is not None
+    assert prompt[1] == " ".join(unit for unit, _ in itertools.groupby(prompt[1].split()))
+
+
+def test_units_of_a_codec_cannot_be_read_once(trained: Path) -> None:
+    data = PreparedData(trained / "data")
+    data.vocabulary = replace(data.vocabulary, units_a_frame=2)
+    patching = replace(build_config(overrides(trained, "static")).patching, deduplicate=True)
+    with pytest.raises(UserError, match=r"a frame of this data has 2 units: set patching\.deduplicate=false"):
+        check_patching(patching, data)
 
 
 def test_entropies_follow_the_spans_of_the_document(trained: Path) -> None:
