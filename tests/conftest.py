@@ -12,6 +12,13 @@ import torch
 torch.set_num_threads(1)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+# A file is one process's work: begun last, these would leave the others idle for minutes.
+LONGEST_FILES = ("test_prepare_kills.py", "test_command_line.py", "test_synthetic.py", "test_loader.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST_FILES)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def voice_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:

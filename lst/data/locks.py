@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import json
 import os
+import signal
 import socket
 import threading
 import time
@@ -154,11 +155,21 @@ class _Renewal:
         self._thread = threading.Thread(target=self._keep_renewing, daemon=True)
 
     def __enter__(self) -> None:
+        # A shell has its background commands ignore interrupts, and then ours would be ignored, too.
+        self._ignored = self._is_main and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        if self._ignored:
+            signal.signal(signal.SIGINT, self._interrupt_for_usurper)
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
+        if self._ignored:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def _interrupt_for_usurper(self, *_: object) -> None:
+        if self.usurper is not None:
+            raise KeyboardInterrupt
 
     def look(self) -> None:
         """Finds out whether the lease is another's by now."""

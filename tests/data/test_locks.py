@@ -131,23 +131,32 @@ def test_who_writes_the_lease_last_holds_it(url: Url, monkeypatch: pytest.Monkey
         pytest.fail("the other holds it")
 
 
+@pytest.mark.parametrize("ignored", [False, True])
 @pytest.mark.parametrize("works_on", ["until it is interrupted", "and ends before it is told"])
 def test_who_has_lost_the_lease_ends_with_an_error_and_leaves_it_to_its_new_owner(
-    url: Url, monkeypatch: pytest.MonkeyPatch, works_on: str
+    url: Url, monkeypatch: pytest.MonkeyPatch, works_on: str, ignored: bool
 ) -> None:
+    """Also where interrupts of people are ignored, as a shell has it for background commands."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
     other = {"pid": 7, "host": "elsewhere", "since": "now", "token": "other", "renewed_s": time.time()}
     monkeypatch.setattr(locks, "RENEW_S", 0.01 if works_on.startswith("until") else 60.0)
     finished = []
 
     def work() -> None:
         with folder_lock(url):
+            if ignored:
+                signal.raise_signal(signal.SIGINT)
             storage.write_json(url / LEASE_FILE, other)
             for _ in range(3_000 if works_on.startswith("until") else 0):
                 time.sleep(0.01)
             finished.append(works_on)
 
-    with pytest.raises(UserError, match=r"another one has taken it over.*process 7 on elsewhere"):
-        work()
+    try:
+        with pytest.raises(UserError, match=r"another one has taken it over.*process 7 on elsewhere"):
+            work()
+        assert signal.getsignal(signal.SIGINT) is (signal.SIG_IGN if ignored else signal.default_int_handler)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert finished == ([] if works_on.startswith("until") else [works_on])
     assert storage.read_json(url / LEASE_FILE, "", "") == other
     storage.remove(url / LEASE_FILE)
