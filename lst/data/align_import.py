@@ -1,4 +1,4 @@
-"""Alignments of other tools, found by utterance id, checked against transcript and audio."""
+"""Alignments of other tools, in files or in the manifest, checked against transcript and audio."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from lst.data.align_formats import READERS, SUFFIXES, decode_text, read_ctm
 from lst.data.align_words import TimedWord, match_words, place_words, time_problems
+from lst.data.aligners import AlignItem
 from lst.data.alignment import ALIGNER_SAMPLE_RATE_HZ, AlignmentError
 from lst.data.config import DataConfig
 from lst.data.manifest import ManifestRow
@@ -118,19 +119,65 @@ def _json_format(content: bytes) -> str:
     return "mfa_json" if isinstance(record, dict) and "tiers" in record else "whisper_json"
 
 
-def check_imported(config: DataConfig, rows: Sequence[ManifestRow]) -> None:
-    """Before any work: raises ``ProblemsError`` where more imported alignments are faulty than may be left out.
+class ManifestAligner:
+    """Takes words from the corpus' own times, which come with each utterance."""
 
-    Does nothing where alignments are made, not imported.
+    name, batch = "manifest", 1
+
+    def align(
+        self, waveform: np.ndarray, text: str, num_frames: int, frame_rate_hz: int, utterance_id: str = ""
+    ) -> tuple[Word, ...]:
+        """Always an ``AlignmentError``: times come with an ``AlignItem`` alone."""
+        (found,) = self.align_many([AlignItem(waveform, text, num_frames, utterance_id)], frame_rate_hz)
+        assert isinstance(found, AlignmentError)
+        raise found
+
+    def align_many(self, items: Sequence[AlignItem], frame_rate_hz: int) -> list[tuple[Word, ...] | AlignmentError]:
+        """Words of the items' texts at the items' times; see ``BatchAligner.align_many``."""
+        made: list[tuple[Word, ...] | AlignmentError] = []
+        for item in items:
+            duration_s = len(item.waveform) / ALIGNER_SAMPLE_RATE_HZ
+            timed, problems = words_of_corpus(item.utterance_id, item.text, item.words, duration_s)
+            try:
+                made.append(
+                    AlignmentError("; ".join(problems))
+                    if problems
+                    else place_words(timed, item.num_frames, frame_rate_hz)
+                )
+            except AlignmentError as error:
+                made.append(error)
+        return made
+
+
+def words_of_corpus(
+    utterance_id: str, text: str, words: Sequence[tuple[str, float, float, float | None]], duration_s: float
+) -> tuple[list[TimedWord], list[str]]:
+    """The transcript's words with the times that the corpus gives, and all that is wrong with them, a line each."""
+    if not words:
+        return [], [f"{utterance_id}: the corpus gives no times of words for it"]
+    timed = [TimedWord(word, start_s, end_s, 0.0 if score is None else score) for word, start_s, end_s, score in words]
+    matched, problems = match_words(text, timed)
+    problems += time_problems(matched if not problems else timed, duration_s)
+    return matched, [f"{utterance_id}: {problem}" for problem in problems]
+
+
+def check_imported(config: DataConfig, rows: Sequence[ManifestRow]) -> None:
+    """Before any work: raises ``ProblemsError`` where more alignments are faulty than may be left out.
+
+    Does nothing where alignments are made, not taken over.
     """
-    if config.align.method != "import":
+    if config.align.method == "import":
+        aligner, source = ImportAligner(config.align.source, config.align.format), config.align.source
+        found = [aligner.timed_words(row.id, row.text, row.duration_s or float("inf"))[1] for row in rows]
+    elif config.align.method == "manifest":
+        source = "the manifest"
+        found = [words_of_corpus(row.id, row.text, row.words, row.duration_s or float("inf"))[1] for row in rows]
+    else:
         return
-    aligner = ImportAligner(config.align.source, config.align.format)
-    found = [aligner.timed_words(row.id, row.text, row.duration_s or float("inf"))[1] for row in rows]
     num_faulty = sum(bool(problems) for problems in found)
     if num_faulty > config.max_unaligned_share * len(rows):
         raise_problems(
-            f"alignments in {config.align.source}: {num_faulty} of {len(rows)} utterances",
+            f"alignments in {source}: {num_faulty} of {len(rows)} utterances",
             [problem for problems in found for problem in problems],
             "Mend them, or leave such utterances out with "
             f"data.max_unaligned_share={min(1.0, num_faulty / len(rows) + 0.005):.2f}.",

@@ -23,8 +23,8 @@ def check_aligner(config: DataConfig, rows: Sequence[ManifestRow]) -> None:
     """Before any work: what a model or imported files lack is said once, not by every worker.
 
     Raises:
-        UserError: a CTC model does not load, or more imported alignments are faulty than may be left out; all problems
-            are named.
+        UserError: a CTC model does not load, or more alignments that are taken over are faulty than may be left out;
+            all problems are named.
     """
     if config.align.method == "ctc" and rows:
         load_ctc_model(config.align.checkpoint, config.align.weights, config.align.device)
@@ -53,7 +53,8 @@ def make_utterances(
         try:
             waveform = read_row_audio(row)
             units = codec.encode([waveform], SAMPLE_RATE_HZ)[0]
-            items.append((place, AlignItem(waveform, row.text, len(units) // codec.units_a_frame, row.id), units))
+            num_frames = len(units) // codec.units_a_frame
+            items.append((place, AlignItem(waveform, row.text, num_frames, row.id, row.words), units))
             made.append(UserError(""))
         except UserError as error:
             made.append(error)

@@ -6,6 +6,7 @@
 ``pocketsphinx``        forced alignment with a packaged English model (the default)
 ``ctc``                 forced alignment with any CTC model of the wav2vec 2.0 family; knows characters too
 ``import``              files of another aligner: TextGrid, CTM, MFA's JSON, whisper-timestamped's JSON
+``manifest``            times that the corpus itself gives: a manifest's ``words``, alignments of lhotse's cuts
 ``stamps``              times that the speech engine gave while it spoke; pocketsphinx where there are none
 ======================  =====================================================================================
 """
@@ -28,12 +29,16 @@ from lst.files import files_fingerprint, fingerprint
 
 @dataclass(frozen=True)
 class AlignItem:
-    """What is needed to align one utterance; ``waveform`` is float32 [num_samples], mono, 16 kHz."""
+    """What is needed to align one utterance; ``waveform`` is float32 [num_samples], mono, 16 kHz.
+
+    ``words`` are (text, start, end, score) in seconds, where the corpus gives them.
+    """
 
     waveform: np.ndarray
     text: str
     num_frames: int
     utterance_id: str = ""
+    words: Sequence[tuple[str, float, float, float | None]] = ()
 
 
 class Aligner(Protocol):
@@ -153,6 +158,10 @@ def build_aligner(config: AlignConfig) -> FilteredAligner:
         from lst.data.align_import import ImportAligner
 
         aligner = ImportAligner(config.source, config.format)
+    elif config.method == "manifest":
+        from lst.data.align_import import ManifestAligner
+
+        aligner = ManifestAligner()
     elif config.method == "stamps":
         from lst.data.align_stamps import StampsAligner
 
@@ -187,4 +196,4 @@ def aligner_name(config: AlignConfig) -> str:
         return f"ctc-{Path(config.checkpoint).name}"
     if config.method == "import":
         return f"import-{config.format}"
-    return PocketsphinxAligner.name if config.method == "pocketsphinx" else "stamps"
+    return PocketsphinxAligner.name if config.method == "pocketsphinx" else config.method

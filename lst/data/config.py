@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 EXECUTORS = ("local", "ray")
 MIX_BY = ("tokens", "documents")
 ENGINES = ("auto", "flite", "espeak-ng", "pico")
-ALIGN_METHODS = ("pocketsphinx", "ctc", "import", "stamps")
+ALIGN_METHODS = ("pocketsphinx", "ctc", "import", "manifest", "stamps")
 ALIGN_FORMATS = ("auto", "textgrid", "ctm", "mfa_json", "whisper_json")
 ALIGN_LEVELS = ("word", "character")
 # How recordings lie on disk; `lst.data.layouts` has a module for each.
@@ -80,7 +80,8 @@ class AlignConfig:
     method: str = field(
         default="pocketsphinx",
         metadata={
-            "doc": "who places words: pocketsphinx, ctc, import (files of another aligner) or stamps (of the voice)"
+            "doc": "who places words: pocketsphinx, ctc, import (files of another aligner), manifest (times that the "
+            "corpus gives) or stamps (of the voice)"
         },
     )
     level: str = field(
@@ -121,7 +122,7 @@ class AlignConfig:
         for name, allowed in (("method", ALIGN_METHODS), ("level", ALIGN_LEVELS), ("format", ALIGN_FORMATS)):
             if getattr(self, name) not in allowed:
                 found.append(f"data.align.{name}={getattr(self, name)}: allowed are {', '.join(allowed)}")
-        if self.level == "character" and self.method in ("pocketsphinx", "stamps"):
+        if self.level == "character" and self.method in ("pocketsphinx", "manifest", "stamps"):
             found.append(
                 f"data.align.level=character: {self.method} places words only; use data.align.method=ctc or import, "
                 "or data.align.level=word"

@@ -46,7 +46,7 @@ def test_every_fault_of_the_configuration_is_named() -> None:
     assert DataConfig(align=config).problems() == config.problems()
     for method, missing in (("ctc", "checkpoint"), ("import", "source")):
         assert f"data.align.{missing}=" in AlignConfig(method=method).problems()[0]
-    for method in ("pocketsphinx", "stamps"):
+    for method in ("pocketsphinx", "manifest", "stamps"):
         assert "places words only" in AlignConfig(method=method, level="character").problems()[0]
     assert AlignConfig().problems() == []
 
@@ -282,6 +282,38 @@ def test_prepare_with_imported_alignments_gives_what_was_exported(prepared: Path
     index = prepare(tmp_path / "faulty", options(corpus, align=align, max_unaligned_share=0.3))
     assert sorted(item["id"] for item in left_out(tmp_path / "faulty")) == ["utt_1", "utt_2"]
     assert index["num_unaligned"] == 2
+
+
+def test_prepare_with_the_times_of_the_manifest(prepared: Path, corpus: Path, tmp_path: Path) -> None:
+    """What pocketsphinx found is written into a manifest; its words come out, scores included."""
+    before = read_words(prepared)
+    rows = [json.loads(line) for line in (corpus / "manifest.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["path"] = str(corpus / row["path"])
+        row["words"] = [
+            [word.text, word.start_frame / 25, word.end_frame / 25, word.score] for word in before[row["id"]]
+        ]
+    folder = tmp_path / "timed"
+    folder.mkdir()
+
+    def write() -> None:
+        (folder / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    write()
+    align = AlignConfig(method="manifest")
+    index = prepare(tmp_path / "data", options(folder, align=align))
+    assert index["aligner"] == "manifest"
+    assert read_words(tmp_path / "data") == before
+    del rows[1]["words"]
+    rows[2]["text"] = "Something else."
+    write()
+    with pytest.raises(ProblemsError, match="alignments in the manifest: 2 of 8 utterances") as raised:
+        prepare(tmp_path / "faulty", options(folder, align=align))
+    assert raised.value.problems[0] == "utt_1: the corpus gives no times of words for it"
+    assert "utt_2: word 1 is 'Something' in the transcript" in raised.value.problems[1]
+    assert not (tmp_path / "faulty" / "shards").exists()
+    prepare(tmp_path / "faulty", options(folder, align=align, max_unaligned_share=0.3))
+    assert sorted(item["id"] for item in left_out(tmp_path / "faulty")) == ["utt_1", "utt_2"]
 
 
 def test_prepare_with_ctc_batches_and_filters_by_score(corpus: Path, tmp_path: Path) -> None:
