@@ -115,7 +115,7 @@ COMMANDS: dict[str, tuple[Callable[[Any, Sequence[str]], int | None], str, tuple
         ("tokenizer", "data", "patching", "model", "loss", "train", "eval", "report"),
     ),
     "generate": (_generate, "continue a spoken or written prompt", ("generate", "tokenizer")),
-    "export": (_export, "prepared data in another format: .on_the_fly JSON lines", ("export",)),
+    "export": (_export, "prepared data in another format: .on_the_fly JSON lines, TextGrids, CTM", ("export",)),
     "synthetic": (
         _synthetic,
         "train a small model on a synthetic language or ListOps, and report all of them",

@@ -11,6 +11,7 @@ from lst.files import is_url
 from lst.model.config import LossConfig, ModelConfig, PatchingConfig, patching_problems
 from lst.tokenizers.config import TokenizerConfig
 
+EXPORT_FORMATS = ("on_the_fly", "textgrid", "ctm")
 DIRECTIONS = ("S→S", "T→T", "S→T", "T→S")
 
 
@@ -139,11 +140,15 @@ class CardConfig:
 
 @dataclass
 class ExportConfig:
-    format: str = field(default="on_the_fly", metadata={"doc": "format to write: on_the_fly"})
-    folder: str = field(default="export", metadata={"doc": "folder or URL that the files go into, one a split"})
+    format: str = field(
+        default="on_the_fly",
+        metadata={"doc": "on_the_fly (words and units), textgrid (a file an utterance) or ctm (words and times)"},
+    )
+    folder: str = field(default="export", metadata={"doc": "folder or URL that the files go into"})
 
     def problems(self) -> list[str]:
-        found = [] if self.format == "on_the_fly" else [f"export.format={self.format}: allowed is on_the_fly"]
+        allowed = ", ".join(EXPORT_FORMATS)
+        found = [] if self.format in EXPORT_FORMATS else [f"export.format={self.format}: allowed are {allowed}"]
         return found + ([] if self.folder else ["export.folder= is empty: give a folder"])
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import groupby
-from pathlib import Path
 
+from lst import storage
 from lst.data.utterance import Utterance
 from lst.errors import UserError
-from lst.files import write_text
+from lst.storage import Folder, Location
 
 
 def textgrid_of(utterance: Utterance, frame_rate_hz: float) -> str:
@@ -65,38 +65,45 @@ def _characters(utterance: Utterance, frame_rate_hz: float) -> list[tuple[float,
     return found
 
 
-def ctm_of(utterances: Iterable[Utterance], frame_rate_hz: float) -> str:
-    """Utterances as CTM lines: id, channel, start and duration in seconds, word. Scores are no confidences: none.
+def ctm_of(utterance: Utterance, frame_rate_hz: float) -> str:
+    """An utterance as CTM lines: id, channel, start and duration in seconds, word. Scores are no confidences: none.
 
     Raises:
-        UserError: an id has white space, which CTM cannot hold.
+        UserError: the id has white space, which CTM cannot hold.
     """
+    if len(utterance.id.split()) != 1:
+        raise UserError(f"the id {utterance.id!r} has white space, which CTM files cannot hold: export TextGrids")
     lines = []
-    for utterance in utterances:
-        if len(utterance.id.split()) != 1:
-            raise UserError(f"the id {utterance.id!r} has white space, which CTM files cannot hold: export TextGrids")
-        for word in utterance.words:
-            start, duration = word.start_frame / frame_rate_hz, (word.end_frame - word.start_frame) / frame_rate_hz
-            # What joined a word unsaid (a dash) is behind a space; CTM's fields are parted by spaces.
-            lines.append(f"{utterance.id} 1 {start:.6f} {duration:.6f} {word.text.replace(' ', '_')}\n")
+    for word in utterance.words:
+        start, duration = word.start_frame / frame_rate_hz, (word.end_frame - word.start_frame) / frame_rate_hz
+        # What joined a word unsaid (a dash) is behind a space; CTM's fields are parted by spaces.
+        lines.append(f"{utterance.id} 1 {start:.6f} {duration:.6f} {word.text.replace(' ', '_')}\n")
     return "".join(lines)
 
 
-def export_alignments(utterances: Iterable[Utterance], folder: Path, frame_rate_hz: float, file_format: str) -> int:
-    """Writes ``ID.TextGrid`` files, or ``alignment.ctm``, into ``folder``; returns how many utterances were written.
+def write_ctm(place: Location, utterances: Iterable[Utterance], frame_rate_hz: float) -> int:
+    """Writes a CTM file of aligned utterances, in their order; returns how many were written."""
+    count = 0
+    with storage.staged(place) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        for utterance in utterances:
+            if utterance.words:
+                file.write(ctm_of(utterance, frame_rate_hz))
+                count += 1
+    return count
+
+
+def write_textgrids(folder: Folder, utterances: Iterable[Utterance], frame_rate_hz: float) -> int:
+    """Writes ``ID.TextGrid`` of every aligned utterance into a folder; returns how many were written.
 
     Raises:
-        UserError: the format is another, or an id leads out of the folder.
+        UserError: an id leads out of the folder.
     """
-    aligned = [utterance for utterance in utterances if utterance.words]
-    if file_format == "ctm":
-        write_text(folder / "alignment.ctm", ctm_of(aligned, frame_rate_hz))
-        return len(aligned)
-    if file_format != "textgrid":
-        raise UserError(f"there is no format {file_format!r} to export to; allowed are textgrid, ctm")
-    for utterance in aligned:
-        target = folder / f"{utterance.id}.TextGrid"
-        if not target.resolve().is_relative_to(folder.resolve()):
+    count = 0
+    for utterance in utterances:
+        if not utterance.words:
+            continue
+        if utterance.id.startswith("/") or ".." in utterance.id.split("/"):
             raise UserError(f"the id {utterance.id!r} leads out of the folder {folder}")
-        write_text(target, textgrid_of(utterance, frame_rate_hz))
-    return len(aligned)
+        storage.write_text(folder / f"{utterance.id}.TextGrid", textgrid_of(utterance, frame_rate_hz))
+        count += 1
+    return count

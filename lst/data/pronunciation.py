@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from lst.lazy import import_or_explain
 
 _ONES = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
@@ -134,3 +139,24 @@ def pronounce_by_rule(token: str) -> str:
         phones.append("IY" if piece == "y" and position == len(letters) - 1 and position else _GRAPHEMES[piece])
         position += len(piece)
     return " ".join(phones) if phones else "AH"
+
+
+@cache
+def pocketsphinx_dictionary() -> frozenset[str]:
+    """Words whose pronunciation the default aligner's dictionary has; others are pronounced by rule.
+
+    Raises:
+        UserError: pocketsphinx is not installed.
+    """
+    pocketsphinx = import_or_explain("pocketsphinx", "its dictionary", "pip install pocketsphinx")
+    path = Path(pocketsphinx.get_model_path(), "en-us", "cmudict-en-us.dict")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return frozenset(line.split(maxsplit=1)[0].partition("(")[0] for line in lines if line.strip())
+
+
+def is_by_rule(word: str, dictionary: Collection[str]) -> bool:
+    """Whether any part of a word is not in a dictionary of lower case; words of other letters are in none."""
+    try:
+        return any(token not in dictionary for spoken in spoken_words(word) for token in spoken.tokens)
+    except ValueError:
+        return True

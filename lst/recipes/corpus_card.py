@@ -5,7 +5,7 @@
     RUN/data/card.html    for people; needs no other file
     RUN/data/card.json    the same numbers, and more digits
 
-``card.json`` (version 1); keys carry their units, a rate or mean of nothing is null::
+``card.json`` (version 2); keys carry their units, a rate or mean of nothing is null::
 
     version, fingerprint        of this layout; of data and options
     corpus_fingerprint          of the data alone: lst prepare does not make a card of the same data again
@@ -25,7 +25,11 @@
       durations                 duration_s_quantiles (by share), duration_histogram (bin_s, counts)
       speakers                  num_speakers, hours_of_unknown_speakers, hours_most, hours_median, hours_least,
                                 share_of_most (of the split's hours), and hours_by_rank, the speakers at these ranks
-      alignment                 num_scored_words, word_score_quantiles (by share; within 0.5 % of the score)
+      alignment                 num_scored_words, word_score_quantiles (by share; within 0.5 % of the score),
+                                utterance_score_quantiles (of the mean of an utterance's words, which
+                                data.align.min_score limits), utterance_words_per_second_quantiles,
+                                character_aligned_share (of words), pronounced_by_rule_share (of words: those that
+                                pocketsphinx' dictionary lacks)
       text                      num_characters, num_text_pieces, pieces_per_word, characters_per_word (spaces and
                                 all), characters_per_piece, bytes_per_piece
     num_speakers_in_train_and_valid
@@ -69,7 +73,7 @@ from lst.recipes.report_run import recorded_words, speech_name
 from lst.recipes.run import CARD_JSON, CARD_PAGE, PreparedData, RunFolder, open_data
 from lst.storage import Folder, exists, read_json, read_jsonl, write_json, write_text
 
-VERSION = 1
+VERSION = 2
 MAX_REASONS, NUM_EXAMPLES = 30, 3
 
 

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from lst.data.pronunciation import is_by_rule, pocketsphinx_dictionary
 from lst.data.statistics import SplitCounts, add_counts, mean_length, ratio
 from lst.data.utterance import Utterance
+from lst.errors import UserError
 from lst.tokenizers.text import TextTokenizer
 from lst.tokenizers.vocabulary import Vocabulary
 
@@ -77,7 +79,8 @@ class CardCounts:
         self.durations_ms: Counter[int] = Counter()
         self.run_lengths = np.zeros(0, np.int64)
         self.words: Counter[str] = Counter()
-        self.scores = QuantileSketch()
+        self.scores, self.utterance_scores, self.word_rates = QuantileSketch(), QuantileSketch(), QuantileSketch()
+        self.num_with_characters = 0
         self.num_pieces = self.num_characters = self.num_bytes = self.num_written_words = 0
 
     def add(self, utterance: Utterance) -> None:
@@ -95,6 +98,10 @@ class CardCounts:
         self.run_lengths = add_counts(self.run_lengths, unit_runs(utterance.units))
         scores = np.array([word.score for word in utterance.words], float)
         self.scores.add(scores[np.isfinite(scores)])
+        self.num_with_characters += sum(bool(word.character_ends) for word in utterance.words)
+        if len(scores) and np.isfinite(scores).all():
+            self.utterance_scores.add(scores.mean(keepdims=True))
+        self.word_rates.add(np.array([len(scores) / max(utterance.duration_s, 1e-9)]))
 
     def numbers(self, vocabulary: Vocabulary) -> dict[str, Any]:
         """What the card tells of the split; see ``lst.recipes.corpus_card``."""
@@ -118,6 +125,10 @@ class CardCounts:
             "speakers": self._speakers(),
             "num_scored_words": self.scores.num_values,
             "word_score_quantiles": _named(SCORE_SHARES, self.scores.quantiles(SCORE_SHARES)),
+            "utterance_score_quantiles": _named(SCORE_SHARES, self.utterance_scores.quantiles(SCORE_SHARES)),
+            "utterance_words_per_second_quantiles": _named(SCORE_SHARES, self.word_rates.quantiles(SCORE_SHARES)),
+            "character_aligned_share": ratio(self.num_with_characters, self.scores.num_values),
+            "pronounced_by_rule_share": self._by_rule_share() if num_runs else None,
             "num_word_types": len({word_type(word) for word in self.words} - {""}),
             "num_characters": self.num_characters,
             "num_text_pieces": self.num_pieces,
@@ -126,6 +137,15 @@ class CardCounts:
             "characters_per_piece": ratio(self.num_characters, self.num_pieces),
             "bytes_per_piece": ratio(self.num_bytes, self.num_pieces),
         }
+
+    def _by_rule_share(self) -> float | None:
+        """Share of the words that the default aligner's dictionary lacks; None where that is not installed."""
+        try:
+            dictionary = pocketsphinx_dictionary()
+        except UserError:
+            return None
+        by_rule = sum(count for word, count in self.words.items() if is_by_rule(word, dictionary))
+        return ratio(by_rule, self.num_written_words)
 
     def _duration_quantiles(self) -> dict[str, float] | None:
         if not self.durations_ms:

@@ -194,25 +194,48 @@ def _units(card: dict[str, Any]) -> Section:
     return _section(card, "units", "Speech units", frequencies, statistics_table(splits, _UNIT_ROWS), lengths)
 
 
+_ALIGNMENT_QUANTILES = {
+    "word_score_quantiles": "score of a word",
+    "utterance_score_quantiles": "mean score of an utterance",
+    "utterance_words_per_second_quantiles": "words a second",
+}
+
+
+def _of_words(splits: dict[str, Any], scored: list[str]) -> str:
+    """What share of words has times of characters, and what share is pronounced by rule."""
+    said = []
+    for split in scored:
+        by_rule = splits[split]["pronounced_by_rule_share"]
+        rules = "" if by_rule is None else f"; pocketsphinx' dictionary lacks {by_rule:.1%} of them"
+        share = splits[split]["character_aligned_share"]
+        said.append(f"{SPLIT_NAMES[split]}: {share:.1%} of words have times of their characters{rules}")
+    return ". ".join(said) + "."
+
+
 def _alignment(card: dict[str, Any]) -> Section:
     splits, left_out = card["splits"], card["left_out"]
     scored = [split for split in SPLIT_NAMES if splits[split]["word_score_quantiles"]]
     parts: list[str] = []
     if scored:
         shares = list(splits[scored[0]]["word_score_quantiles"])
+        columns = [(split, kind) for split in scored for kind in _ALIGNMENT_QUANTILES if splits[split][kind]]
         rows = [
             [head(f"{100 * float(share):g} % lie below", scope="row"),
-             *(f"{splits[split]['word_score_quantiles'][share]:.4g}".replace("-", "−") for split in scored)]
+             *(f"{splits[split][kind][share]:.4g}".replace("-", "−") for split, kind in columns)]
             for share in shares
         ]  # fmt: skip
+        header = [head(SPLIT_NAMES[split], small=_ALIGNMENT_QUANTILES[kind]) for split, kind in columns]
         parts = [
             figure(
                 scores_plot(splits), bold("How well words fit the audio"),
                 f" in {card['speech']}, as the aligner ", code(card["provenance"]["aligner"]), " scores them (higher "
                 "is better; scores of different aligners do not compare).",
             ),
-            element("details", element("summary", "Quantiles of the scores, within half a per cent"),
-                    table([head(""), *(head(SPLIT_NAMES[split]) for split in scored)], rows)),
+            element("details", element("summary", "Quantiles, within half a per cent, to choose limits by"),
+                    paragraph("Of utterances, data.align.min_score limits the mean score of the words, and "
+                              "data.align.max_words_per_second how fast they are spoken."),
+                    table([head(""), *header], rows)),
+            paragraph(_of_words(splits, scored)),
         ]  # fmt: skip
     else:
         parts = [paragraph("No word has a score.")]

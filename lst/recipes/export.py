@@ -1,32 +1,46 @@
-"""``lst export``: prepared data in another format, one file a split."""
+"""``lst export``: prepared data in another format, one file a split, or a folder of files."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from lst.configs.schema import Config
+from lst.data.align_export import write_ctm, write_textgrids
 from lst.data.on_the_fly import SUFFIX, write_on_the_fly
-from lst.data.shards import ShardReader
+from lst.data.utterance import Utterance
 from lst.errors import UserError
 from lst.progress import say
-from lst.recipes.run import RunFolder
-from lst.storage import absolute
+from lst.recipes.run import open_data
+from lst.storage import Folder, absolute
+
+# What the files of a split are called, and what writes them: place, utterances and units a second to how many.
+_WRITERS: dict[str, tuple[str, Callable[[Folder, Iterable[Utterance], float], int]]] = {
+    "on_the_fly": (SUFFIX, lambda place, utterances, _: write_on_the_fly(place, utterances)),
+    "textgrid": ("", write_textgrids),
+    "ctm": (".ctm", write_ctm),
+}
 
 
 def export(config: Config) -> str:
-    """Writes the spoken utterances of a run's prepared data as ``.on_the_fly`` files; returns what was written where.
+    """Writes the spoken utterances of a run's prepared data; returns what was written where.
+
+    ``on_the_fly`` and ``ctm`` give a file a split, ``textgrid`` a folder a split and a file an utterance in it.
 
     Raises:
-        UserError: the data is not prepared or damaged, it holds no speech, or a word cannot be written.
+        UserError: the data is not prepared or damaged, it holds no speech, or a word or an id cannot be written.
     """
-    data, folder = RunFolder.of(config).data, absolute(config.export.folder)
-    verify_hash = config.data.verify == "hash"
+    data, folder = open_data(config), absolute(config.export.folder)
+    suffix, write = _WRITERS[config.export.format]
     lines = []
-    for split in ("train", "valid"):
-        reader = ShardReader(data, split, verify_hash)
+    for split, reader in (("train", data.train), ("valid", data.valid)):
         if len(reader):
-            count = write_on_the_fly(folder / f"{split}{SUFFIX}", reader)
-            lines.append(f"{folder / f'{split}{SUFFIX}'}: {count:,} utterances")
+            place = folder / f"{split}{suffix}"
+            count = write(place, reader, data.vocabulary.unit_rate_hz)
+            lines.append(f"{place}: {count:,} utterances")
+            if count < len(reader):
+                say(f"{len(reader) - count:,} utterances of {split} have no aligned words and are left out")
     if not lines:
-        raise UserError(f"{data} holds no speech to export: the format is of words and their speech units")
-    if num_texts := len(ShardReader(data, "text", verify_hash)):
-        say(f"{num_texts:,} written texts are left out: the format is of words and their speech units")
+        raise UserError(f"{data.folder} holds no speech to export: the format is of words and their times")
+    if num_texts := len(data.text):
+        say(f"{num_texts:,} written texts are left out: the format is of words and their times")
     return "\n".join(lines)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lst.data.align_export import ctm_of, export_alignments, textgrid_of
+from lst.data.align_export import ctm_of, textgrid_of, write_ctm, write_textgrids
 from lst.data.align_formats import (
     READERS,
     read_ctm,
@@ -283,9 +283,10 @@ def make_utterance(seed: int, num_words: int, name: str = "utt", characters: boo
 @pytest.mark.parametrize("characters", [False, True])
 def test_exported_textgrids_and_ctm_come_back_as_they_were(tmp_path: Path, characters: bool) -> None:
     utterances = [make_utterance(seed, 12, f"utt_{seed}", characters) for seed in range(5)]
-    assert export_alignments(utterances, tmp_path / "grids", 25, "textgrid") == 5
-    assert export_alignments(utterances, tmp_path / "ctm", 25, "ctm") == 5
-    for source in ("grids", "ctm", "ctm/alignment.ctm"):
+    unaligned = Utterance("none", "s", "a", 0.2, np.zeros(5, np.uint16))
+    assert write_textgrids(tmp_path / "grids", [*utterances, unaligned], 25) == 5
+    assert write_ctm(tmp_path / "ctm" / "all.ctm", [unaligned, *utterances], 25) == 5
+    for source in ("grids", "ctm", "ctm/all.ctm"):
         aligner = ImportAligner(str(tmp_path / source))
         for utterance in utterances:
             waveform = np.zeros(utterance.num_frames * 640, np.float32)
@@ -295,11 +296,10 @@ def test_exported_textgrids_and_ctm_come_back_as_they_were(tmp_path: Path, chara
                 expected = tuple(item._replace(character_ends=()) for item in expected)
             assert words == expected
     with pytest.raises(UserError, match="white space"):
-        ctm_of([make_utterance(0, 2, "two words")], 25)
-    with pytest.raises(UserError, match="leads out of the folder"):
-        export_alignments([make_utterance(0, 2, "../../up")], tmp_path / "grids", 25, "textgrid")
-    with pytest.raises(UserError, match="allowed are textgrid, ctm"):
-        export_alignments(utterances, tmp_path, 25, "srt")
+        ctm_of(make_utterance(0, 2, "two words"), 25)
+    for name in ("../../up", "/up"):
+        with pytest.raises(UserError, match="leads out of the folder"):
+            write_textgrids(tmp_path / "grids", [make_utterance(0, 2, name)], 25)
     assert "characters" in textgrid_of(make_utterance(0, 3), 25)
 
 

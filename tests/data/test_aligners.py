@@ -12,11 +12,11 @@ import soundfile
 import torch
 from torchaudio.models import wav2vec2_model
 
+from lst.cli import main
 from lst.configs.compose import build_config
 from lst.data.align_ctc_model import save_ctc_model
-from lst.data.align_export import export_alignments
+from lst.data.align_export import write_textgrids
 from lst.data.align_stamps import StampsAligner, engine_word_times, stamps_path, write_stamps, write_stamps_many
-from lst.data.align_statistics import alignment_statistics
 from lst.data.aligners import AlignItem, FilteredAligner, align_files, build_aligner, process_aligner
 from lst.data.alignment import AlignmentError, PocketsphinxAligner
 from lst.data.audio import read_audio
@@ -259,16 +259,28 @@ def read_words(folder: Path) -> dict[str, tuple[Word, ...]]:
     return {utterance.id: utterance.words for utterance in read_spoken(folder)}
 
 
-def test_prepare_with_imported_alignments_gives_what_was_exported(prepared: Path, corpus: Path, tmp_path: Path) -> None:
-    """What pocketsphinx found goes out as TextGrids and comes in again."""
-    export_alignments(read_spoken(prepared), tmp_path / "grids", 25, "textgrid")
-    align = AlignConfig(method="import", source=str(tmp_path / "grids"))
-    index = prepare(tmp_path / "data", options(corpus, align=align))
+@pytest.mark.parametrize("file_format", ["textgrid", "ctm"])
+def test_exported_alignments_are_imported_as_they_were(
+    prepared: Path, corpus: Path, tmp_path: Path, file_format: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"run_dir={prepared.parent}", f"export.format={file_format}", f"export.folder={tmp_path / 'out'}"]
+    assert main(["export", *words]) == 0
+    assert capsys.readouterr().out.count("utterances") == 2
+    index = prepare(
+        tmp_path / "data", options(corpus, align=AlignConfig(method="import", source=str(tmp_path / "out")))
+    )
     assert index["aligner"] == "import-auto"
-    before, after = read_words(prepared), read_words(tmp_path / "data")
+    after = read_words(tmp_path / "data")
     assert {key: [word[:3] for word in words] for key, words in after.items()} == {
-        key: [word[:3] for word in words] for key, words in before.items()
+        key: [word[:3] for word in words] for key, words in read_words(prepared).items()
     }
+
+
+def test_faulty_imports_are_named_before_any_work(prepared: Path, corpus: Path, tmp_path: Path) -> None:
+    """What pocketsphinx found goes out as TextGrids and comes in again, but for two files."""
+    write_textgrids(tmp_path / "grids", read_spoken(prepared), 25)
+    align = AlignConfig(method="import", source=str(tmp_path / "grids"))
+    prepare(tmp_path / "data", options(corpus, align=align))
     with pytest.raises(
         ProblemsError, match=r"(?s)other settings.*data\.align\.method: 'import' then, 'pocketsphinx' now"
     ):
@@ -349,32 +361,3 @@ def test_prepare_with_ctc_batches_and_filters_by_score(corpus: Path, tmp_path: P
     reasons = {item["id"]: item["reason"] for item in left_out(tmp_path / "best")}
     assert reasons.keys() == {key for key, score in scores.items() if score < limit}
     assert all("below data.align.min_score" in reason for reason in reasons.values())
-
-
-def test_statistics_are_those_counted_by_hand() -> None:
-    first = Utterance("a", "s", "the zorblax", 1.0, np.zeros(25, np.uint16),
-                      (Word("The", 2, 6, -1.0, (1, 2, 4)), Word("zorblax", 10, 20, -3.0)))  # fmt: skip
-    second = Utterance("b", "s", "the", 1.0, np.zeros(25, np.uint16), (Word("the", 0, 25, -2.0),))
-    written = Utterance("c", "", "the", 0.0, np.zeros(0, np.uint16))
-    found = alignment_statistics(iter([first, second, written]), {"the"})
-    assert json.loads(json.dumps(found)) == found
-    assert (found["num_utterances"], found["num_aligned"], found["num_words"]) == (3, 2, 3)
-    assert found["silence_share"] == pytest.approx(11 / 50)
-    assert found["words_per_second"]["mean"] == 1.5
-    assert found["words_per_second"]["quantiles"]["0.5"] == 1.5
-    assert found["word_frames"]["mean"] == 13
-    assert [i for i, count in enumerate(found["word_frames"]["counts"]) if count] == [4, 10, 25]
-    assert found["silence_frames"]["counts"] == [0, 0, 1, 0, 1, 1]
-    assert found["word_score"]["mean"] == -2
-    assert sum(found["word_score"]["histogram"]["counts"]) == 3
-    assert found["utterance_score"]["quantiles"]["1"] == -2
-    assert found["rule_pronounced_share"] == pytest.approx(1 / 3)
-    assert found["character_aligned_share"] == pytest.approx(1 / 3)
-    empty = alignment_statistics([written], {"the"})
-    assert empty["silence_share"] is empty["word_score"]["mean"] is empty["rule_pronounced_share"] is None
-
-
-def test_statistics_know_pocketsphinx_s_dictionary() -> None:
-    utterance = Utterance("a", "s", "x", 1.0, np.zeros(9, np.uint16),
-                          (Word("Bread,", 0, 3, 0.0), Word("zorblax", 3, 9, 0.0)))  # fmt: skip
-    assert alignment_statistics([utterance])["rule_pronounced_share"] == 0.5

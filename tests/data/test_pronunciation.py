@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from lst.data.pronunciation import pronounce_by_rule, spell_number, spoken_words
+from lst.data.pronunciation import is_by_rule, pocketsphinx_dictionary, pronounce_by_rule, spell_number, spoken_words
 from lst.data.row_checks import text_faults
 
 # The 39 phones of the CMU dictionary, which the packaged acoustic model knows.
@@ -164,3 +164,10 @@ def test_regular_spellings_sound_regular(token: str, phones: str) -> None:
 
 def test_longer_words_get_no_fewer_phones_from_a_repeated_syllable() -> None:
     assert pronounce_by_rule("banaba" * 3).split() == pronounce_by_rule("banaba").split() * 3
+
+
+def test_what_a_dictionary_lacks_is_pronounced_by_rule() -> None:
+    assert not is_by_rule("Bread,", pocketsphinx_dictionary())
+    assert is_by_rule("zorblax", pocketsphinx_dictionary())
+    assert is_by_rule("bread-zorblax", {"bread"})
+    assert is_by_rule("中", pocketsphinx_dictionary())

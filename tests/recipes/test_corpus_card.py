@@ -25,6 +25,7 @@ from lst.configs.schema import Config
 from lst.data.interleave import DocumentBuilder, document_generator, draw_spans, span_frames
 from lst.data.manifest import UNKNOWN_SPEAKER
 from lst.data.prepare import LEFT_OUT_FILE
+from lst.data.pronunciation import pocketsphinx_dictionary
 from lst.data.shards import INDEX_FILE, SHARD_FOLDER
 from lst.data.utterance import Utterance
 from lst.files import read_json, write_json, write_jsonl
@@ -91,6 +92,7 @@ def copied(smoke_data: Path, tmp_path: Path) -> Path:
 def test_numbers_of_a_split_equal_a_slow_count(card, shards, smoke_data, split):
     tokenizer = TextTokenizer.load(smoke_data / "data" / "text.model")
     counts, runs, durations_s, scores = Counter(), Counter(), [], []
+    utterance_scores, rates, known = [], [], 0
     words, types, characters, pieces = 0, set(), 0, 0
     word_lengths, silences, speakers = Counter(), Counter(), defaultdict(float)
     for record, units in shards[split]:
@@ -116,6 +118,10 @@ def test_numbers_of_a_split_equal_a_slow_count(card, shards, smoke_data, split):
             scores.append(score)
             is_word[start:end] = [True] * (end - start)
         silences["frames"] += is_word.count(False)
+        own = [score for _, _, _, score in record["words"]]
+        utterance_scores.append(sum(own) / len(own))
+        rates.append(len(own) / record["duration_s"])
+        known += sum(text.strip(".,;:!?\"'").lower() in pocketsphinx_dictionary() for text in texts)
     found = card["splits"][split]
     seconds = sum(durations_s)
     num_units = sum(counts.values())
@@ -151,9 +157,13 @@ def test_numbers_of_a_split_equal_a_slow_count(card, shards, smoke_data, split):
         durations_s, np.arange(len(histogram["counts"]) + 1) * histogram["bin_s"]
     )[0].tolist()  # fmt: skip
     assert found["speakers"]["hours_by_rank"] == pytest.approx(sorted((s / 3600 for s in speakers.values()), reverse=1))
-    for share, value in found["word_score_quantiles"].items():
-        exact = np.quantile(scores, float(share), method="lower")
-        assert value == pytest.approx(exact, rel=0.006), share
+    assert found["character_aligned_share"] == 0
+    assert found["pronounced_by_rule_share"] == pytest.approx(1 - known / words)
+    for name, values in (("word_score", scores), ("utterance_score", utterance_scores),
+                         ("utterance_words_per_second", rates)):  # fmt: skip
+        for share, value in found[f"{name}_quantiles"].items():
+            exact = np.quantile(values, float(share), method="lower")
+            assert value == pytest.approx(exact, rel=0.006), (name, share)
 
 
 def slow_lengths(segments: list[tuple[bool, int]], strategy: str, size: int) -> list[int]:
