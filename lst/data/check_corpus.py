@@ -59,6 +59,7 @@ def check_corpus(
             _add(report, row_problems(row, faults))
             tally.add(checked, info, is_good=not faults)
             progress.advance()
+    _add(report, checker.check_in_part(problems))
     report.statistics = {"layout": layout, **tally.statistics()}
     report.notes = tally.notes()
     return report

@@ -26,7 +26,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,6 +87,7 @@ class ManifestRow:
     member: str = ""  # name of the audio file when ``path`` is a tar
     is_segment: bool = False  # whether it is a part of its file: set by a start above 0, too
     words: tuple[TimedWord, ...] = ()  # times that the source gives, from the utterance's start
+    unread: frozenset[str] = field(default=frozenset(), compare=False, repr=False)  # columns that could not be read
 
     def __post_init__(self) -> None:
         if self.start_s > 0:
@@ -100,13 +101,17 @@ class ManifestRow:
 
 @dataclass(frozen=True)
 class ManifestProblem:
-    """Why one utterance cannot be used: its place (a line or a file), its id and audio file if known, the reason."""
+    """Why one utterance cannot be used: its place (a line or a file), its id and audio file if known, the reason.
+
+    The first problem of a row that was read in part holds it, so that what was read is checked, too.
+    """
 
     place: str
     id: str
     message: str
     path: Path | str | None = None
     kind: str = "row"  # what was checked: see row_checks.KINDS; "row" where there is no row to check
+    row: ManifestRow | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         name = f" (id {self.id!r})" if self.id else ""
@@ -157,10 +162,16 @@ def parse_manifest(path: Path) -> tuple[list[ManifestRow], list[ManifestProblem]
             problems.append(ManifestProblem(f"line {line}", "", record))
             continue
         row, faults = parse_record(record, f"line {line}", path.parent.absolute())
-        problems += [ManifestProblem(row.place, row.id, fault, row.path) for fault in faults]
+        problems += record_problems(row, faults)
         if not faults:
             rows.append(row)
     return rows, problems
+
+
+def record_problems(row: ManifestRow, faults: Sequence[str]) -> list[ManifestProblem]:
+    """What is wrong with a record, as ``parse_record`` tells it, as problems; the first holds the row."""
+    found = [ManifestProblem(row.place, row.id, fault, row.path) for fault in faults]
+    return [replace(found[0], row=row), *found[1:]] if found else []
 
 
 def _table_records(path: Path, text: str) -> list[tuple[int, dict[str, Any] | str]]:
@@ -197,26 +208,28 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
 
 
 def parse_record(record: dict[str, Any], place: str, folder: Path) -> tuple[ManifestRow, list[str]]:
-    """A record as a row, and what is wrong with it; a faulty row only serves to name itself.
+    """A record as a row, and what is wrong with it; a faulty row names itself, and what it has can be checked.
 
     Args:
         record: cells by column name in lower case; see ``ALIASES``.
         place: where it stands, for messages.
         folder: what relative paths start from.
     """
-    faults: list[str] = []
-    cells = {name: _cell(record, name, faults) for name in ALIASES}
+    faults: dict[str, list[str]] = {name: [] for name in (*ALIASES, "words")}
+    cells = {name: _cell(record, name, faults[name]) for name in ALIASES}
     path, member = cells["path"].strip(), cells["member"].strip()
     if not path or "\0" in path:
-        faults.append("the audio file's name holds a NUL character" if path else "names no audio file")
+        faults["path"].append("the audio file's name holds a NUL character" if path else "names no audio file")
     if not set(ALIASES["text"]) & set(record):
-        faults.append("has no transcript")
+        faults["text"].append("has no transcript")
     split = split_of(cells["split"])
     if split is None:
-        faults.append(f"split {cells['split']!r} is unknown; allowed are {SPLITS_ALLOWED}")
-    ending = parse_number(cells["ending_start_word"], "ending_start_word", faults, whole=True)
-    start_s = parse_number(cells["start_s"], "start_s", faults)
-    channel = parse_number(cells["channel"], "channel", faults, whole=True)
+        faults["split"].append(f"split {cells['split']!r} is unknown; allowed are {SPLITS_ALLOWED}")
+    ending = parse_number(cells["ending_start_word"], "ending_start_word", faults["ending_start_word"], whole=True)
+    start_s = parse_number(cells["start_s"], "start_s", faults["start_s"])
+    channel = parse_number(cells["channel"], "channel", faults["channel"], whole=True)
+    duration_s = parse_number(cells["duration_s"], "duration", faults["duration_s"])
+    words = parse_timed_words(record.get("words"), faults["words"])
     stem = Path(member or path).stem
     row = ManifestRow(
         id=cells["id"].strip() or (stem if start_s is None else f"{stem}-{round(1000 * start_s):07d}"),
@@ -224,16 +237,17 @@ def parse_record(record: dict[str, Any], place: str, folder: Path) -> tuple[Mani
         text=cells["text"],
         speaker=cells["speaker"].strip() or UNKNOWN_SPEAKER,
         split=split or "",
-        duration_s=parse_number(cells["duration_s"], "duration", faults),
+        duration_s=duration_s,
         ending_start_word=None if ending is None else int(ending),
         place=place,
         start_s=start_s or 0.0,
         channel=None if channel is None else int(channel),
         member=member,
         is_segment=start_s is not None,
-        words=parse_timed_words(record.get("words"), faults),
+        words=words,
+        unread=frozenset(name for name, own in faults.items() if own),
     )
-    return row, faults
+    return row, [fault for own in faults.values() for fault in own]
 
 
 def parse_timed_words(value: Any, faults: list[str]) -> tuple[TimedWord, ...]:

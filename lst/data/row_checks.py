@@ -57,22 +57,34 @@ class RowChecker:
             row: the row.
             probe: reads the header; see ``with_probes``.
         """
-        place = row.place or str(row.path)
-        faults = [] if is_well_formed_id(row.id) else [("id", f"id {shown(row.id, 200)} {ID_RULE}")]
-        faults += [("transcript", fault) for fault in text_faults(row.text)]
-        if row.id in self._first_places:
-            faults.append(("id", f"the id is there before, at {self._first_places[row.id]}; ids must be unique"))
-        self._first_places.setdefault(row.id, place)
-        num_words = len(row.text.split())
-        if row.ending_start_word is not None and not 0 < row.ending_start_word < num_words:
-            message = f"ending_start_word {row.ending_start_word} is outside of 1 … {num_words - 1}"
-            faults.append(("transcript", message))
-        info, audio_faults = self._audio(row, probe)
+        faults = self._id(row)
+        if "text" not in row.unread:
+            faults += [("transcript", fault) for fault in text_faults(row.text)]
+            num_words = len(row.text.split())
+            if row.ending_start_word is not None and not 0 < row.ending_start_word < num_words:
+                message = f"ending_start_word {row.ending_start_word} is outside of 1 … {num_words - 1}"
+                faults.append(("transcript", message))
+        info, audio_faults = (None, []) if row.unread & {"path", "member"} else self._audio(row, probe)
         faults += audio_faults
         if info is not None and not audio_faults:
             row = replace(row, duration_s=utterance_duration_s(row, info))
         faults += [("timed words", fault) for fault in timed_word_faults(row)]
         return row, info, faults
+
+    def check_in_part(self, problems: Iterable[ManifestProblem]) -> list[ManifestProblem]:
+        """What more is wrong with rows that could not be read whole: of what was read. Last, for they own no id."""
+        rows = [problem.row for problem in problems if problem.row is not None]
+        return [found for row, probe in with_probes(rows) for found in row_problems(row, self.check(row, probe)[2])]
+
+    def _id(self, row: ManifestRow) -> list[Fault]:
+        # An absent one comes from the audio file's name and the start.
+        if row.unread & {"id", "path", "member", "start_s"}:
+            return []
+        faults = [] if is_well_formed_id(row.id) else [("id", f"id {shown(row.id, 200)} {ID_RULE}")]
+        if row.id in self._first_places:
+            faults.append(("id", f"the id is also at {self._first_places[row.id]}; ids must be unique"))
+        self._first_places.setdefault(row.id, row.place or str(row.path))
+        return faults
 
     def _audio(self, row: ManifestRow, probe: Probe) -> tuple[AudioInfo | None, list[Fault]]:
         """The audio's header, and what is wrong with it."""
@@ -90,7 +102,7 @@ class RowChecker:
         faults = [("sample rate", f"audio: {name} {fault}") for fault in [rate_fault(info.sample_rate_hz)] if fault]
         places = place_faults(row, info.duration_s, info.num_channels)
         faults += [("segment or channel", fault) for fault in places]
-        if not places:
+        if not places and not row.unread & {"start_s", "duration_s"}:
             faults += [("duration", fault) for fault in self._duration(row, info)]
         return info, faults
 
@@ -139,14 +151,22 @@ def timed_word_faults(row: ManifestRow) -> list[str]:
 
 
 def check_rows(
-    rows: Sequence[ManifestRow], min_duration_s: float, max_duration_s: float
+    rows: Sequence[ManifestRow], min_duration_s: float, max_duration_s: float, found: Sequence[ManifestProblem] = ()
 ) -> tuple[list[ManifestRow], list[ManifestProblem]]:
     """Checks ids, transcripts and audio headers of all rows in one pass; durations are seconds, both ends allowed.
 
     Of the rows with one id the first is kept. A segment must lie within its file, a channel and a tar's member must be
     there. A file damaged behind a sound header is found when it is decoded.
 
-    Returns the good rows in their order, with ``duration_s`` from the audio's header, and every problem of the others.
+    Args:
+        rows: that were read whole.
+        min_duration_s: shortest utterance allowed.
+        max_duration_s: longest.
+        found: problems of the others, of which those that were read in part are checked for more.
+
+    Returns:
+        The good rows in their order, with ``duration_s`` from the audio's header, and every problem of the others but
+        those that were ``found``.
     """
     good: list[ManifestRow] = []
     problems: list[ManifestProblem] = []
@@ -158,7 +178,7 @@ def check_rows(
             if not faults:
                 good.append(checked)
             progress.advance()
-    return good, problems
+    return good, [*problems, *checker.check_in_part(found)]
 
 
 def with_probes(rows: Iterable[ManifestRow]) -> Iterator[tuple[ManifestRow, Probe]]:

@@ -96,7 +96,7 @@ def _recordings(
 ) -> Source:
     rows, problems, layout = load_corpus(path, layout)
     num_rows = len(rows) + num_bad_rows(problems)
-    good, found = check_rows(rows, config.min_duration_s, config.max_duration_s)
+    good, found = check_rows(rows, config.min_duration_s, config.max_duration_s, problems)
     problems = [*problems, *found]
     apply_on_error(problems, num_rows, on_error, max_skipped_share, f"corpus {path}")
     if len(good) < 2:

@@ -74,7 +74,7 @@ def _prepare_plan(config: Config) -> list[str]:
     elif config.corpus is not None:
         rows, problems, layout = load_corpus(config.corpus, config.layout)
         num_rows = len(rows) + num_bad_rows(problems)
-        good, found = check_rows(rows, config.data.min_duration_s, config.data.max_duration_s)
+        good, found = check_rows(rows, config.data.min_duration_s, config.data.max_duration_s, problems)
         apply_on_error(
             [*problems, *found], num_rows, config.on_error, config.max_skipped_share, f"corpus {config.corpus}"
         )

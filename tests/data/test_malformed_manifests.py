@@ -114,7 +114,7 @@ def read(folder: Path, name: str, content: bytes) -> tuple[list[ManifestRow], li
         if name.startswith("mls"):
             (folder / "mls" / "train" / "segments.txt").unlink(missing_ok=True)
             (folder / name).write_text(TABLES["mls/train/transcripts.txt"]) if name.endswith("scripts.txt") else None
-    good, faults = check_rows(rows, 0.05, 60.0)
+    good, faults = check_rows(rows, 0.05, 60.0, problems)
     for problem in [*problems, *faults]:
         assert problem.place
         assert problem.message

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from lst.data.check_corpus import check_corpus
 from lst.data.manifest import (
     ManifestProblem,
     ManifestRow,
@@ -228,7 +229,7 @@ def test_every_problem_class_is_named_in_one_error(tmp_path: Path) -> None:
         ("m6", "folder.wav", "hello", None, None, "not a file"),
         ("s1", "short.wav", "hello", None, None, "is too short: 0.20 s, allowed are 0.5 to 3 s"),
         ("s2", "long.wav", "hello", None, None, "is too long: 5.00 s, allowed are 0.5 to 3 s"),
-        ("g1", "good.wav", "again", None, None, "the id is there before, at line 1"),
+        ("g1", "good.wav", "again", None, None, "the id is also at line 1"),
         ("d1", "good.wav", "hello", 1.2, None, "duration is stated as 1.20 s, but the audio has 1.00 s"),
         ("t1", "good.wav", "  ", None, None, "the transcript is empty"),
         ("t2", "good.wav", "1984 – 85", None, None, "no letter a–z: '1984 – 85'"),
@@ -257,6 +258,37 @@ def test_every_problem_class_is_named_in_one_error(tmp_path: Path) -> None:
         assert case[-1] in message
     assert message.startswith("manifest corpus.tsv: ")
     assert f"leave {len(bad)} of {len(rows)} utterances out with on_error=skip" in message
+
+
+def test_of_a_row_that_cannot_be_read_whole_the_rest_is_checked(tmp_path: Path) -> None:
+    """All of its problems at once, and none that only follows from what could not be read."""
+    write_wav(tmp_path / "good.wav", 1.0)
+    write_wav(tmp_path / "long.wav", 5.0)
+    cases: list[tuple[dict[str, object], list[str]]] = [
+        ({"id": "a", "path": "good.wav", "text": "fine"}, []),
+        ({"id": "a", "path": "absent.wav", "text": "", "duration_s": "abc"},
+         ["duration 'abc' is not a number", "the id is also at line 1", "transcript is empty", "absent.wav does not"]),
+        ({"id": "b.c", "path": "long.wav", "text": "fine", "channel": -1, "split": "some"},
+         ["split 'some' is unknown", "channel '-1' is not a whole", "id 'b.c' must be made of", "is too long: 5.00 s"]),
+        ({"path": {}, "text": "привет"}, ["path must be text", "names no audio", "no letter a–z", "(Cyrillic)"]),
+        ({"id": "d", "path": "good.wav", "text": ["a"]}, ["text must be text"]),
+        ({"path": "long.wav", "text": "fine", "start_s": "x", "words": [["fine", 2, 1]]},
+         ["start_s 'x' is not a number", "1 s, has no length"]),
+        ({"id": "f", "path": "good.wav", "text": "fine", "words": 3}, ["words must be a list"]),
+    ]  # fmt: skip
+    path = tmp_path / "manifest.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record, _ in cases))
+    rows, problems = parse_manifest(path)
+    good, found = check_rows(rows, 0.5, 3.0, problems)
+    assert [row.place for row in good] == ["line 1"]
+    for number, (_, expected) in enumerate(cases, 1):
+        told = [problem.message for problem in [*problems, *found] if problem.place == f"line {number}"]
+        assert len(told) == len(expected), told
+        for message, part in zip(told, expected, strict=True):
+            assert part in message, told
+    assert num_bad_rows([*problems, *found]) == len(cases) - 1
+    report = check_corpus(path, "auto", 0.5, 3.0, decode=False, max_examples=0)
+    assert report.num_problems == len(problems) + len(found)
 
 
 def test_one_row_can_have_several_problems_and_counts_once(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from lst.data.audio_bytes import content_key, tar_directory
 from lst.data.layouts.listing import NEMO, Found, Layout, Listing, safe_id, split_in_path
-from lst.data.manifest import ALIASES, ManifestProblem, ManifestRow, parse_record
+from lst.data.manifest import ALIASES, ManifestProblem, ManifestRow, parse_record, record_problems
 from lst.data.records import json_records
 from lst.errors import UserError
 from lst.progress import Progress
@@ -46,7 +46,7 @@ def load(listing: Listing) -> Found:
                     problems.append(ManifestProblem(place, "", record))
                     continue
                 row, faults = _row(record, place, manifest)
-                problems += [ManifestProblem(place, row.id, fault, row.path) for fault in faults]
+                problems += record_problems(row, faults)
                 if not faults:
                     if not set(ALIASES["id"]) & set(record):
                         without_id.add(len(rows))
@@ -58,8 +58,11 @@ def _row(record: dict[str, Any], place: str, manifest: Path) -> tuple[ManifestRo
     folder = manifest.parent.absolute()
     shard_id = record.get("shard_id")
     row, faults = parse_record(record, place, folder)
-    if shard_id is None or faults:
+    if shard_id is None:
         return row, faults
+    if faults:
+        # Its audio is in a tar; where, nobody has looked up.
+        return replace(row, unread=row.unread | {"path"}), faults
     if isinstance(shard_id, bool) or not isinstance(shard_id, int):
         return row, [f"shard_id must be a whole number, not {str(shard_id)[:60]}"]
     member = str(record["audio_filepath"]).strip() if "audio_filepath" in record else Path(row.path).name
