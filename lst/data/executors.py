@@ -6,23 +6,20 @@ A task whose worker dies is begun again elsewhere; one that fails with an error 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import multiprocessing.connection
 import os
 import socket
-import sys
-import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from lst import __version__
+from lst.data.workers import WorkerPool
 from lst.errors import UserError
 from lst.progress import say
-from lst.threads import one_thread, set_one_thread
+from lst.threads import one_thread
 
 # How often a task is begun anew because its worker died.
 MAX_RETRIES = 10
@@ -102,46 +99,6 @@ def work(function: Callable[[Task], Any], task: Task, version: str = __version__
     return Done(value, error, time.perf_counter() - started_s, worker)
 
 
-def end_with_parent() -> None:
-    """Ends this process when the one that started it ends, however that comes."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        sentinel = parent.sentinel
-
-        def wait() -> None:
-            multiprocessing.connection.wait([sentinel])
-            os._exit(1)
-
-        threading.Thread(target=wait, daemon=True).start()
-
-
-def set_up_process() -> None:
-    """One thread a process, and an end with the parent's."""
-    set_one_thread()
-    end_with_parent()
-
-
-def worker_context(*modules: str) -> Any:
-    """How worker processes are started: not forked from here, for torch's threads do not survive a fork.
-
-    On Linux they are forked from a server that has only imported ``modules``; elsewhere they are spawned, for macOS'
-    libraries do not survive any fork.
-    """
-    if sys.platform != "linux":
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*modules])
-    return context
-
-
-def warm_up_workers(*modules: str) -> None:
-    """Lets the server of worker processes import what they need while this process does other things."""
-    if worker_context(*modules).get_start_method() == "forkserver":
-        from multiprocessing import forkserver
-
-        forkserver.ensure_running()
-
-
 def _run_in_processes(
     function: Callable[[Task], Any], tasks: Sequence[Task], num_workers: int
 ) -> Generator[Done, None, None]:
@@ -170,13 +127,7 @@ def killed_too_often(num_left: int, num_workers: int) -> UserError:
 def _run_in_pool(
     function: Callable[[Task], Any], tasks: dict[int, Task], num_workers: int
 ) -> Generator[tuple[int, Done], None, None]:
-    context = worker_context(function.__module__)
-    with ProcessPoolExecutor(min(num_workers, len(tasks)), context, initializer=set_up_process) as pool:
+    with WorkerPool(min(num_workers, len(tasks)), function.__module__) as pool:
         futures = {pool.submit(work, function, task): number for number, task in tasks.items()}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            raise
+        for future in as_completed(futures):
+            yield futures[future], future.result()

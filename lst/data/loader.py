@@ -28,7 +28,6 @@ from typing import Any
 
 import torch
 
-from lst.data.executors import end_with_parent
 from lst.data.stream import (
     STATE_VERSION,
     BatchStream,
@@ -37,6 +36,7 @@ from lst.data.stream import (
     check_state_fingerprint,
     check_state_version,
 )
+from lst.data.workers import end_with, uninterrupted
 from lst.errors import UserError
 from lst.model.batch import PackedBatch
 from lst.threads import set_one_thread
@@ -221,7 +221,8 @@ class _Worker:
         self.process = context.Process(
             target=_work, args=(theirs, plan, list(streams), list(states)), daemon=True, name=f"loader worker {number}"
         )
-        self.process.start()
+        with uninterrupted():
+            self.process.start()
         # With its only writer gone, the pipe ends when the worker does.
         theirs.close()
 
@@ -263,7 +264,7 @@ def _work(connection: Connection, plan: StreamPlan, numbers: list[int], states: 
     set_one_thread()
     # An interrupt is the training's to handle; the worker ends with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
+    end_with()
     outbox: queue.Queue[Any] = queue.Queue(BATCHES_AHEAD)
     sender = threading.Thread(target=_send_all, args=(connection, outbox), daemon=True)
     sender.start()

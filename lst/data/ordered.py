@@ -5,11 +5,12 @@ from __future__ import annotations
 import collections
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
-from lst.data.executors import MAX_RETRIES, killed_too_often, set_up_process, worker_context
+from lst.data.executors import MAX_RETRIES, killed_too_often
+from lst.data.workers import WorkerPool
 from lst.progress import say
 
 ItemT = TypeVar("ItemT")
@@ -56,19 +57,15 @@ def _in_pool(
 ) -> Iterator[ResultT]:
     """Results of what waits, then of ``items``; ``waiting`` keeps what has been taken and has not come back."""
     module = getattr(function, "func", function).__module__  # of a partial too
-    with ProcessPoolExecutor(num_workers, worker_context(module), initializer=set_up_process) as pool:
+    with WorkerPool(num_workers, module) as pool:
         futures = collections.deque(pool.submit(function, item) for item in waiting)
-        try:
-            for item in items:
-                waiting.append(item)
-                futures.append(pool.submit(function, item))
-                if len(futures) >= LOOK_AHEAD * num_workers:
-                    yield _next(futures, waiting)
-            while futures:
+        for item in items:
+            waiting.append(item)
+            futures.append(pool.submit(function, item))
+            if len(futures) >= LOOK_AHEAD * num_workers:
                 yield _next(futures, waiting)
-        finally:
-            for future in futures:
-                future.cancel()
+        while futures:
+            yield _next(futures, waiting)
 
 
 def _next(futures: collections.deque[Future[ResultT]], waiting: collections.deque[ItemT]) -> ResultT:

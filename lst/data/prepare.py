@@ -28,7 +28,6 @@ from typing import Any
 from lst import storage
 from lst.data.align_utterances import check_aligner
 from lst.data.artefacts import TEXT_FILE, UNITS_FILE, VOCABULARY_FILE, whole_index
-from lst.data.executors import warm_up_workers
 from lst.data.locks import folder_lock
 from lst.data.manifest import ManifestRow
 from lst.data.prepare_artefacts import make_artefacts
@@ -43,6 +42,7 @@ from lst.data.prepare_gather import (
 from lst.data.prepare_options import FILES_KEYS, PrepareOptions, deciding
 from lst.data.prepare_shards import ShardWork, make_shards, origin_of_words, plan_shards, shards_made_from
 from lst.data.shards import INDEX_FILE, SHARD_FOLDER, VERSION, index_entry
+from lst.data.workers import warm_up_workers
 from lst.errors import ProblemsError, UserError
 from lst.files import STAGING_SUFFIX, check_free_space, differing_settings
 from lst.progress import say

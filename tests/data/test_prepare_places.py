@@ -181,7 +181,7 @@ def test_a_folder_that_another_process_prepares_is_refused(corpus: Path, tmp_pat
         (["part=3/3"], "part=3/3: '3/3' is not i/n with 0 ≤ i < n; or plan"),
         (["part=all"], "part=all: 'all' is not i/n"),
         (["data_dir="], "data_dir= is empty"),
-        (["export.format=csv"], "export.format=csv: allowed is on_the_fly"),
+        (["export.format=csv"], "export.format=csv: allowed are on_the_fly, textgrid, ctm"),
         (["data.on_the_fly_units=-1"], r"data.on_the_fly_units=-1: must be 0"),
     ],
 )

@@ -74,3 +74,8 @@ def number_and_process_slowly(number: int) -> tuple[int, int]:
 
 def die_after_the_first(task: Task) -> int:
     return die(task) if task.number else task.number
+
+
+def sleep_but_the_first(task: Task) -> int:
+    time.sleep(600 if task.number else 0)
+    return task.number
