@@ -167,7 +167,7 @@ def time_training(name: str, device: torch.device, figures: Figures) -> None:
     """Training steps of one model over one batch of full rows; fewer rows where the memory does not hold them."""
     config, strategy = model_of(name)
     for num_rows in (NUM_ROWS, NUM_ROWS // 2, NUM_ROWS // 4):
-        batch = full_rows(num_rows, strategy)
+        batch = full_rows(num_rows, strategy, ROW_PATCHES)
         try:
             seconds, peak_bytes = _step_s_and_bytes(config, batch.to(device))
         except torch.cuda.OutOfMemoryError:
@@ -188,7 +188,7 @@ def model_of(name: str) -> tuple[ModelConfig, str]:
     return build_config([f"model={name}", f"patching={strategy}"]).model, strategy
 
 
-def full_rows(num_rows: int, strategy: str, row_patches: int = ROW_PATCHES) -> PackedBatch:
+def full_rows(num_rows: int, strategy: str, row_patches: int) -> PackedBatch:
     """Rows of random documents, each row up to the first that does not fit."""
     # A patch is four tokens at most.
     documents = make_documents(4 * num_rows * row_patches, INTERLEAVED_SHARE, vocab_size=VOCAB_SIZE)
@@ -205,22 +205,24 @@ def full_rows(num_rows: int, strategy: str, row_patches: int = ROW_PATCHES) -> P
 
 
 def _step_s_and_bytes(config: ModelConfig, batch: PackedBatch) -> tuple[float, int]:
-    """Median seconds of a step, and the most memory that was in use."""
+    """Median seconds of a step, and the most memory that was in use on a GPU."""
+    device = batch.token_ids.device
     torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
-    model = LatentSpeechTextModel(config, VOCAB_SIZE).to(batch.token_ids.device)
+    torch.cuda.reset_peak_memory_stats() if device.type == "cuda" else None
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    model = LatentSpeechTextModel(config, VOCAB_SIZE).to(device)
     optimiser = build_adamw(model, 1e-4, 0.1, (0.9, 0.95))
     times_s = []
     for _ in range(WARMUP_STEPS + TIMED_STEPS):
-        torch.cuda.synchronize()
+        wait()
         started_s = time.perf_counter()
         optimiser.zero_grad()
-        with torch.autocast("cuda", torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16):
             loss = model.loss(batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        torch.cuda.synchronize()
+        wait()
         times_s.append(time.perf_counter() - started_s)
     return statistics.median(times_s[WARMUP_STEPS:]), torch.cuda.max_memory_allocated()
 
@@ -234,18 +236,21 @@ def main() -> int:
 
     device = torch.device("cuda", torch.cuda.current_device())
     print(f"{torch.cuda.get_device_name(device)}, PyTorch {torch.__version__}")
-    figures = Figures("gpu")
     alone = partial(do_bench, warmup=10, rep=50, return_mode="median")
-    timers: dict[str, Timer] = {"alone": alone, "queued": queued_ms}
+    measure(device, {"alone": alone, "queued": queued_ms}, Figures("gpu"))
+    return 0
+
+
+def measure(device: torch.device, timers: dict[str, Timer], figures: Figures) -> None:
+    """Times every case, then training steps of every model, and writes the figures after each of them."""
     for cases in CASES:
         for case in cases(device):
             time_case(case, timers, figures)
-    # Written twice: the figures so far are not lost if a model fails.
     figures.write()
     for name in MODEL_NAMES:
         time_training(name, device, figures)
-    figures.write()
-    return 0
+        # One that fails takes none of the others' figures with it.
+        figures.write()
 
 
 def _short(dtype: torch.dtype) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from lst.model.batch import PackedBatch
+from lst.model.config import ModelConfig
 from lst.recipes import bench_gpu
 from lst.recipes.benchmark import Figures
 
@@ -18,12 +22,16 @@ def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert "needs a CUDA GPU" in capsys.readouterr().err
 
 
-def test_every_case_is_timed_forward_and_backward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The plain path stands in for the fast one."""
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_gpu, "CONVOLUTION_LENGTHS", (8,))
     monkeypatch.setattr(bench_gpu, "CONVOLUTION_CHANNELS", 2)
     monkeypatch.setattr(bench_gpu, "SSM_LENGTHS", (8,))
     monkeypatch.setattr(bench_gpu, "ATTENTION_TOKENS", (16,))
+
+
+def test_every_case_is_timed_forward_and_backward(small: None, tmp_path: Path) -> None:
+    """The plain path stands in for the fast one."""
     calls = []
 
     def timer(call: Callable[[], object]) -> float:
@@ -53,3 +61,40 @@ def test_rows_are_full_and_patched_as_asked() -> None:
 def test_every_model_that_is_timed_can_be_built() -> None:
     for name in bench_gpu.MODEL_NAMES:
         assert bench_gpu.model_of(name)[0].global_layers > 0
+
+
+def test_the_benchmark_goes_through_to_its_end(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models keep their kind (with and without patches, with H3), but are small; one does not fit with all rows."""
+    names, kind_of = bench_gpu.MODEL_NAMES, bench_gpu.model_of
+
+    def small_model_of(name: str) -> tuple[ModelConfig, str]:
+        config, strategy = kind_of(name)
+        layers = {key: min(getattr(config, key), 1) for key in ("encoder_layers", "decoder_layers")}
+        return replace(config, global_dim=32, global_layers=4, global_heads=2, local_dim=16, local_heads=2, **layers,
+                       window_tokens=64), strategy  # fmt: skip
+
+    monkeypatch.setattr(bench_gpu, "model_of", small_model_of)
+    monkeypatch.setattr(bench_gpu, "ROW_PATCHES", 1000)
+    monkeypatch.setattr(bench_gpu, "NUM_ROWS", 4)
+    monkeypatch.setattr(bench_gpu, "VOCAB_SIZE", 1000)
+    monkeypatch.setattr(bench_gpu, "WARMUP_STEPS", 0)
+    monkeypatch.setattr(bench_gpu, "TIMED_STEPS", 1)
+    monkeypatch.setattr(bench_gpu, "CASES", ())
+    tried = []
+    step = bench_gpu._step_s_and_bytes
+
+    def first_does_not_fit(config: ModelConfig, batch: PackedBatch) -> tuple[float, int]:
+        tried.append(batch.num_patches)
+        if len(tried) == 1:
+            raise torch.cuda.OutOfMemoryError
+        return step(config, batch)
+
+    monkeypatch.setattr(bench_gpu, "_step_s_and_bytes", first_does_not_fit)
+    figures = Figures("gpu", tmp_path)
+    bench_gpu.measure(torch.device("cpu"), {}, figures)
+    assert len(tried) == 1 + len(names)
+    assert len(figures.rows) == 4 * len(names)
+    assert [row["name"].partition(",")[0] for row in figures.rows[::4]] == list(names)
+    assert all(row["value"] > 0 for row in figures.rows if "memory" not in row["name"])
+    written = json.loads((tmp_path / "gpu.json").read_text())
+    assert [row["name"] for row in written] == [row["name"] for row in figures.rows]
