@@ -36,7 +36,7 @@ from lst.data.stream import (
     check_state_fingerprint,
     check_state_version,
 )
-from lst.data.workers import end_with, uninterrupted
+from lst.data.workers import end_with_parent, uninterrupted
 from lst.errors import UserError
 from lst.model.batch import PackedBatch
 from lst.threads import set_one_thread
@@ -264,7 +264,7 @@ def _work(connection: Connection, plan: StreamPlan, numbers: list[int], states: 
     set_one_thread()
     # An interrupt is the training's to handle; the worker ends with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with()
+    end_with_parent()
     outbox: queue.Queue[Any] = queue.Queue(BATCHES_AHEAD)
     sender = threading.Thread(target=_send_all, args=(connection, outbox), daemon=True)
     sender.start()

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import resource_tracker
@@ -21,9 +22,15 @@ from typing import Any
 
 from lst.threads import set_one_thread
 
+# How often a worker that is to end looks whether it may.
+LOOK_S = 0.01
+
 
 class WorkerPool:
     """Processes of one thread each that do calls in any order; leaving the ``with`` block ends them at once.
+
+    A worker ends in the middle of a call, or between two, but not while it sends a result: whoever reads would wait for
+    the rest for ever.
 
     Args:
         num_workers: at most.
@@ -34,22 +41,21 @@ class WorkerPool:
         context = worker_context(module)
         # Nothing is ever sent: workers wait for the pipe's end.
         self._reader, self._writer = context.Pipe(duplex=False)
-        self._pool = ProcessPoolExecutor(num_workers, context, initializer=set_up_process, initargs=(self._reader,))
+        self._pool = ProcessPoolExecutor(num_workers, context, initializer=_set_up_worker, initargs=(self._reader,))
 
     def submit(self, function: Any, *arguments: Any) -> Future[Any]:
         """Has a worker call ``function``; see ``concurrent.futures.Executor.submit``."""
         # Here workers are begun: a half begun one would be neither used nor ended.
         with uninterrupted():
-            return self._pool.submit(function, *arguments)
+            return self._pool.submit(_call, function, *arguments)
 
     def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with uninterrupted():
-            self._writer.close()
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._reader.close()
+        self._writer.close()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._reader.close()
 
 
 @contextlib.contextmanager
@@ -73,25 +79,52 @@ def uninterrupted() -> Iterator[None]:
         handler(*held[0])
 
 
-def end_with(*connections: Any) -> None:
-    """Ends this process when one of the connections does, or the process that started it, however that comes."""
+def end_with_parent() -> None:
+    """Ends this process when the one that started it ends, however that comes."""
     parent = multiprocessing.parent_process()
-    waited_for = [*connections, *([] if parent is None else [parent.sentinel])]
+    if parent is not None:
+        sentinel = parent.sentinel
 
-    def wait() -> None:
-        multiprocessing.connection.wait(waited_for)
-        os._exit(1)
+        def wait() -> None:
+            multiprocessing.connection.wait([sentinel])
+            os._exit(1)
 
-    if waited_for:
         threading.Thread(target=wait, daemon=True).start()
 
 
-def set_up_process(*connections: Any) -> None:
-    """One thread a process, no interrupts, and an end with the connections or the parent."""
+# Whether this process is in a call of its pool's; taken with the lock alone.
+_in_call, _call_lock = False, threading.Lock()
+
+
+def _call(function: Any, *arguments: Any) -> Any:
+    """Calls ``function``, during which the process may be ended."""
+    global _in_call
+    with _call_lock:
+        _in_call = True
+    try:
+        return function(*arguments)
+    finally:
+        with _call_lock:
+            _in_call = False
+
+
+def _end_in_a_call(connection: Any) -> None:
+    """Ends this process once the connection has, and a call is under way; without one, its pool sends it home."""
+    multiprocessing.connection.wait([connection])
+    while True:
+        with _call_lock:
+            if _in_call:
+                os._exit(1)
+        time.sleep(LOOK_S)
+
+
+def _set_up_worker(connection: Any) -> None:
+    """One thread a process, no interrupts, and an end with the pool or the parent."""
     # Where workers are forked from a server they have them blocked already; a spawned one may not.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     set_one_thread()
-    end_with(*connections)
+    end_with_parent()
+    threading.Thread(target=_end_in_a_call, args=(connection,), daemon=True).start()
 
 
 def worker_context(*modules: str) -> Any:

@@ -122,6 +122,15 @@ def test_workers_hear_no_interrupt_and_end_with_the_pool(tmp_path: Path) -> None
     assert all(future.done() for future in waiting)
 
 
+def test_results_that_are_on_their_way_do_not_hold_up_the_end() -> None:
+    """Of many megabytes, so that leaving the pool finds some half sent."""
+    for turn in range(5):
+        with WorkerPool(2, tasks.__name__) as pool:
+            futures = [pool.submit(bytes, 20_000_000) for _ in range(6)]
+            assert len(futures[0].result()) == 20_000_000
+            time.sleep(0.004 * turn)
+
+
 def test_leaving_the_results_ends_tasks_that_would_last(tmp_path: Path) -> None:
     results = run_tasks(tasks.sleep_but_the_first, [tasks.Task(n, tmp_path) for n in range(4)],
                         ExecutorOptions("local", 2))  # fmt: skip
