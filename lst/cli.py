@@ -240,7 +240,14 @@ def _run(command: str, rest: list[str]) -> int:
         del rest[place : place + 2]
     flags = [word for word in rest if word.startswith("-")]
     if unknown := [flag for flag in flags if flag != "--dry-run"]:
-        raise UserError(f"unknown flag {', '.join(unknown)}; allowed are --dry-run, --cfg job, --help")
+        from lst.configs.schema import describe_fields
+
+        names = {flag.lstrip("-").partition("=")[0].replace("-", "_") for flag in unknown}
+        keys = [
+            key for key, _, _ in describe_fields(job_of(command).build([])) if {key, key.rpartition(".")[2]} & names
+        ]
+        options = f"; options are words: {', '.join(f'{key}=…' for key in keys[:5])}" if keys else ""
+        raise UserError(f"unknown flag {', '.join(unknown)}; allowed are --dry-run, --cfg job, --help{options}")
     from lst.configs.compose import to_yaml
 
     overrides = [word for word in rest if word not in flags]

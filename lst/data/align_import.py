@@ -12,7 +12,7 @@ from lst.data.align_formats import READERS, SUFFIXES, decode_text, read_ctm
 from lst.data.align_words import TimedWord, match_words, place_words, time_problems
 from lst.data.aligners import AlignItem
 from lst.data.alignment import ALIGNER_SAMPLE_RATE_HZ, AlignmentError
-from lst.data.config import DataConfig
+from lst.data.config import AlignConfig, DataConfig
 from lst.data.manifest import ManifestRow
 from lst.data.utterance import Word
 from lst.errors import ProblemsError, UserError, raise_problems
@@ -161,24 +161,45 @@ def words_of_corpus(
     return matched, [f"{utterance_id}: {problem}" for problem in problems]
 
 
+def imported_faults(config: AlignConfig, rows: Sequence[ManifestRow]) -> list[list[str]] | None:
+    """What is wrong with the alignment of each row, lines each; None where alignments are made, not taken over.
+
+    Raises:
+        UserError: there is nothing to take over, or scores are asked for that nobody gave.
+    """
+    if config.method == "import":
+        importer = ImportAligner(config.source, config.format)
+        found = [importer.timed_words(row.id, row.text, row.duration_s or float("inf")) for row in rows]
+    elif config.method == "manifest":
+        if not any(row.words for row in rows):
+            raise UserError(
+                "data.align.method=manifest takes the times of words that the corpus gives, and no utterance has any: "
+                "add words to the manifest, or choose another data.align.method (pocketsphinx finds the times itself)"
+            )
+        found = [words_of_corpus(row.id, row.text, row.words, row.duration_s or float("inf")) for row in rows]
+    else:
+        return None
+    if config.min_score is not None and not any(word.score for words, _ in found for word in words):
+        raise UserError(
+            f"data.align.min_score={config.min_score}: no word of the alignments that are taken over has a score: "
+            "leave the option out"
+        )
+    return [problems for _, problems in found]
+
+
 def check_imported(config: DataConfig, rows: Sequence[ManifestRow]) -> None:
     """Before any work: raises ``ProblemsError`` where more alignments are faulty than may be left out.
 
     Does nothing where alignments are made, not taken over.
     """
-    if config.align.method == "import":
-        aligner, source = ImportAligner(config.align.source, config.align.format), config.align.source
-        found = [aligner.timed_words(row.id, row.text, row.duration_s or float("inf"))[1] for row in rows]
-    elif config.align.method == "manifest":
-        source = "the manifest"
-        found = [words_of_corpus(row.id, row.text, row.words, row.duration_s or float("inf"))[1] for row in rows]
-    else:
+    found = imported_faults(config.align, rows)
+    num_faulty = sum(map(bool, found or []))
+    if found is None or num_faulty <= min(config.max_unaligned_share * len(rows), len(rows) - 1):
         return
-    num_faulty = sum(bool(problems) for problems in found)
-    if num_faulty > config.max_unaligned_share * len(rows):
-        raise_problems(
-            f"alignments in {source}: {num_faulty} of {len(rows)} utterances",
-            [problem for problems in found for problem in problems],
-            "Mend them, or leave such utterances out with "
-            f"data.max_unaligned_share={min(1.0, num_faulty / len(rows) + 0.005):.2f}.",
-        )
+    enough = min(1.0, num_faulty / len(rows) + 0.005)
+    leave_out = f", or leave such utterances out with data.max_unaligned_share={enough:.2f}"
+    raise_problems(
+        f"alignments in {config.align.source or 'the manifest'}: {num_faulty} of {len(rows)} utterances",
+        [problem for problems in found for problem in problems],
+        f"Mend them{leave_out if num_faulty < len(rows) else ': nothing would be left'}.",
+    )

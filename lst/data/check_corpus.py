@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from lst.data.align_import import imported_faults
 from lst.data.audio import AudioInfo, read_row_audio
 from lst.data.check_report import CheckReport
+from lst.data.config import AlignConfig
 from lst.data.corpora import load_corpus
 from lst.data.manifest import UNKNOWN_SPEAKER, ManifestProblem, ManifestRow
 from lst.data.on_the_fly import check_on_the_fly
@@ -24,9 +26,10 @@ MIN_WORDS_A_SECOND, MAX_WORDS_A_SECOND = 0.3, 7.0  # outside of these a transcri
 
 
 def check_corpus(
-    path: Location, layout: str, min_duration_s: float, max_duration_s: float, decode: bool, max_examples: int
-) -> CheckReport:
-    """Checks ids, transcripts, audio files, rates, channels, segments and durations of a corpus.
+    path: Location, layout: str, min_duration_s: float, max_duration_s: float, decode: bool, max_examples: int,
+    align: AlignConfig | None = None,
+) -> CheckReport:  # fmt: skip
+    """Checks ids, transcripts, audio files, rates, channels, segments, durations and alignments of a corpus.
 
     Args:
         path: a folder or a manifest, or its URL; see ``load_corpus``.
@@ -35,6 +38,7 @@ def check_corpus(
         max_duration_s: longest.
         decode: decode all audio, which finds damage behind a sound header; else headers are read.
         max_examples: examples of each kind of problem that are kept; 0 keeps all.
+        align: where it takes alignments over, these are checked against transcripts and durations.
 
     Returns:
         The report; a corpus that cannot be read at all is a problem in it, too.
@@ -48,6 +52,7 @@ def check_corpus(
     _add(report, problems)
     checker = RowChecker(min_duration_s, max_duration_s)
     tally = _Tally()
+    checked_rows: list[ManifestRow] = []
     with Progress(len(rows), "checking audio" if decode else "checking headers", unit="utterance") as progress:
         for row, probe in with_probes(rows):
             checked, info, faults = checker.check(row, probe)
@@ -58,8 +63,14 @@ def check_corpus(
                     faults = [("unreadable audio", f"audio: {error}")]
             _add(report, row_problems(row, faults))
             tally.add(checked, info, is_good=not faults)
+            checked_rows.append(checked)
             progress.advance()
     _add(report, checker.check_in_part(problems))
+    try:
+        for row, found in zip(checked_rows, imported_faults(align or AlignConfig(), checked_rows) or [], strict=False):
+            report.extend("alignment", found, row.place)
+    except UserError as error:
+        report.extend("alignment", getattr(error, "problems", [str(error)]))
     report.statistics = {"layout": layout, **tally.statistics()}
     report.notes = tally.notes()
     return report

@@ -360,7 +360,7 @@ class DocumentBuilder:
                 ids.append(np.array([part.marker_id], np.int32))
                 modalities.append(np.array([TEXT], np.uint8))
             elif joins_runs and part.modality == SPEECH:
-                part = parts[number] = part.after(int(ids[-1][-1]))
+                part = parts[number] = part.after(next(int(own[-1]) for own in reversed(ids) if len(own)))
             ids.append(part.token_ids)
             modalities.append(np.full(len(part.token_ids), part.modality, np.uint8))
             previous = part.modality

@@ -14,7 +14,7 @@ Columns, of which ``path`` and ``text`` are needed:
     start_s             makes the row a segment of its file: where it starts, in seconds; may be 0
     channel             the one channel that is read, from 0; without it, channels are averaged
     member              the audio file's name within ``path``, which is then an uncompressed tar
-    words               JSON lines only: [[word, start_s, end_s], …], from the utterance's start; a score may follow
+    words               JSON: [[word, start_s, end_s], …], from the utterance's start; a score may follow
     ending_start_word   first word of the ending, for cloze items
 
 Nothing is dropped in silence: what cannot be used comes back as a ``ManifestProblem`` with its place.
@@ -22,6 +22,7 @@ Nothing is dropped in silence: what cannot be used comes back as a ``ManifestPro
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -230,6 +231,9 @@ def parse_record(record: dict[str, Any], place: str, folder: Path) -> tuple[Mani
     channel = parse_number(cells["channel"], "channel", faults["channel"], whole=True)
     duration_s = parse_number(cells["duration_s"], "duration", faults["duration_s"])
     words = parse_timed_words(record.get("words"), faults["words"])
+    unread = {name for name, own in faults.items() if own}
+    if not cells["id"].strip() and unread & {"path", "member", "start_s"}:
+        unread.add("id")  # which comes from these
     stem = Path(member or path).stem
     row = ManifestRow(
         id=cells["id"].strip() or (stem if start_s is None else f"{stem}-{round(1000 * start_s):07d}"),
@@ -245,7 +249,7 @@ def parse_record(record: dict[str, Any], place: str, folder: Path) -> tuple[Mani
         member=member,
         is_segment=start_s is not None,
         words=words,
-        unread=frozenset(name for name, own in faults.items() if own),
+        unread=frozenset(unread),
     )
     return row, [fault for own in faults.values() for fault in own]
 
@@ -254,8 +258,12 @@ def parse_timed_words(value: Any, faults: list[str]) -> tuple[TimedWord, ...]:
     """Words with their times, each a list ``[word, start_s, end_s]`` or, with a score, of four."""
     if value is None or value == "":
         return ()
+    if isinstance(value, str):
+        # A cell of a table.
+        with contextlib.suppress(ValueError, RecursionError):
+            value = json.loads(value)
     if not isinstance(value, list):
-        faults.append(f"words must be a list of [word, start_s, end_s], not {json.dumps(value)[:60]}")
+        faults.append(f"words must be a list of [word, start_s, end_s] (in a table as JSON), not {str(value)[:60]}")
         return ()
     words = []
     for number, item in enumerate(value):
@@ -264,7 +272,10 @@ def parse_timed_words(value: Any, faults: list[str]) -> tuple[TimedWord, ...]:
         word, start_s, end_s, score = values
         sound = isinstance(word, str) and is_finite_number(start_s) and is_finite_number(end_s) and start_s >= 0
         if not sound or not (score is None or is_finite_number(score)):
-            faults.append(f"words: item {number} must be [word, start_s, end_s] or with a score, not {str(item)[:60]}")
+            faults.append(
+                f"words: item {number} must be [word, start_s, end_s] or with a score, times numbers of at least 0, "
+                f"not {str(item)[:60]}"
+            )
         else:
             words.append(TimedWord(word, float(start_s), float(end_s), None if score is None else float(score)))
     return tuple(words)

@@ -224,7 +224,8 @@ def _check_unaligned(
     folder: Folder, unaligned: Sequence[dict[str, str]], num_spoken: int, options: PrepareOptions
 ) -> None:
     share = len(unaligned) / max(num_spoken, 1)
-    if share > options.data.max_unaligned_share:
+    is_all = bool(unaligned) and len(unaligned) == num_spoken
+    if share > options.data.max_unaligned_share or is_all:
         # The corpus is read anew next time, for its transcripts may have been mended.
         record = storage.read_json(folder / SOURCE_FILE, "the source's record", f"Delete {folder}.")
         storage.write_json(folder / SOURCE_FILE, {**record, "made_from": ""})
@@ -233,6 +234,7 @@ def _check_unaligned(
             f"{len(unaligned)} of {num_spoken} utterances ({share:.1%}) could not be aligned, "
             f"{options.data.max_unaligned_share:.1%} are allowed",
             [f"{item['id']}: {item['reason']}" for item in unaligned],
-            f"All are listed in {folder / LEFT_OUT_FILE}. Check that transcripts match the audio and are English, or "
-            f"allow more with data.max_unaligned_share={min(1.0, share + 0.005):.2f}.",
+            f"All are listed in {folder / LEFT_OUT_FILE}. Check that transcripts match the audio and are English, and "
+            "data.align's limits"
+            + ("." if is_all else f", or allow more with data.max_unaligned_share={min(1.0, share + 0.005):.2f}."),
         )

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TypeAlias
 
+from lst.data.align_words import TOLERANCE_S
 from lst.data.audio import AudioInfo, place_faults, probe_audio, rate_fault
 from lst.data.audio_bytes import described, is_present
 from lst.data.manifest import ManifestProblem, ManifestRow
@@ -22,7 +23,6 @@ from lst.progress import Progress
 from lst.storage import StorageError
 
 DURATION_SLACK_S, DURATION_SLACK_SHARE = 0.1, 0.02  # allowed between a stated duration and the header's
-WORD_SLACK_S = 0.05  # by which a timed word may pass the end of its utterance
 ON_ERROR = ("raise", "skip")
 ID_RULE = (
     "must be made of A–Z, a–z, 0–9, _ and - alone: it names the members of a tar file, "
@@ -35,7 +35,7 @@ Fault = tuple[str, str]
 Probe: TypeAlias = Callable[[], AudioInfo]
 REMOTE_PROBES = 32
 KINDS = ("id", "transcript", "missing audio", "unreadable audio", "sample rate", "duration", "segment or channel",
-         "timed words")  # fmt: skip
+         "timed words", "alignment")  # fmt: skip
 
 
 class RowChecker:
@@ -77,8 +77,7 @@ class RowChecker:
         return [found for row, probe in with_probes(rows) for found in row_problems(row, self.check(row, probe)[2])]
 
     def _id(self, row: ManifestRow) -> list[Fault]:
-        # An absent one comes from the audio file's name and the start.
-        if row.unread & {"id", "path", "member", "start_s"}:
+        if "id" in row.unread:
             return []
         faults = [] if is_well_formed_id(row.id) else [("id", f"id {shown(row.id, 200)} {ID_RULE}")]
         if row.id in self._first_places:
@@ -140,11 +139,11 @@ def timed_word_faults(row: ManifestRow) -> list[str]:
         name = f"word {number} ({shown(word.text, 30)}), {word.start_s:g} to {word.end_s:g} s,"
         if not word.text.strip():
             faults.append(f"word {number} is empty")
-        if word.end_s <= word.start_s:
-            faults.append(f"{name} has no length")
-        if word.start_s < previous_end_s - 1e-6:
+        if word.end_s < word.start_s:
+            faults.append(f"{name} ends before it starts")
+        if word.start_s < previous_end_s - TOLERANCE_S:
             faults.append(f"{name} starts before the one before it ends ({previous_end_s:g} s)")
-        if row.duration_s is not None and word.end_s > row.duration_s + WORD_SLACK_S:
+        if row.duration_s is not None and word.end_s > row.duration_s + TOLERANCE_S:
             faults.append(f"{name} ends after the utterance ({row.duration_s:g} s)")
         previous_end_s = max(previous_end_s, word.end_s)
     return faults

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lst.data.align_import import imported_faults
 from lst.data.align_stamps import write_stamps_many
 from lst.data.config import AUTO_LAYOUT, DataConfig
 from lst.data.corpora import assign_splits, load_corpus
@@ -98,6 +99,13 @@ def _recordings(
     num_rows = len(rows) + num_bad_rows(problems)
     good, found = check_rows(rows, config.min_duration_s, config.max_duration_s, problems)
     problems = [*problems, *found]
+    if problems and on_error == "raise":
+        # All at once: what would be told next, when these are mended.
+        problems += [
+            ManifestProblem(row.place, row.id, fault, row.path, "alignment")
+            for row, faults in zip(good, imported_faults(config.align, good) or [], strict=False)
+            for fault in faults
+        ]
     apply_on_error(problems, num_rows, on_error, max_skipped_share, f"corpus {path}")
     if len(good) < 2:
         raise UserError(

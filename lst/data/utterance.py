@@ -12,9 +12,9 @@ import numpy as np
 class Word(NamedTuple):
     """A word of the transcript and its frames, end exclusive.
 
-    ``score`` is the aligner's mean acoustic log-score a frame: comparable within one aligner only. A word may own no
-    frame. ``character_ends`` is the frame after each character of the text without its spaces, from the word's start;
-    empty where it is unknown.
+    ``score`` is the aligner's mean acoustic log-score a frame: comparable within one aligner only, and 0 where it gives
+    none. A word may own no frame. ``character_ends`` is the frame after each character of the text without its spaces,
+    from the word's start; empty where it is unknown.
     """
 
     text: str

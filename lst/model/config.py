@@ -55,15 +55,15 @@ class PatchingConfig:
         default=None, metadata={"doc": "threshold in nats of entropy patching; null fits it to entropy_size"}
     )
     unit_context: int = field(default=8, metadata={"doc": "units that the entropy patching's unit model looks back"})
+    speech_bpe_size: int = field(default=1000, metadata={"doc": "pieces that speech_bpe joins units to"})
+    speech_bpe_sequences: int = field(
+        default=100_000, metadata={"doc": "utterances at most that speech_bpe is fitted on"}
+    )
     deduplicate: bool = field(
         default=False,
         metadata={
             "doc": "a run of one speech unit is read once, before it is patched or joined; shards keep every frame"
         },
-    )
-    speech_bpe_size: int = field(default=1000, metadata={"doc": "pieces that speech_bpe joins units to"})
-    speech_bpe_sequences: int = field(
-        default=100_000, metadata={"doc": "utterances at most that speech_bpe is fitted on"}
     )
 
     @property

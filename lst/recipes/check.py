@@ -38,7 +38,7 @@ def check(config: Config, overrides: Sequence[str]) -> int:
         reports.append(
             check_corpus(
                 locate(config.corpus), config.layout, config.data.min_duration_s,
-                config.data.max_duration_s, options.decode, options.examples,
+                config.data.max_duration_s, options.decode, options.examples, config.data.align,
             )
         )  # fmt: skip
     if config.corpus is None or any(override.startswith(("run_dir=", "data_dir=")) for override in overrides):

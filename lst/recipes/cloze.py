@@ -162,14 +162,15 @@ def _row(item: ClozeItem, direction: str, true: ScoredTokens, false: ScoredToken
 
 
 def item_credits(rows: Sequence[dict[str, Any]], normalisation: str) -> np.ndarray:
-    """1 for each row in which the true ending scores higher, ½ for a tie, 0 otherwise: float [rows]."""
+    """1 for each row in which the true ending scores higher, ½ for a tie or no token, 0 otherwise: float [rows]."""
     true = np.array([row["true_nats"] for row in rows])
     false = np.array([row["false_nats"] for row in rows])
     if normalisation == "mean":
-        # An ending whose units all repeat the context's last one has no token and no nats.
         true = true / np.maximum([row["true_tokens"] for row in rows], 1)
         false = false / np.maximum([row["false_tokens"] for row in rows], 1)
-    return np.where(true == false, 0.5, (true > false).astype(float))
+    # Nothing can be said of an ending whose units all repeat the context's last one, for it has no token.
+    is_empty = np.array([not (row["true_tokens"] and row["false_tokens"]) for row in rows])
+    return np.where((true == false) | is_empty, 0.5, (true > false).astype(float))
 
 
 def bootstrap_interval(values: np.ndarray, num_samples: int, seed: int) -> tuple[float, float]:

@@ -38,7 +38,8 @@
     sample                      num_utterances, of, is_whole, seed, num_texts, of_texts, texts_are_transcripts,
                                 num_without_words (left out): what documents, mixture and patches are of; the
                                 utterances are of the training split
-    patching                    static_size and max_patch, units
+    patching                    static_size and max_patch, units; deduplicate: whether units of documents, mixture and
+                                patches are those that are left where a run of one unit counts once
     documents.KIND              num_documents, num_tokens, num_speech_tokens, num_text_tokens, num_special_tokens,
                                 mean_tokens, speech_share (of tokens); KIND is interleaved, text or speech
     mixture                     kinds.KIND: weight, token_share; speech_share (of the tokens that a training sees)
@@ -68,6 +69,7 @@ from lst.progress import Progress, say
 from lst.recipes.corpus_card_counts import CardCounts
 from lst.recipes.corpus_card_documents import DocumentCounts, sampled_places
 from lst.recipes.corpus_card_page import card_page
+from lst.recipes.fitted_patching import unit_vocabulary
 from lst.recipes.report_corpus import SPLITS
 from lst.recipes.report_run import recorded_words, speech_name
 from lst.recipes.run import CARD_JSON, CARD_PAGE, PreparedData, RunFolder, open_data
@@ -166,7 +168,11 @@ def card_numbers(config: Config, data: PreparedData) -> dict[str, Any]:
         "num_speakers_in_train_and_valid": len(speakers[0] & speakers[1]),
         "left_out": left_out_numbers(read_jsonl(data.folder / LEFT_OUT_FILE), data.index, num_used),
         "sample": {**sample, "seed": config.seed, "num_without_words": documents.num_without_words},
-        "patching": {"static_size": config.patching.static_patch_size, "max_patch": config.patching.max_patch},
+        "patching": {
+            "static_size": config.patching.static_patch_size,
+            "max_patch": config.patching.max_patch,
+            "deduplicate": config.patching.deduplicate,
+        },
         **documents.numbers(),
     }
 
@@ -175,7 +181,8 @@ def _count(config: Config, data: PreparedData) -> tuple[dict[str, CardCounts], D
     """Reads every split once; documents are made of sampled utterances as they pass."""
     readers = {"train": data.train, "valid": data.valid, "text": data.text}
     counts = {split: CardCounts(data.tokenizer) for split in SPLITS}
-    documents = DocumentCounts(data.tokenizer, data.vocabulary, config.data, config.patching, config.seed)
+    vocabulary = unit_vocabulary(config.patching, data.vocabulary)
+    documents = DocumentCounts(data.tokenizer, vocabulary, config.data, config.patching, config.seed)
     # Where there are no written texts, a training takes its text documents from the transcripts.
     texts = "text" if len(data.text) else "train"
     places = {

@@ -80,7 +80,7 @@ class CardCounts:
         self.run_lengths = np.zeros(0, np.int64)
         self.words: Counter[str] = Counter()
         self.scores, self.utterance_scores, self.word_rates = QuantileSketch(), QuantileSketch(), QuantileSketch()
-        self.num_with_characters = 0
+        self.num_with_characters = self.num_spoken_words = 0
         self.num_pieces = self.num_characters = self.num_bytes = self.num_written_words = 0
 
     def add(self, utterance: Utterance) -> None:
@@ -97,7 +97,10 @@ class CardCounts:
         self.durations_ms[round(1000 * utterance.duration_s)] += 1
         self.run_lengths = add_counts(self.run_lengths, unit_runs(utterance.units))
         scores = np.array([word.score for word in utterance.words], float)
+        # A score of 0 is none: no aligner that has scores is as sure as that.
+        scores[scores == 0] = np.nan
         self.scores.add(scores[np.isfinite(scores)])
+        self.num_spoken_words += len(scores)
         self.num_with_characters += sum(bool(word.character_ends) for word in utterance.words)
         if len(scores) and np.isfinite(scores).all():
             self.utterance_scores.add(scores.mean(keepdims=True))
@@ -127,7 +130,7 @@ class CardCounts:
             "word_score_quantiles": _named(SCORE_SHARES, self.scores.quantiles(SCORE_SHARES)),
             "utterance_score_quantiles": _named(SCORE_SHARES, self.utterance_scores.quantiles(SCORE_SHARES)),
             "utterance_words_per_second_quantiles": _named(SCORE_SHARES, self.word_rates.quantiles(SCORE_SHARES)),
-            "character_aligned_share": ratio(self.num_with_characters, self.scores.num_values),
+            "character_aligned_share": ratio(self.num_with_characters, self.num_spoken_words),
             "pronounced_by_rule_share": self._by_rule_share() if num_runs else None,
             "num_word_types": len({word_type(word) for word in self.words} - {""}),
             "num_characters": self.num_characters,

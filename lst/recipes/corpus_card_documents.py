@@ -66,13 +66,13 @@ class PatchCounts:
     num_patches: int = 0
     num_tokens: int = 0
 
-    def numbers(self, frame_rate_hz: int) -> dict[str, Any]:
+    def numbers(self, unit_rate_hz: float) -> dict[str, Any]:
         mean = mean_length(self.lengths)
         return {
             "num_speech_patches": int(self.lengths.sum()),
             "mean_units": mean,
-            "mean_s": None if mean is None else mean / frame_rate_hz,
-            "speech_patches_per_second": None if mean is None else frame_rate_hz / mean,
+            "mean_s": None if mean is None else mean / unit_rate_hz,
+            "speech_patches_per_second": None if mean is None else unit_rate_hz / mean,
             "positions_per_token": ratio(self.num_patches, self.num_tokens),
             "length_counts": self.lengths.tolist(),
         }
@@ -98,7 +98,7 @@ class DocumentCounts:
         }
         self.tokens = {kind: TokenCounts() for kind in ("interleaved", "text", "speech")}
         self.patches = {name: {kind: PatchCounts() for kind in ("interleaved", "speech")} for name in STRATEGIES}
-        self.num_without_words = 0
+        self.num_without_words = self._num_frames = self._num_units = 0
         self._waiting: list[Utterance] = []
 
     def add_spoken(self, utterance: Utterance) -> None:
@@ -118,7 +118,7 @@ class DocumentCounts:
         """``documents``, ``mixture`` and ``patches`` of the card."""
         self._count_waiting()
         documents = {kind: counts.numbers() for kind, counts in self.tokens.items()}
-        rate = self.vocabulary.unit_rate_hz
+        rate = self._rate_hz
         return {
             "documents": documents,
             "mixture": mixture_numbers(documents, self.mix),
@@ -131,9 +131,14 @@ class DocumentCounts:
             },
         }
 
+    @property
+    def _rate_hz(self) -> float:
+        """Units a second; of the sample, where a run of one unit counts once."""
+        return self.vocabulary.unit_rate_hz * (self._num_units / self._num_frames if self._num_frames else 1)
+
     def _mixed_numbers(self, kind: str) -> dict[str, Any]:
         """Every batch is static or aligned with equal chance, and all have equally many patches, text's among them."""
-        rate = self.vocabulary.unit_rate_hz
+        rate = self._rate_hz
         found = [self.patches[name][kind] for name in ("static", "aligned_sil_separate")]
         speech_patches = [ratio(int(counts.lengths.sum()), counts.num_patches) or 0.0 for counts in found]
         units = [ratio(total_length(counts.lengths), counts.num_patches) or 0.0 for counts in found]
@@ -149,6 +154,8 @@ class DocumentCounts:
 
     def _count_waiting(self) -> None:
         utterances, self._waiting = self._waiting, []
+        self._num_frames += sum(utterance.num_frames for utterance in utterances)
+        self._num_units += sum(map(self.builders["word"].num_units, utterances))
         by_level = {
             level: {
                 "interleaved": [builder.interleaved(utterance, 0) for utterance in utterances],

@@ -201,44 +201,47 @@ _ALIGNMENT_QUANTILES = {
 }
 
 
-def _of_words(splits: dict[str, Any], scored: list[str]) -> str:
+def _of_words(splits: dict[str, Any], spoken: list[str]) -> str:
     """What share of words has times of characters, and what share is pronounced by rule."""
     said = []
-    for split in scored:
+    for split in spoken:
         by_rule = splits[split]["pronounced_by_rule_share"]
         rules = "" if by_rule is None else f"; pocketsphinx' dictionary lacks {by_rule:.1%} of them"
-        share = splits[split]["character_aligned_share"]
+        share = splits[split]["character_aligned_share"] or 0.0
         said.append(f"{SPLIT_NAMES[split]}: {share:.1%} of words have times of their characters{rules}")
     return ". ".join(said) + "."
 
 
 def _alignment(card: dict[str, Any]) -> Section:
     splits, left_out = card["splits"], card["left_out"]
-    scored = [split for split in SPLIT_NAMES if splits[split]["word_score_quantiles"]]
+    spoken = [split for split in SPLIT_NAMES if splits[split]["utterance_words_per_second_quantiles"]]
     parts: list[str] = []
-    if scored:
-        shares = list(splits[scored[0]]["word_score_quantiles"])
-        columns = [(split, kind) for split in scored for kind in _ALIGNMENT_QUANTILES if splits[split][kind]]
+    if any(splits[split]["word_score_quantiles"] for split in spoken):
+        parts.append(
+            figure(
+                scores_plot(splits), bold("How well words fit the audio"),
+                f" in {card['speech']}, as the aligner ", code(card["provenance"]["aligner"]), " scores them (higher "
+                "is better; scores of different aligners do not compare).",
+            )
+        )  # fmt: skip
+    else:
+        parts.append(paragraph("No word has a score."))
+    if spoken:
+        shares = list(splits[spoken[0]]["utterance_words_per_second_quantiles"])
+        columns = [(split, kind) for split in spoken for kind in _ALIGNMENT_QUANTILES if splits[split][kind]]
         rows = [
             [head(f"{100 * float(share):g} % lie below", scope="row"),
              *(f"{splits[split][kind][share]:.4g}".replace("-", "−") for split, kind in columns)]
             for share in shares
         ]  # fmt: skip
         header = [head(SPLIT_NAMES[split], small=_ALIGNMENT_QUANTILES[kind]) for split, kind in columns]
-        parts = [
-            figure(
-                scores_plot(splits), bold("How well words fit the audio"),
-                f" in {card['speech']}, as the aligner ", code(card["provenance"]["aligner"]), " scores them (higher "
-                "is better; scores of different aligners do not compare).",
-            ),
+        parts += [
             element("details", element("summary", "Quantiles, within half a per cent, to choose limits by"),
                     paragraph("Of utterances, data.align.min_score limits the mean score of the words, and "
                               "data.align.max_words_per_second how fast they are spoken."),
                     table([head(""), *header], rows)),
-            paragraph(_of_words(splits, scored)),
+            paragraph(_of_words(splits, spoken)),
         ]  # fmt: skip
-    else:
-        parts = [paragraph("No word has a score.")]
     return _section(
         card, "alignment", "Alignment and what is left out", *parts, element("h3", "Left out"), *_left_out(left_out)
     )
@@ -281,7 +284,8 @@ def _patches(card: dict[str, Any]) -> Section:
     intro = paragraph(
         f"Static patching joins {cut['static_size']} units{longest}; aligned patching makes a patch of each word, with "
         "silences as patches of their own (sil-sep) or joined to the word before (sil-merged), or of each BPE piece of "
-        "a word; mixed patching is static or aligned (sil-sep), batch by batch. Text is never grouped. ",
+        "a word; mixed patching is static or aligned (sil-sep), batch by batch. Text is never grouped. "
+        + ("A run of one unit counts once here. " if cut["deduplicate"] else ""),
         _sample_text(card),
     )  # fmt: skip
     of_what = f" in a sample of {card['speech']}" if is_sample else f" in {card['speech']}"

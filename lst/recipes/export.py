@@ -35,7 +35,18 @@ def export(config: Config) -> str:
     for split, reader in (("train", data.train), ("valid", data.valid)):
         if len(reader):
             place = folder / f"{split}{suffix}"
-            count = write(place, reader, data.vocabulary.unit_rate_hz)
+            try:
+                count = write(place, reader, data.vocabulary.unit_rate_hz)
+            except (
+                FileExistsError,
+                FileNotFoundError,
+                IsADirectoryError,
+                NotADirectoryError,
+                PermissionError,
+            ) as error:
+                raise UserError(
+                    f"{place} cannot be written ({error.strerror}): give another folder with export.folder=FOLDER"
+                ) from error
             lines.append(f"{place}: {count:,} utterances")
             if count < len(reader):
                 say(f"{len(reader) - count:,} utterances of {split} have no aligned words and are left out")

@@ -100,12 +100,23 @@ class FittedPatching:
 
 def plain_patching(config: PatchingConfig, data: PreparedData) -> FittedPatching:
     """A patching that fits nothing."""
-    return FittedPatching(config, _unit_vocabulary(config, data))
+    return FittedPatching(config, unit_vocabulary(config, data.vocabulary))
 
 
-def _unit_vocabulary(config: PatchingConfig, data: PreparedData) -> Vocabulary:
-    """The data's vocabulary, or the one under which a run of units counts once."""
-    return replace(data.vocabulary, deduplicated=True) if config.deduplicate else data.vocabulary
+def unit_vocabulary(config: PatchingConfig, vocabulary: Vocabulary) -> Vocabulary:
+    """The data's vocabulary, or the one under which a run of units counts once.
+
+    Raises:
+        UserError: units are to be read once that repeat in no run, for several stand for a frame.
+    """
+    if not config.deduplicate:
+        return vocabulary
+    if vocabulary.units_a_frame > 1:
+        raise UserError(
+            f"patching.deduplicate=true joins units that repeat from frame to frame, and a frame of this data has "
+            f"{vocabulary.units_a_frame} units: set patching.deduplicate=false or prepare with one codebook"
+        )
+    return replace(vocabulary, deduplicated=True)
 
 
 def load_patching(folder: Path, config: PatchingConfig, data: PreparedData) -> FittedPatching:
@@ -121,21 +132,17 @@ def load_patching(folder: Path, config: PatchingConfig, data: PreparedData) -> F
     """
     if config.strategy == "entropy":
         model = UnitModel.load(folder / UNIT_MODEL_FOLDER, data.vocabulary.num_units)
-        return FittedPatching(config, _unit_vocabulary(config, data), unit_model=model)
+        return FittedPatching(config, unit_vocabulary(config, data.vocabulary), unit_model=model)
     if config.strategy == "speech_bpe":
         speech_bpe = SpeechBPE.load(folder / SPEECH_BPE_FILE)
-        vocabulary = _unit_vocabulary(config, data).of_pieces(speech_bpe.num_pieces, speech_bpe.sha256)
+        vocabulary = unit_vocabulary(config, data.vocabulary).of_pieces(speech_bpe.num_pieces, speech_bpe.sha256)
         return FittedPatching(config, vocabulary, speech_bpe=speech_bpe)
     return plain_patching(config, data)
 
 
 def check_patching(patching: PatchingConfig, data: PreparedData) -> None:
     """Raises ``UserError`` where this data cannot be patched so: before anything is written."""
-    if patching.deduplicate and data.vocabulary.units_a_frame > 1:
-        raise UserError(
-            f"patching.deduplicate=true joins units that repeat from frame to frame, and a frame of this data has "
-            f"{data.vocabulary.units_a_frame} units: set patching.deduplicate=false or prepare with one codebook"
-        )
+    unit_vocabulary(patching, data.vocabulary)
     if patching.strategy in FITTED_STRATEGIES and len(data.train) < 2:
         raise UserError(
             f"patching.strategy={patching.strategy} is fitted to training speech, and there are {len(data.train)} "

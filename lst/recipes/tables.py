@@ -26,6 +26,12 @@ def results_as_text(results: dict[str, dict[str, Any]]) -> str:
             f"{name:<{width}}  " + "  ".join(f"{cell:>17}" for cell in cells)
             + f"   {bits['bits_per_unit']:>9.3f}  {bits['bits_per_byte']:>9.3f}"
         )  # fmt: skip
+    counts = {name: result["bits"]["num_units"] for name, result in results.items()}
+    if len(set(counts.values())) > 1:
+        once = ", ".join(name for name, count in counts.items() if count < max(counts.values()))
+        lines.append(
+            f"bits/unit of {once} are of units read once (patching.deduplicate=true): these and others do not compare"
+        )
     return "\n".join(lines)
 
 

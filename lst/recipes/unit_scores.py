@@ -97,7 +97,8 @@ def score_units(
     )
     scores = {
         **phone_scores,
-        "speaker_nmi": mutual_information(by_speaker) / speaker_entropy if speaker_entropy else 0.0,
+        # Of one speaker nothing can be told apart.
+        "speaker_nmi": mutual_information(by_speaker) / speaker_entropy if speaker_entropy else None,
         "units_a_second": float(units_a_frame * frame_rate_hz),
         "bits_a_second": bits_a_frame * frame_rate_hz,
         "units_used": len(np.unique(everything)),

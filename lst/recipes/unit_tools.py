@@ -150,6 +150,7 @@ def scores_as_text(result: dict[str, Any]) -> str:
             value = result[key]
             of_all = f" of {result['num_units']}" if key == "units_used" else ""
             shown = f"{value:.1f}" if "_a_second" in key else f"{value:.3f}" if isinstance(value, float) else str(value)
+            shown = "– (there is one speaker)" if value is None else shown
             lines.append(f"  {label:<50} {shown}{of_all}")
     return "\n".join(lines)
 

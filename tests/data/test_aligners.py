@@ -20,6 +20,7 @@ from lst.data.align_stamps import StampsAligner, engine_word_times, stamps_path,
 from lst.data.aligners import AlignItem, FilteredAligner, align_files, build_aligner, process_aligner
 from lst.data.alignment import AlignmentError, PocketsphinxAligner
 from lst.data.audio import read_audio
+from lst.data.check_corpus import check_corpus
 from lst.data.config import AlignConfig, DataConfig, InterleaveConfig
 from lst.data.engine_times import ESPEAK_PHONEME, ESPEAK_WORD, espeak_spans
 from lst.data.interleave import DocumentBuilder, Span
@@ -266,6 +267,12 @@ def test_exported_alignments_are_imported_as_they_were(
     words = [f"run_dir={prepared.parent}", f"export.format={file_format}", f"export.folder={tmp_path / 'out'}"]
     assert main(["export", *words]) == 0
     assert capsys.readouterr().out.count("utterances") == 2
+    # Where a folder has the file's name, or a file the folder's.
+    taken = tmp_path / "taken" / ("train" if file_format == "textgrid" else "train.ctm")
+    taken.parent.mkdir()
+    taken.write_text("") if file_format == "textgrid" else taken.mkdir()
+    assert main(["export", *words[:2], f"export.folder={taken.parent}"]) == 2
+    assert "give another folder with export.folder=FOLDER" in capsys.readouterr().err
     index = prepare(
         tmp_path / "data", options(corpus, align=AlignConfig(method="import", source=str(tmp_path / "out")))
     )
@@ -324,8 +331,39 @@ def test_prepare_with_the_times_of_the_manifest(prepared: Path, corpus: Path, tm
     assert raised.value.problems[0] == "utt_1: the corpus gives no times of words for it"
     assert "utt_2: word 1 is 'Something' in the transcript" in raised.value.problems[1]
     assert not (tmp_path / "faulty" / "shards").exists()
+    report = check_corpus(folder, "auto", 0.1, 60.0, decode=False, max_examples=0, align=align)
+    assert report.counts == {"alignment": 2}
+    assert "utt_2: word 1 is 'Something'" in report.as_text()
     prepare(tmp_path / "faulty", options(folder, align=align, max_unaligned_share=0.3))
     assert sorted(item["id"] for item in left_out(tmp_path / "faulty")) == ["utt_1", "utt_2"]
+    # With other faults they are told at once.
+    rows[3]["path"] = "nowhere.wav"
+    write()
+    with pytest.raises(ProblemsError) as raised:
+        prepare(tmp_path / "both", options(folder, align=align))
+    assert len(raised.value.problems) == 3
+
+
+def test_alignments_that_nobody_gave_are_not_left_out_but_told(corpus: Path, tmp_path: Path) -> None:
+    align = AlignConfig(method="manifest")
+    for share in (0.1, 1.0):
+        with pytest.raises(UserError, match=r"no utterance has any: add words.*or choose another data\.align\.method"):
+            prepare(tmp_path / "data", options(corpus, align=align, max_unaligned_share=share))
+    assert "no utterance has any" in check_corpus(corpus, "auto", 0.1, 60.0, False, 0, align).as_text()
+    grids = AlignConfig(method="import", source=str(tmp_path / "nowhere"))
+    assert "there is no such file or folder" in check_corpus(corpus, "auto", 0.1, 60.0, False, 0, grids).as_text()
+    # Nor does a limit leave all of them out.
+    strict = AlignConfig(min_words_per_second=50.0)
+    with pytest.raises(ProblemsError, match="8 of 8 utterances") as raised:
+        prepare(tmp_path / "strict", options(corpus, align=strict, max_unaligned_share=1.0))
+    assert "max_unaligned_share" not in str(raised.value)
+
+
+def test_a_limit_of_scores_needs_scores(prepared: Path, corpus: Path, tmp_path: Path) -> None:
+    write_textgrids(tmp_path / "grids", read_spoken(prepared), 25)
+    align = AlignConfig(method="import", source=str(tmp_path / "grids"), min_score=-3.0)
+    with pytest.raises(UserError, match=r"data\.align\.min_score=-3\.0: no word .* has a score: leave the option out"):
+        prepare(tmp_path / "data", options(corpus, align=align))
 
 
 def test_prepare_with_ctc_batches_and_filters_by_score(corpus: Path, tmp_path: Path) -> None:

@@ -273,7 +273,9 @@ def test_of_a_row_that_cannot_be_read_whole_the_rest_is_checked(tmp_path: Path) 
         ({"path": {}, "text": "привет"}, ["path must be text", "names no audio", "no letter a–z", "(Cyrillic)"]),
         ({"id": "d", "path": "good.wav", "text": ["a"]}, ["text must be text"]),
         ({"path": "long.wav", "text": "fine", "start_s": "x", "words": [["fine", 2, 1]]},
-         ["start_s 'x' is not a number", "1 s, has no length"]),
+         ["start_s 'x' is not a number", "1 s, ends before it starts"]),
+        ({"id": "bad id!", "path": None, "text": "fine"}, ["id 'bad id!' must be", "names no audio file"]),
+        ({"id": "a", "path": "good.wav", "text": "fine", "start_s": "y"}, ["start_s 'y' is not", "also at line 1"]),
         ({"id": "f", "path": "good.wav", "text": "fine", "words": 3}, ["words must be a list"]),
     ]  # fmt: skip
     path = tmp_path / "manifest.jsonl"
@@ -284,8 +286,8 @@ def test_of_a_row_that_cannot_be_read_whole_the_rest_is_checked(tmp_path: Path) 
     for number, (_, expected) in enumerate(cases, 1):
         told = [problem.message for problem in [*problems, *found] if problem.place == f"line {number}"]
         assert len(told) == len(expected), told
-        for message, part in zip(told, expected, strict=True):
-            assert part in message, told
+        for part in expected:
+            assert sum(part in message for message in told) == 1, told
     assert num_bad_rows([*problems, *found]) == len(cases) - 1
     report = check_corpus(path, "auto", 0.5, 3.0, decode=False, max_examples=0)
     assert report.num_problems == len(problems) + len(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -55,14 +56,16 @@ def test_interrupted_at_random_moments(prepared: Path, corpus: Path, tmp_path: P
     whole_s = time.monotonic() - started_s
     generator = np.random.default_rng(3)
     num_interrupts = 0
-    for _ in range(4 * NUM_INTERRUPTS):
+    for _ in range(10 * NUM_INTERRUPTS):
         process = start(run, url)
-        time.sleep(generator.uniform(0.25, 0.95) * whole_s)
+        time.sleep(generator.uniform(0.2, 0.8) * whole_s)
         below = descendants(process.pid)
         interrupt(process)
         _, told = process.communicate(timeout=120)
         if process.returncode == 0:
-            break
+            # A machine that is quicker now; what is there belongs to nobody's count.
+            shutil.rmtree(run)
+            continue
         # Where the interrupt came within code that Python compiled from a text, Python ends by the signal itself.
         assert process.returncode in (130, -signal.SIGINT), told
         assert told.rstrip().endswith("lst prepare: stopped; the same command goes on from here")
@@ -71,7 +74,7 @@ def test_interrupted_at_random_moments(prepared: Path, corpus: Path, tmp_path: P
         num_interrupts += 1
         if num_interrupts == NUM_INTERRUPTS:
             break
-    assert num_interrupts >= 2
+    assert num_interrupts == NUM_INTERRUPTS
     last = start(run, url)
     _, told = last.communicate()
     assert last.returncode == 0, told

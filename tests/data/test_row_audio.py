@@ -179,8 +179,9 @@ def test_places_that_are_not_in_the_file_are_faults_of_the_row(tmp_path: Path) -
             {"start_s": 1.0, "duration_s": 1.0, "words": (TimedWord("hi", 0.5, 1.2),)},
             "ends after the utt",
         ),
+        "words_rounded": ({"words": (TimedWord("a", 0.5, 0.9), TimedWord("b", 0.86, 0.86))}, ""),
         "words_back": ({"words": (TimedWord("a", 0.5, 0.9), TimedWord("b", 0.4, 1.0))}, "starts before the one before"),
-        "word_empty": ({"words": (TimedWord("a", 0.5, 0.5),)}, "has no length"),
+        "word_empty": ({"words": (TimedWord("a", 0.5, 0.4),)}, "ends before it starts"),
     }
     rows = [ManifestRow(name, path, "hello", **where) for name, (where, _) in cases.items()]
     good, problems = check_rows(rows, 0.2, 5.0)
@@ -189,6 +190,7 @@ def test_places_that_are_not_in_the_file_are_faults_of_the_row(tmp_path: Path) -
         assert [fault in str(problem) for problem in problems if problem.id == name] == ([True] if fault else []), name
     assert {row.id: row.duration_s for row in good} == {
         "fine": 2.0, "rounded": 2.0, "to_the_end": 1.0, "first_second": 1.0, "last_channel": 3.0,
+        "words_rounded": 3.0,
     }  # fmt: skip
     for row in good:
         assert len(read_row_audio(row)) == round(row.duration_s * 16_000)
@@ -241,8 +243,8 @@ def test_columns_of_places_in_tables_and_their_faults(tmp_path: Path) -> None:
     ]
     (tmp_path / "b.jsonl").write_text('{"path": "a.wav", "text": "x", "words": [["x", 0, 1], ["y", 2], 3]}\n')
     assert [problem.message for problem in parse_manifest(tmp_path / "b.jsonl")[1]] == [
-        "words: item 1 must be [word, start_s, end_s] or with a score, not ['y', 2]",
-        "words: item 2 must be [word, start_s, end_s] or with a score, not 3",
+        "words: item 1 must be [word, start_s, end_s] or with a score, times numbers of at least 0, not ['y', 2]",
+        "words: item 2 must be [word, start_s, end_s] or with a score, times numbers of at least 0, not 3",
     ]
 
 

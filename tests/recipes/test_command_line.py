@@ -31,6 +31,8 @@ def test_mistakes_are_one_line_and_exit_2(capsys: pytest.CaptureFixture[str]) ->
         (["trian"], "did you mean train?"),
         (["train", "train.max_stps=3"], "did you mean train.max_steps?"),
         (["train", "--fast"], "unknown flag --fast"),
+        (["prepare", "--num-workers=2"], "--help; options are words: num_workers=…"),
+        (["tokenizer", "convert-units", "--trust"], "options are words: tokenizer.trust=…"),
         (["train", "--cfg", "all"], "--cfg job"),
         (["prepare", "corpus=/no/such/folder"], "/no/such/folder"),
     ):

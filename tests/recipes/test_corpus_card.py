@@ -9,6 +9,7 @@ import shutil
 import tarfile
 from collections import Counter, defaultdict
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,21 @@ def test_tokens_of_documents_and_mixture_equal_a_slow_count(card, config):
         assert numbers == {"weight": weight, "token_share": pytest.approx(weight * tokens[kind] / total)}
     share = sum(weights[kind] * tokens[kind] * speech[kind] for kind in weights) / total
     assert card["mixture"]["speech_share"] == pytest.approx(share)
+
+
+def test_a_run_of_one_unit_counts_once_where_models_read_it_so(card, shards, config):
+    once = card_numbers(replace(config, patching=replace(config.patching, deduplicate=True)), open_data(config))
+    assert once["patching"]["deduplicate"]
+    assert once["splits"] == card["splits"]
+    assert once["sample"]["is_whole"]
+    kept = sum(1 + sum(a != b for a, b in pairwise(units)) for _, units in shards["train"])
+    found, plain = once["patches"]["static"]["speech"], card["patches"]["static"]["speech"]
+    assert sum(place * count for place, count in enumerate(found["length_counts"])) == kept
+    assert sum(place * count for place, count in enumerate(plain["length_counts"])) > kept
+    # The same speech, in fewer and so longer units.
+    seconds, plain_seconds = (one["num_speech_patches"] * one["mean_s"] for one in (found, plain))
+    assert seconds == pytest.approx(plain_seconds)
+    assert "A run of one unit counts once here." in card_page(once)
 
 
 def test_mixed_patching_is_static_and_aligned_in_equally_many_patches(card):

@@ -29,6 +29,7 @@ from lst.recipes.dry_run import describe
 from lst.recipes.evaluate import evaluate
 from lst.recipes.fitted_patching import check_patching, fit_patching, load_patching, plain_patching
 from lst.recipes.run import PreparedData
+from lst.recipes.tables import results_as_text
 from lst.recipes.train import train
 from lst.tokenizers.speech_bpe import SpeechBPE
 
@@ -163,6 +164,8 @@ def test_runs_of_units_are_read_once_from_training_to_report(run: Path, capsys: 
     results = evaluate(build_config(once))
     assert (results["once"]["bits"]["num_units"], results["static"]["bits"]["num_units"]) == (num_units, num_frames)
     assert num_units < num_frames
+    assert "bits/unit of once are of units read once" in results_as_text(results)
+    assert "read once" not in results_as_text({"static": results["static"]})
     assert main(["report", *once]) == 0
     page = (run / "report.html").read_text()
     assert "repeated units read once" in page
