@@ -136,7 +136,8 @@ def worker_context(*modules: str) -> Any:
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*modules])
+    # What sets a worker up takes seconds to import, too.
+    context.set_forkserver_preload([__name__, *modules])
     warm_up_workers()
     return context
 
@@ -148,6 +149,6 @@ def warm_up_workers(*modules: str) -> None:
     from multiprocessing import forkserver
 
     if modules:
-        multiprocessing.get_context("forkserver").set_forkserver_preload([*modules])
+        multiprocessing.get_context("forkserver").set_forkserver_preload([__name__, *modules])
     with uninterrupted():
         forkserver.ensure_running()
