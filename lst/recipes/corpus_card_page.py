@@ -206,10 +206,10 @@ def _of_words(splits: dict[str, Any], spoken: list[str]) -> str:
     said = []
     for split in spoken:
         by_rule = splits[split]["pronounced_by_rule_share"]
-        rules = "" if by_rule is None else f"; pocketsphinx' dictionary lacks {by_rule:.1%} of them"
+        rules = "" if by_rule is None else f", and pocketsphinx' dictionary lacks {by_rule:.1%} of them"
         share = splits[split]["character_aligned_share"] or 0.0
-        said.append(f"{SPLIT_NAMES[split]}: {share:.1%} of words have times of their characters{rules}")
-    return ". ".join(said) + "."
+        said.append(f"{share:.1%} of the words ({SPLIT_NAMES[split]}) have times of their characters{rules}.")
+    return " ".join(said)
 
 
 def _alignment(card: dict[str, Any]) -> Section:
@@ -294,7 +294,9 @@ def _patches(card: dict[str, Any]) -> Section:
             length_plot(
                 {STRATEGY_NAMES[name]: counts for name, kinds in patches.items()
                  if (counts := kinds[kind].get("length_counts"))},
-                card["provenance"]["unit_rate_hz"], f"patches-{kind}", "units a patch", "% of speech patches",
+                # Of these units, of which a run of one may count once.
+                patches["static"][kind]["mean_units"] / patches["static"][kind]["mean_s"], f"patches-{kind}",
+                "units a patch", "% of speech patches",
                 f"histograms of patch lengths by strategy in {_PATCHED_NAMES[kind]} documents",
             ),
             bold(f"Patches of {_PATCHED_NAMES[kind]} documents"),

@@ -304,7 +304,7 @@ def patch_length_plot(histograms: dict[str, list[int]], frame_rate_hz: int) -> H
 @plot_settings()
 def length_plot(
     histograms: dict[str, list[int]],
-    frame_rate_hz: int,
+    frame_rate_hz: float,
     name: str,
     x_label: str,
     y_label: str,

@@ -267,7 +267,9 @@ def test_a_run_of_one_unit_counts_once_where_models_read_it_so(card, shards, con
     # The same speech, in fewer and so longer units.
     seconds, plain_seconds = (one["num_speech_patches"] * one["mean_s"] for one in (found, plain))
     assert seconds == pytest.approx(plain_seconds)
-    assert "A run of one unit counts once here." in card_page(once)
+    page = card_page(once)
+    assert "A run of one unit counts once here." in page
+    assert f"mean {found['mean_units']:.2f} units, {1000 * found['mean_s']:.0f} ms" in page
 
 
 def test_mixed_patching_is_static_and_aligned_in_equally_many_patches(card):
