@@ -73,9 +73,7 @@ class ImportAligner:
             return [], [f"{utterance_id}: {problem}" for problem in error.problems]
         except UserError as error:
             return [], [str(error)]
-        matched, problems = match_words(text, timed)
-        problems += time_problems(matched if not problems else timed, duration_s)
-        return matched, [f"{utterance_id}: {problem}" for problem in problems]
+        return _matched(utterance_id, text, timed, duration_s)
 
     def problems(self, items: Iterable[tuple[str, str, float]]) -> list[str]:
         """Checks utterances (id, transcript, duration in seconds) before any work; a line for each problem."""
@@ -156,6 +154,13 @@ def words_of_corpus(
     if not words:
         return [], [f"{utterance_id}: the corpus gives no times of words for it"]
     timed = [TimedWord(word, start_s, end_s, 0.0 if score is None else score) for word, start_s, end_s, score in words]
+    return _matched(utterance_id, text, timed, duration_s)
+
+
+def _matched(
+    utterance_id: str, text: str, timed: list[TimedWord], duration_s: float
+) -> tuple[list[TimedWord], list[str]]:
+    """The transcript's words with the times that were found, and all that disagrees, a line each."""
     matched, problems = match_words(text, timed)
     problems += time_problems(matched if not problems else timed, duration_s)
     return matched, [f"{utterance_id}: {problem}" for problem in problems]

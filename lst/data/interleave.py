@@ -128,7 +128,11 @@ class DocumentBuilder:
 
     def num_units(self, utterance: Utterance) -> int:
         """Units of an utterance that a document of its speech stands for: all, or each run of one unit once."""
-        return len(deduplicate(utterance.units)[0]) if self.vocabulary.deduplicated else utterance.num_frames
+        return len(self._read(utterance.units))
+
+    def _read(self, units: np.ndarray) -> np.ndarray:
+        """Units as documents have them: all, or each run of one unit once."""
+        return deduplicate(units)[0] if self.vocabulary.deduplicated else units
 
     def from_spans(self, utterance: Utterance, spans: Sequence[Span]) -> Document:
         """A document of the given spans, which name words of an aligned utterance."""
@@ -234,7 +238,7 @@ class DocumentBuilder:
         """
         if self.speech_bpe is not None:
             own = zip(spans.documents.tolist(), starts.tolist(), ends.tolist(), strict=True)
-            parts = [self._bpe_pieces(joined.units[place][start:end]) for place, start, end in own]
+            parts = [self.speech_bpe.encode(self._read(joined.units[place][start:end])) for place, start, end in own]
             lengths = np.array([len(part) for part in parts], np.int64)
             return self.vocabulary.unit_ids(np.concatenate([np.zeros(0, np.int32), *parts])), lengths, None
         first = (np.cumsum(joined.num_frames) - joined.num_frames)[spans.documents]
@@ -244,10 +248,6 @@ class DocumentBuilder:
             return self.vocabulary.unit_ids(units), lengths, None
         kept = begins_run(units, (np.cumsum(lengths) - lengths)[~follows])
         return self.vocabulary.unit_ids(units[kept]), _count_kept(kept, lengths), kept
-
-    def _bpe_pieces(self, units: np.ndarray) -> np.ndarray:
-        assert self.speech_bpe is not None
-        return self.speech_bpe.encode(deduplicate(units)[0] if self.vocabulary.deduplicated else units)
 
     def _text_pieces(self, utterances: Sequence[Utterance], joined: JoinedWords, spans: Spans) -> TextPieces:
         """BPE pieces of the spans' text, each tokenised as a text of its own."""
@@ -328,10 +328,8 @@ class DocumentBuilder:
 
     def speech_part(self, units: np.ndarray) -> DocumentPart:
         """A span of speech units that are not aligned."""
-        if self.speech_bpe is not None:
-            tokens = self._bpe_pieces(units)
-        else:
-            tokens = deduplicate(units)[0] if self.vocabulary.deduplicated else units
+        units = self._read(units)
+        tokens = units if self.speech_bpe is None else self.speech_bpe.encode(units)
         return DocumentPart(
             SPEECH,
             self.vocabulary.speech_id,

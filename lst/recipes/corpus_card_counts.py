@@ -16,6 +16,7 @@ from lst.data.pronunciation import is_by_rule, pocketsphinx_dictionary
 from lst.data.statistics import SplitCounts, add_counts, mean_length, ratio
 from lst.data.utterance import Utterance
 from lst.errors import UserError
+from lst.tokenizers.speech import deduplicate
 from lst.tokenizers.text import TextTokenizer
 from lst.tokenizers.vocabulary import Vocabulary
 
@@ -195,8 +196,7 @@ def _named(shares: tuple[float, ...], values: list[float] | None) -> dict[str, f
 
 def unit_runs(units: np.ndarray) -> np.ndarray:
     """Lengths, int64 [r], of the runs of one unit that units, [n], consist of: their durations after de-duplication."""
-    starts = np.flatnonzero(np.diff(units.astype(np.int64), prepend=-1))
-    return np.diff(np.append(starts, len(units)))
+    return deduplicate(units)[1]
 
 
 def word_type(word: str) -> str:
