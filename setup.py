@@ -13,7 +13,7 @@ from setuptools.command.build_ext import build_ext
 
 NAME = "lst.kernels.native.liblst_kernels"
 SOURCES = "lst/kernels/native/src"
-PARTS = ("problem.h", "multiply.inc", "transpose.inc", "head.inc", "scan.inc", "unit.inc", "backward.inc")
+PARTS = ("problem.h", "lanes.inc", "matrices.inc", "states.inc", "filter.inc", "unit.inc", "forward.inc", "backward.inc")
 
 
 class BuildKernels(build_ext):

@@ -21,16 +21,15 @@
 #pragma GCC target("avx2,fma")
 #endif
 namespace avx2 {
-#define VECTOR_FLOATS 8
-#define ROW_TILE 6
-#include "multiply.inc"
-#include "transpose.inc"
-#include "head.inc"
-#include "scan.inc"
+#define LANES 8
+#include "lanes.inc"
+#include "matrices.inc"
+#include "states.inc"
+#include "filter.inc"
 #include "unit.inc"
+#include "forward.inc"
 #include "backward.inc"
-#undef VECTOR_FLOATS
-#undef ROW_TILE
+#undef LANES
 }  // namespace avx2
 #if defined(__clang__)
 #pragma clang attribute pop
@@ -40,16 +39,15 @@ namespace avx2 {
 #endif
 
 namespace baseline {
-#define VECTOR_FLOATS 4
-#define ROW_TILE 3
-#include "multiply.inc"
-#include "transpose.inc"
-#include "head.inc"
-#include "scan.inc"
+#define LANES 4
+#include "lanes.inc"
+#include "matrices.inc"
+#include "states.inc"
+#include "filter.inc"
 #include "unit.inc"
+#include "forward.inc"
 #include "backward.inc"
-#undef VECTOR_FLOATS
-#undef ROW_TILE
+#undef LANES
 }  // namespace baseline
 
 #if defined(__x86_64__)
@@ -130,7 +128,7 @@ struct Plan {
 
 static Plan make_plan(const Problem& p, const int64_t* starts, int64_t num_documents) {
   Plan plan;
-  const int64_t heads = std::max<int64_t>(1, TILE_CHANNELS / p.head_channels());
+  const int64_t heads = std::max<int64_t>(1, UNIT_CHANNELS / p.head_channels());
   const int64_t num_tiles = (p.num_heads + heads - 1) / heads;
   const int64_t wanted = std::min({num_documents, (WANTED_UNITS + num_tiles - 1) / num_tiles,
                                    p.num_tokens / LEAST_SPAN_TOKENS + 1});

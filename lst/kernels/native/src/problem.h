@@ -3,10 +3,12 @@
 
 #include <cstdint>
 
-constexpr int64_t CHUNK = 16;       // inputs of a chunk: one panel of a matrix product
-constexpr int64_t BLOCK_ROWS = 48;  // chunks worked on at once: one channel's rows fit the innermost cache
+constexpr int64_t CHUNK = 16;       // inputs of a chunk
+constexpr int64_t TILE_ROWS = 6;    // chunks that a product works on at once: two columns of sums fill the registers
+constexpr int64_t BLOCK_TILES = 3;  // tiles of a block: states are saved before each, for the backward pass
+constexpr int64_t BLOCK_ROWS = TILE_ROWS * BLOCK_TILES;
 constexpr int64_t BLOCK = CHUNK * BLOCK_ROWS;
-constexpr int64_t TILE_CHANNELS = 16;  // channels loaded together: a cache line of the input
+constexpr int64_t UNIT_CHANNELS = 16;  // channels that one thread works on together: a cache line of the input
 
 // A chunk of a document: at most CHUNK inputs, padded with zeros to that.
 struct Chunk {
@@ -45,8 +47,8 @@ struct Problem {
   int64_t padded_modes() const { return (num_modes + 7) / 8 * 8; }
   int64_t width() const { return 2 * padded_modes(); }
   int64_t num_sequences() const { return num_heads * head_sequences(); }
-  // Earlier inputs that a chunk's convolution reads, rounded up to whole chunks.
-  int64_t reach() const { return (num_taps - 1 + CHUNK - 1) / CHUNK * CHUNK; }
+  // Taps, and inputs before a stretch that its convolution reads, rounded up to what a product takes at once.
+  int64_t padded_taps() const { return (num_taps + 7) / 8 * 8; }
 };
 
 // What one thread works on: some heads of some documents.
