@@ -13,7 +13,6 @@ from setuptools.command.build_ext import build_ext
 
 NAME = "lst.kernels.native.liblst_kernels"
 SOURCES = "lst/kernels/native/src"
-PARTS = ("problem.h", "lanes.inc", "matrices.inc", "states.inc", "filter.inc", "unit.inc", "forward.inc", "backward.inc")
 
 
 class BuildKernels(build_ext):
@@ -58,7 +57,7 @@ setup(
         Extension(
             NAME,
             [f"{SOURCES}/library.cpp"],
-            depends=[f"{SOURCES}/{part}" for part in PARTS],
+            depends=sorted(map(str, Path(SOURCES).iterdir())),
             language="c++",
             optional=True,
         )

@@ -142,7 +142,7 @@ def test_long_documents(path: str, num_documents: int) -> None:
 
 
 @pytest.mark.parametrize("with_states", [False, True])
-@pytest.mark.parametrize("heads", [(20, 1), (2, 8), (5, 3), (1, 20)], ids=str)
+@pytest.mark.parametrize("heads", [(20, 1), (2, 8), (5, 3), (2, 7), (1, 20)], ids=str)
 @pytest.mark.parametrize("path", PATHS)
 def test_heads_of_any_width_over_ragged_documents(path: str, heads: tuple[int, int], with_states: bool) -> None:
     check(path, RAGGED, heads, with_states=with_states, num_modes=6)
