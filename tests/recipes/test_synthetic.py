@@ -298,10 +298,14 @@ def test_contradictory_sizes_are_reported_together() -> None:
 
 @pytest.mark.parametrize("model", ["attention", "h3"])
 def test_models_learn_associative_recall(tmp_path: Path, model: str) -> None:
-    """A small version: three keys, five pairs."""
+    """A small version: three keys, five pairs.
+
+    The rate is one at which all paths of the state-space kernel learn alike, on any seed (450 to 550 steps): at 5e-3
+    the rounding of the path decided whether it took 700 or 1,200.
+    """
     config = SYNTHETIC.build([
         f"model={model}", "task.length=10", "task.vocabulary=8", "task.train_sequences=2000", "task.test_sequences=200",
-        "train.learning_rate=5e-3", "train.warmup_steps=50", "train.max_steps=800", "train.eval_every=50",
+        "train.learning_rate=2e-3", "train.warmup_steps=50", "train.max_steps=2000", "train.eval_every=50",
         "train.stop_at=0.95", "model.embedding_dropout=0",
     ])  # fmt: skip
     with reproducible():
