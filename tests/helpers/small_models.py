@@ -121,6 +121,14 @@ def save_whisper(folder: Path, arrays: dict[str, np.ndarray]) -> Path:
     return folder
 
 
+def save_hubert_and_whisper(folder: Path) -> Path:
+    """Each as a folder of its own, Whisper in the .npz layout too."""
+    save_hubert(folder / "hubert", hubert_model())
+    save_whisper(folder / "whisper", whisper_arrays())
+    np.savez(folder / "whisper.npz", **whisper_arrays())
+    return folder
+
+
 @functools.lru_cache(maxsize=2)
 def codec_model(seed: int = 0) -> Any:
     """EnCodec's packaged class. Its codebooks are zero until they are filled: with frames of speech-like sound, so that
