@@ -20,6 +20,9 @@ from lst.errors import UserError
 from lst.files import sha256_file
 from lst.tokenizers.config import TokenizerConfig
 
+# This helper compares rows: a failure there shows both sides, as one in a test does.
+pytest.register_assert_rewrite("layout_files")
+
 ROOT = Path(__file__).resolve().parents[2]
 SENTENCES = (
     "Anna ate the warm bread.",
