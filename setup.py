@@ -42,7 +42,11 @@ class BuildKernels(build_ext):
             getattr(self.compiler, "compiler_so_cxx", None) or getattr(self.compiler, "compiler_so", None) or ["c++"]
         )
         names = [word for word in command if not word.startswith("-")]
-        return subprocess.run([*names, "--version"], capture_output=True, text=True, check=False).stdout
+        try:
+            return subprocess.run([*names, "--version"], capture_output=True, text=True, check=False).stdout
+        except OSError:
+            # There is none: the build itself will say so, and the package installs without the library.
+            return ""
 
 
 class PlatformWheel(bdist_wheel):

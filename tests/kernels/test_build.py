@@ -1,0 +1,45 @@
+"""How the compiled library comes into the package, and that the package comes without it where there is no compiler."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from lst.kernels.native import library
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_without_a_compiler_the_package_builds_and_says_so(tmp_path: Path) -> None:
+    pytest.importorskip("setuptools.command.bdist_wheel", reason="setuptools is not installed, or is older than 70.1")
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "lst" / "kernels", tmp_path / "lst" / "kernels", ignore=shutil.ignore_patterns("*.so"))
+    absent = str(tmp_path / "absent-compiler")
+    done = subprocess.run(
+        [sys.executable, "setup.py", "bdist_wheel"], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "CC": absent, "CXX": absent},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "absent-compiler" in done.stderr
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    # One wheel serves every Python, and every version of PyTorch.
+    assert "-py3-none-" in wheel.name
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "lst/kernels/native/src/library.cpp" in names
+    assert not [name for name in names if name.endswith(".so")]
+
+
+@pytest.mark.skipif(not library.is_available(), reason="the compiled kernels were not built")
+def test_the_library_has_no_tie_to_pytorch_or_python() -> None:
+    """Names of libraries and symbols stand in the file as text."""
+    content = (ROOT / "lst" / "kernels" / "native" / library.LIBRARY_FILE).read_bytes()
+    assert b"lst_run" in content
+    for foreign in (b"libtorch", b"libc10", b"at6Tensor", b"PyObject", b"libpython"):
+        assert foreign not in content
