@@ -42,9 +42,11 @@ def _tuned(kernel: Any) -> Any:
 
 @triton.jit
 def _transpose_kernel(x, out, num_rows, num_columns, stride_row, stride_column, BLOCK: tl.constexpr):
-    """out [columns, rows] = the transpose of x [rows, columns], of whatever strides."""
-    rows = (tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)).to(tl.int64)
-    columns = (tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)).to(tl.int64)
+    """out [columns, rows] = the transpose of x [rows, columns], of whatever strides. Programs are counted in one
+    dimension: of the others a GPU allows 65,535, which either side's blocks can exceed."""
+    row_blocks = tl.cdiv(num_rows, BLOCK)
+    rows = (tl.program_id(0) % row_blocks).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    columns = (tl.program_id(0) // row_blocks).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     is_row, is_column = rows < num_rows, columns < num_columns
     offsets = rows[:, None] * stride_row + columns[None, :] * stride_column
     tile = tl.load(x + offsets, mask=is_row[:, None] & is_column[None, :])
@@ -102,9 +104,11 @@ def _state_pass_kernel(
 ):  # fmt: skip
     """Of one document: what a chunk adds is replaced by the state before it; backward, by the gradient of the same,
     walking from the last chunk to the first with the conjugate decay. ``last`` takes what the walk ends with."""
-    channels = (tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)).to(tl.int64)
-    document = tl.program_id(1).to(tl.int64)
-    modes = tl.program_id(2) * BLOCK_Z + tl.arange(0, BLOCK_Z)
+    # One dimension for channels and documents: of the others a GPU allows 65,535.
+    channel_blocks = tl.cdiv(num_channels, BLOCK_C)
+    channels = (tl.program_id(0) % channel_blocks).to(tl.int64) * BLOCK_C + tl.arange(0, BLOCK_C)
+    document = (tl.program_id(0) // channel_blocks).to(tl.int64)
+    modes = tl.program_id(1) * BLOCK_Z + tl.arange(0, BLOCK_Z)
     tile = (channels < num_channels)[:, None] & (modes < MODES)[None, :]
     decay_offsets = (channels // members)[:, None] * (2 * MODES) + modes[None, :]
     decay_re = tl.load(decay + decay_offsets, mask=tile, other=0.0)
@@ -286,7 +290,7 @@ def _transposed(x: torch.Tensor) -> torch.Tensor:
     num_rows, num_columns = x.shape
     out = torch.empty(num_columns, num_rows, dtype=x.dtype, device=x.device)
     with on_device_of(x):
-        _transpose_kernel[(triton.cdiv(num_rows, _TILE), triton.cdiv(num_columns, _TILE))](
+        _transpose_kernel[(triton.cdiv(num_rows, _TILE) * triton.cdiv(num_columns, _TILE),)](
             x, out, num_rows, num_columns, *x.stride(), BLOCK=_TILE
         )
     return out
@@ -324,7 +328,7 @@ def _pass_states(
     block_z = min(32, triton.next_power_of_2(width // 2))
     block_c = max(1, 128 // block_z)
     with on_device_of(states_CGW):
-        _state_pass_kernel[(triton.cdiv(num_channels, block_c), num_documents, triton.cdiv(width // 2, block_z))](
+        _state_pass_kernel[(triton.cdiv(num_channels, block_c) * num_documents, triton.cdiv(width // 2, block_z))](
             states_CGW, decay_HW.contiguous(), states_CGW if initial_SCW is None else initial_SCW.contiguous(),
             table.first_chunk, last, states_CGW if before_CGW is None else before_CGW, grad_decay,
             num_channels, num_chunks, num_channels // len(decay_HW), MODES=width // 2,
