@@ -31,6 +31,19 @@ class PathChoice:
         """The path that ``force`` asks for, if one does."""
         return self._forced[-1] if self._forced else None
 
+    def forced_on(self, device: torch.device) -> str | None:
+        """The path that ``force`` asks for, if one does.
+
+        Raises:
+            ValueError: that is ``triton``, which cannot run on such a device.
+        """
+        if self.forced == "triton" and not _runs_triton(device):
+            raise ValueError(
+                f"{self.operator}: the path 'triton' is forced, and the inputs are on {device}: needed are Triton and "
+                "a GPU, or on the CPU Triton's interpreter (TRITON_INTERPRET=1 before the first import)"
+            )
+        return self.forced
+
     @contextlib.contextmanager
     def force(self, path: str) -> Iterator[None]:
         """Within the block every call takes this path, on whatever device (``triton`` on the CPU needs Triton's
@@ -48,6 +61,15 @@ class PathChoice:
 def has_triton() -> bool:
     """Whether Triton is installed."""
     return importlib.util.find_spec("triton") is not None
+
+
+@torch.compiler.assume_constant_result
+def _runs_triton(device: torch.device) -> bool:
+    if not has_triton() or device.type == "cuda":
+        return has_triton()
+    import triton
+
+    return bool(triton.knobs.runtime.interpret)
 
 
 def float32_precision() -> str:

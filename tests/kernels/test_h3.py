@@ -209,7 +209,7 @@ def test_one_token_after_the_other() -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_causal_also_where_numbers_are_huge(path: str) -> None:
-    """No path looks ahead: what comes later changes earlier outputs by nothing, not even by rounding."""
+    """No path looks ahead, within a tolerance that scales; the compiled ones not even by an infinity, see below."""
     query, key, value, taps, decay, readout, skip, *_ = (
         x.float() if not x.is_complex() else x for x in Case((100, 50), (2, 2), 9, 4).leaves
     )
@@ -224,6 +224,50 @@ def test_causal_also_where_numbers_are_huge(path: str) -> None:
             assert (out[:token] - base[:token]).abs().max() <= 1e-5 * base.abs().max() if token else True
             assert torch.equal(out[100:], base[100:])
             assert not torch.equal(out[token], base[token])
+
+
+@pytest.mark.parametrize("path", ["native", "baseline"])
+def test_an_infinity_spoils_nothing_before_it(path: str) -> None:
+    """Within one chunk too; nor, going backward, the gradients of what comes after an output."""
+    query, key, value, taps, decay, readout, skip, *_ = (
+        x.float() if not x.is_complex() else x for x in Case((70,), (3, 1), 9, 4).leaves
+    )
+    constants, starts = (taps, decay, readout, skip), torch.tensor([0, 70])
+    with on_path(path):
+        base, _ = h3_mix(query, key, value.requires_grad_(), *constants, starts=starts)
+        weights = torch.ones_like(base)
+        (expected,) = torch.autograd.grad(base, value, weights, retain_graph=True)
+        for token in (1, 2, 5, 15, 16, 33, 69):
+            spoilt_key, spoilt_value = key.clone(), value.detach().clone()
+            # Finite, but their product is not.
+            spoilt_key[token] = spoilt_value[token] = 1e30
+            out, _ = h3_mix(query, spoilt_key, spoilt_value, *constants, starts=starts)
+            assert torch.equal(out[:token], base[:token])
+            assert not torch.isfinite(out[token:]).any()
+            spoilt_weights = weights.clone()
+            spoilt_weights[token] = float("inf")
+            (found,) = torch.autograd.grad(base, value, spoilt_weights, retain_graph=True)
+            assert torch.equal(found[token + 1 :], expected[token + 1 :])
+            assert not torch.isfinite(found[: token + 1]).all()
+
+
+@pytest.mark.parametrize("cast", ["autocast", "bfloat16 inputs"])
+def test_a_step_is_as_exact_as_the_parallel_form(cast: str) -> None:
+    """In lower precision too only the edges are rounded: sums over taps, states and heads stay float32."""
+    case = Case((40, 33), (2, 2), 16, 8)
+    query, key, value = (x.to(torch.bfloat16 if cast == "bfloat16 inputs" else torch.float32) for x in case.leaves[:3])
+    constants = [x.float() if not x.is_complex() else x for x in case.leaves[3:7]]
+    lengths = torch.tensor([39, 32])
+    last = case.starts[1:] - 1
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=cast == "autocast"):
+        _, state = h3_mix(query, key, value, *constants, starts=case.starts, state_lengths=lengths)
+        out, after = h3_step(query[last], key[last], value[last], *constants, state)
+    wide = [x.double() if not x.is_complex() else x for x in (query, key, value, *constants)]
+    expected, *_ = h3_mix_reference(*wide, starts=case.starts)
+    tolerance = 1e-5 if cast == "autocast" else 2.0**-8
+    assert after.keys.dtype == torch.float32
+    assert out.dtype == query.dtype
+    assert ((out - expected[last]).abs() <= tolerance * expected[last].abs().clamp(min=0.05)).all()
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -332,9 +376,13 @@ def _arguments() -> dict:
 
 @pytest.mark.parametrize("path", ["native", "matrix"])
 @pytest.mark.parametrize(("changed", "message"), [
-    ({"query_ND": torch.zeros(4, 5)}, r"query \(4, 5\), key \(4, 6\), value torch.float32 \(4, 6\): needed are three"),
-    ({"taps_DK": torch.zeros(5, 3)}, r"taps \(5, 3\) on cpu, needed are \[6, K\]"),
+    ({"query_ND": torch.zeros(4, 5)}, r"query torch.float32 \(4, 5\), key torch.float32 \(4, 6\), value .*needed are"),
+    ({"taps_DK": torch.zeros(5, 3)}, r"taps torch.float32 \(5, 3\), needed are real \[6, K\]"),
     ({"taps_DK": torch.zeros(6, 0)}, "at least one tap"),
+    ({"taps_DK": torch.zeros(6, 3, dtype=torch.complex64)}, "taps torch.complex64"),
+    ({"key_ND": torch.zeros(4, 6, dtype=torch.int64)}, "key torch.int64"),
+    ({"key_ND": torch.zeros(4, 6, device="meta")}, "inputs are on cpu, key on meta: move them to one device"),
+    ({"starts": torch.tensor([0, 4], device="meta")}, "starts on meta"),
     ({"readout_HZ": torch.ones(3, 2, dtype=torch.complex128)}, "with H a divisor of the channels"),
     ({"decay_HZ": torch.ones(6, 0, dtype=torch.complex128)}, "needed are twice"),
     ({"decay_HZ": torch.ones(6, 2)}, "both must be complex"),
@@ -344,9 +392,11 @@ def _arguments() -> dict:
     ({"starts": torch.tensor([1, 4])}, "strictly increasing"),
     ({"state_lengths": torch.tensor([5])}, "document 0 has 4 tokens"),
     ({"state_lengths": torch.tensor([1], dtype=torch.int32)}, r"needed is int64 \(1,\)"),
-    ({"decay_HZ": torch.ones(6, 2, dtype=torch.complex128, device="meta")}, "parameters on meta"),
+    ({"decay_HZ": torch.ones(6, 2, dtype=torch.complex128, device="meta")}, "decay on meta"),
     ({"initial_state": H3State(torch.zeros(2, 2, 6), torch.zeros(2, 6, 2, dtype=torch.complex64))},
-     r"needed are \(1, 2, 6\) and a complex \(1, 6, 2\)"),
+     r"needed are a real \(1, 2, 6\) and a complex \(1, 6, 2\)"),
+    ({"initial_state": H3State(torch.zeros(1, 2, 6), torch.zeros(1, 6, 2, dtype=torch.complex64, device="meta"))},
+     "modes of the state on meta"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_named(path: str, changed: dict, message: str) -> None:
     """Before any memory is touched, on the compiled path as on the others."""

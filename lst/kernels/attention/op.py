@@ -44,22 +44,22 @@ def interval_attention(
             f"interval_attention: query {tuple(query_QHD.shape)}, key {tuple(key_KGD.shape)}, value "
             f"{tuple(value_KGD.shape)}: needed are [Q, H, D] and twice [K, G, D] with H a multiple of G"
         )
-    path = attention_path(query_QHD.device)
-    # Triton has no matrix product of float64, which only tests and checks of gradients use.
-    if path == "reference" or (path == "triton" and query_QHD.dtype == torch.float64):
+    if attention_path(query_QHD.device, query_QHD.dtype) == "reference":
         return interval_attention_reference(query_QHD, key_KGD, value_KGD, first_key_Q, last_key_Q)
     out, _ = torch.ops.lst.interval_attention(query_QHD, key_KGD, value_KGD, first_key_Q, last_key_Q)
     return out
 
 
-def attention_path(device: torch.device) -> str:
-    """Which of ``cpu``, ``triton`` and ``reference`` runs on a device."""
-    if _choice.forced:
-        return _choice.forced
-    if device.type in ("cpu", "meta"):
-        return "cpu"
-    if device.type == "cuda" and has_triton():
-        return "triton"
+def attention_path(device: torch.device, dtype: torch.dtype = torch.float32) -> str:
+    """Which of ``cpu``, ``triton`` and ``reference`` runs on a device. Triton has no matrix product of float64, which
+    only tests and checks of gradients use: there the reference runs."""
+    path = _choice.forced_on(device)
+    if not path and device.type in ("cpu", "meta"):
+        path = "cpu"
+    if not path and device.type == "cuda" and has_triton():
+        path = "triton"
+    if path:
+        return "reference" if path == "triton" and dtype == torch.float64 else path
     _warn_once(device.type)
     return "reference"
 
@@ -81,7 +81,7 @@ def _forward(
     first_key_Q: torch.Tensor,
     last_key_Q: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    if attention_path(query_QHD.device) == "triton":
+    if attention_path(query_QHD.device, query_QHD.dtype) == "triton":
         from lst.kernels.attention import gpu
 
         return gpu.forward(query_QHD, key_KGD, value_KGD, first_key_Q, last_key_Q)
@@ -113,7 +113,7 @@ def _backward(
     last_key_Q: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     arguments = (grad_QHD, query_QHD, key_KGD, value_KGD, out_QHD, lse_HQ, first_key_Q, last_key_Q)
-    if attention_path(query_QHD.device) == "triton":
+    if attention_path(query_QHD.device, query_QHD.dtype) == "triton":
         from lst.kernels.attention import gpu
 
         return gpu.backward(*arguments)

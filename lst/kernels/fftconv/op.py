@@ -50,25 +50,28 @@ def fft_convolution(
     return torch.ops.lst.fft_convolution(u_BHL, kernel_HK, skip_H, pre_gate_BHL, post_gate_BHL)
 
 
-def fftconv_path(device: torch.device, length: int) -> str:
+def fftconv_path(device: torch.device, length: int, dtype: torch.dtype = torch.float32) -> str:
     """Which of ``cpu``, ``blocked``, ``triton`` and ``reference`` runs on a device for sequences of this length.
 
     On CUDA that is ``triton`` up to 4096. From there to 8192 it can be forced, but on an H100 PyTorch's FFTs took about
     half the time: the spectrum of such a sequence, and its halves for the tensor cores, overflow the registers.
+    Triton has no matrix product of float64, which only tests and checks of gradients use.
 
     Raises:
-        ValueError: ``triton`` is forced beyond 8192.
+        ValueError: ``triton`` is forced beyond 8192, or where it cannot run.
     """
-    if _choice.forced:
-        if _choice.forced == "triton" and length > MAX_TRITON_LENGTH:
+    forced = _choice.forced_on(device)
+    if forced:
+        if forced == "triton" and length > MAX_TRITON_LENGTH:
             raise ValueError(
                 f"fft_convolution: length {length} with the path 'triton' forced, which ends at {MAX_TRITON_LENGTH}: "
                 "force 'blocked', or none"
             )
-        return _choice.forced
+        return "blocked" if forced == "triton" and dtype == torch.float64 else forced
     if device.type in ("cpu", "meta"):
         return "cpu"
-    return "triton" if device.type == "cuda" and length <= FAST_TRITON_LENGTH and has_triton() else "blocked"
+    fits_triton = length <= FAST_TRITON_LENGTH and dtype != torch.float64
+    return "triton" if device.type == "cuda" and fits_triton and has_triton() else "blocked"
 
 
 def _check(
@@ -100,9 +103,7 @@ def _check(
 
 
 def _runs_triton(u_BHL: torch.Tensor) -> bool:
-    """Triton has no matrix product of float64, which only tests and checks of gradients use."""
-    path = fftconv_path(u_BHL.device, u_BHL.shape[-1])
-    return path == "triton" and u_BHL.dtype != torch.float64 and u_BHL.numel() > 0
+    return fftconv_path(u_BHL.device, u_BHL.shape[-1], u_BHL.dtype) == "triton" and u_BHL.numel() > 0
 
 
 @torch.library.custom_op("lst::fft_convolution", mutates_args=())

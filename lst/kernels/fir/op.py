@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from lst.kernels.devices import check_devices
 from lst.kernels.fir import cpu
 from lst.kernels.fir.reference import short_convolution_reference
 from lst.kernels.offsets import check_starts
@@ -42,8 +43,9 @@ def short_convolution(
 
 def fir_path(device: torch.device) -> str:
     """Which of ``PATHS`` runs on a device."""
-    if _choice.forced:
-        return _choice.forced
+    forced = _choice.forced_on(device)
+    if forced:
+        return forced
     if device.type == "cuda" and has_triton():
         return "triton"
     return "blocked"
@@ -54,14 +56,19 @@ def _check(u_NC: torch.Tensor, taps_CK: torch.Tensor, starts: torch.Tensor, hist
     if u_NC.ndim != 2 or not u_NC.is_floating_point():
         raise ValueError(f"short_convolution: u is {u_NC.dtype} {tuple(u_NC.shape)}, needed is a real [N, C]")
     num_tokens, num_channels = u_NC.shape
-    if taps_CK.ndim != 2 or taps_CK.shape[0] != num_channels or not taps_CK.shape[1]:
+    fits = taps_CK.ndim == 2 and taps_CK.shape[0] == num_channels and taps_CK.shape[1] > 0
+    if not fits or not taps_CK.is_floating_point():
         raise ValueError(
-            f"short_convolution: taps {tuple(taps_CK.shape)}, needed are [{num_channels}, K] with at least one tap"
+            f"short_convolution: taps are {taps_CK.dtype} {tuple(taps_CK.shape)}, needed are real [{num_channels}, K] "
+            "with at least one tap"
         )
     check_starts(starts, num_tokens, "short_convolution")
     needed = (starts.shape[0] - 1, taps_CK.shape[1] - 1, num_channels)
-    if history is not None and history.shape != needed:
-        raise ValueError(f"short_convolution: history {tuple(history.shape)}, needed is {needed}")
+    if history is not None and (history.shape != needed or not history.is_floating_point()):
+        raise ValueError(
+            f"short_convolution: history is {history.dtype} {tuple(history.shape)}, needed is a real {needed}"
+        )
+    check_devices("short_convolution", u_NC.device, taps=taps_CK, starts=starts, history=history)
 
 
 @torch.library.custom_op("lst::short_convolution", mutates_args=())

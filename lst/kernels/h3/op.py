@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import torch
 
+from lst.kernels.devices import check_devices
 from lst.kernels.fir import short_convolution
 from lst.kernels.h3.compiled import native_h3
 from lst.kernels.offsets import check_starts, check_state_lengths
 from lst.kernels.ssm import diagonal_ssm, ssm_path
 from lst.kernels.ssm.checks import check_modes
 from lst.kernels.ssm.chunks import last_inputs
-from lst.kernels.ssm.compiled import is_usable
 from lst.kernels.ssm.step import ssm_step
 
 
@@ -20,7 +20,7 @@ class H3State(NamedTuple):
     """What a token needs to know of those before it; its size does not depend on how many they are.
 
     Attributes:
-        keys: [S, K − 1, D], the last keys of each document, oldest first.
+        keys: [S, K − 1, D], the last keys of each document, oldest first; float32, or float64 with such keys.
         modes: complex [S, D·d, Z], the diagonal SSM's state.
     """
 
@@ -74,13 +74,15 @@ def h3_mix(
             )
         if state is None or state_lengths is None:
             return out_ND, None
-        last_keys = last_inputs(key_ND, starts, state_lengths, taps_DK.shape[1] - 1, keys)
+        # As wide as the sums: what a step adds up must not be rounded on the way.
+        wide = torch.float64 if key_ND.dtype == torch.float64 else torch.float32
+        last_keys = last_inputs(key_ND.to(wide), starts, state_lengths, taps_DK.shape[1] - 1, keys)
     return out_ND, H3State(last_keys, state)
 
 
 def h3_path(value: torch.Tensor) -> str:
     """``native``, or ``composed`` of the operators ``fir`` and ``ssm``, whose own doors say what they pick."""
-    return "native" if ssm_path(value.device) == "native" and is_usable(value) else "composed"
+    return "native" if ssm_path(value.device, value.dtype) == "native" else "composed"
 
 
 def _composed(
@@ -123,7 +125,34 @@ def h3_step(
     skip_H: torch.Tensor | None,
     state: H3State,
 ) -> tuple[torch.Tensor, H3State]:
-    """One more token of each document: outputs [S, D] and the state after it; see ``h3_mix``."""
+    """One more token of each document: outputs [S, D] and the state after it; see ``h3_mix``.
+
+    Args:
+        query_SD, key_SD, value_SD: [S, D] of one type; sums are of the state's precision, and autocast does not change
+            them.
+        taps_DK, decay_HZ, readout_HZ, skip_H: as there.
+        state: what ``h3_mix`` or the step before returned.
+
+    Raises:
+        ValueError: shapes or types do not go together.
+    """
+    _check_rows("h3_step", query_SD, key_SD, value_SD, taps_DK)
+    check_modes(decay_HZ, readout_HZ, skip_H, value_SD, "h3_step")
+    _check_state("h3_step", state, len(value_SD), value_SD, taps_DK, decay_HZ)
+    with torch.autocast(value_SD.device.type, enabled=False):
+        return _step(query_SD, key_SD, value_SD, taps_DK, decay_HZ, readout_HZ, skip_H, state)
+
+
+def _step(
+    query_SD: torch.Tensor,
+    key_SD: torch.Tensor,
+    value_SD: torch.Tensor,
+    taps_DK: torch.Tensor,
+    decay_HZ: torch.Tensor,
+    readout_HZ: torch.Tensor,
+    skip_H: torch.Tensor | None,
+    state: H3State,
+) -> tuple[torch.Tensor, H3State]:
     (num_documents, dim), num_heads = value_SD.shape, len(decay_HZ)
     by_head = (num_documents, num_heads, dim // num_heads)
     keys_SKD = torch.cat([state.keys, key_SD[:, None].to(state.keys.dtype)], dim=1)
@@ -149,28 +178,39 @@ def _check(
     state_lengths: torch.Tensor | None,
 ) -> None:
     """Raises ValueError that says what was given and what is needed."""
-    shape = value_ND.shape
-    if len(shape) != 2 or query_ND.shape != shape or key_ND.shape != shape or not value_ND.is_floating_point():
-        raise ValueError(
-            f"h3_mix: query {tuple(query_ND.shape)}, key {tuple(key_ND.shape)}, value {value_ND.dtype} {tuple(shape)}: "
-            "needed are three of one shape [N, D], real"
-        )
-    if taps_DK.ndim != 2 or taps_DK.shape[0] != shape[1] or not taps_DK.shape[1] or taps_DK.device != value_ND.device:
-        raise ValueError(
-            f"h3_mix: taps {tuple(taps_DK.shape)} on {taps_DK.device}, needed are [{shape[1]}, K] with at least one "
-            f"tap on {value_ND.device}"
-        )
+    _check_rows("h3_mix", query_ND, key_ND, value_ND, taps_DK)
     check_modes(decay_HZ, readout_HZ, skip_H, value_ND, "h3_mix")
-    check_starts(starts, shape[0], "h3_mix")
+    check_starts(starts, len(value_ND), "h3_mix")
+    check_devices("h3_mix", value_ND.device, starts=starts, state_lengths=state_lengths)
     check_state_lengths(state_lengths, starts, "h3_mix")
     if initial_state is not None:
-        num_documents, (num_heads, num_modes) = len(starts) - 1, decay_HZ.shape
-        wanted = (num_documents, taps_DK.shape[1] - 1, shape[1])
-        modes = (num_documents, shape[1] * (shape[1] // num_heads), num_modes)
-        if initial_state.keys.shape != wanted or initial_state.modes.shape != modes or (
-            not initial_state.modes.is_complex()
-        ):  # fmt: skip
-            raise ValueError(
-                f"h3_mix: a state of keys {tuple(initial_state.keys.shape)} and modes {initial_state.modes.dtype} "
-                f"{tuple(initial_state.modes.shape)}: needed are {wanted} and a complex {modes}"
-            )
+        _check_state("h3_mix", initial_state, len(starts) - 1, value_ND, taps_DK, decay_HZ)
+
+
+def _check_rows(name: str, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, taps_DK: torch.Tensor) -> None:
+    shape, rows = value.shape, {"query": query, "key": key, "value": value}
+    fits = len(shape) == 2 and all(x.shape == shape and x.is_floating_point() for x in rows.values())
+    if not fits:
+        given = ", ".join(f"{row} {x.dtype} {tuple(x.shape)}" for row, x in rows.items())
+        raise ValueError(f"{name}: {given}: needed are three of one shape [N, D], real")
+    fits = taps_DK.ndim == 2 and taps_DK.shape[0] == shape[1] and taps_DK.shape[1] > 0
+    if not fits or not taps_DK.is_floating_point():
+        raise ValueError(
+            f"{name}: taps {taps_DK.dtype} {tuple(taps_DK.shape)}, needed are real [{shape[1]}, K], at least one tap"
+        )
+    check_devices(name, value.device, query=query, key=key, taps=taps_DK)
+
+
+def _check_state(
+    name: str, state: H3State, num_documents: int, value: torch.Tensor, taps_DK: torch.Tensor, decay_HZ: torch.Tensor
+) -> None:
+    (num_heads, num_modes), dim = decay_HZ.shape, value.shape[1]
+    wanted = (num_documents, taps_DK.shape[1] - 1, dim)
+    modes = (num_documents, dim * (dim // num_heads), num_modes)
+    fits = state.keys.shape == wanted and state.modes.shape == modes
+    if not fits or not state.keys.is_floating_point() or not state.modes.is_complex():
+        raise ValueError(
+            f"{name}: a state of keys {state.keys.dtype} {tuple(state.keys.shape)} and modes {state.modes.dtype} "
+            f"{tuple(state.modes.shape)}: needed are a real {wanted} and a complex {modes}"
+        )
+    check_devices(name, value.device, **{"keys of the state": state.keys, "modes of the state": state.modes})

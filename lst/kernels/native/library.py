@@ -41,7 +41,7 @@ class Problem(ctypes.Structure):
 
 
 # What the library's functions answer, but for success.
-_MEMORY, _STARTS, _STATE_CHUNKS = 1, 2, 3
+_MEMORY, _STARTS, _STATE_CHUNKS, _SIZES = 1, 2, 3, 4
 _AGAIN = "install the package again (in a source tree: pip install --no-deps -e .)"
 
 
@@ -145,6 +145,11 @@ def _raise_for(status: int, problem: Problem, starts: torch.Tensor) -> None:
         raise ValueError(
             f"state-space kernel: starts are {starts.tolist()[:8]}…, needed are strictly increasing offsets from 0 to "
             f"{problem.num_tokens}"
+        )
+    if status == _SIZES:
+        raise ValueError(
+            f"state-space kernel: {problem.num_channels} channels, {problem.num_heads} heads, {problem.num_modes} "
+            f"modes, {problem.num_taps} taps: needed is at least one of each, and heads that divide the channels"
         )
     if status == _STATE_CHUNKS:
         raise ValueError("state-space kernel: a state is asked for outside its document: see state_lengths")

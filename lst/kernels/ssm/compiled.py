@@ -10,11 +10,6 @@ from lst.kernels.ssm.chunks import advanced_state, last_inputs
 from lst.kernels.ssm.kernels import chunk_matrices, planes
 
 
-def is_usable(x: torch.Tensor) -> bool:
-    """Whether the compiled path can take this tensor: on the CPU, of float32 or narrower, with a library that loads."""
-    return x.device.type == "cpu" and x.dtype != torch.float64 and library.is_available()
-
-
 def native_ssm(
     u_NC: torch.Tensor,
     decay_HZ: torch.Tensor,

@@ -78,7 +78,7 @@ class _ChunkMatrices(torch.autograd.Function):
     @staticmethod
     def forward(ctx, decay_HZ, readout_HZ, skip_H, chunk_tokens, dtype):  # type: ignore[no-untyped-def]
         powers_HPZ = powers(decay_HZ, chunk_tokens + 1)
-        ctx.save_for_backward(powers_HPZ, readout_HZ)
+        ctx.save_for_backward(powers_HPZ, decay_HZ, readout_HZ)
         ctx.skip_dtype = None if skip_H is None else skip_H.dtype
         response_HPZ = 2 * readout_HZ[:, None] * powers_HPZ
         kernel_HT = response_HPZ[:, :-1].real.sum(-1)
@@ -97,8 +97,11 @@ class _ChunkMatrices(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_into_HTW, grad_out_of_HWT, grad_within_HTT, grad_decay_HW):  # type: ignore[no-untyped-def]
-        powers_HPZ, readout_HZ = ctx.saved_tensors
+        powers_HPZ, decay_HZ, readout_HZ = ctx.saved_tensors
         num_sets, chunk_tokens, _ = grad_within_HTT.shape
+        if torch.is_grad_enabled():
+            # For a gradient of this gradient: the saved powers are numbers, which know of no decay.
+            powers_HPZ = powers(decay_HZ, chunk_tokens + 1)
         # Tap p's is the sum of the p-th diagonal above the main one: a column, once every row starts one later.
         padded = torch.nn.functional.pad(grad_within_HTT.to(torch.float64), (0, chunk_tokens))
         strides = (padded.stride(0), padded.stride(1) + 1, 1)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import torch
 
+from lst.kernels.devices import check_devices
 from lst.kernels.native import library
 from lst.kernels.offsets import check_starts, check_state_lengths
 from lst.kernels.paths import PathChoice, has_triton
 from lst.kernels.ssm.checks import check_modes
 from lst.kernels.ssm.chunks import carried_state, choose_chunk_tokens, chunk_table
-from lst.kernels.ssm.compiled import is_usable, native_ssm
+from lst.kernels.ssm.compiled import native_ssm
 from lst.kernels.ssm.convolution import convolution_ssm
 from lst.kernels.ssm.kernels import chunk_matrices, planes
 from lst.kernels.ssm.matrix import chunked_ssm
@@ -48,13 +49,15 @@ def diagonal_ssm(
 
     Returns:
         y [N, C] of the input's type; with ``state_lengths``, (y, states [S, C, Z]), complex64, for float64 complex128.
-        Gradients flow to everything real or complex, from the states too.
+        Gradients flow to everything real or complex, from the states too; a gradient of a gradient is refused
+        where it is not available. An output depends on no later input, but for an infinity or NaN: on the paths
+        ``matrix`` and ``triton`` that spoils the chunk of up to 64 tokens it lies in, and all after it.
 
     Raises:
         ValueError: shapes or types do not go together, or the path cannot do what is asked.
     """
     _check(u_NC, decay_HZ, readout_HZ, skip_H, starts, initial_state, state_lengths)
-    path = ssm_path(u_NC.device)
+    path = ssm_path(u_NC.device, u_NC.dtype)
     with torch.autocast(u_NC.device.type, enabled=False):
         if path == "convolution":
             if initial_state is not None or state_lengths is not None:
@@ -68,18 +71,29 @@ def diagonal_ssm(
                 u_NC, decay_HZ, readout_HZ, skip_H,
                 starts=starts, initial_state=initial_state, state_lengths=state_lengths,
             )  # fmt: skip
-        if path == "native" and is_usable(u_NC):
+        if path == "native":
             return native_ssm(u_NC, decay_HZ, readout_HZ, skip_H, starts, initial_state, state_lengths)
         return _by_chunks(path, u_NC, decay_HZ, readout_HZ, skip_H, starts, initial_state, state_lengths)
 
 
-def ssm_path(device: torch.device) -> str:
-    """Which of ``PATHS`` runs on a device."""
-    if _choice.forced:
-        return _choice.forced
-    if device.type == "cuda" and has_triton():
-        return "triton"
-    return "native" if device.type == "cpu" and library.is_available() else "matrix"
+def ssm_path(device: torch.device, dtype: torch.dtype = torch.float32) -> str:
+    """Which of ``PATHS`` runs for inputs of this type on a device. Neither ``native`` nor ``triton`` takes float64,
+    which only tests and checks of gradients use: there ``matrix`` runs.
+
+    Raises:
+        ValueError: a path is forced that cannot run there.
+    """
+    path = _choice.forced_on(device)
+    if path == "native" and not (device.type == "cpu" and library.is_available()):
+        raise ValueError(
+            f"diagonal_ssm: the path 'native' is forced, which needs inputs on the CPU (they are on {device}) and the "
+            "compiled library (a warning says why, if it is absent): force 'matrix', or none"
+        )
+    if not path and device.type == "cuda" and has_triton():
+        path = "triton"
+    elif not path:
+        path = "native" if device.type == "cpu" and library.is_available() else "matrix"
+    return "matrix" if path in ("native", "triton") and dtype == torch.float64 else path
 
 
 def _by_chunks(
@@ -97,8 +111,7 @@ def _by_chunks(
     chunk_tokens = choose_chunk_tokens(u_NC.shape[0], starts.shape[0] - 1)
     matrices = chunk_matrices(decay_HZ, readout_HZ, skip_H, chunk_tokens, wide)
     initial_SCW = None if initial_state is None else planes(initial_state).to(wide)
-    # Triton has no matrix product of float64, which only tests and checks of gradients use.
-    if path == "triton" and wide == torch.float32:
+    if path == "triton":
         y_NC, before_CGW = torch.ops.lst.diagonal_ssm(u_NC, *matrices, initial_SCW, starts)
     else:
         table = chunk_table(starts, u_NC.shape[0], chunk_tokens)
@@ -125,6 +138,7 @@ def _check(
     num_tokens, num_channels = u_NC.shape
     check_modes(decay_HZ, readout_HZ, skip_H, u_NC, "diagonal_ssm")
     check_starts(starts, num_tokens, "diagonal_ssm")
+    check_devices("diagonal_ssm", u_NC.device, starts=starts, initial_state=initial_state, state_lengths=state_lengths)
     state_shape = (starts.shape[0] - 1, num_channels, decay_HZ.shape[1])
     if initial_state is not None and (initial_state.shape != state_shape or not initial_state.is_complex()):
         raise ValueError(

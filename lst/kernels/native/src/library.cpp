@@ -107,10 +107,13 @@ constexpr int64_t WANTED_UNITS = 16;
 // Below these, preparing matrices once more, or waking threads, costs more than it saves.
 constexpr int64_t LEAST_SPAN_TOKENS = 4096, LEAST_PARALLEL_INPUTS = 16384;
 
-enum Status { DONE = 0, OUT_OF_MEMORY = 1, BAD_STARTS = 2, BAD_STATE_CHUNKS = 3 };
+enum Status { DONE = 0, OUT_OF_MEMORY = 1, BAD_STARTS = 2, BAD_STATE_CHUNKS = 3, BAD_SIZES = 4 };
 
-// Whether the offsets are those of documents that fill the inputs: what lies outside would be read, and written.
-static Status check_documents(const Problem& p, const int64_t* starts, int64_t num_documents) {
+// Whether the sizes go together, and the offsets are those of documents that fill the inputs: what lies outside would be
+// read, and written. Graphs that PyTorch compiled come here past the checks in Python.
+static Status check_problem(const Problem& p, const int64_t* starts, int64_t num_documents) {
+  if (p.num_channels < 1 || p.num_heads < 1 || p.num_modes < 1 || p.num_taps < 1) return BAD_SIZES;
+  if (p.num_channels % p.num_heads) return BAD_SIZES;
   if (num_documents < 1 || starts[0] != 0 || starts[num_documents] != p.num_tokens) return BAD_STARTS;
   for (int64_t d = 0; d < num_documents; ++d) {
     if (starts[d + 1] <= starts[d]) return BAD_STARTS;
@@ -170,7 +173,7 @@ const char* lst_source_hash() { return LST_SOURCE_HASH; }
 int lst_plan_sizes(const Problem* problem, const int64_t* starts, int64_t num_documents, int64_t* num_blocks,
                    int64_t* num_spans) {
   try {
-    if (const Status status = check_documents(*problem, starts, num_documents)) return status;
+    if (const Status status = check_problem(*problem, starts, num_documents)) return status;
     const Plan plan = make_plan(*problem, starts, num_documents);
     *num_blocks = plan.num_blocks, *num_spans = plan.num_spans;
     return DONE;
@@ -183,7 +186,7 @@ int lst_plan_sizes(const Problem* problem, const int64_t* starts, int64_t num_do
 int lst_run(const Problem* problem, const int64_t* starts, int64_t num_documents, int backward, int num_threads,
             int baseline) {
   try {
-    if (const Status status = check_documents(*problem, starts, num_documents)) return status;
+    if (const Status status = check_problem(*problem, starts, num_documents)) return status;
     const Plan plan = make_plan(*problem, starts, num_documents);
     const bool use_avx2 = has_avx2() && !baseline;
     const int64_t num_units = plan.units.size();
