@@ -1,7 +1,7 @@
 """Mixers with a state instead of keys and values: H3 (Dao, Fu et al. 2023, section 3) and S4D (Gu et al. 2022).
 
 Each has a parallel form over whole documents and a step form that equals it. Parameters of the SSMs stay in float32
-and are discretised in double precision, whatever type the linear layers run in.
+(or wider) and are discretised in double precision, whatever type the linear layers run in or are converted to.
 """
 
 from __future__ import annotations
@@ -30,7 +30,26 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-class DiagonalSSM(nn.Module):
+class _WideParameters(nn.Module):
+    """Parameters of float32 or wider: what narrows a model (``model.bfloat16()``, a training in half precision) leaves
+    them in float32. Rounded to bfloat16, a step dt is another kernel, and small updates of it are lost."""
+
+    def _new_parameter(self, *shape: int) -> nn.Parameter:
+        # A model may be built while the default type is a half precision.
+        return nn.Parameter(torch.empty(shape, dtype=_wide(torch.get_default_dtype())))
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
+        def without_narrowing(tensor: torch.Tensor) -> torch.Tensor:
+            converted = fn(tensor)
+            if not converted.is_floating_point() or converted.dtype == _wide(converted.dtype):
+                return converted
+            # From the tensor itself: what the narrow type has rounded does not come back.
+            return tensor.to(converted.device, _wide(converted.dtype))
+
+        return super()._apply(without_narrowing, recurse)
+
+
+class DiagonalSSM(_WideParameters):
     """Parameters of S4D-Lin: A = −exp(log_decay) + i·frequency, B, C, a step dt and a skip D, one set a head.
 
     Args:
@@ -42,12 +61,12 @@ class DiagonalSSM(nn.Module):
     def __init__(self, num_heads: int, num_modes: int, discretisation: str) -> None:
         super().__init__()
         self.discretisation = discretisation
-        self.log_dt = nn.Parameter(torch.empty(num_heads))
-        self.log_decay = nn.Parameter(torch.empty(num_heads, num_modes))
-        self.frequency = nn.Parameter(torch.empty(num_heads, num_modes))
-        self.B = nn.Parameter(torch.empty(num_heads, num_modes, 2))
-        self.C = nn.Parameter(torch.empty(num_heads, num_modes, 2))
-        self.skip = nn.Parameter(torch.empty(num_heads))
+        self.log_dt = self._new_parameter(num_heads)
+        self.log_decay = self._new_parameter(num_heads, num_modes)
+        self.frequency = self._new_parameter(num_heads, num_modes)
+        self.B = self._new_parameter(num_heads, num_modes, 2)
+        self.C = self._new_parameter(num_heads, num_modes, 2)
+        self.skip = self._new_parameter(num_heads)
 
     @torch.no_grad()
     def draw_parameters(self, generator: torch.Generator) -> None:
@@ -73,7 +92,7 @@ class DiagonalSSM(nn.Module):
         return (1 + dt * a / 2) * inverse, readout * dt * inverse
 
 
-class ShiftSSM(nn.Module):
+class ShiftSSM(_WideParameters):
     """The SSM whose state is the last inputs: a short convolution with taps Σ_i C_{i+l}·B_i, and a skip on the first.
 
     Args:
@@ -83,9 +102,9 @@ class ShiftSSM(nn.Module):
 
     def __init__(self, dim: int, num_taps: int) -> None:
         super().__init__()
-        self.B = nn.Parameter(torch.empty(dim, num_taps))
-        self.C = nn.Parameter(torch.empty(dim, num_taps))
-        self.skip = nn.Parameter(torch.empty(dim))
+        self.B = self._new_parameter(dim, num_taps)
+        self.C = self._new_parameter(dim, num_taps)
+        self.skip = self._new_parameter(dim)
 
     @torch.no_grad()
     def draw_parameters(self, generator: torch.Generator) -> None:
