@@ -12,6 +12,8 @@ from lst.model.config import LossConfig, ModelConfig, PatchingConfig, patching_p
 from lst.tokenizers.config import TokenizerConfig
 
 EXPORT_FORMATS = ("on_the_fly", "textgrid", "ctm")
+# Lightning's, without those that need layers of another library, and without 16-true: AdamW's ε is 0 in float16.
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
 DIRECTIONS = ("S→S", "T→T", "S→T", "T→S")
 
 
@@ -33,7 +35,7 @@ class TrainConfig:
     keep_checkpoints: int = field(default=2, metadata={"doc": "latest checkpoints that are kept"})
     accelerator: str = field(default="auto", metadata={"doc": "Lightning's accelerator: auto, cpu, gpu, …"})
     compile: bool = field(default=False, metadata={"doc": "torch.compile the loss: takes minutes at first"})
-    precision: str = field(default="32-true", metadata={"doc": "Lightning's precision: 32-true, bf16-mixed, …"})
+    precision: str = field(default="32-true", metadata={"doc": f"Lightning's precision: {', '.join(PRECISIONS)}"})
 
     def problems(self) -> list[str]:
         found = []
@@ -53,6 +55,8 @@ class TrainConfig:
             found.append(f"train.beta1={self.beta1}, beta2={self.beta2}: must be at least 0 and below 1")
         if self.row_patches < 8:
             found.append(f"train.row_patches={self.row_patches}: must be 8 or more")
+        if self.precision not in PRECISIONS:
+            found.append(f"train.precision={self.precision}: allowed are {', '.join(PRECISIONS)}")
         return found
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, Precision
 from torch.utils.data import DataLoader, IterableDataset
 
 from lst.configs.schema import TrainConfig
@@ -213,6 +214,28 @@ class RunCallback(lightning.Callback):
         trainer.save_checkpoint(checkpoint_folder(self.checkpoints, step))
         for old in complete_checkpoints(self.checkpoints)[: -self.config.keep_checkpoints]:
             trainer.strategy.remove_checkpoint(old)
+
+
+class _Half(HalfPrecision):
+    """``bf16-true`` for batches of ids, which no type converts: Lightning looks for real numbers within them and
+    refuses the dataclass that they are."""
+
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+
+class _Double(DoublePrecision):
+    """``64-true``, likewise."""
+
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+
+def precision_plugins(precision: str) -> list[Precision]:
+    """What Lightning's Trainer is given in place of some ``train.precision``; empty where it needs nothing else."""
+    if precision == "64-true":
+        return [_Double()]
+    return [_Half("bf16-true")] if precision == "bf16-true" else []
 
 
 def frozen_loader(batches: Sequence[PackedBatch]) -> DataLoader[Any]:

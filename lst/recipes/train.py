@@ -30,7 +30,13 @@ from lst.model.patching import inference_strategy, patch_documents
 from lst.progress import say
 from lst.recipes.cpu_memory import keep_freed_memory
 from lst.recipes.fitted_patching import FittedPatching, check_patching, fit_patching, plain_patching
-from lst.recipes.lightning_parts import LanguageModelModule, RunCallback, frozen_loader, train_loader
+from lst.recipes.lightning_parts import (
+    LanguageModelModule,
+    RunCallback,
+    frozen_loader,
+    precision_plugins,
+    train_loader,
+)
 from lst.recipes.run import PreparedData, RunFolder, open_data, versions
 from lst.recipes.training_state import SafeCheckpointIO, complete_checkpoints
 
@@ -77,6 +83,8 @@ def train(config: Config) -> Path:
         keep_freed_memory()
     with _quiet_lightning(), _interrupts_as_such(), loader:
         trainer = build_trainer(config, folder, callback)
+        # Lightning converts after it has read a checkpoint: float64 weights would be rounded on the way.
+        trainer.precision_plugin.convert_module(module)
         trainer.fit(
             module, train_loader(loader), frozen_loader(valid_batches), ckpt_path=str(resume) if resume else None
         )
@@ -185,10 +193,10 @@ def held_out_documents(builder: DocumentBuilder, utterance: Utterance) -> tuple[
 def build_trainer(config: Config, folder: Path, callback: RunCallback) -> lightning.Trainer:
     # Determinism is of sums; that fresh memory is filled before it is written would only cost time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    plugins = precision_plugins(config.train.precision)
     return lightning.Trainer(
         accelerator=config.train.accelerator,
         devices=1,
-        precision=config.train.precision,  # type: ignore[arg-type]
         max_steps=config.train.max_steps,
         max_epochs=-1,
         # Sums of gradients are taken in one order, whatever the threads do: resuming is exact only so.
@@ -199,7 +207,8 @@ def build_trainer(config: Config, folder: Path, callback: RunCallback) -> lightn
         num_sanity_val_steps=0,
         log_every_n_steps=10,
         logger=TensorBoardLogger(str(folder), name="tensorboard", version=""),
-        plugins=[SafeCheckpointIO()],
+        precision=None if plugins else config.train.precision,  # type: ignore[arg-type]
+        plugins=[SafeCheckpointIO(), *plugins],
         callbacks=[callback],
         enable_progress_bar=False,
         enable_model_summary=False,

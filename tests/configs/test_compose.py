@@ -54,6 +54,16 @@ def test_all_impossible_values_are_reported_together() -> None:
     assert len(raised.value.problems) == 5
 
 
+def test_a_precision_that_does_not_train_is_reported_with_those_that_do() -> None:
+    with pytest.raises(ProblemsError) as raised:
+        build_config(["train.precision=bf17", "train.rows=0"])
+    assert len(raised.value.problems) == 2
+    allowed = "32-true, bf16-mixed, 16-mixed, bf16-true, 64-true"
+    assert f"train.precision=bf17: allowed are {allowed}" in str(raised.value)
+    for precision in allowed.split(", "):
+        assert build_config([f"train.precision={precision}"]).train.precision == precision
+
+
 def test_a_baseline_cannot_be_patched() -> None:
     with pytest.raises(UserError, match="without local modules"):
         build_config(["model=baseline_debug", "patching=static"])

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from lst.cli import main
@@ -61,6 +62,24 @@ def test_killed_and_resumed_equals_uninterrupted(run: Path, options: list[str]) 
     assert metrics(run, "killed") == metrics(run, "whole")
     first, second = (load_file(run / "models" / name / "final" / "model.safetensors") for name in ("whole", "killed"))
     assert all((first[name] == second[name]).all() for name in first)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16-true", "bfloat16"), ("64-true", "float64")])
+def test_other_precisions_train_and_resume(run: Path, precision: str, dtype: str) -> None:
+    """A hybrid, whose state spaces are float32 at least; the last checkpoint is lost and made again, bit for bit."""
+    config = build_config(overrides(run, "name=p", "model=lst_debug_h3", f"train.precision={precision}"))
+    weights = train(config) / "model.safetensors"
+    first, losses = load_file(weights), metrics(run, "p")
+    for name, tensor in first.items():
+        is_state_space = ".ssm." in name or ".shift." in name
+        assert str(tensor.dtype) == f"torch.{'float32' if is_state_space and dtype == 'bfloat16' else dtype}", name
+    nats = [row["loss"] for row in losses if "loss" in row]
+    assert nats[-1] < nats[0] - 0.1
+    shutil.rmtree(weights.parent)
+    shutil.rmtree(run / "models" / "p" / "checkpoints" / "step-00000009")
+    second = load_file(train(config) / "model.safetensors")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert metrics(run, "p") == losses
 
 
 def test_a_finished_training_is_not_done_again(run: Path) -> None:
