@@ -1,4 +1,4 @@
-"""What generation keeps of the past, a layer each: keys and values that grow, or states of one size."""
+"""What generation keeps of the past, a layer each: keys and values of what is in sight, or states of one size."""
 
 from __future__ import annotations
 
@@ -11,49 +11,82 @@ _LEAST_CAPACITY = 64
 
 
 class KeyValueCache:
-    """Keys and values of one layer, [S, G, capacity, D], which grow as they fill up; sequence s begins at 0."""
+    """Keys and values of one layer, [S, G, capacity, D]: place p of a sequence lies in column p mod capacity.
 
-    def __init__(self, num_sequences: int) -> None:
-        self.num_sequences = num_sequences
+    A new place overwrites one that no later query sees, so the capacity is that of the longest stretch in sight,
+    whatever came before it and however different the sequences' lengths are.
+
+    Args:
+        num_sequences: S.
+        window: places that a query sees at most; None where that depends on the sequences, or all are seen.
+    """
+
+    def __init__(self, num_sequences: int, window: int | None = None) -> None:
+        self.num_sequences, self.window = num_sequences, window
         self.key: torch.Tensor | None = None
         self.value: torch.Tensor | None = None
+        # The last place of each sequence, by which one knows what each column holds.
+        self._last = np.full(num_sequences, -1)
 
-    def _reserve(self, wanted: int, like: torch.Tensor) -> None:
-        capacity = 0 if self.key is None else self.key.shape[2]
-        if wanted <= capacity:
+    @property
+    def capacity(self) -> int:
+        """Places that are kept of each sequence at most."""
+        return 0 if self.key is None else self.key.shape[2]
+
+    def _reserve(self, num_places: int, like: torch.Tensor) -> None:
+        capacity = self.capacity
+        if num_places <= capacity:
             return
-        shape = (self.num_sequences, like.shape[-2], max(wanted, 2 * capacity, _LEAST_CAPACITY), like.shape[-1])
+        wanted = max(num_places, 2 * capacity, _LEAST_CAPACITY)
+        if self.window is not None:
+            wanted = max(num_places, min(wanted, self.window))
+        rows = torch.arange(self.num_sequences)[:, None]
+        if capacity:
+            last = self._last[:, None]
+            columns = torch.from_numpy((last - (last - np.arange(capacity)) % capacity) % wanted)
         for name in ("key", "value"):
-            grown = like.new_zeros(shape)
+            grown = like.new_zeros(self.num_sequences, like.shape[-2], wanted, like.shape[-1])
             if capacity:
-                grown[:, :, :capacity] = getattr(self, name)
+                grown.transpose(1, 2)[rows, columns] = getattr(self, name).transpose(1, 2)
             setattr(self, name, grown)
 
-    def fill(self, sequence: int, key: torch.Tensor, value: torch.Tensor) -> None:
-        """Sets the first n places of a sequence, from [n, G, D]."""
-        self._reserve(len(key), key)
+    def fill(self, sequence: int, key: torch.Tensor, value: torch.Tensor, first: int = 0) -> None:
+        """Sets the first n places of a sequence, from [n, G, D]; none before ``first`` will be seen."""
+        num_places = len(key)
+        if self.window is not None:
+            first = max(first, num_places - self.window)
+        # A prompt may end where all that comes next sees none of it.
+        self._reserve(max(num_places - first, 1), key)
         assert self.key is not None
         assert self.value is not None
-        self.key[sequence, :, : len(key)] = key.transpose(0, 1)
-        self.value[sequence, :, : len(key)] = value.transpose(0, 1)
+        self._last[sequence] = num_places - 1
+        columns = torch.arange(first, num_places, device=key.device) % self.capacity
+        self.key[sequence][:, columns] = key[first:].transpose(0, 1)
+        self.value[sequence][:, columns] = value[first:].transpose(0, 1)
 
-    def put(self, sequences: np.ndarray, places: np.ndarray, key: torch.Tensor, value: torch.Tensor) -> None:
-        """Sets one place of each of some sequences, from [n, G, D]."""
-        self._reserve(int(places.max()) + 1, key)
+    def put(
+        self, sequences: np.ndarray, places: np.ndarray, first: np.ndarray, key: torch.Tensor, value: torch.Tensor
+    ) -> None:
+        """Sets the next place of each of some sequences, from [n, G, D]; none before ``first`` will be seen."""
+        self._reserve(int((places - first).max()) + 1, key)
         assert self.key is not None
         assert self.value is not None
-        if len(sequences) == self.num_sequences and (places == places[0]).all():
-            # Everyone at one place: a plain slice, which costs a fraction of an indexed write.
-            self.key[:, :, places[0]], self.value[:, :, places[0]] = key, value
+        self._last[sequences] = places
+        columns = places % self.capacity
+        if len(sequences) == self.num_sequences and (columns == columns[0]).all():
+            # Everyone in one column: a plain slice, which costs a fraction of an indexed write.
+            self.key[:, :, columns[0]], self.value[:, :, columns[0]] = key, value
             return
-        rows, columns = (torch.from_numpy(index).to(key.device) for index in (sequences, places))
-        self.key[rows, :, columns], self.value[rows, :, columns] = key, value
+        rows, at = (torch.from_numpy(index).to(key.device) for index in (sequences, columns))
+        self.key[rows, :, at], self.value[rows, :, at] = key, value
 
     def attend(self, query: torch.Tensor, sequences: np.ndarray, first: np.ndarray, last: np.ndarray) -> torch.Tensor:
         """Queries [n, Q, H, D], one group a sequence, see its places ``first`` … ``last`` (inclusive)."""
         assert self.key is not None
         assert self.value is not None
-        low, high = int(first.min()), int(last.max()) + 1
+        starts, ends = first % self.capacity, last % self.capacity
+        wraps = bool((starts > ends).any())
+        low, high = (0, self.capacity) if wraps else (int(starts.min()), int(ends.max()) + 1)
         key, value = self.key[:, :, low:high], self.value[:, :, low:high]
         if len(sequences) < self.num_sequences:
             rows = torch.from_numpy(sequences).to(query.device)
@@ -63,9 +96,9 @@ class KeyValueCache:
         grouped = query.view(len(query), num_queries, key.shape[1], -1, head_dim).transpose(1, 2)
         scores = grouped.reshape(len(query), key.shape[1], -1, head_dim) @ key.transpose(-1, -2)
         scores *= head_dim**-0.5
-        if (first > low).any() or (last < high - 1).any():
-            places = np.arange(low, high)
-            unseen = (places < first[:, None]) | (places > last[:, None])
+        num_seen = last - first + 1
+        if (num_seen < high - low).any():
+            unseen = (np.arange(low, high) - first[:, None]) % self.capacity >= num_seen[:, None]
             scores.masked_fill_(torch.from_numpy(unseen[:, None, None]).to(query.device), float("-inf"))
         out = (scores.softmax(dim=-1) @ value).view(len(query), key.shape[1], num_queries, -1, head_dim)
         return out.transpose(1, 2).reshape(query.shape)
@@ -73,6 +106,7 @@ class KeyValueCache:
     def keep(self, sequences: torch.Tensor) -> None:
         """Drops all other sequences."""
         self.num_sequences = len(sequences)
+        self._last = self._last[sequences.cpu().numpy()]
         if self.key is not None and self.value is not None:
             self.key, self.value = self.key[sequences], self.value[sequences]
 

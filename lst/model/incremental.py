@@ -20,7 +20,22 @@ from lst.model.patch_stepper import PatchStepper
 from lst.model.state_space import Recurrence
 
 if TYPE_CHECKING:
+    from lst.model.config import ModelConfig
     from lst.model.lst import LatentSpeechTextModel
+
+
+def cached_windows(config: ModelConfig) -> dict[str, list[int | None]]:
+    """How many places a query of each attention layer sees at most, by the names of ``Recorder``; None: no fixed
+    number."""
+    global_windows = {"attention": None, "window_attention": config.global_window_patches}
+    windows = {"backbone": [global_windows[mixer] for mixer in config.mixers if mixer not in RECURRENT]}
+    if config.has_local_modules:
+        windows["encoder.tokens"] = [config.window_tokens] * config.encoder_layers
+        # A fixed number of patches, of as many tokens as they come to.
+        windows["encoder.reads"] = [None] * config.encoder_layers
+        windows["decoder.tokens"] = [config.window_tokens] * config.decoder_layers
+        windows["decoder.reads"] = [config.decoder_window_patches] * config.decoder_layers
+    return windows
 
 
 class DecodingState:
@@ -54,11 +69,10 @@ class DecodingState:
             StateCache(block.mixer) for mixer, block in zip(mixers, model.backbone.blocks, strict=True)
             if mixer in RECURRENT
         ]  # fmt: skip
-        layers = {"backbone": len(mixers) - len(self.states)}
-        if self.config.has_local_modules:
-            layers |= dict.fromkeys(("encoder.tokens", "encoder.reads"), self.config.encoder_layers)
-            layers |= dict.fromkeys(("decoder.tokens", "decoder.reads"), self.config.decoder_layers)
-        self.caches = {name: [KeyValueCache(count) for _ in range(depth)] for name, depth in layers.items()}
+        self.caches = {
+            name: [KeyValueCache(count, window) for window in windows]
+            for name, windows in cached_windows(self.config).items()
+        }
         # The first token of each patch, the one that comes next included: host lists, which sampling needs anyway.
         self.patch_starts = [np.append(0, np.cumsum(cut.lengths)).tolist() for cut in patches]
         for starts, cut in zip(self.patch_starts, patches, strict=True):
@@ -85,6 +99,7 @@ class DecodingState:
         token_ends = np.cumsum(self.positions)
         self.logits = self.model.head(hidden_ND[torch.from_numpy(token_ends - 1).to(self.device)])
         patch_ends = np.cumsum([len(cut) for cut in patches])
+        first_reads = self._first_reads(np.arange(self.num_sequences))
         for name, recorded in recorder.keys_values.items():
             of_patches = name in ("backbone", "decoder.reads")
             for cache, (key, value) in zip(self.caches[name], recorded, strict=True):
@@ -95,7 +110,8 @@ class DecodingState:
                     else:
                         end = token_ends[sequence]
                         start = end - self.positions[sequence]
-                    cache.fill(sequence, key[start:end], value[start:end])
+                    first = int(first_reads[sequence]) if name == "encoder.reads" else 0
+                    cache.fill(sequence, key[start:end], value[start:end], first)
         for states, recurrent in zip(self.states, recorder.recurrent, strict=True):
             states.fill(recurrent)
         if self.config.has_local_modules:
@@ -132,7 +148,7 @@ class DecodingState:
         """Attention that first stores the keys and values of one place of each sequence."""
 
         def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-            cache.put(sequences, places, key, value)
+            cache.put(sequences, places, first, key, value)
             return cache.attend(query[:, None], sequences, first, places)[:, 0]
 
         return attend
@@ -156,6 +172,11 @@ class DecodingState:
 
         return attend
 
+    def _first_reads(self, sequences: np.ndarray) -> np.ndarray:
+        """The first token that the encoder's readers see when the open patch closes, int64 [n], of some sequences."""
+        starts = [self.patch_starts[sequence] for sequence in sequences]
+        return np.array([own[max(len(own) - self.config.encoder_window_patches, 0)] for own in starts])
+
     def _step_encoder(self, states_SD: torch.Tensor) -> torch.Tensor:
         encoder = self.model.encoder
         assert encoder is not None
@@ -163,13 +184,16 @@ class DecodingState:
         opens = np.array([starts[-1] for starts in self.patch_starts]) == self.positions
         rotation = encoder.rotary(torch.from_numpy(self.positions).to(self.device))
         first = np.maximum(self.positions - self.config.window_tokens + 1, 0)
+        first_read = self._first_reads(everyone)
         for layer, (block, reader) in enumerate(encoder.layers()):
             core = self._core(self.caches["encoder.tokens"][layer], everyone, self.positions, first)
             states_SD = block(states_SD, rotation, core)
             if layer == 0:
                 opens_S1 = torch.from_numpy(opens).to(self.device)[:, None]
                 self.pooled = torch.where(opens_S1, states_SD, torch.maximum(self.pooled, states_SD))
-            self.caches["encoder.reads"][layer].put(everyone, self.positions, *reader.keys_values(states_SD))
+            self.caches["encoder.reads"][layer].put(
+                everyone, self.positions, first_read, *reader.keys_values(states_SD)
+            )
         return states_SD
 
     def _close_patches(self, sequences: np.ndarray) -> None:
@@ -180,15 +204,16 @@ class DecodingState:
         assert encoder is not None
         assert decoder is not None
         queries_nKD = encoder.first_queries(self.pooled[torch.from_numpy(sequences).to(self.device)])
-        window = self.config.encoder_window_patches
-        first = np.array([self.patch_starts[s][max(len(self.patch_starts[s]) - window, 0)] for s in sequences])
+        first = self._first_reads(sequences)
         last = self.positions[sequences] - 1
         for layer, (_, reader) in enumerate(encoder.layers()):
             core = self._reading_core(self.caches["encoder.reads"][layer], sequences, first, last)
             queries_nKD = reader.read(queries_nKD, queries_nKD, queries_nKD, core)
         out_nD = self._step_backbone(encoder.to_global(queries_nKD.flatten(1)), sequences)
+        places = self.num_patches[sequences] - 1
+        first = np.maximum(places - self.config.decoder_window_patches + 1, 0)
         for (reader, _), cache in zip(decoder.layers(), self.caches["decoder.reads"], strict=True):
-            cache.put(sequences, self.num_patches[sequences] - 1, *reader.keys_values(out_nD))
+            cache.put(sequences, places, first, *reader.keys_values(out_nD))
 
     def _step_backbone(self, patches_nD: torch.Tensor, sequences: np.ndarray) -> torch.Tensor:
         """One patch of each of some sequences, which ends before the current position."""
