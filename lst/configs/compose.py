@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, is_dataclass
 from importlib import resources
@@ -20,6 +21,8 @@ from lst.configs.synthetic_schema import SyntheticConfig
 from lst.errors import UserError, raise_problems
 
 ROOT_FILE = "config.yaml"
+# A comma that stands in no inner brackets.
+_COMMA_OF_LIST = re.compile(r",(?![^\[]*\])")
 
 
 class CheckedConfig(Protocol):
@@ -97,7 +100,13 @@ class Job(Generic[ConfigT]):
     def _forced(self, override: str) -> str:
         """An override as Hydra takes it: options may be absent from the YAML."""
         key, _, value = override.partition("=")
-        return override if key in self.groups() and key not in self.known_keys() else f"++{key}={value}"
+        if key in self.groups() and key not in self.known_keys():
+            return override
+        if key.startswith("arms.") and not {"'", '"'} & set(value):
+            # Options within a list: Hydra reads an equals sign only between quotes.
+            items = _COMMA_OF_LIST.split(value.strip()[1:-1])
+            value = "[" + ",".join(f"'{item.strip()}'" for item in items if item.strip()) + "]"
+        return f"++{key}={value}"
 
     def _text_keys(self) -> set[str]:
         """Options whose values are text."""
@@ -105,8 +114,12 @@ class Job(Generic[ConfigT]):
         paths = {"tokenizer.weights", "tokenizer.codebook", "tokenizer.text_model", "data_dir", "check.json", "out"}
         return found | paths | {"corpus", "text", "address", "part", "generate.text", "generate.audio"}
 
+    def _list_defaults(self) -> dict[str, list[Any]]:
+        """Options whose values are lists, and what they are without a word."""
+        return {key: default for key, default, _ in describe_fields(self.schema()) if isinstance(default, list)}
+
     def _override_problems(self, overrides: Sequence[str]) -> list[str]:
-        choices, keys = self.groups(), self.known_keys()
+        choices, keys, lists = self.groups(), self.known_keys(), self._list_defaults()
         allowed = [*keys, *choices]
         problems = []
         for override in overrides:
@@ -119,6 +132,8 @@ class Job(Generic[ConfigT]):
                     problems.append(f"{key}={value}: allowed are {', '.join(choices[key])}{nearest}")
             elif key not in keys and not (key.startswith("arms.") and "arms" in keys):
                 problems.append(f"unknown option {key!r}{_nearest(key, allowed)}")
+            elif key in lists or key.startswith("arms."):
+                problems += _list_problems(key, value, lists.get(key, ["patching=static"]))
         return problems
 
 
@@ -147,6 +162,22 @@ def _nearest(word: str, allowed: Sequence[str]) -> str:
         # A bare last part (learning_rate) stands for its dotted key.
         close = [key for key in allowed if key.rpartition(".")[2] == word][:1]
     return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _list_problems(key: str, value: str, example: Sequence[Any]) -> list[str]:
+    """What is wrong with the brackets of a list, with the list that was probably meant."""
+    text = value.strip()
+    if text.startswith("[") and text.endswith("]"):
+        return []
+    # A single bracket was forgotten at the other end; pairs are of the items.
+    if text.count("[") > text.count("]"):
+        text = text.removeprefix("[")
+    elif text.count("[") < text.count("]"):
+        text = text.removesuffix("]")
+    items = text.strip()
+    if items in ("", "null") or items.startswith("{"):
+        return [f"{key}={value}: a list is needed, such as {key}=[{','.join(map(str, example))}]"]
+    return [f"{key}={value}: a list is needed: write {key}=[{items}]"]
 
 
 def _merge(config: Any, values: dict[str, Any], prefix: str) -> list[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
-from lst.configs.compose import build_config, groups, known_keys, to_yaml
+from lst.configs.compose import MAIN, SYNTHETIC, Job, build_config, groups, known_keys, to_yaml
 from lst.configs.schema import Config, describe_fields
 from lst.errors import ProblemsError, UserError
 
@@ -52,6 +54,55 @@ def test_all_impossible_values_are_reported_together() -> None:
     with pytest.raises(ProblemsError) as raised:
         build_config(["train.rows=0", "patching.static_size=0", "data.voice=siri", "on_error=ignore", "name=a/b"])
     assert len(raised.value.problems) == 5
+
+
+def list_options(schema: type) -> list[str]:
+    """Found by the types that the fields are declared with."""
+
+    def below(kind: type, prefix: str) -> list[str]:
+        found = []
+        for item in dataclasses.fields(kind):
+            value = getattr(kind(), item.name)
+            if dataclasses.is_dataclass(value):
+                found += below(type(value), f"{prefix}{item.name}.")
+            elif str(item.type).startswith("list["):
+                found.append(prefix + item.name)
+        return found
+
+    return below(schema, "")
+
+
+LISTS = [(job, key) for job in (MAIN, SYNTHETIC) for key in list_options(job.schema)]
+
+
+@pytest.mark.parametrize(("job", "key"), [*LISTS, (MAIN, "arms.mine")], ids=lambda x: getattr(x, "command", x))
+def test_a_list_without_brackets_is_answered_with_the_list(job: Job, key: str) -> None:
+    assert {key for _, key in LISTS} == {"model.global_mixers", "seeds"}
+    for given, remedy in {
+        "h3": "write {}=[h3]", "7": "write {}=[7]", "3,4": "write {}=[3,4]", "[h3": "write {}=[h3]", "h3]":
+        "write {}=[h3]", "": "such as {}=[", "null": "such as {}=[", "{a:1}": "such as {}=[",
+        "train.rows=[3]": "write {}=[train.rows=[3]]",
+    }.items():  # fmt: skip
+        with pytest.raises(ProblemsError) as raised:
+            job.build([f"{key}={given}", "nonsense=1"])
+        assert len(raised.value.problems) == 2, "with all others"
+        assert f"{key}={given}: a list is needed" in str(raised.value)
+        assert remedy.format(key) in str(raised.value)
+
+
+def test_lists_in_brackets_are_taken() -> None:
+    assert SYNTHETIC.build(["seeds=[3, 4]", "model.global_mixers=[h3]"]).seeds == [3, 4]
+    assert build_config(["model.global_layers=2", "model.global_mixers=[h3,attention]"]).model.mixers == [
+        "h3",
+        "attention",
+    ]
+    for given, words in {
+        "[patching=static, train.rows=3]": ["patching=static", "train.rows=3"],
+        "[model.global_mixers=[h3,s4d],train.rows=3]": ["model.global_mixers=[h3,s4d]", "train.rows=3"],
+        "['patching=static',\"train.rows=3\"]": ["patching=static", "train.rows=3"],
+        "[]": [],
+    }.items():
+        assert build_config([f"arms.mine={given}"]).arms["mine"] == words
 
 
 def test_a_precision_that_does_not_train_is_reported_with_those_that_do() -> None:
