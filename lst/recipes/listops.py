@@ -50,10 +50,6 @@ class Expression:
     value: int
 
 
-class _TooLongError(Exception):
-    """An expression has outgrown the greatest length: the rest of it need not be drawn."""
-
-
 class _Uniforms:
     """Numbers from [0, 1) one by one: drawn in blocks, since a generator's call costs more than its numbers."""
 
@@ -93,34 +89,32 @@ def draw_expressions(config: TaskConfig, generator: np.random.Generator, count: 
 
 
 def _draw_expression(config: TaskConfig, uniforms: _Uniforms) -> Expression | None:
-    """One expression, or None where it would be too long."""
-    token_ids: list[int] = []
-    try:
-        value = _draw_node(config, uniforms, 1, token_ids)
-    except _TooLongError:
-        return None
-    return Expression(tuple(token_ids), value)
-
-
-def _draw_node(config: TaskConfig, uniforms: _Uniforms, depth: int, token_ids: list[int]) -> int:
-    """Appends a node's ids and returns its value."""
+    """One expression, or None as soon as it is too long: the rest of it is not drawn."""
     assert config.max_depth is not None
     assert config.max_arguments is not None
     assert config.max_length is not None
-    if depth >= config.max_depth or uniforms.next() < DIGIT_PROBABILITY:
-        digit = int(10 * uniforms.next())
-        token_ids.append(digit)
-        return digit
-    operator = int(len(_FUNCTIONS) * uniforms.next())
-    num_arguments = 2 + int((config.max_arguments - 1) * uniforms.next())
-    token_ids.append(_FIRST_OPERATOR + operator)
-    values = []
-    for _ in range(num_arguments):
+    token_ids: list[int] = []
+    # Of each operator that is still open, from the outermost: its number, its arguments, the values of those drawn.
+    # A list, since nodes nest deeper than Python calls.
+    opened: list[tuple[int, int, list[int]]] = []
+    while True:
+        if len(opened) + 1 < config.max_depth and uniforms.next() >= DIGIT_PROBABILITY:
+            operator = int(len(_FUNCTIONS) * uniforms.next())
+            opened.append((operator, 2 + int((config.max_arguments - 1) * uniforms.next()), []))
+            token_ids.append(_FIRST_OPERATOR + operator)
+        else:
+            value = int(10 * uniforms.next())
+            token_ids.append(value)
+            while opened:
+                operator, num_arguments, values = opened[-1]
+                values.append(value)
+                if len(values) < num_arguments:
+                    break
+                opened.pop()
+                token_ids.append(_BRACKET)
+                value = _FUNCTIONS[operator](values)
+            if not opened:
+                return Expression(tuple(token_ids), value) if len(token_ids) <= config.max_length else None
         # At least the bracket is still to come.
         if len(token_ids) >= config.max_length:
-            raise _TooLongError
-        values.append(_draw_node(config, uniforms, depth + 1, token_ids))
-    token_ids.append(_BRACKET)
-    if len(token_ids) > config.max_length:
-        raise _TooLongError
-    return _FUNCTIONS[operator](values)
+            return None

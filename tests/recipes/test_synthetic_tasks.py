@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any
 
@@ -13,7 +14,7 @@ from lst.configs.synthetic_schema import TaskConfig
 from lst.errors import UserError
 from lst.model.batch import IGNORE_ID, TEXT, Document, pack_documents
 from lst.model.patching import unpatched
-from lst.recipes.listops import OPERATORS, SYMBOLS
+from lst.recipes.listops import OPERATORS, SYMBOLS, Expression, _draw_expression, _Uniforms, draw_expressions
 from lst.recipes.synthetic_tasks import Split, TaskData, build_task, language_symbols
 from lst.recipes.synthetic_training import Batches, rows_of_step, seed_of_step
 
@@ -166,6 +167,68 @@ def test_listops_values_lengths_depths_and_arguments(listops: TaskData) -> None:
     assert max(seen["depth"]) == 4
     assert max(seen["arguments"]) == 5
     assert seen["word"] == set(SYMBOLS) - {"="}
+
+
+class TooLongError(Exception):
+    """Of the recursion below."""
+
+
+def drawn_by_recursion(config: TaskConfig, uniforms: _Uniforms) -> Expression | None:
+    """The grammar written as it is defined, a call a node."""
+    assert config.max_depth is not None
+    assert config.max_arguments is not None
+    assert config.max_length is not None
+    token_ids: list[int] = []
+
+    def node(depth: int) -> int:
+        if depth >= config.max_depth or uniforms.next() < 0.75:
+            token_ids.append(int(10 * uniforms.next()))
+            return token_ids[-1]
+        operator = int(4 * uniforms.next())
+        num_arguments = 2 + int((config.max_arguments - 1) * uniforms.next())
+        token_ids.append(SYMBOLS.index(list(OPERATORS)[operator]))
+        values = []
+        for _ in range(num_arguments):
+            if len(token_ids) >= config.max_length:
+                raise TooLongError
+            values.append(node(depth + 1))
+        token_ids.append(SYMBOLS.index("]"))
+        if len(token_ids) > config.max_length:
+            raise TooLongError
+        return list(OPERATORS.values())[operator](values)
+
+    try:
+        value = node(1)
+    except TooLongError:
+        return None
+    return Expression(tuple(token_ids), value)
+
+
+@pytest.mark.parametrize("sizes", [(5, 3, 2), (9, 3, 2), (60, 4, 5), (300, 10, 10), (1999, 10, 10), (800, 60, 7)])
+def test_listops_expressions_are_those_of_the_recursion(sizes: tuple[int, int, int]) -> None:
+    """Each draw, those that are given up included, from the same numbers and no more of them."""
+    max_length, max_depth, max_arguments = sizes
+    config = dataclasses.replace(LISTOPS, max_length=max_length, max_depth=max_depth, max_arguments=max_arguments)
+    first, second = (_Uniforms(np.random.default_rng([7, *sizes])) for _ in range(2))
+    found = [_draw_expression(config, first) for _ in range(3000)]
+    assert found == [drawn_by_recursion(config, second) for _ in range(3000)]
+    assert first.next() == second.next()
+    assert len({len(expression.token_ids) for expression in found if expression}) >= 2
+    assert None in found
+
+
+def test_listops_nests_deeper_than_python_calls() -> None:
+    """Sums of a digit 1 and a further sum, 5,000 levels of them; and draws at such a depth, most of which grow on."""
+    config = dataclasses.replace(LISTOPS, max_length=60_000, max_depth=6000, max_arguments=10)
+    uniforms, levels = _Uniforms(np.random.default_rng(0)), 5000
+    # Taken from the end: operator, the last of them, two arguments; then digits.
+    uniforms.block = ([0.9, 0.99, 0.0] * levels + [0.0, 0.15] * (levels + 1))[::-1]
+    deep = _draw_expression(config, uniforms)
+    assert deep is not None
+    assert (len(deep.token_ids), deep.value) == (3 * levels + 1, (levels + 1) % 10)
+    assert nesting([SYMBOLS[index] for index in deep.token_ids]) == levels + 1
+    drawn = draw_expressions(config, np.random.default_rng(0), 30)
+    assert all(8 <= len(expression.token_ids) <= 60_000 for expression in drawn)
 
 
 def test_listops_medians_round_down() -> None:
