@@ -236,8 +236,4 @@ class SyntheticConfig:
                 f"model.encoder_layers={self.model.encoder_layers}, decoder_layers={self.model.decoder_layers}: both "
                 "must be 0: these sequences have no patches"
             )
-        if 1 <= self.model.max_patches < self.task.num_tokens:
-            found.append(
-                f"model.max_patches={self.model.max_patches}: a sequence of this task has {self.task.num_tokens} tokens"
-            )
         return found + self.task.problems() + self.model.problems() + self.train.problems()

@@ -266,6 +266,16 @@ def test_every_shipped_choice_composes(choice: str) -> None:
     assert isinstance(SYNTHETIC.build([choice]), SyntheticConfig)
 
 
+def test_a_models_context_is_as_long_as_the_sequences(tmp_path: Path) -> None:
+    """Whatever model.max_patches says: longer than its default, or than what it was set to."""
+    assert SYNTHETIC.build(["task=listops", "task.max_length=4096"]).task.num_tokens == 4097
+    for name, options in (("usual", []), ("short", ["model.max_patches=4"])):
+        run_command(*TINY, "seeds=[0]", "train.max_steps=2", f"run_dir={tmp_path / name}", *options)
+    ours, theirs = (weights(tmp_path / name / "associative_recall/attention/seed-0") for name in ("usual", "short"))
+    assert ours["backbone.positions.weight"].shape[0] == 8
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
 def test_wrong_choices_are_reported_together_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["synthetic", "task=asociative_recall", "model=h4", "learning_rate=1"]) == 2
     err = capsys.readouterr().err
