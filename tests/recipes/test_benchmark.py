@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -103,6 +104,60 @@ def test_the_kernels_benchmark_goes_through(tmp_path: Path, monkeypatch: pytest.
     assert (ratio["value"], ratio["target"]) == (plain / ours, 3.5)
     assert rows["h3: state after 16,384 over state after 1,024"]["value"] == 1.0
     assert bench_kernels.plot({1: times}).count("<svg") == 1
+
+
+@pytest.mark.parametrize(("num_cores", "counts"), [(1, [1]), (2, [1, 2]), (4, [1, 2])])
+def test_kernels_are_timed_on_one_thread_and_on_two(
+    num_cores: int,
+    counts: list[int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Also where this process was told to use one, as the tests are."""
+    seen: list[tuple[str, int]] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(num_cores)), raising=False)
+    monkeypatch.setattr(bench_kernels, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(bench_kernels, "plot", lambda times: " ".join(map(str, times)))
+    monkeypatch.setattr(bench_kernels, "bench_speed", lambda _, count: seen.append(("speed", count)))
+    for name in ("bench_memory", "bench_mixer", "bench_generation"):
+        monkeypatch.setattr(bench_kernels, name, lambda _, name=name: seen.append((name, torch.get_num_threads())))
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        bench_kernels.main([])
+    finally:
+        torch.set_num_threads(threads)
+    speeds = [("speed", count) for count in counts]
+    most = counts[-1]
+    assert seen == [("bench_memory", most), *speeds, ("bench_mixer", most), ("bench_generation", most)]
+    assert (tmp_path / "runs" / "bench" / "kernels.svg").read_text() == " ".join(map(str, counts))
+    assert ("this machine has one core" in capsys.readouterr().out) == (num_cores == 1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads as Linux lists them")
+@pytest.mark.parametrize("kind", ["kernel", "product"])
+def test_two_threads_are_had_after_omp_num_threads_1(kind: str) -> None:
+    """By the compiled kernels and by PyTorch's own operators, each in a process of its own."""
+    code = """
+import os, sys, torch
+from lst.recipes.bench_kernels import Problem
+problem, matrix = Problem(4096), torch.randn(600, 600)
+call = {"kernel": lambda: problem.forward("state passing"), "product": lambda: matrix @ matrix}[sys.argv[1]]
+def begun():
+    before = len(os.listdir("/proc/self/task"))
+    call()
+    return len(os.listdir("/proc/self/task")) - before
+call()
+assert begun() == 0
+torch.set_num_threads(2)
+print(begun())
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code, kind]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert int(done.stdout) >= 1
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has the settings")
