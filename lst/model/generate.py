@@ -254,4 +254,4 @@ def describe_weights(model: torch.nn.Module) -> str:
         return (
             f"{', '.join(broken[:3])}{' …' if len(broken) > 3 else ''} hold NaN or infinity; load an earlier checkpoint"
         )
-    return "all weights are finite, so they overflow on the way; use precision=32-true"
+    return "all weights are finite, so they overflow on the way, as half precision can: compute in float32"

@@ -159,3 +159,16 @@ def test_tensors_on_another_device_are_named(name: str) -> None:
     arguments[name] = arguments[name].to("meta")
     with pytest.raises(ValueError, match=f"inputs are on cpu, {name.removesuffix('_HZ')} on meta"):
         diagonal_ssm(torch.ones(5, 4), **arguments)
+
+
+@NEEDS_LIBRARY
+def test_arrays_of_many_megabytes() -> None:
+    """From a few megabytes on, large pages are asked for under what is written."""
+    u = torch.randn(40_000, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    with forced_path("native"):
+        joined = diagonal_ssm(u, HALF, HALF, starts=torch.tensor([0, 20_000, 40_000]))
+        halves = [diagonal_ssm(half, HALF, HALF, starts=torch.tensor([0, 20_000])) for half in u.split(20_000)]
+    assert joined.numel() * joined.element_size() > 2 * (2 << 20)
+    torch.testing.assert_close(joined, torch.cat(halves))
+    grads = [torch.autograd.grad(y.square().sum(), u)[0] for y in (joined, torch.cat(halves))]
+    torch.testing.assert_close(*grads)
