@@ -10,6 +10,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError, LinkError
 
 NAME = "lst.kernels.native.liblst_kernels"
 SOURCES = "lst/kernels/native/src"
@@ -34,7 +35,16 @@ class BuildKernels(build_ext):
             # GNU's OpenMP functions stay open: they are found in PyTorch's copy when the library is loaded.
             if "clang" in self._compiler_version():
                 ext.extra_link_args.append("-fopenmp")
-        super().build_extension(ext)
+        try:
+            super().build_extension(ext)
+        except (CompileError, LinkError):
+            if "-fopenmp" not in ext.extra_compile_args:
+                raise
+            # clang++ comes without OpenMP on many systems.
+            self.warn("no OpenMP for this compiler: the kernels are built for one thread (clang++ needs libomp)")
+            ext.extra_compile_args.remove("-fopenmp")
+            ext.extra_link_args.clear()
+            super().build_extension(ext)
 
     def _compiler_version(self) -> str:
         """What the C++ compiler says of itself; its command may begin with a launcher such as ccache."""

@@ -16,24 +16,40 @@ from lst.kernels.native import library
 ROOT = Path(__file__).parents[2]
 
 
-def test_without_a_compiler_the_package_builds_and_says_so(tmp_path: Path) -> None:
+def build(folder: Path, compiler: Path, command: str) -> str:
+    """What a build of the package in a folder says, with this compiler; it must not fail."""
     pytest.importorskip("setuptools.command.bdist_wheel", reason="setuptools is not installed, or is older than 70.1")
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, tmp_path)
-    shutil.copytree(ROOT / "lst" / "kernels", tmp_path / "lst" / "kernels", ignore=shutil.ignore_patterns("*.so"))
-    absent = str(tmp_path / "absent-compiler")
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "lst" / "kernels", folder / "lst" / "kernels", ignore=shutil.ignore_patterns("*.so"))
     done = subprocess.run(
-        [sys.executable, "setup.py", "bdist_wheel"], cwd=tmp_path, capture_output=True, text=True, check=False,
-        env={**os.environ, "CC": absent, "CXX": absent},
+        [sys.executable, "setup.py", command], cwd=folder, capture_output=True, text=True, check=False,
+        env={**os.environ, "CC": str(compiler), "CXX": str(compiler)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "absent-compiler" in done.stderr
+    return done.stderr
+
+
+def test_without_a_compiler_the_package_builds_and_says_so(tmp_path: Path) -> None:
+    assert "absent-compiler" in build(tmp_path, tmp_path / "absent-compiler", "bdist_wheel")
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     # One wheel serves every Python, and every version of PyTorch.
     assert "-py3-none-" in wheel.name
     names = zipfile.ZipFile(wheel).namelist()
     assert "lst/kernels/native/src/library.cpp" in names
     assert not [name for name in names if name.endswith(".so")]
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not shutil.which("g++"), reason="needs g++ on Linux")
+def test_a_compiler_without_openmp_builds_for_one_thread(tmp_path: Path) -> None:
+    """As clang++ is on many systems."""
+    compiler = tmp_path / "compiler"
+    compiler.write_text('#!/bin/sh\ncase "$*" in *-fopenmp*) exit 1 ;; esac\nexec g++ "$@"\n')
+    compiler.chmod(0o755)
+    assert "built for one thread" in build(tmp_path, compiler, "build_ext")
+    (made,) = (tmp_path / "build").rglob("*.so")
+    assert b"lst_run" in made.read_bytes()
+    assert b"GOMP_parallel" not in made.read_bytes()
 
 
 @pytest.mark.skipif(not library.is_available(), reason="the compiled kernels were not built")
