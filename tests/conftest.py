@@ -20,6 +20,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONGEST_FILES)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says, also in a quiet run, which form of Triton's kernels the tests in tests/kernels have shown."""
+    where = "compiled, on a GPU" if torch.cuda.is_available() else "INTERPRETED on the CPU: no compiled one ran"
+    terminalreporter.write_line(f"Triton's kernels, where tests ran them: {where}")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def voice_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Synthesised speech is cached for the session, never in the user's own cache."""
