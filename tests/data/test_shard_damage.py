@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_shards import members, npy, rewrite, same, seal, tar_path, write_data
+from small_shards import members, npy, replace_member, rewrite, same, seal, tar_path, write_data
 
 from lst.data.shards import INDEX_FILE, VERSION, ShardReader, load_index, verify_samples, verify_shards
 from lst.errors import ProblemsError, UserError
@@ -149,10 +149,7 @@ def test_sample_without_a_member_is_named(tmp_path: Path, kind: str, key: str) -
 )
 def test_units_that_are_a_pickle_cut_short_or_too_few_are_refused(tmp_path: Path, units: bytes) -> None:
     write_data(tmp_path)
-    rewrite(
-        tar_path(tmp_path),
-        [(name, units if name == "utt_1.units.npy" else data) for name, data in members(tar_path(tmp_path))],
-    )
+    replace_member(tar_path(tmp_path), "utt_1.units.npy", units)
     seal(tmp_path)
     with pytest.raises(UserError, match=r"train-000000\.tar: sample 'utt_1' cannot be read"):
         ShardReader(tmp_path, "train")[1]
@@ -161,10 +158,7 @@ def test_units_that_are_a_pickle_cut_short_or_too_few_are_refused(tmp_path: Path
 @pytest.mark.parametrize("record", [b"{", b"[]", b"null", b'{"id": "utt_1"}', b"\xff\xfe"])
 def test_records_that_are_none_are_refused(tmp_path: Path, record: bytes) -> None:
     write_data(tmp_path)
-    rewrite(
-        tar_path(tmp_path),
-        [(name, record if name == "utt_1.json" else data) for name, data in members(tar_path(tmp_path))],
-    )
+    replace_member(tar_path(tmp_path), "utt_1.json", record)
     seal(tmp_path)
     with pytest.raises(UserError, match=r"train-000000\.tar: sample 'utt_1' cannot be read"):
         ShardReader(tmp_path, "train")[1]
@@ -179,8 +173,7 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
 
     write_data(tmp_path)
     bomb = npy(np.array([Trace()] * 41, object))
-    content = [(name, bomb if name == "utt_1.units.npy" else data) for name, data in members(tar_path(tmp_path))]
-    rewrite(tar_path(tmp_path), content)
+    replace_member(tar_path(tmp_path), "utt_1.units.npy", bomb)
     seal(tmp_path)
     with pytest.raises(UserError, match="utt_1"):
         list(ShardReader(tmp_path, "train"))

@@ -83,6 +83,11 @@ def rewrite(path: Path, content: list[tuple[str, bytes]]) -> None:
             tar.addfile(info, io.BytesIO(data))
 
 
+def replace_member(path: Path, member: str, content: bytes) -> None:
+    """Rewrites a tar in which one member holds something else."""
+    rewrite(path, [(name, content if name == member else data) for name, data in members(path)])
+
+
 def npy(array: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=True)

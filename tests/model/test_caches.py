@@ -7,17 +7,18 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from recurrent_models import VOCAB_SIZE, patching_of
 
 from lst.model import caches
 from lst.model.batch import Document, pack_documents
 from lst.model.caches import KeyValueCache
-from lst.model.config import ModelConfig, PatchingConfig
+from lst.model.config import ModelConfig
 from lst.model.incremental import DecodingState
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.patch_stepper import PatchStepper
 from lst.model.patching import patch_document
 
-VOCAB_SIZE, FIRST_UNIT_ID, BOS = 60, 40, 35
+FIRST_UNIT_ID, BOS = 40, 35
 WINDOWED = ModelConfig(
     global_dim=24, global_layers=2, global_heads=2, local_dim=16, local_heads=2, encoder_layers=1, decoder_layers=1,
     sub_queries=2, window_tokens=7, encoder_window_patches=2, decoder_window_patches=3, ffn_multiple_of=8,
@@ -30,10 +31,6 @@ def speech(seed: int, num_tokens: int) -> Document:
     ids = np.random.default_rng(seed).integers(FIRST_UNIT_ID, VOCAB_SIZE, num_tokens).astype(np.int32)
     ids[0] = BOS
     return Document(f"doc-{seed}", ids, (ids >= FIRST_UNIT_ID).astype(np.uint8))
-
-
-def patching_of(config: ModelConfig) -> PatchingConfig:
-    return PatchingConfig("static", static_size=4) if config.has_local_modules else PatchingConfig("none")
 
 
 def build(config: ModelConfig) -> LatentSpeechTextModel:

@@ -13,7 +13,7 @@ from lst.kernels.offsets import check_starts, check_state_lengths
 from lst.kernels.ssm import diagonal_ssm, ssm_path
 from lst.kernels.ssm.checks import check_modes
 from lst.kernels.ssm.chunks import last_inputs
-from lst.kernels.ssm.step import ssm_step
+from lst.kernels.ssm.step import step_checked
 
 
 class H3State(NamedTuple):
@@ -159,7 +159,7 @@ def _step(
     filtered_SD = torch.einsum("skd,dk->sd", keys_SKD, taps_DK.flip(1).to(keys_SKD.dtype))
     value = value_SD.to(filtered_SD.dtype)
     inputs = filtered_SD.view(by_head)[..., :, None] * value.view(by_head)[..., None, :]
-    mixed_SC, modes = ssm_step(inputs.flatten(1), decay_HZ, readout_HZ, skip_H, state.modes)
+    mixed_SC, modes = step_checked(inputs.flatten(1), decay_HZ, readout_HZ, skip_H, state.modes)
     mixed = mixed_SC.view(*by_head, -1)
     out_SD = (query_SD.to(mixed.dtype).view(by_head)[..., :, None] * mixed).sum(dim=2).flatten(1)
     return out_SD.to(value_SD.dtype), H3State(keys_SKD[:, 1:], modes)

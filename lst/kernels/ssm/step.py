@@ -27,7 +27,7 @@ def ssm_step(
     """
     _check(u_SC, decay_HZ, readout_HZ, skip_H, state_SCZ)
     with torch.autocast(u_SC.device.type, enabled=False):
-        return _step(u_SC, decay_HZ, readout_HZ, skip_H, state_SCZ)
+        return step_checked(u_SC, decay_HZ, readout_HZ, skip_H, state_SCZ)
 
 
 def _check(
@@ -46,13 +46,14 @@ def _check(
     check_devices("ssm_step", u_SC.device, state=state_SCZ)
 
 
-def _step(
+def step_checked(
     u_SC: torch.Tensor,
     decay_HZ: torch.Tensor,
     readout_HZ: torch.Tensor,
     skip_H: torch.Tensor | None,
     state_SCZ: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    """``ssm_step`` of arguments that were checked, outside autocast."""
     num_documents, num_channels, num_modes = state_SCZ.shape
     by_head = state_SCZ.view(num_documents, len(decay_HZ), -1, num_modes)
     decay, readout = (x.to(state_SCZ.dtype)[:, None] for x in (decay_HZ, readout_HZ))
