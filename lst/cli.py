@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lst import __version__
+from lst import __version__, access
 from lst.errors import UserError
 from lst.files import disk_full_error
 
@@ -180,7 +180,7 @@ def command_help(command: str) -> str:
     lines += ["", "options (key=default):"]
     for key, default, doc in describe_fields(job.build([])):
         section = key.partition(".")[0]
-        if "." not in key or section in sections:
+        if "." not in key or section in (*sections, "storage"):
             shown = "null" if default is None else "…" if isinstance(default, dict) else default
             lines.append(f"  {f'{key}={shown}':<44} {doc}")
     return "\n".join(lines)
@@ -253,6 +253,7 @@ def _run(command: str, rest: list[str]) -> int:
     overrides = [word for word in rest if word not in flags]
     # Composed before anything heavy is imported, so that mistakes are answered at once.
     config = job_of(command).build(overrides)
+    _allow_places(config)
     if shows_config:
         print(to_yaml(config), end="")
     elif flags:
@@ -268,6 +269,16 @@ def _run(command: str, rest: list[str]) -> int:
             record_command(config, command, overrides)
         return status or 0
     return 0
+
+
+def _allow_places(config: Any) -> None:
+    """Lets the command open what it names itself, and of what files name only what ``storage=`` allows."""
+    from lst.configs.schema import describe_fields
+
+    storage = getattr(config, "storage", None)
+    named = [value for _, value, _ in describe_fields(config) if isinstance(value, str)]
+    if storage is not None:
+        access.allow(storage.allow_protocols, storage.allow_hosts, named)
 
 
 if __name__ == "__main__":

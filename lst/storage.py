@@ -7,6 +7,8 @@ to be joined to it with ``/``. Writes are whole or absent everywhere:
 - object stores (``s3``, ``gs``, ``abfs`` …) and ``memory``: made in a local temporary file and put in one request or
   multipart upload, which such stores show only once it is complete;
 - any other file system: put under a temporary name beside the place and moved there.
+
+Strings become places here and nowhere else (``locate``, ``Url``), within the allow-list of ``lst.access``.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
-from lst import files
+from lst import access, files
+from lst.access import PlaceError
 from lst.errors import UserError
 from lst.files import is_url
 
@@ -37,9 +40,18 @@ class StorageError(UserError):
 
 
 class Url(str):
-    """A URL to which names are joined with ``/``, as to a ``Path``."""
+    """A URL to which names are joined with ``/``, as to a ``Path``.
+
+    Raises:
+        PlaceError: its protocol or host is not allowed, or it holds a chain or options; see ``lst.access``.
+    """
 
     __slots__ = ()
+
+    def __new__(cls, url: str) -> Url:
+        if problem := access.place_problem(url):
+            raise PlaceError(problem)
+        return super().__new__(cls, url)
 
     def __truediv__(self, name: str) -> Url:
         return Url(f"{self.rstrip('/')}/{name}")
@@ -71,19 +83,30 @@ def locate(place: Location) -> Folder:
     return Url(place) if is_url(place) else Path(expanded(place))
 
 
+def named_in(folder: Path, name: str) -> Folder:
+    """The place that a file in ``folder`` names: a URL, or a path from that folder.
+
+    Raises:
+        PlaceError: it is a URL that may not be opened.
+    """
+    return Url(name) if is_url(name) else folder / name
+
+
 def absolute(place: Location) -> Folder:
     """The same place whatever the current folder is."""
     found = locate(place)
     return found.absolute() if isinstance(found, Path) else found
 
 
-def _file_system(url: str, fresh: bool = False) -> tuple[Any, str]:
+def _file_system(url: Url, fresh: bool = False) -> tuple[Any, str]:
     """fsspec's file system of a URL and the path in it; ``fresh`` forgets what it has listed before."""
     import fsspec
 
     protocol = url.partition("://")[0]
+    options = {"get_client": access.http_session} if protocol in ("http", "https") else {}
     try:
-        found, path = fsspec.core.url_to_fs(url)
+        # Asked again: a URL that another process or test made may not be allowed in this one.
+        found, path = fsspec.core.url_to_fs(str(Url(url)), **options)
     except ImportError as error:
         extra = EXTRAS.get(protocol)
         install = f"pip install 'latent-speech-text[{extra}]'" if extra else str(error)
@@ -100,7 +123,15 @@ def _named(url: str) -> Iterator[None]:
     """Turns what a storage's client raises (no credentials, no network) into an error that names the URL."""
     try:
         yield
-    except (FileNotFoundError, UserError, MemoryError):
+    except FileNotFoundError as error:
+        # fsspec says that a file is not there whatever its own client met, a refused redirect too.
+        met: BaseException | None = error
+        while met is not None and not isinstance(met, PlaceError):
+            met = met.__cause__ or met.__context__
+        if met is not None:
+            raise met from None
+        raise
+    except (UserError, MemoryError):
         raise
     except Exception as error:
         raise StorageError(
@@ -210,7 +241,9 @@ def list_sizes(folder: Location, suffix: str = "") -> dict[str, int]:
             entries_there = system.ls(path, detail=True)
         except FileNotFoundError:
             return {}
-        names = {Url(entry["name"]).name: entry for entry in entries_there if entry["type"] == "file"}
+        names = {
+            entry["name"].rstrip("/").rpartition("/")[2]: entry for entry in entries_there if entry["type"] == "file"
+        }
         return {name: int(entry["size"]) for name, entry in sorted(names.items()) if name.endswith(suffix)}
 
 
@@ -222,7 +255,10 @@ def find_files(folder: Location) -> list[str]:
         return sorted(str(path.relative_to(found)) for path in paths if path.exists())
     with _named(found):
         system, path = _file_system(found, fresh=True)
-        return sorted(name.removeprefix(path.rstrip("/")).lstrip("/") for name in system.find(path))
+        names = sorted(name.removeprefix(path.rstrip("/")).lstrip("/") for name in system.find(path))
+        if outside := [name for name in names if ".." in name.split("/")]:
+            raise StorageError(f"{found} lists {outside[0][:100]!r}, which leads out of it.")
+        return names
 
 
 def files_fingerprint(place: str | None) -> str | None:
@@ -230,13 +266,14 @@ def files_fingerprint(place: str | None) -> str | None:
 
     Behind a URL that is the entity tag, or else the time of change, where the storage keeps one.
     """
-    if place is None or not is_url(place) or place.startswith("file://"):
-        return files.files_fingerprint(None if place is None else str(locate(place)))
-    with _named(place):
-        system, path = _file_system(place, fresh=True)
-        found = system.find(path, detail=True)
+    found = None if place is None else locate(place)
+    if not isinstance(found, Url):
+        return files.files_fingerprint(None if found is None else str(found))
+    with _named(found):
+        system, path = _file_system(found, fresh=True)
+        entries = system.find(path, detail=True)
     marks = [(name, entry["size"], str(next((entry[key] for key in ("ETag", "etag", "LastModified", "mtime", "created")
-             if entry.get(key)), ""))) for name, entry in sorted(found.items())]  # fmt: skip
+             if entry.get(key)), ""))) for name, entry in sorted(entries.items())]  # fmt: skip
     return files.fingerprint(marks) if marks else None
 
 

@@ -133,6 +133,12 @@ def test_a_package_that_is_missing_is_named(url: str, install: str, monkeypatch:
 
 
 def test_an_unknown_protocol_is_named() -> None:
+    with pytest.raises(UserError, match=r"'nowhere://a/b': protocol 'nowhere' is not allowed; allowed are file, http"):
+        storage.exists("nowhere://a/b")
+
+
+def test_an_allowed_protocol_that_fsspec_does_not_know_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LST_ALLOW_PROTOCOLS", "nowhere")
     with pytest.raises(UserError, match=r"nowhere:// is no storage that fsspec knows"):
         storage.exists("nowhere://a/b")
 

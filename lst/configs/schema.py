@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -169,6 +170,30 @@ class CheckConfig:
 
 
 @dataclass
+class StorageConfig:
+    allow_protocols: list[str] = field(
+        default_factory=list, metadata={"doc": "protocols that URLs may have beside file, http, s3, gs and abfs"}
+    )
+    allow_hosts: list[str] = field(
+        default_factory=list,
+        metadata={"doc": "the only HTTP hosts that a corpus may name (NAME or *.NAME); empty allows all public ones"},
+    )
+
+    def problems(self) -> list[str]:
+        """What is wrong with these values, a line each."""
+        found = [
+            f"storage.allow_protocols: {name!r} is no protocol: letters and digits, such as sftp"
+            for name in self.allow_protocols
+            if not re.fullmatch(r"[a-z][a-z0-9+.-]*", name)
+        ]
+        found += [
+            f"storage.allow_hosts: {name!r} is no host: write data.example.org or *.example.org, without http://"
+            for name in self.allow_hosts if not re.fullmatch(r"(\*\.)?[A-Za-z0-9.:_-]+", name)
+        ]  # fmt: skip
+        return found
+
+
+@dataclass
 class Config:
     run_dir: str = field(default="runs/quickstart", metadata={"doc": "folder of the run"})
     name: str = field(default="curriculum", metadata={"doc": "name of the model within the run"})
@@ -210,6 +235,7 @@ class Config:
     card: CardConfig = field(default_factory=CardConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     check: CheckConfig = field(default_factory=CheckConfig)
+    storage: StorageConfig = field(default_factory=StorageConfig)
 
     def problems(self) -> list[str]:
         """Everything that is wrong with these values, a line each."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 from itertools import islice
 from typing import Any
 
-from lst import __version__
+from lst import __version__, access
 from lst.data.executors import MAX_RETRIES, Done, ExecutorOptions, work
 from lst.errors import UserError
 from lst.lazy import import_or_explain
@@ -95,7 +95,7 @@ def _run(ray: Any, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Gene
             num_cores = int(ray.cluster_resources().get("CPU", 0))
             room = TASKS_A_CORE * max(1, num_cores) - len(running)
             for task in islice(waiting, max(room, 0)):
-                running.add(remote.remote(function, task, __version__))
+                running.add(remote.remote(function, task, __version__, access.settings()))
             if not running:
                 return
             done, _ = ray.wait(list(running), num_returns=1, timeout=LOOK_S)

@@ -9,7 +9,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -83,8 +83,17 @@ def run_tasks(
             yield done
 
 
-def work(function: Callable[[Task], Any], task: Task, version: str = __version__) -> Done:
-    """Does one task; its ``UserError`` comes back as text, for not every exception survives the way."""
+def work(
+    function: Callable[[Task], Any],
+    task: Task,
+    version: str = __version__,
+    environment: Mapping[str, str] | None = None,
+) -> Done:
+    """Does one task; its ``UserError`` comes back as text, for not every exception survives the way.
+
+    ``environment`` holds what a process of this machine inherits, and one of another does not.
+    """
+    os.environ.update(environment or {})
     worker = f"{socket.gethostname()}:{os.getpid()}"
     if version != __version__:
         differs = f"{worker} runs version {__version__}, this is {version}: install the same on every node"

@@ -34,7 +34,8 @@ from typing import Any, NamedTuple
 from lst.data.audio import format_audio_ref
 from lst.data.records import json_records, read_utf8, table_cells
 from lst.errors import UserError, raise_problems
-from lst.files import is_url, write_jsonl
+from lst.files import write_jsonl
+from lst.storage import PlaceError, named_in
 
 # Names a column may have, compared in lower case; where a row has several of them, the first one counts.
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -221,6 +222,11 @@ def parse_record(record: dict[str, Any], place: str, folder: Path) -> tuple[Mani
     path, member = cells["path"].strip(), cells["member"].strip()
     if not path or "\0" in path:
         faults["path"].append("the audio file's name holds a NUL character" if path else "names no audio file")
+    audio: Path | str = path
+    try:
+        audio = named_in(folder, path.replace("\0", ""))
+    except PlaceError as error:
+        faults["path"].append(str(error))
     if not set(ALIASES["text"]) & set(record):
         faults["text"].append("has no transcript")
     split = split_of(cells["split"])
@@ -237,7 +243,7 @@ def parse_record(record: dict[str, Any], place: str, folder: Path) -> tuple[Mani
     stem = Path(member or path).stem
     row = ManifestRow(
         id=cells["id"].strip() or (stem if start_s is None else f"{stem}-{round(1000 * start_s):07d}"),
-        path=path if is_url(path) else folder / path.replace("\0", ""),
+        path=audio,
         text=cells["text"],
         speaker=cells["speaker"].strip() or UNKNOWN_SPEAKER,
         split=split or "",

@@ -15,8 +15,8 @@ from lst.data.layouts.listing import LHOTSE, Found, Layout, Listing, safe_id, sp
 from lst.data.manifest import UNKNOWN_SPEAKER, ManifestProblem, ManifestRow, TimedWord, is_finite_number
 from lst.data.records import json_records
 from lst.errors import UserError
-from lst.files import is_url
 from lst.progress import Progress
+from lst.storage import PlaceError, named_in
 
 WHOLE_SLACK_S = 1e-3  # a cut this close to its recording's length is the whole of it
 HARMLESS_TRANSFORMS = ("Resample",)  # audio is brought to one rate here anyway
@@ -179,9 +179,13 @@ def _source(
         return None, None
     channels = _channels(source)
     place = channels.index(channel) if len(channels) > 1 else None
-    if is_url(name):
-        return name, place
-    path = folder / name
+    try:
+        path = named_in(folder, name)
+    except PlaceError as error:
+        faults.append(f"recording: {error}")
+        return None, None
+    if not isinstance(path, Path):
+        return path, place
     return (Path(name).absolute() if not _is_file(path) and _is_file(Path(name)) else path), place
 
 
