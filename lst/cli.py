@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lst import __version__, access
-from lst.errors import UserError
-from lst.files import disk_full_error
+from lst import __version__
+from lst.errors import LstError, UserError
+from lst.storage import access, disk_full_error
 
 if TYPE_CHECKING:
     from lst.configs.compose import Job
@@ -198,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
         return status
-    except UserError as error:
+    except LstError as error:
         print(f"lst {words[0]}: {error}", file=sys.stderr)
         return USAGE_EXIT
     except BrokenPipeError:

@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-class UserError(ValueError):
-    """A mistake in the input, the configuration or the environment; the command line prints it without a traceback."""
+class LstError(Exception):
+    """What the command line prints without a traceback: the base of the two kinds below."""
+
+
+class UserError(LstError, ValueError):
+    """A mistake in the input, the configuration or the environment."""
+
+
+class StorageError(LstError):
+    """A storage that cannot be reached or written. No file in it is at fault, so nothing is made again or skipped."""
 
 
 class ProblemsError(UserError):

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from lst import access, storage
-from lst.access import PlaceError, place_problem
+from lst import storage
 from lst.data.audio_bytes import open_location
 from lst.data.manifest import read_manifest
-from lst.errors import ProblemsError, UserError
-from lst.storage import StorageError, Url, locate
+from lst.errors import ProblemsError, StorageError, UserError
+from lst.storage import Url, access, locate
+from lst.storage.access import PlaceError, place_problem
 
 SOURCES = sorted((Path(__file__).resolve().parents[1] / "lst").rglob("*.py"))
 

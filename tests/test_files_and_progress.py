@@ -12,8 +12,8 @@ import pytest
 
 from lst import progress as progress_module
 from lst.errors import ProblemsError, UserError, raise_problems
-from lst.files import check_free_space, fingerprint, read_json, read_jsonl, sha256_file, staged, write_json, write_text
 from lst.progress import Progress
+from lst.storage import check_free_space, fingerprint, read_json, read_jsonl, sha256, staged, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_missing_and_damaged_json_say_what_to_do(tmp_path: Path) -> None:
 
 def test_hashes(tmp_path: Path) -> None:
     write_text(tmp_path / "abc", "abc")
-    assert sha256_file(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert fingerprint({"a": 1, "b": [2]}) == fingerprint({"b": [2], "a": 1})
     assert fingerprint({"a": 1}) != fingerprint({"a": 2})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,8 @@ import fsspec
 import pytest
 
 from lst import storage
-from lst.errors import UserError
-from lst.files import sha256_file
-from lst.storage import Folder, StorageError, Url, locate
+from lst.errors import StorageError, UserError
+from lst.storage import Folder, Url, locate, sha256
 
 
 @pytest.fixture(params=["folder", "memory", "local"])
@@ -39,7 +39,7 @@ def test_every_function_does_the_same_at_every_place(place: Folder) -> None:
         file.seek(1_000)
         assert file.read(3) == content[1_000:1_003]
     assert storage.size(place / "a.bin") == 1_280
-    assert storage.sha256(place / "a.bin") == storage.hashlib.sha256(content).hexdigest()
+    assert storage.sha256(place / "a.bin") == hashlib.sha256(content).hexdigest()
     assert storage.read_json(place / "deep" / "b.json", "it", "") == {"é": [1, None]}
     assert storage.read_jsonl(place / "c.jsonl") == [{"a": 1}, {"a": 2}]
     assert storage.read_jsonl(place / "none.jsonl") == []
@@ -99,7 +99,7 @@ def test_what_a_url_holds_is_kept_by_its_hash(tmp_path: Path, monkeypatch: pytes
     storage.write_bytes(url, b"two")
     second = storage.local_copy(url)
     assert (first.read_bytes(), second.read_bytes()) == (b"one", b"two")
-    digest = sha256_file(second)
+    digest = sha256(second)
     storage.remove(url)
     assert storage.local_copy(url, digest) == second
     second.write_bytes(b"2wo")

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from lst.data.config import EXECUTORS, LAYOUT_NAMES, DataConfig, parse_part
-from lst.files import is_url
 from lst.model.config import LossConfig, ModelConfig, PatchingConfig, patching_problems
+from lst.storage import is_url
 from lst.tokenizers.config import TokenizerConfig
 
 EXPORT_FORMATS = ("on_the_fly", "textgrid", "ctm")

@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lst.errors import ProblemsError, UserError, raise_problems
-from lst.files import read_json, staged, write_json
 from lst.lazy import import_torchaudio
+from lst.storage import read_json, staged, write_json
 
 CTC_SAMPLE_RATE_HZ = 16_000
 CTC_CONFIG_FILE, CTC_WEIGHTS_FILE = "ctc.json", "model.safetensors"

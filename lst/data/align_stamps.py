@@ -33,8 +33,8 @@ from lst.data.speech_synthesis import (
     spoken_text,
 )
 from lst.data.utterance import Word
-from lst.files import write_json
 from lst.progress import Progress, say
+from lst.storage import write_json
 
 STAMPS_SUFFIX = ".words.json"
 STAMPING_ENGINES = tuple(engine_times.ENGINES)

@@ -24,7 +24,7 @@ from lst.data.alignment import AlignmentError, PocketsphinxAligner
 from lst.data.config import AlignConfig
 from lst.data.utterance import Word
 from lst.errors import raise_problems
-from lst.files import files_fingerprint, fingerprint
+from lst.storage import files_fingerprint, fingerprint
 
 
 @dataclass(frozen=True)

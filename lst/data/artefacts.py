@@ -12,7 +12,7 @@ from lst import storage
 from lst.data.shards import INDEX_FILE, load_index, verify_shards
 from lst.errors import UserError, raise_problems
 from lst.progress import say
-from lst.storage import Folder, StorageError
+from lst.storage import Folder
 from lst.tokenizers.imported_units import ImportedUnits
 from lst.tokenizers.speech import SpeechTokenizer, load_speech_tokenizer
 from lst.tokenizers.text import TextTokenizer
@@ -66,8 +66,6 @@ def _artefact_problems(folder: Folder, index: dict[str, Any]) -> dict[str, str]:
             problems[name] = (
                 "" if same else f"{name} has hash {found[:12]}…, the shards were made with {recorded[:12]}…"
             )
-        except StorageError:
-            raise  # out of reach is not damaged
         except UserError as error:
             problems[name] = str(error)
     return problems
@@ -97,8 +95,6 @@ def whole_index(folder: Folder, full: bool) -> dict[str, Any] | None:
     for check in (lambda: check_artefacts(folder, index), lambda: verify_shards(folder, index, full)):
         try:
             check()
-        except StorageError:
-            raise
         except UserError as error:
             problems.append(str(error))
     if not problems:

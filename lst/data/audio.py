@@ -20,7 +20,7 @@ import soundfile
 
 from lst.data.audio_bytes import content_key, described, is_present, open_audio_bytes
 from lst.data.audio_header import MP3_FRAME, Header, cut_short, read_header, sound_source, unreadable
-from lst.errors import UserError
+from lst.errors import LstError, UserError
 from lst.lazy import import_torchaudio
 
 AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3")
@@ -201,7 +201,7 @@ def _mono(row: AudioPlace, header: Header, first: int, end: int) -> npt.NDArray[
     try:
         samples = _decode(row, header, first, end - first)
     except (soundfile.SoundFileError, RuntimeError, ValueError, MemoryError, OSError) as error:
-        if isinstance(error, UserError):
+        if isinstance(error, LstError):
             raise
         raise unreadable(name, error) from error
     if len(samples) < end - first - (MP3_FRAME if header.format == "MP3" else 0):

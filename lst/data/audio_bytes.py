@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from lst import storage
 from lst.errors import UserError
-from lst.files import is_url
+from lst.storage import is_url
 
 
 def described(path: Path | str, member: str = "") -> str:

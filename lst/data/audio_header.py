@@ -15,7 +15,7 @@ import soundfile
 
 from lst.data.audio_bytes import content_key, described, open_audio_bytes
 from lst.errors import UserError
-from lst.files import is_url
+from lst.storage import is_url
 
 MAX_NUM_FRAMES = 1 << 40  # libsndfile answers 2**63 - 1 when a header leaves the number open
 MP3_FRAME = 1152  # samples; the decoder's guess of a length without a header is off by less than one frame

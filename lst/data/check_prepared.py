@@ -21,7 +21,7 @@ from lst.data.check_report import CheckReport
 from lst.data.row_checks import Fault, is_well_formed_id
 from lst.data.shards import SHARD_FOLDER, load_index, verify_shards
 from lst.data.utterance import Utterance, Word
-from lst.errors import ProblemsError, UserError
+from lst.errors import LstError, ProblemsError
 from lst.progress import Progress
 from lst.storage import Folder
 from lst.tokenizers.vocabulary import Vocabulary
@@ -47,8 +47,8 @@ def check_prepared(folder: Folder, full: bool, max_examples: int) -> CheckReport
     try:
         index = load_index(folder)
         splits = {str(name): list(entries) for name, entries in index["splits"].items()}
-    except (UserError, KeyError, TypeError, AttributeError) as error:
-        report.add("index", str(error) if isinstance(error, UserError) else f"{folder}: the index lacks {error}")
+    except (LstError, KeyError, TypeError, AttributeError) as error:
+        report.add("index", str(error) if isinstance(error, LstError) else f"{folder}: the index lacks {error}")
         return report
     _check_artefacts(report, folder, index)
     vocabulary = _vocabulary(report, folder)
@@ -68,14 +68,14 @@ def _check_artefacts(report: CheckReport, folder: Folder, index: dict[str, Any])
         check_artefacts(folder, index)
     except ProblemsError as error:
         report.extend("codebook, tokenizer or vocabulary", error.problems)
-    except (UserError, KeyError, TypeError) as error:
+    except (LstError, KeyError, TypeError) as error:
         report.add("codebook, tokenizer or vocabulary", f"cannot be compared: {error}")
 
 
 def _vocabulary(report: CheckReport, folder: Folder) -> Vocabulary | None:
     try:
         return Vocabulary.load(artefact_path(folder, VOCABULARY_FILE))
-    except UserError:  # listed by check_artefacts
+    except LstError:  # listed by check_artefacts
         report.notes.append("without its vocabulary, units cannot be compared with the codebook's size")
         return None
 
@@ -314,7 +314,7 @@ def _check_left_out(report: CheckReport, folder: Folder, index: dict[str, Any], 
             for name in (MANIFEST_FILE, UNIT_ROWS_FILE, TEXTS_FILE)
             for item in storage.read_jsonl(folder / name)
         }
-    except (UserError, UnicodeDecodeError, AttributeError) as error:
+    except (LstError, UnicodeDecodeError, AttributeError) as error:
         report.add("left out", f"cannot be read: {error}")
         return
     if index.get("num_left_out") != num_left_out:

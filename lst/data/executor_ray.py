@@ -12,11 +12,12 @@ from collections.abc import Callable, Generator, Sequence
 from itertools import islice
 from typing import Any
 
-from lst import __version__, access
+from lst import __version__
 from lst.data.executors import MAX_RETRIES, Done, ExecutorOptions, work
 from lst.errors import UserError
 from lst.lazy import import_or_explain
 from lst.progress import say
+from lst.storage import access
 
 # Enough tasks are on their way to keep every core busy; the others wait here, not in the cluster's memory.
 TASKS_A_CORE = 3

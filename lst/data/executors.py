@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from lst import __version__
 from lst.data.workers import WorkerPool
-from lst.errors import UserError
+from lst.errors import LstError, UserError
 from lst.progress import say
 from lst.threads import one_thread
 
@@ -103,7 +103,7 @@ def work(
         # A task is too little work for two threads, and there is a process a core.
         with one_thread():
             value, error = function(task), ""
-    except UserError as raised:
+    except LstError as raised:
         value, error = None, str(raised)
     return Done(value, error, time.perf_counter() - started_s, worker)
 

@@ -37,7 +37,7 @@ from lst.data.stream import (
     check_state_version,
 )
 from lst.data.workers import end_with_parent, uninterrupted
-from lst.errors import UserError
+from lst.errors import LstError, UserError
 from lst.model.batch import PackedBatch
 from lst.threads import set_one_thread
 
@@ -277,7 +277,7 @@ def _work(connection: Connection, plan: StreamPlan, numbers: list[int], states: 
                 # As arrays: tensors would be sent through shared memory, which containers have little of.
                 arrays = {name: x.numpy() if isinstance(x, torch.Tensor) else x for name, x in values.items()}
                 outbox.put((arrays, state))
-    except UserError as error:
+    except LstError as error:
         outbox.put(_Failure(True, str(error)))
     except Exception:
         outbox.put(_Failure(False, traceback.format_exc()))

@@ -27,7 +27,7 @@ from typing import Any
 
 from lst import storage
 from lst.errors import UserError
-from lst.storage import Folder, StorageError, Url
+from lst.storage import Folder, Url
 
 LOCK_FILE, LEASE_FILE = ".lock", "lock.json"
 LEASE_S, RENEW_S, SETTLE_S = 180.0, 30.0, 0.5
@@ -201,8 +201,6 @@ def _renew(place: Url, token: str) -> None:
 def _read_lease(place: Url) -> dict[str, Any] | None:
     try:
         found = json.loads(storage.read_bytes(place))
-    except StorageError:
-        raise  # a lease out of reach is not void
     except (FileNotFoundError, ValueError):
         return None
     return found if isinstance(found, dict) else None

@@ -34,8 +34,7 @@ from typing import Any, NamedTuple
 from lst.data.audio import format_audio_ref
 from lst.data.records import json_records, read_utf8, table_cells
 from lst.errors import UserError, raise_problems
-from lst.files import write_jsonl
-from lst.storage import PlaceError, named_in
+from lst.storage import PlaceError, named_in, write_jsonl
 
 # Names a column may have, compared in lower case; where a row has several of them, the first one counts.
 ALIASES: dict[str, tuple[str, ...]] = {

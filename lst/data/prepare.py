@@ -44,9 +44,8 @@ from lst.data.prepare_shards import ShardWork, make_shards, origin_of_words, pla
 from lst.data.shards import INDEX_FILE, SHARD_FOLDER, VERSION, index_entry
 from lst.data.workers import warm_up_workers
 from lst.errors import ProblemsError, UserError
-from lst.files import STAGING_SUFFIX, check_free_space, differing_settings
 from lst.progress import say
-from lst.storage import Folder, Location, StorageError
+from lst.storage import STAGING_SUFFIX, Folder, Location, check_free_space, differing_settings
 from lst.tokenizers.speech import SpeechTokenizer, unit_places
 from lst.tokenizers.text import TextTokenizer
 from lst.tokenizers.vocabulary import Vocabulary
@@ -121,8 +120,6 @@ def manifest_rows(folder: Location) -> dict[str, ManifestRow]:
     """The recordings that prepared data was made of, by id; none where it was made of units."""
     try:
         rows, _ = read_lists(storage.locate(folder))
-    except StorageError:
-        raise
     except (UserError, FileNotFoundError):
         return {}
     return {row.id: row for row in rows if isinstance(row, ManifestRow)}

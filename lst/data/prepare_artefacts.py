@@ -10,7 +10,7 @@ from lst.data.prepare_options import PrepareOptions
 from lst.data.unit_fitting import fit_units
 from lst.errors import UserError
 from lst.progress import say
-from lst.storage import Folder, StorageError
+from lst.storage import Folder
 from lst.tokenizers.imported_units import ImportedUnits
 from lst.tokenizers.speech import SpeechTokenizer, unit_places
 from lst.tokenizers.text import TextTokenizer, build_text_tokenizer
@@ -35,8 +35,6 @@ def _units(folder: Folder, gathered: Gathered, options: PrepareOptions) -> Speec
     if storage.exists(folder / UNITS_FILE):
         try:
             return load_units(artefact_path(folder, UNITS_FILE), unit_places(options.tokenizer))
-        except StorageError:
-            raise  # out of reach is not damaged
         except UserError as error:
             say(f"{error}\nit is made again")
     if "num_units" in gathered.record:
@@ -52,8 +50,6 @@ def _text_tokenizer(folder: Folder, gathered: Gathered, options: PrepareOptions)
     if storage.exists(folder / TEXT_FILE):
         try:
             return TextTokenizer.load(artefact_path(folder, TEXT_FILE))
-        except StorageError:
-            raise  # out of reach is not damaged
         except UserError as error:
             say(f"{error}\nit is made again")
     lines = [row.text for row in gathered.rows if row.split == "train"] + [text.text for text in gathered.texts]

@@ -22,9 +22,8 @@ from lst.data.prepare_options import PrepareOptions
 from lst.data.row_checks import apply_on_error, num_bad_rows
 from lst.data.sources import WrittenText, gather_source, texts_beside
 from lst.errors import UserError
-from lst.files import fingerprint
 from lst.progress import say
-from lst.storage import Folder, Location
+from lst.storage import Folder, Location, fingerprint
 
 MANIFEST_FILE, UNIT_ROWS_FILE, TEXTS_FILE = "manifest.jsonl", "unit_rows.jsonl", "texts.jsonl"
 SOURCE_FILE = "source.json"

@@ -9,8 +9,7 @@ from typing import Any
 from lst.data.aligners import align_files
 from lst.data.config import AUTO_LAYOUT, DataConfig, parse_part
 from lst.data.executors import ExecutorOptions
-from lst.files import is_url
-from lst.storage import expanded, files_fingerprint
+from lst.storage import expanded, files_fingerprint, is_url
 from lst.tokenizers.config import TokenizerConfig
 
 # Options of data that only later stages read.

@@ -23,9 +23,8 @@ from lst.data.shards import SHARD_FOLDER, SPLITS, finished_receipt, shard_name, 
 from lst.data.sources import WrittenText
 from lst.data.utterance import Utterance
 from lst.errors import UserError
-from lst.files import fingerprint
 from lst.progress import Progress
-from lst.storage import Folder, StorageError
+from lst.storage import Folder, fingerprint
 from lst.tokenizers.speech import SpeechTokenizer
 
 # A written text is a fiftieth of the work and the bytes of an utterance.
@@ -168,8 +167,6 @@ def _results(task: ShardTask) -> Iterator[tuple[SpokenRow | WrittenText, Utteran
         else:
             try:
                 yield row, read_row(row, task.frame_rate_hz)
-            except StorageError:
-                raise
             except UserError as error:
                 yield row, error
 
@@ -178,11 +175,8 @@ def _recordings(task: ShardTask, rows: Sequence[ManifestRow]) -> Iterator[Uttera
     """Recordings, as many together as the aligner takes."""
     codec, aligner = _task_codec(task), process_aligner(task.data.align)
     for start in range(0, len(rows), aligner.batch):
-        for made in make_utterances(rows[start : start + aligner.batch], codec, aligner):
-            if isinstance(made, StorageError):
-                # Of the network, not of the utterance: the shard is not made without it.
-                raise made
-            yield made
+        # A StorageError ends the task: the fault is the network's, and the shard is not made without the utterance.
+        yield from make_utterances(rows[start : start + aligner.batch], codec, aligner)
 
 
 def _check_reachable(task: ShardTask) -> None:

@@ -118,8 +118,6 @@ def likeness_of(url: Url) -> Iterator[Likeness]:
             raise ProblemsError(
                 found.named(subject), [found.named(problem) for problem in problems], found.named(remedy), max_shown
             ) from None
-        except storage.StorageError:
-            raise
         except UserError as error:
             raise UserError(found.named(str(error))) from None
 
@@ -148,8 +146,6 @@ def _copy_without_audio(url: Url, path: Path) -> None:
                 file.seek(-END_BYTES, 2)
                 if not file.read().strip(b"\0"):
                     target.close()
-        except storage.StorageError:
-            raise
         except (tarfile.TarError, OSError, EOFError, ValueError):
             # What is not whole is not whole here either: a header without its content, or no tar.
             copy.write(before.tobuf() if before else b"x" * 512)

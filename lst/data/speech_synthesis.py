@@ -29,9 +29,9 @@ import numpy as np
 import soundfile
 
 from lst.errors import UserError, raise_problems
-from lst.files import staged
 from lst.lazy import import_torchaudio
 from lst.progress import Progress
+from lst.storage import staged
 
 CACHE_VERSION = 1  # Raise it when the same key would stand for different audio.
 CACHE_SAMPLE_RATE_HZ = 16000

@@ -12,7 +12,6 @@ from lst.data.manifest import ManifestRow
 from lst.data.ordered import ordered_map
 from lst.errors import UserError
 from lst.progress import Progress, say
-from lst.storage import StorageError
 from lst.threads import one_thread
 from lst.tokenizers.config import TokenizerConfig
 from lst.tokenizers.encoders import EncoderOptions, FrameEncoder, build_encoder
@@ -82,9 +81,6 @@ def _frames_of_row(options: EncoderOptions, row: ManifestRow) -> np.ndarray | No
     encoder = _worker_encoder(options)
     try:
         waveform = read_row_audio(row)
-    except StorageError:
-        # Of the network: without it the codebook would be another one.
-        raise
     except UserError:
         return None
     return encoder.frames(waveform)

@@ -11,9 +11,9 @@ from huggingface_hub.errors import HFValidationError
 from safetensors.torch import save
 
 from lst.errors import UserError, raise_problems
-from lst.files import read_json, write_bytes, write_json
 from lst.model.config import ModelConfig, PatchingConfig
 from lst.model.weights import check_weights, read_weights
+from lst.storage import read_json, write_bytes, write_json
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 VERSION = 3

@@ -19,9 +19,9 @@ from torch import nn
 from torch.nn import functional
 
 from lst.errors import UserError
-from lst.files import read_json, write_bytes, write_json
 from lst.model.weights import check_weights, read_weights
 from lst.progress import Progress, say
+from lst.storage import read_json, write_bytes, write_json
 
 WEIGHTS_FILE, CONFIG_FILE = "weights.safetensors", "config.json"
 FORMAT = "lst-unit-model-1"

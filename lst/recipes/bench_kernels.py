@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from lst.files import write_text
 from lst.kernels.fftconv import fft_convolution
 from lst.kernels.fftconv.reference import fft_convolution_reference
 from lst.kernels.h3 import h3_mix
@@ -40,6 +39,7 @@ from lst.model.patching import patch_document
 from lst.model.state_space import DiagonalSSM
 from lst.recipes.benchmark import Figures, interleaved_best_s, peak_memory_bytes
 from lst.recipes.cpu_memory import keep_freed_memory
+from lst.storage import write_text
 
 NUM_DOCUMENTS, NUM_CHANNELS, NUM_MODES = 4, 256, 32
 LENGTHS = (256, 1024, 4096, 16_384, 65_536)

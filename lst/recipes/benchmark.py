@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lst.files import write_json, write_text
+from lst.storage import write_json, write_text
 
 
 class Figures:

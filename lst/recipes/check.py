@@ -10,10 +10,9 @@ from lst.data.check_corpus import check_corpus, check_units
 from lst.data.check_prepared import check_prepared
 from lst.data.check_report import CheckReport
 from lst.data.on_the_fly import on_the_fly_files
-from lst.files import write_json
 from lst.progress import say
 from lst.recipes.run import RunFolder
-from lst.storage import locate
+from lst.storage import locate, write_json
 
 PROBLEMS_EXIT = 1
 

@@ -63,8 +63,7 @@ from lst.configs.compose import build_config
 from lst.configs.schema import Config
 from lst.data.prepare import LEFT_OUT_FILE
 from lst.data.statistics import ratio
-from lst.errors import UserError
-from lst.files import fingerprint
+from lst.errors import LstError
 from lst.progress import Progress, say
 from lst.recipes.corpus_card_counts import CardCounts
 from lst.recipes.corpus_card_documents import DocumentCounts, sampled_places
@@ -73,7 +72,7 @@ from lst.recipes.fitted_patching import unit_vocabulary
 from lst.recipes.report_corpus import SPLITS
 from lst.recipes.report_run import recorded_words, speech_name
 from lst.recipes.run import CARD_JSON, CARD_PAGE, PreparedData, RunFolder, open_data
-from lst.storage import Folder, exists, read_json, read_jsonl, write_json, write_text
+from lst.storage import Folder, exists, fingerprint, read_json, read_jsonl, write_json, write_text
 
 VERSION = 2
 MAX_REASONS, NUM_EXAMPLES = 30, 3
@@ -127,7 +126,7 @@ def _corpus_of_card(folder: Folder) -> str | None:
     try:
         card = read_json(folder / CARD_JSON, "the corpus card", "Write it with lst card.")
         return str(card["corpus_fingerprint"])
-    except (UserError, KeyError, TypeError):
+    except (LstError, KeyError, TypeError):
         return None
 
 

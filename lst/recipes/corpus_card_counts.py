@@ -15,7 +15,7 @@ import numpy as np
 from lst.data.pronunciation import is_by_rule, pocketsphinx_dictionary
 from lst.data.statistics import SplitCounts, add_counts, mean_length, ratio
 from lst.data.utterance import Utterance
-from lst.errors import UserError
+from lst.errors import LstError
 from lst.tokenizers.speech import deduplicate
 from lst.tokenizers.text import TextTokenizer
 from lst.tokenizers.vocabulary import Vocabulary
@@ -146,7 +146,7 @@ class CardCounts:
         """Share of the words that the default aligner's dictionary lacks; None where that is not installed."""
         try:
             dictionary = pocketsphinx_dictionary()
-        except UserError:
+        except LstError:
             return None
         by_rule = sum(count for word, count in self.words.items() if is_by_rule(word, dictionary))
         return ratio(by_rule, self.num_written_words)

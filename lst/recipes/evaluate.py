@@ -9,7 +9,6 @@ from typing import Any
 from lst.configs.schema import DIRECTIONS, Config
 from lst.data.interleave import DocumentBuilder
 from lst.data.utterance import Utterance
-from lst.files import fingerprint, read_json, sha256_file, write_json, write_jsonl
 from lst.model.batch import Document
 from lst.model.checkpoint import WEIGHTS_FILE, load_model
 from lst.model.config import PatchingConfig
@@ -20,6 +19,7 @@ from lst.progress import Progress, say
 from lst.recipes.cloze import cloze_accuracies, cloze_items, score_cloze
 from lst.recipes.fitted_patching import load_patching
 from lst.recipes.run import PreparedData, RunFolder, open_data, require_models, token_layout
+from lst.storage import fingerprint, read_json, sha256, write_json, write_jsonl
 from lst.tokenizers.vocabulary import Vocabulary, check_same_vocabulary
 
 # Raised when the same models and data would give other results.
@@ -48,7 +48,7 @@ def evaluate_model(config: Config, run: RunFolder, data: PreparedData, name: str
     check_same_vocabulary(
         fitted.vocabulary, Vocabulary.from_dict(vocabulary, str(run.final(name))), "the prepared data", f"model {name}"
     )
-    weights_sha256 = sha256_file(run.final(name) / WEIGHTS_FILE)
+    weights_sha256 = sha256(run.final(name) / WEIGHTS_FILE)
     made_from = fingerprint(
         [VERSION, weights_sha256, asdict(patching), data.fingerprint, asdict(config.eval), config.seed, *fitted.hashes]
     )

@@ -21,12 +21,12 @@ from lst.configs.schema import Config
 from lst.data.interleave import DocumentBuilder
 from lst.data.utterance import Utterance
 from lst.errors import UserError
-from lst.files import read_json, write_json
 from lst.model.config import PatchingConfig
 from lst.model.patching import fit_entropy_threshold
 from lst.model.unit_model import CONFIG_FILE, UnitModel, fit_unit_model
 from lst.progress import say
 from lst.recipes.run import PreparedData
+from lst.storage import read_json, write_json
 from lst.tokenizers.speech import deduplicate
 from lst.tokenizers.speech_bpe import SpeechBPE, check_sizes, fit_speech_bpe
 from lst.tokenizers.vocabulary import Vocabulary

@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader, IterableDataset
 from lst.configs.schema import TrainConfig
 from lst.data.loader import BatchLoader, LoaderState
 from lst.errors import UserError
-from lst.files import read_jsonl, write_jsonl
 from lst.model.batch import IGNORE_ID, SPEECH, PackedBatch
 from lst.model.config import LossConfig
 from lst.model.flops import model_flops, workload_of_batch
@@ -25,6 +24,7 @@ from lst.model.lst import LatentSpeechTextModel
 from lst.model.optimiser import build_adamw
 from lst.progress import Progress
 from lst.recipes.training_state import checkpoint_folder, complete_checkpoints
+from lst.storage import read_jsonl, write_jsonl
 
 
 class LoaderDataset(IterableDataset[Any]):

@@ -10,7 +10,6 @@ from lst.configs.compose import build_config, to_yaml
 from lst.configs.schema import Config
 from lst.data.prepare import prepare
 from lst.errors import UserError
-from lst.files import write_text
 from lst.progress import say
 from lst.recipes.cloze import cloze_items
 from lst.recipes.corpus_card import card_after_prepare
@@ -19,6 +18,7 @@ from lst.recipes.report import write_report
 from lst.recipes.run import RunFolder, arm_overrides, open_data, prepare_options, record_command
 from lst.recipes.tables import results_as_text
 from lst.recipes.train import train
+from lst.storage import write_text
 
 
 def check_arm_groups(config: Config, overrides: Sequence[str]) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from lst.configs.compose import to_yaml
 from lst.configs.schema import Config
-from lst.files import write_text
 from lst.recipes.report_audio import audio_section
 from lst.recipes.report_corpus import corpus_section, patches_section
 from lst.recipes.report_page import Html, Section, bold, code, element, head, joined, page, paragraph, table
 from lst.recipes.report_results import cloze_section, cost_section, curves_section, results_section
 from lst.recipes.report_run import RunRecord, read_run, utc_text
 from lst.recipes.run import arm_overrides, versions
+from lst.storage import write_text
 
 
 def write_report(config: Config, overrides: Sequence[str]) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 
 from lst.data.utterance import Utterance
-from lst.errors import UserError
+from lst.errors import LstError
 from lst.recipes.report_page import Html, Section, bold, code, element, joined, paragraph
 from lst.recipes.report_run import RunRecord
 
@@ -67,7 +67,7 @@ def audio_section(run: RunRecord) -> Section:
     for clip in choose_clips(run.train, run.valid, wanted, run.has_audio):
         try:
             players.append(player(clip, run.waveform_of(clip.utterance), run.speech))
-        except UserError as error:
+        except LstError as error:
             problems.append(str(error))
     notes = []
     if wanted == 0:

@@ -10,7 +10,7 @@ import numpy as np
 from lst.data.prepare import LEFT_OUT_FILE
 from lst.data.statistics import PATCHINGS, patch_length_histograms, speech_patch_lengths
 from lst.data.utterance import Utterance
-from lst.errors import UserError
+from lst.errors import LstError
 from lst.recipes.report_page import Html, Section, bold, caption, code, element, figure, head, joined, paragraph, table
 from lst.recipes.report_plots import PatchStrip, patch_length_plot, unit_frequency_plot, utterance_plot
 from lst.recipes.report_run import RunRecord
@@ -80,7 +80,7 @@ def _utterance_figure(run: RunRecord) -> Html:
         )
     try:
         waveform = run.waveform_of(utterance)
-    except UserError as error:
+    except LstError as error:
         return paragraph("The picture of an utterance is left out: ", str(error), class_="note")
     window_s = choose_window(utterance, run.frame_rate_hz, min(len(waveform) / SAMPLE_RATE_HZ, utterance.duration_s))
     strips = [

@@ -23,11 +23,10 @@ from lst.data.shards import INDEX_FILE
 from lst.data.statistics import corpus_statistics
 from lst.data.utterance import Utterance
 from lst.errors import UserError
-from lst.files import read_json, read_jsonl, sha256_file
 from lst.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from lst.model.config import PatchingConfig
 from lst.recipes.run import PreparedData, RunFolder, open_data, recorded_commands, require_models
-from lst.storage import Location
+from lst.storage import Location, read_json, read_jsonl, sha256
 
 
 @dataclass(frozen=True)
@@ -202,7 +201,7 @@ def _read_model(folder: RunFolder, name: str, colour: int) -> ModelRecord:
     saved = read_json(final / CONFIG_FILE, "the model's configuration", "Train it again.")
     path = folder.eval_result(name)
     result = _optional_json(path)
-    if result.get("weights_sha256") not in (None, sha256_file(final / WEIGHTS_FILE)):
+    if result.get("weights_sha256") not in (None, sha256(final / WEIGHTS_FILE)):
         # Of weights that are no longer there: the model was trained anew.
         result = {}
     return ModelRecord(

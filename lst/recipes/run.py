@@ -31,9 +31,8 @@ from lst.data.manifest import ManifestRow
 from lst.data.prepare import PrepareOptions, manifest_rows
 from lst.data.shards import ShardReader, load_index
 from lst.errors import UserError
-from lst.files import fingerprint, read_json, write_json
 from lst.model.token_layout import TokenLayout
-from lst.storage import Folder, Location, absolute, locate
+from lst.storage import Folder, Location, absolute, fingerprint, locate, read_json, write_json
 from lst.tokenizers.speech import encoder_options, unit_places
 from lst.tokenizers.text import TextTokenizer
 from lst.tokenizers.vocabulary import Vocabulary

@@ -19,7 +19,6 @@ import torch
 from lst.configs.compose import to_yaml
 from lst.configs.synthetic_schema import SyntheticConfig
 from lst.errors import UserError, raise_problems
-from lst.files import differing_settings, read_json, read_jsonl, write_json, write_text
 from lst.model.flops import model_flops, typical_workload
 from lst.progress import say
 from lst.recipes.cpu_memory import keep_freed_memory
@@ -36,6 +35,7 @@ from lst.recipes.synthetic_training import (
     steps_of,
 )
 from lst.recipes.training_state import complete_checkpoints
+from lst.storage import differing_settings, read_json, read_jsonl, write_json, write_text
 
 # The accuracy at which a task counts as learnt, for the steps that the report states.
 LEARNT = 0.99

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from lst.configs.synthetic_schema import TASK_SIZES, TaskConfig
-from lst.files import fingerprint, read_json, read_jsonl, write_text
 from lst.recipes.report_page import (
     Html,
     Section,
@@ -30,6 +29,7 @@ from lst.recipes.report_page import (
 from lst.recipes.report_run import utc_text
 from lst.recipes.run import versions
 from lst.recipes.synthetic_plots import SeedCurve, seed_curves_plot, standalone_svg
+from lst.storage import fingerprint, read_json, read_jsonl, write_text
 
 RESULT_FILE = "result.json"
 TITLES = {

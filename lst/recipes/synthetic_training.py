@@ -21,7 +21,6 @@ import torch
 
 from lst.configs.synthetic_schema import SyntheticConfig, SyntheticTrainConfig
 from lst.errors import UserError
-from lst.files import read_jsonl, write_jsonl
 from lst.model.batch import TEXT, Document, PackedBatch, pack_documents
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.optimiser import parameter_groups
@@ -29,6 +28,7 @@ from lst.model.patching import unpatched
 from lst.progress import Progress
 from lst.recipes.synthetic_tasks import Split, TaskData
 from lst.recipes.training_state import SafeCheckpointIO, checkpoint_folder, complete_checkpoints
+from lst.storage import read_jsonl, write_jsonl
 
 # Draws of their own, so that order, dropout and sequences of one seed are not correlated.
 _ORDER_STREAM, _DROPOUT_STREAM = 0x0DE, 0xD20

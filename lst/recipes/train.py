@@ -22,7 +22,6 @@ from lst.data.mixing import mix_sources
 from lst.data.stream import StreamPlan
 from lst.data.utterance import Utterance
 from lst.errors import UserError, raise_problems
-from lst.files import differing_settings, fingerprint, read_json, write_json, write_text
 from lst.model.batch import Document, PackedBatch, pack_documents
 from lst.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, save_model
 from lst.model.lst import LatentSpeechTextModel
@@ -39,6 +38,7 @@ from lst.recipes.lightning_parts import (
 )
 from lst.recipes.run import PreparedData, RunFolder, open_data, versions
 from lst.recipes.training_state import SafeCheckpointIO, complete_checkpoints
+from lst.storage import differing_settings, fingerprint, read_json, write_json, write_text
 
 
 def train(config: Config) -> Path:

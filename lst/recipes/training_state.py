@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from lst.errors import UserError
-from lst.files import disk_full_error, fsync_folder, write_bytes, write_text
+from lst.storage import disk_full_error, fsync_folder, write_bytes, write_text
 
 STATE_FILE, TENSORS_FILE, MARKER_FILE = "state.json", "tensors.safetensors", "COMPLETE"
 _TENSOR, _PAIRS, _TUPLE = "__tensor__", "__pairs__", "__tuple__"

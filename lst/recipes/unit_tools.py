@@ -23,9 +23,9 @@ from lst.data.sources import gather_source
 from lst.data.unit_fitting import fit_units as fit_units_to
 from lst.data.unit_fitting import training_rows
 from lst.errors import UserError, raise_problems
-from lst.files import sha256_file, write_json
 from lst.progress import Progress, say
 from lst.recipes.unit_scores import ScoredUtterance, score_units
+from lst.storage import sha256, write_json
 from lst.tokenizers.codebooks import read_codebook
 from lst.tokenizers.config import TokenizerConfig
 from lst.tokenizers.encoders import build_encoder
@@ -272,7 +272,7 @@ def _worker(codebook: str, sha256: str, weights: str | None, device: str, trust:
 
 def _scored(rows: Sequence[ManifestRow], options: TokenizerConfig, num_workers: int) -> Iterator[ScoredUtterance]:
     assert options.codebook is not None
-    key = (options.codebook, sha256_file(Path(options.codebook)), options.weights, options.device, options.trust)
+    key = (options.codebook, sha256(Path(options.codebook)), options.weights, options.device, options.trust)
     with Progress(len(rows), "units and phones", unit="utterance") as progress:
         for result in ordered_map(functools.partial(_score_row, key), rows, num_workers):
             progress.advance()

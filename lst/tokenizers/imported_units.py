@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from lst.errors import UserError
-from lst.files import write_bytes
+from lst.storage import write_bytes
 
 FORMAT = "lst-imported-units-1"
 

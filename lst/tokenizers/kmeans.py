@@ -21,7 +21,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from lst.errors import UserError, raise_problems
-from lst.files import differing_settings, write_bytes
+from lst.storage import differing_settings, write_bytes
 from lst.threads import one_thread
 from lst.tokenizers.encoders import EncoderOptions, FrameEncoder, build_encoder
 from lst.tokenizers.units import SAMPLE_RATE_HZ, at_rate

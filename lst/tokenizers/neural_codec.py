@@ -25,8 +25,8 @@ import torch
 from safetensors.numpy import save
 
 from lst.errors import UserError
-from lst.files import write_bytes
 from lst.lazy import import_or_explain
+from lst.storage import write_bytes
 from lst.threads import one_thread
 from lst.tokenizers.encoders import check_device
 from lst.tokenizers.kmeans import FORMAT, check_waveforms

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from lst.errors import UserError
+from lst.errors import LstError, UserError
 from lst.progress import say
 from lst.tokenizers.config import MODEL_KINDS, TokenizerConfig
 from lst.tokenizers.encoders import EncoderOptions, FrameEncoder, build_encoder
@@ -192,7 +192,7 @@ def load_speech_tokenizer(
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return _tokenizer_of(values, tensors, weights or metadata.get("weights"), device, trust, path)
     except (SafetensorError, OSError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, UserError):
+        if isinstance(error, LstError):
             raise
         raise UserError(f"the unit codebook {path} is damaged ({error}). {REMEDY}") from None
 

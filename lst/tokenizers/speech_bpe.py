@@ -16,7 +16,7 @@ import numpy as np
 import sentencepiece
 
 from lst.errors import UserError
-from lst.files import write_bytes
+from lst.storage import write_bytes
 
 # Unit 0; from here on there are 20,992 assigned code points in a row, all letters of one script.
 FIRST_CODE_POINT = 0x4E00

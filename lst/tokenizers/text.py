@@ -22,8 +22,8 @@ import numpy as np
 import sentencepiece
 
 from lst.errors import UserError
-from lst.files import write_bytes
 from lst.progress import say
+from lst.storage import write_bytes
 from lst.tokenizers.config import TokenizerConfig
 
 NUM_BYTE_PIECES = 256

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from lst.errors import UserError, raise_problems
-from lst.files import fingerprint, read_json, write_json
+from lst.storage import fingerprint, read_json, write_json
 
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<text>", "<speech>")
 # Version 2 adds what the units are. A file of version 1 holds MFCC units, one a frame.

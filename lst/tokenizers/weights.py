@@ -25,8 +25,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from lst.errors import UserError
-from lst.files import read_json
 from lst.lazy import import_or_explain, import_torchaudio
+from lst.storage import read_json
 from lst.tokenizers.trusted import check_trust, read_torch_pickle
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".th")

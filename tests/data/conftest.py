@@ -17,7 +17,7 @@ from lst.data.config import DataConfig
 from lst.data.prepare import PrepareOptions, prepare
 from lst.data.speech_synthesis import choose_engine, pseudo_speakers, synthesize
 from lst.errors import UserError
-from lst.files import sha256_file
+from lst.storage import sha256
 from lst.tokenizers.config import TokenizerConfig
 
 # This helper compares rows: a failure there shows both sides, as one in a test does.
@@ -123,7 +123,7 @@ def files_in(folder: Path) -> list[str]:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    return {name: sha256_file(folder / name) for name in files_in(folder)}
+    return {name: sha256(folder / name) for name in files_in(folder)}
 
 
 def times(folder: Path) -> dict[str, int]:

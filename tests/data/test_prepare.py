@@ -18,7 +18,7 @@ from lst.data.config import AlignConfig, DataConfig, InterleaveConfig, MixConfig
 from lst.data.prepare import manifest_rows, prepare
 from lst.data.shards import ShardReader, index_entry
 from lst.errors import ProblemsError
-from lst.files import fingerprint, sha256_file
+from lst.storage import fingerprint, sha256
 from lst.tokenizers.config import TokenizerConfig
 from lst.tokenizers.speech import load_speech_tokenizer
 from lst.tokenizers.text import TextTokenizer
@@ -53,7 +53,7 @@ def test_everything_is_there_and_agrees(prepared: Path, corpus: Path) -> None:
         written = json.loads(path.read_text())
         assert written.pop("check") == fingerprint(written)
         assert len(written.pop("samples")["key"]) == receipt["num_utterances"]
-        assert receipt == index_entry({**written, "receipt_sha256": sha256_file(path)})
+        assert receipt == index_entry({**written, "receipt_sha256": sha256(path)})
 
 
 def test_utterances_hold_the_units_and_words_of_their_recordings(prepared: Path, corpus: Path) -> None:
@@ -85,7 +85,7 @@ def test_held_out_utterances_enter_neither_codebook_nor_tokenizer(make_corpus: M
             soundfile.write(corpus / "utt_7.wav", 0.9 * read_audio(corpus / "utt_0.wav"), 16_000)
         folder = tmp_path / f"run_{name}"
         prepare(folder, options(corpus, max_unaligned_share=1.0))
-        manifests.append((sha256_file(folder / "units.safetensors"), sha256_file(folder / "text.model")))
+        manifests.append((sha256(folder / "units.safetensors"), sha256(folder / "text.model")))
     assert manifests[0] == manifests[1]
 
 

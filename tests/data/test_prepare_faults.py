@@ -21,8 +21,8 @@ from lst import storage
 from lst.cli import main
 from lst.data.prepare import prepare
 from lst.data.shards import VERSION, ShardReader, load_index, verify_shards
-from lst.errors import ProblemsError, UserError
-from lst.storage import StorageError, Url
+from lst.errors import ProblemsError, StorageError, UserError
+from lst.storage import Url
 from tests.data.conftest import MakeCorpus, files_in, hashes, is_alive, options, times
 
 REPOSITORY = Path(__file__).resolve().parents[2]

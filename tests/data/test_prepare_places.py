@@ -18,10 +18,9 @@ from lst.data.prepare_artefacts import make_artefacts
 from lst.data.prepare_gather import gather
 from lst.data.prepare_shards import make_shard, plan_shards
 from lst.data.shards import ShardReader
-from lst.errors import ProblemsError, UserError
-from lst.files import sha256_file
+from lst.errors import ProblemsError, StorageError, UserError
 from lst.recipes.run import PreparedData, open_data
-from lst.storage import Url
+from lst.storage import Url, sha256
 from tests.data.conftest import MakeCorpus, files_in, hashes, options, times
 
 
@@ -71,7 +70,7 @@ def test_where_the_audio_lies_does_not_change_the_data(make_corpus: MakeCorpus, 
     assert here.fingerprint == there.fingerprint
     for split in ("train", "valid"):
         of_here, of_there = (
-            {path.name: sha256_file(path) for path in (tmp_path / f"of_{name}/shards").glob(f"{split}*.tar")}
+            {path.name: sha256(path) for path in (tmp_path / f"of_{name}/shards").glob(f"{split}*.tar")}
             for name in ("here", "there")
         )
         assert of_here == of_there
@@ -157,11 +156,11 @@ def test_bad_network_leaves_no_utterance_out(
 
     def sometimes(path: Path | str, member: str = "") -> object:
         if str(path).endswith("utt_3.wav"):
-            raise storage.StorageError(f"{path} cannot be reached (TimeoutError)")
+            raise StorageError(f"{path} cannot be reached (TimeoutError)")
         return probe(path, member)
 
     monkeypatch.setattr(row_checks, "probe_audio", sometimes)
-    with pytest.raises(storage.StorageError, match=r"utt_3\.wav cannot be reached"):
+    with pytest.raises(StorageError, match=r"utt_3\.wav cannot be reached"):
         prepare(tmp_path / "data", options(corpus, on_error="skip", max_skipped_share=0.5))
 
 
@@ -223,7 +222,7 @@ def test_a_storage_that_fails_ends_the_run_and_counts_no_utterance(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unreachable(row: object) -> None:
-        raise storage.StorageError("s3://bucket/utt_0.wav cannot be reached (timeout)")
+        raise StorageError("s3://bucket/utt_0.wav cannot be reached (timeout)")
 
     monkeypatch.setattr("lst.data.align_utterances.read_row_audio", unreachable)
     monkeypatch.setattr("lst.data.unit_fitting.read_row_audio", unreachable)

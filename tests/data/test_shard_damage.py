@@ -14,7 +14,7 @@ from small_shards import members, npy, replace_member, rewrite, same, seal, tar_
 
 from lst.data.shards import INDEX_FILE, VERSION, ShardReader, load_index, verify_samples, verify_shards
 from lst.errors import ProblemsError, UserError
-from lst.files import write_json
+from lst.storage import write_json
 
 
 def test_index_is_missing_damaged_or_of_another_version(tmp_path: Path) -> None:

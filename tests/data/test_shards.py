@@ -29,7 +29,7 @@ from lst.data.shards import (
 )
 from lst.data.utterance import Utterance, Word
 from lst.errors import ProblemsError, UserError
-from lst.files import fingerprint, sha256_file, write_json
+from lst.storage import fingerprint, sha256, write_json
 
 
 def test_round_trip_in_order(tmp_path: Path) -> None:
@@ -94,9 +94,9 @@ def test_receipt_tells_the_content(tmp_path: Path) -> None:
     told = {
         "version": VERSION, "name": "train-000000", "made_from": MADE_FROM, "skipped": skipped, "num_utterances": 4,
         "num_units": 40 + 41 + 0 + 43, "num_words": 6, "duration_s": 4.8, "num_bytes": path.stat().st_size,
-        "sha256": sha256_file(path), "units_sha256": "hash of the codebook",
+        "sha256": sha256(path), "units_sha256": "hash of the codebook",
     }  # fmt: skip
-    assert receipt == {**told, "receipt_sha256": sha256_file(tmp_path / "train-000000.json")}
+    assert receipt == {**told, "receipt_sha256": sha256(tmp_path / "train-000000.json")}
     assert index_entry(receipt)["num_skipped"] == 1
     written = json.loads((tmp_path / "train-000000.json").read_text())
     assert written.pop("check") == fingerprint(written)

@@ -13,7 +13,7 @@ import numpy as np
 
 from lst.data.shards import INDEX_FILE, SHARD_FOLDER, VERSION, index_entry, shard_name, write_shard
 from lst.data.utterance import Utterance, Word
-from lst.files import sha256_file, write_json
+from lst.storage import sha256, write_json
 
 MADE_FROM = "0123456789abcdef"
 
@@ -65,8 +65,8 @@ def seal(folder: Path, number: int = 0) -> None:
             table[name].append(value)
     receipt["samples"] = table
     path.with_suffix(".json").write_text(json.dumps(receipt))
-    entry["num_bytes"], entry["sha256"] = len(content), sha256_file(path)
-    entry["receipt_sha256"] = sha256_file(path.with_suffix(".json"))
+    entry["num_bytes"], entry["sha256"] = len(content), sha256(path)
+    entry["receipt_sha256"] = sha256(path.with_suffix(".json"))
     write_json(folder / INDEX_FILE, index)
 
 

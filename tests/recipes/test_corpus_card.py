@@ -18,7 +18,6 @@ from lst.data.interleave import DocumentBuilder
 from lst.data.prepare import LEFT_OUT_FILE
 from lst.data.shards import INDEX_FILE, SHARD_FOLDER
 from lst.data.utterance import Utterance
-from lst.files import read_json, write_json, write_jsonl
 from lst.recipes.corpus_card import (
     NUM_EXAMPLES,
     card_after_prepare,
@@ -32,6 +31,7 @@ from lst.recipes.corpus_card import (
 from lst.recipes.corpus_card_documents import sampled_places
 from lst.recipes.corpus_card_page import card_page
 from lst.recipes.run import CARD_JSON, CARD_PAGE, RunFolder, open_data
+from lst.storage import read_json, write_json, write_jsonl
 
 SECTIONS = ("sizes", "durations", "units", "alignment", "patches", "text", "provenance")
 

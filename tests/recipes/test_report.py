@@ -26,7 +26,6 @@ from lst.data.manifest import write_manifest
 from lst.data.prepare import LEFT_OUT_FILE, MANIFEST_FILE
 from lst.data.shards import INDEX_FILE
 from lst.errors import UserError
-from lst.files import read_json, read_jsonl, write_json, write_jsonl
 from lst.model.lst import LatentSpeechTextModel
 from lst.recipes.report import reproduce_section, write_report
 from lst.recipes.report_audio import audio_section
@@ -35,6 +34,7 @@ from lst.recipes.report_page import Section
 from lst.recipes.report_results import cloze_section, cost_section, results_section, scientific
 from lst.recipes.report_run import RunRecord, read_run
 from lst.recipes.run import PreparedData, RunFolder, open_data
+from lst.storage import read_json, read_jsonl, write_json, write_jsonl
 
 SECTIONS = ("results", "cost", "curves", "patches", "items", "listen", "corpus", "reproduce")
 

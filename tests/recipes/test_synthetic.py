@@ -20,12 +20,12 @@ from lst.configs.compose import SYNTHETIC
 from lst.configs.schema import describe_fields
 from lst.configs.synthetic_schema import SyntheticConfig
 from lst.errors import ProblemsError
-from lst.files import read_json, read_jsonl, write_json
 from lst.recipes.synthetic_plots import standalone_svg
 from lst.recipes.synthetic_report import found_results, language_table, listops_table, write_synthetic_report
 from lst.recipes.synthetic_tasks import build_task
 from lst.recipes.synthetic_training import Training, convolution_path, learning_rate_share, reproducible
 from lst.recipes.training_state import SafeCheckpointIO, complete_checkpoints
+from lst.storage import read_json, read_jsonl, write_json
 
 TINY = (
     "task.length=6", "task.vocabulary=10", "task.train_sequences=64", "task.test_sequences=20", "model.global_dim=16",

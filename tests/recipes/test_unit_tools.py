@@ -18,9 +18,9 @@ from lst.data.audio import read_audio
 from lst.data.manifest import read_manifest
 from lst.data.phones import PhoneAligner, phones_of_units
 from lst.errors import UserError
-from lst.files import sha256_file
 from lst.recipes.unit_scores import ScoredUtterance, score_units
 from lst.recipes.unit_tools import text_lines
+from lst.storage import sha256
 from lst.tokenizers.speech import load_speech_tokenizer
 from lst.tokenizers.text import TextTokenizer, fit_text_tokenizer
 
@@ -48,10 +48,10 @@ def test_fitted_units_are_those_that_prepare_fits(
 ) -> None:
     out = tmp_path / "units.safetensors"
     text = shown(capsys, "fit-units", corpus, f"out={out}", *SMALL)
-    assert sha256_file(out) == sha256_file(smoke_data / "data" / "units.safetensors")
+    assert sha256(out) == sha256(smoke_data / "data" / "units.safetensors")
     described = json.loads(text.partition("\n")[2])
     assert described["name"] == "mfcc-kmeans-20-25hz"
-    assert described["sha256"] == sha256_file(out)
+    assert described["sha256"] == sha256(out)
     assert json.loads(shown(capsys, "show", f"tokenizer.codebook={out}")) == described
 
 

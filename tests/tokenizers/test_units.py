@@ -19,7 +19,7 @@ from safetensors.numpy import save, save_file
 from sklearn.cluster import MiniBatchKMeans
 
 from lst.errors import UserError
-from lst.files import sha256_file
+from lst.storage import sha256
 from lst.tokenizers.config import TokenizerConfig
 from lst.tokenizers.encoders import EncoderOptions
 from lst.tokenizers.kmeans import MFCC_FORMAT, Centroids, KmeansTokenizer, fit_centroids
@@ -274,7 +274,7 @@ def test_save_and_load_round_trip(codec: KmeansTokenizer, tmp_path: Path) -> Non
     assert np.array_equal(loaded.quantiser.centroids, codec.quantiser.centroids)
     assert np.array_equal(loaded.quantiser.feature_scale, codec.quantiser.feature_scale)
     assert (loaded.frame_rate_hz, loaded.num_units) == (25, 20)
-    assert loaded.sha256 == codec.sha256 == sha256_file(path)
+    assert loaded.sha256 == codec.sha256 == sha256(path)
     waveform = speechlike(40_000, seed=3)
     assert np.array_equal(encode(loaded, waveform), encode(codec, waveform))
     assert [file.name for file in path.parent.iterdir()] == ["units.safetensors"]

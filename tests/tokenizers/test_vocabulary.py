@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lst.errors import ProblemsError, UserError
-from lst.files import fingerprint
+from lst.storage import fingerprint
 from lst.tokenizers.vocabulary import SPECIALS, Vocabulary, check_same_vocabulary
 
 VOCABULARY = Vocabulary(300, 100, "a" * 64, "b" * 64)

@@ -1,21 +1,15 @@
-"""Files in a local folder or behind any URL that fsspec knows (``s3://``, ``gs://`` …), by one interface.
+"""Files that are whole or absent, at any place: staged beside it, flushed, renamed.
 
-A place is a ``pathlib.Path`` where it is local (``file://`` too), else a URL: a ``str``, and a ``Url`` where names are
-to be joined to it with ``/``. Writes are whole or absent everywhere:
-
-- local: written beside its place, flushed, renamed (see ``lst.files.staged``);
+- local: written beside its place, flushed, renamed;
 - object stores (``s3``, ``gs``, ``abfs`` …) and ``memory``: made in a local temporary file and put in one request or
   multipart upload, which such stores show only once it is complete;
 - any other file system: put under a temporary name beside the place and moved there.
-
-Strings become places here and nowhere else (``locate``, ``Url``), within the allow-list of ``lst.access``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -23,121 +17,43 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO
 
-from lst import access, files
-from lst.access import PlaceError
-from lst.errors import UserError
-from lst.files import is_url
+from lst.errors import StorageError, UserError
+from lst.storage.fingerprints import sha256_of
+from lst.storage.places import ATOMIC_PUT, Location, Url, file_system, locate, named_errors
 
-ATOMIC_PUT = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "memory")
-# fsspec's protocols whose packages are extras of this project.
-EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+STAGING_SUFFIX = ".partial"
 
 
-class StorageError(UserError):
-    """A storage that cannot be reached or written: the fault of no file in it."""
-
-
-class Url(str):
-    """A URL to which names are joined with ``/``, as to a ``Path``.
-
-    Raises:
-        PlaceError: its protocol or host is not allowed, or it holds a chain or options; see ``lst.access``.
-    """
-
-    __slots__ = ()
-
-    def __new__(cls, url: str) -> Url:
-        if problem := access.place_problem(url):
-            raise PlaceError(problem)
-        return super().__new__(cls, url)
-
-    def __truediv__(self, name: str) -> Url:
-        return Url(f"{self.rstrip('/')}/{name}")
-
-    @property
-    def name(self) -> str:
-        return self.rstrip("/").rpartition("/")[2]
-
-    @property
-    def parent(self) -> Url:
-        return Url(self.rstrip("/").rpartition("/")[0])
-
-
-Folder: TypeAlias = Path | Url
-Location: TypeAlias = Path | str
-
-
-def expanded(place: str) -> str:
-    """``place`` with the home folder for ``~``, which a shell leaves as it is behind ``corpus=``; a URL stays."""
-    return place if is_url(place) else os.path.expanduser(place)
-
-
-def locate(place: Location) -> Folder:
-    """A path or a URL, told by ``://``; ``file://`` is a path, and ``~`` the home folder."""
-    if isinstance(place, Path):
-        return place
-    if place.startswith("file://"):
-        return Path(place.removeprefix("file://"))
-    return Url(place) if is_url(place) else Path(expanded(place))
-
-
-def named_in(folder: Path, name: str) -> Folder:
-    """The place that a file in ``folder`` names: a URL, or a path from that folder.
-
-    Raises:
-        PlaceError: it is a URL that may not be opened.
-    """
-    return Url(name) if is_url(name) else folder / name
-
-
-def absolute(place: Location) -> Folder:
-    """The same place whatever the current folder is."""
-    found = locate(place)
-    return found.absolute() if isinstance(found, Path) else found
-
-
-def _file_system(url: Url, fresh: bool = False) -> tuple[Any, str]:
-    """fsspec's file system of a URL and the path in it; ``fresh`` forgets what it has listed before."""
-    import fsspec
-
-    protocol = url.partition("://")[0]
-    options = {"get_client": access.http_session} if protocol in ("http", "https") else {}
+def fsync_folder(folder: Path) -> None:
+    """Flushes a folder's entries, so that a rename inside it survives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        # Asked again: a URL that another process or test made may not be allowed in this one.
-        found, path = fsspec.core.url_to_fs(str(Url(url)), **options)
-    except ImportError as error:
-        extra = EXTRAS.get(protocol)
-        install = f"pip install 'latent-speech-text[{extra}]'" if extra else str(error)
-        raise UserError(f"{url}: {protocol}:// needs a package that is not installed: {install}") from None
-    except ValueError as error:
-        raise UserError(f"{url}: {protocol}:// is no storage that fsspec knows ({error})") from None
-    if fresh:
-        found.invalidate_cache()
-    return found, path
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
-@contextlib.contextmanager
-def _named(url: str) -> Iterator[None]:
-    """Turns what a storage's client raises (no credentials, no network) into an error that names the URL."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        # fsspec says that a file is not there whatever its own client met, a refused redirect too.
-        met: BaseException | None = error
-        while met is not None and not isinstance(met, PlaceError):
-            met = met.__cause__ or met.__context__
-        if met is not None:
-            raise met from None
-        raise
-    except (UserError, MemoryError):
-        raise
-    except Exception as error:
-        raise StorageError(
-            f"{url} cannot be reached ({type(error).__name__}: {error}). Check the address, the network and the "
-            "credentials that its package looks for."
-        ) from error
+def disk_full_error(path: Path) -> UserError:
+    """The error for a full disk, naming the place and the way out."""
+    return UserError(
+        f"the disk that holds {path.parent} is full: {path.name} was not written, nothing earlier was lost. "
+        "Free some space and run the same command again, or choose another place with run_dir=FOLDER."
+    )
+
+
+def check_free_space(folder: Path, needed_bytes: int, what: str) -> None:
+    """Raises ``UserError`` before work starts when ``folder``'s disk cannot hold ``needed_bytes``."""
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    free_bytes = shutil.disk_usage(existing).free
+    if free_bytes < needed_bytes:
+        raise UserError(
+            f"{what} needs about {needed_bytes / 1e6:,.0f} MB in {folder}, but {free_bytes / 1e6:,.0f} MB are free. "
+            "Free some space or choose another place with run_dir=FOLDER."
+        )
 
 
 def open_binary(place: Location) -> BinaryIO:
@@ -145,8 +61,8 @@ def open_binary(place: Location) -> BinaryIO:
     found = locate(place)
     if isinstance(found, Path):
         return open(found, "rb")
-    with _named(found):
-        system, path = _file_system(found)
+    with named_errors(found):
+        system, path = file_system(found)
         opened: BinaryIO = system.open(path, "rb")
         return opened
 
@@ -156,8 +72,8 @@ def read_bytes(place: Location) -> bytes:
     found = locate(place)
     if isinstance(found, Path):
         return found.read_bytes()
-    with _named(found):
-        system, path = _file_system(found)
+    with named_errors(found):
+        system, path = file_system(found)
         content: bytes = system.cat_file(path)
         return content
 
@@ -168,8 +84,8 @@ def read_range(place: Location, offset: int, num_bytes: int) -> bytes:
     if isinstance(found, Path):
         with open(found, "rb") as file:
             return os.pread(file.fileno(), num_bytes, offset)
-    with _named(found):
-        system, path = _file_system(found)
+    with named_errors(found):
+        system, path = file_system(found)
         content: bytes = system.cat_file(path, start=offset, end=offset + num_bytes)
         return content
 
@@ -183,13 +99,13 @@ def fetch(files_wanted: Mapping[Url, Path]) -> None:
     """Copies files of one storage to local paths whose folders exist, as many at a time as its client can."""
     if not files_wanted:
         return
-    with _named(next(iter(files_wanted))):
-        found = [_file_system(url) for url in files_wanted]
+    with named_errors(next(iter(files_wanted))):
+        found = [file_system(url) for url in files_wanted]
         try:
             found[0][0].get([path for _, path in found], [str(path) for path in files_wanted.values()])
         except OSError as error:
             if error.errno == errno.ENOSPC:
-                raise files.disk_full_error(next(iter(files_wanted.values()))) from error
+                raise disk_full_error(next(iter(files_wanted.values()))) from error
             raise
 
 
@@ -198,8 +114,8 @@ def exists(place: Location) -> bool:
     found = locate(place)
     if isinstance(found, Path):
         return found.exists()
-    with _named(found):
-        system, path = _file_system(found, fresh=True)
+    with named_errors(found):
+        system, path = file_system(found, fresh=True)
         return bool(system.exists(path))
 
 
@@ -208,8 +124,8 @@ def size(place: Location) -> int:
     found = locate(place)
     if isinstance(found, Path):
         return found.stat().st_size
-    with _named(found):
-        system, path = _file_system(found, fresh=True)
+    with named_errors(found):
+        system, path = file_system(found, fresh=True)
         return int(system.size(path))
 
 
@@ -218,8 +134,8 @@ def modified_s(place: Location) -> float:
     found = locate(place)
     if isinstance(found, Path):
         return found.stat().st_mtime
-    with _named(found):
-        system, path = _file_system(found, fresh=True)
+    with named_errors(found):
+        system, path = file_system(found, fresh=True)
         try:
             return float(system.modified(path).timestamp())
         except (NotImplementedError, AttributeError):
@@ -235,8 +151,8 @@ def list_sizes(folder: Location, suffix: str = "") -> dict[str, int]:
         with os.scandir(found) as entries:
             sizes = {e.name: e.stat().st_size for e in entries if e.name.endswith(suffix) and e.is_file()}
         return dict(sorted(sizes.items()))
-    with _named(found):
-        system, path = _file_system(found, fresh=True)
+    with named_errors(found):
+        system, path = file_system(found, fresh=True)
         try:
             entries_there = system.ls(path, detail=True)
         except FileNotFoundError:
@@ -253,28 +169,12 @@ def find_files(folder: Location) -> list[str]:
     if isinstance(found, Path):
         paths = [path for path in found.rglob("*") if path.is_file()] if found.is_dir() else [found]
         return sorted(str(path.relative_to(found)) for path in paths if path.exists())
-    with _named(found):
-        system, path = _file_system(found, fresh=True)
+    with named_errors(found):
+        system, path = file_system(found, fresh=True)
         names = sorted(name.removeprefix(path.rstrip("/")).lstrip("/") for name in system.find(path))
         if outside := [name for name in names if ".." in name.split("/")]:
             raise StorageError(f"{found} lists {outside[0][:100]!r}, which leads out of it.")
         return names
-
-
-def files_fingerprint(place: str | None) -> str | None:
-    """Names the files at or below a place by name, size and what tells of a change; None where there is none.
-
-    Behind a URL that is the entity tag, or else the time of change, where the storage keeps one.
-    """
-    found = None if place is None else locate(place)
-    if not isinstance(found, Url):
-        return files.files_fingerprint(None if found is None else str(found))
-    with _named(found):
-        system, path = _file_system(found, fresh=True)
-        entries = system.find(path, detail=True)
-    marks = [(name, entry["size"], str(next((entry[key] for key in ("ETag", "etag", "LastModified", "mtime", "created")
-             if entry.get(key)), ""))) for name, entry in sorted(entries.items())]  # fmt: skip
-    return files.fingerprint(marks) if marks else None
 
 
 @contextlib.contextmanager
@@ -286,7 +186,7 @@ def staged(place: Location) -> Iterator[Path]:
     """
     found = locate(place)
     if isinstance(found, Path):
-        with files.staged(found) as temporary:
+        with _staged_beside(found) as temporary:
             yield temporary
         return
     with tempfile.TemporaryDirectory(prefix="lst-") as folder:
@@ -295,22 +195,42 @@ def staged(place: Location) -> Iterator[Path]:
             yield temporary
         except OSError as error:
             if error.errno == errno.ENOSPC:
-                raise files.disk_full_error(temporary) from error
+                raise disk_full_error(temporary) from error
             raise
-        with _named(found):
+        with named_errors(found):
             try:
                 _put(temporary, found)
             except FileNotFoundError as error:
                 raise StorageError(f"{found} cannot be written ({error}). Make the bucket, or name another.") from error
 
 
+@contextlib.contextmanager
+def _staged_beside(path: Path) -> Iterator[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Two processes never write into one file: the name is drawn. Its suffix stays last, as soundfile reads the format
+    # from it.
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}{STAGING_SUFFIX}{path.suffix}")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        fsync_folder(path.parent)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise disk_full_error(path) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def _put(source: Path, url: Url) -> None:
-    system, path = _file_system(url)
+    system, path = file_system(url)
     if url.partition("://")[0] in ATOMIC_PUT:
         system.put_file(str(source), path)
         return
     parent, _, name = path.rpartition("/")
-    beside = f"{parent}/.{name}.{uuid.uuid4().hex[:12]}{files.STAGING_SUFFIX}"
+    beside = f"{parent}/.{name}.{uuid.uuid4().hex[:12]}{STAGING_SUFFIX}"
     system.makedirs(parent, exist_ok=True)
     try:
         system.put_file(str(source), beside)
@@ -353,41 +273,61 @@ def write_jsonl(place: Location, rows: list[dict[str, Any]]) -> None:
 
 
 def read_json(place: Location, what: str, remedy: str) -> Any:
-    """Reads a JSON file of this project; ``UserError`` as in ``lst.files.read_json``."""
-    found = locate(place)
-    if isinstance(found, Path):
-        return files.read_json(found, what, remedy)
+    """Reads a JSON file of this project.
+
+    Args:
+        place: the file.
+        what: what it is, for the error.
+        remedy: what to do when it is absent or damaged, for the error.
+
+    Raises:
+        UserError: it is absent or not JSON.
+    """
     try:
-        return json.loads(read_text(found))
+        return json.loads(read_text(place))
     except FileNotFoundError:
-        raise UserError(f"{what} is missing: {found}. {remedy}") from None
+        raise UserError(f"{what} is missing: {place}. {remedy}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{what} is damaged: {found} is not JSON ({error}). {remedy}") from None
+        raise UserError(f"{what} is damaged: {place} is not JSON ({error}). {remedy}") from None
 
 
 def read_jsonl(place: Location) -> list[dict[str, Any]]:
-    """Reads a file of one JSON object a line; see ``lst.files.read_jsonl``."""
-    return files.read_jsonl(local_copy(place)) if exists(place) else []
+    """Reads a file of one JSON object a line; an unfinished last line (a killed writer's) is left out.
+
+    An absent file has no rows.
+    """
+    try:
+        lines = read_text(place).split("\n")
+    except FileNotFoundError:
+        return []
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            if number == len(lines):
+                break
+            raise UserError(f"{place}, line {number} is not JSON: {line[:80]!r}") from None
+    return rows
 
 
 def remove(place: Location) -> None:
-    """Removes a file; one that is absent is none to remove."""
+    """Removes a file. An absent file is no error."""
     found = locate(place)
     if isinstance(found, Path):
         found.unlink(missing_ok=True)
         return
-    with _named(found), contextlib.suppress(FileNotFoundError):
-        system, path = _file_system(found, fresh=True)
+    with named_errors(found), contextlib.suppress(FileNotFoundError):
+        system, path = file_system(found, fresh=True)
         system.rm_file(path)
 
 
 def sha256(place: Location) -> str:
     """SHA-256 of a file's content, as hexadecimal."""
-    digest = hashlib.sha256()
     with open_binary(place) as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return sha256_of(file)
 
 
 def cache_dir() -> Path:
@@ -412,14 +352,14 @@ def local_copy(place: Location, content_sha256: str | None = None) -> Path:
         return found
     if content_sha256 is not None:
         kept = cache_dir() / content_sha256 / found.name
-        if kept.exists() and files.sha256_file(kept) == content_sha256:
+        if kept.exists() and sha256(kept) == content_sha256:
             return kept
     cache_dir().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache_dir()) as folder:
         temporary = Path(folder) / found.name
         with open_binary(found) as source, open(temporary, "wb") as target:
             shutil.copyfileobj(source, target, 1 << 20)
-        fetched = files.sha256_file(temporary)
+        fetched = sha256(temporary)
         if content_sha256 not in (None, fetched):
             raise UserError(
                 f"{found} was altered: its SHA-256 is {fetched[:12]}…, {str(content_sha256)[:12]}… is recorded"
