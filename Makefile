@@ -38,19 +38,19 @@ test: $(VENV)/.installed
 
 .PHONY: bench-model
 bench-model: $(VENV)/.installed
-	$(BIN)/python -m lst.recipes.bench_model $(ARGS)
+	$(BIN)/python -m lst.recipes.benchmarks.model $(ARGS)
 
 .PHONY: bench-kernels
 bench-kernels: $(VENV)/.installed
-	$(BIN)/python -m lst.recipes.bench_kernels $(ARGS)
+	$(BIN)/python -m lst.recipes.benchmarks.kernels $(ARGS)
 
 .PHONY: bench-gpu
 bench-gpu: $(VENV)/.installed
-	$(BIN)/python -m lst.recipes.bench_gpu $(ARGS)
+	$(BIN)/python -m lst.recipes.benchmarks.gpu $(ARGS)
 
 .PHONY: bench-data
 bench-data: $(VENV)/.installed
-	$(BIN)/python -m lst.recipes.bench_data $(ARGS)
+	$(BIN)/python -m lst.recipes.benchmarks.data $(ARGS)
 
 .PHONY: format
 format: $(VENV)/.installed

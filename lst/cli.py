@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lst.configs.schema import Config
     from lst.configs.synthetic_schema import SyntheticConfig
 
+
 USAGE_EXIT, INTERRUPT_EXIT, PIPE_EXIT = 2, 130, 141
 
 
@@ -33,37 +34,31 @@ def _check(config: Config, overrides: Sequence[str]) -> int:
 
 
 def _prepare(config: Config, overrides: Sequence[str]) -> None:
-    from lst.data.prepare import prepare
-    from lst.recipes.run import RunFolder, prepare_options
+    from lst.recipes.prepare import prepare_run
 
-    prepare(RunFolder.of(config).data, prepare_options(config))
-    if config.card.after_prepare and config.part is None:
-        from lst.recipes.corpus_card import card_after_prepare
-
-        card_after_prepare(config)
+    prepare_run(config)
 
 
 def _card(config: Config, overrides: Sequence[str]) -> None:
-    from lst.recipes.corpus_card import card_of_run
+    from lst.recipes.corpus_card.card import card_of_run
 
     print(card_of_run(config, overrides))
 
 
 def _train(config: Config, overrides: Sequence[str]) -> None:
-    from lst.recipes.train import train
+    from lst.recipes.training.train import train
 
     print(train(config))
 
 
 def _eval(config: Config, overrides: Sequence[str]) -> None:
-    from lst.recipes.evaluate import evaluate
-    from lst.recipes.tables import results_as_text
+    from lst.recipes.evaluate import evaluate, results_as_text
 
     print(results_as_text(evaluate(config)))
 
 
 def _report(config: Config, overrides: Sequence[str]) -> None:
-    from lst.recipes.report import write_report
+    from lst.recipes.report.write import write_report
 
     print(write_report(config, overrides))
 
@@ -75,7 +70,7 @@ def _quickstart(config: Config, overrides: Sequence[str]) -> None:
 
 
 def _generate(config: Config, overrides: Sequence[str]) -> None:
-    from lst.recipes.continuation import continue_prompt
+    from lst.recipes.generate import continue_prompt
 
     print(continue_prompt(config))
 
@@ -88,7 +83,7 @@ def _export(config: Config, overrides: Sequence[str]) -> None:
 
 def _tokenizer(action: str) -> Callable[[Config, Sequence[str]], None]:
     def run(config: Config, overrides: Sequence[str]) -> None:
-        from lst.recipes import unit_tools
+        from lst.recipes import tokenizer as unit_tools
 
         print(getattr(unit_tools, action)(config))
 
@@ -96,7 +91,7 @@ def _tokenizer(action: str) -> Callable[[Config, Sequence[str]], None]:
 
 
 def _synthetic(config: SyntheticConfig, overrides: Sequence[str]) -> None:
-    from lst.recipes.synthetic import synthetic
+    from lst.recipes.synthetic.synthetic import synthetic
 
     print(synthetic(config, overrides))
 
@@ -257,18 +252,49 @@ def _run(command: str, rest: list[str]) -> int:
     if shows_config:
         print(to_yaml(config), end="")
     elif flags:
-        from lst.recipes.dry_run import describe
-
         print(describe(command, overrides))
     else:
         status = COMMANDS[command][0](config, overrides)
         # A part is no command that makes the data again; the one that joins them is.
         if command in ("prepare", "train", "eval") and (command != "prepare" or config.part is None):
-            from lst.recipes.run import record_command
+            from lst.runs.folder import record_command
 
             record_command(config, command, overrides)
         return status or 0
     return 0
+
+
+def describe(command: str, overrides: Sequence[str]) -> str:
+    """The plan of a command as text; a faulty configuration or corpus raises as the command itself would."""
+    from lst.configs.compose import SYNTHETIC, build_config
+    from lst.recipes.prepare import prepare_plan
+    from lst.recipes.synthetic.synthetic import plan as synthetic_plan
+    from lst.recipes.tokenizer import plan as unit_plan
+    from lst.recipes.training.plan import peak_flops, train_plan
+    from lst.runs import RunFolder
+    from lst.runs.folder import CARD_JSON, CARD_PAGE, arm_overrides
+
+    lines = [f"lst {command} --dry-run: nothing is written"]
+    if command == "synthetic":
+        return "\n".join([*lines, *synthetic_plan(SYNTHETIC.build(overrides))])
+    config = build_config(overrides)
+    if command.startswith("tokenizer "):
+        return "\n".join([*lines, *unit_plan(command.removeprefix("tokenizer "), config)])
+    if command in ("prepare", "quickstart"):
+        lines += prepare_plan(config)
+    if command == "train":
+        lines += train_plan(config, peak_flops())
+    elif command == "quickstart":
+        peak = peak_flops()
+        for name in config.arms:
+            lines += train_plan(build_config(arm_overrides(config, overrides, name)), peak)
+    elif command == "card":
+        data = RunFolder.of(config).data
+        lines.append(f"card: would read {data} and write {data / CARD_PAGE} and {data / CARD_JSON}")
+    elif command in ("eval", "report", "generate"):
+        names = RunFolder.of(config).trained_models()
+        lines.append(f"{command}: would read {config.run_dir}; trained models there: {', '.join(names) or 'none yet'}")
+    return "\n".join(lines)
 
 
 def _allow_places(config: Any) -> None:

@@ -9,50 +9,168 @@ import sys
 from pathlib import Path
 
 import pytest
+from repository import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 TRUSTED = ROOT / "lst" / "tokenizers" / "trusted.py"
 SOURCES = sorted((ROOT / "lst").rglob("*.py"))
-# What each folder may import of the project, besides itself and the modules at the top of the package.
-ALLOWED = {
+# Free to every room.
+GROUND = {"errors", "progress", "lazy", "storage", "parallel"}
+# Each room and what it may import beside the ground and itself; a name with a dot stands for that part of a room only.
+ALLOWED: dict[str, set[str]] = {
     "kernels": set(),
     "tokenizers": set(),
     "model": {"kernels"},
     "data": {"tokenizers", "model.batch", "model.patching", "model.config"},
     "configs": {"data.config", "tokenizers.config", "model.config"},
-    "recipes": {"voice", "model", "data", "tokenizers", "kernels", "configs"},
+    "runs": {"data", "model", "tokenizers", "configs"},
+    "voice": {"model", "kernels", "tokenizers", "data.audio"},
+    "evaluation": {"runs", "voice", "data", "model", "tokenizers", "configs", "kernels"},
+    "recipes": {"evaluation", "runs", "voice", "data", "model", "tokenizers", "configs", "kernels"},
 }
-FREE = {"errors", "files", "storage", "progress", "lazy", "threads", ""}
+# Floors within data: a file may import its own room and those of earlier floors. On the lowest all may meet.
+DATA_FLOORS: list[set[str]] = [
+    {"utterance", "config", "text", "audio"},
+    {"synthesis"},
+    {"corpora", "shards", "documents"},
+    {"alignment", "batches", "prepared"},
+    {"prepare", "checks"},
+]
+# Rooms within recipes: the later ones may import the earlier ones. All else there is a command.
+RECIPE_FLOORS: list[set[str]] = [{"report", "training"}, {"corpus_card", "synthetic", "scaling"}]
+# Who runs commands: the others are imported by nobody but these.
+COMMAND_CALLERS = {"cli", "recipes.quickstart", "recipes.scaling"}
+REMEDY = (
+    "Move the code that is needed to a room below both, or hand it in as an argument; the table of rooms is in "
+    "CONTRIBUTING.md."
+)
+
+
+def module_name(path: Path) -> str:
+    """``lst/data/audio/__init__.py`` → ``data.audio``."""
+    return ".".join(path.relative_to(ROOT / "lst").with_suffix("").parts).removesuffix("__init__").rstrip(".")
+
+
+MODULES = {module_name(path): path for path in SOURCES}
 
 
 def imported_modules(path: Path) -> set[str]:
+    """The project's modules that a file imports anywhere, within functions too; a door for a name that it hands on."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name.removeprefix("lst.") for name in names if name.startswith("lst.")}
+            names |= {
+                name if (name := f"{node.module}.{alias.name}").removeprefix("lst.") in MODULES else node.module
+                for alias in node.names
+            }
+    return {name.removeprefix("lst.") for name in names if name.startswith("lst.")} & set(MODULES)
 
 
-@pytest.mark.parametrize("folder", sorted(ALLOWED))
-def test_imports_flow_one_way(folder: str) -> None:
+IMPORTS = {name: imported_modules(path) - {name} for name, path in MODULES.items()}
+
+
+def parts_of(module: str) -> tuple[str, str]:
+    """The room of a module and the part of it: ``data.audio.read`` → ``data``, ``audio``."""
+    room, _, rest = module.partition(".")
+    return room, rest.partition(".")[0]
+
+
+def is_below(name: str, allowed: set[str]) -> bool:
+    return any(name == room or name.startswith(f"{room}.") for room in allowed)
+
+
+def floor_of(part: str, floors: list[set[str]]) -> int | None:
+    return next((number for number, floor in enumerate(floors) if part in floor), None)
+
+
+@pytest.mark.parametrize("room", sorted(ALLOWED))
+def test_imports_flow_one_way(room: str) -> None:
+    wrong = [
+        f"lst.{name} imports lst.{other}"
+        for name, others in IMPORTS.items()
+        if parts_of(name)[0] == room
+        for other in others
+        if not is_below(other, {room, *GROUND, *ALLOWED[room]})
+    ]
+    assert wrong == [], REMEDY
+
+
+def test_the_ground_imports_the_ground() -> None:
+    wrong = [
+        f"lst.{name} imports lst.{other}"
+        for name, others in IMPORTS.items()
+        if is_below(name, GROUND)
+        for other in others
+        if not is_below(other, GROUND)
+    ]
+    assert wrong == [], REMEDY
+
+
+def test_every_module_has_a_room() -> None:
+    rooms = {parts_of(name)[0] for name in MODULES if name}
+    assert rooms - set(ALLOWED) - GROUND == {"cli", "__main__"}
+    within_data = {parts_of(name)[1] for name in MODULES if parts_of(name)[0] == "data"}
+    assert within_data == set().union(*DATA_FLOORS)
+
+
+def test_within_data_imports_go_to_earlier_floors() -> None:
     wrong = []
-    for path in (ROOT / "lst" / folder).rglob("*.py"):
-        for name in imported_modules(path):
-            top = name.split(".")[0]
-            if top in FREE or top == folder or name == "__version__":
+    for name, others in IMPORTS.items():
+        for other in others:
+            own, part = parts_of(name)[1], parts_of(other)[1]
+            if (parts_of(name)[0], parts_of(other)[0]) != ("data", "data") or own == part:
                 continue
-            if not any(name == allowed or name.startswith(f"{allowed}.") for allowed in ALLOWED[folder]):
-                wrong.append(f"{path.relative_to(ROOT)} imports lst.{name}")
-    assert wrong == []
+            mine, floor = floor_of(own, DATA_FLOORS), floor_of(part, DATA_FLOORS)
+            assert mine is not None
+            assert floor is not None
+            if floor > mine or (floor == mine and mine > 0):
+                wrong.append(f"lst.{name} imports lst.{other}")
+    assert wrong == [], REMEDY
+
+
+def test_only_a_few_run_commands_and_nobody_imports_benchmarks() -> None:
+    wrong = []
+    for name, others in IMPORTS.items():
+        own_floor = floor_of(parts_of(name)[1], RECIPE_FLOORS) if parts_of(name)[0] == "recipes" else None
+        for other in others:
+            if parts_of(other)[0] != "recipes" or parts_of(other)[1] == parts_of(name)[1]:
+                continue
+            part = parts_of(other)[1]
+            floor = floor_of(part, RECIPE_FLOORS)
+            is_caller = is_below(name, COMMAND_CALLERS)
+            if (
+                part == "benchmarks"
+                or (floor is None and not is_caller)
+                or (own_floor is not None and floor is not None and floor >= own_floor)
+            ):
+                wrong.append(f"lst.{name} imports lst.{other}")
+    assert wrong == [], REMEDY
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    """Lazy imports counted: a circle that only runs later is a circle."""
+    state: dict[str, int] = {}
+    circles: list[str] = []
+
+    def visit(name: str, way: list[str]) -> None:
+        state[name] = 1
+        for other in sorted(IMPORTS[name]):
+            if state.get(other) == 1:
+                circles.append(" → ".join([*way[way.index(other) :], other]))
+            elif other not in state:
+                visit(other, [*way, other])
+        state[name] = 2
+
+    for name in MODULES:
+        if name not in state:
+            visit(name, [name])
+    assert circles == [], REMEDY
 
 
 def test_shared_model_files_import_nothing_else() -> None:
-    assert imported_modules(ROOT / "lst/model/batch.py") == set()
-    modules = {name.rpartition(".")[0] for name in imported_modules(ROOT / "lst/model/patching.py")}
-    assert modules == {"model.batch", "model.config"}
-    assert imported_modules(ROOT / "lst/model/config.py") == set()
+    assert IMPORTS["model.batch"] == IMPORTS["model.config"] == set()
+    assert IMPORTS["model.patching"] == {"model.batch", "model.config"}
 
 
 def test_root_links_lead_into_the_package_and_have_no_init() -> None:

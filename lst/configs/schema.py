@@ -15,7 +15,6 @@ from lst.tokenizers.config import TokenizerConfig
 EXPORT_FORMATS = ("on_the_fly", "textgrid", "ctm")
 # Lightning's, without those that need layers of another library, and without 16-true: AdamW's ε is 0 in float16.
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
-DIRECTIONS = ("S→S", "T→T", "S→T", "T→S")
 
 
 @dataclass

@@ -3,10 +3,34 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+
+# Rounding of other tools' files: a time may lie this far outside the audio, or before the word in front of it.
+TOLERANCE_S = 0.05
+
+
+class TimedWord(NamedTuple):
+    """A word and where it was found.
+
+    Attributes:
+        text: as its source writes it.
+        start_s, end_s: in seconds from the utterance's start.
+        score: as ``Word.score``; None where the source gives none.
+        character_ends_s: where each character ends: of all of ``text`` but its spaces, or of its letters and digits
+            alone (``word_key``); empty where unknown.
+        place: file and line, for messages.
+    """
+
+    text: str
+    start_s: float
+    end_s: float
+    score: float | None = None
+    character_ends_s: tuple[float, ...] = ()
+    place: str = ""
 
 
 class Word(NamedTuple):
@@ -116,3 +140,21 @@ class Utterance:
             words=tuple(itertools.starmap(Word, zip(*parts, strict=True))),
             ending_start_word=record["ending_start_word"],
         )
+
+
+def time_problems(timed: Sequence[TimedWord], duration_s: float) -> list[str]:
+    """What is wrong with the times of words: order, length, and the audio's end; a line each."""
+    found = []
+    before_s = 0.0
+    for word in timed:
+        where = f"{word.place}: " if word.place else ""
+        times = f"{word.text!r} from {word.start_s:.3f} to {word.end_s:.3f} s"
+        if not (word.start_s >= 0 and word.end_s >= word.start_s and word.end_s < float("inf")):
+            found.append(f"{where}{times}: must satisfy 0 ≤ start ≤ end")
+            continue
+        if word.start_s < before_s - TOLERANCE_S:
+            found.append(f"{where}{times}: begins before the word in front of it ends ({before_s:.3f} s)")
+        if word.end_s > duration_s + TOLERANCE_S:
+            found.append(f"{where}{times}: the audio ends at {duration_s:.3f} s")
+        before_s = max(before_s, word.end_s)
+    return found

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lst.configs.schema import Config
-from lst.data.check_corpus import check_corpus, check_units
-from lst.data.check_prepared import check_prepared
-from lst.data.check_report import CheckReport
-from lst.data.on_the_fly import on_the_fly_files
+from lst.data.checks import CheckReport, check_corpus, check_prepared, check_units
+from lst.data.corpora import on_the_fly_files
 from lst.progress import say
-from lst.recipes.run import RunFolder
+from lst.runs import RunFolder
 from lst.storage import locate, write_json
 
 PROBLEMS_EXIT = 1

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict
 from typing import Any
 
-from lst.configs.schema import DIRECTIONS, Config
-from lst.data.interleave import DocumentBuilder
-from lst.data.utterance import Utterance
-from lst.model.batch import Document
+from lst.configs.schema import Config
+from lst.data.prepared import PreparedData
+from lst.evaluation import DIRECTIONS, cloze_accuracies, cloze_items, held_out_bits, score_cloze
 from lst.model.checkpoint import WEIGHTS_FILE, load_model
-from lst.model.config import PatchingConfig
-from lst.model.lst import LatentSpeechTextModel
 from lst.model.patching import inference_strategy
-from lst.model.score import score_documents
 from lst.progress import Progress, say
-from lst.recipes.cloze import cloze_accuracies, cloze_items, score_cloze
-from lst.recipes.fitted_patching import load_patching
-from lst.recipes.run import PreparedData, RunFolder, open_data, require_models, token_layout
+from lst.runs import RunFolder, load_patching, open_data, require_models
 from lst.storage import fingerprint, read_json, sha256, write_json, write_jsonl
 from lst.tokenizers.vocabulary import Vocabulary, check_same_vocabulary
 
@@ -83,32 +76,37 @@ def evaluate_model(config: Config, run: RunFolder, data: PreparedData, name: str
     return result
 
 
-def held_out_bits(
-    model: LatentSpeechTextModel,
-    builder: DocumentBuilder,
-    utterances: list[Utterance],
-    patching: PatchingConfig,
-    strategy: str,
-    config: Config,
-) -> dict[str, float]:
-    """Bits a speech unit, and bits a byte of text, over whole held-out utterances; markers and ends are not counted."""
-    speech = [_content(builder.speech(utterance)) for utterance in utterances]
-    text = [_content(builder.text(utterance)) for utterance in utterances]
-    scores = score_documents(
-        model, [*speech, *text], patching, strategy, config.train.row_patches, config.eval.rows_a_batch,
-        token_layout(builder.vocabulary),
-    )  # fmt: skip
-    spoken, written = scores[: len(speech)], scores[len(speech) :]
-    num_bytes = sum(len(utterance.text.encode()) for utterance in utterances)
-    num_units = sum(map(builder.num_units, utterances))
-    return {
-        "bits_per_unit": -sum(score.sum_nats for score in spoken) / math.log(2) / num_units,
-        "bits_per_byte": -sum(score.sum_nats for score in written) / math.log(2) / num_bytes,
-        "num_units": num_units,
-        "num_bytes": num_bytes,
-    }
+def results_as_text(results: dict[str, dict[str, Any]]) -> str:
+    """A line a model: accuracies in per cent, length-normalised and summed, and bits."""
+    first = next(iter(results.values()))
+    num_items = first["cloze"][DIRECTIONS[0]]["num_items"]
+    width = max(map(len, [*results, "model"]))
+    header = (
+        f"{'model':<{width}}  " + "  ".join(f"{direction:>17}" for direction in DIRECTIONS) + "   bits/unit  bits/byte"
+    )
+    lines = [
+        f"cloze accuracy, % (mean log-likelihood a token [95 % interval] / summed), {num_items} items; chance is 50",
+        header,
+    ]
+    for name, result in results.items():
+        cells = [cloze_cell(result["cloze"][direction]) for direction in DIRECTIONS]
+        bits = result["bits"]
+        lines.append(
+            f"{name:<{width}}  " + "  ".join(f"{cell:>17}" for cell in cells)
+            + f"   {bits['bits_per_unit']:>9.3f}  {bits['bits_per_byte']:>9.3f}"
+        )  # fmt: skip
+    counts = {name: result["bits"]["num_units"] for name, result in results.items()}
+    if len(set(counts.values())) > 1:
+        once = ", ".join(name for name, count in counts.items() if count < max(counts.values()))
+        lines.append(
+            f"bits/unit of {once} are of units read once (patching.deduplicate=true): these and others do not compare"
+        )
+    return "\n".join(lines)
 
 
-def _content(document: Document) -> tuple[Document, slice]:
-    """All but ``<bos>``, the marker and ``<eos>``."""
-    return document, slice(2, len(document) - 1)
+def cloze_cell(cell: dict[str, Any]) -> str:
+    """``61.2 [55–67]/58.0``: mean-normalised accuracy with its interval, then the summed one."""
+    mean, total = cell["mean"], cell["sum"]
+    return (
+        f"{100 * mean['accuracy']:.1f} [{100 * mean['low']:.0f}–{100 * mean['high']:.0f}]/{100 * total['accuracy']:.1f}"
+    )

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from lst.configs.schema import Config
-from lst.data.align_export import write_ctm, write_textgrids
-from lst.data.on_the_fly import SUFFIX, write_on_the_fly
+from lst.data.alignment.formats.ctm import write_ctm
+from lst.data.alignment.formats.textgrid import write_textgrids
+from lst.data.corpora import write_on_the_fly
+from lst.data.corpora.on_the_fly import SUFFIX
 from lst.data.utterance import Utterance
 from lst.errors import UserError
 from lst.progress import say
-from lst.recipes.run import open_data
+from lst.runs import open_data
 from lst.storage import Folder, absolute
 
 # What the files of a split are called, and what writes them: place, utterances and units a second to how many.

@@ -10,14 +10,15 @@ from lst.configs.compose import build_config, to_yaml
 from lst.configs.schema import Config
 from lst.data.prepare import prepare
 from lst.errors import UserError
+from lst.evaluation import cloze_items
 from lst.progress import say
-from lst.recipes.cloze import cloze_items
-from lst.recipes.corpus_card import card_after_prepare
-from lst.recipes.evaluate import evaluate
-from lst.recipes.report import write_report
-from lst.recipes.run import RunFolder, arm_overrides, open_data, prepare_options, record_command
-from lst.recipes.tables import results_as_text
-from lst.recipes.train import train
+from lst.recipes.corpus_card.card import card_after_prepare
+from lst.recipes.evaluate import evaluate, results_as_text
+from lst.recipes.prepare import prepare_options
+from lst.recipes.report.write import write_report
+from lst.recipes.training.train import train
+from lst.runs import RunFolder, open_data
+from lst.runs.folder import arm_overrides, record_command
 from lst.storage import write_text
 
 

@@ -18,14 +18,8 @@ from torch.nn import functional
 
 from lst.errors import UserError
 from lst.lazy import import_torchaudio
-from lst.threads import one_thread
-from lst.tokenizers.encoders import (
-    EncoderOptions,
-    averaged_frames,
-    check_device,
-    check_layer,
-    pool_of,
-)
+from lst.parallel import one_thread
+from lst.tokenizers.frames import EncoderOptions, averaged_frames, check_device, check_layer, pool_of
 from lst.tokenizers.units import SAMPLE_RATE_HZ
 from lst.tokenizers.weights import BUNDLE_PREFIX, FORMS, Weights, read_weights, weights_sha256
 

@@ -21,9 +21,10 @@ import numpy as np
 from safetensors.numpy import save
 
 from lst.errors import UserError, raise_problems
+from lst.parallel import one_thread
 from lst.storage import differing_settings, write_bytes
-from lst.threads import one_thread
-from lst.tokenizers.encoders import EncoderOptions, FrameEncoder, build_encoder
+from lst.tokenizers.encoders import build_encoder
+from lst.tokenizers.frames import EncoderOptions, FrameEncoder
 from lst.tokenizers.units import SAMPLE_RATE_HZ, at_rate
 
 # MFCC codebooks keep the format that they have always had, so that old data stays readable and hashes stay the same.

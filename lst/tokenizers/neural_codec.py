@@ -26,9 +26,9 @@ from safetensors.numpy import save
 
 from lst.errors import UserError
 from lst.lazy import import_or_explain
+from lst.parallel import one_thread
 from lst.storage import write_bytes
-from lst.threads import one_thread
-from lst.tokenizers.encoders import check_device
+from lst.tokenizers.frames import check_device
 from lst.tokenizers.kmeans import FORMAT, check_waveforms
 from lst.tokenizers.trusted import check_trust
 from lst.tokenizers.units import at_rate

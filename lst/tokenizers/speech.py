@@ -21,7 +21,8 @@ from safetensors import SafetensorError, safe_open
 from lst.errors import LstError, UserError
 from lst.progress import say
 from lst.tokenizers.config import MODEL_KINDS, TokenizerConfig
-from lst.tokenizers.encoders import EncoderOptions, FrameEncoder, build_encoder
+from lst.tokenizers.encoders import build_encoder
+from lst.tokenizers.frames import EncoderOptions, FrameEncoder
 from lst.tokenizers.kmeans import (
     FORMAT,
     MFCC_FORMAT,

@@ -20,15 +20,8 @@ from torch.nn import functional
 
 from lst.errors import UserError
 from lst.lazy import import_torchaudio
-from lst.threads import one_thread
-from lst.tokenizers.encoders import (
-    SUPERVISED_NOTE,
-    EncoderOptions,
-    averaged_frames,
-    check_device,
-    check_layer,
-    pool_of,
-)
+from lst.parallel import one_thread
+from lst.tokenizers.frames import SUPERVISED_NOTE, EncoderOptions, averaged_frames, check_device, check_layer, pool_of
 from lst.tokenizers.units import HOP_SAMPLES, SAMPLE_RATE_HZ, WINDOW_SAMPLES
 from lst.tokenizers.weights import Weights, read_weights, weights_sha256
 

@@ -77,7 +77,12 @@ LISTS = [(job, key) for job in (MAIN, SYNTHETIC) for key in list_options(job.sch
 
 @pytest.mark.parametrize(("job", "key"), [*LISTS, (MAIN, "arms.mine")], ids=lambda x: getattr(x, "command", x))
 def test_a_list_without_brackets_is_answered_with_the_list(job: Job, key: str) -> None:
-    assert {key for _, key in LISTS} == {"model.global_mixers", "seeds"}
+    assert {key for _, key in LISTS} == {
+        "model.global_mixers",
+        "seeds",
+        "storage.allow_protocols",
+        "storage.allow_hosts",
+    }
     for given, remedy in {
         "h3": "write {}=[h3]", "7": "write {}=[7]", "3,4": "write {}=[3,4]", "[h3": "write {}=[h3]", "h3]":
         "write {}=[h3]", "": "such as {}=[", "null": "such as {}=[", "{a:1}": "such as {}=[",

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from repository import ROOT
 
 from lst.data.config import DataConfig
-from lst.data.prepare import PrepareOptions, prepare
-from lst.data.speech_synthesis import choose_engine, pseudo_speakers, synthesize
+from lst.data.prepare.prepare import PrepareOptions, prepare
+from lst.data.synthesis.voices import choose_engine, pseudo_speakers, synthesize
 from lst.errors import UserError
 from lst.storage import sha256
 from lst.tokenizers.config import TokenizerConfig
@@ -23,7 +24,6 @@ from lst.tokenizers.config import TokenizerConfig
 # This helper compares rows: a failure there shows both sides, as one in a test does.
 pytest.register_assert_rewrite("layout_files")
 
-ROOT = Path(__file__).resolve().parents[2]
 SENTENCES = (
     "Anna ate the warm bread.",
     "Ben found a small key.",

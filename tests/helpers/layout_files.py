@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from lst.data.audio import read_row_audio
-from lst.data.corpora import load_corpus
-from lst.data.manifest import ManifestProblem, ManifestRow, read_manifest, write_manifest
-from lst.data.row_checks import check_rows
+from lst.data.audio.read import read_row_audio
+from lst.data.corpora.load import load_corpus
+from lst.data.corpora.manifest import ManifestProblem, ManifestRow, read_manifest, write_manifest
+from lst.data.corpora.row_checks import check_rows
 
 RATE_HZ = 16_000
 

@@ -9,15 +9,16 @@ import numpy as np
 import soundfile
 
 from lst.configs.compose import build_config
-from lst.configs.schema import DIRECTIONS, Config
-from lst.data.manifest import ManifestRow, write_manifest
-from lst.data.prepare import LEFT_OUT_FILE, MANIFEST_FILE, TEXT_FILE, UNITS_FILE, VOCABULARY_FILE
-from lst.data.shards import INDEX_FILE, SHARD_FOLDER, VERSION, write_shard
+from lst.configs.schema import Config
+from lst.data.corpora.manifest import ManifestRow, write_manifest
+from lst.data.prepare.prepare import MANIFEST_FILE, TEXT_FILE, UNITS_FILE, VOCABULARY_FILE
+from lst.data.prepared import LEFT_OUT_FILE
+from lst.data.shards.reader import INDEX_FILE, SHARD_FOLDER, VERSION, write_shard
 from lst.data.utterance import Utterance, Word
+from lst.evaluation.cloze import DIRECTIONS, cloze_accuracies, cloze_items, ending_start
 from lst.model.checkpoint import save_model
 from lst.model.lst import LatentSpeechTextModel
-from lst.recipes.cloze import cloze_accuracies, cloze_items, ending_start
-from lst.recipes.run import RunFolder
+from lst.runs.folder import RunFolder
 from lst.storage import write_json, write_jsonl
 from lst.tokenizers.kmeans import Centroids, KmeansTokenizer
 from lst.tokenizers.text import fit_text_tokenizer

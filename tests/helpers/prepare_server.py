@@ -19,7 +19,7 @@ import sklearn.cluster  # noqa: F401
 import torch
 
 from lst.data.config import AlignConfig, DataConfig, InterleaveConfig, MixConfig
-from lst.data.prepare import PrepareOptions, prepare
+from lst.data.prepare.prepare import PrepareOptions, prepare
 from lst.lazy import import_torchaudio
 from lst.tokenizers.config import TokenizerConfig
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lst.data.shards import INDEX_FILE, SHARD_FOLDER, VERSION, index_entry, shard_name, write_shard
+from lst.data.shards.reader import INDEX_FILE, SHARD_FOLDER, VERSION, index_entry, shard_name, write_shard
 from lst.data.utterance import Utterance, Word
 from lst.storage import sha256, write_json
 

@@ -10,10 +10,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from repository import ROOT
 
 from lst.kernels.native import library
-
-ROOT = Path(__file__).parents[2]
 
 
 def build(folder: Path, compiler: Path, command: str) -> str:

@@ -14,10 +14,10 @@ from lst.kernels.attention import attention_path
 from lst.kernels.ssm import ssm_path
 from lst.model.batch import SPEECH, TEXT, Document, PackedBatch, pack_documents
 from lst.model.config import PatchingConfig
-from lst.model.incremental import DecodingState
+from lst.model.inference.incremental import DecodingState
+from lst.model.inference.patch_stepper import PatchStepper
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.optimiser import build_adamw
-from lst.model.patch_stepper import PatchStepper
 from lst.model.patching import patch_document
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

@@ -21,14 +21,14 @@ from lst.model.batch import SPEECH, TEXT, Document, pack_documents
 from lst.model.checkpoint import load_model, save_model
 from lst.model.config import ModelConfig
 from lst.model.flops import model_flops, workload_of_batch
-from lst.model.generate import SamplingOptions, generate
-from lst.model.incremental import DecodingState
+from lst.model.inference.generate import SamplingOptions, generate
+from lst.model.inference.incremental import DecodingState
+from lst.model.inference.patch_stepper import PatchStepper
+from lst.model.inference.token_layout import TokenLayout
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.optimiser import DYNAMICS_RATE, parameter_groups
-from lst.model.patch_stepper import PatchStepper
 from lst.model.patching import patch_document
 from lst.model.state_space import H3, DiagonalSSM, ShiftSSM
-from lst.model.token_layout import TokenLayout
 
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 2e-5}
 LAYOUT = TokenLayout(num_text=35, first_unit_id=40, text_id=36, speech_id=37, eos_id=38)

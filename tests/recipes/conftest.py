@@ -10,7 +10,7 @@ import pytest
 
 from lst.configs.compose import build_config
 from lst.configs.schema import Config
-from lst.recipes.run import CARD_JSON
+from lst.runs.folder import CARD_JSON
 
 
 @pytest.fixture(scope="module")

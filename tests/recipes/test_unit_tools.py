@@ -14,12 +14,12 @@ import soundfile
 from small_models import WIDTH, hubert_model, save_hubert
 
 from lst.cli import main
-from lst.data.audio import read_audio
-from lst.data.manifest import read_manifest
-from lst.data.phones import PhoneAligner, phones_of_units
+from lst.data.alignment.hmm import PhoneAligner, phones_of_units
+from lst.data.audio.read import read_audio
+from lst.data.corpora.manifest import read_manifest
 from lst.errors import UserError
-from lst.recipes.unit_scores import ScoredUtterance, score_units
-from lst.recipes.unit_tools import text_lines
+from lst.evaluation.unit_scores import ScoredUtterance, score_units
+from lst.recipes.tokenizer import text_lines
 from lst.storage import sha256
 from lst.tokenizers.speech import load_speech_tokenizer
 from lst.tokenizers.text import TextTokenizer, fit_text_tokenizer

@@ -17,7 +17,8 @@ from small_models import WIDTH, hubert_model, save_hubert, speechlike
 
 from lst.errors import UserError
 from lst.tokenizers.codebooks import read_codebook
-from lst.tokenizers.encoders import EncoderOptions, build_encoder
+from lst.tokenizers.encoders import build_encoder
+from lst.tokenizers.frames import EncoderOptions
 from lst.tokenizers.kmeans import Centroids, Classifier, KmeansTokenizer, kmeans_of
 from lst.tokenizers.speech import load_speech_tokenizer
 

@@ -23,7 +23,8 @@ from small_models import (
 
 from lst.errors import UserError
 from lst.tokenizers import hubert_encoder
-from lst.tokenizers.encoders import EncoderOptions, build_encoder
+from lst.tokenizers.encoders import build_encoder
+from lst.tokenizers.frames import EncoderOptions
 from lst.tokenizers.whisper_encoder import WhisperEncoder
 
 

@@ -28,7 +28,8 @@ from small_models import (
 
 from lst.errors import UserError
 from lst.tokenizers.config import KINDS, TokenizerConfig
-from lst.tokenizers.encoders import EncoderOptions, build_encoder
+from lst.tokenizers.encoders import build_encoder
+from lst.tokenizers.frames import EncoderOptions
 from lst.tokenizers.kmeans import FrameSample, fit_centroids
 from lst.tokenizers.neural_codec import NUM_CODES, build_codec, flatten_codes, unflatten_codes
 from lst.tokenizers.speech import SpeechTokenizer, deduplicate, fit_speech_tokenizer, load_speech_tokenizer, reduplicate

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from lst.cli import describe
 from lst.configs.compose import build_config
 from lst.errors import ProblemsError, UserError
-from lst.recipes.dry_run import describe
-from lst.recipes.run import prepare_options
+from lst.recipes.prepare import prepare_options
 from lst.tokenizers.config import MODEL_KINDS, TokenizerConfig
 from lst.tokenizers.speech import encoder_options
 

@@ -21,7 +21,7 @@ from sklearn.cluster import MiniBatchKMeans
 from lst.errors import UserError
 from lst.storage import sha256
 from lst.tokenizers.config import TokenizerConfig
-from lst.tokenizers.encoders import EncoderOptions
+from lst.tokenizers.frames import EncoderOptions
 from lst.tokenizers.kmeans import MFCC_FORMAT, Centroids, KmeansTokenizer, fit_centroids
 from lst.tokenizers.speech import SpeechTokenizer, fit_speech_tokenizer, load_speech_tokenizer
 from lst.tokenizers.units import NUM_FEATURES, at_rate, log_mel_features, mfcc_features, num_units_in

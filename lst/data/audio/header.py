@@ -1,0 +1,141 @@
+"""What an audio file's header says, believed only as far as the file bears it out.
+
+Lengths that are open, larger than the file, or guessed from a first frame are told apart from true ones.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import soundfile
+
+from lst.data.audio.places import content_key, described, open_audio_bytes
+from lst.errors import UserError
+from lst.storage import is_url
+
+MAX_NUM_FRAMES = 1 << 40  # libsndfile answers 2**63 - 1 when a header leaves the number open
+MP3_FRAME = 1152  # samples; the decoder's guess of a length without a header is off by less than one frame
+MP3_SLACK_FRAMES = 6  # the frame that states the length, an encoder's delay and its padding: held, but no audio
+# Bit rates of MPEG layer III in kbit/s by their index, of version 1 and of versions 2 and 2.5; 0 is none.
+_MP3_KBIT_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0)
+_MP3_KBIT_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0)
+# Writers that do not know the size beforehand leave a number at or above this in the header.
+OPEN_SIZE_BYTES = 0x7FFFF000
+# libsndfile's log of a data chunk that promises more than the file holds.
+_SIZE_LINE = re.compile(r"^\s*(?:data|SSND|Data Size|riff)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
+_OGG_TAIL_BYTES = 1 << 16  # an Ogg page is smaller than this
+
+
+class Header(NamedTuple):
+    """A header whose number of samples can be trusted; ``num_frames`` counts samples a channel."""
+
+    num_frames: int
+    sample_rate_hz: int
+    num_channels: int
+    format: str
+    subtype: str
+
+
+def read_header(path: Path | str, member: str = "") -> Header:
+    """The header of an audio file or of a tar's member; asked again for an unchanged file, it is not read again.
+
+    Raises:
+        UserError: the file is absent, no audio, cut short as far as a header shows it, or of unstated length.
+    """
+    if not is_url(path) and not os.path.isfile(path):
+        raise UserError(f"{path} does not exist or is not a file.")
+    # Segments of one long recording ask for it again and again.
+    return _header(*content_key(path), member)
+
+
+def sound_source(path: Path | str, member: str, file: BinaryIO) -> Any:
+    """What soundfile is to open: a plain local file by its name, as calls back into Python cost time."""
+    return file if member or is_url(path) else str(path)
+
+
+@lru_cache(maxsize=256)
+def _header(path: str, size_bytes: int, mtime_ns: int, member: str) -> Header:
+    name = described(path, member)
+    with open_audio_bytes(path, member) as file:
+        if not file.read(1):
+            raise UserError(f"{name} is an empty file (0 bytes). Record or export it again.")
+        file.seek(0)
+        try:
+            info = soundfile.info(sound_source(path, member, file))
+        except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError, AssertionError) as error:
+            raise unreadable(name, error) from error
+        if info.frames > MAX_NUM_FRAMES or info.samplerate <= 0:
+            raise UserError(
+                f"{name} does not say how long it is, as streams written to a pipe do. "
+                f"Write it once more, for example: ffmpeg -i {Path(path).name} out{Path(path).suffix}"
+            )
+        for stated_bytes, held_bytes in _SIZE_LINE.findall(info.extra_info):
+            if int(held_bytes) < int(stated_bytes) < OPEN_SIZE_BYTES:
+                raise cut_short(name, f"its header says {int(stated_bytes):,} bytes, it holds {int(held_bytes):,}")
+        if info.format == "OGG" and not _ogg_has_end(file):
+            raise cut_short(name, "its last Ogg page is not the end of a stream")
+        if info.format == "MP3":
+            _check_mp3_length(name, file, info.frames)
+    return Header(info.frames, info.samplerate, info.channels, info.format, info.subtype)
+
+
+def _ogg_has_end(file: BinaryIO) -> bool:
+    """Whether an Ogg file's last page is whole and ends the stream (RFC 3533, section 6)."""
+    file.seek(max(0, file.seek(0, os.SEEK_END) - _OGG_TAIL_BYTES))
+    tail = file.read()
+    page = tail[max(0, tail.rfind(b"OggS")) :]
+    if len(page) < 27 or len(page) < 27 + page[26]:
+        return False
+    num_segments = page[26]
+    return bool(page[5] & 4) and len(page) >= 27 + num_segments + sum(page[27 : 27 + num_segments])
+
+
+def _check_mp3_length(name: str, file: BinaryIO, stated_samples: int) -> None:
+    """Compares the length that libsndfile tells, and stops reading at, with the frames that are there.
+
+    It is taken from the file's first frame, or guessed from the first bit rate, so both can be far off.
+    """
+    file.seek(0)
+    held_samples, frame_samples = _count_mp3_samples(file.read())
+    if frame_samples and stated_samples > held_samples + frame_samples:
+        raise cut_short(name, f"its header says {stated_samples:,} samples, its frames hold {held_samples:,}")
+    if frame_samples and held_samples > stated_samples + MP3_SLACK_FRAMES * frame_samples:
+        raise UserError(
+            f"{name} holds {held_samples:,} samples, but its header, or the lack of one, tells {stated_samples:,}: "
+            "its end would be lost. Write it once more, for example: ffmpeg -i FILE out.wav"
+        )
+
+
+def _count_mp3_samples(content: bytes) -> tuple[int, int]:
+    """Samples a channel in an MP3's frames and in one frame, from the frames' headers (ISO 11172-3, 2.4.1.3).
+
+    Both are 0 where no frame of layer III is found.
+    """
+    num_samples = frame_samples = position = 0
+    if content[:3] == b"ID3":  # its size has 7 bits a byte
+        position = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(content[6:10], (21, 14, 7, 0), strict=True))
+    while 0 <= position < len(content) - 3:
+        sync, second, third = content[position : position + 3]
+        version = (second >> 3) & 3  # 3 is MPEG 1, 2 is 2, 0 is 2.5
+        kbit = (_MP3_KBIT_1 if version == 3 else _MP3_KBIT_2)[third >> 4]
+        rate_index = (third >> 2) & 3
+        if sync != 0xFF or second & 0xE6 != 0xE2 or version == 1 or not kbit or rate_index == 3:
+            position = content.find(b"\xff", position + 1)
+            continue
+        rate_hz = (44100, 48000, 32000)[rate_index] // {3: 1, 2: 2, 0: 4}[version]
+        frame_samples = MP3_FRAME if version == 3 else MP3_FRAME // 2
+        num_samples += frame_samples
+        position += frame_samples * kbit * 125 // rate_hz + ((third >> 1) & 1)
+    return num_samples, frame_samples
+
+
+def unreadable(name: str, error: Exception) -> UserError:
+    return UserError(f"{name} cannot be read as audio ({error}). It must be a whole wav, flac, ogg or mp3 file.")
+
+
+def cut_short(name: str, evidence: str) -> UserError:
+    return UserError(f"{name} is cut short: {evidence}. Copy or export it again.")

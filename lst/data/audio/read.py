@@ -1,0 +1,242 @@
+"""Audio in: samples as float32 mono at one rate, of a whole file or a segment, and what a header says undecoded.
+
+Decoding is soundfile's (libsndfile); of torchaudio only the resampler is used, and it is imported only when needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from lst.data.audio.header import MP3_FRAME, Header, cut_short, read_header, sound_source, unreadable
+from lst.data.audio.places import (
+    AudioPlace,
+    AudioRef,
+    content_key,
+    described,
+    open_audio_bytes,
+    parse_audio_ref,
+)
+from lst.errors import LstError, UserError
+from lst.lazy import import_torchaudio
+
+MAX_RESAMPLE_KERNEL = 50_000_000  # weights of the resampler's filter bank, 200 MB of float32
+RESAMPLE_ZEROS, RESAMPLE_ROLLOFF = 6, 0.99  # of torchaudio's windowed sinc: they bound how far a sample reaches
+SEGMENT_SLACK_S = 0.011  # by which a segment may pass the end of its file: its times may be rounded to hundredths
+_BLOCK_FRAMES = 1 << 16
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What an audio file's header says; ``num_frames`` counts samples a channel."""
+
+    num_frames: int
+    sample_rate_hz: int
+    num_channels: int
+    duration_s: float
+
+
+def read_audio_ref(ref: str, sample_rate_hz: int = 16000) -> npt.NDArray[np.float32]:
+    """As ``read_row_audio``, of what ``format_audio_ref`` gave."""
+    return read_row_audio(parse_audio_ref(ref), sample_rate_hz)
+
+
+def probe_audio(path: Path | str, member: str = "") -> AudioInfo:
+    """Reads an audio file's header (of an mp3, those of all its frames); nothing is decoded.
+
+    A file without samples is no error here: its ``num_frames`` is 0.
+
+    Raises:
+        UserError: the file is absent, no audio, cut short as far as a header shows it, or of unstated length.
+    """
+    header = read_header(path, member)
+    return AudioInfo(
+        header.num_frames, header.sample_rate_hz, header.num_channels, header.num_frames / header.sample_rate_hz
+    )
+
+
+def read_audio(path: Path | str, sample_rate_hz: int = 16000) -> npt.NDArray[np.float32]:
+    """Reads an audio file (wav, flac, ogg, opus, mp3) as mono at ``sample_rate_hz``.
+
+    Args:
+        path: the file, of any rate and number of channels; channels are averaged.
+        sample_rate_hz: the rate wanted, in Hz.
+
+    Returns:
+        float32 ``[num_frames]``, full scale ±1, with ``num_frames = ceil(frames in the file · wanted / own rate)``.
+
+    Raises:
+        UserError: the file is absent, unreadable, cut short, without samples, or holds NaN or infinity.
+    """
+    return read_row_audio(AudioRef(path), sample_rate_hz)
+
+
+def read_row_audio(row: AudioPlace, sample_rate_hz: int = 16000) -> npt.NDArray[np.float32]:
+    """Reads the audio of one utterance: a whole file or a segment, all channels averaged or one, from a tar or not.
+
+    A segment is the slice ``[round(start_s · rate) : round((start_s + duration_s) · rate)]`` of the whole file at the
+    wanted rate, but only its part of the file is decoded. MP3 and Opus cannot be entered in their middle without
+    changing samples: they are decoded from their start, or from where this thread's last segment of the file ended.
+
+    Args:
+        row: where the audio is.
+        sample_rate_hz: the rate wanted, in Hz.
+
+    Returns:
+        float32 ``[num_samples]``, full scale ±1.
+
+    Raises:
+        UserError: as ``read_audio``; the segment is not within the file; there is no such channel or member.
+    """
+    header = read_header(row.path, row.member)
+    name = described(row.path, row.member)
+    if header.num_frames == 0:
+        raise UserError(f"{name} is empty: its header says 0 samples. Record or export it again.")
+    if faults := place_faults(row, header.num_frames / header.sample_rate_hz, header.num_channels):
+        raise UserError(f"{name}: {'; '.join(faults)}")
+    own_rate_hz = header.sample_rate_hz
+    if not row.is_segment:
+        return _resample(name, _mono(row, header, 0, header.num_frames), own_rate_hz, sample_rate_hz)
+    divisor = math.gcd(own_rate_hz, sample_rate_hz)
+    own, wanted = own_rate_hz // divisor, sample_rate_hz // divisor
+    first = round(row.start_s * sample_rate_hz)
+    last = math.ceil(header.num_frames * wanted / own)
+    if row.duration_s is not None:
+        last = min(last, round((row.start_s + row.duration_s) * sample_rate_hz))
+    if last <= first:
+        raise UserError(f"{name}: the segment from {row.start_s:g} s on is shorter than one sample")
+    # Each `own` samples give `wanted` others, out of these and of their neighbours within the filter's reach.
+    reach = 0 if own == wanted else math.ceil(RESAMPLE_ZEROS / RESAMPLE_ROLLOFF / min(own, wanted)) + 1
+    first_block = max(0, first // wanted - reach)
+    end = min(header.num_frames, (math.ceil(last / wanted) + reach) * own)
+    part = _resample(name, _mono(row, header, first_block * own, end), own_rate_hz, sample_rate_hz)
+    return np.ascontiguousarray(part[first - first_block * wanted : last - first_block * wanted])
+
+
+def place_faults(row: AudioPlace, duration_s: float, num_channels: int) -> list[str]:
+    """What of a segment or a channel its file of ``duration_s`` seconds does not have."""
+    faults = []
+    if row.channel is not None and not 0 <= row.channel < num_channels:
+        faults.append(f"channel {row.channel} is asked for, the audio has {num_channels} (counted from 0)")
+    if row.is_segment:
+        end_s = row.start_s if row.duration_s is None else row.start_s + row.duration_s
+        if row.start_s >= duration_s or end_s > duration_s + SEGMENT_SLACK_S:
+            shown = f"{row.start_s:.6g} to {end_s:.6g} s" if row.duration_s is not None else f"from {end_s:.6g} s on"
+            faults.append(f"the segment, {shown}, is not within the audio of {duration_s:.6g} s")
+    return faults
+
+
+def _mono(row: AudioPlace, header: Header, first: int, end: int) -> npt.NDArray[np.float32]:
+    """Samples ``[end − first]`` at the file's own rate, channels averaged or one of them."""
+    name = described(row.path, row.member)
+    try:
+        samples = _decode(row, header, first, end - first)
+    except (soundfile.SoundFileError, RuntimeError, ValueError, MemoryError, OSError) as error:
+        if isinstance(error, LstError):
+            raise
+        raise unreadable(name, error) from error
+    if len(samples) < end - first - (MP3_FRAME if header.format == "MP3" else 0):
+        raise cut_short(name, f"{first + len(samples):,} of {header.num_frames:,} samples could be decoded")
+    if row.channel is not None:
+        mono = samples[:, row.channel]
+    else:
+        mono = samples.mean(axis=1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
+    if not np.isfinite(mono).all():
+        raise UserError(f"{name} holds NaN or infinite samples. Export it again, for example as 16-bit wav.")
+    return np.ascontiguousarray(mono)
+
+
+def _decode(row: AudioPlace, header: Header, first: int, num_frames: int) -> npt.NDArray[np.float32]:
+    """Samples ``[num_frames, num_channels]`` from ``first`` on."""
+    if row.is_segment and (header.format == "MP3" or header.subtype == "OPUS"):
+        return _forward.read(row.path, row.member, first, num_frames)
+    with _opened(row.path, row.member) as sound:
+        if first:
+            sound.seek(first)
+        return sound.read(num_frames, dtype="float32", always_2d=True)
+
+
+class _Unsought(soundfile.SoundFile):
+    """A sound file that is never sought: soundfile does it after each read otherwise, and MP3 decoding starts anew."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+@contextlib.contextmanager
+def _opened(path: Path | str, member: str, opener: type[Any] = soundfile.SoundFile) -> Iterator[Any]:
+    with open_audio_bytes(path, member) as file, opener(sound_source(path, member, file)) as sound:
+        yield sound
+
+
+class _ForwardDecoder(threading.local):
+    """Decodes files that only give the same samples from their start on, and stays where it is for the next segment."""
+
+    def __init__(self) -> None:
+        self.key: tuple[Any, ...] = ()
+        self.stack = contextlib.ExitStack()
+        self.sound: Any = None
+        self.position = 0
+
+    def read(self, path: Path | str, member: str, first: int, num_frames: int) -> npt.NDArray[np.float32]:
+        key = (*content_key(path), member)
+        if key != self.key or first < self.position:
+            self.close()
+            self.sound = self.stack.enter_context(_opened(path, member, _Unsought))
+            self.key = key
+        try:
+            while self.position < first:
+                skipped = self.sound.read(min(_BLOCK_FRAMES, first - self.position), dtype="float32", always_2d=True)
+                if not len(skipped):
+                    break
+                self.position += len(skipped)
+            samples: npt.NDArray[np.float32] = self.sound.read(num_frames, dtype="float32", always_2d=True)
+        except BaseException:
+            self.close()
+            raise
+        self.position += len(samples)
+        return samples
+
+    def close(self) -> None:
+        self.stack.close()
+        self.key, self.position = (), 0
+
+
+_forward = _ForwardDecoder()
+
+
+def _resample(
+    name: str, mono: npt.NDArray[np.float32], own_rate_hz: int, wanted_rate_hz: int
+) -> npt.NDArray[np.float32]:
+    """Brings samples ``[num_frames]`` from one rate to another; needs torchaudio only when the rates differ."""
+    if own_rate_hz == wanted_rate_hz:
+        return mono
+    if fault := rate_fault(own_rate_hz, wanted_rate_hz):
+        raise UserError(f"{name} {fault}")
+    torchaudio = import_torchaudio()
+    import torch
+
+    resampled = torchaudio.functional.resample(
+        torch.from_numpy(mono), own_rate_hz, wanted_rate_hz, RESAMPLE_ZEROS, RESAMPLE_ROLLOFF
+    )
+    return resampled.numpy()
+
+
+def rate_fault(own_rate_hz: int, wanted_rate_hz: int = 16000) -> str:
+    """Why audio of one rate cannot be brought to another; empty where it can."""
+    divisor = math.gcd(own_rate_hz, wanted_rate_hz)
+    if (own_rate_hz // divisor) * (wanted_rate_hz // divisor) <= MAX_RESAMPLE_KERNEL:
+        return ""
+    return (
+        f"has {own_rate_hz} Hz, which has too small a common divisor with {wanted_rate_hz} Hz "
+        f"to be resampled here. Convert it first, for example: ffmpeg -i FILE -ar {wanted_rate_hz} out.wav"
+    )

@@ -1,0 +1,13 @@
+"""From shards to batches: order, mixing, packing, and a loader that resumes bit for bit.
+
+::
+
+    shards ──order, mix_sources──▶ documents ──fill_rows──▶ PackedBatch ──BatchLoader──▶ training
+"""
+
+from lst.data.batches.loader import BatchLoader, LoaderState
+from lst.data.batches.mixing import mix_sources
+from lst.data.batches.packing import fill_rows
+from lst.data.batches.stream import BatchStream, StreamPlan
+
+__all__ = ["BatchLoader", "BatchStream", "LoaderState", "StreamPlan", "fill_rows", "mix_sources"]

@@ -1,0 +1,295 @@
+"""Batches for training, drawn ahead by worker processes, in an order that neither workers nor ranks can change.
+
+::
+
+    batch n  is the next batch of stream n mod V                     (V = data.num_streams, part of the settings)
+    rank r of R  takes batches r, r + R, r + 2R, …                   (R divides V: every rank has streams of its own)
+    worker w of a rank  owns every W-th of the rank's streams        (it makes nothing but their batches)
+
+Each stream keeps its own packing buffer, so no process needs another's, and none of its documents is made twice. The
+state that comes with a batch is that of the streams after this batch, whatever has been made ahead; it is V streams'
+counters and buffers, as JSON, and any number of workers and any R that divides V go on from it alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import queue
+import signal
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+
+from lst.data.batches.stream import (
+    STATE_VERSION,
+    BatchStream,
+    StreamPlan,
+    StreamState,
+    check_state_fingerprint,
+    check_state_version,
+)
+from lst.errors import LstError, UserError
+from lst.model.batch import PackedBatch
+from lst.parallel import end_with_parent, uninterrupted
+from lst.parallel.machine import set_one_thread
+
+# Batches that a worker holds ready, besides the one that it is sending.
+BATCHES_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class LoaderState:
+    """Where a loader stands, after a batch of every rank.
+
+    Attributes:
+        fingerprint: of data, settings and seed.
+        batch_index: batches given out, of all ranks together.
+        streams: the state of each stream. A rank knows its own streams; see ``merge``.
+    """
+
+    fingerprint: str
+    batch_index: int
+    streams: tuple[StreamState, ...]
+
+    @property
+    def num_drawn(self) -> int:
+        """Documents drawn; this and the following are totals over all streams, see ``StreamState``."""
+        return sum(stream.num_drawn for stream in self.streams)
+
+    @property
+    def num_waiting(self) -> int:
+        """Documents, or rests of some, that wait to be packed."""
+        return sum(len(stream.buffer) for stream in self.streams)
+
+    @property
+    def num_slots(self) -> int:
+        return sum(stream.num_slots for stream in self.streams)
+
+    @property
+    def num_patches(self) -> int:
+        return sum(stream.num_patches for stream in self.streams)
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(stream.num_tokens for stream in self.streams)
+
+    @property
+    def num_cut(self) -> int:
+        return sum(stream.num_cut for stream in self.streams)
+
+    @property
+    def num_speech_tokens(self) -> int:
+        return sum(stream.num_speech_tokens for stream in self.streams)
+
+    @property
+    def source_tokens(self) -> dict[str, int]:
+        """Tokens of the documents drawn of each source."""
+        names = self.streams[0].source_tokens
+        return {name: sum(stream.source_tokens[name] for stream in self.streams) for name in names}
+
+    @property
+    def waste(self) -> float:
+        """Share of the slots given out so far that packing left empty."""
+        return 1 - self.num_patches / self.num_slots if self.num_slots else 0.0
+
+    def describe(self) -> str:
+        """What was given out, in a line."""
+        total = max(sum(self.source_tokens.values()), 1)
+        shares = ", ".join(f"{name} {tokens / total:.1%}" for name, tokens in self.source_tokens.items())
+        return (
+            f"{self.num_tokens:,} tokens in {self.num_patches:,} patches; packing left {self.waste:.2%} of the slots "
+            f"empty and cut {self.num_cut:,} documents; tokens drawn: {shares}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        common = ("version", "fingerprint")
+        streams = [
+            {key: value for key, value in stream.to_json().items() if key not in common} for stream in self.streams
+        ]
+        return {"version": STATE_VERSION, "fingerprint": self.fingerprint, "batch_index": self.batch_index,
+                "streams": streams}  # fmt: skip
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> LoaderState:
+        check_state_version(values)
+        common = {"version": STATE_VERSION, "fingerprint": values["fingerprint"]}
+        streams = tuple(StreamState.from_json({**stream, **common}) for stream in values["streams"])
+        return cls(values["fingerprint"], values["batch_index"], streams)
+
+    def merge(self, others: Sequence[LoaderState]) -> LoaderState:
+        """The state that all ranks' states make together, each taken after the same step."""
+        everyone = [self, *others]
+        latest = (
+            max(own, key=lambda state: state.batch_index) for own in zip(*(s.streams for s in everyone), strict=True)
+        )
+        return replace(self, streams=tuple(latest))
+
+
+class BatchLoader(Iterator[tuple[PackedBatch, LoaderState]]):
+    """A rank's batches, each with the state after it; endless.
+
+    Args:
+        plan: what the batches are of.
+        state: where to go on; from the beginning without.
+        num_workers: processes that make batches; 0 makes them here, when they are asked for.
+        rank, world_size: which part of the batches is this process's.
+
+    Raises:
+        UserError: the state belongs to other data or settings, or the streams cannot be divided among the ranks.
+    """
+
+    def __init__(
+        self,
+        plan: StreamPlan,
+        state: LoaderState | None = None,
+        num_workers: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if plan.num_streams % world_size:
+            raise UserError(
+                f"data.num_streams={plan.num_streams} streams of batches cannot be divided among {world_size} ranks: "
+                f"set it to a multiple of {world_size}"
+            )
+        if state is not None:
+            check_state_fingerprint(state.fingerprint, plan.fingerprint)
+            if len(state.streams) != plan.num_streams:
+                raise UserError(
+                    f"the loader's state has {len(state.streams)} streams, data.num_streams={plan.num_streams}: set it "
+                    f"to {len(state.streams)}"
+                )
+        self.plan, self.world_size = plan, world_size
+        self.state = state or LoaderState(plan.fingerprint, 0, (plan.first_state,) * plan.num_streams)
+        first = self.state.batch_index + rank
+        self._own = [(first + turn * world_size) % plan.num_streams for turn in range(plan.num_streams // world_size)]
+        self._num_given = 0
+        self._streams: dict[int, BatchStream] = {}
+        self._workers: list[_Worker] = []
+        self._num_workers = min(num_workers, len(self._own))
+
+    def __next__(self) -> tuple[PackedBatch, LoaderState]:
+        place = self._num_given % len(self._own)
+        number = self._own[place]
+        if self._num_workers:
+            if not self._workers:
+                self._start()
+            batch, stream_state = self._workers[place % self._num_workers].receive()
+        else:
+            if number not in self._streams:
+                self._streams[number] = BatchStream(self.plan, number, self.state.streams[number])
+            batch, stream_state = next(self._streams[number])
+        self._num_given += 1
+        streams = (*self.state.streams[:number], stream_state, *self.state.streams[number + 1 :])
+        self.state = LoaderState(self.state.fingerprint, self.state.batch_index + self.world_size, streams)
+        return batch, self.state
+
+    def _start(self) -> None:
+        for worker in range(self._num_workers):
+            numbers = self._own[worker :: self._num_workers]
+            states = [self.state.streams[number] for number in numbers]
+            self._workers.append(_Worker(worker, self.plan, numbers, states))
+
+    def close(self) -> None:
+        """Ends the workers; they also end with this process."""
+        for worker in self._workers:
+            worker.close()
+        self._workers = []
+
+    def __enter__(self) -> BatchLoader:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+class _Worker:
+    """A process that makes the batches of some streams in turn."""
+
+    def __init__(self, number: int, plan: StreamPlan, streams: Sequence[int], states: Sequence[StreamState]) -> None:
+        # Spawned, not forked: torch's threads do not survive a fork.
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe(duplex=False)
+        self.number = number
+        self.process = context.Process(
+            target=_work, args=(theirs, plan, list(streams), list(states)), daemon=True, name=f"loader worker {number}"
+        )
+        with uninterrupted():
+            self.process.start()
+        # With its only writer gone, the pipe ends when the worker does.
+        theirs.close()
+
+    def receive(self) -> tuple[PackedBatch, StreamState]:
+        """The next batch; raises what ended the worker."""
+        try:
+            message = self._connection.recv()
+        except (EOFError, OSError):
+            self.process.join(5)
+            raise UserError(
+                f"loader worker {self.number} ended with exit code {self.process.exitcode} (−9: it was killed, perhaps "
+                "for want of memory; data.num_loader_workers=0 loads in the training process). The same command goes "
+                "on from the last checkpoint."
+            ) from None
+        if isinstance(message, _Failure):
+            if message.is_users:
+                raise UserError(message.text)
+            raise RuntimeError(f"loader worker {self.number} failed:\n{message.text}")
+        arrays, state = message
+        values: dict[str, Any] = {name: torch.from_numpy(x) if hasattr(x, "dtype") else x for name, x in arrays.items()}
+        return PackedBatch(**values), state
+
+    def close(self) -> None:
+        self._connection.close()
+        self.process.terminate()
+        self.process.join(10)
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What ended a worker: an error for the user, or a traceback."""
+
+    is_users: bool
+    text: str
+
+
+def _work(connection: Connection, plan: StreamPlan, numbers: list[int], states: list[StreamState]) -> None:
+    """A worker's life: batches of its streams in turn, sent as they are wanted."""
+    set_one_thread()
+    # An interrupt is the training's to handle; the worker ends with it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+    outbox: queue.Queue[Any] = queue.Queue(BATCHES_AHEAD)
+    sender = threading.Thread(target=_send_all, args=(connection, outbox), daemon=True)
+    sender.start()
+    try:
+        streams = [BatchStream(plan, number, state) for number, state in zip(numbers, states, strict=True)]
+        while True:
+            for stream in streams:
+                batch, state = next(stream)
+                values = {item.name: getattr(batch, item.name) for item in fields(batch)}
+                # As arrays: tensors would be sent through shared memory, which containers have little of.
+                arrays = {name: x.numpy() if isinstance(x, torch.Tensor) else x for name, x in values.items()}
+                outbox.put((arrays, state))
+    except LstError as error:
+        outbox.put(_Failure(True, str(error)))
+    except Exception:
+        outbox.put(_Failure(False, traceback.format_exc()))
+    outbox.put(None)
+    sender.join()
+
+
+def _send_all(connection: Connection, outbox: queue.Queue[Any]) -> None:
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        while (message := outbox.get()) is not None:
+            connection.send(message)
+        connection.close()
+        return
+    # Nobody reads any more.
+    os._exit(0)

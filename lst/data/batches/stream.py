@@ -1,0 +1,298 @@
+"""The endless stream of training batches, exact to resume.
+
+What comes n-th is a pure function of the seed: which source the n-th document is of, the order of utterances in each
+pass, the cuts of each document, the strategy of each batch. So the state is a few counters and the names of the
+documents that wait in the packing buffer, kept as JSON; resuming makes those documents again and reads nothing else.
+
+A training draws from V such streams in turn (``lst.data.batches.loader``): batch n is a batch of stream n modulo V.
+Stream v takes places v, v + V, v + 2V … of every pass, so that together they take each utterance once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lst.data.batches.mixing import DocumentMix, MixSource, TokenMix
+from lst.data.batches.order import PassOrder
+from lst.data.batches.packing import cut_document, fill_rows, rest_of_document, top_up_rows
+from lst.data.documents import DocumentBuilder
+from lst.data.documents.interleave import Request
+from lst.errors import UserError
+from lst.model.batch import SPEECH, TEXT, Document, PackedBatch, Patches, pack_documents
+from lst.model.config import PatchingConfig
+from lst.model.patching import patch_documents, strategy_of_batch
+
+STATE_VERSION = 2
+# A row takes a piece of a waiting document rather than leave a fiftieth of its slots empty.
+LEAST_PIECE_SHARE = 50
+# Documents of a source that are made at once: by hundreds they take much less time than one by one. A stream begins
+# with fewer, so that it goes on quickly where another one ended.
+FIRST_DOCUMENTS_AT_ONCE, MOST_DOCUMENTS_AT_ONCE = 32, 512
+# Draws of their own, so that no two uses of the seed are correlated.
+_ORDER_STREAM = 0x07DE
+
+
+class DocumentKey(NamedTuple):
+    """Names a document made of utterance ``number`` of a source, or the rest of one from ``first_token`` on."""
+
+    source: str
+    epoch: int
+    number: int
+    first_token: int = 0
+
+
+@dataclass
+class StreamState:
+    """Where a stream stands; JSON all through.
+
+    Attributes:
+        fingerprint: of data, settings and seed; a state continues only a stream with the same one.
+        cursors: documents drawn of each source.
+        source_tokens: tokens of the documents drawn of each source, cut or not, special tokens among them.
+        buffer: keys of the documents that wait to be packed, oldest first.
+        batch_index: batches given out.
+        num_slots, num_patches, num_tokens: totals given out; slots − patches is the waste of packing.
+        num_cut: pieces of documents that were given out with a rest to come.
+        num_speech_tokens: speech units among the tokens.
+    """
+
+    fingerprint: str
+    cursors: dict[str, int] = field(default_factory=dict)
+    source_tokens: dict[str, int] = field(default_factory=dict)
+    buffer: list[DocumentKey] = field(default_factory=list)
+    batch_index: int = 0
+    num_slots: int = 0
+    num_patches: int = 0
+    num_tokens: int = 0
+    num_cut: int = 0
+    num_speech_tokens: int = 0
+    version: int = STATE_VERSION
+
+    @property
+    def num_drawn(self) -> int:
+        """Documents drawn so far."""
+        return sum(self.cursors.values())
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "buffer": [list(key) for key in self.buffer]}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> StreamState:
+        check_state_version(values)
+        return cls(**{**values, "buffer": [DocumentKey(*key) for key in values["buffer"]]})
+
+
+def check_state_version(values: dict[str, Any]) -> None:
+    """Raises ``UserError`` for a state of another version."""
+    if values.get("version") != STATE_VERSION:
+        raise UserError(
+            f"the loader's state has version {values.get('version')}, this project reads {STATE_VERSION}: "
+            "start the training anew in another run_dir"
+        )
+
+
+def check_state_fingerprint(found: str, expected: str) -> None:
+    """Raises ``UserError`` for a state of other data or settings."""
+    if found != expected:
+        raise UserError(
+            f"the checkpoint's loader state belongs to other data or settings ({found}, these are {expected}): resume "
+            "with what it was started with, or start anew in another run_dir"
+        )
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """All that decides a training's batches, but for the state; it can be sent to another process.
+
+    Attributes:
+        sources: the mix, see ``lst.data.batches.mixing.mix_sources``.
+        builder: makes documents.
+        patching: how documents are cut into patches.
+        num_rows, row_patches: shape of a batch.
+        num_batches: of the whole training; the curriculum is laid over it.
+        pack_buffer: documents from which rows are filled.
+        seed: of everything drawn.
+        fingerprint: names data and settings, see ``StreamState``.
+        mix_by: what the weights are of, ``tokens`` or ``documents``.
+        shuffle_shards: shards that are shuffled together, 0 for all, see ``lst.data.batches.order``.
+        num_streams: V, streams that give batches in turn.
+    """
+
+    sources: Sequence[MixSource]
+    builder: DocumentBuilder
+    patching: PatchingConfig
+    num_rows: int
+    row_patches: int
+    num_batches: int
+    pack_buffer: int
+    seed: int
+    fingerprint: str
+    mix_by: str = "tokens"
+    shuffle_shards: int = 0
+    num_streams: int = 1
+
+    @property
+    def source_names(self) -> list[str]:
+        return [source.name for source in self.sources]
+
+    @property
+    def first_state(self) -> StreamState:
+        """Of a stream that has given nothing."""
+        nothing = dict.fromkeys(self.source_names, 0)
+        return StreamState(self.fingerprint, dict(nothing), dict(nothing))
+
+
+class _Item:
+    """A document that was made: how long the whole is that it may be the rest of, and its patches by strategy."""
+
+    __slots__ = ("cuts", "document", "num_whole")
+
+    def __init__(self, document: Document, num_whole: int) -> None:
+        self.document, self.num_whole = document, num_whole
+        self.cuts: dict[str, Patches] = {}
+
+
+class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
+    """Batches of ``num_rows`` rows of ``row_patches`` patches, each with the state after it.
+
+    Args:
+        plan: what the batches are of.
+        stream: this stream's number, from 0 to ``plan.num_streams`` − 1.
+        state: where to go on; a new stream without.
+
+    Raises:
+        UserError: the state belongs to another stream.
+    """
+
+    def __init__(self, plan: StreamPlan, stream: int = 0, state: StreamState | None = None) -> None:
+        self.plan, self.stream = plan, stream
+        self.pack_buffer = max(plan.pack_buffer, plan.num_rows)
+        names = plan.source_names
+        if state is not None:
+            check_state_fingerprint(state.fingerprint, plan.fingerprint)
+        self.state = state or plan.first_state
+        weights = [source.weight for source in plan.sources]
+        self._mix = (
+            TokenMix(weights) if plan.mix_by == "tokens" else DocumentMix(weights, plan.seed, stream, plan.num_streams)
+        )
+        self._sources = {source.name: source for source in plan.sources}
+        self._items: dict[DocumentKey, _Item] = {}
+        self._ahead: dict[str, deque[DocumentKey]] = {name: deque() for name in names}
+        self._at_once = dict.fromkeys(names, FIRST_DOCUMENTS_AT_ONCE)
+        self._orders: dict[str, tuple[int, PassOrder]] = {}
+        vocabulary = plan.builder.vocabulary
+        self._markers = {TEXT: vocabulary.text_id, SPEECH: vocabulary.speech_id}
+        self._special_ids = {*self._markers.values(), vocabulary.eos_id}
+
+    def __next__(self) -> tuple[PackedBatch, StreamState]:
+        plan = self.plan
+        state = replace(self.state, cursors=dict(self.state.cursors), source_tokens=dict(self.state.source_tokens))
+        batch_index = state.batch_index * plan.num_streams + self.stream
+        strategy = strategy_of_batch(plan.patching, plan.seed, batch_index, plan.num_batches)
+        keys = list(state.buffer)
+        self._make(keys)
+        self._cut([*keys, *(key for ahead in self._ahead.values() for key in ahead)], strategy)
+        sizes = [len(self._items[key].cuts[strategy]) for key in keys]
+        self._draw(state, strategy, keys, sizes)
+        rows = fill_rows([min(size, plan.row_patches) for size in sizes], plan.row_patches, plan.num_rows)
+        parts = top_up_rows(rows, sizes, plan.row_patches, max(2, plan.row_patches // LEAST_PIECE_SHARE))
+        rests: list[DocumentKey] = []
+        packed = [[self._take(keys[index], count, strategy, rests) for index, count in row] for row in parts]
+        taken = {index for row in parts for index, _ in row}
+        batch = pack_documents(packed, plan.row_patches)
+        waiting = rests + [key for index, key in enumerate(keys) if index not in taken]
+        state.buffer = waiting
+        state.batch_index += 1
+        state.num_slots += batch.num_slots
+        state.num_patches += batch.num_patches
+        state.num_tokens += batch.num_tokens
+        state.num_cut += len(rests)
+        state.num_speech_tokens += int((batch.modalities == SPEECH).sum())
+        self.state = state
+        return batch, state
+
+    def _take(self, key: DocumentKey, count: int, strategy: str, rests: list[DocumentKey]) -> tuple[Document, Patches]:
+        """The first ``count`` patches of a waiting document; the key of what is left of it is added to ``rests``."""
+        item = self._items.pop(key)
+        patches = item.cuts[strategy]
+        if count == len(patches):
+            return item.document, patches
+        piece, kept = cut_document(item.document, patches, count)
+        left = len(item.document) - len(piece)
+        # A rest of one token, the end, has nothing to predict.
+        if left > 1:
+            rest_key = key._replace(first_token=item.num_whole - left)
+            rest = rest_of_document(item.document, len(piece), self._markers, self._special_ids)
+            self._items[rest_key] = _Item(rest, item.num_whole)
+            rests.append(rest_key)
+        return piece, kept
+
+    def _cut(self, keys: Iterable[DocumentKey], strategy: str) -> None:
+        """Cuts documents into patches, all at once; what waits from an earlier batch is not cut again."""
+        new = [item for item in (self._items[key] for key in keys) if strategy not in item.cuts]
+        cuts = patch_documents([item.document for item in new], strategy, self.plan.patching)
+        for item, patches in zip(new, cuts, strict=True):
+            item.cuts[strategy] = patches
+
+    def _draw(self, state: StreamState, strategy: str, keys: list[DocumentKey], sizes: list[int]) -> None:
+        """Draws documents until there are enough to pack; their keys and sizes in patches are added to the lists."""
+        row_patches = self.plan.row_patches
+        # Enough for every row, whatever documents and patches are like, and as much again to choose from.
+        wanted = 2 * self.plan.num_rows * row_patches
+        num_waiting = sum(min(size, row_patches) for size in sizes)
+        names, num_tokens, num_drawn = list(state.cursors), list(state.source_tokens.values()), state.num_drawn
+        while len(keys) < self.pack_buffer or num_waiting < wanted:
+            number = self._mix.next_source(num_drawn, num_tokens)
+            ahead = self._ahead[names[number]]
+            if not ahead:
+                ahead.extend(self._next_keys(names[number], state.cursors[names[number]]))
+                self._make(ahead)
+                self._cut(ahead, strategy)
+            key = ahead.popleft()
+            item = self._items[key]
+            size = len(item.cuts[strategy].lengths)
+            state.cursors[names[number]] += 1
+            num_drawn += 1
+            num_tokens[number] += item.num_whole
+            num_waiting += min(size, row_patches)
+            keys.append(key)
+            sizes.append(size)
+        state.source_tokens = dict(zip(names, num_tokens, strict=True))
+
+    def _next_keys(self, name: str, cursor: int) -> list[DocumentKey]:
+        """Keys of the documents from ``cursor`` on of a source, of one pass over it."""
+        count = len(self._sources[name].utterances)
+        at_once = self._at_once[name]
+        self._at_once[name] = min(2 * at_once, MOST_DOCUMENTS_AT_ONCE)
+        places = np.arange(cursor, cursor + at_once) * self.plan.num_streams + self.stream
+        epoch = int(places[0]) // count
+        places = places[places < (epoch + 1) * count] - epoch * count
+        return [DocumentKey(name, epoch, number) for number in self._order(name, epoch)[places].tolist()]
+
+    def _order(self, name: str, epoch: int) -> PassOrder:
+        """The order of one pass over a source; only the latest pass of each source is kept."""
+        if self._orders.get(name, (-1,))[0] != epoch:
+            utterances = self._sources[name].utterances
+            # Named, not numbered, so that a source keeps its order whatever it is mixed with.
+            named = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+            seed = [_ORDER_STREAM, self.plan.seed, named, epoch]
+            sizes = getattr(utterances, "shard_sizes", ()) if self.plan.shuffle_shards else ()
+            self._orders[name] = epoch, PassOrder(len(utterances), seed, self.plan.shuffle_shards, sizes)
+        return self._orders[name][1]
+
+    def _make(self, keys: Iterable[DocumentKey]) -> None:
+        """Makes the documents of keys that are not there yet."""
+        new = [key for key in keys if key not in self._items]
+        requests = []
+        for key in new:
+            source = self._sources[key.source]
+            requests.append(Request(source.kind, source.utterances[key.number], key.epoch))
+        for key, whole in zip(new, self.plan.builder.documents(requests), strict=True):
+            rest = rest_of_document(whole, key.first_token, self._markers, self._special_ids)
+            self._items[key] = _Item(rest, len(whole))

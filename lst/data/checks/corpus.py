@@ -1,0 +1,165 @@
+"""Checks recordings before they are prepared: every problem of every row, and what the corpus is like."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lst.data.alignment import imported_faults
+from lst.data.audio import AudioInfo, read_row_audio
+from lst.data.checks.report import CheckReport
+from lst.data.config import AlignConfig
+from lst.data.corpora import UNKNOWN_SPEAKER, ManifestProblem, ManifestRow, check_on_the_fly, load_corpus
+from lst.data.corpora.row_checks import RowChecker, row_problems, with_probes
+from lst.errors import UserError
+from lst.progress import Progress
+from lst.storage import Location
+
+RATE_HZ = 16_000  # what all audio is brought to
+MIN_WORDS_A_SECOND, MAX_WORDS_A_SECOND = 0.3, 7.0  # outside of these a transcript seldom fits its audio
+
+
+def check_corpus(
+    path: Location, layout: str, min_duration_s: float, max_duration_s: float, decode: bool, max_examples: int,
+    align: AlignConfig | None = None,
+) -> CheckReport:  # fmt: skip
+    """Checks ids, transcripts, audio files, rates, channels, segments, durations and alignments of a corpus.
+
+    Args:
+        path: a folder or a manifest, or its URL; see ``load_corpus``.
+        layout: its layout, or ``auto``.
+        min_duration_s: shortest utterance allowed.
+        max_duration_s: longest.
+        decode: decode all audio, which finds damage behind a sound header; else headers are read.
+        max_examples: examples of each kind of problem that are kept; 0 keeps all.
+        align: where it takes alignments over, these are checked against transcripts and durations.
+
+    Returns:
+        The report; a corpus that cannot be read at all is a problem in it, too.
+    """
+    report = CheckReport(f"corpus {path}", max_examples)
+    try:
+        rows, problems, layout = load_corpus(path, layout)
+    except UserError as error:
+        report.extend("corpus", getattr(error, "problems", [str(error)]))
+        return report
+    _add(report, problems)
+    checker = RowChecker(min_duration_s, max_duration_s)
+    tally = _Tally()
+    checked_rows: list[ManifestRow] = []
+    with Progress(len(rows), "checking audio" if decode else "checking headers", unit="utterance") as progress:
+        for row, probe in with_probes(rows):
+            checked, info, faults = checker.check(row, probe)
+            if decode and info is not None and not faults:
+                try:
+                    read_row_audio(checked)
+                except UserError as error:
+                    faults = [("unreadable audio", f"audio: {error}")]
+            _add(report, row_problems(row, faults))
+            tally.add(checked, info, is_good=not faults)
+            checked_rows.append(checked)
+            progress.advance()
+    _add(report, checker.check_in_part(problems))
+    try:
+        for row, found in zip(checked_rows, imported_faults(align or AlignConfig(), checked_rows) or [], strict=False):
+            report.extend("alignment", found, row.place)
+    except UserError as error:
+        report.extend("alignment", getattr(error, "problems", [str(error)]))
+    report.statistics = {"layout": layout, **tally.statistics()}
+    report.notes = tally.notes()
+    return report
+
+
+def check_units(
+    files: Sequence[Location], frame_rate_hz: int, min_duration_s: float, max_duration_s: float, num_units: int,
+    max_examples: int,
+) -> CheckReport:  # fmt: skip
+    """Checks every line of ``.on_the_fly`` files; arguments as of ``check_on_the_fly`` and ``check_corpus``."""
+    report = CheckReport(f"corpus of units, {len(files)} .on_the_fly files", max_examples)
+    rows, problems, num_lines = check_on_the_fly(files, frame_rate_hz, min_duration_s, max_duration_s, num_units)
+    _add(report, problems)
+    report.statistics = {"utterances": len(rows), "lines": num_lines}
+    if rows:
+        report.statistics["largest unit"] = max(row.max_unit for row in rows)
+    return report
+
+
+def _add(report: CheckReport, problems: list[ManifestProblem]) -> None:
+    for problem in problems:
+        report.add(problem.kind, str(problem))
+
+
+class _Tally:
+    """Sums over rows; durations are kept for their quantiles, 8 bytes a row."""
+
+    def __init__(self) -> None:
+        self.num_rows = self.num_good = self.num_words = self.num_odd_rates = self.num_timed = 0
+        self.durations_s: list[float] = []
+        self.speakers: set[str] = set()
+        self.splits: Counter[str] = Counter()
+        self.rates: Counter[int] = Counter()
+        self.channels: Counter[int] = Counter()
+        self.kinds: Counter[str] = Counter()
+
+    def add(self, row: ManifestRow, info: AudioInfo | None, is_good: bool) -> None:
+        self.num_rows += 1
+        self.splits[row.split or "none"] += 1
+        if info is not None:
+            self.rates[info.sample_rate_hz] += 1
+            self.channels[info.num_channels] += 1
+        kind = Path(row.member or row.path).suffix.lower().lstrip(".") or "no suffix"
+        self.kinds[f"{kind} in a tar" if row.member else kind] += 1
+        if row.speaker != UNKNOWN_SPEAKER:
+            self.speakers.add(row.speaker)
+        if not is_good or row.duration_s is None:
+            return
+        self.num_good += 1
+        self.num_timed += bool(row.words)
+        num_words = len(row.text.split())
+        self.num_words += num_words
+        self.durations_s.append(row.duration_s)
+        words_a_second = num_words / max(row.duration_s, 1e-9)
+        self.num_odd_rates += not MIN_WORDS_A_SECOND <= words_a_second <= MAX_WORDS_A_SECOND
+
+    def statistics(self) -> dict[str, Any]:
+        durations_s = np.asarray(self.durations_s, dtype=np.float64)
+        found: dict[str, Any] = {
+            "utterances": self.num_rows,
+            "good utterances": self.num_good,
+            "hours": float(durations_s.sum()) / 3600,
+            "speakers": len(self.speakers),
+            "splits": dict(self.splits.most_common()),
+            "words": self.num_words,
+            "files": dict(self.kinds.most_common()),
+            "sample rates (Hz)": {str(rate): count for rate, count in self.rates.most_common()},
+            "channels": {str(count): number for count, number in self.channels.most_common()},
+        }
+        if len(durations_s):
+            quantiles = np.quantile(durations_s, [0, 0.5, 0.95, 1])
+            names = ("shortest", "median", "95 %", "longest")
+            found["durations (s)"] = dict(zip(names, (round(float(value), 3) for value in quantiles), strict=True))
+            found["words a second"] = self.num_words / float(durations_s.sum())
+        if self.num_timed:
+            found["with timed words"] = self.num_timed
+        return found
+
+    def notes(self) -> list[str]:
+        """What is no problem, but worth knowing."""
+        notes = []
+        if low := {rate: count for rate, count in sorted(self.rates.items()) if rate < RATE_HZ}:
+            shown = ", ".join(f"{count:,} at {rate:,} Hz" for rate, count in low.items())
+            notes.append(f"audio below {RATE_HZ:,} Hz has no sound above half its rate: {shown}")
+        if several := sum(count for channels, count in self.channels.items() if channels > 1):
+            notes.append(f"{several:,} utterances are in files of several channels; without channel these are averaged")
+        if self.num_odd_rates:
+            notes.append(
+                f"{self.num_odd_rates:,} utterances have fewer than {MIN_WORDS_A_SECOND:g} or more than "
+                f"{MAX_WORDS_A_SECOND:g} words a second: their transcripts may not fit"
+            )
+        if self.num_good and not self.speakers:
+            notes.append("no speaker is named: held-out utterances are chosen one by one, not by speaker")
+        return notes

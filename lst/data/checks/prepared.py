@@ -1,0 +1,331 @@
+"""Checks prepared data as it lies on disk: index, shards, hashes, every sample, and the vocabulary they belong to."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import math
+import tarfile
+import tokenize
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lst import storage
+from lst.data.checks.report import CheckReport
+from lst.data.corpora.row_checks import Fault, is_well_formed_id
+from lst.data.prepared import VOCABULARY_FILE, artefact_path, check_artefacts
+from lst.data.shards import SHARD_FOLDER, load_index, verify_shards
+from lst.data.utterance import Utterance, Word
+from lst.errors import LstError, ProblemsError
+from lst.progress import Progress
+from lst.storage import Folder
+from lst.tokenizers.vocabulary import Vocabulary
+
+TEXT_SPLIT = "text"
+MANIFEST_FILE, LEFT_OUT_FILE = "manifest.jsonl", "left_out.jsonl"
+UNIT_ROWS_FILE, TEXTS_FILE = "unit_rows.jsonl", "texts.jsonl"
+FRAME_SLACK = 2  # frames by which units may differ from duration × rate: feature extractors round, pad or drop an end
+
+
+def check_prepared(folder: Folder, full: bool, max_examples: int) -> CheckReport:
+    """Checks a folder that ``lst prepare`` has made; nothing in it is changed.
+
+    Args:
+        folder: with ``index.json``; a path or a URL.
+        full: compare the shards' hashes, not only their sizes.
+        max_examples: examples of each kind of problem that are kept; 0 keeps all.
+
+    Returns:
+        The report. Damage to one sample or shard does not keep the others from being checked.
+    """
+    report = CheckReport(f"prepared data in {folder}", max_examples)
+    try:
+        index = load_index(folder)
+        splits = {str(name): list(entries) for name, entries in index["splits"].items()}
+    except (LstError, KeyError, TypeError, AttributeError) as error:
+        report.add("index", str(error) if isinstance(error, LstError) else f"{folder}: the index lacks {error}")
+        return report
+    _check_artefacts(report, folder, index)
+    vocabulary = _vocabulary(report, folder)
+    checker = _SampleChecker(report, index, vocabulary)
+    total = sum(int(entry.get("num_utterances", 0)) for entries in splits.values() for entry in entries)
+    with Progress(total, "checking samples", unit="utterance") as progress:
+        for split, entries in splits.items():
+            for entry in entries:
+                _check_shard(checker, folder, split, entry, full, progress)
+    _check_left_out(report, folder, index, checker)
+    report.statistics = checker.statistics()
+    return report
+
+
+def _check_artefacts(report: CheckReport, folder: Folder, index: dict[str, Any]) -> None:
+    try:
+        check_artefacts(folder, index)
+    except ProblemsError as error:
+        report.extend("codebook, tokenizer or vocabulary", error.problems)
+    except (LstError, KeyError, TypeError) as error:
+        report.add("codebook, tokenizer or vocabulary", f"cannot be compared: {error}")
+
+
+def _vocabulary(report: CheckReport, folder: Folder) -> Vocabulary | None:
+    try:
+        return Vocabulary.load(artefact_path(folder, VOCABULARY_FILE))
+    except LstError:  # listed by check_artefacts
+        report.notes.append("without its vocabulary, units cannot be compared with the codebook's size")
+        return None
+
+
+def read_samples(path: Folder) -> Iterator[tuple[str, Utterance | str]]:
+    """Samples of one shard in order, as (key, utterance or what is wrong with the sample).
+
+    Raises:
+        OSError, tarfile.TarError: the tar itself cannot be read from some place on.
+    """
+
+    def sample(key: str, members: dict[str, bytes]) -> tuple[str, Utterance | str]:
+        if members.keys() != {"json", "units.npy"}:
+            return key, f"has the members {', '.join(sorted(members))}; json and units.npy are needed"
+        try:
+            units = np.lib.format.read_array(io.BytesIO(members["units.npy"]), allow_pickle=False)
+            return key, Utterance.from_record(json.loads(members["json"]), units)
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, SyntaxError, EOFError, RecursionError,
+                tokenize.TokenError) as error:  # fmt: skip
+            # numpy parses an array's header as Python's tokens, and lets the tokenizer's errors through.
+            return key, f"cannot be read ({type(error).__name__}: {error})"
+
+    with storage.open_binary(path) as opened, tarfile.open(fileobj=opened, mode="r:") as tar:
+        key, members = "", dict[str, bytes]()
+        for member in tar:
+            member_key, _, kind = member.name.partition(".")
+            if members and (member_key != key or kind in members):
+                yield sample(key, members)
+                members = {}
+            key = member_key
+            file = tar.extractfile(member) if member.isreg() else None
+            members[kind] = file.read() if file else b""
+        if members:
+            yield sample(key, members)
+
+
+def _check_shard(
+    checker: _SampleChecker, folder: Folder, split: str, entry: dict[str, Any], full: bool, progress: Progress
+) -> None:
+    """One shard's size and hash, its samples, and whether they are as many as the index says."""
+    report, name = checker.report, str(entry.get("name"))
+    try:
+        verify_shards(folder, {"splits": {split: [entry]}}, full)
+    except ProblemsError as error:
+        for problem in error.problems:
+            report.add("shard hash" if "SHA-256" in problem else "shard file", problem)
+    except (KeyError, TypeError) as error:
+        report.add("index", f"the entry of {name} lacks {error}")
+    path = folder / SHARD_FOLDER / f"{name}.tar"
+    if not storage.exists(path):
+        return
+    num_utterances = num_units = 0
+    try:
+        for key, sample in read_samples(path):
+            num_utterances += 1
+            place = f"{path.name}, key {key!r}"
+            if isinstance(sample, str):
+                report.add("sample", f"{place}: {sample}")
+            else:
+                num_units += sample.num_frames
+                checker.check(key, sample, split, place)
+            progress.advance()
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        report.add("shard file", f"{path.name} cannot be read after {num_utterances} samples ({error})")
+    for what, found in (("num_utterances", num_utterances), ("num_units", num_units)):
+        if entry.get(what) != found:
+            report.add("index", f"{path.name} holds {found:,} {what[4:]}, the index says {entry.get(what)}")
+
+
+@dataclass
+class _Totals:
+    num_utterances: int = 0
+    num_units: int = 0
+    num_words: int = 0
+    duration_s: float = 0.0
+
+
+class _SampleChecker:
+    """Checks one utterance after the other and adds up what they are like."""
+
+    def __init__(self, report: CheckReport, index: dict[str, Any], vocabulary: Vocabulary | None) -> None:
+        self.report, self.vocabulary = report, vocabulary
+        # Files of aligned units from elsewhere may have words of no frame; an aligner gives each at least one.
+        self.allows_empty_words = "on_the_fly" in str(index.get("aligner", ""))
+        self.keeps_repeats = not getattr(vocabulary, "deduplicated", False)
+        self.places: dict[str, str] = {}
+        self.speakers: dict[str, set[str]] = {}
+        self.totals: dict[str, _Totals] = {}
+        self.unit_counts: Counter[int] = Counter()
+
+    def check(self, key: str, utterance: Utterance, split: str, place: str) -> None:
+        faults = id_faults(key, utterance.id)
+        if utterance.id in self.places:
+            faults.append(("id", f"the id is there before, in {self.places[utterance.id]}"))
+        self.places.setdefault(utterance.id, place)
+        if not isinstance(utterance.text, str) or not utterance.text.strip():
+            faults.append(("text", "the text is empty"))
+        faults += self._units(utterance, split)
+        if split != TEXT_SPLIT:
+            faults += word_faults(utterance, self.allows_empty_words)
+        for kind, message in faults:
+            self.report.add(kind, f"{place}: {message}")
+        totals = self.totals.setdefault(split, _Totals())
+        totals.num_utterances += 1
+        totals.num_units += utterance.num_frames
+        totals.num_words += len(utterance.words) or len(str(utterance.text).split())
+        totals.duration_s += utterance.duration_s if _is_number(utterance.duration_s) else 0.0
+        if utterance.speaker:
+            self.speakers.setdefault(split, set()).add(str(utterance.speaker))
+
+    def _units(self, utterance: Utterance, split: str) -> list[Fault]:
+        """Faults of the units themselves, and of how many there are."""
+        units = utterance.units
+        if units.ndim != 1 or units.dtype != np.uint16:
+            return [
+                ("units", f"units are {units.dtype} of shape {list(units.shape)}, uint16 of one dimension is right")
+            ]
+        if split == TEXT_SPLIT:
+            return [("units", f"a written text has {len(units)} units")] if len(units) else []
+        faults: list[Fault] = []
+        self.unit_counts.update(dict(enumerate(np.bincount(units).tolist())) if len(units) else {})
+        if not len(units):
+            faults.append(("units", "has no units"))
+        elif self.vocabulary is not None and int(units.max()) >= self.vocabulary.num_units:
+            num_units = self.vocabulary.num_units
+            faults.append(
+                ("units", f"unit {int(units.max())} is outside the codebook of {num_units}: 0 … {num_units - 1}")
+            )
+        if not _is_number(utterance.duration_s) or utterance.duration_s <= 0:
+            faults.append(("number of units", f"the duration is {utterance.duration_s!r} s"))
+        elif self.vocabulary is not None:
+            a_frame = int(getattr(self.vocabulary, "units_a_frame", 1))
+            expected = utterance.duration_s * self.vocabulary.frame_rate_hz * a_frame
+            slack = FRAME_SLACK * a_frame
+            # A codec's delayed codebooks go on for a frame each after the first one.
+            delay = (a_frame - 1) * a_frame
+            if len(units) > expected + slack + delay or (self.keeps_repeats and len(units) < expected - slack):
+                what = f"{utterance.duration_s:g} s at {self.vocabulary.frame_rate_hz} Hz are {expected:.1f}"
+                faults.append(("number of units", f"has {len(units)} units, but {what}"))
+        return faults
+
+    def statistics(self) -> dict[str, Any]:
+        """Sums a split, and how much of the codebook is used."""
+        found: dict[str, Any] = {}
+        for split, totals in self.totals.items():
+            shown: dict[str, Any] = {"utterances": totals.num_utterances, "words": totals.num_words}
+            if split != TEXT_SPLIT:
+                shown |= {"hours": totals.duration_s / 3600, "speakers": len(self.speakers.get(split, ())),
+                          "units": totals.num_units}  # fmt: skip
+            found[split] = shown
+        if self.vocabulary is not None:
+            used = sum(1 for count in self.unit_counts.values() if count)
+            found["units in use"] = f"{used:,} of {self.vocabulary.num_units:,}"
+        return found
+
+
+def id_faults(key: str, utterance_id: Any) -> list[Fault]:
+    """What is wrong with a sample's key and id."""
+    if not isinstance(utterance_id, str) or not is_well_formed_id(utterance_id):
+        return [("id", f"id {utterance_id!r} is not made of A–Z, a–z, 0–9, _ and - alone")]
+    return [("id", f"the record's id is {utterance_id!r}, another than the key")] if utterance_id != key else []
+
+
+def word_faults(utterance: Utterance, allows_empty_words: bool = False) -> list[Fault]:
+    """What is wrong with the words of spoken text: order, place, length, score, text.
+
+    Args:
+        utterance: with units.
+        allows_empty_words: a word may own no frame.
+    """
+    if not utterance.words:
+        return [("words", "has speech, but no words")]
+    faults: list[Fault] = []
+    previous_end = 0
+    for number, word in enumerate(utterance.words):
+        name = f"word {number} ({word.text!r}), frames {word.start_frame} to {word.end_frame},"
+        if not (isinstance(word.text, str) and _is_frame(word.start_frame) and _is_frame(word.end_frame)):
+            return [*faults, ("words", f"{name} must be a text and two whole numbers")]
+        if not word.text.strip():
+            faults.append(("words", f"{name} has an empty text"))
+        if word.end_frame < word.start_frame or (word.end_frame == word.start_frame and not allows_empty_words):
+            faults.append(("words", f"{name} has no length"))
+        if number and word.start_frame < previous_end:
+            faults.append(("words", f"{name} begins before the one before it ends (frame {previous_end})"))
+        if word.start_frame < 0 or word.end_frame > utterance.num_frames:
+            faults.append(("words", f"{name} is not within the {utterance.num_frames} frames"))
+        if not _is_number(word.score):
+            faults.append(("scores", f"{name} has the score {word.score!r}"))
+        faults += [("words", f"{name} {fault}") for fault in _character_faults(word)]
+        previous_end = max(previous_end, word.end_frame)
+    if not faults:
+        segments = utterance.segments()
+        covered = [(segment.start_frame, segment.end_frame) for segment in segments]
+        if covered[0][0] != 0 or covered[-1][1] != utterance.num_frames or any(
+            before[1] != after[0] for before, after in itertools.pairwise(covered)
+        ):  # fmt: skip
+            faults.append(("words", "words and silences do not tile the utterance"))
+    spoken = " ".join(word.text for word in utterance.words).split()
+    written = str(utterance.text).split()
+    if spoken != written:
+        place = next((n for n, (a, b) in enumerate(zip(spoken, written, strict=False)) if a != b),
+                     min(len(spoken), len(written)))  # fmt: skip
+        here = [" ".join(side[place : place + 3]) or "its end" for side in (spoken, written)]
+        faults.append(("text", f"the words do not give the text: at word {place}, {here[0]!r} against {here[1]!r}"))
+    return faults
+
+
+def _character_faults(word: Word) -> list[str]:
+    """What is wrong with a word's character times, where it has them."""
+    ends = getattr(word, "character_ends", ())
+    if not ends:
+        return []
+    num_characters, num_frames = len("".join(word.text.split())), word.end_frame - word.start_frame
+    if len(ends) != num_characters:
+        return [f"has {len(ends)} character ends and {num_characters} characters"]
+    if list(ends) != sorted(ends) or ends[0] < 0 or ends[-1] > num_frames:
+        return [f"has character ends that are not in order or in its {num_frames} frames"]
+    return []
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_frame(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_left_out(report: CheckReport, folder: Folder, index: dict[str, Any], checker: _SampleChecker) -> None:
+    """Every utterance and text of the lists is in a shard or among those left out, and every shard is of the index."""
+    try:
+        left_out = {str(item.get("id")) for item in storage.read_jsonl(folder / LEFT_OUT_FILE)}
+        num_left_out = len(storage.read_jsonl(folder / LEFT_OUT_FILE))
+        ids = {
+            str(item.get("id")): name
+            for name in (MANIFEST_FILE, UNIT_ROWS_FILE, TEXTS_FILE)
+            for item in storage.read_jsonl(folder / name)
+        }
+    except (LstError, UnicodeDecodeError, AttributeError) as error:
+        report.add("left out", f"cannot be read: {error}")
+        return
+    if index.get("num_left_out") != num_left_out:
+        message = f"{LEFT_OUT_FILE} lists {num_left_out}, the index says {index.get('num_left_out')} were left out"
+        report.add("left out", message)
+    for name, list_name in ids.items():
+        if name not in checker.places and name not in left_out:
+            report.add("left out", f"utterance {name!r} of {list_name} is in no shard and not in {LEFT_OUT_FILE}")
+    known = {f"{entry.get('name')}.tar" for entries in index["splits"].values() for entry in entries}
+    report.extend(
+        "shard file",
+        [f"{name} is no shard of the index" for name in storage.list_sizes(folder / SHARD_FOLDER, ".tar")
+         if name not in known],
+    )  # fmt: skip

@@ -1,0 +1,40 @@
+"""Layouts of corpora on disk: a module each, which says by what it is told and reads its utterances.
+
+::
+
+    Listing (a folder or one file) ── matches? ──► load ──► (rows, problems)
+
+``LAYOUTS`` holds them in the order in which they are tried: those with the most telling marks first.
+"""
+
+from __future__ import annotations
+
+from lst.data.corpora.layouts import (
+    common_voice,
+    lhotse_cuts,
+    librispeech,
+    ljspeech,
+    mls,
+    nemo_manifest,
+    peoples_speech,
+    plain_manifest,
+    tar_samples,
+    vctk,
+)
+from lst.data.corpora.layouts.listing import Layout
+
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        lhotse_cuts.LAYOUT,
+        common_voice.LAYOUT,
+        mls.LAYOUT,
+        vctk.LAYOUT,
+        librispeech.LAYOUT,
+        ljspeech.LAYOUT,
+        peoples_speech.LAYOUT,
+        nemo_manifest.LAYOUT,
+        tar_samples.LAYOUT,
+        plain_manifest.LAYOUT,
+    )
+}

@@ -1,0 +1,268 @@
+"""Whether rows can be used: ids, transcripts, audio headers, segments; and what to do about bad ones."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import TypeAlias
+
+from lst.data.audio import AudioInfo, described, is_present, probe_audio
+from lst.data.audio.read import place_faults, rate_fault
+from lst.data.corpora.manifest import ManifestProblem, ManifestRow
+from lst.data.corpora.records import shown
+from lst.data.utterance import TOLERANCE_S
+from lst.errors import ProblemsError, UserError
+from lst.progress import Progress
+from lst.storage import is_url
+
+DURATION_SLACK_S, DURATION_SLACK_SHARE = 0.1, 0.02  # allowed between a stated duration and the header's
+ON_ERROR = ("raise", "skip")
+ID_RULE = (
+    "must be made of A–Z, a–z, 0–9, _ and - alone: it names the members of a tar file, "
+    "where a dot starts the suffix and a slash a folder"
+)
+_ID = re.compile(r"[A-Za-z0-9_-]+")
+
+# A fault is the kind of check that found it, and what is wrong in words.
+Fault = tuple[str, str]
+Probe: TypeAlias = Callable[[], AudioInfo]
+REMOTE_PROBES = 32
+KINDS = ("id", "transcript", "missing audio", "unreadable audio", "sample rate", "duration", "segment or channel",
+         "timed words", "alignment")  # fmt: skip
+
+
+class RowChecker:
+    """Checks rows one after the other; remembers ids, of which the first owner is the good one.
+
+    Args:
+        min_duration_s: shortest utterance allowed, itself included.
+        max_duration_s: longest.
+    """
+
+    def __init__(self, min_duration_s: float, max_duration_s: float) -> None:
+        self.min_duration_s, self.max_duration_s = min_duration_s, max_duration_s
+        self._first_places: dict[str, str] = {}
+
+    def check(self, row: ManifestRow, probe: Probe) -> tuple[ManifestRow, AudioInfo | None, list[Fault]]:
+        """The row with its duration from the audio's header, that header where it can be read, and all its faults.
+
+        Args:
+            row: the row.
+            probe: reads the header; see ``with_probes``.
+        """
+        faults = self._id(row)
+        if "text" not in row.unread:
+            faults += [("transcript", fault) for fault in text_faults(row.text)]
+            num_words = len(row.text.split())
+            if row.ending_start_word is not None and not 0 < row.ending_start_word < num_words:
+                message = f"ending_start_word {row.ending_start_word} is outside of 1 … {num_words - 1}"
+                faults.append(("transcript", message))
+        info, audio_faults = (None, []) if row.unread & {"path", "member"} else self._audio(row, probe)
+        faults += audio_faults
+        if info is not None and not audio_faults:
+            row = replace(row, duration_s=utterance_duration_s(row, info))
+        faults += [("timed words", fault) for fault in timed_word_faults(row)]
+        return row, info, faults
+
+    def check_in_part(self, problems: Iterable[ManifestProblem]) -> list[ManifestProblem]:
+        """What more is wrong with rows that could not be read whole: of what was read. Last, for they own no id."""
+        rows = [problem.row for problem in problems if problem.row is not None]
+        return [found for row, probe in with_probes(rows) for found in row_problems(row, self.check(row, probe)[2])]
+
+    def _id(self, row: ManifestRow) -> list[Fault]:
+        if "id" in row.unread:
+            return []
+        faults = [] if is_well_formed_id(row.id) else [("id", f"id {shown(row.id, 200)} {ID_RULE}")]
+        if row.id in self._first_places:
+            faults.append(("id", f"the id is also at {self._first_places[row.id]}; ids must be unique"))
+        self._first_places.setdefault(row.id, row.place or str(row.path))
+        return faults
+
+    def _audio(self, row: ManifestRow, probe: Probe) -> tuple[AudioInfo | None, list[Fault]]:
+        """The audio's header, and what is wrong with it."""
+        name = described(row.path, row.member)
+        if not is_present(row.path):
+            return None, [("missing audio", f"transcript without audio: {row.path} does not exist")]
+        try:
+            info = probe()
+        except UserError as error:
+            return None, [("unreadable audio", f"audio: {error}")]
+        if info.num_frames == 0:
+            return None, [("unreadable audio", f"audio: {name} is empty, its duration is 0 s")]
+        faults = [("sample rate", f"audio: {name} {fault}") for fault in [rate_fault(info.sample_rate_hz)] if fault]
+        places = place_faults(row, info.duration_s, info.num_channels)
+        faults += [("segment or channel", fault) for fault in places]
+        if not places and not row.unread & {"start_s", "duration_s"}:
+            faults += [("duration", fault) for fault in self._duration(row, info)]
+        return info, faults
+
+    def _duration(self, row: ManifestRow, info: AudioInfo) -> list[str]:
+        faults = []
+        duration_s = utterance_duration_s(row, info)
+        if not self.min_duration_s <= duration_s <= self.max_duration_s:
+            kind = "too short" if duration_s < self.min_duration_s else "too long"
+            allowed = f"allowed are {self.min_duration_s:g} to {self.max_duration_s:g} s"
+            faults.append(f"is {kind}: {duration_s:.2f} s, {allowed}")
+        slack_s = DURATION_SLACK_S + DURATION_SLACK_SHARE * info.duration_s
+        if not row.is_segment and row.duration_s is not None and abs(row.duration_s - info.duration_s) > slack_s:
+            stated = f"{row.duration_s:.2f}" if row.duration_s < 1e6 else f"{row.duration_s:g}"
+            faults.append(f"duration is stated as {stated} s, but the audio has {info.duration_s:.2f} s")
+        return faults
+
+
+def is_well_formed_id(name: str) -> bool:
+    return _ID.fullmatch(name) is not None
+
+
+def utterance_duration_s(row: ManifestRow, info: AudioInfo) -> float:
+    """Seconds of audio that the row stands for: its file's, or its segment's."""
+    if not row.is_segment:
+        return info.duration_s
+    left_s = info.duration_s - row.start_s
+    return left_s if row.duration_s is None else min(row.duration_s, left_s)
+
+
+def timed_word_faults(row: ManifestRow) -> list[str]:
+    """What is wrong with a row's words in time: order, length, place."""
+    faults = []
+    previous_end_s = 0.0
+    for number, word in enumerate(row.words):
+        name = f"word {number} ({shown(word.text, 30)}), {word.start_s:g} to {word.end_s:g} s,"
+        if not word.text.strip():
+            faults.append(f"word {number} is empty")
+        if word.end_s < word.start_s:
+            faults.append(f"{name} ends before it starts")
+        if word.start_s < previous_end_s - TOLERANCE_S:
+            faults.append(f"{name} starts before the one before it ends ({previous_end_s:g} s)")
+        if row.duration_s is not None and word.end_s > row.duration_s + TOLERANCE_S:
+            faults.append(f"{name} ends after the utterance ({row.duration_s:g} s)")
+        previous_end_s = max(previous_end_s, word.end_s)
+    return faults
+
+
+def check_rows(
+    rows: Sequence[ManifestRow], min_duration_s: float, max_duration_s: float, found: Sequence[ManifestProblem] = ()
+) -> tuple[list[ManifestRow], list[ManifestProblem]]:
+    """Checks ids, transcripts and audio headers of all rows in one pass; durations are seconds, both ends allowed.
+
+    Of the rows with one id the first is kept. A segment must lie within its file, a channel and a tar's member must be
+    there. A file damaged behind a sound header is found when it is decoded.
+
+    Args:
+        rows: that were read whole.
+        min_duration_s: shortest utterance allowed.
+        max_duration_s: longest.
+        found: problems of the others, of which those that were read in part are checked for more.
+
+    Returns:
+        The good rows in their order, with ``duration_s`` from the audio's header, and every problem of the others but
+        those that were ``found``.
+    """
+    good: list[ManifestRow] = []
+    problems: list[ManifestProblem] = []
+    checker = RowChecker(min_duration_s, max_duration_s)
+    with Progress(len(rows), "checking the manifest", unit="file") as progress:
+        for row, probe in with_probes(rows):
+            checked, _, faults = checker.check(row, probe)
+            problems += row_problems(row, faults)
+            if not faults:
+                good.append(checked)
+            progress.advance()
+    return good, [*problems, *checker.check_in_part(found)]
+
+
+def with_probes(rows: Iterable[ManifestRow]) -> Iterator[tuple[ManifestRow, Probe]]:
+    """Rows in order, each with what reads its audio's header: behind a URL many are read ahead, each one a wait.
+
+    Members of tars are not, for the first of a tar reads its whole directory.
+    """
+    waiting: collections.deque[tuple[ManifestRow, Future[AudioInfo] | None]] = collections.deque()
+    with ThreadPoolExecutor(REMOTE_PROBES) as pool:
+        try:
+            for row in rows:
+                is_remote = is_url(row.path) and not row.member
+                waiting.append((row, pool.submit(probe_audio, row.path) if is_remote else None))
+                while waiting and (waiting[0][1] is None or len(waiting) > 2 * REMOTE_PROBES):
+                    yield _ready(*waiting.popleft())
+            while waiting:
+                yield _ready(*waiting.popleft())
+        finally:
+            for _, future in waiting:
+                if future is not None:
+                    future.cancel()
+
+
+def _ready(row: ManifestRow, future: Future[AudioInfo] | None) -> tuple[ManifestRow, Probe]:
+    return row, future.result if future is not None else functools.partial(probe_audio, row.path, row.member)
+
+
+def row_problems(row: ManifestRow, faults: Iterable[Fault]) -> list[ManifestProblem]:
+    """A row's faults as problems with its place."""
+    place = row.place or str(row.path)
+    return [ManifestProblem(place, row.id, message, row.path, kind) for kind, message in faults]
+
+
+def text_faults(text: str) -> list[str]:
+    """What keeps a transcript from being read as English: empty, no letter a–z, letters of another script.
+
+    Accents are no fault (``é`` counts as ``e``), nor are the other Latin letters (``æ``) beside English ones.
+    """
+    if not text.strip():
+        return ["the transcript is empty"]
+    plain = unicodedata.normalize("NFKD", text)  # an accent becomes a mark of its own, which is no letter
+    letters = dict.fromkeys(char for char in plain if char.isalpha() and unicodedata.category(char) != "Lm")
+    names = {letter: unicodedata.name(letter, "unnamed") for letter in letters}
+    foreign = [letter for letter, name in names.items() if not name.startswith("LATIN ")]
+    faults = []
+    if not any("a" <= letter.lower() <= "z" for letter in letters):
+        faults.append(f"the transcript has no letter a–z: {shown(text)}")
+    if foreign:
+        scripts = dict.fromkeys(names[letter].split()[0].capitalize() for letter in foreign)
+        examples = " ".join(repr(letter) for letter in foreign[:10]) + (" …" if len(foreign) > 10 else "")
+        faults.append(f"the transcript has letters that are not English: {examples} ({', '.join(scripts)})")
+    return faults
+
+
+def num_bad_rows(problems: Sequence[ManifestProblem]) -> int:
+    """How many utterances ``problems`` are about; one may have several."""
+    return len({(problem.place, problem.id) for problem in problems})
+
+
+def apply_on_error(
+    problems: Sequence[ManifestProblem], num_rows: int, on_error: str, max_skipped_share: float, subject: str
+) -> None:
+    """Decides whether work may go on without the utterances that have ``problems``; returning means yes.
+
+    Args:
+        problems: all of them; the caller records them when it goes on.
+        num_rows: utterances seen, good and bad together.
+        on_error: ``"raise"`` (any problem raises) or ``"skip"``.
+        max_skipped_share: with ``"skip"``, the largest share of bad utterances, 0 to 1.
+        subject: what was checked, for the error.
+
+    Raises:
+        UserError: an option is out of its range; else a ``ProblemsError``.
+    """
+    if on_error not in ON_ERROR or not 0 <= max_skipped_share <= 1:
+        raise UserError(
+            f"on_error={on_error} must be raise or skip, max_skipped_share={max_skipped_share} must be 0 to 1."
+        )
+    if not problems:
+        return
+    lines, bad = [str(problem) for problem in problems], num_bad_rows(problems)
+    of_all, share = f"{bad:,} of {num_rows:,} utterances", bad / max(num_rows, 1)
+    if on_error == "raise":
+        limit = f"allowed up to max_skipped_share={max_skipped_share:g}"
+        raise ProblemsError(subject, lines, f"Mend them, or leave {of_all} out with on_error=skip ({limit}).")
+    subject = f"{subject}: {of_all} ({share:.1%}) would be skipped, allowed are {max_skipped_share:.1%}"
+    if bad >= num_rows:
+        raise ProblemsError(subject, lines, "Mend them: nothing would be left.")
+    if share > max_skipped_share:
+        enough = math.ceil(share * 1000) / 1000
+        raise ProblemsError(subject, lines, f"Mend them, or allow more with max_skipped_share={enough:g}.")

@@ -1,0 +1,403 @@
+"""Utterances to documents: interleaved, text alone, or speech alone (after the LST paper's data).
+
+An interleaved document alternates text and speech at word boundaries, with a marker before every span, ``<bos>`` and
+``<eos>`` once. A silence at a cut belongs half to each side. Cuts are drawn from (seed, epoch, utterance id), so any
+document can be made again anywhere. Many documents are made at once, in joined arrays: a loop over their tokens or
+words in Python would take ten times as long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import chain, pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from lst.data.config import InterleaveConfig
+from lst.data.documents.joined_words import JoinedWords, Segments, begins_run, ragged_range, segments_of_spans
+from lst.data.documents.spans import Span, Spans, document_generator, draw_spans, draw_spans_together, span_frames
+from lst.data.documents.word_pieces import TextPieces, WordPieces
+from lst.data.utterance import Utterance
+from lst.errors import UserError
+from lst.model.batch import SPEECH, TEXT, Document
+from lst.tokenizers.speech import deduplicate
+from lst.tokenizers.speech_bpe import SpeechBPE
+from lst.tokenizers.text import TextTokenizer
+from lst.tokenizers.vocabulary import Vocabulary
+
+__all__ = ["DocumentBuilder", "DocumentPart", "Request", "Span", "document_generator", "draw_spans", "span_frames",
+           "split_words"]  # fmt: skip
+
+INTERLEAVED, TEXT_ALONE, SPEECH_ALONE = KINDS = ("interleaved", "text", "speech")
+# What stands for the words of a text that is taken whole.
+_WHOLE_TEXT = -1
+_NO_ENTROPIES = np.zeros(0, np.float32)
+
+
+class Request(NamedTuple):
+    """A document to be made: its kind (one of ``KINDS``), its utterance, and the epoch that its cuts are drawn for."""
+
+    kind: str
+    utterance: Utterance
+    epoch: int = 0
+
+
+def split_words(
+    word_frames: np.ndarray,
+    num_pieces: np.ndarray,
+    piece_characters: np.ndarray,
+    character_ends: np.ndarray | None = None,
+) -> np.ndarray:
+    """Divides the frames of words among their BPE pieces.
+
+    Without ``character_ends`` this is an estimate: it takes all characters of a word to last equally long. Within the
+    aligned word, pieces get frames in proportion to their characters, boundaries rounded to the nearest frame (halves
+    up). A piece may get none; together they get the word's.
+
+    Args:
+        word_frames: int [w], frames of each word.
+        num_pieces: int [w], pieces of each word, one at least.
+        piece_characters: int [p], characters of each piece, of all words in order; a word without any goes whole to its
+            last piece.
+        character_ends: int [c], where an aligner knows them: the frame after the last of each character, counted from
+            its word's start, not falling within a word. The last piece still ends with its word.
+
+    Returns:
+        int32 [p], frames of each piece.
+    """
+    first_pieces = np.cumsum(num_pieces) - num_pieces
+    word_of_piece = np.repeat(np.arange(len(num_pieces)), num_pieces)
+    characters_up_to = np.cumsum(piece_characters)
+    before_word = np.concatenate([[0], characters_up_to])[first_pieces]
+    if character_ends is None:
+        own = characters_up_to - before_word[word_of_piece]
+        of_word = (characters_up_to[first_pieces + num_pieces - 1] - before_word)[word_of_piece]
+        ends = (2 * own * word_frames[word_of_piece] + of_word) // np.maximum(2 * of_word, 1)
+    else:
+        has_character = characters_up_to > before_word[word_of_piece]
+        padded = np.append(character_ends, 0)
+        ends = np.where(has_character, padded[np.where(has_character, characters_up_to - 1, -1)], 0)
+    ends[first_pieces + num_pieces - 1] = word_frames
+    ends = np.minimum(ends, word_frames[word_of_piece])
+    starts = np.concatenate([[0], ends[:-1]])
+    starts[first_pieces] = 0
+    return (ends - starts).astype(np.int32)
+
+
+class DocumentBuilder:
+    """Turns utterances and spans of them into documents of the joint vocabulary.
+
+    Args:
+        tokenizer: of text.
+        vocabulary: ids; with a speech BPE, the vocabulary of its pieces. Where it says ``deduplicated``, a run of one
+            unit counts once: it belongs to the word or silence that it begins in, and later ones may own no unit.
+        config: how spans are drawn.
+        seed: of those draws.
+        segment_level: what documents record of an alignment: ``word`` (and silence), or ``bpe``, the pieces of words.
+        entropies: for entropy patching: units of spans joined, int [n], and where each begins, int [s], to float32 [n].
+        speech_bpe: joins the units of each span to pieces; such documents have no segments.
+    """
+
+    def __init__(
+        self,
+        tokenizer: TextTokenizer,
+        vocabulary: Vocabulary,
+        config: InterleaveConfig,
+        seed: int,
+        segment_level: str = "word",
+        entropies: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+        speech_bpe: SpeechBPE | None = None,
+    ) -> None:
+        self.tokenizer, self.vocabulary, self.config, self.seed = tokenizer, vocabulary, config, seed
+        self.segment_level, self.entropies, self.speech_bpe = segment_level, entropies, speech_bpe
+        self._pieces = WordPieces(tokenizer)
+
+    def interleaved(self, utterance: Utterance, epoch: int) -> Document:
+        """A document that switches between speech and text, with this epoch's cuts."""
+        return self.documents([Request(INTERLEAVED, utterance, epoch)])[0]
+
+    def speech(self, utterance: Utterance) -> Document:
+        """The whole utterance as speech."""
+        return self.documents([Request(SPEECH_ALONE, utterance)])[0]
+
+    def text(self, utterance: Utterance) -> Document:
+        """The whole utterance as text; all that a written text can be."""
+        return self.documents([Request(TEXT_ALONE, utterance)])[0]
+
+    def num_units(self, utterance: Utterance) -> int:
+        """Units of an utterance that a document of its speech stands for: all, or each run of one unit once."""
+        return len(self._read(utterance.units))
+
+    def _read(self, units: np.ndarray) -> np.ndarray:
+        """Units as documents have them: all, or each run of one unit once."""
+        return deduplicate(units)[0] if self.vocabulary.deduplicated else units
+
+    def from_spans(self, utterance: Utterance, spans: Sequence[Span]) -> Document:
+        """A document of the given spans, which name words of an aligned utterance."""
+        columns = np.array(spans, np.int64).reshape(-1, 3).T
+        joined = Spans(np.zeros(len(spans), np.int64), columns[0].astype(np.uint8), columns[1], columns[2])
+        return self._join([utterance], joined)[0]
+
+    def documents(self, requests: Sequence[Request]) -> list[Document]:
+        """Documents, each as if it were made alone.
+
+        Raises:
+            UserError: an interleaved document is wanted of an utterance without words.
+            ValueError: a speech unit is outside the codebook.
+        """
+        if not requests:
+            return []
+        kinds = np.array([KINDS.index(request.kind) for request in requests])
+        places = np.flatnonzero(kinds == 0)
+        chosen = [requests[place] for place in places.tolist()]
+        for request in chosen:
+            if not request.utterance.words:
+                raise UserError(
+                    f"utterance {request.utterance.id!r} has no aligned words, so it cannot be interleaved with text: "
+                    "align the corpus, or set data.mix.interleaved=0"
+                )
+        drawn = draw_spans_together(
+            [request.utterance for request in chosen], [request.epoch for request in chosen], self.config, self.seed
+        )
+        whole = np.flatnonzero(kinds > 0)
+        is_text = kinds[whole] == 1
+        num_words = np.array([len(requests[place].utterance.words) for place in whole.tolist()], np.int64)
+        documents = np.concatenate([places[drawn.documents], whole])
+        order = np.argsort(documents, kind="stable")
+        spans = Spans(
+            documents[order],
+            np.concatenate([drawn.modalities, np.where(is_text, TEXT, SPEECH).astype(np.uint8)])[order],
+            np.concatenate([drawn.first_words, np.where(is_text, _WHOLE_TEXT, 0)])[order],
+            np.concatenate([drawn.last_words, np.where(is_text, _WHOLE_TEXT, num_words)])[order],
+        )
+        return self._join([request.utterance for request in requests], spans)
+
+    def _join(self, utterances: Sequence[Utterance], spans: Spans) -> list[Document]:
+        """Documents of spans that name words of their utterances."""
+        used = np.zeros(len(utterances), bool)
+        used[spans.documents[spans.first_words != _WHOLE_TEXT]] = True
+        joined = JoinedWords(utterances, used.tolist())
+        is_speech = spans.modalities == SPEECH
+        spoken = Spans(*(array[is_speech] for array in spans))
+        starts, ends = joined.span_frames(spoken, self.vocabulary.units_a_frame)
+        # The token that follows another span of speech in its document opens no run of its own.
+        follows = np.zeros(len(is_speech), bool)
+        follows[1:] = is_speech[:-1] & (np.diff(spans.documents) == 0)
+        speech_ids, speech_lengths, kept = self._speech_tokens(joined, spoken, starts, ends, follows[is_speech])
+        pieces = self._text_pieces(utterances, joined, Spans(*(array[~is_speech] for array in spans)))
+        lengths = np.zeros(len(is_speech), np.int64)
+        lengths[is_speech], lengths[~is_speech] = speech_lengths, pieces.lengths
+
+        # A document: <bos>, then each span behind its marker (once while the modality stays), then <eos>.
+        has_marker = np.ones(len(lengths), bool)
+        has_marker[1:] = (np.diff(spans.documents) != 0) | (np.diff(spans.modalities) != 0)
+        sizes = 2 + np.bincount(spans.documents, lengths + has_marker, len(utterances)).astype(np.int64)
+        bounds = np.concatenate([[0], np.cumsum(sizes)])
+        # Before a span: all spans before it, two tokens of each document before its own, and its own <bos>.
+        taken = np.cumsum(lengths + has_marker) - lengths
+        content = taken + 2 * spans.documents + 1
+        token_ids = np.empty(int(bounds[-1]), np.int32)
+        token_ids[bounds[:-1]], token_ids[bounds[1:] - 1] = self.vocabulary.bos_id, self.vocabulary.eos_id
+        marker_ids = np.where(is_speech, self.vocabulary.speech_id, self.vocabulary.text_id)
+        token_ids[content[has_marker] - 1] = marker_ids[has_marker]
+        modalities = np.full(len(token_ids), TEXT, np.uint8)
+        spoken_places = ragged_range(content[is_speech], speech_lengths)
+        modalities[spoken_places] = SPEECH
+        token_ids[spoken_places] = speech_ids
+        token_ids[ragged_range(content[~is_speech], pieces.lengths)] = pieces.ids
+        segment_bounds, segment_lengths, is_silence = self._segments(
+            joined, spoken, starts, ends, len(utterances), kept
+        )
+        cuts, segment_cuts = list(pairwise(bounds.tolist())), list(pairwise(segment_bounds))
+        documents = [
+            Document(
+                utterance.id,
+                token_ids[first:last],
+                modalities[first:last],
+                segment_lengths[first_segment:last_segment],
+                is_silence[first_segment:last_segment],
+                segment_level=self.segment_level,
+                entropies=_NO_ENTROPIES,
+            )
+            for utterance, (first, last), (first_segment, last_segment) in zip(
+                utterances, cuts, segment_cuts, strict=True
+            )
+        ]
+        return documents if self.entropies is None else self._with_entropies(documents, token_ids, modalities)
+
+    def _speech_tokens(
+        self, joined: JoinedWords, spans: Spans, starts: np.ndarray, ends: np.ndarray, follows: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """The spans' speech.
+
+        Returns:
+            Joint ids, int32 [n]; how many each span has, int64 [s]; and which of the spans' frames, bool [frames], gave
+            an id, where not all did.
+        """
+        if self.speech_bpe is not None:
+            own = zip(spans.documents.tolist(), starts.tolist(), ends.tolist(), strict=True)
+            parts = [self.speech_bpe.encode(self._read(joined.units[place][start:end])) for place, start, end in own]
+            lengths = np.array([len(part) for part in parts], np.int64)
+            return self.vocabulary.unit_ids(np.concatenate([np.zeros(0, np.int32), *parts])), lengths, None
+        first = (np.cumsum(joined.num_frames) - joined.num_frames)[spans.documents]
+        lengths = ends - starts
+        units = np.concatenate(joined.units)[ragged_range(first + starts, lengths)]
+        if not self.vocabulary.deduplicated:
+            return self.vocabulary.unit_ids(units), lengths, None
+        kept = begins_run(units, (np.cumsum(lengths) - lengths)[~follows])
+        return self.vocabulary.unit_ids(units[kept]), _count_kept(kept, lengths), kept
+
+    def _text_pieces(self, utterances: Sequence[Utterance], joined: JoinedWords, spans: Spans) -> TextPieces:
+        """BPE pieces of the spans' text, each tokenised as a text of its own."""
+        offsets = joined.first[spans.documents]
+        columns = (spans.documents, spans.first_words, offsets + spans.first_words, offsets + spans.last_words)
+        texts = joined.texts
+        return self._pieces.encode_words(
+            [
+                utterances[place].text.split(" ") if first_word == _WHOLE_TEXT else texts[first:last]
+                for place, first_word, first, last in zip(*(column.tolist() for column in columns), strict=True)
+            ]
+        )
+
+    def _segments(
+        self,
+        joined: JoinedWords,
+        spans: Spans,
+        starts: np.ndarray,
+        ends: np.ndarray,
+        num_documents: int,
+        kept: np.ndarray | None,
+    ) -> tuple[list[int], np.ndarray, np.ndarray]:
+        """Bounds of each document's segments, [documents + 1], their lengths, and whether they are silence."""
+        if self.speech_bpe is not None:
+            return [0] * (num_documents + 1), np.zeros(0, np.int32), np.zeros(0, bool)
+        found = segments_of_spans(joined, spans, starts, ends)
+        documents, lengths, is_silence = found.documents, found.lengths, found.words < 0
+        if self.segment_level == "bpe":
+            lengths, num_pieces = self._split(joined, found)
+            documents, is_silence = np.repeat(documents, num_pieces), np.repeat(is_silence, num_pieces)
+        if kept is not None:
+            lengths = _count_kept(kept, lengths).astype(np.int32)
+        return np.searchsorted(documents, np.arange(num_documents + 1)).tolist(), lengths, is_silence
+
+    def _split(self, joined: JoinedWords, segments: Segments) -> tuple[np.ndarray, np.ndarray]:
+        """Frames of the BPE pieces of segments, int32 [p], and how many pieces each segment has, int64 [s]."""
+        words = [joined.words[word] if word >= 0 else None for word in segments.words.tolist()]
+        characters = self._pieces.characters([word.text if word else "" for word in words])
+        num_pieces = np.fromiter(map(len, characters), np.int64, len(characters))
+        counts = np.array(list(chain.from_iterable(characters)), np.int64)
+        lengths = split_words(segments.lengths, num_pieces, counts)
+        # Where the aligner gave a time for each character that the pieces have, no estimate is needed.
+        ends = [getattr(word, "character_ends", ()) if word else () for word in words]
+        known = np.array(
+            [bool(own) and len(own) == sum(pieces) for own, pieces in zip(ends, characters, strict=True)], bool
+        )
+        if known.any():
+            of_known = np.repeat(known, num_pieces)
+            all_ends = np.array([end for own, is_known in zip(ends, known, strict=True) if is_known for end in own])
+            lengths[of_known] = split_words(segments.lengths[known], num_pieces[known], counts[of_known], all_ends)
+        return lengths, num_pieces
+
+    def _with_entropies(
+        self, documents: list[Document], token_ids: np.ndarray, modalities: np.ndarray
+    ) -> list[Document]:
+        """Adds the entropies of all units, each span on its own; parts that join without a marker are one span."""
+        assert self.entropies is not None
+        speech_tokens = np.flatnonzero(modalities == SPEECH)
+        span_starts = np.flatnonzero(np.diff(speech_tokens, prepend=-2) > 1)
+        measured = self.entropies(token_ids[speech_tokens] - self.vocabulary.first_unit_id, span_starts)
+        bounds = np.searchsorted(speech_tokens, np.cumsum([0, *map(len, documents)])).tolist()
+        return [
+            replace(document, entropies=measured[first:last])
+            for document, (first, last) in zip(documents, pairwise(bounds), strict=True)
+        ]
+
+    def span_part(self, utterance: Utterance, span: Span) -> DocumentPart:
+        """One span, its marker apart."""
+        alone = self.from_spans(utterance, [span])
+        # Without <bos> and the marker before it, and <eos> after it.
+        return DocumentPart(
+            span.modality,
+            int(alone.token_ids[1]),
+            alone.token_ids[2:-1],
+            alone.segment_lengths,
+            alone.segment_is_silence,
+        )
+
+    def speech_part(self, units: np.ndarray) -> DocumentPart:
+        """A span of speech units that are not aligned."""
+        units = self._read(units)
+        tokens = units if self.speech_bpe is None else self.speech_bpe.encode(units)
+        return DocumentPart(
+            SPEECH,
+            self.vocabulary.speech_id,
+            self.vocabulary.unit_ids(tokens),
+            np.zeros(0, np.int32),
+            np.zeros(0, bool),
+        )
+
+    def text_part(self, text: str) -> DocumentPart:
+        """A span of text, tokenised as a text of its own."""
+        ids = np.array(self.tokenizer.encode(text), np.int32)
+        return DocumentPart(TEXT, self.vocabulary.text_id, ids, np.zeros(0, np.int32), np.zeros(0, bool))
+
+    def document(self, document_id: str, parts: list[DocumentPart], end: bool = True) -> Document:
+        """Joins parts: ``<bos>``, each part behind its marker (once while the modality stays), ``<eos>``.
+
+        A run of one unit that goes on from part to part counts once where the vocabulary is deduplicated.
+        """
+        parts = list(parts)
+        ids = [np.array([self.vocabulary.bos_id], np.int32)]
+        modalities = [np.array([TEXT], np.uint8)]
+        previous: int | None = None
+        joins_runs = self.vocabulary.deduplicated and self.speech_bpe is None
+        for number, part in enumerate(parts):
+            if part.modality != previous:
+                ids.append(np.array([part.marker_id], np.int32))
+                modalities.append(np.array([TEXT], np.uint8))
+            elif joins_runs and part.modality == SPEECH:
+                part = parts[number] = part.after(next(int(own[-1]) for own in reversed(ids) if len(own)))
+            ids.append(part.token_ids)
+            modalities.append(np.full(len(part.token_ids), part.modality, np.uint8))
+            previous = part.modality
+        if end:
+            ids.append(np.array([self.vocabulary.eos_id], np.int32))
+            modalities.append(np.array([TEXT], np.uint8))
+        document = Document(
+            document_id,
+            np.concatenate(ids),
+            np.concatenate(modalities),
+            np.concatenate([part.segment_lengths for part in parts]),
+            np.concatenate([part.segment_is_silence for part in parts]),
+            segment_level=self.segment_level,
+        )
+        if self.entropies is None:
+            return document
+        return self._with_entropies([document], document.token_ids, document.modalities)[0]
+
+
+def _count_kept(kept: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """How many of kept, bool [n], are set in each of the stretches, int [s], that tile it: int64 [s]."""
+    before = np.concatenate([[0], np.cumsum(kept)])
+    return np.diff(before[np.concatenate([[0], np.cumsum(lengths)])])
+
+
+class DocumentPart(NamedTuple):
+    """A span in ids: modality, the marker that opens it, its tokens, and its words and silences."""
+
+    modality: int
+    marker_id: int
+    token_ids: np.ndarray
+    segment_lengths: np.ndarray
+    segment_is_silence: np.ndarray
+
+    def after(self, token_id: int) -> DocumentPart:
+        """This part of deduplicated units where it follows a unit that may be its first one."""
+        if not len(self.token_ids) or int(self.token_ids[0]) != token_id:
+            return self
+        lengths = self.segment_lengths.copy()
+        if len(lengths):
+            lengths[int((lengths > 0).argmax())] -= 1
+        return self._replace(token_ids=self.token_ids[1:], segment_lengths=lengths)

@@ -1,0 +1,148 @@
+"""Where an interleaved document changes between text and speech: the rule, and its draws for many documents at once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from lst.data.config import InterleaveConfig
+from lst.data.documents.draws import Generators, seed_words
+from lst.data.utterance import Utterance
+from lst.model.batch import SPEECH, TEXT
+
+
+class Span(NamedTuple):
+    """Words ``first_word`` … ``last_word`` (exclusive) in one modality."""
+
+    modality: int
+    first_word: int
+    last_word: int
+
+
+class Spans(NamedTuple):
+    """Spans of many documents, joined in order.
+
+    Attributes:
+        documents: int64 [s], the document of each span, rising.
+        modalities: uint8 [s].
+        first_words, last_words: int64 [s], as in ``Span``.
+    """
+
+    documents: np.ndarray
+    modalities: np.ndarray
+    first_words: np.ndarray
+    last_words: np.ndarray
+
+
+def document_generator(seed: int, epoch: int, utterance_id: str) -> np.random.Generator:
+    """The generator of one document's cuts: a pure function of its arguments."""
+    return np.random.default_rng([seed, epoch, int.from_bytes(_digest(utterance_id), "little")])
+
+
+def _digest(utterance_id: str) -> bytes:
+    return hashlib.sha256(utterance_id.encode()).digest()[:8]
+
+
+def draw_spans(num_words: int, config: InterleaveConfig, generator: np.random.Generator) -> list[Span]:
+    """Cuts an utterance of ``num_words`` words into alternating spans, the first modality drawn at random.
+
+    A text span has ``text_min_words`` to ``text_max_words`` words, at most ``text_max_share`` of the utterance; the
+    speech span after it has ``speech_ratio`` as many, at least ``speech_min_words``; a speech span that opens the
+    document has ``speech_min_words`` to ``leading_speech_max_words``. The last span takes what is left.
+    """
+    most_text = max(1, min(config.text_max_words, int(config.text_max_share * num_words)))
+    least_text = min(config.text_min_words, most_text)
+    modality = SPEECH if generator.random() < 0.5 else TEXT
+    wanted = int(generator.integers(config.speech_min_words, config.leading_speech_max_words + 1))
+    spans: list[Span] = []
+    position = 0
+    while position < num_words:
+        if modality == TEXT:
+            wanted = int(generator.integers(least_text, most_text + 1))
+        end = min(position + wanted, num_words)
+        spans.append(Span(modality, position, end))
+        wanted = max(config.speech_min_words, round((end - position) * config.speech_ratio))
+        position, modality = end, TEXT if modality == SPEECH else SPEECH
+    return spans
+
+
+def draw_spans_together(
+    utterances: Sequence[Utterance], epochs: Sequence[int], config: InterleaveConfig, seed: int
+) -> Spans:
+    """``draw_spans`` of many documents, each from its own ``document_generator``.
+
+    Args:
+        utterances: aligned ones.
+        epochs: of each.
+        config: how long spans are.
+        seed: of the draws.
+    """
+    num_words = np.array([len(utterance.words) for utterance in utterances], np.int64)
+    digests = np.frombuffer(b"".join(_digest(utterance.id) for utterance in utterances), "<u4").reshape(-1, 2)
+    all_epochs = np.array(epochs, np.int64)
+    found = []
+    for epoch in np.unique(all_epochs).tolist():
+        fixed = seed_words([seed, epoch])
+        # NumPy leaves out a number's high word where it is 0.
+        for num_own in (1, 2):
+            chosen = np.flatnonzero((all_epochs == epoch) & ((digests[:, 1] > 0) == (num_own == 2)))
+            if len(chosen):
+                words = [np.full(len(chosen), word, np.uint32) for word in fixed] + list(digests[chosen].T[:num_own])
+                spans = _draw(num_words[chosen], config, Generators(np.stack(words)))
+                found.append(spans._replace(documents=chosen[spans.documents]))
+    return _in_order(found)
+
+
+def _draw(num_words: np.ndarray, config: InterleaveConfig, generators: Generators) -> Spans:
+    """``draw_spans`` of each generator, a span of every unfinished document a round."""
+    most_text = np.clip((config.text_max_share * num_words).astype(np.int64), 1, max(config.text_max_words, 1))
+    least_text = np.minimum(config.text_min_words, most_text)
+    everyone = np.arange(len(num_words))
+    is_text = generators.random() >= 0.5
+    shortest, longest = (
+        np.full(len(num_words), value) for value in (config.speech_min_words, config.leading_speech_max_words)
+    )
+    wanted = generators.integers(shortest, longest, everyone)
+    position = np.zeros(len(num_words), np.int64)
+    rounds = []
+    active = everyone[num_words > 0]
+    while len(active):
+        opens_text = is_text[active]
+        texts = active[opens_text]
+        wanted[texts] = generators.integers(least_text[texts], most_text[texts], texts)
+        start = position[active]
+        end = np.minimum(start + wanted[active], num_words[active])
+        rounds.append(Spans(active, np.where(opens_text, TEXT, SPEECH).astype(np.uint8), start, end))
+        # Halves are rounded to even, as Python's round does.
+        wanted[active] = np.maximum(config.speech_min_words, np.rint((end - start) * config.speech_ratio))
+        position[active], is_text[active] = end, ~opens_text
+        active = active[end < num_words[active]]
+    return _in_order(rounds)
+
+
+def _in_order(parts: Sequence[Spans]) -> Spans:
+    """Joins spans so that those of a document stand together, in their own order."""
+    if not parts:
+        nothing = np.zeros(0, np.int64)
+        return Spans(nothing, nothing.astype(np.uint8), nothing, nothing)
+    joined = Spans(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+    order = np.argsort(joined.documents, kind="stable")
+    return Spans(*(array[order] for array in joined))
+
+
+def span_frames(utterance: Utterance, first_word: int, last_word: int, units_a_frame: int = 1) -> tuple[int, int]:
+    """Units of words ``first_word`` … ``last_word`` (exclusive), silences at the cuts halved.
+
+    The utterance's own leading and trailing silences belong whole to its first and last words. Where several units
+    stand for a frame, a cut falls between frames.
+    """
+    words = utterance.words
+
+    def middle(word: int) -> int:
+        return (words[word - 1].end_frame + words[word].start_frame) // (2 * units_a_frame) * units_a_frame
+
+    start = 0 if first_word == 0 else middle(first_word)
+    return start, utterance.num_frames if last_word == len(words) else middle(last_word)

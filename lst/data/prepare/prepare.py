@@ -1,0 +1,228 @@
+"""From a source to aligned, checksummed shards: what ``lst prepare`` runs.
+
+::
+
+    DATA/manifest.jsonl      every utterance that is used, with its audio and its split (unit_rows.jsonl where the
+                             source is units)
+    DATA/texts.jsonl         every written text
+    DATA/left_out.jsonl      every utterance that is not used, and why
+    DATA/units.safetensors   the codebook of speech units, fitted on the training split
+    DATA/text.model          SentencePiece BPE, trained on the training texts
+    DATA/vocabulary.json     the joint vocabulary
+    DATA/shards/             webdataset tars with their receipts
+    DATA/index.json          written last: its presence says that all the above is whole
+
+``gather`` (lists) → ``artefacts`` (codebook, tokenizer, vocabulary) → ``shards`` (a task each, on any executor) →
+index. DATA is a folder or a URL. Stopped at any moment and run again, it makes only what is missing; the bytes depend
+neither on the executor nor on the number of workers nor on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lst import storage
+from lst.data.corpora import ManifestRow
+from lst.data.prepare.fitting import make_artefacts
+from lst.data.prepare.gather import Gathered, gather
+from lst.data.prepare.options import FILES_KEYS, PrepareOptions, deciding
+from lst.data.prepare.shard_tasks import ShardWork, make_shards, origin_of_words, plan_shards, shards_made_from
+from lst.data.prepare.utterances import check_aligner
+from lst.data.prepared import (
+    LEFT_OUT_FILE,
+    MADE_FROM_FILE,
+    SOURCE_FILE,
+    TEXT_FILE,
+    UNITS_FILE,
+    VOCABULARY_FILE,
+    list_hashes,
+    read_lists,
+    whole_index,
+)
+from lst.data.shards import INDEX_FILE, SHARD_FOLDER, index_entry
+from lst.data.shards.reader import VERSION
+from lst.errors import ProblemsError, UserError
+from lst.parallel import warm_up_workers
+from lst.progress import say
+from lst.storage import STAGING_SUFFIX, Folder, Location, check_free_space, differing_settings
+from lst.storage.locks import folder_lock
+from lst.tokenizers.speech import SpeechTokenizer, unit_places
+from lst.tokenizers.text import TextTokenizer
+from lst.tokenizers.vocabulary import Vocabulary
+
+# Units, words and tar headers of an utterance, by measurement; audio of synthesised speech as 16 kHz FLAC.
+BYTES_A_SHARD_UTTERANCE, BYTES_A_SPOKEN_STORY = 6_000, 330_000
+
+
+def prepare(folder: Location, options: PrepareOptions) -> dict[str, Any]:
+    """Prepares a corpus in ``folder`` (a path or a URL), or returns at once when it is there.
+
+    With ``options.part`` only that is made: ``plan`` is all but the shards, ``i/n`` one part of the shards, which many
+    processes may make at once; a run without ``part`` then writes the index.
+
+    Returns:
+        The index, as in ``index.json``; empty with a ``part``.
+
+    Raises:
+        UserError: the input is faulty, the disk is full, the folder holds data made from other things, or another
+            process is preparing there.
+    """
+    place = storage.absolute(folder)
+    _check_memory(place, options)
+    started_s = time.monotonic()
+    part = options.parsed_part()
+    with folder_lock(place, part):
+        made_from = options.made_from()
+        _check_made_from(place, made_from, may_begin_anew=part is None)
+        index = whole_index(place, full=options.data.verify == "hash") if part is None else None
+        if index is not None:
+            say(f"prepared data is whole in {place}: nothing to do")
+            return index
+        if options.executor == "ray" and options.part != "plan":
+            from lst.parallel.cluster import check_ray
+
+            check_ray(options.executor_options())  # before hours of reading and fitting
+        if part is None:
+            _clear_partial_files(place)
+            gathered = _gather(place, made_from, options)
+        else:
+            gathered = _planned(place)
+        if options.executor == "local" and options.num_workers > 1 and "num_units" not in gathered.record:
+            warm_up_workers("lst.data.prepare.worker_imports")
+        units, tokenizer, vocabulary = make_artefacts(place, gathered, options)
+        if options.part == "plan":
+            say(f"planned in {place}: now make the parts with part=i/n, then run the command without part=")
+            return {}
+        origin = shards_made_from(made_from, units.sha256, list_hashes(place))
+        tasks = plan_shards(place, gathered, units, origin, options.data, unit_places(options.tokenizer))
+        work = make_shards(tasks, part, options.executor_options())
+        say(work.summary(time.monotonic() - started_s))
+        return {} if part is not None else _finish(place, gathered, work, (units, tokenizer, vocabulary), options)
+
+
+def _check_memory(folder: Folder, options: PrepareOptions) -> None:
+    """Refuses to share between processes what belongs to one."""
+    places = {"data_dir": str(folder), "corpus": str(options.corpus)}
+    named = [f"{key}={place}" for key, place in places.items() if place.startswith("memory://")]
+    if named and (options.executor == "ray" or options.num_workers > 1):
+        raise UserError(
+            f"{', '.join(named)}: memory:// belongs to one process, and executor={options.executor} "
+            f"num_workers={options.num_workers} has several work. Set executor=local num_workers=1, or choose another "
+            "place"
+        )
+
+
+def _gather(folder: Folder, made_from: dict[str, Any], options: PrepareOptions) -> Gathered:
+    if options.corpus is None and isinstance(folder, Path):
+        needed_bytes = options.data.num_spoken_stories * (BYTES_A_SPOKEN_STORY + BYTES_A_SHARD_UTTERANCE)
+        check_free_space(folder, needed_bytes, "preparing")
+    gathered = gather(folder, options)
+    check_aligner(options.data, [row for row in gathered.rows if isinstance(row, ManifestRow)])
+    storage.write_json(folder / MADE_FROM_FILE, made_from)
+    return gathered
+
+
+def _planned(folder: Folder) -> Gathered:
+    """What ``part=plan`` has left."""
+    names = (MADE_FROM_FILE, SOURCE_FILE, UNITS_FILE, TEXT_FILE, VOCABULARY_FILE)
+    missing = [name for name in names if not storage.exists(folder / name)]
+    if missing:
+        raise UserError(
+            f"{folder} lacks {', '.join(missing)}: a part of the shards can be made once lst prepare part=plan with "
+            "the same options has gathered the corpus and fitted the tokenizers"
+        )
+    record = storage.read_json(folder / SOURCE_FILE, "the source's record", f"Delete {folder}.")
+    if record.get("files") != list_hashes(folder):
+        raise UserError(f"the lists in {folder} are not those that were gathered: run lst prepare part=plan again")
+    return Gathered(*read_lists(folder), record)
+
+
+def _finish(
+    folder: Folder,
+    gathered: Gathered,
+    work: ShardWork,
+    artefacts: tuple[SpeechTokenizer, TextTokenizer, Vocabulary],
+    options: PrepareOptions,
+) -> dict[str, Any]:
+    """Lists what was left out and, where not too much was, writes the index."""
+    units, tokenizer, vocabulary = artefacts
+    receipts = work.by_split()
+    unaligned = [item for group in receipts.values() for receipt in group for item in receipt["skipped"]]
+    left_out = [*gathered.record["left_out"], *unaligned]
+    storage.write_jsonl(folder / LEFT_OUT_FILE, left_out)
+    _check_unaligned(folder, unaligned, len(gathered.rows), options)
+    index = {
+        "version": VERSION,
+        "description": gathered.record["description"],
+        "is_synthesised": gathered.record["is_synthesised"],
+        "made_from": storage.read_json(folder / MADE_FROM_FILE, "the record of settings", f"Delete {folder}."),
+        "units_sha256": units.sha256,
+        "text_sha256": tokenizer.sha256,
+        "vocabulary": vocabulary.fingerprint,
+        "aligner": origin_of_words(gathered, options.data),
+        "num_left_out": len(left_out),
+        "num_unaligned": len(unaligned),
+        "splits": {split: [index_entry(receipt) for receipt in group] for split, group in receipts.items()},
+    }
+    storage.write_json(folder / INDEX_FILE, index)
+    totals = ", ".join(
+        f"{split} {sum(receipt['num_utterances'] for receipt in group):,}" for split, group in receipts.items()
+    )
+    say(f"prepared {folder}: {totals} utterances; {len(left_out)} left out (see {folder / LEFT_OUT_FILE})")
+    return index
+
+
+def _clear_partial_files(folder: Folder) -> None:
+    """Takes away what killed runs were writing; the lock says that nobody writes now."""
+    if isinstance(folder, Path):
+        for path in [*folder.glob(f".*{STAGING_SUFFIX}*"), *(folder / SHARD_FOLDER).glob(f".*{STAGING_SUFFIX}*")]:
+            path.unlink(missing_ok=True)
+
+
+def _check_made_from(folder: Folder, made_from: dict[str, Any], may_begin_anew: bool) -> None:
+    """Refuses a folder of other settings, but begins it anew where nothing is lost: no shard, and no plan of others."""
+    path = folder / MADE_FROM_FILE
+    if not storage.exists(path):
+        return
+    before = storage.read_json(path, "the record of what the data was made from", f"Delete {folder} and prepare again.")
+    with contextlib.suppress(KeyError, TypeError, AttributeError):
+        before = deciding(before)
+    # A corpus that is gone is no other corpus: what was made of it stays good.
+    gone = {key: before.get(key) for key in FILES_KEYS if key in made_from and made_from[key] is None}
+    if before == {**made_from, **gone}:
+        return
+    has_shards = bool(storage.list_sizes(folder / SHARD_FOLDER, ".json"))
+    if may_begin_anew and not storage.exists(folder / INDEX_FILE) and not has_shards:
+        say(f"{folder} was begun with other settings and holds no shard yet: it is begun anew")
+        for name in (SOURCE_FILE, UNITS_FILE, TEXT_FILE):
+            storage.remove(folder / name)
+        return
+    raise ProblemsError(
+        f"{folder} was prepared with other settings",
+        differing_settings(before, made_from),
+        f"Use the same settings, choose another place with run_dir=FOLDER, or delete {folder}.",
+    )
+
+
+def _check_unaligned(
+    folder: Folder, unaligned: Sequence[dict[str, str]], num_spoken: int, options: PrepareOptions
+) -> None:
+    share = len(unaligned) / max(num_spoken, 1)
+    is_all = bool(unaligned) and len(unaligned) == num_spoken
+    if share > options.data.max_unaligned_share or is_all:
+        # The corpus is read anew next time, for its transcripts may have been mended.
+        record = storage.read_json(folder / SOURCE_FILE, "the source's record", f"Delete {folder}.")
+        storage.write_json(folder / SOURCE_FILE, {**record, "made_from": ""})
+        storage.remove(folder / MADE_FROM_FILE)
+        raise ProblemsError(
+            f"{len(unaligned)} of {num_spoken} utterances ({share:.1%}) could not be aligned, "
+            f"{options.data.max_unaligned_share:.1%} are allowed",
+            [f"{item['id']}: {item['reason']}" for item in unaligned],
+            f"All are listed in {folder / LEFT_OUT_FILE}. Check that transcripts match the audio and are English, and "
+            "data.align's limits"
+            + ("." if is_all else f", or allow more with data.max_unaligned_share={min(1.0, share + 0.005):.2f}."),
+        )

@@ -1,0 +1,222 @@
+"""The third stage of preparing: audio to units and aligned words, a shard a task, on any executor."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lst.data.alignment import aligner_name, process_aligner
+from lst.data.config import DataConfig
+from lst.data.corpora import ManifestRow
+from lst.data.corpora.on_the_fly import read_row
+from lst.data.prepare.gather import Gathered
+from lst.data.prepare.utterances import make_utterances
+from lst.data.prepared import UNITS_FILE, SpokenRow, WrittenText, artefact_path, load_units
+from lst.data.shards import SHARD_FOLDER, finished_receipt, shard_name, write_shard
+from lst.data.shards.reader import SPLITS
+from lst.data.utterance import Utterance
+from lst.errors import UserError
+from lst.parallel import Done, ExecutorOptions, run_tasks
+from lst.progress import Progress
+from lst.storage import Folder, fingerprint
+from lst.tokenizers.speech import SpeechTokenizer
+
+# A written text is a fiftieth of the work and the bytes of an utterance.
+TEXTS_FOR_AN_UTTERANCE = 16
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """What one process needs to make one shard; small, but for the rows.
+
+    Attributes:
+        folder: of the prepared data.
+        name: of the shard.
+        made_from: fingerprint for its receipt.
+        rows: what it is made of, in order.
+        units_sha256: hash of the codebook in ``folder``.
+        frame_rate_hz: units a second.
+        data: how words are aligned.
+        places: where the weights of a speech model are, as ``unit_places``.
+        host: where the task was made.
+    """
+
+    folder: Folder
+    name: str
+    made_from: str
+    rows: Sequence[SpokenRow | WrittenText]
+    units_sha256: str
+    frame_rate_hz: int
+    data: DataConfig
+    places: dict[str, Any]
+    host: str
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass
+class ShardWork:
+    """What became of the shards.
+
+    Attributes:
+        receipts: of the shards that are there, by name.
+        num_shards: that there must be.
+        made: how each shard of this run was made.
+    """
+
+    receipts: dict[str, dict[str, Any]]
+    num_shards: int
+    made: list[Done]
+
+    def by_split(self) -> dict[str, list[dict[str, Any]]]:
+        return {
+            split: [self.receipts[name] for name in sorted(self.receipts) if name.rpartition("-")[0] == split]
+            for split in SPLITS
+        }
+
+    def summary(self, seconds: float) -> str:
+        """One line: shards, hours, what failed, time."""
+        receipts = list(self.receipts.values())
+        hours = sum(receipt["duration_s"] for receipt in receipts) / 3600
+        num_failed = sum(len(receipt["skipped"]) for receipt in receipts)
+        busy_s, num_workers = sum(done.seconds for done in self.made), len({done.worker for done in self.made})
+        return (
+            f"shards: {len(self.made)} made, {len(receipts) - len(self.made)} there before, of {self.num_shards}; "
+            f"{hours:,.2f} h of speech; {num_failed} utterances failed; {seconds:,.1f} s, "
+            f"{busy_s:,.1f} s of work by {num_workers} workers"
+        )
+
+
+def plan_shards(
+    folder: Folder,
+    gathered: Gathered,
+    units: SpeechTokenizer,
+    made_from: str,
+    data: DataConfig,
+    places: dict[str, Any],
+) -> list[ShardTask]:
+    """A task for every shard, done or not."""
+    size, host = data.shard_utterances, socket.gethostname()
+    groups: dict[str, Sequence[Any]] = {
+        split: [row for row in gathered.rows if row.split == split] for split in ("train", "valid")
+    }
+    groups["text"] = gathered.texts
+    tasks = []
+    for split, items in groups.items():
+        a_shard = size * TEXTS_FOR_AN_UTTERANCE if split == "text" else size
+        for number, start in enumerate(range(0, len(items), a_shard)):
+            tasks.append(ShardTask(folder, shard_name(split, number), made_from, items[start : start + a_shard],
+                                   units.sha256, units.frame_rate_hz, data, places, host))  # fmt: skip
+    return tasks
+
+
+def make_shards(tasks: Sequence[ShardTask], part: tuple[int, int] | None, options: ExecutorOptions) -> ShardWork:
+    """Every shard that is not there yet; with ``part`` (i, n) only those whose number leaves i when divided by n."""
+    receipts: dict[str, dict[str, Any]] = {}
+    left: list[ShardTask] = []
+    for number, task in enumerate(tasks):
+        if part is not None and number % part[1] != part[0]:
+            continue
+        receipt = finished_receipt(task.folder / SHARD_FOLDER, task.name, task.made_from)
+        if receipt is None:
+            left.append(task)
+        else:
+            receipts[task.name] = receipt
+    num_there = sum(len(task) for task in tasks if task.name in receipts)
+    work = ShardWork(receipts, len(tasks), [])
+    if encoding := next((task for task in left if any(isinstance(row, ManifestRow) for row in task.rows)), None):
+        # Before any work: what a speech model lacks is said once, not by every worker.
+        _task_codec(encoding)
+    total = num_there + sum(map(len, left))
+    with Progress(total, "units and alignment", unit="utterance", initial=num_there) as progress:
+        for done in run_tasks(make_shard, left, options):
+            receipts[done.value["name"]] = done.value
+            work.made.append(done)
+            progress.advance(done.value["num_utterances"] + len(done.value["skipped"]))
+    return work
+
+
+def make_shard(task: ShardTask) -> dict[str, Any]:
+    """Encodes, aligns and writes one shard; returns its receipt. Models stay loaded in the process."""
+    _check_reachable(task)
+    utterances, skipped = [], []
+    for row, result in _results(task):
+        if isinstance(result, Utterance):
+            utterances.append(result)
+        else:
+            skipped.append({"id": row.id, "reason": str(result)})
+    return write_shard(task.folder / SHARD_FOLDER, task.name, utterances, skipped, task.made_from, task.units_sha256)
+
+
+def _results(task: ShardTask) -> Iterator[tuple[SpokenRow | WrittenText, Utterance | Exception]]:
+    """Each row with what became of it: an utterance, or why there is none."""
+    recordings = [row for row in task.rows if isinstance(row, ManifestRow)]
+    made = _recordings(task, recordings) if recordings else iter(())
+    for row in task.rows:
+        if isinstance(row, WrittenText):
+            yield row, Utterance(row.id, "", row.text, 0.0, np.zeros(0, np.uint16))
+        elif isinstance(row, ManifestRow):
+            yield row, next(made)
+        else:
+            try:
+                yield row, read_row(row, task.frame_rate_hz)
+            except UserError as error:
+                yield row, error
+
+
+def _recordings(task: ShardTask, rows: Sequence[ManifestRow]) -> Iterator[Utterance | Exception]:
+    """Recordings, as many together as the aligner takes."""
+    codec, aligner = _task_codec(task), process_aligner(task.data.align)
+    for start in range(0, len(rows), aligner.batch):
+        # A StorageError ends the task: the fault is the network's, and the shard is not made without the utterance.
+        yield from make_utterances(rows[start : start + aligner.batch], codec, aligner)
+
+
+def _check_reachable(task: ShardTask) -> None:
+    """Raises where this machine is another than the one that planned the task, and does not see what that one saw."""
+    host = socket.gethostname()
+    if host == task.host:
+        return
+    places = [task.folder / UNITS_FILE, *(row.path for row in task.rows if isinstance(row, ManifestRow))]
+    gone = [place for place in places if isinstance(place, Path) and not place.exists()]
+    if gone:
+        raise UserError(
+            f"{len(gone)} files that {task.host} has are not there on node {host} (the first is {gone[0]}): the corpus "
+            "and run_dir (or data_dir) must lie at the same path on every node, on a shared file system or behind a URL"
+        )
+
+
+def _task_codec(task: ShardTask) -> SpeechTokenizer:
+    return _codec(task.folder, task.units_sha256, tuple(sorted(task.places.items())))
+
+
+@lru_cache(maxsize=2)
+def _codec(folder: Folder, units_sha256: str, places: tuple[tuple[str, Any], ...]) -> SpeechTokenizer:
+    """The tokenizer of speech, loaded once a process; its hash tells one of two runs' from the other's.
+
+    Raises:
+        UserError: it is another, or its model cannot be loaded: no utterance is at fault, and no shard is made.
+    """
+    units = load_units(artefact_path(folder, UNITS_FILE), dict(places))
+    if units.sha256 != units_sha256:
+        found, wanted = units.sha256[:12], units_sha256[:12]
+        raise UserError(f"{folder / UNITS_FILE} has hash {found}…, the shards are made with {wanted}…")
+    units.prepare()
+    return units
+
+
+def origin_of_words(gathered: Gathered, data: DataConfig) -> str:
+    """What the index calls the origin of the words' places."""
+    return "as in the .on_the_fly files" if "num_units" in gathered.record else aligner_name(data.align)
+
+
+def shards_made_from(made_from: dict[str, Any], units_sha256: str, lists: dict[str, str]) -> str:
+    """Fingerprint of all that a shard is made from."""
+    return fingerprint({**made_from, "units": units_sha256, "lists": lists})

@@ -1,0 +1,31 @@
+"""Aligned utterances in checksummed webdataset tars, each with a receipt of what it holds.
+
+::
+
+    utterances ──write_shard──▶ NAME.tar, NAME.json (the receipt) ──ShardReader──▶ utterances
+                                     └──verify_shards──▶ damage, by shard and sample
+"""
+
+from lst.data.shards.files import (
+    INDEX_FILE,
+    SHARD_FOLDER,
+    finished_receipt,
+    index_entry,
+    load_index,
+    shard_name,
+    write_shard,
+)
+from lst.data.shards.reader import ShardReader
+from lst.data.shards.verify import verify_shards
+
+__all__ = [
+    "INDEX_FILE",
+    "SHARD_FOLDER",
+    "ShardReader",
+    "finished_receipt",
+    "index_entry",
+    "load_index",
+    "shard_name",
+    "verify_shards",
+    "write_shard",
+]

@@ -1,0 +1,160 @@
+"""The front door of shards: what writes and verifies them (see ``lst.data.shards.files``), and their reader."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, overload
+
+from lst import storage
+from lst.data.shards.files import (
+    INDEX_FILE,
+    REMEDY,
+    SHARD_FOLDER,
+    SPLITS,
+    VERSION,
+    finished_receipt,
+    index_entry,
+    load_index,
+    read_samples_table,
+    shard_name,
+    write_shard,
+)
+from lst.data.shards.samples import SampleError, SampleTable
+from lst.data.shards.verify import Damage, verify_samples, verify_shards
+from lst.data.utterance import Utterance
+from lst.errors import UserError
+from lst.storage import Location, locate
+
+__all__ = [
+    "INDEX_FILE", "SHARD_FOLDER", "SPLITS", "VERSION", "Damage", "ShardReader", "finished_receipt", "index_entry",
+    "load_index", "shard_name", "verify_samples", "verify_shards", "write_shard",
+]  # fmt: skip
+
+# What is kept of shards that were read, whatever their number: about 130 bytes a sample, and open files.
+MAX_CACHED_SAMPLES, MAX_OPEN_FILES = 262_144, 64
+# Read in one request when a shard behind a URL is read in order.
+STREAM_BYTES = 4 << 20
+
+
+class _OpenFile:
+    """A file's descriptor, closed when nobody holds it any more; reading by offset shares no position."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
+
+
+class ShardReader(Sequence[Utterance]):
+    """The utterances of one split, by index, in order or at random.
+
+    ``reader[i]`` reads one sample by one read of its range; iterating over data behind a URL reads a few megabytes at a
+    time. Tables and open files of the shards used last are kept, up to a bound, so memory does not grow with what is
+    read. It may be sent to other processes; what it keeps does not travel.
+
+    Args:
+        data_folder: the folder that holds ``index.json``; a path or a URL.
+        split: ``train``, ``valid`` or ``text``.
+        verify_hash: compare the hash of every sample that is read; lengths are always compared.
+        index: the index, where it is read already.
+
+    Raises:
+        UserError: the index is missing, or a shard is missing or has another size; on reading, a sample is damaged.
+    """
+
+    def __init__(
+        self, data_folder: Location, split: str, verify_hash: bool = True, index: dict[str, Any] | None = None
+    ) -> None:
+        index = load_index(data_folder) if index is None else index
+        self.receipts: list[dict[str, Any]] = index["splits"].get(split, [])
+        verify_shards(data_folder, {"splits": {split: self.receipts}}, full=False)
+        self.folder = locate(data_folder) / SHARD_FOLDER
+        self.split, self.verify_hash = split, verify_hash
+        self._ends = list(accumulate(entry["num_utterances"] for entry in self.receipts))
+        self._tables: OrderedDict[int, SampleTable] = OrderedDict()
+        self._num_cached = 0
+        self._files: OrderedDict[int, _OpenFile] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_tables": OrderedDict(), "_num_cached": 0, "_files": OrderedDict()}
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    @property
+    def shard_sizes(self) -> list[int]:
+        """Utterances of each shard, in order: what a shuffle of few shards at a time goes by."""
+        return [receipt["num_utterances"] for receipt in self.receipts]
+
+    @overload
+    def __getitem__(self, index: int) -> Utterance: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Utterance]: ...
+    def __getitem__(self, index: int | slice) -> Utterance | list[Utterance]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"utterance {index} of {len(self)}")
+        index = int(index) % len(self)
+        shard = bisect_right(self._ends, index)
+        number = index - (self._ends[shard - 1] if shard else 0)
+        table = self._table(shard)
+        return self._decode(shard, table, number, self._read(shard, *table.range_of(number)))
+
+    def __iter__(self) -> Iterator[Utterance]:
+        return self.iterate(range(len(self.receipts)))
+
+    def iterate(self, shards: Sequence[int]) -> Iterator[Utterance]:
+        """The utterances of whole shards, given by number, in the order of the numbers."""
+        for shard in shards:
+            table, number = self._table(shard), 0
+            while number < len(table):
+                start, last = table.range_of(number)[0], number
+                while last + 1 < len(table) and sum(table.range_of(last + 1)) - start <= STREAM_BYTES:
+                    last += 1
+                block = self._read(shard, start, sum(table.range_of(last)) - start)
+                for one in range(number, last + 1):
+                    offset, num_bytes = table.range_of(one)
+                    yield self._decode(shard, table, one, block[offset - start : offset - start + num_bytes])
+                number = last + 1
+
+    def _decode(self, shard: int, table: SampleTable, number: int, content: bytes) -> Utterance:
+        try:
+            return table.decode(number, content, self.verify_hash)
+        except SampleError as error:
+            raise UserError(f"shard {self._path(shard)}: sample {table.keys[number]!r} {error}. {REMEDY}") from error
+
+    def _path(self, shard: int) -> Path | storage.Url:
+        return self.folder / f"{self.receipts[shard]['name']}.tar"
+
+    def _table(self, shard: int) -> SampleTable:
+        if (table := self._tables.get(shard)) is None:
+            table = read_samples_table(self.folder, self.receipts[shard])
+            self._tables[shard] = table
+            self._num_cached += len(table)
+            while len(self._tables) > 1 and self._num_cached > MAX_CACHED_SAMPLES:
+                self._num_cached -= len(self._tables.popitem(last=False)[1])
+        self._tables.move_to_end(shard)
+        return table
+
+    def _read(self, shard: int, offset: int, num_bytes: int) -> bytes:
+        try:
+            if (file := self._files.get(shard)) is None:
+                path = self._path(shard)
+                if not isinstance(path, Path):
+                    return storage.read_range(path, offset, num_bytes)
+                file = self._files[shard] = _OpenFile(path)
+                if len(self._files) > MAX_OPEN_FILES:
+                    self._files.popitem(last=False)
+            else:
+                self._files.move_to_end(shard)
+            return os.pread(file.descriptor, num_bytes, offset)
+        except OSError as error:
+            raise UserError(f"shard {self._path(shard)} cannot be read ({error}). {REMEDY}") from error

@@ -1,0 +1,26 @@
+"""A trained model at work: scores of given documents, and new tokens one at a time.
+
+::
+
+    documents ──score_documents──▶ log-likelihood of each token
+    prompt ──generate──▶ tokens;  DecodingState holds the caches, PatchStepper ends the patches
+
+Stepping gives the same numbers as the parallel form; the tests hold it to that.
+"""
+
+from lst.model.inference.generate import Continuation, SamplingOptions, generate
+from lst.model.inference.incremental import DecodingState
+from lst.model.inference.patch_stepper import PatchStepper
+from lst.model.inference.score import ScoredTokens, score_documents
+from lst.model.inference.token_layout import TokenLayout
+
+__all__ = [
+    "Continuation",
+    "DecodingState",
+    "PatchStepper",
+    "SamplingOptions",
+    "ScoredTokens",
+    "TokenLayout",
+    "generate",
+    "score_documents",
+]

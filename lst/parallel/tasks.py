@@ -1,0 +1,75 @@
+"""Runs independent tasks in processes of this machine or, by Ray, of many; results come as they are ready.
+
+A task whose worker dies is begun again elsewhere; one that fails with an error is not, for it would fail again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from lst.errors import UserError
+from lst.parallel.pool import WorkerPool
+from lst.parallel.work import MAX_RETRIES, Done, ExecutorOptions, Task, killed_too_often, work
+from lst.progress import say
+
+
+def run_tasks(
+    function: Callable[[Task], Any], tasks: Sequence[Task], options: ExecutorOptions
+) -> Generator[Done, None, None]:
+    """Calls ``function`` with each task and yields what it returned, in the order of completion.
+
+    However it ends, no worker is at a task any more when it has.
+
+    Args:
+        function: of a module, so that other processes find it; its task and value must be picklable.
+        tasks: independent of one another.
+        options: where they run.
+
+    Raises:
+        UserError: a task raised one, or its workers kept dying.
+    """
+    results: Generator[Done, None, None]
+    if options.name == "ray":
+        from lst.parallel.cluster import run_on_ray
+
+        results = run_on_ray(function, tasks, options)
+    elif options.num_workers <= 1 or len(tasks) <= 1:
+        results = (work(function, task) for task in tasks)
+    else:
+        results = _run_in_processes(function, tasks, options.num_workers)
+    # An error's traceback keeps this frame, and with it the generator, which would only be ended much later.
+    with contextlib.closing(results):
+        for done in results:
+            if done.error:
+                raise UserError(done.error)
+            yield done
+
+
+def _run_in_processes(
+    function: Callable[[Task], Any], tasks: Sequence[Task], num_workers: int
+) -> Generator[Done, None, None]:
+    left = dict(enumerate(tasks))
+    for attempt in range(MAX_RETRIES + 1):
+        try:
+            with contextlib.closing(_run_in_pool(function, left, num_workers)) as results:
+                for number, done in results:
+                    del left[number]
+                    yield done
+            return
+        except BrokenProcessPool:
+            if attempt < MAX_RETRIES:
+                say(f"a worker process was killed: {len(left)} tasks that are not finished are begun again")
+    raise killed_too_often(len(left), num_workers)
+
+
+def _run_in_pool(
+    function: Callable[[Task], Any], tasks: dict[int, Task], num_workers: int
+) -> Generator[tuple[int, Done], None, None]:
+    with WorkerPool(min(num_workers, len(tasks)), function.__module__) as pool:
+        futures = {pool.submit(work, function, task): number for number, task in tasks.items()}
+        for future in as_completed(futures):
+            yield futures[future], future.result()

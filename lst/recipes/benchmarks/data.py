@@ -1,0 +1,349 @@
+"""Speed of the corpus' stages and of the loader on this machine: ``make bench-data``.
+
+Rates "a core" are of processor seconds of one thread, so that other jobs on the machine disturb them little; what is
+compared is run in turns, utterance by utterance or batch by batch. What is timed with several processes is in seconds
+of the clock. Speech is that of ``ARGS=CORPUS`` (a folder or manifest that ``lst prepare corpus=`` reads; 240 utterances
+of it), else stories read aloud by the installed voice; documents are of simulated utterances as long as LibriSpeech's.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lst.data.alignment import AlignmentError
+from lst.data.alignment.hmm import PocketsphinxAligner
+from lst.data.audio import read_audio
+from lst.data.batches import BatchLoader, BatchStream, LoaderState, StreamPlan, mix_sources
+from lst.data.config import DataConfig, InterleaveConfig, MixConfig
+from lst.data.corpora import ManifestRow, load_corpus, write_manifest
+from lst.data.documents import DocumentBuilder
+from lst.data.prepare import PrepareOptions, prepare
+from lst.data.shards import ShardReader
+from lst.data.synthesis import choose_engine, default_cache_dir, generate_stories, pseudo_speakers, synthesize_many
+from lst.data.text import spoken_words
+from lst.data.utterance import Utterance, Word
+from lst.lazy import import_torchaudio
+from lst.model.config import PatchingConfig
+from lst.recipes.benchmarks.data_reference import loop_pipeline
+from lst.recipes.benchmarks.figures import Figures
+from lst.tokenizers.config import TokenizerConfig
+from lst.tokenizers.encoders import build_encoder
+from lst.tokenizers.frames import EncoderOptions
+from lst.tokenizers.kmeans import Centroids, KmeansTokenizer
+from lst.tokenizers.text import TextTokenizer, fit_text_tokenizer
+from lst.tokenizers.units import HOP_SAMPLES, NUM_CEPSTRA, NUM_FEATURES, SAMPLE_RATE_HZ, WINDOW_SAMPLES
+from lst.tokenizers.vocabulary import Vocabulary
+
+NUM_SPOKEN, NUM_SPEAKERS, NUM_UNITS, TEXT_VOCAB = 240, 4, 500, 4_000
+# The 1B configuration's rows; static patches of 4 units.
+ROWS, ROW_PATCHES, PATCHING = 4, 4_096, PatchingConfig("static", static_size=4)
+PUBLISHED_PATCHES_A_SECOND = 53_000
+LOADER_WORKERS = 2
+# 100 GB of 16-bit audio at 16 kHz, in utterances of LibriSpeech's mean length.
+STREAM_BYTES, MEAN_UTTERANCE_S = 100e9, 12.3
+RESUMED_DOCUMENTS = 10_000_000
+MOST_GROWTH_MB = 32
+
+
+def thread_s(function: Callable[[], Any]) -> float:
+    """Processor seconds that a call takes in this thread."""
+    started_s = time.thread_time()
+    function()
+    return time.thread_time() - started_s
+
+
+def in_turns_s(functions: dict[str, Callable[[Any], Any]], items: Sequence[Any], repeats: int = 3) -> dict[str, float]:
+    """Sum over the items of each function's least processor seconds; each item by all functions before the next."""
+    least = {name: np.full(len(items), np.inf) for name in functions}
+    for function in functions.values():
+        function(items[0])
+    for _ in range(repeats):
+        for place, item in enumerate(items):
+            for name, function in functions.items():
+                least[name][place] = min(least[name][place], thread_s(lambda: function(item)))  # noqa: B023
+    return {name: float(times.sum()) for name, times in least.items()}
+
+
+def resident_bytes() -> int:
+    """Memory that this process holds now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+
+def spoken_corpus(corpus: str | None, folder: Path) -> Path:
+    """A manifest of at most ``NUM_SPOKEN`` recordings."""
+    if corpus is not None:
+        rows = load_corpus(Path(corpus))[0][:NUM_SPOKEN]
+    else:
+        speakers = pseudo_speakers(choose_engine("auto"), NUM_SPEAKERS, seed=0)
+        stories = generate_stories(NUM_SPOKEN, seed=0)
+        jobs = [(story.text, speakers[index % NUM_SPEAKERS]) for index, story in enumerate(stories)]
+        paths = synthesize_many(jobs, default_cache_dir(), LOADER_WORKERS)
+        rows = [
+            ManifestRow(f"story_{index:04d}", path, job[0], f"speaker_{index % NUM_SPEAKERS}")
+            for index, (path, job) in enumerate(zip(paths, jobs, strict=True))
+        ]
+    write_manifest(folder / "manifest.jsonl", rows)
+    return folder / "manifest.jsonl"
+
+
+def bench_units(figures: Figures, waveforms: Sequence[np.ndarray]) -> None:
+    """MFCC units, and torchaudio's transform alone on the same audio."""
+    torchaudio = import_torchaudio()
+    mel = {"n_fft": WINDOW_SAMPLES, "hop_length": HOP_SAMPLES, "n_mels": 40, "pad_mode": "constant"}
+    bare = torchaudio.transforms.MFCC(SAMPLE_RATE_HZ, NUM_CEPSTRA, log_mels=True, melkwargs=mel)
+    generator = np.random.default_rng(0)
+    centroids = generator.standard_normal((NUM_UNITS, NUM_FEATURES), np.float32)
+    encoder = build_encoder(EncoderOptions("mfcc"))
+    codec = KmeansTokenizer(Centroids(centroids, np.ones(NUM_FEATURES, np.float32)), encoder.spec, ready=[encoder])
+
+    def transform(waveform: np.ndarray) -> None:
+        with torch.inference_mode():
+            bare(torch.from_numpy(waveform))
+
+    seconds = in_turns_s(
+        {"units": lambda waveform: codec.encode([waveform], SAMPLE_RATE_HZ), "bare": transform}, waveforms
+    )
+    speech_s = sum(map(len, waveforms)) / SAMPLE_RATE_HZ
+    figures.add("MFCC units, times real time a core", speech_s / seconds["units"], 200)
+    figures.add("torchaudio's MFCC transform alone, times real time a core", speech_s / seconds["bare"])
+    figures.add("share of the units' time that this transform takes", seconds["bare"] / seconds["units"])
+
+
+def bench_alignment(figures: Figures, spoken: Sequence[tuple[np.ndarray, str]]) -> None:
+    """The aligner, and the same decoder given the same samples and words by its own calls alone."""
+    aligner = PocketsphinxAligner()
+    decoder = aligner._decoder
+    alignable = []
+    for waveform, text in spoken:
+        try:
+            aligner.align(waveform, text, len(waveform) // 640 + 1, 25)
+            alignable.append((waveform, text))
+        except AlignmentError:
+            continue
+
+    def bare(item: tuple[bytes, str]) -> None:
+        decoder.reinit_feat()
+        decoder.set_align_text(item[1])
+        decoder.start_utt()
+        decoder.process_raw(item[0], full_utt=True)
+        decoder.end_utt()
+        list(decoder.seg())
+
+    items = []
+    for waveform, text in alignable:
+        pcm = (np.clip(waveform, -1.0, 1.0) * 32767).astype("<i2").tobytes()
+        tokens = " ".join(token for word in spoken_words(text) for token in word.tokens)
+        items.append((waveform, text, (pcm, tokens)))
+    functions: dict[str, Callable[[Any], Any]] = {
+        "aligner": lambda item: aligner.align(item[0], item[1], len(item[0]) // 640 + 1, 25),
+        "bare": lambda item: bare(item[2]),
+    }
+    seconds = in_turns_s(functions, items, repeats=2)
+    speech_s = sum(len(item[0]) for item in items) / SAMPLE_RATE_HZ
+    figures.add("utterances of these that align, share", len(items) / len(spoken))
+    figures.add("alignment, times real time a core", speech_s / seconds["aligner"])
+    figures.add("alignment over the bare library's, time", seconds["aligner"] / seconds["bare"], 1.2, at_most=True)
+
+
+def bench_prepare(figures: Figures, manifest: Path, folder: Path) -> Path:
+    """Preparing the same recordings with one process and with two; returns a prepared folder."""
+    seconds = {}
+    for num_workers in (1, 2):
+        options = PrepareOptions(
+            corpus=str(manifest), text=None, seed=0, on_error="skip", max_skipped_share=0.5, num_workers=num_workers,
+            data=DataConfig(shard_utterances=4, max_unaligned_share=0.5),
+            tokenizer=TokenizerConfig(num_units=100, text_vocab_size=400, fit_max_frames=10_000),
+        )  # fmt: skip
+        started_s = time.perf_counter()
+        prepare(folder / f"workers-{num_workers}", options)
+        seconds[num_workers] = time.perf_counter() - started_s
+    figures.add("prepare with one process, s", seconds[1])
+    figures.add("prepare with two processes, times the speed of one", seconds[1] / seconds[2], 1.7)
+    return folder / "workers-2"
+
+
+class SimulatedCorpus(Sequence[Utterance]):
+    """Aligned utterances that are made when they are read: about 33 words and 12.3 s, as in LibriSpeech.
+
+    Args:
+        num_utterances: as many as wanted; they take no memory.
+        words: texts that the words are taken from.
+    """
+
+    def __init__(self, num_utterances: int, words: Sequence[str]) -> None:
+        self.num_utterances, self.words = num_utterances, list(words)
+        self.units = np.random.default_rng(0).integers(0, NUM_UNITS, 1 << 16).astype(np.uint16)
+
+    def __len__(self) -> int:
+        return self.num_utterances
+
+    def __getitem__(self, index: Any) -> Any:
+        generator = np.random.default_rng([7, index])
+        count = int(generator.integers(10, 57))
+        frames, pauses = generator.integers(3, 12, count).tolist(), generator.integers(-12, 10, count).tolist()
+        first = int(generator.integers(0, len(self.words) - count))
+        words, position = [], 8
+        for text, length, pause in zip(self.words[first : first + count], frames, pauses, strict=True):
+            words.append(Word(text, position, position + length, -1.0))
+            position += length + max(pause, 0)
+        start = int(generator.integers(0, len(self.units) - position - 8))
+        units = self.units[start : start + position + 8]
+        return Utterance(
+            f"simulated_{index:09d}", "s", " ".join(w.text for w in words), len(units) / 25, units, tuple(words)
+        )
+
+
+def simulated(num_utterances: int) -> tuple[SimulatedCorpus, TextTokenizer, Vocabulary]:
+    """A corpus of words of the embedded stories, and a text BPE of them."""
+    texts = [story.text for story in generate_stories(3_000, seed=1)]
+    tokenizer = fit_text_tokenizer(texts, TEXT_VOCAB)
+    words = " ".join(texts).lower().translate({ord(mark): None for mark in '.,!?;:"'}).split()
+    vocabulary = Vocabulary(tokenizer.vocab_size, NUM_UNITS, tokenizer.sha256, "u")
+    return SimulatedCorpus(num_utterances, words), tokenizer, vocabulary
+
+
+def simulated_plan(
+    spoken: Sequence[Utterance], made: tuple[Any, TextTokenizer, Vocabulary], **changes: Any
+) -> StreamPlan:
+    """Batches of the 1B configuration's rows; ``mix`` as (interleaved, text, speech), ``level`` of segments."""
+    builder = DocumentBuilder(made[1], made[2], InterleaveConfig(), 0, changes.pop("level", "word"))
+    mix = MixConfig(*changes.pop("mix", (1.0, 0.0, 0.0)))
+    values: dict[str, Any] = {"patching": PATCHING, "num_rows": ROWS, "row_patches": ROW_PATCHES, "num_batches": 1_000,
+                              "pack_buffer": 128, "seed": 0, "fingerprint": "bench", **changes}  # fmt: skip
+    return StreamPlan(mix_sources(spoken, [], mix), builder, **values)
+
+
+def bench_documents(figures: Figures) -> None:
+    """Utterances in memory to batches: the stream, and plain loops over tokens."""
+    made = simulated(4_000)
+    in_memory: list[Utterance] = [made[0][index] for index in range(len(made[0]))]
+    bpe = PatchingConfig("aligned", aligned_to="bpe")
+    streams = {
+        "interleaved, static patches": BatchStream(simulated_plan(in_memory, made)),
+        "interleaved, aligned patches": BatchStream(
+            simulated_plan(in_memory, made, patching=PatchingConfig("aligned"))
+        ),
+        "interleaved, BPE-aligned patches": BatchStream(simulated_plan(in_memory, made, patching=bpe, level="bpe")),
+        "1 : 2 interleaved and text, by tokens": BatchStream(simulated_plan(in_memory, made, mix=(1.0, 2.0, 0.0))),
+    }
+    config, best, loop = InterleaveConfig(), dict.fromkeys(streams, 0.0), 0.0
+    for stream in streams.values():
+        next(stream)
+    for turn in range(12):
+        for name, stream in streams.items():
+            before = stream.state.num_tokens
+            seconds = thread_s(lambda: [next(stream) for _ in range(6)])  # noqa: B023
+            best[name] = max(best[name], (stream.state.num_tokens - before) / seconds)
+        part = in_memory[80 * turn : 80 * turn + 80]
+        started_s = time.thread_time()
+        batch = loop_pipeline(part, 0, 0, config, made[1], made[2], 4, ROWS, ROW_PATCHES)
+        loop = max(loop, batch.num_tokens / (time.thread_time() - started_s))
+    first = "interleaved, static patches"
+    figures.add(f"{first}: M tokens a second a core", best[first] / 1e6, 2)
+    for name in list(streams)[1:]:
+        figures.add(f"{name}: M tokens a second a core", best[name] / 1e6)
+    figures.add("the same by a loop over tokens: M tokens a second a core", loop / 1e6)
+    figures.add(f"{first}: times the speed of the loop", best[first] / loop, 8)
+    state = streams[first].state
+    figures.add("slots that packing leaves empty, %", 100 * (1 - state.num_patches / state.num_slots))
+
+
+def bench_loader(figures: Figures, prepared: Path) -> None:
+    """Patches a second from two worker processes: of utterances in memory, and of shards."""
+    made = simulated(4_000)
+    in_memory: list[Utterance] = [made[0][index] for index in range(len(made[0]))]
+    tokenizer = TextTokenizer.load(prepared / "text.model")
+    of_shards = (made[0], tokenizer, Vocabulary.load(prepared / "vocabulary.json"))
+    sources = {
+        "utterances in memory": simulated_plan(in_memory, made, num_streams=LOADER_WORKERS),
+        "shards": simulated_plan(ShardReader(prepared, "train"), of_shards, num_streams=LOADER_WORKERS),
+    }
+    for name, plan in sources.items():
+        with BatchLoader(plan, num_workers=LOADER_WORKERS) as loader:
+            for _ in range(8):
+                next(loader)
+            best, num_patches = 0.0, loader.state.num_patches
+            for _ in range(6):
+                started_s = time.perf_counter()
+                state: LoaderState = list(islice(loader, 16))[-1][1]
+                best = max(best, (state.num_patches - num_patches) / (time.perf_counter() - started_s))
+                num_patches = state.num_patches
+        target = PUBLISHED_PATCHES_A_SECOND if name == "utterances in memory" else None
+        figures.add(f"loader, {LOADER_WORKERS} workers, {name}: patches a second", best, target)
+
+
+def bench_resume(figures: Figures) -> None:
+    """A loader ten million documents into a corpus of as many, from its state as JSON."""
+    made = simulated(RESUMED_DOCUMENTS)
+    plan = simulated_plan(made[0], made, num_streams=4)
+    with BatchLoader(plan) as loader:
+        for _ in range(8):
+            next(loader)
+    # As if all documents but the last hundred thousand had come and gone.
+    done = (RESUMED_DOCUMENTS - 100_000) // plan.num_streams
+    streams = tuple(replace(s, cursors={"interleaved": done}, batch_index=10_000) for s in loader.state.streams)
+    saved = json.dumps(replace(loader.state, batch_index=40_000, streams=streams).to_json())
+    times_s = {}
+    for num_batches in (1, plan.num_streams):
+        started_s = time.perf_counter()
+        with BatchLoader(plan, LoaderState.from_json(json.loads(saved))) as resumed:
+            for _ in range(num_batches):
+                next(resumed)
+        times_s[num_batches] = time.perf_counter() - started_s
+    figures.add("resume 9.9 million documents into 10 million: s to the first batch", times_s[1], 1, at_most=True)
+    figures.add("the same, s until each of the 4 streams has given one", times_s[plan.num_streams])
+    figures.add("its state, kB of JSON", len(saved) / 1e3)
+
+
+def bench_memory(figures: Figures) -> None:
+    """One pass over a simulated corpus of 100 GB of audio."""
+    num_utterances = int(STREAM_BYTES / 2 / SAMPLE_RATE_HZ / MEAN_UTTERANCE_S)
+    made = simulated(num_utterances)
+    warm, largest, num_units = 0, 0, 0
+    with BatchLoader(simulated_plan(made[0], made, num_streams=4)) as loader:
+        for _, state in loader:
+            num_units = state.num_speech_tokens
+            if state.num_drawn >= num_utterances:
+                break
+            if state.num_drawn < num_utterances // 10:
+                warm = resident_bytes()
+            largest = max(largest, resident_bytes())
+    figures.add("simulated stream: utterances", num_utterances)
+    figures.add("simulated stream: GB of audio that they stand for", num_utterances * MEAN_UTTERANCE_S * 32_000 / 1e9)
+    figures.add("simulated stream: M units given out as speech", num_units / 1e6)
+    figures.add("growth of memory after its first tenth, MB", (largest - warm) / 1e6, MOST_GROWTH_MB, at_most=True)
+
+
+def main(arguments: Sequence[str]) -> None:
+    torch.set_num_threads(1)
+    figures = Figures("data")
+    corpus = arguments[0] if arguments else None
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        bench_documents(figures)
+        bench_resume(figures)
+        bench_memory(figures)
+        manifest = spoken_corpus(corpus, folder)
+        rows = load_corpus(manifest)[0]
+        print(f"speech: {len(rows)} recordings of {corpus or 'stories read aloud'}", flush=True)
+        waveforms = [read_audio(row.path) for row in rows]
+        bench_units(figures, waveforms[:40])
+        bench_alignment(figures, [(waveform, row.text) for waveform, row in zip(waveforms, rows, strict=True)][:40])
+        bench_loader(figures, bench_prepare(figures, manifest, folder))
+    figures.write()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,1 @@
+"""The prepared corpus in numbers: ``counts`` and ``documents`` measure it, ``page`` and ``plots`` show it."""

@@ -1,0 +1,342 @@
+"""Report of the synthetic tasks: one HTML page, and the same tables as Markdown, of all that a run holds."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lst.configs.synthetic_schema import TASK_SIZES, TaskConfig
+from lst.recipes.report.page import (
+    Html,
+    Section,
+    caption,
+    code,
+    colour_dot,
+    element,
+    figure,
+    head,
+    joined,
+    page,
+    paragraph,
+    table,
+)
+from lst.recipes.report.record import utc_text
+from lst.recipes.synthetic.plots import SeedCurve, seed_curves_plot, standalone_svg
+from lst.runs.folder import versions
+from lst.storage import fingerprint, read_json, read_jsonl, write_text
+
+RESULT_FILE = "result.json"
+TITLES = {
+    "associative_recall": "Associative recall",
+    "induction_head": "Induction head",
+    "listops": "ListOps",
+}
+# Accuracy of the last token in %, of the published models (arXiv 2212.14052, table 1): 2 layers of 32.
+PUBLISHED: dict[str, dict[str, float]] = {
+    "induction_head": {"random": 5.0, "s4d": 35.6, "gss": 6.8, "h3": 100.0, "attention": 100.0},
+    "associative_recall": {"random": 25.0, "s4d": 86.0, "gss": 78.0, "h3": 99.8, "attention": 100.0},
+}
+PUBLISHED_SIZES = {
+    "induction_head": {"length": 30, "vocabulary": 20, "train_sequences": 5000, "test_sequences": 500},
+    "associative_recall": {"length": 20, "vocabulary": 10, "train_sequences": 5000, "test_sequences": 500},
+}
+# Layers and width.
+PUBLISHED_SHAPE = (2, 32)
+PUBLISHED_NAMES = {"random": "random", "s4d": "S4D", "gss": "GSS", "h3": "H3", "attention": "attention"}
+PUBLISHED_SPEED = (
+    "Published, over the whole Long Range Arena on a GPU: S4 trains 2.9 times as fast as the Transformer, S4 with "
+    "FlashConv 5.8 times (arXiv 2212.14052)."
+)
+MISSING = "–"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """The seeds of one model that were trained alike.
+
+    Attributes:
+        name: the model's label in the run.
+        results: ``result.json`` of each seed, in the order of the seeds.
+        curves: the metrics of each.
+    """
+
+    name: str
+    results: list[dict[str, Any]]
+    curves: list[SeedCurve]
+
+    @property
+    def first(self) -> dict[str, Any]:
+        return self.results[0]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        settings: dict[str, Any] = self.first["settings"]
+        return settings
+
+    def mean(self, key: str) -> float:
+        return float(np.mean([result[key] for result in self.results]))
+
+    @property
+    def median_step_s(self) -> float:
+        return float(np.median([result["timing"]["median_step_s"] for result in self.results]))
+
+
+@dataclass(frozen=True)
+class PlainTable:
+    """A table that becomes HTML, Markdown or lines; the rows' first cells name models."""
+
+    header: list[str]
+    rows: list[list[str]]
+
+    def markdown(self) -> str:
+        lines = [self.header, ["---"] * len(self.header), *self.rows]
+        return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+    def html(self, colours: dict[str, int]) -> Html:
+        return table(
+            [head(cell) for cell in self.header],
+            [
+                [
+                    element("td", colour_dot(colours[row[0]]) if row[0] in colours else "", row[0]),
+                    *(element("td", cell) for cell in row[1:]),
+                ]
+                for row in self.rows
+            ],
+        )
+
+    def text(self) -> str:
+        widths = [max(len(row[place]) for row in [self.header, *self.rows]) for place in range(len(self.header))]
+        return "\n".join(
+            "  ".join(cell.ljust(width) if not place else cell.rjust(width)
+                      for place, (cell, width) in enumerate(zip(row, widths, strict=True)))
+            for row in [self.header, *self.rows]
+        )  # fmt: skip
+
+
+def found_results(run: Path) -> dict[str, list[Arm]]:
+    """Everything that has finished under a run's folder: the arms of each task, by name."""
+    groups: dict[str, dict[tuple[str, str], list[tuple[dict[str, Any], SeedCurve]]]] = {}
+    for path in sorted(run.glob(f"*/*/seed-*/{RESULT_FILE}")):
+        result = read_json(path, "the result of a training", f"Delete {path.parent} and train again.")
+        settings = {key: value for key, value in result["settings"].items() if key != "seed"}
+        key = (result["model"], fingerprint([settings, result["steps"] if not result["stopped_early"] else 0]))
+        curve = _curve(result, read_jsonl(path.parent / "metrics.jsonl"))
+        groups.setdefault(result["task"], {}).setdefault(key, []).append((result, curve))
+    found: dict[str, list[Arm]] = {}
+    for task in (task for task in TASK_SIZES if task in groups):
+        for (name, _), pairs in sorted(groups[task].items()):
+            pairs.sort(key=lambda pair: pair[0]["seed"])
+            found.setdefault(task, []).append(Arm(name, [pair[0] for pair in pairs], [pair[1] for pair in pairs]))
+    return found
+
+
+def _curve(result: dict[str, Any], rows: list[dict[str, Any]]) -> SeedCurve:
+    rows = [row for row in rows if row["step"] <= result["steps"]]
+    losses = [row for row in rows if "loss" in row]
+    scores = [row for row in rows if "test_accuracy" in row]
+    return SeedCurve(
+        result["model"],
+        np.array([row["step"] for row in losses]),
+        np.array([row["loss"] for row in losses]),
+        np.array([row["step"] for row in scores]),
+        np.array([row["test_accuracy"] for row in scores]),
+    )
+
+
+def language_table(task: str, arms: Sequence[Arm]) -> PlainTable:
+    """Accuracies of a synthetic language beside the published ones, and what they took."""
+    header = ["model", "published, %", "this run, %", "each seed, %", "99 % at step", "steps", "rate", "s a seed"]
+    rows = []
+    for model, accuracy in PUBLISHED[task].items():
+        ours = [arm for arm in arms if arm.name == model]
+        if not ours:
+            rows.append([PUBLISHED_NAMES[model], f"{accuracy:.1f}", *[MISSING] * (len(header) - 2)])
+        rows += [_language_row(arm, f"{accuracy:.1f}" if _has_published_sizes(task, arm) else MISSING) for arm in ours]
+    rows += [_language_row(arm, MISSING) for arm in arms if arm.name not in PUBLISHED[task]]
+    return PlainTable(header, rows)
+
+
+def _has_published_sizes(task: str, arm: Arm) -> bool:
+    model = arm.settings["model"]
+    of_task = all(arm.settings["task"][size] == value for size, value in PUBLISHED_SIZES[task].items())
+    return of_task and (model["global_layers"], model["global_dim"]) == PUBLISHED_SHAPE
+
+
+def _language_row(arm: Arm, published: str) -> list[str]:
+    return [
+        arm.name,
+        published,
+        f"{100 * arm.mean('accuracy'):.1f}",
+        _each_seed(arm),
+        ", ".join(_count(result["learnt_at_step"]) for result in arm.results),
+        ", ".join(dict.fromkeys(_count(result["steps"]) for result in arm.results)),
+        f"{arm.settings['train']['learning_rate']:g}",
+        f"{np.mean([result['timing']['training_s'] for result in arm.results]):,.0f}",
+    ]
+
+
+def _each_seed(arm: Arm) -> str:
+    return ", ".join(f"{100 * result['accuracy']:.1f}" for result in arm.results)
+
+
+def _count(number: int | None) -> str:
+    return MISSING if number is None else f"{number:,}"
+
+
+def listops_table(arms: Sequence[Arm]) -> PlainTable:
+    """Accuracy and speed on ListOps; a speed is set against the Transformer's on the same work alone."""
+    header = ["model", "accuracy, %", "each seed, %", "tokens", "batch", "steps", "rate", "ms a step", "steps/s",
+              "speed"]  # fmt: skip
+    transformers = {_work(arm): arm.median_step_s for arm in arms if arm.name == "attention"}
+    rows = []
+    for arm in arms:
+        base = transformers.get(_work(arm))
+        rows.append([
+            arm.name, f"{100 * arm.mean('accuracy'):.1f}", _each_seed(arm), f"{arm.first['num_tokens']:,}",
+            str(arm.settings["train"]["batch_sequences"]),
+            ", ".join(dict.fromkeys(_count(result["steps"]) for result in arm.results)),
+            f"{arm.settings['train']['learning_rate']:g}", f"{1000 * arm.median_step_s:,.1f}",
+            f"{1 / arm.median_step_s:,.2f}", f"{base / arm.median_step_s:.2f}×" if base else MISSING,
+        ])  # fmt: skip
+    return PlainTable(header, rows)
+
+
+def _work(arm: Arm) -> tuple[Any, ...]:
+    """What has to be the same for two speeds to be compared."""
+    model = arm.settings["model"]
+    return (arm.first["num_tokens"], arm.settings["train"]["batch_sequences"], model["global_dim"],
+            model["global_layers"], arm.first["timing"]["threads"])  # fmt: skip
+
+
+def task_table(task: str, arms: Sequence[Arm]) -> PlainTable:
+    return listops_table(arms) if task == "listops" else language_table(task, arms)
+
+
+def results_as_text(found: dict[str, list[Arm]]) -> str:
+    """Every table, for the terminal."""
+    return "\n\n".join(f"{TITLES[task]}\n{task_table(task, arms).text()}" for task, arms in found.items())
+
+
+def write_synthetic_report(run: Path) -> Path:
+    """Writes ``report.html``, ``report.md`` and the curves of each task; returns the page's path."""
+    found = found_results(run)
+    names = sorted({arm.name for arms in found.values() for arm in arms})
+    colours = {name: index for index, name in enumerate(names)}
+    sections, texts = [], [f"# {run.resolve().name}: synthetic languages and ListOps", "", _lead(found), ""]
+    for task, arms in found.items():
+        plot = seed_curves_plot(task, [curve for arm in arms for curve in arm.curves], colours, _chance(arms[0]))
+        plain, notes = task_table(task, arms), _notes(task, arms)
+        sections.append(
+            Section(
+                task.replace("_", "-"),
+                TITLES[task],
+                joined(
+                    paragraph(_what(task, arms[0])), plain.html(colours), *(caption(note) for note in notes),
+                    figure(plot, "Accuracy on the test sequences, and the training loss (a running mean), over steps. "
+                           "One line a seed; the dashed line is chance."),
+                ),
+            )
+        )  # fmt: skip
+        write_text(run / f"curves-{task}.svg", standalone_svg(plot))
+        texts += [f"## {TITLES[task]}", "", _what(task, arms[0]), "", plain.markdown(), "", *[f"{n}\n" for n in notes],
+                  f"![Accuracy and loss over steps](curves-{task}.svg)", ""]  # fmt: skip
+    texts += ["## Make it again", "", "```", *_commands(found), "```", ""]
+    sections.append(_reproduce_section(found))
+    top = joined(paragraph("Synthetic languages · run report", class_="eyebrow"),
+                 element("h1", run.resolve().name), paragraph(_lead(found), class_="lead"))  # fmt: skip
+    bottom = joined(f"Written {utc_text(datetime.now(timezone.utc))} by ", code("lst synthetic"), ". One file.")
+    write_text(run / "report.md", "\n".join(texts))
+    write_text(run / "report.html", page(f"{run.resolve().name}: synthetic languages", top, sections, bottom))
+    return run / "report.html"
+
+
+def _lead(found: dict[str, list[Arm]]) -> str:
+    models = sorted({arm.name for arms in found.values() for arm in arms})
+    num_trainings = sum(len(arm.results) for arms in found.values() for arm in arms)
+    return (
+        f"{num_trainings} training{'s' if num_trainings != 1 else ''} of small models ({', '.join(models)}) on "
+        "sequences made by rules. They test whether a layer can recall and compare, without a corpus."
+    )
+
+
+def _chance(arm: Arm) -> float:
+    return TaskConfig(**arm.settings["task"]).chance
+
+
+def _what(task: str, arm: Arm) -> str:
+    """What the task asks for."""
+    sizes = arm.settings["task"]
+    if task == "listops":
+        return (
+            f"Nested lists of digits and operators of {sizes['min_length']:,} to {sizes['max_length']:,} tokens; the "
+            f"model says the digit that they are worth. {sizes['train_sequences']:,} training sequences, "
+            f"{sizes['test_sequences']:,} others to test on. Loss on the answer alone."
+        )
+    rules = {
+        "induction_head": "A random sequence holds one marker; it ends with the marker again, and the model says what "
+        "followed the first one.",
+        "associative_recall": "Pairs of a key and its value under a map of the sequence's own; it ends with one of the "
+        "keys, and the model says its value.",
+    }
+    return (
+        f"{rules[task]} Length {sizes['length']}, vocabulary {sizes['vocabulary']}; {sizes['train_sequences']:,} "
+        f"training sequences, {sizes['test_sequences']:,} others to test on. Loss on all tokens; the last is scored."
+    )
+
+
+def _notes(task: str, arms: Sequence[Arm]) -> list[str]:
+    """How the numbers are to be read."""
+    sizes = dict.fromkeys(f"{arm.name} {arm.first['parameters']:,}" for arm in arms)
+    notes = [
+        "Accuracies are those of the last step, means over seeds; rate is the learning rate. Parameters: "
+        f"{', '.join(sizes)}."
+    ]
+    shares = {result["settings"]["train"]["decay_share"] for arm in arms for result in arm.results}
+    if len(shares) == 1 and (share := shares.pop()):
+        notes.append(f"The rate falls to zero over the last {share:.0%} of the steps.")
+    if any(result["stopped_early"] for arm in arms for result in arm.results):
+        notes.append("Some trainings were ended by the test accuracy that train.stop_at names, which flatters them.")
+    if task == "listops":
+        majority = 100 * float(np.mean([arm.mean("majority_accuracy") for arm in arms]))
+        return [
+            *notes,
+            f"A guess is right in 10 % of the cases, naming always the commonest answer in {majority:.0f} %.",
+            "Speed is against attention, by the median of the training steps of this run on a CPU, for models with the "
+            "same tokens, batch, width, layers and threads; trainings took turns on the machine, not steps. "
+            + PUBLISHED_SPEED,
+        ]  # fmt: skip
+    notes.append(
+        "Published: arXiv 2212.14052, table 1, with a learning rate of 5e-4, "
+        f"{'400' if task == 'induction_head' else '200'} passes over 5,000 sequences. Seconds are those of the "
+        "training steps on this run's CPU."
+    )
+    if other := [arm.name for arm in arms if not _has_published_sizes(task, arm)]:
+        notes.append(f"Of other sizes than published, so not to be compared with it: {', '.join(other)}.")
+    return notes
+
+
+def _commands(found: dict[str, list[Arm]]) -> list[str]:
+    """Each command once that made a result."""
+    words = [result["command"] for arms in found.values() for arm in arms for result in arm.results]
+    return list(dict.fromkeys(shlex.join(["lst", "synthetic", *overrides]) for overrides in words))
+
+
+def _reproduce_section(found: dict[str, list[Arm]]) -> Section:
+    rows = [[element("td", name), element("td", version, class_="left")] for name, version in versions().items()]
+    return Section(
+        "reproduce",
+        "Make it again",
+        joined(
+            paragraph("Each command skips what is done; one that was stopped goes on. All settings lie beside the "
+                      "results, in ", code("TASK/MODEL/seed-S/config.yaml"), "."),
+            element("pre", "\n".join(_commands(found)), tabindex="0"),
+            element("details", element("summary", "Versions"),
+                    table([head("package"), head("this report", class_="left")], rows)),
+        ),
+    )  # fmt: skip

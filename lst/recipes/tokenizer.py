@@ -1,0 +1,293 @@
+"""What ``lst tokenizer`` does: fit, score, convert and show speech units, and train text pieces."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import json
+import lzma
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lst.configs.schema import Config
+from lst.data.alignment import AlignmentError
+from lst.data.alignment.hmm import PhoneAligner, phones_of_units
+from lst.data.audio import read_row_audio
+from lst.data.corpora import ManifestRow
+from lst.data.prepare.fitting import fit_units as fit_units_to
+from lst.data.prepare.fitting import training_rows
+from lst.data.prepare.gather import gather_source
+from lst.errors import UserError, raise_problems
+from lst.evaluation import ScoredUtterance, score_units
+from lst.parallel import ordered_map
+from lst.progress import Progress, say
+from lst.storage import sha256, write_json
+from lst.tokenizers.codebooks import read_codebook
+from lst.tokenizers.config import TokenizerConfig
+from lst.tokenizers.encoders import build_encoder
+from lst.tokenizers.kmeans import KmeansTokenizer, kmeans_of
+from lst.tokenizers.speech import SpeechTokenizer, encoder_options, load_speech_tokenizer
+from lst.tokenizers.text import TextTokenizer, build_text_tokenizer
+from lst.tokenizers.units import SAMPLE_RATE_HZ
+from lst.tokenizers.weights import missing_weights
+
+SHOWN_SCORES = (
+    ("phone_normalised_mi", "phone-normalised MI, speech frames"),
+    ("phone_normalised_mi_corrected", "  the same, less its bias in small samples"),
+    ("phone_normalised_mi_with_silence", "  the same, silence as one more phone"),
+    ("phone_purity", "phone purity"),
+    ("unit_purity", "unit purity"),
+    ("speaker_nmi", "speaker information I(speaker; unit)/H(speaker)"),
+    ("units_a_second", "units a second"),
+    ("bits_a_second", "bits a second"),
+    ("units_a_second_deduplicated", "units a second, deduplicated"),
+    ("bits_a_second_deduplicated", "bits a second, deduplicated"),
+    ("units_used", "units used"),
+)
+
+
+def fit_units(config: Config) -> str:
+    """Fits units to the training split of ``corpus`` and writes ``out``.
+
+    Raises:
+        UserError: there is no place to write, the corpus is faulty, or the weights are missing.
+    """
+    out = _out(config, "units.safetensors")
+    _check_source("fit-units", config)
+    tokenizer = fit_units_to(_rows(config), config.tokenizer, config.seed, config.num_workers)
+    tokenizer.save(out)
+    return f"{out}\n{describe_units(tokenizer)}"
+
+
+def convert_units(config: Config) -> str:
+    """Makes a units file of a published codebook and the weights that it belongs to.
+
+    Raises:
+        UserError: a path is missing, the file is a pickle that is not trusted, or codebook and weights do not fit.
+    """
+    out = _out(config, "units.safetensors")
+    if config.tokenizer.codebook is None:
+        raise UserError("lst tokenizer convert-units needs tokenizer.codebook= the published file (.npy, .km, .pt, …)")
+    quantiser = read_codebook(Path(config.tokenizer.codebook), config.tokenizer.trust)
+    options = encoder_options(config.tokenizer)
+    tokenizer = kmeans_of(build_encoder(options), quantiser, options)
+    tokenizer.save(out)
+    return f"{out}\n{describe_units(tokenizer)}"
+
+
+def show(config: Config) -> str:
+    """Describes the units file ``tokenizer.codebook`` or the SentencePiece model ``tokenizer.text_model``, or both.
+
+    Raises:
+        UserError: neither is given, or one cannot be read.
+    """
+    options, parts = config.tokenizer, []
+    if options.codebook is not None:
+        parts.append(describe_units(load_speech_tokenizer(Path(options.codebook))))
+    if options.text_model is not None:
+        parts.append(describe_text(TextTokenizer.load(Path(options.text_model), "Give a SentencePiece model.")))
+    if not parts:
+        raise UserError("lst tokenizer show needs tokenizer.codebook=FILE (units) or tokenizer.text_model=FILE (text)")
+    return "\n".join(parts)
+
+
+def fit_text(config: Config) -> str:
+    """Trains text pieces on the lines of ``text``, or on the transcripts of ``corpus``, and writes ``out``.
+
+    Raises:
+        UserError: there is no place to write or no text.
+    """
+    out = _out(config, "text.model")
+    _check_source("fit-text", config)
+    lines = (row.text for row in _rows(config) if row.split == "train") if config.text is None else None
+    tokenizer = build_text_tokenizer(config.tokenizer, lines or text_lines(Path(config.text or "")), config.seed)
+    tokenizer.save(out)
+    return f"{out}\n{describe_text(tokenizer)}"
+
+
+def score(config: Config) -> str:
+    """Scores the units file ``tokenizer.codebook`` on the held-out split of ``corpus``; ``out`` gets the JSON.
+
+    Raises:
+        UserError: the units file or the corpus is missing, or nothing could be aligned.
+    """
+    options = config.tokenizer
+    if options.codebook is None:
+        raise UserError("lst tokenizer score-units needs tokenizer.codebook= a units file")
+    _check_source("score-units", config)
+    if config.out is not None:
+        _out(config, "scores.json")
+    tokenizer = load_speech_tokenizer(Path(options.codebook), options.weights, options.device, options.trust)
+    held_out = [row for row in _rows(config) if row.split == "valid"]
+    utterances = list(_scored(held_out, options, config.num_workers))
+    aligned = sum(item.phones is not None for item in utterances)
+    if aligned == 0:
+        raise UserError(f"none of {len(held_out)} held-out utterances could be aligned: check transcripts and language")
+    if aligned < len(utterances):
+        say(f"{len(utterances) - aligned} of {len(utterances)} utterances could not be aligned: no phones are theirs")
+    scores = score_units(utterances, tokenizer.num_units, tokenizer.frame_rate_hz, tokenizer.units_a_frame)
+    result = {
+        "units": tokenizer.name, "units_sha256": tokenizer.sha256, "corpus": config.corpus,
+        "aligner": PhoneAligner.name, "num_utterances": len(utterances), "num_aligned": aligned, **scores,
+    }  # fmt: skip
+    if config.out is not None:
+        write_json(Path(config.out), result)
+    return scores_as_text(result)
+
+
+def scores_as_text(result: dict[str, Any]) -> str:
+    """A line a measure."""
+    lines = [
+        f"{result['units']} on {result['num_aligned']} utterances of {result['num_speakers']} speakers, "
+        f"{result['num_phone_frames']:,} frames of speech"
+    ]
+    for key, label in SHOWN_SCORES:
+        if key in result:
+            value = result[key]
+            of_all = f" of {result['num_units']}" if key == "units_used" else ""
+            shown = f"{value:.1f}" if "_a_second" in key else f"{value:.3f}" if isinstance(value, float) else str(value)
+            shown = "– (there is one speaker)" if value is None else shown
+            lines.append(f"  {label:<50} {shown}{of_all}")
+    return "\n".join(lines)
+
+
+def describe_units(tokenizer: SpeechTokenizer) -> str:
+    """A units file as JSON for people."""
+    values: dict[str, Any] = {
+        "name": tokenizer.name, "kind": tokenizer.kind, "num_units": tokenizer.num_units,
+        "frame_rate_hz": tokenizer.frame_rate_hz, "units_a_frame": tokenizer.units_a_frame, "sha256": tokenizer.sha256,
+    }  # fmt: skip
+    values["encoder"] = getattr(tokenizer, "spec", {})
+    values["weights"] = _weights_of(tokenizer)
+    return json.dumps(values, indent=2, ensure_ascii=False)
+
+
+def _weights_of(tokenizer: SpeechTokenizer) -> str | None:
+    return tokenizer.options.weights if isinstance(tokenizer, KmeansTokenizer) else getattr(tokenizer, "weights", None)
+
+
+def describe_text(tokenizer: TextTokenizer) -> str:
+    """A SentencePiece model as JSON for people."""
+    control = tokenizer.control_ids
+    values = {
+        "vocab_size": tokenizer.vocab_size, "byte_fallback": tokenizer.has_bytes, "sha256": tokenizer.sha256,
+        "control": dict(zip(tokenizer.pieces(control), control, strict=True)),
+    }  # fmt: skip
+    return json.dumps(values, indent=2, ensure_ascii=False)
+
+
+def text_lines(path: Path) -> Iterator[str]:
+    """Lines of a UTF-8 text file, plain, .gz or .xz, one at a time; raises ``UserError`` where it cannot be read."""
+    openers: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
+    try:
+        with openers.get(path.suffix, open)(path, "rt", encoding="utf-8") as file:
+            for line in file:
+                yield line.strip()
+    except UnicodeDecodeError as error:
+        raise UserError(f"text={path} is not UTF-8 ({error}): convert it first") from None
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        raise UserError(f"text={path} cannot be read: {error}") from None
+
+
+def plan(action: str, config: Config) -> list[str]:
+    """What ``--dry-run`` prints.
+
+    Raises:
+        UserError: a file, weights or the corpus that the action reads are not there; all that are missing are named.
+    """
+    options = config.tokenizer
+    raise_problems(f"lst tokenizer {action}", _missing(action, config), "Give paths that are there.")
+    if action in ("fit-units", "score-units", "fit-text"):
+        _check_source(action, config)
+    where = f"would write {config.out}" if config.out else "out= is not given"
+    if action == "fit-text":
+        return [f"fit-text: {options.text_model_type} of {options.text_vocab_size} pieces; {where}"]
+    if action not in ("fit-units", "score-units"):
+        return [f"{action}: reads {options.codebook or options.text_model}; {where}"]
+    rows = _rows(config)
+    if action == "fit-units":
+        rows = training_rows(rows, options, config.seed)
+        label = f"{options.num_units} {options.kind} units at {options.frame_rate_hz} Hz"
+    else:
+        rows = [row for row in rows if row.split == "valid"]
+        label = f"{options.codebook} on held-out speech"
+    seconds = sum(row.duration_s or 0.0 for row in rows)
+    return [f"{action}: {label}, from {len(rows):,} utterances, {seconds / 3600:.2f} h; {where}"]
+
+
+def _missing(action: str, config: Config) -> list[str]:
+    """Of the files that an action reads, those that are not there."""
+    options = config.tokenizer
+    found = [
+        f"{key}={path}: there is no such file"
+        for key, path in (("tokenizer.codebook", options.codebook), ("tokenizer.text_model", options.text_model),
+                          ("text", config.text))
+        if path is not None and not Path(path).is_file()
+    ]  # fmt: skip
+    weights = options.weights
+    if action in ("fit-units", "score-units") and options.codebook is not None and not found:
+        weights = _weights_of(load_speech_tokenizer(Path(options.codebook), weights))
+    return [*found, *([] if action in ("show", "fit-text") else missing_weights(weights))]
+
+
+def _out(config: Config, example: str) -> Path:
+    if config.out is None:
+        raise UserError(f"say where to write: out={example}")
+    return Path(config.out)
+
+
+def _check_source(action: str, config: Config) -> None:
+    """Raises where there is no speech, or for text no text: stories are for ``lst prepare`` and ``lst quickstart``."""
+    if config.corpus is None and (action != "fit-text" or config.text is None):
+        needed = "corpus= (or text= a file of lines)" if action == "fit-text" else "corpus= a folder or a manifest"
+        raise UserError(f"lst tokenizer {action} needs {needed}; of prepared data it is run_dir's data/manifest.jsonl")
+
+
+def _rows(config: Config) -> list[ManifestRow]:
+    source = gather_source(
+        config.corpus, None, config.data, config.seed, config.on_error, config.max_skipped_share, config.num_workers,
+        config.layout,
+    )  # fmt: skip
+    if source.problems:
+        say(f"{len(source.problems)} faulty utterances are left out; the first: {source.problems[0]}")
+    return source.rows
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """What one process keeps for all its utterances."""
+
+    tokenizer: SpeechTokenizer
+    aligner: PhoneAligner
+
+
+@functools.lru_cache(maxsize=1)
+def _worker(codebook: str, sha256: str, weights: str | None, device: str, trust: bool) -> _Worker:
+    return _Worker(load_speech_tokenizer(Path(codebook), weights, device, trust), PhoneAligner())
+
+
+def _scored(rows: Sequence[ManifestRow], options: TokenizerConfig, num_workers: int) -> Iterator[ScoredUtterance]:
+    assert options.codebook is not None
+    key = (options.codebook, sha256(Path(options.codebook)), options.weights, options.device, options.trust)
+    with Progress(len(rows), "units and phones", unit="utterance") as progress:
+        for result in ordered_map(functools.partial(_score_row, key), rows, num_workers):
+            progress.advance()
+            yield result
+
+
+def _score_row(key: tuple[str, str, str | None, str, bool], row: ManifestRow) -> ScoredUtterance:
+    worker = _worker(*key)
+    waveform = read_row_audio(row)
+    units = worker.tokenizer.encode([waveform], SAMPLE_RATE_HZ)[0]
+    phones: np.ndarray | None = None
+    try:
+        found = worker.aligner.phones(waveform, row.text)
+        num_frames = len(units) // worker.tokenizer.units_a_frame
+        phones = phones_of_units(found, num_frames, worker.tokenizer.frame_rate_hz)
+    except AlignmentError:
+        pass
+    return ScoredUtterance(units, phones, row.speaker)

@@ -1,0 +1,75 @@
+"""The batches of a training and of its validation, from prepared data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lst.configs.schema import Config
+from lst.data.batches import BatchLoader, LoaderState, StreamPlan, mix_sources
+from lst.data.documents import DocumentBuilder
+from lst.data.prepared import PreparedData
+from lst.data.utterance import Utterance
+from lst.errors import UserError
+from lst.model.batch import Document, PackedBatch, pack_documents
+from lst.model.patching import inference_strategy, patch_documents
+from lst.runs import FittedPatching, plain_patching
+
+
+def build_loader(
+    config: Config,
+    data: PreparedData,
+    stream_fingerprint: str,
+    state: dict[str, Any] | None = None,
+    patching: FittedPatching | None = None,
+) -> BatchLoader:
+    """The training batches of a configuration; a strategy that fits something needs ``patching``."""
+    patching = patching or plain_patching(config.patching, data)
+    plan = StreamPlan(
+        mix_sources(data.train, data.text, config.data.mix),
+        patching.builder(config, data),
+        patching.config,
+        num_rows=config.train.rows,
+        row_patches=config.train.row_patches,
+        num_batches=config.train.max_steps,
+        pack_buffer=config.data.pack_buffer,
+        seed=config.seed,
+        fingerprint=stream_fingerprint,
+        mix_by=config.data.mix.by,
+        shuffle_shards=config.data.shuffle_shards,
+        num_streams=config.data.num_streams,
+    )
+    return BatchLoader(plan, LoaderState.from_json(state) if state else None, config.data.num_loader_workers)
+
+
+def validation_batches(
+    config: Config, data: PreparedData, patching: FittedPatching
+) -> tuple[list[PackedBatch], int, int]:
+    """Held-out utterances as documents of speech and of text, patched as at inference.
+
+    Returns:
+        The batches, the bytes of the texts and the units of the speech.
+    """
+    utterances = [data.valid[index] for index in range(min(len(data.valid), config.train.eval_utterances))]
+    if not utterances:
+        raise UserError(f"no held-out utterance in {data.folder}: prepare with a larger data.valid_share")
+    builder = patching.builder(config, data)
+    documents = [document for utterance in utterances for document in held_out_documents(builder, utterance)]
+    strategy = inference_strategy(patching.config)
+    cuts = patch_documents(documents, strategy, patching.config)
+    if (longest := max(map(len, cuts))) > config.model.max_patches:
+        raise UserError(
+            f"a held-out document has {longest} patches, but model.max_patches={config.model.max_patches}: raise that, "
+            "or prepare with a smaller data.max_duration_s"
+        )
+    batches = []
+    for start in range(0, len(documents), 2 * config.train.rows):
+        chosen = slice(start, start + 2 * config.train.rows)
+        rows = [[item] for item in zip(documents[chosen], cuts[chosen], strict=True)]
+        batches.append(pack_documents(rows, max(map(len, cuts[chosen]))))
+    text_bytes = sum(len(utterance.text.encode()) for utterance in utterances)
+    return batches, text_bytes, sum(map(builder.num_units, utterances))
+
+
+def held_out_documents(builder: DocumentBuilder, utterance: Utterance) -> tuple[Document, Document]:
+    """An utterance as a document of speech and as one of text."""
+    return builder.speech(utterance), builder.text(utterance)

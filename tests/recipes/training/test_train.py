@@ -1,0 +1,157 @@
+"""Training: killed and resumed equals uninterrupted, bit for bit; other settings and other data are refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lst.cli import main
+from lst.configs.compose import build_config
+from lst.configs.schema import TrainConfig
+from lst.errors import UserError
+from lst.recipes.training.module import learning_rate_share
+from lst.recipes.training.train import train
+
+STEPS = ["train.max_steps=9", "train.checkpoint_every=3", "train.eval_every=4"]
+
+
+@pytest.fixture
+def run(smoke_data: Path, tmp_path: Path) -> Path:
+    shutil.copytree(smoke_data, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def overrides(run: Path, *more: str) -> list[str]:
+    return ["experiment=smoke", f"run_dir={run}", *STEPS, *more]
+
+
+def metrics(run: Path, name: str) -> list[dict]:
+    return [json.loads(line) for line in (run / "models" / name / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("options", [[], ["model=lst_debug_h3", "model.embedding_dropout=0.1"]], ids=["lst", "h3"])
+def test_killed_and_resumed_equals_uninterrupted(run: Path, options: list[str]) -> None:
+    """SIGKILL at some step after the first checkpoint; the resumed run writes the same losses and weights."""
+    train(build_config(overrides(run, "name=whole", *options)))
+    command = [sys.executable, "-m", "lst", "train", *overrides(run, "name=killed", *options)]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+    checkpoints = run / "models" / "killed" / "checkpoints"
+    deadline = time.monotonic() + 120
+    while not list(checkpoints.glob("*/COMPLETE")):
+        assert process.poll() is None, "training ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (run / "models" / "killed" / "final" / "config.json").exists()
+    # As if killed in the middle of an interval: metrics have run ahead of the checkpoint.
+    with open(run / "models" / "killed" / "metrics.jsonl", "a") as file:
+        file.write('{"step": 8, "loss": 99.0}\n{"step": 9, "lo')
+    train(build_config(overrides(run, "name=killed", *options)))
+    assert metrics(run, "killed") == metrics(run, "whole")
+    first, second = (load_file(run / "models" / name / "final" / "model.safetensors") for name in ("whole", "killed"))
+    assert all((first[name] == second[name]).all() for name in first)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16-true", "bfloat16"), ("64-true", "float64")])
+def test_other_precisions_train_and_resume(run: Path, precision: str, dtype: str) -> None:
+    """A hybrid, whose state spaces are float32 at least; the last checkpoint is lost and made again, bit for bit."""
+    config = build_config(overrides(run, "name=p", "model=lst_debug_h3", f"train.precision={precision}"))
+    weights = train(config) / "model.safetensors"
+    first, losses = load_file(weights), metrics(run, "p")
+    for name, tensor in first.items():
+        is_state_space = ".ssm." in name or ".shift." in name
+        assert str(tensor.dtype) == f"torch.{'float32' if is_state_space and dtype == 'bfloat16' else dtype}", name
+    nats = [row["loss"] for row in losses if "loss" in row]
+    assert nats[-1] < nats[0] - 0.1
+    shutil.rmtree(weights.parent)
+    shutil.rmtree(run / "models" / "p" / "checkpoints" / "step-00000009")
+    second = load_file(train(config) / "model.safetensors")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert metrics(run, "p") == losses
+
+
+def test_a_finished_training_is_not_done_again(run: Path) -> None:
+    config = build_config(overrides(run, "name=once"))
+    weights = train(config) / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    assert train(config) / "model.safetensors" == weights
+    assert weights.stat().st_mtime_ns == before
+
+
+def test_only_the_latest_checkpoints_are_kept_and_none_is_a_pickle(run: Path) -> None:
+    train(build_config(overrides(run, "name=kept", "train.checkpoint_every=2")))
+    folder = run / "models" / "kept"
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["step-00000008", "step-00000009"]
+    suffixes = {path.suffix for path in folder.rglob("*") if path.is_file() and "tensorboard" not in path.parts}
+    assert suffixes == {".json", ".jsonl", ".safetensors", ".yaml", ".md", ""}
+
+
+def test_losses_fall_and_metrics_count(run: Path) -> None:
+    train(build_config(overrides(run, "name=m", "train.max_steps=30", "train.eval_every=10")))
+    rows = metrics(run, "m")
+    losses = [row["loss"] for row in rows if "loss" in row]
+    assert len(losses) == 30
+    assert sum(losses[-5:]) < sum(losses[:5])
+    held_out = [row for row in rows if "valid_bits_per_unit" in row]
+    assert [row["step"] for row in held_out] == [10, 20, 30]
+    last = [row for row in rows if "loss" in row][-1]
+    assert last["slots"] == 30 * 2 * 96
+    assert 0.5 * last["slots"] < last["patches"] <= last["slots"]
+    assert last["training_flops"] > 0
+
+
+def test_other_settings_are_refused_with_their_names(run: Path) -> None:
+    train(build_config(overrides(run, "name=s")))
+    with pytest.raises(UserError, match=r"(?s)begun with other settings.*seed: 0 then, 1 now"):
+        train(build_config(overrides(run, "name=s", "seed=1")))
+
+
+def test_altered_shard_and_swapped_codebook_are_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shard = run / "data" / "shards" / "train-000000.tar"
+    content = bytearray(shard.read_bytes())
+    content[700] ^= 1
+    shard.write_bytes(content)
+    assert main(["train", *overrides(run)]) == 2
+    assert re.search(r"train-000000\.tar: sample .* was altered", capsys.readouterr().err)
+    from lst.tokenizers.kmeans import Centroids, KmeansTokenizer
+    from lst.tokenizers.speech import load_speech_tokenizer
+
+    path = run / "data" / "units.safetensors"
+    codec = load_speech_tokenizer(path)
+    assert isinstance(codec, KmeansTokenizer)
+    assert isinstance(codec.quantiser, Centroids)
+    turned = Centroids(codec.quantiser.centroids[::-1].copy(), codec.quantiser.feature_scale)
+    KmeansTokenizer(turned, codec.spec).save(path)
+    assert main(["train", *overrides(run)]) == 2
+    assert "units.safetensors has hash" in capsys.readouterr().err
+
+
+def test_unprepared_data_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "experiment=smoke", f"run_dir={tmp_path}"]) == 2
+    assert "Run lst prepare (again) first" in capsys.readouterr().err
+
+
+def test_rate_warms_up_and_falls() -> None:
+    config = TrainConfig(max_steps=100, warmup_steps=10, final_rate_share=0.01)
+    shares = [learning_rate_share(step, config) for step in range(100)]
+    assert shares[0] == pytest.approx(0.1)
+    assert max(shares) == shares[10] == 1.0
+    assert shares[10:] == sorted(shares[10:], reverse=True)
+    assert learning_rate_share(100, config) == pytest.approx(0.01)
+
+
+def test_exploding_loss_ends_training_with_advice(run: Path) -> None:
+    with pytest.raises(UserError, match=r"lower train\.learning_rate"):
+        train(build_config(overrides(run, "name=boom", "train.learning_rate=1e30", "train.clip_norm=1e30")))
