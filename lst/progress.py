@@ -34,9 +34,14 @@ class Progress:
         self._bar: tqdm | None = None
         if self.stream.isatty():
             self._bar = tqdm(
-                total=total, desc=description, unit=unit, initial=initial, file=self.stream, delay=BAR_DELAY_S,
+                total=total,
+                desc=description,
+                unit=unit,
+                initial=initial,
+                file=self.stream,
+                delay=BAR_DELAY_S,
                 dynamic_ncols=True,
-            )  # fmt: skip
+            )
 
     def __enter__(self) -> Progress:
         return self

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from repository import ROOT
 
 # Tests of small models gain nothing from more threads, and two runs must add numbers in one order.
 torch.set_num_threads(1)
@@ -44,3 +46,26 @@ def smoke_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("smoke") / "run"
     assert main(["prepare", "experiment=smoke", f"run_dir={folder}", "num_workers=1"]) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """Ray on this machine for all tests: starting it takes seconds."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests/helpers"), *filter(None, [before])])
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        object_store_memory=128 << 20,
+    )
+    yield
+    ray.shutdown()
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before

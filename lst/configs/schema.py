@@ -39,8 +39,15 @@ class TrainConfig:
 
     def problems(self) -> list[str]:
         found = []
-        for name in ("rows", "row_patches", "max_steps", "eval_every", "eval_utterances", "checkpoint_every",
-                     "keep_checkpoints"):  # fmt: skip
+        for name in (
+            "rows",
+            "row_patches",
+            "max_steps",
+            "eval_every",
+            "eval_utterances",
+            "checkpoint_every",
+            "keep_checkpoints",
+        ):
             if getattr(self, name) < 1:
                 found.append(f"train.{name}={getattr(self, name)}: must be 1 or more")
         if not 0 <= self.warmup_steps <= self.max_steps:
@@ -187,8 +194,9 @@ class StorageConfig:
         ]
         found += [
             f"storage.allow_hosts: {name!r} is no host: write data.example.org or *.example.org, without http://"
-            for name in self.allow_hosts if not re.fullmatch(r"(\*\.)?[A-Za-z0-9.:_-]+", name)
-        ]  # fmt: skip
+            for name in self.allow_hosts
+            if not re.fullmatch(r"(\*\.)?[A-Za-z0-9.:_-]+", name)
+        ]
         return found
 
 
@@ -280,9 +288,13 @@ class Config:
         align, units = self.data.align, self.tokenizer
         folders = {"run_dir": self.run_dir, "export.folder": self.export.folder}
         single_files = {"out": self.out, "check.json": self.check.json, "text": self.text}
-        others = {"data.align.source": align.source, "data.align.weights": align.weights,
-                  "tokenizer.weights": units.weights, "tokenizer.codebook": units.codebook,
-                  "tokenizer.text_model": units.text_model}  # fmt: skip
+        others = {
+            "data.align.source": align.source,
+            "data.align.weights": align.weights,
+            "tokenizer.weights": units.weights,
+            "tokenizer.codebook": units.codebook,
+            "tokenizer.text_model": units.text_model,
+        }
         found = []
         for key, value in {**folders, **single_files, **others}.items():
             if is_url(value) and key != "export.folder":

@@ -14,8 +14,19 @@ ALIGN_FORMATS = ("auto", "textgrid", "ctm", "mfa_json", "whisper_json")
 ALIGN_LEVELS = ("word", "character")
 # How recordings lie on disk; `lst.data.corpora.layouts` has a module for each.
 AUTO_LAYOUT = "auto"
-LAYOUT_NAMES = (AUTO_LAYOUT, "manifest", "librispeech", "ljspeech", "vctk", "common_voice", "mls", "peoples_speech",
-                "lhotse", "nemo", "webdataset")  # fmt: skip
+LAYOUT_NAMES = (
+    AUTO_LAYOUT,
+    "manifest",
+    "librispeech",
+    "ljspeech",
+    "vctk",
+    "common_voice",
+    "mls",
+    "peoples_speech",
+    "lhotse",
+    "nemo",
+    "webdataset",
+)
 
 
 def parse_part(text: str) -> tuple[int, int]:

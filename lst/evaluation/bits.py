@@ -26,9 +26,14 @@ def held_out_bits(
     speech = [_content(builder.speech(utterance)) for utterance in utterances]
     text = [_content(builder.text(utterance)) for utterance in utterances]
     scores = score_documents(
-        model, [*speech, *text], patching, strategy, config.train.row_patches, config.eval.rows_a_batch,
+        model,
+        [*speech, *text],
+        patching,
+        strategy,
+        config.train.row_patches,
+        config.eval.rows_a_batch,
         token_layout(builder.vocabulary),
-    )  # fmt: skip
+    )
     spoken, written = scores[: len(speech)], scores[len(speech) :]
     num_bytes = sum(len(utterance.text.encode()) for utterance in utterances)
     num_units = sum(map(builder.num_units, utterances))

@@ -196,17 +196,36 @@ class ModelConfig:
     def problems(self) -> list[str]:
         """What is wrong with these values, a line each."""
         found = []
-        for name in ("global_dim", "global_layers", "global_heads", "local_dim", "local_heads", "sub_queries",
-                     "window_tokens", "encoder_window_patches", "decoder_window_patches", "max_patches",
-                     "ffn_multiple_of", "mup_base_dim", "global_window_patches", "h3_head_dim", "ssm_modes",
-                     "shift_taps"):  # fmt: skip
+        for name in (
+            "global_dim",
+            "global_layers",
+            "global_heads",
+            "local_dim",
+            "local_heads",
+            "sub_queries",
+            "window_tokens",
+            "encoder_window_patches",
+            "decoder_window_patches",
+            "max_patches",
+            "ffn_multiple_of",
+            "mup_base_dim",
+            "global_window_patches",
+            "h3_head_dim",
+            "ssm_modes",
+            "shift_taps",
+        ):
             if getattr(self, name) < 1:
                 found.append(f"model.{name}={getattr(self, name)}: must be 1 or more")
         for name in ("encoder_layers", "decoder_layers", "global_kv_heads", "local_kv_heads"):
             if getattr(self, name) < 0:
                 found.append(f"model.{name}={getattr(self, name)}: must be 0 or more")
-        choices = {"init": INITS, "positions": POSITIONS, "norm": NORMS, "ffn": FEED_FORWARDS,
-                   "ssm_discretisation": DISCRETISATIONS}  # fmt: skip
+        choices = {
+            "init": INITS,
+            "positions": POSITIONS,
+            "norm": NORMS,
+            "ffn": FEED_FORWARDS,
+            "ssm_discretisation": DISCRETISATIONS,
+        }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 found.append(f"model.{name}={getattr(self, name)}: allowed are {', '.join(allowed)}")

@@ -167,9 +167,9 @@ def _cut_by_entropy(
                 "patching needs one for each, from the unit model that the model was trained with"
             )
     above = np.zeros(len(spans.is_speech), bool)
-    above[spans.is_speech] = (
-        np.concatenate([document.entropies for document in documents]) > np.float32(config.entropy_threshold)
-    )  # fmt: skip
+    above[spans.is_speech] = np.concatenate([document.entropies for document in documents]) > np.float32(
+        config.entropy_threshold
+    )
     ends_by_itself = above if config.entropy_measure == "entropy" else np.zeros_like(above)
     opens_patch = ~spans.is_speech | spans.opens_span
     if config.entropy_measure == "entropy":

@@ -90,8 +90,13 @@ class PretrainedModel(
         if Path(model_id).exists():
             paths = [Path(model_id) / name for name in (CONFIG_FILE, WEIGHTS_FILE)]
         else:
-            hub: dict[str, Any] = {"revision": revision, "cache_dir": cache_dir, "force_download": force_download,
-                   "local_files_only": local_files_only, "token": token}  # fmt: skip
+            hub: dict[str, Any] = {
+                "revision": revision,
+                "cache_dir": cache_dir,
+                "force_download": force_download,
+                "local_files_only": local_files_only,
+                "token": token,
+            }
             try:
                 paths = [Path(hf_hub_download(model_id, name, **hub)) for name in (CONFIG_FILE, WEIGHTS_FILE)]
             except (HFValidationError, OSError) as error:

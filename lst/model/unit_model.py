@@ -250,8 +250,10 @@ def fit_unit_model(
     model.unigram_bits = float(-unigram[targets].mean()) / math.log(2)
     num_steps = min(max_steps, max(100, MAX_EPOCHS * len(training) // BATCH_UNITS))
     _descend(model, training, held_out, looked_at, num_steps, seed)
-    say(f"unit model: {model.held_out_bits:.3f} bits a unit on {len(looked_at):,} held-out units "
-        f"(unit frequencies alone: {model.unigram_bits:.3f})")  # fmt: skip
+    say(
+        f"unit model: {model.held_out_bits:.3f} bits a unit on {len(looked_at):,} held-out units "
+        f"(unit frequencies alone: {model.unigram_bits:.3f})"
+    )
     return model.eval()
 
 
@@ -259,9 +261,7 @@ def _descend(
     model: UnitModel, training: _Windows, held_out: _Windows, looked_at: torch.Tensor, num_steps: int, seed: int
 ) -> None:
     """Trains in place, and leaves the weights of the least held-out loss."""
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=WEIGHT_DECAY
-    )  # fmt: skip
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
     generator = torch.Generator().manual_seed(seed)
     best_bits, best_weights = math.inf, {}

@@ -31,9 +31,11 @@ def check_weights(model: nn.Module, weights: dict[str, torch.Tensor], owner: str
     for name in expected.keys() & weights.keys():
         found, needed = list(weights[name].shape), list(expected[name].shape)
         if found != needed:
-            other = " (another vocabulary)" if name in ("embedding.weight", "head.weight") and (
-                found[1:] == needed[1:]
-            ) else ""  # fmt: skip
+            other = (
+                " (another vocabulary)"
+                if name in ("embedding.weight", "head.weight") and (found[1:] == needed[1:])
+                else ""
+            )
             problems.append(f"{name} has shape {found}, needed is {needed}{other}")
         elif not bool(torch.isfinite(weights[name]).all()):
             problems.append(f"{name} holds values that are not finite")

@@ -96,7 +96,7 @@ def _run(ray: Any, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Gene
             num_cores = int(ray.cluster_resources().get("CPU", 0))
             room = TASKS_A_CORE * max(1, num_cores) - len(running)
             for task in islice(waiting, max(room, 0)):
-                running.add(remote.remote(function, task, __version__, access.settings()))
+                running.add(remote.remote(function, task, __version__, tuple(access.settings().items())))
             if not running:
                 return
             done, _ = ray.wait(list(running), num_returns=1, timeout=LOOK_S)

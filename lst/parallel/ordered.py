@@ -49,7 +49,7 @@ def ordered_map(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], nu
         except BrokenProcessPool:
             if attempt < MAX_RETRIES:
                 say(f"a worker process was killed: {len(waiting)} items that are not finished are begun again")
-    raise killed_too_often(len(waiting), num_workers)
+    raise killed_too_often(MAX_RETRIES + 1, len(waiting), num_workers)
 
 
 def _in_pool(

@@ -63,7 +63,7 @@ def _run_in_processes(
         except BrokenProcessPool:
             if attempt < MAX_RETRIES:
                 say(f"a worker process was killed: {len(left)} tasks that are not finished are begun again")
-    raise killed_too_often(len(left), num_workers)
+    raise killed_too_often(MAX_RETRIES + 1, len(left), num_workers)
 
 
 def _run_in_pool(

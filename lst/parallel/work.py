@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -47,13 +47,13 @@ def work(
     function: Callable[[Task], Any],
     task: Task,
     version: str = __version__,
-    environment: Mapping[str, str] | None = None,
+    environment: Sequence[tuple[str, str]] = (),
 ) -> Done:
     """Does one task; its ``UserError`` comes back as text, for not every exception survives the way.
 
     ``environment`` holds what a process of this machine inherits, and one of another does not.
     """
-    os.environ.update(environment or {})
+    os.environ.update(environment)
     worker = f"{socket.gethostname()}:{os.getpid()}"
     if version != __version__:
         differs = f"{worker} runs version {__version__}, this is {version}: install the same on every node"
@@ -68,9 +68,9 @@ def work(
     return Done(value, error, time.perf_counter() - started_s, worker)
 
 
-def killed_too_often(num_left: int, num_workers: int) -> UserError:
+def killed_too_often(num_kills: int, num_left: int, num_workers: int) -> UserError:
     """What to say when workers keep dying."""
     return UserError(
-        f"worker processes were killed {MAX_RETRIES + 1} times, {num_left} tasks are left. Mostly the memory is too "
+        f"worker processes were killed {num_kills} times, {num_left} tasks are left. Mostly the memory is too "
         f"small for {num_workers} processes: lower num_workers and run the same command again."
     )

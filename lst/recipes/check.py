@@ -27,17 +27,26 @@ def check(config: Config, overrides: Sequence[str]) -> int:
         data = config.data
         reports.append(
             check_units(
-                files, config.tokenizer.frame_rate_hz, data.min_duration_s, data.max_duration_s, data.on_the_fly_units,
+                files,
+                config.tokenizer.frame_rate_hz,
+                data.min_duration_s,
+                data.max_duration_s,
+                data.on_the_fly_units,
                 options.examples,
             )
-        )  # fmt: skip
+        )
     elif config.corpus is not None:
         reports.append(
             check_corpus(
-                locate(config.corpus), config.layout, config.data.min_duration_s,
-                config.data.max_duration_s, options.decode, options.examples, config.data.align,
+                locate(config.corpus),
+                config.layout,
+                config.data.min_duration_s,
+                config.data.max_duration_s,
+                options.decode,
+                options.examples,
+                config.data.align,
             )
-        )  # fmt: skip
+        )
     if config.corpus is None or any(override.startswith(("run_dir=", "data_dir=")) for override in overrides):
         folder = RunFolder.of(config).data
         reports.append(check_prepared(folder, config.data.verify == "hash", options.examples))

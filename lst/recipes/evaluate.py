@@ -57,9 +57,15 @@ def evaluate_model(config: Config, run: RunFolder, data: PreparedData, name: str
     items = cloze_items(utterances, config.eval, config.seed)
     with Progress(len(items) * len(DIRECTIONS), f"evaluate {name}", unit="item") as progress:
         rows = score_cloze(
-            model, builder, items, patching, strategy, config.train.row_patches, config.eval.rows_a_batch,
+            model,
+            builder,
+            items,
+            patching,
+            strategy,
+            config.train.row_patches,
+            config.eval.rows_a_batch,
             progress.advance,
-        )  # fmt: skip
+        )
     result = {
         "made_from": made_from,
         "name": name,
@@ -92,9 +98,10 @@ def results_as_text(results: dict[str, dict[str, Any]]) -> str:
         cells = [cloze_cell(result["cloze"][direction]) for direction in DIRECTIONS]
         bits = result["bits"]
         lines.append(
-            f"{name:<{width}}  " + "  ".join(f"{cell:>17}" for cell in cells)
+            f"{name:<{width}}  "
+            + "  ".join(f"{cell:>17}" for cell in cells)
             + f"   {bits['bits_per_unit']:>9.3f}  {bits['bits_per_byte']:>9.3f}"
-        )  # fmt: skip
+        )
     counts = {name: result["bits"]["num_units"] for name, result in results.items()}
     if len(set(counts.values())) > 1:
         once = ", ".join(name for name, count in counts.items() if count < max(counts.values()))

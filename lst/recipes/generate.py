@@ -59,8 +59,11 @@ def continue_prompt(config: Config) -> str:
     )
     shown = options.text if options.text is not None else f"{options.audio}: {_units(prompt.token_ids, fitted)}"
     words = show_continuation(continued, fitted, data)
-    reason = {"stop": "it ended there", "length": f"generate.max_new_tokens={options.max_new_tokens} reached",
-              "context": f"model.max_patches={model.config.max_patches} reached"}[continued.ended_by]  # fmt: skip
+    reason = {
+        "stop": "it ended there",
+        "length": f"generate.max_new_tokens={options.max_new_tokens} reached",
+        "context": f"model.max_patches={model.config.max_patches} reached",
+    }[continued.ended_by]
     return f"prompt:       {shown}\ncontinuation: {words}\n({len(continued.token_ids)} tokens; {reason})"
 
 

@@ -49,7 +49,7 @@ def prepare_plan(config: Config) -> list[str]:
         f"about {speech_s * config.tokenizer.frame_rate_hz * units_a_frame:,.0f} units",
         f"  into {folder}; disk about {disk / 1e6:,.0f} MB (audio cache included); time about {seconds:,.0f} s "
         f"with {config.num_workers} processes",
-    ]  # fmt: skip
+    ]
 
 
 def prepare_options(config: Config) -> PrepareOptions:

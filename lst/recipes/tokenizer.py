@@ -131,9 +131,14 @@ def score(config: Config) -> str:
         say(f"{len(utterances) - aligned} of {len(utterances)} utterances could not be aligned: no phones are theirs")
     scores = score_units(utterances, tokenizer.num_units, tokenizer.frame_rate_hz, tokenizer.units_a_frame)
     result = {
-        "units": tokenizer.name, "units_sha256": tokenizer.sha256, "corpus": config.corpus,
-        "aligner": PhoneAligner.name, "num_utterances": len(utterances), "num_aligned": aligned, **scores,
-    }  # fmt: skip
+        "units": tokenizer.name,
+        "units_sha256": tokenizer.sha256,
+        "corpus": config.corpus,
+        "aligner": PhoneAligner.name,
+        "num_utterances": len(utterances),
+        "num_aligned": aligned,
+        **scores,
+    }
     if config.out is not None:
         write_json(Path(config.out), result)
     return scores_as_text(result)
@@ -158,9 +163,13 @@ def scores_as_text(result: dict[str, Any]) -> str:
 def describe_units(tokenizer: SpeechTokenizer) -> str:
     """A units file as JSON for people."""
     values: dict[str, Any] = {
-        "name": tokenizer.name, "kind": tokenizer.kind, "num_units": tokenizer.num_units,
-        "frame_rate_hz": tokenizer.frame_rate_hz, "units_a_frame": tokenizer.units_a_frame, "sha256": tokenizer.sha256,
-    }  # fmt: skip
+        "name": tokenizer.name,
+        "kind": tokenizer.kind,
+        "num_units": tokenizer.num_units,
+        "frame_rate_hz": tokenizer.frame_rate_hz,
+        "units_a_frame": tokenizer.units_a_frame,
+        "sha256": tokenizer.sha256,
+    }
     values["encoder"] = getattr(tokenizer, "spec", {})
     values["weights"] = _weights_of(tokenizer)
     return json.dumps(values, indent=2, ensure_ascii=False)
@@ -174,9 +183,11 @@ def describe_text(tokenizer: TextTokenizer) -> str:
     """A SentencePiece model as JSON for people."""
     control = tokenizer.control_ids
     values = {
-        "vocab_size": tokenizer.vocab_size, "byte_fallback": tokenizer.has_bytes, "sha256": tokenizer.sha256,
+        "vocab_size": tokenizer.vocab_size,
+        "byte_fallback": tokenizer.has_bytes,
+        "sha256": tokenizer.sha256,
         "control": dict(zip(tokenizer.pieces(control), control, strict=True)),
-    }  # fmt: skip
+    }
     return json.dumps(values, indent=2, ensure_ascii=False)
 
 
@@ -224,10 +235,13 @@ def _missing(action: str, config: Config) -> list[str]:
     options = config.tokenizer
     found = [
         f"{key}={path}: there is no such file"
-        for key, path in (("tokenizer.codebook", options.codebook), ("tokenizer.text_model", options.text_model),
-                          ("text", config.text))
+        for key, path in (
+            ("tokenizer.codebook", options.codebook),
+            ("tokenizer.text_model", options.text_model),
+            ("text", config.text),
+        )
         if path is not None and not Path(path).is_file()
-    ]  # fmt: skip
+    ]
     weights = options.weights
     if action in ("fit-units", "score-units") and options.codebook is not None and not found:
         weights = _weights_of(load_speech_tokenizer(Path(options.codebook), weights))
@@ -249,9 +263,15 @@ def _check_source(action: str, config: Config) -> None:
 
 def _rows(config: Config) -> list[ManifestRow]:
     source = gather_source(
-        config.corpus, None, config.data, config.seed, config.on_error, config.max_skipped_share, config.num_workers,
+        config.corpus,
+        None,
+        config.data,
+        config.seed,
+        config.on_error,
+        config.max_skipped_share,
+        config.num_workers,
         config.layout,
-    )  # fmt: skip
+    )
     if source.problems:
         say(f"{len(source.problems)} faulty utterances are left out; the first: {source.problems[0]}")
     return source.rows

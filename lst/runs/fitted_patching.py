@@ -76,9 +76,11 @@ class FittedPatching:
         """What entropy patching asks the unit model after each unit of a growing document."""
         if self.unit_model is None:
             return None
-        return self.unit_model.next_entropy if self.config.entropy_measure == "entropy" else (
-            self.unit_model.last_surprisal
-        )  # fmt: skip
+        return (
+            self.unit_model.next_entropy
+            if self.config.entropy_measure == "entropy"
+            else (self.unit_model.last_surprisal)
+        )
 
     @property
     def hashes(self) -> list[str]:
@@ -177,8 +179,10 @@ def fit_patching(config: Config, data: PreparedData, folder: Path) -> FittedPatc
                 config.seed,
             )
             num_pieces = sum(len(fitted.encode(units)) for units in sequences)
-            say(f"speech BPE: {fitted.num_pieces:,} pieces, {sum(map(len, sequences)) / num_pieces:.2f} units each on "
-                "training speech")  # fmt: skip
+            say(
+                f"speech BPE: {fitted.num_pieces:,} pieces, {sum(map(len, sequences)) / num_pieces:.2f} units each on "
+                "training speech"
+            )
             fitted.save(folder / SPEECH_BPE_FILE)
         return load_patching(folder, patching, data)
     return plain_patching(patching, data)
@@ -201,8 +205,10 @@ def _fit_entropy(config: Config, data: PreparedData, folder: Path) -> FittedPatc
         sequences = _training_units(config, data, THRESHOLD_UTTERANCES)
         entropies = [fitted.unit_model.measure(units, name=patching.entropy_measure) for units in sequences]
         threshold, mean_units = fit_entropy_threshold(entropies, patching)
-        say(f"entropy patching: a threshold of {threshold:.3f} nats gives patches of {mean_units:.2f} units on "
-            f"training speech (patching.entropy_size={patching.entropy_size:g})")  # fmt: skip
+        say(
+            f"entropy patching: a threshold of {threshold:.3f} nats gives patches of {mean_units:.2f} units on "
+            f"training speech (patching.entropy_size={patching.entropy_size:g})"
+        )
         write_json(unit_folder / THRESHOLD_FILE, {"entropy_threshold": threshold})
     return replace(fitted, config=replace(patching, entropy_threshold=threshold))
 

@@ -37,9 +37,21 @@ def recorded_words(folder: RunFolder) -> list[str] | None:
 
 CARD_PAGE, CARD_JSON = "card.html", "card.json"
 REPORTED_PACKAGES = (
-    "latent-speech-text", "torch", "torchaudio", "lightning", "numpy", "sentencepiece", "pocketsphinx", "webdataset",
-    "hydra-core", "safetensors", "scikit-learn", "py-nanotts", "fsspec", "ray",
-)  # fmt: skip
+    "latent-speech-text",
+    "torch",
+    "torchaudio",
+    "lightning",
+    "numpy",
+    "sentencepiece",
+    "pocketsphinx",
+    "webdataset",
+    "hydra-core",
+    "safetensors",
+    "scikit-learn",
+    "py-nanotts",
+    "fsspec",
+    "ray",
+)
 
 
 @dataclass(frozen=True)
@@ -109,8 +121,11 @@ def recorded_commands(path: Path) -> dict[str, list[str]]:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide results, and the kind of machine."""
-    found = {"python": sys.version.split()[0], "platform": f"{platform.system()} {platform.machine()}",
-             "cpu cores": str(os.cpu_count())}  # fmt: skip
+    found = {
+        "python": sys.version.split()[0],
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu cores": str(os.cpu_count()),
+    }
     for package in REPORTED_PACKAGES:
         try:
             found[package] = metadata.version(package)

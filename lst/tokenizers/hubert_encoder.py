@@ -65,9 +65,16 @@ class HubertEncoder:
     scales_features = False
 
     def __init__(
-        self, model: Any, layer: int, frame_rate_hz: int, normalize_audio: bool, sha256: str,
-        architecture: dict[str, Any], weights: str, device: torch.device,
-    ) -> None:  # fmt: skip
+        self,
+        model: Any,
+        layer: int,
+        frame_rate_hz: int,
+        normalize_audio: bool,
+        sha256: str,
+        architecture: dict[str, Any],
+        weights: str,
+        device: torch.device,
+    ) -> None:
         self.model, self.layer, self.frame_rate_hz = model.to(device).eval(), layer, frame_rate_hz
         self.normalize_audio, self.sha256, self.architecture = normalize_audio, sha256, architecture
         self.weights: str | None = weights
@@ -84,9 +91,12 @@ class HubertEncoder:
     @cached_property
     def spec(self) -> dict[str, Any]:
         return {
-            "kind": "hubert", "layer": self.layer, "normalize_audio": self.normalize_audio,
-            "weights_sha256": self.sha256, "architecture": self.architecture,
-        }  # fmt: skip
+            "kind": "hubert",
+            "layer": self.layer,
+            "normalize_audio": self.normalize_audio,
+            "weights_sha256": self.sha256,
+            "architecture": self.architecture,
+        }
 
     def frames(self, waveform: np.ndarray) -> np.ndarray:
         """float32 [num_frames, num_features] of float32 [num_samples] at 16 kHz; shorter audio gets zeros behind it."""
@@ -130,9 +140,14 @@ def build_hubert_encoder(options: EncoderOptions) -> HubertEncoder:
     architecture["encoder_num_layers"] = layer
     models = import_torchaudio().models
     model = models.wav2vec2_model(
-        **architecture, encoder_projection_dropout=0.0, encoder_attention_dropout=0.0, encoder_ff_interm_dropout=0.0,
-        encoder_dropout=0.0, encoder_layer_drop=0.0, aux_num_out=None,
-    )  # fmt: skip
+        **architecture,
+        encoder_projection_dropout=0.0,
+        encoder_attention_dropout=0.0,
+        encoder_ff_interm_dropout=0.0,
+        encoder_dropout=0.0,
+        encoder_layer_drop=0.0,
+        aux_num_out=None,
+    )
     kept = {name: tensors[name].float() for name in model.state_dict() if name in tensors}
     missing = [name for name in model.state_dict() if name not in kept]
     if missing:
@@ -144,9 +159,15 @@ def build_hubert_encoder(options: EncoderOptions) -> HubertEncoder:
     except RuntimeError as error:
         raise UserError(f"{weights.where} does not fit the model it describes: {error}") from None
     return HubertEncoder(
-        model, layer, options.frame_rate_hz, architecture["extractor_mode"] == "layer_norm", weights_sha256(kept),
-        architecture, weights.where, device,
-    )  # fmt: skip
+        model,
+        layer,
+        options.frame_rate_hz,
+        architecture["extractor_mode"] == "layer_norm",
+        weights_sha256(kept),
+        architecture,
+        weights.where,
+        device,
+    )
 
 
 def torchaudio_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -192,9 +192,12 @@ class KmeansTokenizer:
             values: dict[str, Any] = {"format": MFCC_FORMAT, "frame_rate_hz": self.frame_rate_hz}
         else:
             values = {
-                "format": FORMAT, "kind": self.kind, "frame_rate_hz": self.frame_rate_hz, "encoder": self.spec,
+                "format": FORMAT,
+                "kind": self.kind,
+                "frame_rate_hz": self.frame_rate_hz,
+                "encoder": self.spec,
                 "quantiser": self.quantiser.form,
-            }  # fmt: skip
+            }
         metadata = {"lst": json.dumps(values, sort_keys=True)}
         if place:
             metadata["weights"] = place

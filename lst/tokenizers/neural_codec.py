@@ -86,8 +86,12 @@ class CodecTokenizer:
 
     @property
     def spec(self) -> dict[str, Any]:
-        return {"kind": "encodec", "num_codebooks": self.num_codebooks, "codebook_pattern": self.pattern,
-                "weights_sha256": self.weights_sha256}  # fmt: skip
+        return {
+            "kind": "encodec",
+            "num_codebooks": self.num_codebooks,
+            "codebook_pattern": self.pattern,
+            "weights_sha256": self.weights_sha256,
+        }
 
     @property
     def sha256(self) -> str:

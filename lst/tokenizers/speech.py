@@ -97,9 +97,7 @@ def encoder_options(config: TokenizerConfig) -> EncoderOptions:
     """
     if config.weights is not None and config.codebook is None and config.kind not in MODEL_KINDS:
         raise UserError(f"tokenizer.weights={config.weights}: {config.kind} units have no weights; set tokenizer.kind=")
-    return EncoderOptions(
-        config.kind, config.frame_rate_hz, config.weights, config.layer, config.device, config.trust
-    )  # fmt: skip
+    return EncoderOptions(config.kind, config.frame_rate_hz, config.weights, config.layer, config.device, config.trust)
 
 
 def unit_places(config: TokenizerConfig) -> dict[str, Any]:
@@ -122,9 +120,7 @@ def fit_speech_tokenizer(config: TokenizerConfig, waveforms: Iterable[np.ndarray
     if config.codebook is not None:
         return load_configured(config)
     if config.kind == "encodec":
-        return build_codec(
-            config.weights, config.num_codebooks, config.codebook_pattern, config.trust, config.device
-        )  # fmt: skip
+        return build_codec(config.weights, config.num_codebooks, config.codebook_pattern, config.trust, config.device)
     options = encoder_options(config)
     encoder = build_encoder(options)
     frames = (encoder.frames(at_rate(waveform, SAMPLE_RATE_HZ, SAMPLE_RATE_HZ)) for waveform in waveforms)
@@ -213,9 +209,14 @@ def _tokenizer_of(
         raise UserError(f"the unit codebook {path} is damaged (it names {kind} and {spec['kind']}). {REMEDY}")
     if kind == "encodec":
         return CodecTokenizer(
-            int(spec["num_codebooks"]), str(spec["codebook_pattern"]), tensors["codebooks"],
-            str(spec["weights_sha256"]), weights or "", trust, device,
-        )  # fmt: skip
+            int(spec["num_codebooks"]),
+            str(spec["codebook_pattern"]),
+            tensors["codebooks"],
+            str(spec["weights_sha256"]),
+            weights or "",
+            trust,
+            device,
+        )
     layer = spec.get("layer")
     options = EncoderOptions(kind, frame_rate_hz, weights if kind in MODEL_KINDS else None, layer, device, trust)
     return KmeansTokenizer(_quantiser_of(values, tensors, path), spec, frame_rate_hz, options)

@@ -145,9 +145,14 @@ def build_text_tokenizer(config: TokenizerConfig, lines: Iterable[str], seed: in
             say(f"{config.text_model} has no byte pieces: text that it does not know becomes its unknown piece")
         return tokenizer
     options = TextOptions(
-        config.text_model_type, config.character_coverage, config.normalization, config.strip_punctuation,
-        config.split_digits, config.text_max_lines, seed,
-    )  # fmt: skip
+        config.text_model_type,
+        config.character_coverage,
+        config.normalization,
+        config.strip_punctuation,
+        config.split_digits,
+        config.text_max_lines,
+        seed,
+    )
     return fit_text_tokenizer(lines, config.text_vocab_size, config.lowercase, options)
 
 

@@ -111,13 +111,17 @@ class WhisperEncoder:
     @cached_property
     def spec(self) -> dict[str, Any]:
         return {
-            "kind": "whisper", "layer": self.layer, "weights_sha256": self.sha256,
+            "kind": "whisper",
+            "layer": self.layer,
+            "weights_sha256": self.sha256,
             "architecture": {
-                "num_mels": int(self.model.conv1.weight.shape[1]), "width": self.num_features,
-                "heads": self.model.layers[0].heads, "num_positions": int(self.model.positions.shape[0]),
+                "num_mels": int(self.model.conv1.weight.shape[1]),
+                "width": self.num_features,
+                "heads": self.model.layers[0].heads,
+                "num_positions": int(self.model.positions.shape[0]),
             },
             "note": SUPERVISED_NOTE,
-        }  # fmt: skip
+        }
 
     def frames(self, waveform: np.ndarray) -> np.ndarray:
         """float32 [ceil(num_samples · frame_rate_hz / 16000), num_features] of float32 [num_samples] at 16 kHz."""
@@ -140,9 +144,14 @@ class WhisperEncoder:
     @cached_property
     def _filters(self) -> torch.Tensor:
         filters: torch.Tensor = import_torchaudio().functional.melscale_fbanks(
-            WINDOW_SAMPLES // 2 + 1, 0.0, SAMPLE_RATE_HZ / 2, int(self.model.conv1.weight.shape[1]), SAMPLE_RATE_HZ,
-            norm="slaney", mel_scale="slaney",
-        )  # fmt: skip
+            WINDOW_SAMPLES // 2 + 1,
+            0.0,
+            SAMPLE_RATE_HZ / 2,
+            int(self.model.conv1.weight.shape[1]),
+            SAMPLE_RATE_HZ,
+            norm="slaney",
+            mel_scale="slaney",
+        )
         return filters.T.contiguous()
 
 
@@ -162,9 +171,13 @@ def build_whisper_encoder(options: EncoderOptions) -> WhisperEncoder:
     layer = check_layer(options.layer, max(there) + 1, "this Whisper encoder")
     width, num_mels = int(tensors["conv1.weight"].shape[0]), int(tensors["conv1.weight"].shape[1])
     model = WhisperLayers(
-        num_mels, width, _num_heads(weights), int(tensors["layers.0.widen.weight"].shape[0]), layer,
+        num_mels,
+        width,
+        _num_heads(weights),
+        int(tensors["layers.0.widen.weight"].shape[0]),
+        layer,
         int(tensors["positions"].shape[0]),
-    )  # fmt: skip
+    )
     # Layers above the one wanted decide nothing, so they are not part of the hash either.
     kept = {name: tensors[name].float() for name in model.state_dict() if name in tensors}
     try:

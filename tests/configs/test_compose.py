@@ -39,8 +39,12 @@ def test_all_mistakes_in_keys_are_reported_together_with_the_nearest() -> None:
         build_config(["trian.max_steps=3", "learning_rate=1", "patching=statc", "nonsense"])
     text = str(raised.value)
     assert len(raised.value.problems) == 4
-    for part in ("did you mean train.max_steps?", "did you mean train.learning_rate?", "did you mean static?",
-                 "not of the form key=value"):  # fmt: skip
+    for part in (
+        "did you mean train.max_steps?",
+        "did you mean train.learning_rate?",
+        "did you mean static?",
+        "not of the form key=value",
+    ):
         assert part in text
 
 
@@ -84,10 +88,16 @@ def test_a_list_without_brackets_is_answered_with_the_list(job: Job, key: str) -
         "storage.allow_hosts",
     }
     for given, remedy in {
-        "h3": "write {}=[h3]", "7": "write {}=[7]", "3,4": "write {}=[3,4]", "[h3": "write {}=[h3]", "h3]":
-        "write {}=[h3]", "": "such as {}=[", "null": "such as {}=[", "{a:1}": "such as {}=[",
+        "h3": "write {}=[h3]",
+        "7": "write {}=[7]",
+        "3,4": "write {}=[3,4]",
+        "[h3": "write {}=[h3]",
+        "h3]": "write {}=[h3]",
+        "": "such as {}=[",
+        "null": "such as {}=[",
+        "{a:1}": "such as {}=[",
         "train.rows=[3]": "write {}=[train.rows=[3]]",
-    }.items():  # fmt: skip
+    }.items():
         with pytest.raises(ProblemsError) as raised:
             job.build([f"{key}={given}", "nonsense=1"])
         assert len(raised.value.problems) == 2, "with all others"

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
-from repository import ROOT
 
 from lst.data.config import DataConfig
 from lst.data.prepare.prepare import PrepareOptions, prepare
@@ -57,8 +55,14 @@ def make_corpus(sounds: list[np.ndarray]) -> MakeCorpus:
         rows = []
         for index, (text, sound) in enumerate(zip(SENTENCES, sounds, strict=True)):
             soundfile.write(folder / f"utt_{index}.wav", (audio or {}).get(index, sound), 16_000)
-            rows.append({"id": f"utt_{index}", "path": f"utt_{index}.wav", "speaker": f"speaker_{index % 2}",
-                         "text": (texts or {}).get(index, text)})  # fmt: skip
+            rows.append(
+                {
+                    "id": f"utt_{index}",
+                    "path": f"utt_{index}.wav",
+                    "speaker": f"speaker_{index % 2}",
+                    "text": (texts or {}).get(index, text),
+                }
+            )
         (folder / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         return folder
 
@@ -78,23 +82,6 @@ def prepared(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def ray_session() -> Iterator[None]:
-    """Ray on this machine for all tests: starting it takes seconds."""
-    ray = pytest.importorskip("ray", reason="Ray is not installed")
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests/helpers"), *filter(None, [before])])
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
-             object_store_memory=128 << 20)  # fmt: skip
-    yield
-    ray.shutdown()
-    if before is None:
-        del os.environ["PYTHONPATH"]
-    else:
-        os.environ["PYTHONPATH"] = before
-
-
 @pytest.fixture
 def copy(prepared: Path, tmp_path: Path) -> Path:
     """A copy of the prepared folder with the times of its files kept."""
@@ -105,17 +92,27 @@ def options(corpus: Path | None, text: Path | None = None, **changes: Any) -> Pr
     """Options of a small corpus; keys of ``DataConfig`` and ``TokenizerConfig`` are told apart by their names."""
     data = {"valid_share": 0.25, "shard_utterances": 2}
     tokenizer: dict[str, Any] = {"num_units": 16, "text_vocab_size": 300}
-    others: dict[str, Any] = {"seed": 0, "on_error": "raise", "max_skipped_share": 0.05, "num_workers": 1,
-                              "executor": "local", "address": None, "part": None}  # fmt: skip
+    others: dict[str, Any] = {
+        "seed": 0,
+        "on_error": "raise",
+        "max_skipped_share": 0.05,
+        "num_workers": 1,
+        "executor": "local",
+        "address": None,
+        "part": None,
+    }
     for key, value in changes.items():
         if key in others:
             others[key] = value
         else:
             (tokenizer if key in TokenizerConfig.__dataclass_fields__ else data)[key] = value
     return PrepareOptions(
-        corpus=str(corpus) if corpus else None, text=str(text) if text else None, data=DataConfig(**data),
-        tokenizer=TokenizerConfig(**tokenizer), **others,
-    )  # fmt: skip
+        corpus=str(corpus) if corpus else None,
+        text=str(text) if text else None,
+        data=DataConfig(**data),
+        tokenizer=TokenizerConfig(**tokenizer),
+        **others,
+    )
 
 
 def files_in(folder: Path) -> list[str]:

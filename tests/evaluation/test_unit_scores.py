@@ -39,9 +39,11 @@ def test_scores_are_those_of_loops_over_frames(seed: int) -> None:
     utterances = made(seed)
     scores = score_units(utterances, 12, 25)
     pairs = [
-        (int(phone), int(unit)) for item in utterances if item.phones is not None
+        (int(phone), int(unit))
+        for item in utterances
+        if item.phones is not None
         for phone, unit in zip(item.phones, item.units, strict=True)
-    ]  # fmt: skip
+    ]
     said = [pair for pair in pairs if pair[0] != 0]
     for key, chosen in (("phone_normalised_mi", said), ("phone_normalised_mi_with_silence", pairs)):
         phones, units = zip(*chosen, strict=True)
@@ -56,9 +58,11 @@ def test_scores_are_those_of_loops_over_frames(seed: int) -> None:
     assert scores["speaker_nmi"] == pytest.approx(mutual_info_score(names, units) / (bits(list(names)) * math.log(2)))
     assert scores["bits_a_second"] == pytest.approx(25 * bits(list(units)))
     runs = [
-        int(unit) for item in utterances
-        for index, unit in enumerate(item.units) if index == 0 or unit != item.units[index - 1]
-    ]  # fmt: skip
+        int(unit)
+        for item in utterances
+        for index, unit in enumerate(item.units)
+        if index == 0 or unit != item.units[index - 1]
+    ]
     seconds = len(speakers) / 25
     assert scores["units_a_second_deduplicated"] == pytest.approx(len(runs) / seconds)
     assert scores["bits_a_second_deduplicated"] == pytest.approx(bits(runs) * len(runs) / seconds)

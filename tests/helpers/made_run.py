@@ -132,11 +132,19 @@ def make_metrics(rng: np.random.Generator, place: int) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for step in range(1, 61):
         tokens = step * 190 * (1 + place)
-        rows.append({
-            "step": step, "loss": 3 + 3 / step + float(rng.normal()) / 9, "learning_rate": 1e-3, "tokens": tokens,
-            "patches": 181 * step, "slots": 192 * step, "speech_tokens": tokens // 3, "cut_documents": step // 7,
-            "training_flops": 1.5e9 * step * (1 + place),
-        })  # fmt: skip
+        rows.append(
+            {
+                "step": step,
+                "loss": 3 + 3 / step + float(rng.normal()) / 9,
+                "learning_rate": 1e-3,
+                "tokens": tokens,
+                "patches": 181 * step,
+                "slots": 192 * step,
+                "speech_tokens": tokens // 3,
+                "cut_documents": step // 7,
+                "training_flops": 1.5e9 * step * (1 + place),
+            }
+        )
         if step % 20 == 0:
             rows.append({"step": step, "valid_bits_per_unit": 5 - step / 99, "valid_bits_per_byte": 3 - step / 99})
     return rows
@@ -148,8 +156,15 @@ def make_scores(rng: np.random.Generator, config: Config, valid: list[Utterance]
         for item in cloze_items(valid, config.eval, config.seed):
             start = item.utterance.words[ending_start(item.utterance, config.eval.context_share) - 1].end_frame
             true, false = (float(nats) for nats in rng.normal(-200, 30, 2))
-            rows.append({
-                "utterance": item.utterance.id, "other": item.other.id, "direction": direction, "true_nats": true,
-                "true_tokens": item.utterance.num_frames - start, "false_nats": false, "false_tokens": 40,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "utterance": item.utterance.id,
+                    "other": item.other.id,
+                    "direction": direction,
+                    "true_nats": true,
+                    "true_tokens": item.utterance.num_frames - start,
+                    "false_nats": false,
+                    "false_tokens": 40,
+                }
+            )
     return rows

@@ -9,9 +9,20 @@ from lst.model.config import ModelConfig, PatchingConfig
 VOCAB_SIZE = 60
 STATIC, NONE = PatchingConfig("static", static_size=4), PatchingConfig("none")
 SMALL = ModelConfig(
-    global_dim=24, global_layers=3, global_heads=2, local_dim=16, local_heads=2, encoder_layers=1, decoder_layers=2,
-    sub_queries=2, window_tokens=11, ffn_multiple_of=8, global_mixers=["h3"], ssm_modes=6, shift_taps=5,
-)  # fmt: skip
+    global_dim=24,
+    global_layers=3,
+    global_heads=2,
+    local_dim=16,
+    local_heads=2,
+    encoder_layers=1,
+    decoder_layers=2,
+    sub_queries=2,
+    window_tokens=11,
+    ffn_multiple_of=8,
+    global_mixers=["h3"],
+    ssm_modes=6,
+    shift_taps=5,
+)
 PLAIN = dataclasses.replace(SMALL, encoder_layers=0, decoder_layers=0)
 CONFIGS = {
     "h3": SMALL,

@@ -23,12 +23,22 @@ def hubert_model(convolutions: list[list[int]] | None = None, layer_norm: bool =
     torch.manual_seed(seed)
     return torchaudio.models.wav2vec2_model(
         extractor_mode="layer_norm" if layer_norm else "group_norm",
-        extractor_conv_layer_config=convolutions or CONVOLUTIONS, extractor_conv_bias=layer_norm,
-        encoder_embed_dim=WIDTH, encoder_projection_dropout=0.1, encoder_pos_conv_kernel=16, encoder_pos_conv_groups=4,
-        encoder_num_layers=LAYERS, encoder_num_heads=HEADS, encoder_attention_dropout=0.1,
-        encoder_ff_interm_features=INNER, encoder_ff_interm_dropout=0.1, encoder_dropout=0.1,
-        encoder_layer_norm_first=layer_norm, encoder_layer_drop=0.1, aux_num_out=None,
-    ).eval()  # fmt: skip
+        extractor_conv_layer_config=convolutions or CONVOLUTIONS,
+        extractor_conv_bias=layer_norm,
+        encoder_embed_dim=WIDTH,
+        encoder_projection_dropout=0.1,
+        encoder_pos_conv_kernel=16,
+        encoder_pos_conv_groups=4,
+        encoder_num_layers=LAYERS,
+        encoder_num_heads=HEADS,
+        encoder_attention_dropout=0.1,
+        encoder_ff_interm_features=INNER,
+        encoder_ff_interm_dropout=0.1,
+        encoder_dropout=0.1,
+        encoder_layer_norm_first=layer_norm,
+        encoder_layer_drop=0.1,
+        aux_num_out=None,
+    ).eval()
 
 
 def hugging_face_hubert(model: Any) -> dict[str, torch.Tensor]:
@@ -69,8 +79,9 @@ def save_hubert(folder: Path, model: Any, convolutions: list[list[int]] | None =
     strides = [stride for _, _, stride in convolutions or CONVOLUTIONS]
     config = {"model_type": "hubert", "num_attention_heads": HEADS, "conv_stride": strides}
     (folder / "config.json").write_text(json.dumps(config))
-    save_file({name: value.contiguous() for name, value in hugging_face_hubert(model).items()},
-              folder / "model.safetensors")  # fmt: skip
+    save_file(
+        {name: value.contiguous() for name, value in hugging_face_hubert(model).items()}, folder / "model.safetensors"
+    )
     return folder
 
 
@@ -78,16 +89,24 @@ def whisper_arrays(num_positions: int = 100, seed: int = 0) -> dict[str, np.ndar
     """Two layers of 24 in the .npz layout, half precision; ``num_positions`` frames of 20 ms are a window."""
     random = np.random.default_rng(seed)
     shapes: dict[str, tuple[int, ...]] = {
-        "conv1.weight": (WIDTH, 80, 3), "conv1.bias": (WIDTH,), "conv2.weight": (WIDTH, WIDTH, 3),
-        "conv2.bias": (WIDTH,), "pos": (num_positions, WIDTH),
-    }  # fmt: skip
+        "conv1.weight": (WIDTH, 80, 3),
+        "conv1.bias": (WIDTH,),
+        "conv2.weight": (WIDTH, WIDTH, 3),
+        "conv2.bias": (WIDTH,),
+        "pos": (num_positions, WIDTH),
+    }
     for layer in range(2):
         for part, inside, outside in (("self_attention", 3 * WIDTH, WIDTH), ("ffn", INNER, WIDTH)):
             stem = f"layer_{layer}.{part}"
             width = WIDTH if part == "self_attention" else INNER
-            shapes |= {f"{stem}.layer_norm.gamma": (WIDTH,), f"{stem}.layer_norm.beta": (WIDTH,),
-                       f"{stem}.linear_0.weight": (inside, WIDTH), f"{stem}.linear_0.bias": (inside,),
-                       f"{stem}.linear_1.weight": (outside, width), f"{stem}.linear_1.bias": (outside,)}  # fmt: skip
+            shapes |= {
+                f"{stem}.layer_norm.gamma": (WIDTH,),
+                f"{stem}.layer_norm.beta": (WIDTH,),
+                f"{stem}.linear_0.weight": (inside, WIDTH),
+                f"{stem}.linear_0.bias": (inside,),
+                f"{stem}.linear_1.weight": (outside, width),
+                f"{stem}.linear_1.bias": (outside,),
+            }
     arrays = {name: random.normal(0, 0.3, shape).astype(np.float16) for name, shape in shapes.items()}
     for layer in range(2):
         # Keys have no bias.
@@ -116,8 +135,9 @@ def save_whisper(folder: Path, arrays: dict[str, np.ndarray]) -> Path:
             tensors[stem] = value
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"model_type": "whisper", "encoder_attention_heads": HEADS}))
-    save_file({f"model.encoder.{name}": value.contiguous() for name, value in tensors.items()},
-              folder / "model.safetensors")  # fmt: skip
+    save_file(
+        {f"model.encoder.{name}": value.contiguous() for name, value in tensors.items()}, folder / "model.safetensors"
+    )
     return folder
 
 

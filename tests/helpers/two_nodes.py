@@ -19,8 +19,12 @@ from ray.cluster_utils import Cluster
 
 NODE = {"num_cpus": 1, "object_store_memory": 128 << 20}
 # A dead node is missed after two seconds instead of some fifteen.
-HEALTH = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_timeout_ms": 1000,
-          "health_check_failure_threshold": 3}  # fmt: skip
+HEALTH = {
+    "health_check_initial_delay_ms": 0,
+    "health_check_period_ms": 500,
+    "health_check_timeout_ms": 1000,
+    "health_check_failure_threshold": 3,
+}
 
 
 def kill_node(cluster: Any, node: Any, folder: Path, seen: list[int]) -> None:

@@ -83,10 +83,17 @@ def test_cpu_equals_reference(kind: str, num_tokens: int, window: int, heads: tu
 
 
 @pytest.mark.parametrize("groups", [1, 2])
-@pytest.mark.parametrize(("kind", "num_tokens", "window"), [
-    ("tokens", 1, 5), ("tokens", 63, 9), ("tokens", 65, 1000), ("patch reads tokens", 70, 1),
-    ("patch reads tokens", 50, 3), ("token reads patches", 65, 4),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "num_tokens", "window"),
+    [
+        ("tokens", 1, 5),
+        ("tokens", 63, 9),
+        ("tokens", 65, 1000),
+        ("patch reads tokens", 70, 1),
+        ("patch reads tokens", 50, 3),
+        ("token reads patches", 65, 4),
+    ],
+)
 def test_triton_equals_reference(kind: str, num_tokens: int, window: int, groups: int) -> None:
     """On a GPU where there is one, else interpreted: that shows the arithmetic, not the compiled code."""
     pytest.importorskip("triton", reason="Triton is not installed")
@@ -101,9 +108,14 @@ def test_triton_equals_reference(kind: str, num_tokens: int, window: int, groups
     assert_same(fast, slow, 1e-5)
 
 
-@pytest.mark.parametrize(("dim", "dtype", "tolerance"), [
-    (64, torch.float32, 1e-5), (128, torch.float32, 1e-5), (64, torch.float16, 5e-3),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("dim", "dtype", "tolerance"),
+    [
+        (64, torch.float32, 1e-5),
+        (128, torch.float32, 1e-5),
+        (64, torch.float16, 5e-3),
+    ],
+)
 def test_triton_at_other_widths_and_types(dim: int, dtype: torch.dtype, tolerance: float) -> None:
     pytest.importorskip("triton", reason="Triton is not installed")
     first, last, num_keys = intervals("tokens", 20, 7)

@@ -22,9 +22,13 @@ def build(folder: Path, compiler: Path, command: str) -> str:
         shutil.copy(ROOT / name, folder)
     shutil.copytree(ROOT / "lst" / "kernels", folder / "lst" / "kernels", ignore=shutil.ignore_patterns("*.so"))
     done = subprocess.run(
-        [sys.executable, "setup.py", command], cwd=folder, capture_output=True, text=True, check=False,
+        [sys.executable, "setup.py", command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
         env={**os.environ, "CC": str(compiler), "CXX": str(compiler)},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     return done.stderr
 

@@ -28,8 +28,8 @@ of_ssm = {"CHUNK": 64, "WIDTH": 64, "BLOCK_W": 64, "BLOCK_T": 16, "PRECISION": E
           "HAS_INITIAL": True, "IS_BACKWARD": True, "BLOCK_C": 4, "BLOCK_Z": 32, "BLOCK_R": 16, "BLOCK": 64}
 of_fir = {"TAPS": 64, "HAS_HISTORY": True, "WIDE": tl.float32, "BLOCK_N": 64, "BLOCK_C": 32, "PARTS": 3}
 kernels = [
-    (ssm._chunk_state_kernel, of_ssm), (ssm._state_pass_kernel, of_ssm), (ssm._chunk_output_kernel, of_ssm),
-    (ssm._matrix_gradient_kernel, of_ssm), (ssm._transpose_kernel, of_ssm), (fir._forward_kernel, of_fir),
+    (ssm.chunk_state_kernel, of_ssm), (ssm.state_pass_kernel, of_ssm), (ssm.chunk_output_kernel, of_ssm),
+    (ssm.matrix_gradient_kernel, of_ssm), (ssm.transpose_kernel, of_ssm), (fir._forward_kernel, of_fir),
     (fir._input_gradient_kernel, of_fir), (fir._tap_gradient_kernel, of_fir),
 ]
 for kernel, constants in kernels:

@@ -93,11 +93,23 @@ def test_blocks_that_do_not_divide_rows_and_channels(block_bytes: int, monkeypat
 
 
 @pytest.mark.usefixtures("poisoned")
-@pytest.mark.parametrize(("length", "taps", "batch", "kind"), [
-    (1, 1, 3, "all"), (2, 5, 1, "plain"), (63, 63, 3, "all"), (64, 64, 1, "plain"), (64, 3, 2, "post"),
-    (65, 80, 3, "pre"), (256, 256, 1, "gates"), (256, 256, 6, "all"), (300, 300, 3, "all"), (1000, 1000, 3, "all"),
-    (1024, 100, 1, "skip"), (2048, 2048, 1, "all"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("length", "taps", "batch", "kind"),
+    [
+        (1, 1, 3, "all"),
+        (2, 5, 1, "plain"),
+        (63, 63, 3, "all"),
+        (64, 64, 1, "plain"),
+        (64, 3, 2, "post"),
+        (65, 80, 3, "pre"),
+        (256, 256, 1, "gates"),
+        (256, 256, 6, "all"),
+        (300, 300, 3, "all"),
+        (1000, 1000, 3, "all"),
+        (1024, 100, 1, "skip"),
+        (2048, 2048, 1, "all"),
+    ],
+)
 def test_triton_equals_the_direct_sum(length: int, taps: int, batch: int, kind: str) -> None:
     """On a GPU where there is one, else interpreted."""
     pytest.importorskip("triton", reason="Triton is not installed")
@@ -229,8 +241,11 @@ class LargestTensors(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        given = {x.untyped_storage().data_ptr() for x in torch.utils._pytree.tree_leaves((args, kwargs))
-                 if isinstance(x, torch.Tensor)}  # fmt: skip
+        given = {
+            x.untyped_storage().data_ptr()
+            for x in torch.utils._pytree.tree_leaves((args, kwargs))
+            if isinstance(x, torch.Tensor)
+        }
         for x in torch.utils._pytree.tree_leaves(out):
             if isinstance(x, torch.Tensor) and x.untyped_storage().data_ptr() not in given:
                 self.sizes.append(x.untyped_storage().nbytes())
@@ -289,15 +304,18 @@ def test_the_path_is_chosen_by_device_and_length_and_can_be_forced() -> None:
         fft_convolution(torch.ones(1, 1, 8193), torch.ones(1, 3))
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"kernel": torch.ones(3, 4)}, r"kernel \(3, 4\).*kernel \[H, K\]"),
-    ({"kernel": torch.ones(2, 0)}, r"at least 1"),
-    ({"u": torch.ones(2, 5)}, r"u \(2, 5\)"),
-    ({"skip": torch.ones(1)}, r"skip \(1,\)"),
-    ({"post": torch.ones(1, 2, 5)}, r"post_gate \(1, 2, 5\)"),
-    ({"kernel": torch.ones(2, 4, dtype=torch.complex64)}, r"complex64.*real"),
-    ({"pre": torch.ones(3, 2, 5, device="meta")}, r"on meta.*one device"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kernel": torch.ones(3, 4)}, r"kernel \(3, 4\).*kernel \[H, K\]"),
+        ({"kernel": torch.ones(2, 0)}, r"at least 1"),
+        ({"u": torch.ones(2, 5)}, r"u \(2, 5\)"),
+        ({"skip": torch.ones(1)}, r"skip \(1,\)"),
+        ({"post": torch.ones(1, 2, 5)}, r"post_gate \(1, 2, 5\)"),
+        ({"kernel": torch.ones(2, 4, dtype=torch.complex64)}, r"complex64.*real"),
+        ({"pre": torch.ones(3, 2, 5, device="meta")}, r"on meta.*one device"),
+    ],
+)
 def test_arguments_that_do_not_fit_are_named(change: dict[str, torch.Tensor], message: str) -> None:
     tensors = {**inputs(3, 2, 5, 5), **change}
     with pytest.raises(ValueError, match=message):

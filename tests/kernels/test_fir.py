@@ -71,9 +71,14 @@ def assert_close(fast: list[torch.Tensor], slow: list[torch.Tensor], tolerance: 
 
 
 def check(
-    path: str, lengths: tuple[int, ...], num_taps: int, with_history: bool, num_channels: int = 3,
-    dtype: torch.dtype = torch.float32, tolerance: float = 1e-5,
-) -> None:  # fmt: skip
+    path: str,
+    lengths: tuple[int, ...],
+    num_taps: int,
+    with_history: bool,
+    num_channels: int = 3,
+    dtype: torch.dtype = torch.float32,
+    tolerance: float = 1e-5,
+) -> None:
     slow = reference(lengths, num_channels, num_taps, with_history)
     assert_close(Case(lengths, num_channels, num_taps, path).run(path, dtype, with_history), slow, tolerance)
 
@@ -101,10 +106,19 @@ def test_many_channels(path: str, dtype: torch.dtype, tolerance: float) -> None:
     check(path, (2000, 48), 64, True, num_channels=300, dtype=dtype, tolerance=tolerance)
 
 
-@pytest.mark.parametrize(("lengths", "num_taps", "with_history", "num_channels"), [
-    ((1,), 64, True, 8), ((65,), 64, True, 2), ((65, 65, 65), 5, True, 2), (RAGGED, 7, True, 33), (RAGGED, 7, False, 3),
-    ((1,) * 40, 3, True, 2), (RAGGED, 1, True, 2), ((1000,), 2, False, 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("lengths", "num_taps", "with_history", "num_channels"),
+    [
+        ((1,), 64, True, 8),
+        ((65,), 64, True, 2),
+        ((65, 65, 65), 5, True, 2),
+        (RAGGED, 7, True, 33),
+        (RAGGED, 7, False, 3),
+        ((1,) * 40, 3, True, 2),
+        (RAGGED, 1, True, 2),
+        ((1000,), 2, False, 1),
+    ],
+)
 def test_triton_equals_the_loop(lengths: tuple[int, ...], num_taps: int, with_history: bool, num_channels: int) -> None:
     """On a GPU where there is one, else interpreted: that shows the arithmetic, not the compiled code."""
     check("triton", lengths, num_taps, with_history, num_channels)
@@ -251,18 +265,21 @@ def test_the_path_is_chosen_by_device_and_can_be_forced() -> None:
         pass
 
 
-@pytest.mark.parametrize(("changed", "message"), [
-    ({"u_NC": torch.ones(1, 5, 4)}, r"needed is a real \[N, C\]"),
-    ({"taps_CK": torch.ones(3, 2)}, r"needed are real \[4, K\]"),
-    ({"taps_CK": torch.ones(4, 3, dtype=torch.complex64)}, r"taps are torch.complex64"),
-    ({"taps_CK": torch.ones(4, 3, device="meta")}, "inputs are on cpu, taps on meta: move them to one device"),
-    ({"starts": torch.tensor([0, 2, 5], device="meta")}, "starts on meta"),
-    ({"taps_CK": torch.ones(4, 0)}, "at least one tap"),
-    ({"starts": torch.tensor([0, 2, 5], dtype=torch.int32)}, r"int64 \[S \+ 1\]"),
-    ({"starts": torch.tensor([0])}, "1 to 5 documents"),
-    ({"starts": torch.tensor([0, 2, 4])}, "from 0 to 4, needed are strictly increasing offsets from 0 to 5"),
-    ({"history": torch.ones(2, 3, 4)}, r"needed is a real \(2, 2, 4\)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"u_NC": torch.ones(1, 5, 4)}, r"needed is a real \[N, C\]"),
+        ({"taps_CK": torch.ones(3, 2)}, r"needed are real \[4, K\]"),
+        ({"taps_CK": torch.ones(4, 3, dtype=torch.complex64)}, r"taps are torch.complex64"),
+        ({"taps_CK": torch.ones(4, 3, device="meta")}, "inputs are on cpu, taps on meta: move them to one device"),
+        ({"starts": torch.tensor([0, 2, 5], device="meta")}, "starts on meta"),
+        ({"taps_CK": torch.ones(4, 0)}, "at least one tap"),
+        ({"starts": torch.tensor([0, 2, 5], dtype=torch.int32)}, r"int64 \[S \+ 1\]"),
+        ({"starts": torch.tensor([0])}, "1 to 5 documents"),
+        ({"starts": torch.tensor([0, 2, 4])}, "from 0 to 4, needed are strictly increasing offsets from 0 to 5"),
+        ({"history": torch.ones(2, 3, 4)}, r"needed is a real \(2, 2, 4\)"),
+    ],
+)
 def test_what_does_not_fit_is_named(changed: dict, message: str) -> None:
     arguments = {"u_NC": torch.ones(5, 4), "taps_CK": torch.ones(4, 3), "starts": torch.tensor([0, 2, 5])}
     with pytest.raises(ValueError, match=message):

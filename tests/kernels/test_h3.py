@@ -176,9 +176,15 @@ def test_every_element_is_written(path: str, poisoned_memory: None) -> None:
     check(path, RAGGED, (3, 2), num_modes=5)
 
 
-@pytest.mark.parametrize(("lengths", "heads", "with_states"), [
-    ((65,), (2, 1), True), ((40, 1, 30), (1, 2), True), ((100,), (1, 1), False), ((18, 2), (1, 8), True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("lengths", "heads", "with_states"),
+    [
+        ((65,), (2, 1), True),
+        ((40, 1, 30), (1, 2), True),
+        ((100,), (1, 1), False),
+        ((18, 2), (1, 8), True),
+    ],
+)
 def test_triton_interpreted_equals_the_recurrence(
     lengths: tuple[int, ...], heads: tuple[int, int], with_states: bool
 ) -> None:
@@ -197,9 +203,17 @@ def test_one_token_after_the_other() -> None:
     out, _ = h3_mix(query, key, value, taps, decay, readout, skip, starts=case.starts, initial_state=state)
     half = torch.tensor([13, 13])
     _, state = h3_mix(
-        query, key, value, taps, decay, readout, skip,
-        starts=case.starts, initial_state=state, state_lengths=half,
-    )  # fmt: skip
+        query,
+        key,
+        value,
+        taps,
+        decay,
+        readout,
+        skip,
+        starts=case.starts,
+        initial_state=state,
+        state_lengths=half,
+    )
     for token in range(13, 30):
         assert state is not None
         rows = torch.tensor([token, 30 + token])
@@ -321,14 +335,31 @@ def test_operator_is_registered_soundly() -> None:
     for wants_gradient in (False, True):
         for arguments in (
             (*full, *pairs, case.starts, split, keys.float(), chunks, wants_gradient),
-            (full[0], None, None, None, None, pairs[0].repeat(2, 1, 1)[:4], pairs[1].repeat(2, 1, 1)[:4],
-             case.starts, None, None, None, wants_gradient),
-        ):  # fmt: skip
-            grads = [x.clone().requires_grad_() if wants_gradient and isinstance(x, torch.Tensor) and
-                     x.is_floating_point() else x for x in arguments]  # fmt: skip
+            (
+                full[0],
+                None,
+                None,
+                None,
+                None,
+                pairs[0].repeat(2, 1, 1)[:4],
+                pairs[1].repeat(2, 1, 1)[:4],
+                case.starts,
+                None,
+                None,
+                None,
+                wants_gradient,
+            ),
+        ):
+            grads = [
+                x.clone().requires_grad_()
+                if wants_gradient and isinstance(x, torch.Tensor) and x.is_floating_point()
+                else x
+                for x in arguments
+            ]
             torch.library.opcheck(
-                torch.ops.lst.state_space.default, grads,
-            )  # fmt: skip
+                torch.ops.lst.state_space.default,
+                grads,
+            )
 
 
 def test_path_is_told() -> None:
@@ -369,35 +400,55 @@ def test_library_can_be_passed_over() -> None:
 def _arguments() -> dict:
     x, one = torch.zeros(4, 6), torch.ones(6, 2, dtype=torch.complex128)
     return {
-        "query_ND": x, "key_ND": x, "value_ND": x, "taps_DK": torch.zeros(6, 3), "decay_HZ": one, "readout_HZ": one,
-        "skip_H": torch.zeros(6), "starts": torch.tensor([0, 4]),
-    }  # fmt: skip
+        "query_ND": x,
+        "key_ND": x,
+        "value_ND": x,
+        "taps_DK": torch.zeros(6, 3),
+        "decay_HZ": one,
+        "readout_HZ": one,
+        "skip_H": torch.zeros(6),
+        "starts": torch.tensor([0, 4]),
+    }
 
 
 @pytest.mark.parametrize("path", ["native", "matrix"])
-@pytest.mark.parametrize(("changed", "message"), [
-    ({"query_ND": torch.zeros(4, 5)}, r"query torch.float32 \(4, 5\), key torch.float32 \(4, 6\), value .*needed are"),
-    ({"taps_DK": torch.zeros(5, 3)}, r"taps torch.float32 \(5, 3\), needed are real \[6, K\]"),
-    ({"taps_DK": torch.zeros(6, 0)}, "at least one tap"),
-    ({"taps_DK": torch.zeros(6, 3, dtype=torch.complex64)}, "taps torch.complex64"),
-    ({"key_ND": torch.zeros(4, 6, dtype=torch.int64)}, "key torch.int64"),
-    ({"key_ND": torch.zeros(4, 6, device="meta")}, "inputs are on cpu, key on meta: move them to one device"),
-    ({"starts": torch.tensor([0, 4], device="meta")}, "starts on meta"),
-    ({"readout_HZ": torch.ones(3, 2, dtype=torch.complex128)}, "with H a divisor of the channels"),
-    ({"decay_HZ": torch.ones(6, 0, dtype=torch.complex128)}, "needed are twice"),
-    ({"decay_HZ": torch.ones(6, 2)}, "both must be complex"),
-    ({"skip_H": torch.zeros(1)}, r"needed is a real \[6\]"),
-    ({"starts": torch.tensor([0, 3])}, "strictly increasing"),
-    ({"starts": torch.tensor([0, 2, 2, 4])}, "strictly increasing"),
-    ({"starts": torch.tensor([1, 4])}, "strictly increasing"),
-    ({"state_lengths": torch.tensor([5])}, "document 0 has 4 tokens"),
-    ({"state_lengths": torch.tensor([1], dtype=torch.int32)}, r"needed is int64 \(1,\)"),
-    ({"decay_HZ": torch.ones(6, 2, dtype=torch.complex128, device="meta")}, "decay on meta"),
-    ({"initial_state": H3State(torch.zeros(2, 2, 6), torch.zeros(2, 6, 2, dtype=torch.complex64))},
-     r"needed are a real \(1, 2, 6\) and a complex \(1, 6, 2\)"),
-    ({"initial_state": H3State(torch.zeros(1, 2, 6), torch.zeros(1, 6, 2, dtype=torch.complex64, device="meta"))},
-     "modes of the state on meta"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"query_ND": torch.zeros(4, 5)},
+            r"query torch.float32 \(4, 5\), key torch.float32 \(4, 6\), value .*needed are",
+        ),
+        ({"taps_DK": torch.zeros(5, 3)}, r"taps torch.float32 \(5, 3\), needed are real \[6, K\]"),
+        ({"taps_DK": torch.zeros(6, 0)}, "at least one tap"),
+        ({"taps_DK": torch.zeros(6, 3, dtype=torch.complex64)}, "taps torch.complex64"),
+        ({"key_ND": torch.zeros(4, 6, dtype=torch.int64)}, "key torch.int64"),
+        ({"key_ND": torch.zeros(4, 6, device="meta")}, "inputs are on cpu, key on meta: move them to one device"),
+        ({"starts": torch.tensor([0, 4], device="meta")}, "starts on meta"),
+        ({"readout_HZ": torch.ones(3, 2, dtype=torch.complex128)}, "with H a divisor of the channels"),
+        ({"decay_HZ": torch.ones(6, 0, dtype=torch.complex128)}, "needed are twice"),
+        ({"decay_HZ": torch.ones(6, 2)}, "both must be complex"),
+        ({"skip_H": torch.zeros(1)}, r"needed is a real \[6\]"),
+        ({"starts": torch.tensor([0, 3])}, "strictly increasing"),
+        ({"starts": torch.tensor([0, 2, 2, 4])}, "strictly increasing"),
+        ({"starts": torch.tensor([1, 4])}, "strictly increasing"),
+        ({"state_lengths": torch.tensor([5])}, "document 0 has 4 tokens"),
+        ({"state_lengths": torch.tensor([1], dtype=torch.int32)}, r"needed is int64 \(1,\)"),
+        ({"decay_HZ": torch.ones(6, 2, dtype=torch.complex128, device="meta")}, "decay on meta"),
+        (
+            {"initial_state": H3State(torch.zeros(2, 2, 6), torch.zeros(2, 6, 2, dtype=torch.complex64))},
+            r"needed are a real \(1, 2, 6\) and a complex \(1, 6, 2\)",
+        ),
+        (
+            {
+                "initial_state": H3State(
+                    torch.zeros(1, 2, 6), torch.zeros(1, 6, 2, dtype=torch.complex64, device="meta")
+                )
+            },
+            "modes of the state on meta",
+        ),
+    ],
+)
 def test_what_does_not_fit_is_named(path: str, changed: dict, message: str) -> None:
     """Before any memory is touched, on the compiled path as on the others."""
     with on_path(path), pytest.raises(ValueError, match=message):

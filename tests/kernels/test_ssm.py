@@ -136,11 +136,20 @@ def test_float64_is_computed_in_float64(path: str) -> None:
     assert_close(Case(RAGGED, 2, 8).run(path, torch.float64, True), slow, 1e-12)
 
 
-@pytest.mark.parametrize(("lengths", "heads", "num_modes", "with_states"), [
-    ((1,), (2, 1), 32, True), ((63,), (2, 1), 32, True), ((65, 65, 65), (2, 1), 32, True), (RAGGED, (3, 1), 32, False),
-    ((65, 1, 2), (2, 8), 5, True), ((40, 7), (1, 64), 3, True), ((100, 7), (2, 1), 70, True),
-    ((1000,), (1, 1), 32, True), ((1,) * 9, (2, 1), 1, True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("lengths", "heads", "num_modes", "with_states"),
+    [
+        ((1,), (2, 1), 32, True),
+        ((63,), (2, 1), 32, True),
+        ((65, 65, 65), (2, 1), 32, True),
+        (RAGGED, (3, 1), 32, False),
+        ((65, 1, 2), (2, 8), 5, True),
+        ((40, 7), (1, 64), 3, True),
+        ((100, 7), (2, 1), 70, True),
+        ((1000,), (1, 1), 32, True),
+        ((1,) * 9, (2, 1), 1, True),
+    ],
+)
 def test_triton_equals_the_recurrence(
     lengths: tuple[int, ...], heads: tuple[int, int], num_modes: int, with_states: bool
 ) -> None:
@@ -148,9 +157,17 @@ def test_triton_equals_the_recurrence(
     check("triton", lengths, heads, with_states, num_modes)
 
 
-@pytest.mark.parametrize(("lengths", "heads"), [
-    ((1,), (2, 1)), ((2,), (2, 1)), ((64, 64, 64), (2, 1)), ((4097,), (2, 1)), (RAGGED, (2, 8)), (RAGGED, (1, 64)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("lengths", "heads"),
+    [
+        ((1,), (2, 1)),
+        ((2,), (2, 1)),
+        ((64, 64, 64), (2, 1)),
+        ((4097,), (2, 1)),
+        (RAGGED, (2, 8)),
+        (RAGGED, (1, 64)),
+    ],
+)
 def test_convolution_equals_the_recurrence(lengths: tuple[int, ...], heads: tuple[int, int]) -> None:
     check("convolution", lengths, heads, with_states=False)
 
@@ -377,24 +394,32 @@ def test_the_path_is_chosen_by_device_and_can_be_forced() -> None:
 
 def _arguments() -> dict:
     decay, readout, skip = parameters(2, 3, seed=0)
-    return {"u_NC": torch.ones(5, 4), "decay_HZ": decay, "readout_HZ": readout, "skip_H": skip,
-            "starts": torch.tensor([0, 2, 5])}  # fmt: skip
+    return {
+        "u_NC": torch.ones(5, 4),
+        "decay_HZ": decay,
+        "readout_HZ": readout,
+        "skip_H": skip,
+        "starts": torch.tensor([0, 2, 5]),
+    }
 
 
-@pytest.mark.parametrize(("changed", "message"), [
-    ({"u_NC": torch.ones(1, 5, 4)}, r"needed is a real \[N, C\]"),
-    ({"u_NC": torch.ones(5, 3)}, "H a divisor of the channels"),
-    ({"decay_HZ": torch.ones(2, 3)}, "both must be complex"),
-    ({"readout_HZ": torch.ones(2, 4, dtype=torch.complex64)}, r"twice \[H, Z\]"),
-    ({"skip_H": torch.ones(4)}, r"needed is a real \[2\]"),
-    ({"starts": torch.tensor([0, 2, 5], dtype=torch.int32)}, r"int64 \[S \+ 1\]"),
-    ({"starts": torch.tensor([0])}, r"1 to 5 documents"),
-    ({"starts": torch.tensor([0, 2, 4])}, "from 0 to 4, needed are strictly increasing offsets from 0 to 5"),
-    ({"starts": torch.tensor([0, 2, 2, 5])}, "strictly increasing"),
-    ({"initial_state": torch.zeros(2, 4, 3)}, r"a complex \(2, 4, 3\)"),
-    ({"state_lengths": torch.zeros(3, dtype=torch.int64)}, r"int64 \(2,\)"),
-    ({"state_lengths": torch.tensor([2, 4])}, "document 1 has 3"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"u_NC": torch.ones(1, 5, 4)}, r"needed is a real \[N, C\]"),
+        ({"u_NC": torch.ones(5, 3)}, "H a divisor of the channels"),
+        ({"decay_HZ": torch.ones(2, 3)}, "both must be complex"),
+        ({"readout_HZ": torch.ones(2, 4, dtype=torch.complex64)}, r"twice \[H, Z\]"),
+        ({"skip_H": torch.ones(4)}, r"needed is a real \[2\]"),
+        ({"starts": torch.tensor([0, 2, 5], dtype=torch.int32)}, r"int64 \[S \+ 1\]"),
+        ({"starts": torch.tensor([0])}, r"1 to 5 documents"),
+        ({"starts": torch.tensor([0, 2, 4])}, "from 0 to 4, needed are strictly increasing offsets from 0 to 5"),
+        ({"starts": torch.tensor([0, 2, 2, 5])}, "strictly increasing"),
+        ({"initial_state": torch.zeros(2, 4, 3)}, r"a complex \(2, 4, 3\)"),
+        ({"state_lengths": torch.zeros(3, dtype=torch.int64)}, r"int64 \(2,\)"),
+        ({"state_lengths": torch.tensor([2, 4])}, "document 1 has 3"),
+    ],
+)
 def test_what_does_not_fit_is_named(changed: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         diagonal_ssm(**{**_arguments(), **changed})

@@ -110,9 +110,11 @@ def test_triton_forced_where_it_cannot_run_says_what_it_needs(operator: str, mon
     triton = pytest.importorskip("triton", reason="Triton is not installed")
     monkeypatch.setattr(triton.knobs.runtime, "interpret", False)
     paths = {
-        "ssm": lambda: ssm_path(CPU), "fir": lambda: fir.fir_path(CPU), "fftconv": lambda: fftconv.fftconv_path(CPU, 9),
+        "ssm": lambda: ssm_path(CPU),
+        "fir": lambda: fir.fir_path(CPU),
+        "fftconv": lambda: fftconv.fftconv_path(CPU, 9),
         "attention": lambda: attention.attention_path(CPU),
-    }  # fmt: skip
+    }
     with OPERATORS[operator]("triton"), pytest.raises(ValueError, match=r"'triton' is forced.*TRITON_INTERPRET=1"):
         paths[operator]()
 
@@ -135,16 +137,24 @@ def test_float64_on_a_gpu_is_told_to_take_another_path() -> None:
         assert (attention.attention_path(CUDA, narrow), attention.attention_path(CUDA, wide)) == ("triton", "reference")
 
 
-@pytest.mark.parametrize(("changed", "message"), [
-    ({"u_SC": torch.ones(2, 4, dtype=torch.int64)}, "u is torch.int64"),
-    ({"u_SC": torch.ones(1, 4)}, r"state is torch.complex64 \(2, 4, 3\), needed is a complex \(1, 4, 3\)"),
-    ({"state_SCZ": torch.ones(2, 4, 3)}, r"state is torch.float32 \(2, 4, 3\)"),
-    ({"skip_H": torch.ones(2, dtype=torch.int64)}, "skip torch.int64"),
-    ({"state_SCZ": torch.ones(2, 4, 3, dtype=torch.complex64, device="meta")}, "state on meta"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"u_SC": torch.ones(2, 4, dtype=torch.int64)}, "u is torch.int64"),
+        ({"u_SC": torch.ones(1, 4)}, r"state is torch.complex64 \(2, 4, 3\), needed is a complex \(1, 4, 3\)"),
+        ({"state_SCZ": torch.ones(2, 4, 3)}, r"state is torch.float32 \(2, 4, 3\)"),
+        ({"skip_H": torch.ones(2, dtype=torch.int64)}, "skip torch.int64"),
+        ({"state_SCZ": torch.ones(2, 4, 3, dtype=torch.complex64, device="meta")}, "state on meta"),
+    ],
+)
 def test_a_step_names_what_does_not_fit(changed: dict, message: str) -> None:
-    arguments = {"u_SC": torch.ones(2, 4), "decay_HZ": HALF, "readout_HZ": HALF, "skip_H": torch.ones(2),
-                 "state_SCZ": torch.ones(2, 4, 3, dtype=torch.complex64)}  # fmt: skip
+    arguments = {
+        "u_SC": torch.ones(2, 4),
+        "decay_HZ": HALF,
+        "readout_HZ": HALF,
+        "skip_H": torch.ones(2),
+        "state_SCZ": torch.ones(2, 4, 3, dtype=torch.complex64),
+    }
     assert ssm_step(**arguments)[0].shape == (2, 4)
     with pytest.raises(ValueError, match=message):
         ssm_step(**{**arguments, **changed})
@@ -154,8 +164,13 @@ def test_a_step_names_what_does_not_fit(changed: dict, message: str) -> None:
 def test_tensors_on_another_device_are_named(name: str) -> None:
     """A kernel would take their addresses for its own."""
     state = torch.zeros(1, 4, 3, dtype=torch.complex64)
-    arguments = {"decay_HZ": HALF, "readout_HZ": HALF, "starts": torch.tensor([0, 5]), "initial_state": state,
-                 "state_lengths": torch.tensor([5])}  # fmt: skip
+    arguments = {
+        "decay_HZ": HALF,
+        "readout_HZ": HALF,
+        "starts": torch.tensor([0, 5]),
+        "initial_state": state,
+        "state_lengths": torch.tensor([5]),
+    }
     arguments[name] = arguments[name].to("meta")
     with pytest.raises(ValueError, match=f"inputs are on cpu, {name.removesuffix('_HZ')} on meta"):
         diagonal_ssm(torch.ones(5, 4), **arguments)

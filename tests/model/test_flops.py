@@ -21,9 +21,19 @@ from lst.model.ranges import attention_ranges
 
 VOCAB_SIZE = 300
 SMALL = ModelConfig(
-    global_dim=96, global_layers=2, global_heads=4, local_dim=64, local_heads=4, encoder_layers=1, decoder_layers=2,
-    sub_queries=3, window_tokens=20, encoder_window_patches=4, decoder_window_patches=6, ffn_multiple_of=8,
-)  # fmt: skip
+    global_dim=96,
+    global_layers=2,
+    global_heads=4,
+    local_dim=64,
+    local_heads=4,
+    encoder_layers=1,
+    decoder_layers=2,
+    sub_queries=3,
+    window_tokens=20,
+    encoder_window_patches=4,
+    decoder_window_patches=6,
+    ffn_multiple_of=8,
+)
 CONFIGS = {
     "lst": SMALL,
     "grouped heads": dataclasses.replace(SMALL, global_kv_heads=2, local_kv_heads=1, encoder_layers=2),
@@ -144,9 +154,12 @@ def test_parameters_of_the_shipped_shapes(size: str) -> None:
         assert sum(p.numel() for name, p in lst.named_parameters() if name.startswith(module)) == expected, module
     assert lst.num_parameters / 1e6 == pytest.approx(PARAMETERS[size], rel=0.025)
     assert plain.config == dataclasses.replace(
-        lst.config, encoder_layers=0, decoder_layers=0, local_dim=plain.config.local_dim,
+        lst.config,
+        encoder_layers=0,
+        decoder_layers=0,
+        local_dim=plain.config.local_dim,
         local_heads=plain.config.local_heads,
-    )  # fmt: skip
+    )
 
 
 def test_every_model_file_is_a_model() -> None:

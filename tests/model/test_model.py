@@ -31,9 +31,18 @@ PATCHINGS = {
     "speech_bpe": PatchingConfig("speech_bpe"),
 }
 SMALL = ModelConfig(
-    global_dim=24, global_layers=2, global_heads=2, local_dim=16, local_heads=2, encoder_layers=1, decoder_layers=2,
-    sub_queries=2, window_tokens=16, decoder_window_patches=8, ffn_multiple_of=8,
-)  # fmt: skip
+    global_dim=24,
+    global_layers=2,
+    global_heads=2,
+    local_dim=16,
+    local_heads=2,
+    encoder_layers=1,
+    decoder_layers=2,
+    sub_queries=2,
+    window_tokens=16,
+    decoder_window_patches=8,
+    ffn_multiple_of=8,
+)
 BASELINE = dataclasses.replace(SMALL, encoder_layers=0, decoder_layers=0)
 
 
@@ -87,10 +96,14 @@ def test_causal_under_random_patches(
     encoder_window, decoder_window = windows
     model = build(
         dataclasses.replace(
-            SMALL, sub_queries=sub_queries, encoder_window_patches=encoder_window, global_kv_heads=1,
-            decoder_window_patches=decoder_window, encoder_layers=2,
+            SMALL,
+            sub_queries=sub_queries,
+            encoder_window_patches=encoder_window,
+            global_kv_heads=1,
+            decoder_window_patches=decoder_window,
+            encoder_layers=2,
         )
-    )  # fmt: skip
+    )
     before, changed_doc, after = (make_document(seed, 70) for seed in (1, 2, 3))
     cuts = [random_patches(document, seed) for seed, document in enumerate((before, changed_doc, after))]
 
@@ -269,7 +282,7 @@ def test_edge_cases_work() -> None:
     batch = pack_documents(
         [[(one_token, unpatched(1))], [(empty_span, unpatched(3)), (long_patch, in_two)]],
         10,
-    )  # fmt: skip
+    )
     with torch.no_grad():
         logits = model(batch)
         with forced_path("reference"):

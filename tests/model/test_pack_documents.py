@@ -100,8 +100,12 @@ def test_faults_name_the_document_or_the_row(make_document: Callable[..., Docume
         pack_documents([[], []], 8)
     with pytest.raises(ValueError, match=r"row 1 needs 40 patches, but has 30: raise train\.row_patches"):
         pack_documents([[(good, unpatched(20))], [(good, unpatched(20))] * 2], 30)
-    for lengths, message in (([1, 18], "must be positive and tile its 20"), ([2, 18], "opens with a patch of 2"),
-                             ([1, 20, -1], "must be positive"), ([], "must be positive")):  # fmt: skip
+    for lengths, message in (
+        ([1, 18], "must be positive and tile its 20"),
+        ([2, 18], "opens with a patch of 2"),
+        ([1, 20, -1], "must be positive"),
+        ([], "must be positive"),
+    ):
         bad = Patches(np.array(lengths, np.int64), np.zeros(len(lengths), bool))
         with pytest.raises(ValueError, match=f"document 'doc-7'.*{message}"):
             pack_documents([[(good, unpatched(20))], [(make_document(7, 20), bad)]], 30)

@@ -108,9 +108,13 @@ def documents(draw: st.DrawFn) -> Document:
     num_units = int((modalities == SPEECH).sum())
     entropies = draw(st.lists(st.integers(0, 9), min_size=num_units, max_size=num_units))
     return Document(
-        "d", np.zeros(len(modalities), np.int32), modalities, np.array(lengths, np.int32), np.array(silence, bool),
+        "d",
+        np.zeros(len(modalities), np.int32),
+        modalities,
+        np.array(lengths, np.int32),
+        np.array(silence, bool),
         entropies=np.array(entropies, np.float32),
-    )  # fmt: skip
+    )
 
 
 configs = st.builds(
@@ -150,9 +154,12 @@ def test_aligned_equals_reference(document: Document, config: PatchingConfig) ->
     kept = document.segment_lengths > 0
     patches = patch_document(document, "aligned", config)
     expected = aligned_reference(
-        document.modalities, document.segment_lengths[kept], document.segment_is_silence[kept],
-        config.silence == "merged", config.max_patch,
-    )  # fmt: skip
+        document.modalities,
+        document.segment_lengths[kept],
+        document.segment_is_silence[kept],
+        config.silence == "merged",
+        config.max_patch,
+    )
     assert patches.lengths.tolist() == expected
     assert not patches.closes_late.any()
 
@@ -181,8 +188,14 @@ def test_what_holds_for_every_strategy(document: Document, config: PatchingConfi
 @settings(max_examples=100, deadline=None)
 def test_documents_are_cut_together_as_alone(several: list[Document], config: PatchingConfig, strategy: str) -> None:
     """Also where a document ends with speech and the next one opens with it."""
-    opened = Document("speech", np.zeros(7, np.int32), np.full(7, SPEECH, np.uint8), np.array([7], np.int32),
-                      np.array([False]), entropies=np.arange(7, dtype=np.float32))  # fmt: skip
+    opened = Document(
+        "speech",
+        np.zeros(7, np.int32),
+        np.full(7, SPEECH, np.uint8),
+        np.array([7], np.int32),
+        np.array([False]),
+        entropies=np.arange(7, dtype=np.float32),
+    )
     several = [*several, opened, opened]
     together = patch_documents(several, strategy, config)
     for document, patches in zip(several, together, strict=True):
@@ -304,9 +317,14 @@ def test_curriculum_of_no_width_switches_at_once() -> None:
 
 def test_inference_needs_no_aligner() -> None:
     assert {name: inference_strategy(PatchingConfig(name)) for name in STRATEGIES} == {
-        "none": "none", "static": "static", "aligned": "static", "mixed": "static", "curriculum": "static",
-        "entropy": "entropy", "speech_bpe": "speech_bpe",
-    }  # fmt: skip
+        "none": "none",
+        "static": "static",
+        "aligned": "static",
+        "mixed": "static",
+        "curriculum": "static",
+        "entropy": "entropy",
+        "speech_bpe": "speech_bpe",
+    }
 
 
 def test_problems_name_every_option() -> None:

@@ -44,8 +44,13 @@ def test_every_misfit_is_named_at_once(folder: Path) -> None:
     save_file(weights, folder / "model.safetensors")
     with pytest.raises(UserError) as raised:
         load_model(folder)
-    for part in ("4 problems", "head.weight is missing", "norm.weight has shape [5], needed is [16]",
-                 "surplus is unknown", "embedding.weight holds values that are not finite"):  # fmt: skip
+    for part in (
+        "4 problems",
+        "head.weight is missing",
+        "norm.weight has shape [5], needed is [16]",
+        "surplus is unknown",
+        "embedding.weight holds values that are not finite",
+    ):
         assert part in str(raised.value)
 
 

@@ -391,9 +391,14 @@ def test_mistakes_are_named_all_at_once() -> None:
         SMALL, global_mixers=["h3", "mamba"], positions="sine", norm="batch", embedding_dropout=1.0, shift_taps=0
     )
     problems = "\n".join(wrong.problems())
-    for part in ("global_mixers=mamba: allowed are attention, window_attention, h3, s4d", "2 entries: needed is one",
-                 "positions=sine: allowed are rotary, learned, none", "norm=batch", "embedding_dropout=1.0",
-                 "shift_taps=0: must be 1 or more"):  # fmt: skip
+    for part in (
+        "global_mixers=mamba: allowed are attention, window_attention, h3, s4d",
+        "2 entries: needed is one",
+        "positions=sine: allowed are rotary, learned, none",
+        "norm=batch",
+        "embedding_dropout=1.0",
+        "shift_taps=0: must be 1 or more",
+    ):
         assert part in problems
     assert "must divide model.global_dim=24" in "\n".join(dataclasses.replace(SMALL, h3_head_dim=5).problems())
     with pytest.raises(UserError, match="global_mixers"):

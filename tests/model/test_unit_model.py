@@ -155,8 +155,12 @@ def test_faulty_folders_are_named(tmp_path: Path) -> None:
     save_file(weights, tmp_path / "weights.safetensors")
     with pytest.raises(UserError) as raised:
         UnitModel.load(tmp_path)
-    for part in ("hidden.bias is missing", "extra is unknown", "output.bias has shape [3], needed is [30]",
-                 "output.weight holds values that are not finite"):  # fmt: skip
+    for part in (
+        "hidden.bias is missing",
+        "extra is unknown",
+        "output.bias has shape [3], needed is [30]",
+        "output.weight holds values that are not finite",
+    ):
         assert part in str(raised.value)
     (tmp_path / "weights.safetensors").write_bytes(b"nothing")
     with pytest.raises(UserError, match="weights are damaged"):
@@ -176,9 +180,16 @@ def test_no_logit_sees_a_later_unit_through_the_patches(
 ) -> None:
     """Cutting a document anywhere, entropies and patches worked out anew, changes no logit of what is kept."""
     shape = ModelConfig(
-        global_dim=24, global_layers=2, global_heads=2, local_dim=16, local_heads=2, encoder_layers=1, decoder_layers=2,
-        sub_queries=2, ffn_multiple_of=8,
-    )  # fmt: skip
+        global_dim=24,
+        global_layers=2,
+        global_heads=2,
+        local_dim=16,
+        local_heads=2,
+        encoder_layers=1,
+        decoder_layers=2,
+        sub_queries=2,
+        ffn_multiple_of=8,
+    )
     model = LatentSpeechTextModel(shape, 60, 0).double()
     units = random_model(context=3, num_units=20)
     document = make_document(5, 80)

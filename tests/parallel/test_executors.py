@@ -15,7 +15,7 @@ import tasks
 from tasks import Task
 
 from lst.errors import UserError
-from lst.parallel import cluster as executor_ray
+from lst.parallel import cluster
 from lst.parallel import tasks as executors
 from lst.parallel.cluster import check_ray
 from lst.parallel.tasks import run_tasks
@@ -137,6 +137,6 @@ class ClusterWithoutCores:
 def test_a_cluster_without_a_core_is_waited_for_and_told_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = list(executor_ray._run(ClusterWithoutCores(), tasks.square, make_tasks(5, tmp_path)))
+    done = list(cluster._run(ClusterWithoutCores(), tasks.square, make_tasks(5, tmp_path)))
     assert sorted(item.value for item in done) == [0, 1, 4, 9, 16]
     assert capsys.readouterr().err.count("no node of the Ray cluster has a core") == 1

@@ -37,7 +37,7 @@ def test_a_task_keeps_one_core_busy() -> None:
     """OpenBLAS's second thread would wait in a loop beside it: processor time far above the time that passed."""
     code = (
         "import time, numpy as np\n"
-        "from lst.data.executors import work\n"
+        "from lst.parallel.work import work\n"
         "def task(size):\n"
         "    matrix = np.ones((size, size), np.float32)\n"
         "    started = time.perf_counter(), time.process_time()\n"

@@ -77,13 +77,25 @@ def test_quickstart_end_to_end(tmp_path: Path) -> None:
     again = call("quickstart", *overrides)
     for line in ("prepared data is whole", "baseline is trained: nothing to do", "static is evaluated: nothing to do"):
         assert line in again
-    spoken = call("generate", *overrides, "generate.text=Anna went", "generate.modality=speech", "name=static",
-                  "generate.max_new_tokens=6")  # fmt: skip
+    spoken = call(
+        "generate",
+        *overrides,
+        "generate.text=Anna went",
+        "generate.modality=speech",
+        "name=static",
+        "generate.max_new_tokens=6",
+    )
     units = spoken.splitlines()[1].removeprefix("continuation: ").split()
     assert all(0 <= int(unit) < 20 for unit in units)
     audio = next(json.loads(line)["path"] for line in (run / "data" / "manifest.jsonl").read_text().splitlines())
-    written = call("generate", *overrides, f"generate.audio={audio}", "generate.modality=text", "name=baseline",
-                   "generate.max_new_tokens=4")  # fmt: skip
+    written = call(
+        "generate",
+        *overrides,
+        f"generate.audio={audio}",
+        "generate.modality=text",
+        "name=baseline",
+        "generate.max_new_tokens=4",
+    )
     assert "continuation:" in written
 
 
@@ -110,12 +122,22 @@ def test_paths_that_cannot_be_what_they_are_for_are_all_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
-    words = ["run_dir=s3://bucket/run", f"text={tmp_path}", f"export.folder={tmp_path}/file", "out=local:///u",
-             f"check.json={tmp_path}", "tokenizer.codebook=gs://b/units.safetensors"]  # fmt: skip
+    words = [
+        "run_dir=s3://bucket/run",
+        f"text={tmp_path}",
+        f"export.folder={tmp_path}/file",
+        "out=local:///u",
+        f"check.json={tmp_path}",
+        "tokenizer.codebook=gs://b/units.safetensors",
+    ]
     assert main(["prepare", *words]) == 2
     told = capsys.readouterr().err
-    for part in ("run_dir=s3://bucket/run is a URL: a path of this machine is needed; for prepared data there is",
-                 f"text={tmp_path} is a folder: name a file", f"export.folder={tmp_path}/file is a file: name a folder",
-                 "out=local:///u is a URL", f"check.json={tmp_path} is a folder",
-                 "tokenizer.codebook=gs://"):  # fmt: skip
+    for part in (
+        "run_dir=s3://bucket/run is a URL: a path of this machine is needed; for prepared data there is",
+        f"text={tmp_path} is a folder: name a file",
+        f"export.folder={tmp_path}/file is a file: name a folder",
+        "out=local:///u is a URL",
+        f"check.json={tmp_path} is a folder",
+        "tokenizer.codebook=gs://",
+    ):
         assert part in told

@@ -86,10 +86,17 @@ def test_segments_of_long_files_are_scored_as_the_files_that_they_are_of(
     soundfile.write(tmp_path / "all.wav", np.concatenate(sounds), 16_000, subtype="FLOAT")
     starts = np.cumsum([0] + [len(sound) for sound in sounds]) / 16_000
     records = [
-        {"id": row.id, "path": "all.wav", "text": row.text, "speaker": row.speaker, "split": row.split,
-         "start_s": float(start), "duration_s": len(sound) / 16_000}
+        {
+            "id": row.id,
+            "path": "all.wav",
+            "text": row.text,
+            "speaker": row.speaker,
+            "split": row.split,
+            "start_s": float(start),
+            "duration_s": len(sound) / 16_000,
+        }
         for row, sound, start in zip(rows, sounds, starts, strict=False)
-    ]  # fmt: skip
+    ]
     (tmp_path / "segments.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     results = []
     for name, source in (("whole", corpus), ("segments", f"corpus={tmp_path / 'segments.jsonl'}")):
@@ -105,8 +112,14 @@ def test_a_published_codebook_is_converted_and_a_pickle_needs_trust(
     centroids = np.random.default_rng(0).normal(size=(9, WIDTH)).astype(np.float32)
     (tmp_path / "km.km").write_bytes(pickle.dumps({"cluster_centers": centroids}))
     weights, out = save_hubert(tmp_path / "hubert", hubert_model()), tmp_path / "units.safetensors"
-    words = ["convert-units", "tokenizer=hubert_kmeans", f"tokenizer.codebook={tmp_path / 'km.km'}",
-             f"tokenizer.weights={weights}", "tokenizer.layer=2", f"out={out}"]  # fmt: skip
+    words = [
+        "convert-units",
+        "tokenizer=hubert_kmeans",
+        f"tokenizer.codebook={tmp_path / 'km.km'}",
+        f"tokenizer.weights={weights}",
+        "tokenizer.layer=2",
+        f"out={out}",
+    ]
     assert "km.km is a pickle" in refused(capsys, *words)
     assert not out.exists()
     assert '"name": "hubert-layer2-kmeans-9-25hz"' in shown(capsys, *words, "tokenizer.trust=true")
@@ -139,8 +152,12 @@ def test_text_files_plain_and_packed_and_what_cannot_be_read(tmp_path: Path) -> 
     (tmp_path / "latin.txt").write_bytes("é".encode("latin-1"))
     (tmp_path / "cut.xz").write_bytes(lzma.compress(content)[:-9])
     (tmp_path / "cut.gz").write_bytes(gzip.compress(content)[:-4])
-    for name, expected in (("latin.txt", "not UTF-8"), ("cut.xz", "cannot be read"), ("cut.gz", "cannot be read"),
-                           ("none.txt", "cannot be read")):  # fmt: skip
+    for name, expected in (
+        ("latin.txt", "not UTF-8"),
+        ("cut.xz", "cannot be read"),
+        ("cut.gz", "cannot be read"),
+        ("none.txt", "cannot be read"),
+    ):
         with pytest.raises(UserError, match=rf"{name} .*{expected}|{name} is {expected}"):
             list(text_lines(tmp_path / name))
 

@@ -102,8 +102,10 @@ def test_stopped_between_unit_model_and_threshold_fits_the_same_threshold(traine
 def test_arms_are_evaluated_and_reported_side_by_side(run: Path) -> None:
     results = evaluate(build_config(overrides(run, "static")))
     assert {name: result["strategy"] for name, result in results.items()} == {
-        "entropy": "entropy", "speech_bpe": "speech_bpe", "static": "static",
-    }  # fmt: skip
+        "entropy": "entropy",
+        "speech_bpe": "speech_bpe",
+        "static": "static",
+    }
     num_units = sum(utterance.num_frames for utterance in PreparedData(run / "data").valid)
     for name, result in results.items():
         assert result["bits"]["num_units"] == num_units, "bits are a unit, whatever the tokens are"
@@ -207,8 +209,13 @@ def test_entropies_follow_the_spans_of_the_document(trained: Path) -> None:
 
 
 def test_surprisal_and_a_given_threshold(run: Path) -> None:
-    options = ["patching.entropy_measure=surprisal", "patching.entropy_threshold=2.5", "name=s", "train.max_steps=2",
-               "patching.unit_context=3"]  # fmt: skip
+    options = [
+        "patching.entropy_measure=surprisal",
+        "patching.entropy_threshold=2.5",
+        "name=s",
+        "train.max_steps=2",
+        "patching.unit_context=3",
+    ]
     final = train(build_config(overrides(run, "entropy", *options)))
     _, patching, _ = load_model(final)
     assert (patching.entropy_threshold, patching.entropy_measure) == (2.5, "surprisal")

@@ -44,8 +44,10 @@ def poisoned_url(target: Path) -> str:
 def test_a_manifest_runs_no_code(tmp_path: Path) -> None:
     """By the command itself, in a process of its own: the row is a fault, and nothing has run."""
     target = tmp_path / "ran"
-    rows = [{"id": "one", "path": poisoned_url(target), "text": "one"},
-            {"id": "two", "path": f"simplecache::{poisoned_url(target)}", "text": "two"}]  # fmt: skip
+    rows = [
+        {"id": "one", "path": poisoned_url(target), "text": "one"},
+        {"id": "two", "path": f"simplecache::{poisoned_url(target)}", "text": "two"},
+    ]
     (tmp_path / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     command = [sys.executable, "-m", "lst", "check", f"corpus={tmp_path}", f"run_dir={tmp_path}/run"]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -92,9 +94,17 @@ def test_what_no_string_may_name(place: str, problem: str) -> None:
 
 @pytest.mark.parametrize(
     "place",
-    ["file:///a/b.wav", "https://example.org/a b.wav?token=x%3D&y", "http://example.org:8080/a", "https://8.8.8.8/a",
-     "s3://bucket/key", "gs://bucket/key@2x.wav", "abfs://box@account.dfs.core.windows.net/a", "az://box/a#1.wav"],
-)  # fmt: skip
+    [
+        "file:///a/b.wav",
+        "https://example.org/a b.wav?token=x%3D&y",
+        "http://example.org:8080/a",
+        "https://8.8.8.8/a",
+        "s3://bucket/key",
+        "gs://bucket/key@2x.wav",
+        "abfs://box@account.dfs.core.windows.net/a",
+        "az://box/a#1.wav",
+    ],
+)
 def test_plain_places_are_allowed(place: str) -> None:
     assert place_problem(place) == ""
     assert str(locate(place)) == place.removeprefix("file://")

@@ -21,7 +21,7 @@ from lst.storage.locks import LEASE_FILE, LOCK_FILE, folder_lock
 HOLD = """
 import sys, time
 from pathlib import Path
-from lst.data.locks import folder_lock
+from lst.storage.locks import folder_lock
 with folder_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

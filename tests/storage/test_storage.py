@@ -121,8 +121,10 @@ def test_places_are_told_apart() -> None:
     assert storage.absolute("a") == Path.cwd() / "a"
 
 
-@pytest.mark.parametrize(("url", "install"), [("s3://bucket/key", r"latent-speech-text\[s3\]"),
-                                              ("gs://bucket/key", r"latent-speech-text\[gcs\]")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("url", "install"),
+    [("s3://bucket/key", r"latent-speech-text\[s3\]"), ("gs://bucket/key", r"latent-speech-text\[gcs\]")],
+)
 def test_a_package_that_is_missing_is_named(url: str, install: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(*_: object, **__: object) -> Any:
         raise ImportError("Install s3fs to access S3")

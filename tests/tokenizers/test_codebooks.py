@@ -90,9 +90,12 @@ def test_a_classifier_with_a_blank_is_read_and_blanks_take_the_unit_before(tmp_p
     """The form of the published 25 Hz units, against torch's layers and a loop over frames."""
     torch.manual_seed(0)
     layers = torch.nn.Sequential(
-        torch.nn.Linear(WIDTH, 20), torch.nn.LeakyReLU(), torch.nn.Linear(20, 16), torch.nn.LeakyReLU(),
+        torch.nn.Linear(WIDTH, 20),
+        torch.nn.LeakyReLU(),
+        torch.nn.Linear(20, 16),
+        torch.nn.LeakyReLU(),
         torch.nn.Linear(16, 7),
-    )  # fmt: skip
+    )
     with torch.no_grad():
         layers[4].bias[6] += 0.3
     content = {"model_cfg": {"vocab_size": 6, "dim": WIDTH, "upstream_dim": 0}, "model_weight": layers.state_dict()}
@@ -158,8 +161,12 @@ def test_arrays_that_are_no_codebook_are_refused(name: str, array: np.ndarray, e
 def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nothing\.npy: there is no such file; allowed are \.npy"):
         read_codebook(tmp_path / "nothing.npy", trust=False)
-    for name, expected in (("km.txt", r"\.txt is none of \.npy"), ("a.npy", "damaged"), ("a.npz", "damaged"),
-                           ("a.safetensors", "damaged")):  # fmt: skip
+    for name, expected in (
+        ("km.txt", r"\.txt is none of \.npy"),
+        ("a.npy", "damaged"),
+        ("a.npz", "damaged"),
+        ("a.safetensors", "damaged"),
+    ):
         (tmp_path / name).write_bytes(b"not what its name says")
         with pytest.raises(UserError, match=expected):
             read_codebook(tmp_path / name, trust=False)

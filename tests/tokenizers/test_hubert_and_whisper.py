@@ -109,10 +109,17 @@ def test_published_classes_give_the_same_frames(tmp_path: Path) -> None:
     """Hugging Face's own models, where they are installed."""
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     torch.manual_seed(0)
-    model = transformers.HubertModel(transformers.HubertConfig(
-        hidden_size=48, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64, conv_dim=[16] * 7,
-        num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4,
-    )).eval()  # fmt: skip
+    model = transformers.HubertModel(
+        transformers.HubertConfig(
+            hidden_size=48,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            intermediate_size=64,
+            conv_dim=[16] * 7,
+            num_conv_pos_embeddings=16,
+            num_conv_pos_embedding_groups=4,
+        )
+    ).eval()
     model.save_pretrained(tmp_path)
     waveform = speechlike(20_000, 0)
     with torch.inference_mode():
@@ -132,10 +139,12 @@ def whisper_reference(waveform: np.ndarray, arrays: dict[str, np.ndarray], layer
     mel = np.linspace(0, 15 + math.log(8) / (math.log(6.4) / 27), 82)
     hz = np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) * math.log(6.4) / 27))
     bins_hz = np.arange(201) * 40.0
-    filters = np.array([
-        np.maximum(0, np.minimum((bins_hz - a) / (b - a), (c - bins_hz) / (c - b))) * 2 / (c - a)
-        for a, b, c in zip(hz, hz[1:], hz[2:], strict=False)
-    ])  # fmt: skip
+    filters = np.array(
+        [
+            np.maximum(0, np.minimum((bins_hz - a) / (b - a), (c - bins_hz) / (c - b))) * 2 / (c - a)
+            for a, b, c in zip(hz, hz[1:], hz[2:], strict=False)
+        ]
+    )
     power = [np.abs(np.fft.rfft(padded[t * 160 : t * 160 + 400] * window)) ** 2 for t in range(len(waveform) // 160)]
     mels = np.log10(np.maximum(filters @ np.array(power).T, 1e-10))
     mels = (np.maximum(mels, mels.max() - 8) + 4) / 4

@@ -39,10 +39,22 @@ def llama_form() -> bytes:
     """A model in the form of Llama 2's: <unk>, <s>, </s>, 256 bytes; text is not normalised, digits stand alone."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(LINES), model_writer=model, model_type="bpe", vocab_size=330, byte_fallback=True,
-        normalization_rule_name="identity", remove_extra_whitespaces=False, split_digits=True, unk_id=0, bos_id=1,
-        eos_id=2, pad_id=-1, num_threads=1, minloglevel=2, allow_whitespace_only_pieces=True,
-    )  # fmt: skip
+        sentence_iterator=iter(LINES),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=330,
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        split_digits=True,
+        unk_id=0,
+        bos_id=1,
+        eos_id=2,
+        pad_id=-1,
+        num_threads=1,
+        minloglevel=2,
+        allow_whitespace_only_pieces=True,
+    )
     return model.getvalue()
 
 

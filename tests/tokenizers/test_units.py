@@ -208,9 +208,11 @@ def old_units(waveforms: list[np.ndarray], num_units: int, seed: int) -> tuple[b
     features = []
     for waveform in waveforms:
         transform = torchaudio.transforms.MFCC(
-            sample_rate=16_000, n_mfcc=13, log_mels=True,
+            sample_rate=16_000,
+            n_mfcc=13,
+            log_mels=True,
             melkwargs={"n_fft": 400, "hop_length": 160, "n_mels": 40, "pad_mode": "constant"},
-        )  # fmt: skip
+        )
         cepstra = transform(torch.from_numpy(waveform))
         cepstra = cepstra - cepstra.mean(dim=1, keepdim=True)
         deltas = torchaudio.functional.compute_deltas(cepstra)
@@ -253,10 +255,12 @@ def test_log_mel_is_the_logarithm_of_triangles_over_the_spectrum() -> None:
     mel = np.linspace(0, 15 + math.log(8) / (math.log(6.4) / 27), 82)
     hz = np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) * math.log(6.4) / 27))
     bins_hz = np.arange(201) * 40.0
-    triangles = np.array([
-        np.maximum(0, np.minimum((bins_hz - a) / (b - a), (c - bins_hz) / (c - b))) * 2 / (c - a)
-        for a, b, c in zip(hz, hz[1:], hz[2:], strict=False)
-    ])  # fmt: skip
+    triangles = np.array(
+        [
+            np.maximum(0, np.minimum((bins_hz - a) / (b - a), (c - bins_hz) / (c - b))) * 2 / (c - a)
+            for a, b, c in zip(hz, hz[1:], hz[2:], strict=False)
+        ]
+    )
     window = 0.5 - 0.5 * np.cos(2 * math.pi * np.arange(400) / 400)
     rows = [
         np.log(np.maximum(triangles @ np.abs(np.fft.rfft(padded[at : at + 400] * window)) ** 2, 1e-6))

@@ -71,8 +71,15 @@ def test_save_and_load_round_trip(tmp_path: Path) -> None:
 
 def test_files_of_version_1_are_read_and_keep_their_fingerprint(tmp_path: Path) -> None:
     """The dictionary that version 1 wrote and hashed, and the fingerprint that its shards recorded."""
-    first = {"version": 1, "specials": list(SPECIALS), "num_text": 300, "num_units": 100, "text_sha256": "a" * 64,
-             "units_sha256": "b" * 64, "frame_rate_hz": 25}  # fmt: skip
+    first = {
+        "version": 1,
+        "specials": list(SPECIALS),
+        "num_text": 300,
+        "num_units": 100,
+        "text_sha256": "a" * 64,
+        "units_sha256": "b" * 64,
+        "frame_rate_hz": 25,
+    }
     path = tmp_path / "vocabulary.json"
     path.write_text(json.dumps(first))
     loaded = Vocabulary.load(path)
@@ -88,10 +95,16 @@ def test_files_of_version_1_are_read_and_keep_their_fingerprint(tmp_path: Path) 
 
 def test_fingerprint_differs_where_ids_would_mean_other_things() -> None:
     changes = [
-        {"num_text": 301}, {"num_units": 101}, {"text_sha256": "c" * 64}, {"units_sha256": "c" * 64},
-        {"frame_rate_hz": 50}, {"num_text": 100, "num_units": 300}, {"unit_kind": "hubert"}, {"units_a_frame": 2},
+        {"num_text": 301},
+        {"num_units": 101},
+        {"text_sha256": "c" * 64},
+        {"units_sha256": "c" * 64},
+        {"frame_rate_hz": 50},
+        {"num_text": 100, "num_units": 300},
+        {"unit_kind": "hubert"},
+        {"units_a_frame": 2},
         {"deduplicated": True},
-    ]  # fmt: skip
+    ]
     others = [dataclasses.replace(VOCABULARY, **change) for change in changes]
     assert len({VOCABULARY.fingerprint, *(other.fingerprint for other in others)}) == 10
     assert dataclasses.replace(VOCABULARY).fingerprint == VOCABULARY.fingerprint

@@ -109,14 +109,25 @@ def engine_word_times(text: str, speaker: PseudoSpeaker) -> tuple[np.ndarray, in
         text_path, wav_path, words_path = (Path(folder, name) for name in ("text.txt", "speech.wav", "words.json"))
         text_path.write_text(said + "\n", encoding="utf-8")
         job: dict[str, Any] = {
-            "engine": speaker.engine, "voice": speaker.voice, "text_path": str(text_path), "wav_path": str(wav_path),
-            "words_path": str(words_path), **_settings(speaker),
-        }  # fmt: skip
+            "engine": speaker.engine,
+            "voice": speaker.voice,
+            "text_path": str(text_path),
+            "wav_path": str(wav_path),
+            "words_path": str(words_path),
+            **_settings(speaker),
+        }
         command = [sys.executable, engine_times.__file__, json.dumps(job)]
         limit_s = START_LIMIT_S + LIMIT_S_PER_CHARACTER * len(said)
         try:
-            answer = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                                    errors="replace", timeout=limit_s)  # fmt: skip
+            answer = subprocess.run(
+                command,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=limit_s,
+            )
             if answer.returncode != 0:
                 message = " ".join(answer.stderr.split())[-300:] or f"it ended with status {answer.returncode}"
                 raise AlignmentError(f"{speaker.engine}'s library gave no times: {message}")
@@ -185,6 +196,8 @@ def write_stamps_many(
         stamped = dict(zip(distinct, executor.map(work, distinct), strict=True))
     count = sum(stamped[path] for path in audio_paths)
     if count < len(jobs):
-        say(f"{len(jobs) - count} of {len(jobs)} texts have no time stamps from {jobs[0][1].engine} (its library is "
-            "missing, or it gives none): pocketsphinx aligns them")  # fmt: skip
+        say(
+            f"{len(jobs) - count} of {len(jobs)} texts have no time stamps from {jobs[0][1].engine} (its library is "
+            "missing, or it gives none): pocketsphinx aligns them"
+        )
     return count

@@ -114,8 +114,12 @@ class LoaderState:
         streams = [
             {key: value for key, value in stream.to_json().items() if key not in common} for stream in self.streams
         ]
-        return {"version": STATE_VERSION, "fingerprint": self.fingerprint, "batch_index": self.batch_index,
-                "streams": streams}  # fmt: skip
+        return {
+            "version": STATE_VERSION,
+            "fingerprint": self.fingerprint,
+            "batch_index": self.batch_index,
+            "streams": streams,
+        }
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> LoaderState:

@@ -24,9 +24,14 @@ MIN_WORDS_A_SECOND, MAX_WORDS_A_SECOND = 0.3, 7.0  # outside of these a transcri
 
 
 def check_corpus(
-    path: Location, layout: str, min_duration_s: float, max_duration_s: float, decode: bool, max_examples: int,
+    path: Location,
+    layout: str,
+    min_duration_s: float,
+    max_duration_s: float,
+    decode: bool,
+    max_examples: int,
     align: AlignConfig | None = None,
-) -> CheckReport:  # fmt: skip
+) -> CheckReport:
     """Checks ids, transcripts, audio files, rates, channels, segments, durations and alignments of a corpus.
 
     Args:
@@ -75,9 +80,13 @@ def check_corpus(
 
 
 def check_units(
-    files: Sequence[Location], frame_rate_hz: int, min_duration_s: float, max_duration_s: float, num_units: int,
+    files: Sequence[Location],
+    frame_rate_hz: int,
+    min_duration_s: float,
+    max_duration_s: float,
+    num_units: int,
     max_examples: int,
-) -> CheckReport:  # fmt: skip
+) -> CheckReport:
     """Checks every line of ``.on_the_fly`` files; arguments as of ``check_on_the_fly`` and ``check_corpus``."""
     report = CheckReport(f"corpus of units, {len(files)} .on_the_fly files", max_examples)
     rows, problems, num_lines = check_on_the_fly(files, frame_rate_hz, min_duration_s, max_duration_s, num_units)

@@ -93,8 +93,17 @@ def read_samples(path: Folder) -> Iterator[tuple[str, Utterance | str]]:
         try:
             units = np.lib.format.read_array(io.BytesIO(members["units.npy"]), allow_pickle=False)
             return key, Utterance.from_record(json.loads(members["json"]), units)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError, SyntaxError, EOFError, RecursionError,
-                tokenize.TokenError) as error:  # fmt: skip
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            IndexError,
+            SyntaxError,
+            EOFError,
+            RecursionError,
+            tokenize.TokenError,
+        ) as error:
             # numpy parses an array's header as Python's tokens, and lets the tokenizer's errors through.
             return key, f"cannot be read ({type(error).__name__}: {error})"
 
@@ -223,8 +232,11 @@ class _SampleChecker:
         for split, totals in self.totals.items():
             shown: dict[str, Any] = {"utterances": totals.num_utterances, "words": totals.num_words}
             if split != TEXT_SPLIT:
-                shown |= {"hours": totals.duration_s / 3600, "speakers": len(self.speakers.get(split, ())),
-                          "units": totals.num_units}  # fmt: skip
+                shown |= {
+                    "hours": totals.duration_s / 3600,
+                    "speakers": len(self.speakers.get(split, ())),
+                    "units": totals.num_units,
+                }
             found[split] = shown
         if self.vocabulary is not None:
             used = sum(1 for count in self.unit_counts.values() if count)
@@ -269,15 +281,18 @@ def word_faults(utterance: Utterance, allows_empty_words: bool = False) -> list[
     if not faults:
         segments = utterance.segments()
         covered = [(segment.start_frame, segment.end_frame) for segment in segments]
-        if covered[0][0] != 0 or covered[-1][1] != utterance.num_frames or any(
-            before[1] != after[0] for before, after in itertools.pairwise(covered)
-        ):  # fmt: skip
+        if (
+            covered[0][0] != 0
+            or covered[-1][1] != utterance.num_frames
+            or any(before[1] != after[0] for before, after in itertools.pairwise(covered))
+        ):
             faults.append(("words", "words and silences do not tile the utterance"))
     spoken = " ".join(word.text for word in utterance.words).split()
     written = str(utterance.text).split()
     if spoken != written:
-        place = next((n for n, (a, b) in enumerate(zip(spoken, written, strict=False)) if a != b),
-                     min(len(spoken), len(written)))  # fmt: skip
+        place = next(
+            (n for n, (a, b) in enumerate(zip(spoken, written, strict=False)) if a != b), min(len(spoken), len(written))
+        )
         here = [" ".join(side[place : place + 3]) or "its end" for side in (spoken, written)]
         faults.append(("text", f"the words do not give the text: at word {place}, {here[0]!r} against {here[1]!r}"))
     return faults
@@ -326,6 +341,9 @@ def _check_left_out(report: CheckReport, folder: Folder, index: dict[str, Any], 
     known = {f"{entry.get('name')}.tar" for entries in index["splits"].values() for entry in entries}
     report.extend(
         "shard file",
-        [f"{name} is no shard of the index" for name in storage.list_sizes(folder / SHARD_FOLDER, ".tar")
-         if name not in known],
-    )  # fmt: skip
+        [
+            f"{name} is no shard of the index"
+            for name in storage.list_sizes(folder / SHARD_FOLDER, ".tar")
+            if name not in known
+        ],
+    )

@@ -204,8 +204,11 @@ def check_on_the_fly(
                 problems += [ManifestProblem(where, utterance.id, fault) for fault in faults]
                 if not faults:
                     largest = int(utterance.units.max())
-                    rows.append(UnitRow(utterance.id, utterance.text, str(file), offset, len(line),
-                                        utterance.num_frames, largest))  # fmt: skip
+                    rows.append(
+                        UnitRow(
+                            utterance.id, utterance.text, str(file), offset, len(line), utterance.num_frames, largest
+                        )
+                    )
     return rows, problems, num_lines
 
 

@@ -99,10 +99,12 @@ class Likeness:
 
     def problem(self, problem: ManifestProblem) -> ManifestProblem:
         return replace(
-            problem, place=self.named(problem.place), message=self.named(problem.message),
+            problem,
+            place=self.named(problem.place),
+            message=self.named(problem.message),
             path=None if problem.path is None else self.there(problem.path),
             row=None if problem.row is None else self.row(problem.row),
-        )  # fmt: skip
+        )
 
 
 @contextlib.contextmanager

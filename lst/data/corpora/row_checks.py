@@ -33,8 +33,17 @@ _ID = re.compile(r"[A-Za-z0-9_-]+")
 Fault = tuple[str, str]
 Probe: TypeAlias = Callable[[], AudioInfo]
 REMOTE_PROBES = 32
-KINDS = ("id", "transcript", "missing audio", "unreadable audio", "sample rate", "duration", "segment or channel",
-         "timed words", "alignment")  # fmt: skip
+KINDS = (
+    "id",
+    "transcript",
+    "missing audio",
+    "unreadable audio",
+    "sample rate",
+    "duration",
+    "segment or channel",
+    "timed words",
+    "alignment",
+)
 
 
 class RowChecker:

@@ -27,8 +27,16 @@ from lst.tokenizers.speech_bpe import SpeechBPE
 from lst.tokenizers.text import TextTokenizer
 from lst.tokenizers.vocabulary import Vocabulary
 
-__all__ = ["DocumentBuilder", "DocumentPart", "Request", "Span", "document_generator", "draw_spans", "span_frames",
-           "split_words"]  # fmt: skip
+__all__ = [
+    "DocumentBuilder",
+    "DocumentPart",
+    "Request",
+    "Span",
+    "document_generator",
+    "draw_spans",
+    "span_frames",
+    "split_words",
+]
 
 INTERLEAVED, TEXT_ALONE, SPEECH_ALONE = KINDS = ("interleaved", "text", "speech")
 # What stands for the words of a text that is taken whole.

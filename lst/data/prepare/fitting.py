@@ -34,9 +34,15 @@ def make_artefacts(
     units = _units(folder, gathered, options)
     tokenizer = _text_tokenizer(folder, gathered, options)
     vocabulary = Vocabulary(
-        tokenizer.vocab_size, units.num_units, tokenizer.sha256, units.sha256, units.frame_rate_hz, units.kind,
-        units.name, units.units_a_frame,
-    )  # fmt: skip
+        tokenizer.vocab_size,
+        units.num_units,
+        tokenizer.sha256,
+        units.sha256,
+        units.frame_rate_hz,
+        units.kind,
+        units.name,
+        units.units_a_frame,
+    )
     storage.save_with(folder / VOCABULARY_FILE, vocabulary.save)
     return units, tokenizer, vocabulary
 

@@ -110,9 +110,15 @@ def _write_lists(folder: Folder, rows: Sequence[SpokenRow], texts: Sequence[Writ
 
 def _gather_audio(options: PrepareOptions) -> tuple[Sequence[SpokenRow], Sequence[WrittenText], dict[str, Any]]:
     source = gather_source(
-        options.corpus, options.text, options.data, options.seed, options.on_error, options.max_skipped_share,
-        options.num_workers, options.layout,
-    )  # fmt: skip
+        options.corpus,
+        options.text,
+        options.data,
+        options.seed,
+        options.on_error,
+        options.max_skipped_share,
+        options.num_workers,
+        options.layout,
+    )
     about = {
         "description": source.description,
         "is_synthesised": source.is_synthesised,

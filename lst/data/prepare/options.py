@@ -13,8 +13,16 @@ from lst.storage import expanded, files_fingerprint, is_url
 from lst.tokenizers.config import TokenizerConfig
 
 # Options of data that only later stages read.
-LATER = ("interleave", "mix", "pack_buffer", "num_streams", "num_loader_workers", "shuffle_shards", "verify",
-         "max_unaligned_share")  # fmt: skip
+LATER = (
+    "interleave",
+    "mix",
+    "pack_buffer",
+    "num_streams",
+    "num_loader_workers",
+    "shuffle_shards",
+    "verify",
+    "max_unaligned_share",
+)
 
 # Options that change no byte, by what their docs say.
 NO_BYTE_OF_TOKENIZER, NO_BYTE_OF_ALIGN = ("trust", "device"), ("batch", "device")
@@ -50,10 +58,22 @@ class PrepareOptions:
             data.pop(later)
         corpus, text = _resolved(self.corpus), _resolved(self.text)
         layout = {} if self.layout == AUTO_LAYOUT else {"layout": self.layout}
-        files = {"corpus_files": files_fingerprint(corpus), "text_file": files_fingerprint(text),
-                 "align_files": align_files(self.data.align), **self.tokenizer_files()}  # fmt: skip
-        made_from = {"corpus": corpus, "text": text, **files, **layout, "seed": self.seed, "on_error": self.on_error,
-                     "data": data, "tokenizer": asdict(self.tokenizer)}  # fmt: skip
+        files = {
+            "corpus_files": files_fingerprint(corpus),
+            "text_file": files_fingerprint(text),
+            "align_files": align_files(self.data.align),
+            **self.tokenizer_files(),
+        }
+        made_from = {
+            "corpus": corpus,
+            "text": text,
+            **files,
+            **layout,
+            "seed": self.seed,
+            "on_error": self.on_error,
+            "data": data,
+            "tokenizer": asdict(self.tokenizer),
+        }
         return deciding(made_from)
 
     def tokenizer_files(self) -> dict[str, str | None]:

@@ -112,8 +112,19 @@ def plan_shards(
     for split, items in groups.items():
         a_shard = size * TEXTS_FOR_AN_UTTERANCE if split == "text" else size
         for number, start in enumerate(range(0, len(items), a_shard)):
-            tasks.append(ShardTask(folder, shard_name(split, number), made_from, items[start : start + a_shard],
-                                   units.sha256, units.frame_rate_hz, data, places, host))  # fmt: skip
+            tasks.append(
+                ShardTask(
+                    folder,
+                    shard_name(split, number),
+                    made_from,
+                    items[start : start + a_shard],
+                    units.sha256,
+                    units.frame_rate_hz,
+                    data,
+                    places,
+                    host,
+                )
+            )
     return tasks
 
 

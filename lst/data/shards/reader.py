@@ -31,9 +31,20 @@ from lst.errors import UserError
 from lst.storage import Location, locate
 
 __all__ = [
-    "INDEX_FILE", "SHARD_FOLDER", "SPLITS", "VERSION", "Damage", "ShardReader", "finished_receipt", "index_entry",
-    "load_index", "shard_name", "verify_samples", "verify_shards", "write_shard",
-]  # fmt: skip
+    "INDEX_FILE",
+    "SHARD_FOLDER",
+    "SPLITS",
+    "VERSION",
+    "Damage",
+    "ShardReader",
+    "finished_receipt",
+    "index_entry",
+    "load_index",
+    "shard_name",
+    "verify_samples",
+    "verify_shards",
+    "write_shard",
+]
 
 # What is kept of shards that were read, whatever their number: about 130 bytes a sample, and open files.
 MAX_CACHED_SAMPLES, MAX_OPEN_FILES = 262_144, 64

@@ -17,8 +17,13 @@ from pathlib import Path
 from typing import Any
 
 POINTER, TEXT, REAL, INT, UNSIGNED, SIZE = (
-    ctypes.c_void_p, ctypes.c_char_p, ctypes.c_float, ctypes.c_int, ctypes.c_uint, ctypes.c_size_t
-)  # fmt: skip
+    ctypes.c_void_p,
+    ctypes.c_char_p,
+    ctypes.c_float,
+    ctypes.c_int,
+    ctypes.c_uint,
+    ctypes.c_size_t,
+)
 FLITE = {
     "feat_set": (None, [POINTER, TEXT, POINTER]),
     "feat_set_float": (None, [POINTER, TEXT, REAL]),
@@ -101,18 +106,31 @@ class EspeakEvent(ctypes.Structure):
     """As in espeak-ng's ``speak_lib.h``."""
 
     _fields_ = (
-        ("type", INT), ("unique", UNSIGNED), ("text_position", INT), ("length", INT), ("audio_position", INT),
-        ("sample", INT), ("user_data", POINTER), ("id", EspeakId),
-    )  # fmt: skip
+        ("type", INT),
+        ("unique", UNSIGNED),
+        ("text_position", INT),
+        ("length", INT),
+        ("audio_position", INT),
+        ("sample", INT),
+        ("user_data", POINTER),
+        ("id", EspeakId),
+    )
 
 
 class EspeakVoice(ctypes.Structure):
     """As in espeak-ng's ``speak_lib.h``."""
 
     _fields_ = (
-        ("name", TEXT), ("languages", TEXT), ("identifier", TEXT), ("gender", ctypes.c_ubyte), ("age", ctypes.c_ubyte),
-        ("variant", ctypes.c_ubyte), ("unused", ctypes.c_ubyte), ("score", INT), ("spare", POINTER),
-    )  # fmt: skip
+        ("name", TEXT),
+        ("languages", TEXT),
+        ("identifier", TEXT),
+        ("gender", ctypes.c_ubyte),
+        ("age", ctypes.c_ubyte),
+        ("variant", ctypes.c_ubyte),
+        ("unused", ctypes.c_ubyte),
+        ("score", INT),
+        ("spare", POINTER),
+    )
 
 
 Event = tuple[int, int, int, bytes]

@@ -247,9 +247,14 @@ def _run_engine(text: str, speaker: PseudoSpeaker) -> tuple[np.ndarray, int]:
         try:
             # In the empty folder no file of the user's can stand in for a module of Pico's.
             answer = subprocess.run(
-                command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+                command,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
                 timeout=limit_s,
-            )  # fmt: skip
+            )
         except subprocess.TimeoutExpired:
             reason = f"it was still busy after {limit_s:.0f} s. Split the text, or remove very long words."
             raise _failure(text, speaker, reason) from None

@@ -130,9 +130,12 @@ def _hide(scores: torch.Tensor, first_key_C: torch.Tensor, last_key_C: torch.Ten
 def _groups_first(x_QHD: torch.Tensor, num_groups: int, dtype: torch.dtype) -> torch.Tensor:
     """[Q, H, D] → [groups, heads of the group × Q, D]."""
     num_queries, _, head_dim = x_QHD.shape
-    return x_QHD.to(dtype).view(num_queries, num_groups, -1, head_dim).permute(1, 2, 0, 3).reshape(
-        num_groups, -1, head_dim
-    )  # fmt: skip
+    return (
+        x_QHD.to(dtype)
+        .view(num_queries, num_groups, -1, head_dim)
+        .permute(1, 2, 0, 3)
+        .reshape(num_groups, -1, head_dim)
+    )
 
 
 def _queries_first(x: torch.Tensor, num_heads: int) -> torch.Tensor:

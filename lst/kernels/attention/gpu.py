@@ -47,10 +47,24 @@ def _even_tiles(configs: list[Any], arguments: dict[str, Any], **constants: Any)
 @_tuned
 @triton.jit
 def _forward_kernel(
-    query, key, value, first_key, last_key, out, lse, scale_log2, num_queries, num_keys,
-    HEADS: tl.constexpr, GROUPS: tl.constexpr, DIM: tl.constexpr,
-    BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    query,
+    key,
+    value,
+    first_key,
+    last_key,
+    out,
+    lse,
+    scale_log2,
+    num_queries,
+    num_keys,
+    HEADS: tl.constexpr,
+    GROUPS: tl.constexpr,
+    DIM: tl.constexpr,
+    BLOCK_Q: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     rows = tl.program_id(0) * BLOCK_Q + tl.arange(0, BLOCK_Q)
     head = tl.program_id(1).to(tl.int64)
     group = head // (HEADS // GROUPS)
@@ -97,10 +111,26 @@ def _forward_kernel(
 @_tuned
 @triton.jit
 def _query_gradient_kernel(
-    grad, query, key, value, lse, taken, first_key, last_key, grad_query, scale, num_queries, num_keys,
-    HEADS: tl.constexpr, GROUPS: tl.constexpr, DIM: tl.constexpr,
-    BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    grad,
+    query,
+    key,
+    value,
+    lse,
+    taken,
+    first_key,
+    last_key,
+    grad_query,
+    scale,
+    num_queries,
+    num_keys,
+    HEADS: tl.constexpr,
+    GROUPS: tl.constexpr,
+    DIM: tl.constexpr,
+    BLOCK_Q: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     rows = tl.program_id(0) * BLOCK_Q + tl.arange(0, BLOCK_Q)
     head = tl.program_id(1).to(tl.int64)
     group = head // (HEADS // GROUPS)
@@ -135,11 +165,29 @@ def _query_gradient_kernel(
 @_tuned
 @triton.jit
 def _key_gradient_kernel(
-    grad, query, key, value, lse, taken, first_key, last_key, first_query, end_query, grad_key, grad_value, scale,
-    num_queries, num_keys,
-    HEADS: tl.constexpr, GROUPS: tl.constexpr, DIM: tl.constexpr,
-    BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    grad,
+    query,
+    key,
+    value,
+    lse,
+    taken,
+    first_key,
+    last_key,
+    first_query,
+    end_query,
+    grad_key,
+    grad_value,
+    scale,
+    num_queries,
+    num_keys,
+    HEADS: tl.constexpr,
+    GROUPS: tl.constexpr,
+    DIM: tl.constexpr,
+    BLOCK_Q: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     block = tl.program_id(0)
     group = tl.program_id(1).to(tl.int64)
     keys = block * BLOCK_K + tl.arange(0, BLOCK_K)
@@ -193,9 +241,18 @@ def forward(
     grid = (triton.cdiv(num_queries, sizes["BLOCK_Q"]), num_heads)
     with on_device_of(query):
         _forward_kernel[grid](
-            query, key, value, first_key_Q.contiguous(), last_key_Q.contiguous(), out, lse_HQ,
-            LOG2_E / math.sqrt(head_dim), num_queries, key.shape[0], **sizes,
-        )  # fmt: skip
+            query,
+            key,
+            value,
+            first_key_Q.contiguous(),
+            last_key_Q.contiguous(),
+            out,
+            lse_HQ,
+            LOG2_E / math.sqrt(head_dim),
+            num_queries,
+            key.shape[0],
+            **sizes,
+        )
     return out, lse_HQ
 
 

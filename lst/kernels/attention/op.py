@@ -37,9 +37,11 @@ def interval_attention(
     Raises:
         ValueError: shapes do not go together.
     """
-    if query_QHD.shape[1] % key_KGD.shape[1] or key_KGD.shape != value_KGD.shape or (
-        query_QHD.shape[2] != key_KGD.shape[2] or first_key_Q.shape != last_key_Q.shape
-    ):  # fmt: skip
+    if (
+        query_QHD.shape[1] % key_KGD.shape[1]
+        or key_KGD.shape != value_KGD.shape
+        or (query_QHD.shape[2] != key_KGD.shape[2] or first_key_Q.shape != last_key_Q.shape)
+    ):
         raise ValueError(
             f"interval_attention: query {tuple(query_QHD.shape)}, key {tuple(key_KGD.shape)}, value "
             f"{tuple(value_KGD.shape)}: needed are [Q, H, D] and twice [K, G, D] with H a multiple of G"

@@ -138,10 +138,23 @@ def _scaled(y, factor, offsets, mask, HAS_FACTOR: tl.constexpr):
 
 @triton.jit
 def _convolution_kernel(
-    x, gate, spectra, tables, out, factor, num_rows, num_channels, length,
-    N1: tl.constexpr, N2: tl.constexpr, N3: tl.constexpr, PRECISION: tl.constexpr,
-    HAS_GATE: tl.constexpr, HAS_FACTOR: tl.constexpr, ROWS: tl.constexpr,
-):  # fmt: skip
+    x,
+    gate,
+    spectra,
+    tables,
+    out,
+    factor,
+    num_rows,
+    num_channels,
+    length,
+    N1: tl.constexpr,
+    N2: tl.constexpr,
+    N3: tl.constexpr,
+    PRECISION: tl.constexpr,
+    HAS_GATE: tl.constexpr,
+    HAS_FACTOR: tl.constexpr,
+    ROWS: tl.constexpr,
+):
     """x · gate convolved with taps, times factor: a few rows of one channel."""
     M: tl.constexpr = N2 * N3
     blocks = tl.cdiv(num_rows, ROWS)
@@ -161,9 +174,18 @@ def _convolution_kernel(
 
 @triton.jit
 def _spectra_kernel(
-    kernel, skip, tables, spectra, num_taps, stride_channel,
-    N1: tl.constexpr, N2: tl.constexpr, N3: tl.constexpr, PRECISION: tl.constexpr, HAS_SKIP: tl.constexpr,
-):  # fmt: skip
+    kernel,
+    skip,
+    tables,
+    spectra,
+    num_taps,
+    stride_channel,
+    N1: tl.constexpr,
+    N2: tl.constexpr,
+    N3: tl.constexpr,
+    PRECISION: tl.constexpr,
+    HAS_SKIP: tl.constexpr,
+):
     """Weighted spectrum over n of one channel's taps, the skip added to the first."""
     M: tl.constexpr = N2 * N3
     channel = tl.program_id(0).to(tl.int64)
@@ -180,12 +202,34 @@ def _spectra_kernel(
 
 @triton.jit
 def _gradients_kernel(
-    grad, post, u, pre, spectra, tables, grad_u, grad_pre, grad_post, grad_kernel, grad_skip,
-    num_rows, num_channels, length, num_taps, stride_channel,
-    N1: tl.constexpr, N2: tl.constexpr, N3: tl.constexpr, PRECISION: tl.constexpr,
-    HAS_POST: tl.constexpr, HAS_PRE: tl.constexpr, WANTS_U: tl.constexpr, WANTS_PRE: tl.constexpr,
-    WANTS_POST: tl.constexpr, WANTS_TAPS: tl.constexpr, ROWS: tl.constexpr,
-):  # fmt: skip
+    grad,
+    post,
+    u,
+    pre,
+    spectra,
+    tables,
+    grad_u,
+    grad_pre,
+    grad_post,
+    grad_kernel,
+    grad_skip,
+    num_rows,
+    num_channels,
+    length,
+    num_taps,
+    stride_channel,
+    N1: tl.constexpr,
+    N2: tl.constexpr,
+    N3: tl.constexpr,
+    PRECISION: tl.constexpr,
+    HAS_POST: tl.constexpr,
+    HAS_PRE: tl.constexpr,
+    WANTS_U: tl.constexpr,
+    WANTS_PRE: tl.constexpr,
+    WANTS_POST: tl.constexpr,
+    WANTS_TAPS: tl.constexpr,
+    ROWS: tl.constexpr,
+):
     """Gradients of one channel, row after row. With g = grad · post and x = u · pre: the correlation of g with the
     taps, the convolution of x with them, and the correlation of g with x, summed over the batch, and its first tap."""
     M: tl.constexpr = N2 * N3
@@ -248,9 +292,20 @@ def forward(
     size = _size(length)
     with on_device_of(u):
         _tuned(size, num_rows)[lambda meta: (num_channels * triton.cdiv(num_rows, meta["ROWS"]),)](
-            u, gate, spectra_H2n, tables, out, factor, num_rows, num_channels, length, **_constants(size),
-            HAS_GATE=gate is not None, HAS_FACTOR=factor is not None, **_fixed_rows(size, num_rows),
-        )  # fmt: skip
+            u,
+            gate,
+            spectra_H2n,
+            tables,
+            out,
+            factor,
+            num_rows,
+            num_channels,
+            length,
+            **_constants(size),
+            HAS_GATE=gate is not None,
+            HAS_FACTOR=factor is not None,
+            **_fixed_rows(size, num_rows),
+        )
     return out
 
 
@@ -279,9 +334,11 @@ def backward(
     pre, post = _dense(pre_gate_BHL), _dense(post_gate_BHL)
     spectra_H2n, tables = _spectra(kernel_HK, skip_H, length), _tables(size, u.device)
     wants = {
-        "WANTS_U": grad_u is not None, "WANTS_PRE": grad_pre is not None, "WANTS_POST": grad_post is not None,
+        "WANTS_U": grad_u is not None,
+        "WANTS_PRE": grad_pre is not None,
+        "WANTS_POST": grad_post is not None,
         "WANTS_TAPS": grad_kernel is not None or grad_skip is not None,
-    }  # fmt: skip
+    }
     together = [set(wants)] if size <= _SMALL_SIZE else [{"WANTS_U", "WANTS_PRE"}, {"WANTS_POST"}, {"WANTS_TAPS"}]
     for names in together:
         flags = {name: want and name in names for name, want in wants.items()}
@@ -289,11 +346,29 @@ def backward(
             continue
         with on_device_of(u):
             _gradients_kernel[(num_channels,)](
-                grad, post, u, pre, spectra_H2n, tables, grad_u, grad_pre, grad_post, taps_out, skip_out,
-                num_rows, num_channels, length, num_taps, taps_out.stride(0), **_constants(size),
-                HAS_POST=post is not None, HAS_PRE=pre is not None, **flags, ROWS=rows,
+                grad,
+                post,
+                u,
+                pre,
+                spectra_H2n,
+                tables,
+                grad_u,
+                grad_pre,
+                grad_post,
+                taps_out,
+                skip_out,
+                num_rows,
+                num_channels,
+                length,
+                num_taps,
+                taps_out.stride(0),
+                **_constants(size),
+                HAS_POST=post is not None,
+                HAS_PRE=pre is not None,
+                **flags,
+                ROWS=rows,
                 **_launch(GRADIENT_WARPS[size]),
-            )  # fmt: skip
+            )
     return grads
 
 
@@ -348,9 +423,16 @@ def _spectra(kernel_HK: torch.Tensor, skip_H: torch.Tensor | None, length: int) 
     spectra_H2n = torch.empty(num_channels, 2, size, dtype=torch.float32, device=kernel.device)
     with on_device_of(kernel):
         _spectra_kernel[(num_channels,)](
-            kernel, _dense(skip_H), _tables(size, kernel.device), spectra_H2n, min(length, kernel.shape[1]),
-            kernel.stride(0), **_constants(size), HAS_SKIP=skip_H is not None, **_launch(SPECTRA_WARPS[size]),
-        )  # fmt: skip
+            kernel,
+            _dense(skip_H),
+            _tables(size, kernel.device),
+            spectra_H2n,
+            min(length, kernel.shape[1]),
+            kernel.stride(0),
+            **_constants(size),
+            HAS_SKIP=skip_H is not None,
+            **_launch(SPECTRA_WARPS[size]),
+        )
     return spectra_H2n
 
 

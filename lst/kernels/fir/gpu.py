@@ -19,8 +19,20 @@ _GRADIENT_PROGRAMS = 1024
 
 
 @triton.jit
-def _inputs(u, history, start, document, rows, lag, channels, is_row, num_channels, TAPS: tl.constexpr,
-            HAS_HISTORY: tl.constexpr, WIDE: tl.constexpr):  # fmt: skip
+def _inputs(
+    u,
+    history,
+    start,
+    document,
+    rows,
+    lag,
+    channels,
+    is_row,
+    num_channels,
+    TAPS: tl.constexpr,
+    HAS_HISTORY: tl.constexpr,
+    WIDE: tl.constexpr,
+):
     """Inputs ``lag`` tokens before ``rows``, [rows, channels], from the history where that is before the document."""
     is_channel = channels < num_channels
     place = rows.to(tl.int64) - lag
@@ -43,9 +55,20 @@ def _inputs(u, history, start, document, rows, lag, channels, is_row, num_channe
 
 @triton.jit
 def _forward_kernel(
-    u, taps, history, starts, documents, out, num_tokens, num_channels,
-    TAPS: tl.constexpr, HAS_HISTORY: tl.constexpr, WIDE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
-):  # fmt: skip
+    u,
+    taps,
+    history,
+    starts,
+    documents,
+    out,
+    num_tokens,
+    num_channels,
+    TAPS: tl.constexpr,
+    HAS_HISTORY: tl.constexpr,
+    WIDE: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
     rows = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     channels = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     is_row, is_channel = rows < num_tokens, channels < num_channels
@@ -66,9 +89,19 @@ def _forward_kernel(
 
 @triton.jit
 def _input_gradient_kernel(
-    grad, taps, places, firsts, ends, grad_input, num_rows, num_channels,
-    TAPS: tl.constexpr, WIDE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
-):  # fmt: skip
+    grad,
+    taps,
+    places,
+    firsts,
+    ends,
+    grad_input,
+    num_rows,
+    num_channels,
+    TAPS: tl.constexpr,
+    WIDE: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
     """Row r is an input at token ``places[r]``, which a history's lies before its document's; outputs that it reaches
     are those from ``firsts[r]`` on and before ``ends[r]``."""
     rows = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -97,10 +130,21 @@ def _input_gradient_kernel(
 
 @triton.jit
 def _tap_gradient_kernel(
-    grad, u, history, starts, documents, grad_parts, num_tokens, num_channels,
-    PARTS: tl.constexpr, TAPS: tl.constexpr, HAS_HISTORY: tl.constexpr, WIDE: tl.constexpr, BLOCK_N: tl.constexpr,
+    grad,
+    u,
+    history,
+    starts,
+    documents,
+    grad_parts,
+    num_tokens,
+    num_channels,
+    PARTS: tl.constexpr,
+    TAPS: tl.constexpr,
+    HAS_HISTORY: tl.constexpr,
+    WIDE: tl.constexpr,
+    BLOCK_N: tl.constexpr,
     BLOCK_C: tl.constexpr,
-):  # fmt: skip
+):
     """Of one tap and some channels, the sum over every PARTS-th block of tokens."""
     lag = tl.program_id(0)
     channels = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
@@ -132,9 +176,17 @@ def forward(
     out = torch.empty_like(u)
     with on_device_of(u):
         _forward_kernel[_grid(num_tokens, num_channels, sizes)](
-            u, taps, before, offsets, documents, out, num_tokens, num_channels,
-            HAS_HISTORY=history is not None, **sizes,
-        )  # fmt: skip
+            u,
+            taps,
+            before,
+            offsets,
+            documents,
+            out,
+            num_tokens,
+            num_channels,
+            HAS_HISTORY=history is not None,
+            **sizes,
+        )
     return out
 
 
@@ -165,9 +217,18 @@ def backward(
     grad_parts = torch.empty(parts, num_channels, num_taps, dtype=wide, device=u.device)
     with on_device_of(u):
         _tap_gradient_kernel[(num_taps, channel_blocks, parts)](
-            grad, u, before, offsets, documents, grad_parts, num_tokens, num_channels,
-            PARTS=parts, HAS_HISTORY=history is not None, **sizes,
-        )  # fmt: skip
+            grad,
+            u,
+            before,
+            offsets,
+            documents,
+            grad_parts,
+            num_tokens,
+            num_channels,
+            PARTS=parts,
+            HAS_HISTORY=history is not None,
+            **sizes,
+        )
     return grad_u, grad_parts.sum(0).to(taps_CK.dtype), grad_history
 
 
@@ -185,9 +246,16 @@ def _input_gradient(
     if num_rows:
         with on_device_of(grad):
             _input_gradient_kernel[_grid(num_rows, num_channels, sizes)](
-                grad, taps, places.contiguous(), firsts.contiguous(), ends.contiguous(), out, num_rows, num_channels,
+                grad,
+                taps,
+                places.contiguous(),
+                firsts.contiguous(),
+                ends.contiguous(),
+                out,
+                num_rows,
+                num_channels,
                 **sizes,
-            )  # fmt: skip
+            )
     return out
 
 

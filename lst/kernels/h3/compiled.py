@@ -27,9 +27,18 @@ def native_h3(
     query_ND, key_ND, value_ND = query_ND.float(), key_ND.float(), value_ND.float()
     history = None if history is None else history.float()
     out_ND, kept = call_state_space(
-        value_ND, query_ND, key_ND, taps_DK.float(), decay_HZ, readout_HZ, skip_H, starts, initial_state, history,
+        value_ND,
+        query_ND,
+        key_ND,
+        taps_DK.float(),
+        decay_HZ,
+        readout_HZ,
+        skip_H,
+        starts,
+        initial_state,
+        history,
         state_lengths,
-    )  # fmt: skip
+    )
     if state_lengths is None:
         return out_ND.to(dtype), None
     num_taps, num_heads, size = taps_DK.shape[1], len(decay_HZ), library.chunk_length()

@@ -59,9 +59,7 @@ def h3_mix(
     Raises:
         ValueError: shapes do not go together.
     """
-    _check(
-        query_ND, key_ND, value_ND, taps_DK, decay_HZ, readout_HZ, skip_H, starts, initial_state, state_lengths
-    )  # fmt: skip
+    _check(query_ND, key_ND, value_ND, taps_DK, decay_HZ, readout_HZ, skip_H, starts, initial_state, state_lengths)
     keys, modes = (None, None) if initial_state is None else initial_state
     with torch.autocast(value_ND.device.type, enabled=False):
         if h3_path(value_ND) == "native":

@@ -17,10 +17,31 @@ LIBRARY_FILE, SOURCES = "liblst_kernels.so", Path(__file__).parent / "src"
 # Set to 1, the library is passed over, as where there was no compiler.
 DISABLE_VARIABLE = "LST_DISABLE_NATIVE"
 _POINTERS = (
-    "query", "key", "value", "taps", "skip", "decay", "readout", "initial_state", "history", "state_chunks", "out",
-    "block_states", "kept_states", "grad_out", "grad_kept_states", "grad_query", "grad_key", "grad_value",
-    "grad_decay", "grad_readout", "grad_skip", "grad_taps", "grad_initial_state", "grad_history",
-)  # fmt: skip
+    "query",
+    "key",
+    "value",
+    "taps",
+    "skip",
+    "decay",
+    "readout",
+    "initial_state",
+    "history",
+    "state_chunks",
+    "out",
+    "block_states",
+    "kept_states",
+    "grad_out",
+    "grad_kept_states",
+    "grad_query",
+    "grad_key",
+    "grad_value",
+    "grad_decay",
+    "grad_readout",
+    "grad_skip",
+    "grad_taps",
+    "grad_initial_state",
+    "grad_history",
+)
 
 
 class Problem(ctypes.Structure):
@@ -112,9 +133,12 @@ def plan_sizes(problem: Problem, starts: torch.Tensor) -> tuple[int, int]:
     assert library is not None
     blocks, spans = ctypes.c_int64(), ctypes.c_int64()
     status = library.lst_plan_sizes(
-        ctypes.byref(problem), ctypes.c_void_p(starts.data_ptr()), ctypes.c_int64(len(starts) - 1),
-        ctypes.byref(blocks), ctypes.byref(spans),
-    )  # fmt: skip
+        ctypes.byref(problem),
+        ctypes.c_void_p(starts.data_ptr()),
+        ctypes.c_int64(len(starts) - 1),
+        ctypes.byref(blocks),
+        ctypes.byref(spans),
+    )
     _raise_for(status, problem, starts)
     return blocks.value, spans.value
 
@@ -124,9 +148,13 @@ def run(problem: Problem, starts: torch.Tensor, backward: bool, baseline: bool =
     library = load_library()
     assert library is not None
     status = library.lst_run(
-        ctypes.byref(problem), ctypes.c_void_p(starts.data_ptr()), ctypes.c_int64(len(starts) - 1), int(backward),
-        torch.get_num_threads(), int(baseline),
-    )  # fmt: skip
+        ctypes.byref(problem),
+        ctypes.c_void_p(starts.data_ptr()),
+        ctypes.c_int64(len(starts) - 1),
+        int(backward),
+        torch.get_num_threads(),
+        int(baseline),
+    )
     _raise_for(status, problem, starts)
 
 

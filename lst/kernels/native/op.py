@@ -118,9 +118,13 @@ def _dense(
     """What the library reads, by name, in the layout that it reads."""
     rows = {"value": value_NC, "query": query_NC, "key": key_NC}
     whole = {
-        "taps": taps_CK, "skip": skip_H, "decay": decay_HZ2, "readout": readout_HZ2, "initial_state": initial_state,
+        "taps": taps_CK,
+        "skip": skip_H,
+        "decay": decay_HZ2,
+        "readout": readout_HZ2,
+        "initial_state": initial_state,
         "history": history,
-    }  # fmt: skip
+    }
     return {
         **{name: x if x is None or x.stride(1) == 1 or x.shape[1] == 1 else x.contiguous() for name, x in rows.items()},
         **{name: x if x is None else x.contiguous() for name, x in whole.items()},
@@ -234,8 +238,10 @@ def _gradients(ctx, grad_NC, _grad_blocks, grad_kept):  # type: ignore[no-untype
     *tensors, block_states = ctx.saved_tensors
     value, query, key, taps, skip, decay, readout, _, initial, history, _ = tensors
     grads = torch.ops.lst.state_space_backward(grad_NC, grad_kept, *tensors, block_states)
-    of = [None if tensor is None else grad for tensor, grad in zip(
-        (value, query, key, taps, skip, decay, readout, initial, history), grads, strict=True)]  # fmt: skip
+    of = [
+        None if tensor is None else grad
+        for tensor, grad in zip((value, query, key, taps, skip, decay, readout, initial, history), grads, strict=True)
+    ]
     return *of[:7], None, *of[7:], None, None
 
 

@@ -52,9 +52,19 @@ def call_state_space(
     parameters = (value, query, key, taps, decay, readout, skip, initial_state, history)
     wants_gradient = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in parameters)
     out, _, kept = state_space(
-        value, query, key, taps, None if skip is None else skip.float(), _pairs(decay), _pairs(readout), starts,
-        initial_state, history, chunks, wants_gradient,
-    )  # fmt: skip
+        value,
+        query,
+        key,
+        taps,
+        None if skip is None else skip.float(),
+        _pairs(decay),
+        _pairs(readout),
+        starts,
+        initial_state,
+        history,
+        chunks,
+        wants_gradient,
+    )
     return out, kept[..., :num_modes]
 
 

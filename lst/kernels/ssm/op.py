@@ -68,9 +68,14 @@ def diagonal_ssm(
             return convolution_ssm(u_NC, decay_HZ, readout_HZ, skip_H, starts).to(u_NC.dtype)
         if path == "reference":
             return diagonal_ssm_reference(
-                u_NC, decay_HZ, readout_HZ, skip_H,
-                starts=starts, initial_state=initial_state, state_lengths=state_lengths,
-            )  # fmt: skip
+                u_NC,
+                decay_HZ,
+                readout_HZ,
+                skip_H,
+                starts=starts,
+                initial_state=initial_state,
+                state_lengths=state_lengths,
+            )
         if path == "native":
             return native_ssm(u_NC, decay_HZ, readout_HZ, skip_H, starts, initial_state, state_lengths)
         return _by_chunks(path, u_NC, decay_HZ, readout_HZ, skip_H, starts, initial_state, state_lengths)

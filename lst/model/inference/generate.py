@@ -208,9 +208,11 @@ class _Writer:
         token = draw_token(logits_V.masked_fill(~self.allowed(), float("-inf")), self.options, self.generator)
         layout = self.layout
         markers = {layout.text_id: TEXT, layout.speech_id: SPEECH}
-        if token == layout.eos_id or token in self.options.stop_ids or (
-            token in markers and self.options.modality != "any"
-        ):  # fmt: skip
+        if (
+            token == layout.eos_id
+            or token in self.options.stop_ids
+            or (token in markers and self.options.modality != "any")
+        ):
             self.ended_by = "stop"
             return
         self.modality = markers.get(token, self.modality)

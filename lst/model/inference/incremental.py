@@ -66,9 +66,10 @@ class DecodingState:
         mixers = self.config.mixers
         # A layer of the backbone keeps keys and values, or a state.
         self.states = [
-            StateCache(block.mixer) for mixer, block in zip(mixers, model.backbone.blocks, strict=True)
+            StateCache(block.mixer)
+            for mixer, block in zip(mixers, model.backbone.blocks, strict=True)
             if mixer in RECURRENT
-        ]  # fmt: skip
+        ]
         self.caches = {
             name: [KeyValueCache(count, window) for window in windows]
             for name, windows in cached_windows(self.config).items()

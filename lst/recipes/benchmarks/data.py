@@ -162,10 +162,15 @@ def bench_prepare(figures: Figures, manifest: Path, folder: Path) -> Path:
     seconds = {}
     for num_workers in (1, 2):
         options = PrepareOptions(
-            corpus=str(manifest), text=None, seed=0, on_error="skip", max_skipped_share=0.5, num_workers=num_workers,
+            corpus=str(manifest),
+            text=None,
+            seed=0,
+            on_error="skip",
+            max_skipped_share=0.5,
+            num_workers=num_workers,
             data=DataConfig(shard_utterances=4, max_unaligned_share=0.5),
             tokenizer=TokenizerConfig(num_units=100, text_vocab_size=400, fit_max_frames=10_000),
-        )  # fmt: skip
+        )
         started_s = time.perf_counter()
         prepare(folder / f"workers-{num_workers}", options)
         seconds[num_workers] = time.perf_counter() - started_s
@@ -220,8 +225,16 @@ def simulated_plan(
     """Batches of the 1B configuration's rows; ``mix`` as (interleaved, text, speech), ``level`` of segments."""
     builder = DocumentBuilder(made[1], made[2], InterleaveConfig(), 0, changes.pop("level", "word"))
     mix = MixConfig(*changes.pop("mix", (1.0, 0.0, 0.0)))
-    values: dict[str, Any] = {"patching": PATCHING, "num_rows": ROWS, "row_patches": ROW_PATCHES, "num_batches": 1_000,
-                              "pack_buffer": 128, "seed": 0, "fingerprint": "bench", **changes}  # fmt: skip
+    values: dict[str, Any] = {
+        "patching": PATCHING,
+        "num_rows": ROWS,
+        "row_patches": ROW_PATCHES,
+        "num_batches": 1_000,
+        "pack_buffer": 128,
+        "seed": 0,
+        "fingerprint": "bench",
+        **changes,
+    }
     return StreamPlan(mix_sources(spoken, [], mix), builder, **values)
 
 

@@ -56,9 +56,16 @@ PROMPTS = (1024, 4096, 16_384)
 GENERATED_TOKENS, VOCAB_SIZE = 32, 1024
 # A Transformer's size; the hybrid differs from it in its mixers alone.
 TRANSFORMER = ModelConfig(
-    global_dim=512, global_layers=8, global_heads=8, encoder_layers=0, decoder_layers=0, max_patches=32_768,
-    positions="none", norm="layer", ffn="gelu",
-)  # fmt: skip
+    global_dim=512,
+    global_layers=8,
+    global_heads=8,
+    encoder_layers=0,
+    decoder_layers=0,
+    max_patches=32_768,
+    positions="none",
+    norm="layer",
+    ffn="gelu",
+)
 
 Times = dict[tuple[str, str, int], float]
 
@@ -196,8 +203,10 @@ def bench_generation(figures: Figures) -> None:
             speeds[kind, prompt] = GENERATED_TOKENS / seconds
             figures.add(f"{kind}: generation after {prompt}, tokens a second", speeds[kind, prompt])
             figures.add(f"{kind}: cache after {prompt}, MB", sizes[kind, prompt] / 1e6)
-        figures.add(f"hybrid over transformer, generation after {prompt}",
-                    speeds["hybrid", prompt] / speeds["transformer", prompt])  # fmt: skip
+        figures.add(
+            f"hybrid over transformer, generation after {prompt}",
+            speeds["hybrid", prompt] / speeds["transformer", prompt],
+        )
     steps = [1 / speeds["h3", prompt] for prompt in PROMPTS]
     figures.add(
         "h3: slowest over fastest step, prompts of 1,024 to 16,384", max(steps) / min(steps), 1.15, at_most=True

@@ -30,9 +30,16 @@ from lst.recipes.benchmarks.figures import Figures, best_s, interleaved_best_s, 
 NUM_TOKENS, VOCAB_SIZE, LARGE_VOCAB_SIZE, NUM_UNITS = 16_384, 2_048, 32_768, 500
 SPEECH_SHARE, INTERLEAVED_SHARE = 0.77, 1 / 3
 CONFIG = ModelConfig(
-    global_dim=512, global_layers=6, global_heads=8, local_dim=256, local_heads=4, encoder_layers=1, decoder_layers=3,
-    sub_queries=2, ffn_multiple_of=256,
-)  # fmt: skip
+    global_dim=512,
+    global_layers=6,
+    global_heads=8,
+    local_dim=256,
+    local_heads=4,
+    encoder_layers=1,
+    decoder_layers=3,
+    sub_queries=2,
+    ffn_multiple_of=256,
+)
 STATIC = PatchingConfig("static", static_size=4)
 GENERATED_UNITS, RECOMPUTED_EVERY = 1_000, 25
 NUM_PRODUCTS, PRODUCT_SIZE = 100, 2_048

@@ -61,9 +61,8 @@ class QuantileSketch:
         ends = np.cumsum([self._counts[index] for index in bins])
         found = [bins[int(np.searchsorted(ends, int(share * (self.num_values - 1)), side="right"))] for share in shares]
         middles = [
-            math.copysign(self.smallest * self.growth ** (abs(index) - 1.5), index) if index else 0.0
-            for index in found
-        ]  # fmt: skip
+            math.copysign(self.smallest * self.growth ** (abs(index) - 1.5), index) if index else 0.0 for index in found
+        ]
         return [float(f"{min(max(value, self._lowest), self._highest):.4g}") for value in middles]
 
 

@@ -71,9 +71,14 @@ def card_page(card: dict[str, Any]) -> str:
         _provenance(card),
     ]
     bottom = joined(
-        f"Corpus card, version {card['version']}, fingerprint ", code(card["fingerprint"]), ", by ", code("lst card"),
-        ". The numbers are in ", code("card.json"), " too. This page is one file.",
-    )  # fmt: skip
+        f"Corpus card, version {card['version']}, fingerprint ",
+        code(card["fingerprint"]),
+        ", by ",
+        code("lst card"),
+        ". The numbers are in ",
+        code("card.json"),
+        " too. This page is one file.",
+    )
     return page(f"{card['title']}: corpus card", _top(card), sections, bottom)
 
 
@@ -95,10 +100,11 @@ def _top(card: dict[str, Any]) -> Html:
     left_out = f"{card['left_out']['num']:,} left out" if card["left_out"]["num"] else "none left out"
     licence = f"Licence: {card['licence']}." if card["licence"] else "Its licence is not stated."
     lead = paragraph(
-        bold(f"{hours_text(hours)} of {card['speech']}"), f" in {num_utterances:,} utterances and {num_texts:,} texts, "
+        bold(f"{hours_text(hours)} of {card['speech']}"),
+        f" in {num_utterances:,} utterances and {num_texts:,} texts, "
         f"{words:,} words; {left_out}. Made from {card['description']}.{warning} {licence}",
         class_="lead",
-    )  # fmt: skip
+    )
     return joined(
         paragraph("Latent speech-text models · corpus card", class_="eyebrow"), element("h1", card["title"]), lead
     )
@@ -111,10 +117,11 @@ def _share(value: float | None, style: str = ".1%") -> str:
 def _sizes(card: dict[str, Any]) -> Section:
     rows = [row for first in STATISTICS_ROWS for row in (first, *_MORE_ROWS.get(first[0], ()))]
     text = caption(
-        bold("The splits"), f". All rates and lengths are of {card['speech']}; words and silences are as the aligner "
+        bold("The splits"),
+        f". All rates and lengths are of {card['speech']}; words and silences are as the aligner "
         "found them. Different words are counted with case folded and without punctuation at their ends. With "
         "repetitions joined, a run of one unit counts once, as a model of de-duplicated units reads it.",
-    )  # fmt: skip
+    )
     return _section(card, "sizes", "Sizes and rates", statistics_table(card["splits"], rows), text)
 
 
@@ -123,10 +130,11 @@ def _durations(card: dict[str, Any]) -> Section:
     if not any(splits[split]["duration_s_quantiles"] for split in SPLIT_NAMES):
         return _section(card, "durations", "Durations and speakers", paragraph("There is no speech."))
     plot = figure(
-        durations_plot(splits), bold("Durations of utterances, and how much each speaker says"),
+        durations_plot(splits),
+        bold("Durations of utterances, and how much each speaker says"),
         f" in {card['speech']}. Speakers are sorted, each split by itself; where there are very many, some are shown, "
         "evenly spaced.",
-    )  # fmt: skip
+    )
     header = [head(""), *(head(name) for name in SPLIT_NAMES.values())]
     rows = [
         [head(name, scope="row"), *(_quantile(splits[split], share) for split in SPLIT_NAMES)]
@@ -172,20 +180,26 @@ def _units(card: dict[str, Any]) -> Section:
         return _section(card, "units", "Speech units", paragraph("There is no speech to train on."))
     frequencies = figure(
         unit_frequency_plot(train["unit_counts"], splits["valid"]["unit_counts"], facts["num_units"]),
-        bold("How often each speech unit occurs"), f" in {card['speech']}, sorted by the training split; the line is "
+        bold("How often each speech unit occurs"),
+        f" in {card['speech']}, sorted by the training split; the line is "
         "the same units in held-out speech. Perplexity is the number of equally frequent units that would be as hard "
         f"to guess, of {facts['num_units']:,} in the codebook.",
-    )  # fmt: skip
+    )
     kinds = {"runs of one unit": "run", "words": "word", "silences": "silence"}
     lengths = figure(
         length_plot(
             {name: counts for name, kind in kinds.items() if (counts := train[f"{kind}_length_counts"])},
-            facts["unit_rate_hz"], "runs", "units", "% of each kind",
-            "histograms of the lengths of runs of one unit, of words and of silences", one_scale=False,
+            facts["unit_rate_hz"],
+            "runs",
+            "units",
+            "% of each kind",
+            "histograms of the lengths of runs of one unit, of words and of silences",
+            one_scale=False,
         ),
-        bold("How long a unit lasts, a word, and a silence"), f" in {card['speech']} to train on. Units come "
+        bold("How long a unit lasts, a word, and a silence"),
+        f" in {card['speech']} to train on. Units come "
         f"{facts['unit_rate_hz']} a second; the dashed line is the mean; the rightmost bar holds all longer ones.",
-    )  # fmt: skip
+    )
     return _section(card, "units", "Speech units", frequencies, statistics_table(splits, _UNIT_ROWS), lengths)
 
 
@@ -214,29 +228,38 @@ def _alignment(card: dict[str, Any]) -> Section:
     if any(splits[split]["word_score_quantiles"] for split in spoken):
         parts.append(
             figure(
-                scores_plot(splits), bold("How well words fit the audio"),
-                f" in {card['speech']}, as the aligner ", code(card["provenance"]["aligner"]), " scores them (higher "
-                "is better; scores of different aligners do not compare).",
+                scores_plot(splits),
+                bold("How well words fit the audio"),
+                f" in {card['speech']}, as the aligner ",
+                code(card["provenance"]["aligner"]),
+                " scores them (higher is better; scores of different aligners do not compare).",
             )
-        )  # fmt: skip
+        )
     else:
         parts.append(paragraph("No word has a score."))
     if spoken:
         shares = list(splits[spoken[0]]["utterance_words_per_second_quantiles"])
         columns = [(split, kind) for split in spoken for kind in _ALIGNMENT_QUANTILES if splits[split][kind]]
         rows = [
-            [head(f"{100 * float(share):g} % lie below", scope="row"),
-             *(f"{splits[split][kind][share]:.4g}".replace("-", "−") for split, kind in columns)]
+            [
+                head(f"{100 * float(share):g} % lie below", scope="row"),
+                *(f"{splits[split][kind][share]:.4g}".replace("-", "−") for split, kind in columns),
+            ]
             for share in shares
-        ]  # fmt: skip
+        ]
         header = [head(SPLIT_NAMES[split], small=_ALIGNMENT_QUANTILES[kind]) for split, kind in columns]
         parts += [
-            element("details", element("summary", "Quantiles, within half a per cent, to choose limits by"),
-                    paragraph("Of utterances, data.align.min_score limits the mean score of the words, and "
-                              "data.align.max_words_per_second how fast they are spoken."),
-                    table([head(""), *header], rows)),
+            element(
+                "details",
+                element("summary", "Quantiles, within half a per cent, to choose limits by"),
+                paragraph(
+                    "Of utterances, data.align.min_score limits the mean score of the words, and "
+                    "data.align.max_words_per_second how fast they are spoken."
+                ),
+                table([head(""), *header], rows),
+            ),
             paragraph(_of_words(splits, spoken)),
-        ]  # fmt: skip
+        ]
     return _section(
         card, "alignment", "Alignment and what is left out", *parts, element("h3", "Left out"), *_left_out(left_out)
     )
@@ -249,13 +272,17 @@ def _left_out(left_out: dict[str, Any]) -> list[Html]:
         f"{left_out['num']:,} utterances or texts are not used, {_share(left_out['share'], '.2%')} of all; "
         f"{left_out['num_unaligned']:,} of them because they could not be encoded or aligned, "
         f"{_share(left_out['unaligned_share'], '.2%')} of the spoken ones. The full list is ",
-        code("left_out.jsonl"), " beside this page. What differs from one to the next is written …",
-    )  # fmt: skip
+        code("left_out.jsonl"),
+        " beside this page. What differs from one to the next is written …",
+    )
     rows = [
-        [f"{row['count']:,}", element("td", row["reason"], class_="wrap"),
-         element("td", ", ".join(row["examples"]), class_="wrap")]
+        [
+            f"{row['count']:,}",
+            element("td", row["reason"], class_="wrap"),
+            element("td", ", ".join(row["examples"]), class_="wrap"),
+        ]
         for row in left_out["reasons"]
-    ]  # fmt: skip
+    ]
     return [text, table([head("count"), head("reason", class_="left"), head("for example", class_="left")], rows)]
 
 
@@ -282,16 +309,21 @@ def _patches(card: dict[str, Any]) -> Section:
         "a word; mixed patching is static or aligned (sil-sep), batch by batch. Text is never grouped. "
         + ("A run of one unit counts once here. " if cut["deduplicate"] else ""),
         _sample_text(card),
-    )  # fmt: skip
+    )
     of_what = f" in a sample of {card['speech']}" if is_sample else f" in {card['speech']}"
     plots = [
         figure(
             length_plot(
-                {STRATEGY_NAMES[name]: counts for name, kinds in patches.items()
-                 if (counts := kinds[kind].get("length_counts"))},
+                {
+                    STRATEGY_NAMES[name]: counts
+                    for name, kinds in patches.items()
+                    if (counts := kinds[kind].get("length_counts"))
+                },
                 # Of these units, of which a run of one may count once.
-                patches["static"][kind]["mean_units"] / patches["static"][kind]["mean_s"], f"patches-{kind}",
-                "units a patch", "% of speech patches",
+                patches["static"][kind]["mean_units"] / patches["static"][kind]["mean_s"],
+                f"patches-{kind}",
+                "units a patch",
+                "% of speech patches",
                 f"histograms of patch lengths by strategy in {_PATCHED_NAMES[kind]} documents",
             ),
             bold(f"Patches of {_PATCHED_NAMES[kind]} documents"),
@@ -303,21 +335,34 @@ def _patches(card: dict[str, Any]) -> Section:
             ("speech", " Whole utterances as speech."),
         )
         if patches["static"][kind]["num_speech_patches"]
-    ]  # fmt: skip
-    return _section(card, "patches", title, intro, *plots, _patch_table(patches), caption(
-        bold("Patches by strategy"), f"{of_what}. Positions a token: how much shorter the backbone's sequence is than "
-        "the document, its text included.",
-    ))  # fmt: skip
+    ]
+    return _section(
+        card,
+        "patches",
+        title,
+        intro,
+        *plots,
+        _patch_table(patches),
+        caption(
+            bold("Patches by strategy"),
+            f"{of_what}. Positions a token: how much shorter the backbone's sequence is than "
+            "the document, its text included.",
+        ),
+    )
 
 
 _PATCH_KEYS = ("mean_units", "speech_patches_per_second", "positions_per_token")
 
 
 def _patch_table(patches: dict[str, Any]) -> Html:
-    header = [head("strategy"), *(
-        head(name, small=kind) for kind in ("interleaved", "speech alone")
-        for name in ("mean, units", "a second", "positions a token")
-    )]  # fmt: skip
+    header = [
+        head("strategy"),
+        *(
+            head(name, small=kind)
+            for kind in ("interleaved", "speech alone")
+            for name in ("mean, units", "a second", "positions a token")
+        ),
+    ]
     rows = []
     for name, kinds in patches.items():
         cells = []
@@ -332,31 +377,47 @@ def _text(card: dict[str, Any]) -> Section:
     documents, mixture, sample = card["documents"], card["mixture"], card["sample"]
     texts = "transcripts" if sample["texts_are_transcripts"] else "written texts"
     note = (
-        "" if sample["num_texts"] == sample["of_texts"] or sample["texts_are_transcripts"]
+        ""
+        if sample["num_texts"] == sample["of_texts"] or sample["texts_are_transcripts"]
         else f" Text documents are of a sample of {sample['num_texts']:,} of the {sample['of_texts']:,} written texts."
-    )  # fmt: skip
+    )
     rows = [
         [
-            head(KIND_NAMES[kind], scope="row"), f"{found['num_documents']:,}", _share(found["mean_tokens"], ",.1f"),
-            _share(found["speech_share"]), f"{mixture['kinds'][kind]['weight']:g}",
+            head(KIND_NAMES[kind], scope="row"),
+            f"{found['num_documents']:,}",
+            _share(found["mean_tokens"], ",.1f"),
+            _share(found["speech_share"]),
+            f"{mixture['kinds'][kind]['weight']:g}",
             _share(mixture["kinds"][kind]["token_share"]),
         ]
         for kind, found in documents.items()
-    ]  # fmt: skip
-    header = [head("documents"), head("counted"), head("tokens each"), head("speech, share of tokens"),
-              head("weight in the mixture"), head("share of its tokens")]  # fmt: skip
+    ]
+    header = [
+        head("documents"),
+        head("counted"),
+        head("tokens each"),
+        head("speech, share of tokens"),
+        head("weight in the mixture"),
+        head("share of its tokens"),
+    ]
     share = _share(documents["interleaved"]["speech_share"], ".3f")
     total = _share(mixture["speech_share"])
     return _section(
-        card, "text", "Text and documents", statistics_table(card["splits"], _TEXT_ROWS),
+        card,
+        "text",
+        "Text and documents",
+        statistics_table(card["splits"], _TEXT_ROWS),
         caption(bold("Text"), f": transcripts of {card['speech']}, and texts without speech."),
         table(header, rows),
         caption(
-            bold("Documents"), f" as a training draws them, text documents from {texts}; markers count as tokens. In "
+            bold("Documents"),
+            f" as a training draws them, text documents from {texts}; markers count as tokens. In "
             f"interleaved documents {share} of the tokens are speech ({card['speech']}; the paper's corpus has "
-            f"{PAPER_SPEECH_SHARE}), in the whole mixture {total}. ", _sample_text(card), note,
+            f"{PAPER_SPEECH_SHARE}), in the whole mixture {total}. ",
+            _sample_text(card),
+            note,
         ),
-    )  # fmt: skip
+    )
 
 
 def _provenance(card: dict[str, Any]) -> Section:
@@ -368,17 +429,26 @@ def _provenance(card: dict[str, Any]) -> Section:
         ("aligner", facts["aligner"]),
         ("codebook of speech units, SHA-256", facts["units_sha256"]),
         ("text tokenizer, SHA-256", facts["text_sha256"]),
-        ("joint vocabulary",
-         f"{facts['vocabulary']}: {facts['num_text_pieces']:,} text pieces, {facts['num_units']:,} units, "
-         f"{facts['unit_rate_hz']} a second"),
+        (
+            "joint vocabulary",
+            f"{facts['vocabulary']}: {facts['num_text_pieces']:,} text pieces, {facts['num_units']:,} units, "
+            f"{facts['unit_rate_hz']} a second",
+        ),
         ("data fingerprint", facts["data"]),
         ("shards", f"{facts['num_shards']:,}, {facts['shard_bytes'] / 1e6:,.1f} MB"),
         ("seed of the documents and the sample", str(card["sample"]["seed"])),
-    )  # fmt: skip
+    )
     return _section(
-        card, "provenance", "Provenance",
-        table([head("what"), head("which", class_="left")],
-              [[head(name, scope="row"), element("td", value, class_="wrap")] for name, value in rows]),
-        element("details", element("summary", "All settings that the data was prepared with"),
-                element("pre", json.dumps(facts["made_from"], indent=2, ensure_ascii=False), tabindex="0")),
-    )  # fmt: skip
+        card,
+        "provenance",
+        "Provenance",
+        table(
+            [head("what"), head("which", class_="left")],
+            [[head(name, scope="row"), element("td", value, class_="wrap")] for name, value in rows],
+        ),
+        element(
+            "details",
+            element("summary", "All settings that the data was prepared with"),
+            element("pre", json.dumps(facts["made_from"], indent=2, ensure_ascii=False), tabindex="0"),
+        ),
+    )

@@ -67,7 +67,7 @@ def patches_section(run: RunRecord) -> Section:
         f", in units, over the training utterances ({run.speech}) cut as speech alone. Mind the different scales; the "
         "dashed line is the mean. Of static patches only the last of an utterance is shorter than the rest; aligned "
         "patches are as long as words are. The rightmost bar holds all longer ones, at most 0.5 % of the patches.",
-    )  # fmt: skip
+    )
     return Section("patches", "Patches", joined(intro, _utterance_figure(run), lengths), run.badge)
 
 
@@ -95,11 +95,13 @@ def _utterance_figure(run: RunRecord) -> Html:
     return figure(
         plot,
         bold("A held-out utterance, cut four ways. "),
-        f"Above, {window_s[1] - window_s[0]:.1f} s of the waveform ({run.speech}, ", code(utterance.id), ") with each "
+        f"Above, {window_s[1] - window_s[0]:.1f} s of the waveform ({run.speech}, ",
+        code(utterance.id),
+        ") with each "
         "word over its span and silences shaded, as the aligner found them. Below, on the same time axis, a block is a "
         "patch: one position of the backbone. Neighbours differ in shade only to be told apart; in the aligned strip "
         "the silences have the colour that they have above. To the right, patches a second over the whole utterance.",
-    )  # fmt: skip
+    )
 
 
 def choose_window(utterance: Utterance, frame_rate_hz: int, audio_s: float) -> tuple[float, float]:
@@ -141,10 +143,11 @@ def corpus_section(run: RunRecord) -> Section:
     """The corpus in numbers, unit frequencies, and what was left out."""
     statistics = run.statistics
     text = caption(
-        bold("The corpus"), f": {run.data.index['description']}. All rates and lengths are of {run.speech}; words and "
+        bold("The corpus"),
+        f": {run.data.index['description']}. All rates and lengths are of {run.speech}; words and "
         "silences are as the aligner found them. Perplexity is the number of equally frequent units that would be as "
         f"hard to guess, of {run.data.codec.num_units} in the codebook.",
-    )  # fmt: skip
+    )
     frequencies = figure(
         unit_frequency_plot(
             statistics["train"]["unit_counts"], statistics["valid"]["unit_counts"], run.data.codec.num_units
@@ -153,7 +156,7 @@ def corpus_section(run: RunRecord) -> Section:
         f" in {run.speech}, sorted by the training split; the line is the same units in held-out speech. A line "
         "far from the bars would mean that held-out speech sounds different; bars at zero would be units "
         "that were never used.",
-    )  # fmt: skip
+    )
     content = joined(statistics_table(statistics), text, frequencies, *_left_out(run))
     return Section("corpus", "Corpus", content, run.badge)
 
@@ -190,7 +193,8 @@ def _left_out(run: RunRecord) -> list[Html]:
         title,
         paragraph(
             f"{len(run.left_out):,} utterances or texts are not used. {which}, with the reason; the full list is ",
-            code(str(path)), ".",
+            code(str(path)),
+            ".",
         ),
         table([head("what"), head("why", class_="left")], rows),
-    ]  # fmt: skip
+    ]

@@ -149,8 +149,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], row_classes: Seq
     """A table that scrolls in itself where the page is narrow. Cells are ``cell``s or plain text."""
 
     def as_cells(row: Sequence[str], name: str) -> list[Html]:
-        return [part if isinstance(part, Html) and part.startswith(("<td", "<th")) else element(name, part)
-                for part in row]  # fmt: skip
+        return [
+            part if isinstance(part, Html) and part.startswith(("<td", "<th")) else element(name, part) for part in row
+        ]
 
     classes = row_classes or [""] * len(rows)
     body = [

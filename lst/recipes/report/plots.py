@@ -30,9 +30,13 @@ from lst.recipes.report.page import NUM_SERIES_COLOURS, Html, escaped
 INK, MUTED, GRID, PAPER, SILENCE = "#010203", "#010204", "#010205", "#010206", "#010207"
 SERIES = tuple(f"#01030{index}" for index in range(1, NUM_SERIES_COLOURS + 1))
 _VARIABLES = {
-    INK: "--ink", MUTED: "--muted", GRID: "--grid", PAPER: "--paper", SILENCE: "--silence",
+    INK: "--ink",
+    MUTED: "--muted",
+    GRID: "--grid",
+    PAPER: "--paper",
+    SILENCE: "--silence",
     **{colour: f"--s{index}" for index, colour in enumerate(SERIES, 1)},
-}  # fmt: skip
+}
 MARKERS = ("o", "s", "D", "^", "v")
 WIDTH_IN = 9.0
 MAX_CURVE_POINTS = 800
@@ -40,14 +44,34 @@ WAVEFORM_COLUMNS = 900
 DIRECTION_NAMES = {"S→S": "speech → speech", "T→T": "text → text", "S→T": "speech → text", "T→S": "text → speech"}
 
 _SETTINGS: Any = {
-    "svg.fonttype": "none", "svg.hashsalt": "lst", "text.parse_math": False, "font.size": 9,
-    "font.family": "sans-serif", "text.color": INK, "axes.labelcolor": MUTED, "axes.edgecolor": MUTED,
-    "axes.linewidth": 0.7, "axes.titlesize": 9.5,
-    "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-    "axes.axisbelow": True, "axes.facecolor": "none", "figure.facecolor": "none", "grid.color": GRID,
-    "grid.linewidth": 0.7, "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelsize": 8.5, "ytick.labelsize": 8.5,
-    "legend.frameon": False, "lines.linewidth": 1.6, "lines.solid_capstyle": "round", "savefig.facecolor": "none",
-}  # fmt: skip
+    "svg.fonttype": "none",
+    "svg.hashsalt": "lst",
+    "text.parse_math": False,
+    "font.size": 9,
+    "font.family": "sans-serif",
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": MUTED,
+    "axes.linewidth": 0.7,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+    "lines.solid_capstyle": "round",
+    "savefig.facecolor": "none",
+}
 
 
 @contextmanager
@@ -97,9 +121,14 @@ def accuracy_plot(results: dict[str, dict[str, Any]], colours: dict[str, int]) -
             score = {key: 100 * found[normalisation][key] for key in ("accuracy", "low", "high")}
             panel.plot([score["low"], score["high"]], [place + offset] * 2, color=colour, linewidth=width)
             panel.plot(
-                score["accuracy"], place + offset, marker, markersize=6 if normalisation == "mean" else 5,
-                markerfacecolor=face, markeredgecolor=colour, markeredgewidth=1.2,
-            )  # fmt: skip
+                score["accuracy"],
+                place + offset,
+                marker,
+                markersize=6 if normalisation == "mean" else 5,
+                markerfacecolor=face,
+                markeredgecolor=colour,
+                markeredgewidth=1.2,
+            )
     ends = [100 * found[n][key] for _, _, _, found in cells for n in ("mean", "sum") for key in ("low", "high")]
     low, high = min(50.0, *ends), max(50.0, *ends)
     margin = 0.06 * (high - low) + 1
@@ -279,15 +308,22 @@ def _draw_strips(axes: Axes, strips: Sequence[PatchStrip], window_s: tuple[float
         left, right = np.maximum(starts_s[shown], window_s[0]), np.minimum(ends_s[shown], window_s[1])
         silent = np.zeros(len(shown), bool) if strip.is_silence is None else strip.is_silence[shown]
         axes.broken_barh(
-            list(zip(left, right - left, strict=True)), (place - 0.33, 0.66), edgecolor=PAPER, linewidth=0.9,
+            list(zip(left, right - left, strict=True)),
+            (place - 0.33, 0.66),
+            edgecolor=PAPER,
+            linewidth=0.9,
             facecolor=[SILENCE if is_silent else SERIES[0] for is_silent in silent],
             alpha=np.where(silent, 1.0, np.where(shown % 2, 0.55, 0.85)),
-        )  # fmt: skip
+        )
         rate = len(strip.lengths) / (strip.lengths.sum() / frame_rate_hz)
         axes.annotate(
-            f"{rate:.1f} a second", (1.012, place), xycoords=("axes fraction", "data"), va="center", color=MUTED,
+            f"{rate:.1f} a second",
+            (1.012, place),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            color=MUTED,
             fontsize=8.5,
-        )  # fmt: skip
+        )
     axes.set_yticks(range(len(strips)), [strip.name for strip in strips], color=INK)
     axes.set_ylim(len(strips) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
@@ -297,8 +333,14 @@ def _draw_strips(axes: Axes, strips: Sequence[PatchStrip], window_s: tuple[float
 
 def patch_length_plot(histograms: dict[str, list[int]], frame_rate_hz: int) -> Html:
     """Share of speech patches of each length, a panel a strategy."""
-    return length_plot(histograms, frame_rate_hz, "lengths", "units a patch", "% of speech patches",
-                       "histogram of patch lengths by strategy")  # fmt: skip
+    return length_plot(
+        histograms,
+        frame_rate_hz,
+        "lengths",
+        "units a patch",
+        "% of speech patches",
+        "histogram of patch lengths by strategy",
+    )
 
 
 @plot_settings()

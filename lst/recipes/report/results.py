@@ -49,9 +49,11 @@ def results_section(run: RunRecord) -> Section:
         parts.append(
             paragraph(
                 f"Trained but not evaluated: {', '.join(waiting)}. Run ",
-                code(shlex.join(["lst", "eval", *run.overrides])), " and make the report again.", class_="note",
+                code(shlex.join(["lst", "eval", *run.overrides])),
+                " and make the report again.",
+                class_="note",
             )
-        )  # fmt: skip
+        )
     if results:
         numbers = sorted({result["cloze"][d]["num_items"] for result in results.values() for d in DIRECTIONS})
         parts += [*_item_notes(numbers), results_table(run), _table_caption(run, numbers), _above_chance(run)]
@@ -71,7 +73,9 @@ def how_it_is_measured(run: RunRecord) -> Html:
     """What a cloze item is, and how its false ending is drawn."""
     options = run.config.eval
     return paragraph(
-        "A ", bold("cloze item"), " is a held-out utterance with two endings: its own and a false one. A model is "
+        "A ",
+        bold("cloze item"),
+        " is a held-out utterance with two endings: its own and a false one. A model is "
         "right when it gives the true ending the higher log-likelihood after the same context; chance is 50 %, and a "
         "tie counts ½. The context is everything before the last sentence or, where no sentences are known, the first "
         f"{100 * options.context_share:g} % of the words. The false ending is that of another held-out utterance, by "
@@ -79,7 +83,7 @@ def how_it_is_measured(run: RunRecord) -> Html:
         "alike), drawn from the seed; all models and directions judge the same pairs. The true ending goes on in the "
         "same recording, the false one is spliced in, so S→S also rewards hearing the splice. Context → ending are "
         f"spoken (S: units of {run.speech}) or written (T). Shorter ones than {options.min_words} words make none.",
-    )  # fmt: skip
+    )
 
 
 def _item_notes(numbers: Sequence[int]) -> list[Html]:
@@ -87,9 +91,10 @@ def _item_notes(numbers: Sequence[int]) -> list[Html]:
         return [
             paragraph(
                 f"The models were evaluated on different numbers of items ({', '.join(map(str, numbers))}): their rows "
-                "cannot be compared. Run lst eval once more for all of them.", class_="note",
+                "cannot be compared. Run lst eval once more for all of them.",
+                class_="note",
             )
-        ]  # fmt: skip
+        ]
     if numbers[0] < FEW_ITEMS:
         return [
             paragraph(
@@ -104,10 +109,12 @@ def results_table(run: RunRecord) -> Html:
     """Two rows a model: normalised by length, and summed."""
     models = run.evaluated
     header = [
-        head("model"), head("score", class_="left"),
+        head("model"),
+        head("score", class_="left"),
         *(head(direction, small=DIRECTION_NAMES[direction]) for direction in DIRECTIONS),
-        head("bits a unit", small=run.speech), head("bits a byte", small="text"),
-    ]  # fmt: skip
+        head("bits a unit", small=run.speech),
+        head("bits a byte", small="text"),
+    ]
     best_accuracy = {
         (direction, normalisation): _best(
             [model.result["cloze"][direction][normalisation]["accuracy"] for model in models if model.result], max
@@ -134,10 +141,13 @@ def results_table(run: RunRecord) -> Html:
             if normalisation == "mean":
                 row = [model_head(model, model.patching_text, rowspan="2", class_="left"), *row]
                 row += [
-                    cell(f"{model.result['bits'][key]:.3f}", rowspan="2",
-                         class_="best" if model.result["bits"][key] == best else "")
+                    cell(
+                        f"{model.result['bits'][key]:.3f}",
+                        rowspan="2",
+                        class_="best" if model.result["bits"][key] == best else "",
+                    )
                     for key, best in best_bits.items()
-                ]  # fmt: skip
+                ]
             rows.append(row)
             classes.append("joined" if normalisation == "mean" else "")
     return table(header, rows, classes)
@@ -160,13 +170,14 @@ def _table_caption(run: RunRecord, numbers: Sequence[int]) -> Html:
         units += " (where repeated units are read once, so that bits a unit of these and the others do not compare)"
     items = " or ".join(f"{number:,}" for number in numbers)
     return caption(
-        bold(f"Cloze accuracy in %, {items} items a direction, "), f"with its 95 % bootstrap interval "
+        bold(f"Cloze accuracy in %, {items} items a direction, "),
+        f"with its 95 % bootstrap interval "
         f"({run.config.eval.bootstrap_samples:,} resamples of the items) below. “mean”: log-likelihood divided by the "
         "number of tokens (length-normalised); “summed”: not divided, which favours short endings. Bits (lower is "
         f"better) are over whole held-out utterances: {units} units of {run.speech}, "
         f"{result['bits']['num_bytes']:,} bytes of text. The best of each column and row kind is shaded; where all are "
         "equal, none is. Every model cuts speech as at inference: no patches or static ones.",
-    )  # fmt: skip
+    )
 
 
 def _above_chance(run: RunRecord) -> Html:
@@ -184,11 +195,16 @@ def _above_chance(run: RunRecord) -> Html:
 def cost_section(run: RunRecord) -> Section:
     """What each training used, and on what terms the models compare."""
     header = [
-        head("model"), head("parameters"), head("steps"), head("slots", small="of patches"),
+        head("model"),
+        head("parameters"),
+        head("steps"),
+        head("slots", small="of patches"),
         head("patches", small="packing waste"),
-        head("tokens", small="a patch"), head("speech tokens", small="share"), head("cut", small="documents"),
+        head("tokens", small="a patch"),
+        head("speech tokens", small="share"),
+        head("cut", small="documents"),
         head("FLOPs", small="training, analytic"),
-    ]  # fmt: skip
+    ]
     rows = []
     for model in run.models:
         cost = model.cost
@@ -198,20 +214,26 @@ def cost_section(run: RunRecord) -> Section:
                 [*first, cell("metrics.jsonl is missing or empty: nothing is known", colspan="7", class_="left")]
             )
             continue
-        rows.append([
-            *first, f"{cost['step']:,}", f"{cost['slots']:,}",
-            cell(f"{cost['patches']:,}", small=f"{packing_waste(cost):.1%}"),
-            cell(f"{cost['tokens']:,}", small=f"{cost['tokens'] / max(cost['patches'], 1):.2f}"),
-            cell(f"{cost['speech_tokens']:,}", small=f"{cost['speech_tokens'] / max(cost['tokens'], 1):.1%}"),
-            f"{cost['cut_documents']:,}", scientific(cost["training_flops"]),
-        ])  # fmt: skip
+        rows.append(
+            [
+                *first,
+                f"{cost['step']:,}",
+                f"{cost['slots']:,}",
+                cell(f"{cost['patches']:,}", small=f"{packing_waste(cost):.1%}"),
+                cell(f"{cost['tokens']:,}", small=f"{cost['tokens'] / max(cost['patches'], 1):.2f}"),
+                cell(f"{cost['speech_tokens']:,}", small=f"{cost['speech_tokens'] / max(cost['tokens'], 1):.1%}"),
+                f"{cost['cut_documents']:,}",
+                scientific(cost["training_flops"]),
+            ]
+        )
     text = caption(
-        bold("What training used. "), "Slots are rows × patches a row, summed over the steps; packing waste is the "
+        bold("What training used. "),
+        "Slots are rows × patches a row, summed over the steps; packing waste is the "
         "share of slots that stayed empty, 1 − patches / slots. For a model without patches a patch is a token. "
         "Documents longer than a row come in pieces. FLOPs are counted from the model's shape, forward and backward "
         f"together, not measured. Speech tokens are units of {run.speech}"
         + (", or pieces of several units under speech BPE." if _has_pieces(run) else "."),
-    )  # fmt: skip
+    )
     return Section("cost", "Cost", joined(_terms(run), table(header, rows), text), run.badge)
 
 
@@ -233,8 +255,9 @@ def _terms(run: RunRecord) -> Html:
         listed = ", ".join(f"{name} {number:,}" for name, number in slots.items())
         return paragraph(
             f"These models were not trained on equally many patch slots ({listed}): a difference between them may come "
-            "from that alone.", class_="note",
-        )  # fmt: skip
+            "from that alone.",
+            class_="note",
+        )
     return paragraph(
         "The models are compared at equal steps × patches: their backbones take the same number of positions. "
         "A patch of speech holds several units, so the patched models see more tokens a patch, and hence "
@@ -329,8 +352,10 @@ def _item(
         return element("div", paragraph(text), class_="item")
     own, other = utterances[utterance_id], utterances[other_id]
     own_start, other_start = (ending_start(u, run.config.eval.context_share) for u in (own, other))
-    header = [head("model"), *(head(text, small=direction)
-                               for direction in SHOWN_DIRECTIONS for text in ("true", "false", "verdict"))]  # fmt: skip
+    header = [
+        head("model"),
+        *(head(text, small=direction) for direction in SHOWN_DIRECTIONS for text in ("true", "false", "verdict")),
+    ]
     note = Html("")
     if not _same_cut(own, own_start, next(iter(scored.values())).get(("S→S", utterance_id))):
         note = paragraph("Scored with another eval.context_share than this report was made with.", class_="tagged")
@@ -340,8 +365,9 @@ def _item(
         ("false ending", _words(other, other_start, len(other.words))),
     ]
     listed = [part for name, text in texts for part in (element("dt", name), element("dd", text))]
-    source = paragraph(code(own.id), ", false ending of ", code(other.id), f", speaker {own.speaker or 'unknown'}",
-                       class_="tagged")  # fmt: skip
+    source = paragraph(
+        code(own.id), ", false ending of ", code(other.id), f", speaker {own.speaker or 'unknown'}", class_="tagged"
+    )
     return element("div", element("dl", *listed, class_="endings"), table(header, rows), note, source, class_="item")
 
 

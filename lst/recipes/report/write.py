@@ -62,8 +62,10 @@ def _top(run: RunRecord, name: str) -> Html:
     lead = paragraph(
         f"{len(run.models)} language model{plural} of speech units and text pieces ({models}), trained on ",
         bold(run.data.index["description"]),
-        ", and asked which of two endings belongs to an utterance, heard or read. ", provenance, class_="lead",
-    )  # fmt: skip
+        ", and asked which of two endings belongs to an utterance, heard or read. ",
+        provenance,
+        class_="lead",
+    )
     return joined(paragraph("Latent speech-text models · run report", class_="eyebrow"), element("h1", name), lead)
 
 
@@ -136,10 +138,13 @@ def _versions_table(run: RunRecord) -> Html:
             for model in run.models
             if model.versions and model.versions.get(package) != now.get(package)
         }
-        rows.append([
-            element("td", package), element("td", now.get(package, "absent"), class_="left"),
-            element("td", ", ".join(sorted(then)), class_="wrap"),
-        ])  # fmt: skip
+        rows.append(
+            [
+                element("td", package),
+                element("td", now.get(package, "absent"), class_="left"),
+                element("td", ", ".join(sorted(then)), class_="wrap"),
+            ]
+        )
     return table(
         [head("package"), head("this report", class_="left"), head("training, where other", class_="left")], rows
     )

@@ -113,10 +113,12 @@ class PlainTable:
     def text(self) -> str:
         widths = [max(len(row[place]) for row in [self.header, *self.rows]) for place in range(len(self.header))]
         return "\n".join(
-            "  ".join(cell.ljust(width) if not place else cell.rjust(width)
-                      for place, (cell, width) in enumerate(zip(row, widths, strict=True)))
+            "  ".join(
+                cell.ljust(width) if not place else cell.rjust(width)
+                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
             for row in [self.header, *self.rows]
-        )  # fmt: skip
+        )
 
 
 def found_results(run: Path) -> dict[str, list[Arm]]:
@@ -191,27 +193,49 @@ def _count(number: int | None) -> str:
 
 def listops_table(arms: Sequence[Arm]) -> PlainTable:
     """Accuracy and speed on ListOps; a speed is set against the Transformer's on the same work alone."""
-    header = ["model", "accuracy, %", "each seed, %", "tokens", "batch", "steps", "rate", "ms a step", "steps/s",
-              "speed"]  # fmt: skip
+    header = [
+        "model",
+        "accuracy, %",
+        "each seed, %",
+        "tokens",
+        "batch",
+        "steps",
+        "rate",
+        "ms a step",
+        "steps/s",
+        "speed",
+    ]
     transformers = {_work(arm): arm.median_step_s for arm in arms if arm.name == "attention"}
     rows = []
     for arm in arms:
         base = transformers.get(_work(arm))
-        rows.append([
-            arm.name, f"{100 * arm.mean('accuracy'):.1f}", _each_seed(arm), f"{arm.first['num_tokens']:,}",
-            str(arm.settings["train"]["batch_sequences"]),
-            ", ".join(dict.fromkeys(_count(result["steps"]) for result in arm.results)),
-            f"{arm.settings['train']['learning_rate']:g}", f"{1000 * arm.median_step_s:,.1f}",
-            f"{1 / arm.median_step_s:,.2f}", f"{base / arm.median_step_s:.2f}×" if base else MISSING,
-        ])  # fmt: skip
+        rows.append(
+            [
+                arm.name,
+                f"{100 * arm.mean('accuracy'):.1f}",
+                _each_seed(arm),
+                f"{arm.first['num_tokens']:,}",
+                str(arm.settings["train"]["batch_sequences"]),
+                ", ".join(dict.fromkeys(_count(result["steps"]) for result in arm.results)),
+                f"{arm.settings['train']['learning_rate']:g}",
+                f"{1000 * arm.median_step_s:,.1f}",
+                f"{1 / arm.median_step_s:,.2f}",
+                f"{base / arm.median_step_s:.2f}×" if base else MISSING,
+            ]
+        )
     return PlainTable(header, rows)
 
 
 def _work(arm: Arm) -> tuple[Any, ...]:
     """What has to be the same for two speeds to be compared."""
     model = arm.settings["model"]
-    return (arm.first["num_tokens"], arm.settings["train"]["batch_sequences"], model["global_dim"],
-            model["global_layers"], arm.first["timing"]["threads"])  # fmt: skip
+    return (
+        arm.first["num_tokens"],
+        arm.settings["train"]["batch_sequences"],
+        model["global_dim"],
+        model["global_layers"],
+        arm.first["timing"]["threads"],
+    )
 
 
 def task_table(task: str, arms: Sequence[Arm]) -> PlainTable:
@@ -237,19 +261,36 @@ def write_synthetic_report(run: Path) -> Path:
                 task.replace("_", "-"),
                 TITLES[task],
                 joined(
-                    paragraph(_what(task, arms[0])), plain.html(colours), *(caption(note) for note in notes),
-                    figure(plot, "Accuracy on the test sequences, and the training loss (a running mean), over steps. "
-                           "One line a seed; the dashed line is chance."),
+                    paragraph(_what(task, arms[0])),
+                    plain.html(colours),
+                    *(caption(note) for note in notes),
+                    figure(
+                        plot,
+                        "Accuracy on the test sequences, and the training loss (a running mean), over steps. "
+                        "One line a seed; the dashed line is chance.",
+                    ),
                 ),
             )
-        )  # fmt: skip
+        )
         write_text(run / f"curves-{task}.svg", standalone_svg(plot))
-        texts += [f"## {TITLES[task]}", "", _what(task, arms[0]), "", plain.markdown(), "", *[f"{n}\n" for n in notes],
-                  f"![Accuracy and loss over steps](curves-{task}.svg)", ""]  # fmt: skip
+        texts += [
+            f"## {TITLES[task]}",
+            "",
+            _what(task, arms[0]),
+            "",
+            plain.markdown(),
+            "",
+            *[f"{n}\n" for n in notes],
+            f"![Accuracy and loss over steps](curves-{task}.svg)",
+            "",
+        ]
     texts += ["## Make it again", "", "```", *_commands(found), "```", ""]
     sections.append(_reproduce_section(found))
-    top = joined(paragraph("Synthetic languages · run report", class_="eyebrow"),
-                 element("h1", run.resolve().name), paragraph(_lead(found), class_="lead"))  # fmt: skip
+    top = joined(
+        paragraph("Synthetic languages · run report", class_="eyebrow"),
+        element("h1", run.resolve().name),
+        paragraph(_lead(found), class_="lead"),
+    )
     bottom = joined(f"Written {utc_text(datetime.now(timezone.utc))} by ", code("lst synthetic"), ". One file.")
     write_text(run / "report.md", "\n".join(texts))
     write_text(run / "report.html", page(f"{run.resolve().name}: synthetic languages", top, sections, bottom))
@@ -310,7 +351,7 @@ def _notes(task: str, arms: Sequence[Arm]) -> list[str]:
             "Speed is against attention, by the median of the training steps of this run on a CPU, for models with the "
             "same tokens, batch, width, layers and threads; trainings took turns on the machine, not steps. "
             + PUBLISHED_SPEED,
-        ]  # fmt: skip
+        ]
     notes.append(
         "Published: arXiv 2212.14052, table 1, with a learning rate of 5e-4, "
         f"{'400' if task == 'induction_head' else '200'} passes over 5,000 sequences. Seconds are those of the "
@@ -333,10 +374,17 @@ def _reproduce_section(found: dict[str, list[Arm]]) -> Section:
         "reproduce",
         "Make it again",
         joined(
-            paragraph("Each command skips what is done; one that was stopped goes on. All settings lie beside the "
-                      "results, in ", code("TASK/MODEL/seed-S/config.yaml"), "."),
+            paragraph(
+                "Each command skips what is done; one that was stopped goes on. All settings lie beside the "
+                "results, in ",
+                code("TASK/MODEL/seed-S/config.yaml"),
+                ".",
+            ),
             element("pre", "\n".join(_commands(found)), tabindex="0"),
-            element("details", element("summary", "Versions"),
-                    table([head("package"), head("this report", class_="left")], rows)),
+            element(
+                "details",
+                element("summary", "Versions"),
+                table([head("package"), head("this report", class_="left")], rows),
+            ),
         ),
-    )  # fmt: skip
+    )

@@ -57,9 +57,10 @@ def synthetic(config: SyntheticConfig, overrides: Sequence[str]) -> str:
     # All seeds first, so that a conflict of the last one shows before the first is trained.
     problems = [problem for seed in config.seeds for problem in _conflicts(config, folders[seed], settings[seed])]
     raise_problems(
-        f"{run} holds other trainings under these names", problems,
+        f"{run} holds other trainings under these names",
+        problems,
         f"Use the same settings, train under another name=NAME or run_dir=FOLDER, or delete {run / config.task.name}.",
-    )  # fmt: skip
+    )
     keep_freed_memory()
     for seed, folder in folders.items():
         if _is_done(config, folder):
@@ -88,8 +89,13 @@ def training_settings(config: SyntheticConfig, seed: int) -> dict[str, Any]:
         task.pop(unused)
     for later in ("checkpoint_every",) if config.train.decay_share else ("max_steps", "checkpoint_every"):
         train.pop(later)
-    return {"seed": seed, "convolution": config.convolution, "task": task, "model": asdict(config.model),
-            "train": train}  # fmt: skip
+    return {
+        "seed": seed,
+        "convolution": config.convolution,
+        "task": task,
+        "model": asdict(config.model),
+        "train": train,
+    }
 
 
 def _conflicts(config: SyntheticConfig, folder: Path, settings: dict[str, Any]) -> list[str]:
@@ -127,8 +133,10 @@ def _train_seed(config: SyntheticConfig, seed: int, folder: Path, overrides: Seq
         training.restore()
         if training.step:
             say(f"{description}: going on from step {training.step:,}")
-        say(f"{description}: {training.model.num_parameters:,} parameters, {config.train.max_steps:,} steps of "
-            f"{config.train.batch_sequences} × {data.num_tokens:,} tokens")  # fmt: skip
+        say(
+            f"{description}: {training.model.num_parameters:,} parameters, {config.train.max_steps:,} steps of "
+            f"{config.train.batch_sequences} × {data.num_tokens:,} tokens"
+        )
         outcome = training.run()
     result = _result(config, seed, data, outcome, read_jsonl(folder / METRICS_FILE))
     return {
@@ -190,8 +198,9 @@ def plan(config: SyntheticConfig) -> list[str]:
         step_s = seconds_a_step(config, data)
         num_parameters = Training(config, 0, data, Path(), "").model.num_parameters
     num_tokens = train.batch_sequences * data.num_tokens
-    flops = model_flops(config.model, data.vocab_size,
-                        typical_workload(config.model, num_tokens, num_tokens, data.num_tokens))  # fmt: skip
+    flops = model_flops(
+        config.model, data.vocab_size, typical_workload(config.model, num_tokens, num_tokens, data.num_tokens)
+    )
     disk = num_parameters * BYTES_A_CHECKPOINT_PARAMETER + steps * BYTES_A_METRICS_ROW
     return [
         f"task {config.task.name}: {len(data.train):,} training and {len(data.test):,} test sequences of "

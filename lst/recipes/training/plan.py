@@ -20,8 +20,15 @@ from lst.tokenizers.vocabulary import SPECIALS
 TRAINING_EFFICIENCY = 0.3
 BYTES_A_CHECKPOINT_PARAMETER = 12
 # Where nothing is prepared: tokens a patch and patches a document of the embedded stories.
-ASSUMED_TOKENS_A_PATCH = {"none": 1.0, "static": 2.4, "aligned": 3.0, "mixed": 2.7, "curriculum": 2.7,
-                          "entropy": 2.4, "speech_bpe": 1.0}  # fmt: skip
+ASSUMED_TOKENS_A_PATCH = {
+    "none": 1.0,
+    "static": 2.4,
+    "aligned": 3.0,
+    "mixed": 2.7,
+    "curriculum": 2.7,
+    "entropy": 2.4,
+    "speech_bpe": 1.0,
+}
 ASSUMED_DOCUMENT_PATCHES = 80.0
 
 

@@ -68,8 +68,10 @@ def train(config: Config) -> Path:
     first_step = saved["global_step"] if saved else 0
     if resume:
         say(f"{config.name}: going on from step {first_step} ({resume})")
-    say(f"{config.name}: {model.num_parameters:,} parameters, {config.train.max_steps} steps of {config.train.rows} × "
-        f"{config.train.row_patches} patches")  # fmt: skip
+    say(
+        f"{config.name}: {model.num_parameters:,} parameters, {config.train.max_steps} steps of {config.train.rows} × "
+        f"{config.train.row_patches} patches"
+    )
     callback = RunCallback(folder, config.train, first_step, f"train {config.name}")
     if config.train.accelerator in ("auto", "cpu"):
         keep_freed_memory()

@@ -37,14 +37,23 @@ ROUNDING = 1e-5
 
 def architecture(mode: str = "layer_norm", num_layers: int = 2, num_labels: int = len(LABELS)) -> dict[str, Any]:
     return {
-        "extractor_mode": mode, "extractor_conv_layer_config": CONVOLUTIONS,
+        "extractor_mode": mode,
+        "extractor_conv_layer_config": CONVOLUTIONS,
         "extractor_conv_bias": mode == "layer_norm",
-        "encoder_embed_dim": 16, "encoder_projection_dropout": 0.1, "encoder_pos_conv_kernel": 16,
-        "encoder_pos_conv_groups": 4, "encoder_num_layers": num_layers, "encoder_num_heads": 2,
-        "encoder_attention_dropout": 0.1, "encoder_ff_interm_features": 32, "encoder_ff_interm_dropout": 0.1,
-        "encoder_dropout": 0.1, "encoder_layer_norm_first": mode == "layer_norm", "encoder_layer_drop": 0.1,
+        "encoder_embed_dim": 16,
+        "encoder_projection_dropout": 0.1,
+        "encoder_pos_conv_kernel": 16,
+        "encoder_pos_conv_groups": 4,
+        "encoder_num_layers": num_layers,
+        "encoder_num_heads": 2,
+        "encoder_attention_dropout": 0.1,
+        "encoder_ff_interm_features": 32,
+        "encoder_ff_interm_dropout": 0.1,
+        "encoder_dropout": 0.1,
+        "encoder_layer_norm_first": mode == "layer_norm",
+        "encoder_layer_drop": 0.1,
         "aux_num_out": num_labels,
-    }  # fmt: skip
+    }
 
 
 def make_model(mode: str = "layer_norm", num_layers: int = 2, normalizes: bool = False) -> CtcModel:
@@ -159,8 +168,9 @@ def test_words_and_characters_lie_where_they_were_put(seed: int) -> None:
         next_starts = [start for start, _ in place[1:]] + [place[-1][1]]
         assert word.character_ends_s == pytest.approx([frame * 0.02 for frame in next_starts])
         frames = [frame for start, end in place for frame in range(start, end)]
-        labels = [LABELS.index(letter) for letter, (start, end) in zip(written, place, strict=True)
-                  for _ in range(start, end)]  # fmt: skip
+        labels = [
+            LABELS.index(letter) for letter, (start, end) in zip(written, place, strict=True) for _ in range(start, end)
+        ]
         assert word.score == pytest.approx(float(emission[frames, labels].mean()), abs=1e-5)
 
 
@@ -178,8 +188,9 @@ def test_text_becomes_labels() -> None:
     star = len(LABELS)
 
     def said(text: str) -> list[str]:
-        return ["".join("*" if label == star else LABELS[label] for label in word.label_ids)
-                for word in labels.words(text)]  # fmt: skip
+        return [
+            "".join("*" if label == star else LABELS[label] for label in word.label_ids) for word in labels.words(text)
+        ]
 
     assert said("Hello, “World”!") == ["hello", "world"]
     assert said("it’s 'quoted' O'Neil's") == ["it's", "quoted", "o'neil's"]
@@ -338,9 +349,13 @@ class Wav2Vec2ForCTC(nn.Module):
         self.wav2vec2.encoder = module.encoder.transformer
         self.lm_head = module.aux
         self.config = SimpleNamespace(
-            **config, feat_proj_dropout=0.0, attention_dropout=0.0, activation_dropout=0.0, hidden_dropout=0.0,
+            **config,
+            feat_proj_dropout=0.0,
+            attention_dropout=0.0,
+            activation_dropout=0.0,
+            hidden_dropout=0.0,
             layerdrop=0.0,
-        )  # fmt: skip
+        )
 
 
 @pytest.mark.parametrize("mode", ["group", "layer"])
@@ -348,12 +363,21 @@ class Wav2Vec2ForCTC(nn.Module):
 def test_hugging_face_folders_are_read_as_torchaudio_converts_them(tmp_path: Path, mode: str, old_names: bool) -> None:
     ctc = make_model(f"{mode}_norm")
     config = {
-        "model_type": "wav2vec2", "feat_extract_norm": mode, "conv_dim": [16] * 7,
-        "conv_kernel": [10, 3, 3, 3, 3, 2, 2], "conv_stride": [5, 2, 2, 2, 2, 2, 2], "conv_bias": mode == "layer",
-        "hidden_size": 16, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "intermediate_size": 32, "do_stable_layer_norm": mode == "layer",
+        "model_type": "wav2vec2",
+        "feat_extract_norm": mode,
+        "conv_dim": [16] * 7,
+        "conv_kernel": [10, 3, 3, 3, 3, 2, 2],
+        "conv_stride": [5, 2, 2, 2, 2, 2, 2],
+        "conv_bias": mode == "layer",
+        "hidden_size": 16,
+        "num_conv_pos_embeddings": 16,
+        "num_conv_pos_embedding_groups": 4,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "do_stable_layer_norm": mode == "layer",
         "vocab_size": len(LABELS),
-    }  # fmt: skip
+    }
     original = Wav2Vec2ForCTC(ctc.module, config)
     state = {name: value.contiguous() for name, value in original.state_dict().items()}
     if old_names:

@@ -109,13 +109,17 @@ def test_textgrids_are_read_in_both_forms_and_all_encodings(text: str, encoding:
     content = b"\xfe\xff" + content if encoding == "utf-16-be" else content
     tiers = read_textgrid_tiers(content, "a.TextGrid")
     assert [(tier.name, tier.is_intervals, len(tier.intervals)) for tier in tiers] == [
-        ("bell", False, 1), ("phones", True, 1), ("Words", True, 3)
-    ]  # fmt: skip
+        ("bell", False, 1),
+        ("phones", True, 1),
+        ("Words", True, 3),
+    ]
     assert tiers[1].intervals[0].text == 'x "= 9'
     words = read_textgrid(content, "a.TextGrid")
     assert [(text.replace("\r", ""), *rest) for text, *rest in times(words)] == [
-        ("", 0, 0.5), ('say "äh"', 0.5, 1.25), ("two\nlines", 1.25, 2.3)
-    ]  # fmt: skip
+        ("", 0, 0.5),
+        ('say "äh"', 0.5, 1.25),
+        ("two\nlines", 1.25, 2.3),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -164,8 +168,10 @@ def test_ctm_files_hold_many_utterances() -> None:
     found = read_ctm(content, "x.ctm")
     assert times(found["a"]) == [("one", 1.0, 1.5)]
     assert [(word.text, word.score) for word in found["b"]] == [
-        ("One", 0), ("two", pytest.approx(math.log(0.5), abs=1e-5)), ("x", 0)
-    ]  # fmt: skip
+        ("One", 0),
+        ("two", pytest.approx(math.log(0.5), abs=1e-5)),
+        ("x", 0),
+    ]
     assert found["b"][1].place == "x.ctm, line 2"
     with pytest.raises(ProblemsError) as raised:
         read_ctm(b"a 1 0 1\na 1 x 1 w\na 1 0 nan w\na 1 0 1 w\na 1 0 1 w high", "x.ctm")
@@ -173,17 +179,29 @@ def test_ctm_files_hold_many_utterances() -> None:
 
 
 def test_json_of_mfa_and_whispers() -> None:
-    mfa = {"start": 0, "end": 2, "tiers": {
-        "phones": {"type": "interval", "entries": [[0, 1, "p"]]},
-        "words": {"type": "interval", "entries": [[0.1, 0.4, "one"], [0.4, 0.6, ""], [0.6, 1, "<unk>"]]}}}  # fmt: skip
-    assert times(read_mfa_json(json.dumps(mfa).encode(), "x")) == [
-        ("one", 0.1, 0.4), ("", 0.4, 0.6), ("<unk>", 0.6, 1)
-    ]  # fmt: skip
-    whisper = {"segments": [
-        {"words": [{"text": "One,", "start": 0.1, "end": 0.4, "confidence": 0.5}]},
-        {"words": [{"word": " two", "start": 0.5, "end": 1.0, "probability": 1.0}],
-         "chars": [{"char": "t", "start": 0.5, "end": 0.6}, {"char": "w", "start": 0.6, "end": 0.8},
-                   {"char": "o", "start": 0.8, "end": 1.0}, {"char": "?"}]}]}  # fmt: skip
+    mfa = {
+        "start": 0,
+        "end": 2,
+        "tiers": {
+            "phones": {"type": "interval", "entries": [[0, 1, "p"]]},
+            "words": {"type": "interval", "entries": [[0.1, 0.4, "one"], [0.4, 0.6, ""], [0.6, 1, "<unk>"]]},
+        },
+    }
+    assert times(read_mfa_json(json.dumps(mfa).encode(), "x")) == [("one", 0.1, 0.4), ("", 0.4, 0.6), ("<unk>", 0.6, 1)]
+    whisper = {
+        "segments": [
+            {"words": [{"text": "One,", "start": 0.1, "end": 0.4, "confidence": 0.5}]},
+            {
+                "words": [{"word": " two", "start": 0.5, "end": 1.0, "probability": 1.0}],
+                "chars": [
+                    {"char": "t", "start": 0.5, "end": 0.6},
+                    {"char": "w", "start": 0.6, "end": 0.8},
+                    {"char": "o", "start": 0.8, "end": 1.0},
+                    {"char": "?"},
+                ],
+            },
+        ]
+    }
     found = read_whisper_json(json.dumps(whisper).encode(), "x")
     assert times(found) == [("One,", 0.1, 0.4), ("two", 0.5, 1.0)]
     assert [word.score for word in found] == [pytest.approx(math.log(0.5), abs=1e-5), 0]
@@ -192,8 +210,10 @@ def test_json_of_mfa_and_whispers() -> None:
     with pytest.raises(ProblemsError) as raised:
         read_whisper_json(json.dumps(whisper).encode(), "x")
     assert [problem.partition(":")[0] for problem in raised.value.problems] == [
-        "segment 3", "segment 4, word 1", "segment 4, word 2"
-    ]  # fmt: skip
+        "segment 3",
+        "segment 4, word 1",
+        "segment 4, word 2",
+    ]
 
 
 KEYS = ("segments", "words", "text", "word", "start", "end", "tiers", "entries", "chars", "char")
@@ -220,8 +240,14 @@ def word(text: str, start: float, end: float, **more: Any) -> TimedWord:
 
 
 def test_words_agree_but_for_case_and_punctuation() -> None:
-    timed = [word("<eps>", 0, 0.1), word("WELL", 0.1, 0.4, score=-1.0), word("known", 0.4, 0.6, score=-4.0),
-             word("sil", 0.6, 0.7), word("<unk>", 0.7, 0.9), word("dont", 1.0, 1.2)]  # fmt: skip
+    timed = [
+        word("<eps>", 0, 0.1),
+        word("WELL", 0.1, 0.4, score=-1.0),
+        word("known", 0.4, 0.6, score=-4.0),
+        word("sil", 0.6, 0.7),
+        word("<unk>", 0.7, 0.9),
+        word("dont", 1.0, 1.2),
+    ]
     matched, problems = match_words("“Well-known — Zorblax, don’t!", timed)
     assert problems == []
     assert times(matched) == [("“Well-known —", 0.1, 0.6), ("Zorblax,", 0.7, 0.9), ("don’t!", 1.0, 1.2)]
@@ -241,8 +267,10 @@ def test_times_are_checked_all_at_once() -> None:
     assert time_problems([word("a", 0, 0.5), word("b", 0.46, 1.04)], 1.0) == []
 
 
-@given(st.lists(st.tuples(st.floats(0, 3), st.floats(0, 3), st.lists(st.floats(0, 3), max_size=4)), max_size=8),
-       st.integers(0, 30))  # fmt: skip
+@given(
+    st.lists(st.tuples(st.floats(0, 3), st.floats(0, 3), st.lists(st.floats(0, 3), max_size=4)), max_size=8),
+    st.integers(0, 30),
+)
 def test_placed_words_and_characters_lie_inside(drawn: list[tuple[float, float, list[float]]], num_frames: int) -> None:
     timed = [word("w" * len(ends), a, b, character_ends_s=tuple(ends)) for a, b, ends in drawn]
     if len(timed) > num_frames:
@@ -310,9 +338,14 @@ def test_import_finds_files_by_id_and_names_every_problem(tmp_path: Path) -> Non
     assert len(problems) == 4
     for problem, part in zip(
         problems,
-        ("two: two.json, segment 1, line 1: word 1 is 'goodbye'", "three: three.json, line 1: 'hello' from 0.000 to",
-         "four: line 1: this is no TextGrid", "5: there is no alignment of it"), strict=True,
-    ):  # fmt: skip
+        (
+            "two: two.json, segment 1, line 1: word 1 is 'goodbye'",
+            "three: three.json, line 1: 'hello' from 0.000 to",
+            "four: line 1: this is no TextGrid",
+            "5: there is no alignment of it",
+        ),
+        strict=True,
+    ):
         assert part in problem
     with pytest.raises(AlignmentError, match="goodbye"):
         aligner.align(np.zeros(8000, np.float32), "goodbye", 12, 25, "two")

@@ -40,8 +40,16 @@ SOUND = np.zeros(16_000, np.float32)
 
 
 def test_every_fault_of_the_configuration_is_named() -> None:
-    config = AlignConfig(method="whisper", level="phone", format="srt", window_s=2.0, overlap_s=1.0, batch=0,
-                         min_words_per_second=3.0, max_words_per_second=2.0)  # fmt: skip
+    config = AlignConfig(
+        method="whisper",
+        level="phone",
+        format="srt",
+        window_s=2.0,
+        overlap_s=1.0,
+        batch=0,
+        min_words_per_second=3.0,
+        max_words_per_second=2.0,
+    )
     with pytest.raises(ProblemsError) as raised:
         build_aligner(config)
     assert len(raised.value.problems) == 6
@@ -54,8 +62,13 @@ def test_every_fault_of_the_configuration_is_named() -> None:
 
 
 def test_options_of_alignment_come_from_the_command_line() -> None:
-    given = ["data.align.method=ctc", "data.align.checkpoint=my model, v=2", "data.align.level=character",
-             "data.align.min_score=-1.5", "data.align.max_words_per_second=6"]  # fmt: skip
+    given = [
+        "data.align.method=ctc",
+        "data.align.checkpoint=my model, v=2",
+        "data.align.level=character",
+        "data.align.min_score=-1.5",
+        "data.align.max_words_per_second=6",
+    ]
     assert build_config(given).data.align == AlignConfig(
         method="ctc", checkpoint="my model, v=2", level="character", min_score=-1.5, max_words_per_second=6.0
     )
@@ -150,9 +163,11 @@ def test_aligned_characters_decide_the_frames_of_pieces() -> None:
     for word in words:
         pieces = tokenizer.piece_characters([word.text])[0]
         places = np.cumsum(pieces)
-        ends = word.character_ends or estimated[1].character_ends or [
-            (2 * (index + 1) * 30 + len(word.text)) // (2 * len(word.text)) for index in range(len(word.text))
-        ]  # fmt: skip
+        ends = (
+            word.character_ends
+            or estimated[1].character_ends
+            or [(2 * (index + 1) * 30 + len(word.text)) // (2 * len(word.text)) for index in range(len(word.text))]
+        )
         bounds = [0, *(ends[place - 1] if place else 0 for place in places)]
         bounds[-1] = 30
         expected += [*np.diff(bounds).tolist(), 4]
@@ -220,9 +235,20 @@ def test_glued_words_of_espeak_are_divided_at_a_phoneme() -> None:
     def phoneme(sample: int, name: bytes) -> tuple[int, int, int, bytes]:
         return ESPEAK_PHONEME, 0, sample, name
 
-    events = [(ESPEAK_WORD, 0, 0, b""), phoneme(0, b"_"), phoneme(10, b"aU"), phoneme(20, b"t"), phoneme(30, b"@"),
-              phoneme(40, b"v"), phoneme(45, b"_:"), (ESPEAK_WORD, 9, 50, b""), phoneme(60, b"d"),
-              phoneme(70, b"O"), phoneme(80, b"g"), phoneme(90, b"_")]  # fmt: skip
+    events = [
+        (ESPEAK_WORD, 0, 0, b""),
+        phoneme(0, b"_"),
+        phoneme(10, b"aU"),
+        phoneme(20, b"t"),
+        phoneme(30, b"@"),
+        phoneme(40, b"v"),
+        phoneme(45, b"_:"),
+        (ESPEAK_WORD, 9, 50, b""),
+        phoneme(60, b"d"),
+        phoneme(70, b"O"),
+        phoneme(80, b"g"),
+        phoneme(90, b"_"),
+    ]
     assert espeak_spans("out of — dog", events, 100, 1) == [("out", 10, 30), ("of", 30, 45), ("dog", 60, 90)]
     # An event one word late counts for the word before, whose group then holds both.
     late = [*events[:7], (ESPEAK_WORD, 2, 50, b""), *events[8:]]
@@ -238,8 +264,12 @@ def test_engines_without_times_fall_back_and_say_so(
     aligner = StampsAligner(str(tmp_path))
     num_frames = len(sounds[0]) // 640
     expected = PocketsphinxAligner().align(sounds[0], SENTENCES[0], num_frames, 25)
-    for content in (None, "damaged", json.dumps({"words": [["Anna", 0, "x"]]}),
-                    json.dumps({"words": [["Ben", 0.0, 0.1]]})):  # fmt: skip
+    for content in (
+        None,
+        "damaged",
+        json.dumps({"words": [["Anna", 0, "x"]]}),
+        json.dumps({"words": [["Ben", 0.0, 0.1]]}),
+    ):
         if content is not None:
             stamps_path(sounds[0], tmp_path).write_text(content)
         assert aligner.align(sounds[0], SENTENCES[0], num_frames, 25) == expected
@@ -372,13 +402,23 @@ def test_prepare_with_ctc_batches_and_filters_by_score(corpus: Path, tmp_path: P
     layers = [(16, 10, 5), (16, 3, 2), (16, 3, 2), (16, 3, 2), (16, 3, 2), (16, 2, 2), (16, 2, 2)]
     torch.manual_seed(0)
     architecture = {
-        "extractor_mode": "group_norm", "extractor_conv_layer_config": layers, "extractor_conv_bias": False,
-        "encoder_embed_dim": 16, "encoder_projection_dropout": 0.0, "encoder_pos_conv_kernel": 16,
-        "encoder_pos_conv_groups": 4, "encoder_num_layers": 1, "encoder_num_heads": 2,
-        "encoder_attention_dropout": 0.0, "encoder_ff_interm_features": 32, "encoder_ff_interm_dropout": 0.0,
-        "encoder_dropout": 0.0, "encoder_layer_norm_first": False, "encoder_layer_drop": 0.0,
+        "extractor_mode": "group_norm",
+        "extractor_conv_layer_config": layers,
+        "extractor_conv_bias": False,
+        "encoder_embed_dim": 16,
+        "encoder_projection_dropout": 0.0,
+        "encoder_pos_conv_kernel": 16,
+        "encoder_pos_conv_groups": 4,
+        "encoder_num_layers": 1,
+        "encoder_num_heads": 2,
+        "encoder_attention_dropout": 0.0,
+        "encoder_ff_interm_features": 32,
+        "encoder_ff_interm_dropout": 0.0,
+        "encoder_dropout": 0.0,
+        "encoder_layer_norm_first": False,
+        "encoder_layer_drop": 0.0,
         "aux_num_out": len(labels),
-    }  # fmt: skip
+    }
     save_ctc_model(tmp_path / "ctc", wav2vec2_model(**architecture), architecture, labels)
     align = AlignConfig(method="ctc", checkpoint=str(tmp_path / "ctc"), level="character", batch=3)
     index = prepare(tmp_path / "data", options(corpus, align=align, shard_utterances=4))

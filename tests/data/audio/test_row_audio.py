@@ -182,9 +182,13 @@ def test_places_that_are_not_in_the_file_are_faults_of_the_row(tmp_path: Path) -
     for name, (_, fault) in cases.items():
         assert [fault in str(problem) for problem in problems if problem.id == name] == ([True] if fault else []), name
     assert {row.id: row.duration_s for row in good} == {
-        "fine": 2.0, "rounded": 2.0, "to_the_end": 1.0, "first_second": 1.0, "last_channel": 3.0,
+        "fine": 2.0,
+        "rounded": 2.0,
+        "to_the_end": 1.0,
+        "first_second": 1.0,
+        "last_channel": 3.0,
         "words_rounded": 3.0,
-    }  # fmt: skip
+    }
     for row in good:
         assert len(read_row_audio(row)) == round(row.duration_s * 16_000)
     for row in rows:
@@ -207,8 +211,12 @@ def test_rows_keep_their_place_when_written(tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "a.jsonl") == rows
     records = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     assert [sorted(set(record) & {"start_s", "channel", "member", "words"}) for record in records] == [
-        [], ["channel", "start_s"], ["channel", "start_s"], ["member", "start_s"], ["words"],
-    ]  # fmt: skip
+        [],
+        ["channel", "start_s"],
+        ["channel", "start_s"],
+        ["member", "start_s"],
+        ["words"],
+    ]
 
 
 def test_columns_of_places_in_tables_and_their_faults(tmp_path: Path) -> None:

@@ -171,8 +171,12 @@ def test_faulty_options_are_all_named() -> None:
         num_streams=0, num_loader_workers=-1, shuffle_shards=-2, mix=MixConfig(-1.0, float("nan"), 0.0, by="letters")
     )
     problems = "\n".join(config.problems())
-    for part in ("data.num_streams=0: must be 1 or more", "data.num_loader_workers=-1: must be 0 or more",
-                 "data.shuffle_shards=-2", "weights must not be negative",
-                 "data.mix.by=letters: allowed are tokens"):  # fmt: skip
+    for part in (
+        "data.num_streams=0: must be 1 or more",
+        "data.num_loader_workers=-1: must be 0 or more",
+        "data.shuffle_shards=-2",
+        "weights must not be negative",
+        "data.mix.by=letters: allowed are tokens",
+    ):
         assert part in problems
     assert DataConfig().problems() == []

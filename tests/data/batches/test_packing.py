@@ -300,9 +300,10 @@ def test_written_and_unaligned_speech_can_be_cut_without_segments() -> None:
     pieces = pieces_of(text, "none", PatchingConfig("none"), 6)
     assert [len(piece.segment_lengths) for piece in pieces] == [0] * len(pieces)
     unaligned = Document(
-        "b", np.array([BOS, SPEECH_MARKER, *range(1_000, 1_040), EOS], np.int32),
+        "b",
+        np.array([BOS, SPEECH_MARKER, *range(1_000, 1_040), EOS], np.int32),
         np.array([TEXT, TEXT, *[SPEECH] * 40, TEXT], np.uint8),
-    )  # fmt: skip
+    )
     pieces = pieces_of(unaligned, "static", PatchingConfig("static", 4), 6)
     assert sum((piece.modalities == SPEECH).sum() for piece in pieces) == 40
 

@@ -66,9 +66,14 @@ def make_plan(**changes: Any) -> StreamPlan:
     strategy = changes.pop("strategy", "static")
     sources = mix_sources(changes.pop("spoken", SPOKEN), changes.pop("written", WRITTEN), mix)
     values: dict[str, Any] = {
-        "num_rows": 2, "row_patches": 40, "num_batches": NUM_BATCHES, "pack_buffer": 8, "mix_by": "documents",
-        "fingerprint": "data and settings", **changes,
-    }  # fmt: skip
+        "num_rows": 2,
+        "row_patches": 40,
+        "num_batches": NUM_BATCHES,
+        "pack_buffer": 8,
+        "mix_by": "documents",
+        "fingerprint": "data and settings",
+        **changes,
+    }
     builder = DocumentBuilder(TOKENIZER, VOCABULARY, InterleaveConfig(), seed, entropies=entropies)
     return StreamPlan(sources, builder, PatchingConfig(strategy, entropy_threshold=75.0), **values)
 

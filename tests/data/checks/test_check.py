@@ -63,9 +63,16 @@ def test_every_problem_of_a_corpus_is_there_by_kind(tmp_path: Path) -> None:
     write_audio(folder / "extra.wav")
     report = check_corpus(folder, "auto", 0.2, 60.0, decode=False, max_examples=0)
     assert dict(report.counts) == {
-        "id": 2, "transcript": 1, "missing audio": 1, "sample rate": 1, "segment or channel": 2, "duration": 1,
-        "timed words": 1, "row": 1, "missing transcript": 1,
-    }  # fmt: skip
+        "id": 2,
+        "transcript": 1,
+        "missing audio": 1,
+        "sample rate": 1,
+        "segment or channel": 2,
+        "duration": 1,
+        "timed words": 1,
+        "row": 1,
+        "missing transcript": 1,
+    }
     assert report.statistics["utterances"] == 14
     assert report.statistics["good utterances"] == 5
     assert report.statistics["hours"] * 3600 == pytest.approx(1 + 1 + 0.5 + 1 + 1)
@@ -204,9 +211,11 @@ CASES: dict[str, tuple[Callable[[list[tuple[str, bytes]]], None], dict[str, str]
     "not json": (lambda members: members.__setitem__(0, (members[0][0], b"{")), {"sample": "cannot be read"}),
     "one member": (lambda members: members.pop(0), {"sample": "json and units.npy are needed"}),
     "same key twice": (rename, {"sample": "", "id": ""}),
-    "a sample fewer": (lambda members: members.__delitem__(slice(0, 2)),
-                       {"index": "the index says", "left out": "is in no shard"}),
-}  # fmt: skip
+    "a sample fewer": (
+        lambda members: members.__delitem__(slice(0, 2)),
+        {"index": "the index says", "left out": "is in no shard"},
+    ),
+}
 
 
 @pytest.mark.parametrize("case", CASES)

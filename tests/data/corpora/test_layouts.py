@@ -137,7 +137,11 @@ def test_peoples_speech(tmp_path: Path) -> None:
     write_audio(root / "train" / "clean" / "talk_1" / "0.flac")
     write_audio(root / "train" / "clean" / "talk_1" / "1.flac", 2.0)
     write_tar(root / "validation" / "validation" / "part_0.tar", {"./talk_2/0.flac": audio_bytes("FLAC")})
-    nested = {"duration_ms": [1000, 2000], "label": ["first words", "and more"], "name": ["./talk_1/0.flac", "talk_1/1.flac"]}  # fmt: skip # noqa: E501
+    nested = {
+        "duration_ms": [1000, 2000],
+        "label": ["first words", "and more"],
+        "name": ["./talk_1/0.flac", "talk_1/1.flac"],
+    }
     write_lines(
         root / "train" / "clean.json",
         [

@@ -19,9 +19,12 @@ from lst.data.utterance import TimedWord
 def cut(name: str, start_s: float = 0.0, duration_s: float = 1.0, **changes: Any) -> dict[str, Any]:
     supervision = {"id": f"{name}-0", "start": 0.0, "duration": duration_s, "text": "one two", "speaker": "ann"}
     recording = {
-        "id": "r", "sampling_rate": RATE_HZ, "num_samples": 3 * RATE_HZ, "duration": 3.0,
+        "id": "r",
+        "sampling_rate": RATE_HZ,
+        "num_samples": 3 * RATE_HZ,
+        "duration": 3.0,
         "sources": [{"type": "file", "channels": [0], "source": "audio/r.wav"}],
-    }  # fmt: skip
+    }
     found = {"id": name, "start": start_s, "duration": duration_s, "channel": 0, "type": "MonoCut"}
     return {**found, "recording": recording, "supervisions": [supervision], **changes}
 
@@ -37,9 +40,15 @@ def test_lhotse_cuts(tmp_path: Path, suffix: str) -> None:
     words = [["one", 0.1, 0.3, -1.5], ["", 0.4, 0.2, None], ["two", 0.6, 0.2]]
     several = [
         {"id": "s.1", "start": 0.0, "duration": 1.0, "text": "one two", "speaker": "ann", "alignment": {"word": words}},
-        {"id": "s.2", "start": 0.5, "duration": 0.5, "text": "three", "speaker": "ben",
-         "alignment": {"word": [{"symbol": "three", "start": 0.6, "duration": 0.2, "score": None}]}},
-    ]  # fmt: skip
+        {
+            "id": "s.2",
+            "start": 0.5,
+            "duration": 0.5,
+            "text": "three",
+            "speaker": "ben",
+            "alignment": {"word": [{"symbol": "three", "start": 0.6, "duration": 0.2, "score": None}]},
+        },
+    ]
     two = {"id": "t", "duration": 3.0, "sources": [{"type": "file", "channels": [0, 1], "source": "audio/two.wav"}]}
     sped = {**cut("x")["recording"], "transforms": [{"name": "Speed", "kwargs": {"factor": 1.1}}]}
     command = {**cut("x")["recording"], "sources": [{"type": "command", "channels": [0], "source": "cat a.wav"}]}
@@ -70,7 +79,7 @@ def test_lhotse_cuts(tmp_path: Path, suffix: str) -> None:
         ("s_2", "train", "ben", 2.0, 0.5, True, None),
         ("right-0", "train", "ann", 0.25, 1.0, True, 1),
         ("beyond-0", "train", "ann", 2.5, 1.0, True, None),
-    ]  # fmt: skip
+    ]
     assert rows[2].words == (TimedWord("one", 0.1, 0.4, -1.5), TimedWord("two", 0.6, 0.8))
     assert rows[3].words == (TimedWord("three", 0.1, 0.3),)
     np.testing.assert_array_equal(read_row_audio(rows[3]), stereo[2 * RATE_HZ : 5 * RATE_HZ // 2, 0])
@@ -89,11 +98,19 @@ def test_lhotse_cuts(tmp_path: Path, suffix: str) -> None:
     ]
     for problem, reason in zip(
         problems,
-        ["Speed would change", "source type 'command'", "no supervision", "MixedCut", "start must be",
-         "channel 2 is in none",
-         "has no transcript", "not JSON", "2.5 to 3.5 s, is not within the audio of 3 s"],
+        [
+            "Speed would change",
+            "source type 'command'",
+            "no supervision",
+            "MixedCut",
+            "start must be",
+            "channel 2 is in none",
+            "has no transcript",
+            "not JSON",
+            "2.5 to 3.5 s, is not within the audio of 3 s",
+        ],
         strict=True,
-    ):  # fmt: skip
+    ):
         assert reason in problem
 
 
@@ -172,16 +189,24 @@ def test_nemo_tarred(tmp_path: Path) -> None:
 def test_webdataset(tmp_path: Path) -> None:
     root = tmp_path / "shards"
     members = {
-        "part/utt-0.flac": audio_bytes("FLAC"), "part/utt-0.txt": b"zero\n",
-        "utt-1.json": b'{"text": "one", "speaker": "ann", "split": "dev"}', "utt-1.wav": audio_bytes("WAV"),
-        "utt-2.mp3": audio_bytes("MP3"), "utt-2.cls": b"5", "utt-2.txt": b"two", "utt-2.json": b'{"id": "named"}',
+        "part/utt-0.flac": audio_bytes("FLAC"),
+        "part/utt-0.txt": b"zero\n",
+        "utt-1.json": b'{"text": "one", "speaker": "ann", "split": "dev"}',
+        "utt-1.wav": audio_bytes("WAV"),
+        "utt-2.mp3": audio_bytes("MP3"),
+        "utt-2.cls": b"5",
+        "utt-2.txt": b"two",
+        "utt-2.json": b'{"id": "named"}',
         "utt-3.ogg": audio_bytes("OGG"),
         "utt-4.txt": b"four",
-        "utt-5.wav": audio_bytes("WAV"), "utt-5.txt": b"caf\xe9",
-        "utt-6.wav": audio_bytes("WAV"), "utt-6.json": b"[1]",
-        "utt-7.wav": b"no audio", "utt-7.txt": b"seven",
+        "utt-5.wav": audio_bytes("WAV"),
+        "utt-5.txt": b"caf\xe9",
+        "utt-6.wav": audio_bytes("WAV"),
+        "utt-6.json": b"[1]",
+        "utt-7.wav": b"no audio",
+        "utt-7.txt": b"seven",
         "utt-2.x.txt": b"two",
-    }  # fmt: skip
+    }
     write_tar(root / "train-000000.tar", members)
     rows, problems = load(root, "webdataset")
     assert [(row.id, row.member, row.text, row.speaker, row.split) for row in rows] == [
@@ -190,10 +215,14 @@ def test_webdataset(tmp_path: Path) -> None:
         ("named", "utt-2.mp3", "two", "unknown", "train"),
         ("utt-7", "utt-7.wav", "seven", "unknown", "train"),
     ]
-    for key, reason in (("utt-3", "has no transcript"), ("utt-4", "has no audio"), ("utt-5", "not UTF-8"),
-                        ("utt-6", "not a JSON object"), ("utt-2", "in two places"),
-                        ("utt-7", "cannot be read as audio"),
-                        ):  # fmt: skip
+    for key, reason in (
+        ("utt-3", "has no transcript"),
+        ("utt-4", "has no audio"),
+        ("utt-5", "not UTF-8"),
+        ("utt-6", "not a JSON object"),
+        ("utt-2", "in two places"),
+        ("utt-7", "cannot be read as audio"),
+    ):
         assert any(reason in problem and f"key '{key}'" in problem for problem in problems), reason
 
 

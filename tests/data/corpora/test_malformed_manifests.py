@@ -30,15 +30,27 @@ from lst.errors import UserError
 
 NUM_EXAMPLES = 1_000
 QUIET = settings(
-    max_examples=NUM_EXAMPLES // 2, deadline=None, derandomize=True, database=None,
+    max_examples=NUM_EXAMPLES // 2,
+    deadline=None,
+    derandomize=True,
+    database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)  # fmt: skip
+)
 Record = dict[str, Any]
 
 
 def plain(number: int) -> Record:
-    return {"id": f"u{number}", "path": "a.wav", "text": f"words of {number}", "speaker": "ann", "duration_s": 0.5,
-            "start_s": 0.25 * number, "channel": 0, "split": "train", "words": [["words", 0.0, 0.2, -1.0]]}  # fmt: skip
+    return {
+        "id": f"u{number}",
+        "path": "a.wav",
+        "text": f"words of {number}",
+        "speaker": "ann",
+        "duration_s": 0.5,
+        "start_s": 0.25 * number,
+        "channel": 0,
+        "split": "train",
+        "words": [["words", 0.0, 0.2, -1.0]],
+    }
 
 
 def nemo(number: int) -> Record:
@@ -50,12 +62,33 @@ def nemo_tarred(number: int) -> Record:
 
 
 def lhotse(number: int) -> Record:
-    recording = {"id": "r", "sampling_rate": 16_000, "num_samples": 16_000, "duration": 1.0, "channel_ids": [0],
-                 "transforms": [], "sources": [{"type": "file", "channels": [0], "source": "a.wav"}]}  # fmt: skip
-    supervision = {"id": f"s{number}", "start": 0.0, "duration": 0.5, "channel": 0, "text": "words", "speaker": "ann",
-                   "alignment": {"word": [["words", 0.1, 0.2, None]]}}  # fmt: skip
-    return {"id": f"c{number}", "start": 0.1 * number, "duration": 0.5, "channel": 0, "type": "MonoCut",
-            "supervisions": [supervision, {**supervision, "id": f"t{number}"}], "recording": recording}  # fmt: skip
+    recording = {
+        "id": "r",
+        "sampling_rate": 16_000,
+        "num_samples": 16_000,
+        "duration": 1.0,
+        "channel_ids": [0],
+        "transforms": [],
+        "sources": [{"type": "file", "channels": [0], "source": "a.wav"}],
+    }
+    supervision = {
+        "id": f"s{number}",
+        "start": 0.0,
+        "duration": 0.5,
+        "channel": 0,
+        "text": "words",
+        "speaker": "ann",
+        "alignment": {"word": [["words", 0.1, 0.2, None]]},
+    }
+    return {
+        "id": f"c{number}",
+        "start": 0.1 * number,
+        "duration": 0.5,
+        "channel": 0,
+        "type": "MonoCut",
+        "supervisions": [supervision, {**supervision, "id": f"t{number}"}],
+        "recording": recording,
+    }
 
 
 def peoples_speech(number: int) -> Record:
@@ -69,18 +102,22 @@ def peoples_speech(number: int) -> Record:
 
 
 MAKERS: dict[str, Callable[[int], Record]] = {
-    "manifest.jsonl": plain, "nemo.json": nemo, "tarred.json": nemo_tarred, "cuts.jsonl": lhotse,
-    "cuts.jsonl.gz": lhotse, "clean.json": peoples_speech,
-}  # fmt: skip
+    "manifest.jsonl": plain,
+    "nemo.json": nemo,
+    "tarred.json": nemo_tarred,
+    "cuts.jsonl": lhotse,
+    "cuts.jsonl.gz": lhotse,
+    "clean.json": peoples_speech,
+}
 TABLES = {
     "manifest.tsv": "id\tpath\ttext\tduration\toffset\nu1\ta.wav\tone\t0.5\t0\n"
-                    'u2\ta.wav\ttwo\t1\t\n\nu3\ta.wav\t"three\t\t\n',
+    'u2\ta.wav\ttwo\t1\t\n\nu3\ta.wav\t"three\t\t\n',
     "manifest.csv": 'id,path,text,channel\nu1,a.wav,"one, two",0\nu2,a.wav,"say ""no""",\nu3,b.wav,three,1\n',
     "metadata.csv": "u1|one|one\nu2|two\nu3|three|3|x\n",
     "cv/train.tsv": "client_id\tpath\tsentence\tage\nc1\ta.mp3\tone\t\nc2\tb\ttwo\t\nc3\t\tthree\t\n",
     "mls/train/transcripts.txt": "1_2_3\tone two\n1_2_4\tthree\n1_2_5\tfour\n",
     "mls/train/segments.txt": "1_2_3\thttp://x\t1.0\t2.0\n1_2_4\thttp://x\t5\t6\n",
-}  # fmt: skip
+}
 WHOLE_FOLDER = {"cv/train.tsv": "cv", "mls/train/transcripts.txt": "mls", "mls/train/segments.txt": "mls"}
 
 
@@ -204,13 +241,45 @@ def test_damaged_files(folder: Path, name: str, seed: int) -> None:
 
 
 JUNK = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.integers(-(10**400), 10**400), st.floats(), st.text(max_size=8),
-    st.sampled_from(["", " ", "\0", "\ud800", "../" * 20, "x" * 5_000, "nan", "-1", "1e999", "a.wav", "memory://b/a.wav",
-                     -1, -0.5, 1e308, math.nan, math.inf, "train", "é", "/", ".", [], {}, [[]], [{}], [None],
-                     {"a": {}}]),
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(-(10**400), 10**400),
+    st.floats(),
+    st.text(max_size=8),
+    st.sampled_from(
+        [
+            "",
+            " ",
+            "\0",
+            "\ud800",
+            "../" * 20,
+            "x" * 5_000,
+            "nan",
+            "-1",
+            "1e999",
+            "a.wav",
+            "memory://b/a.wav",
+            -1,
+            -0.5,
+            1e308,
+            math.nan,
+            math.inf,
+            "train",
+            "é",
+            "/",
+            ".",
+            [],
+            {},
+            [[]],
+            [{}],
+            [None],
+            {"a": {}},
+        ]
+    ),
     st.lists(st.one_of(st.none(), st.floats(), st.text(max_size=3), st.integers()), max_size=5),
     st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
-)  # fmt: skip
+)
 
 
 def places_in(value: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

@@ -262,18 +262,34 @@ def test_of_a_row_that_cannot_be_read_whole_the_rest_is_checked(tmp_path: Path) 
     write_wav(tmp_path / "long.wav", 5.0)
     cases: list[tuple[dict[str, object], list[str]]] = [
         ({"id": "a", "path": "good.wav", "text": "fine"}, []),
-        ({"id": "a", "path": "absent.wav", "text": "", "duration_s": "abc"},
-         ["duration 'abc' is not a number", "the id is also at line 1", "transcript is empty", "absent.wav does not"]),
-        ({"id": "b.c", "path": "long.wav", "text": "fine", "channel": -1, "split": "some"},
-         ["split 'some' is unknown", "channel '-1' is not a whole", "id 'b.c' must be made of", "is too long: 5.00 s"]),
+        (
+            {"id": "a", "path": "absent.wav", "text": "", "duration_s": "abc"},
+            [
+                "duration 'abc' is not a number",
+                "the id is also at line 1",
+                "transcript is empty",
+                "absent.wav does not",
+            ],
+        ),
+        (
+            {"id": "b.c", "path": "long.wav", "text": "fine", "channel": -1, "split": "some"},
+            [
+                "split 'some' is unknown",
+                "channel '-1' is not a whole",
+                "id 'b.c' must be made of",
+                "is too long: 5.00 s",
+            ],
+        ),
         ({"path": {}, "text": "привет"}, ["path must be text", "names no audio", "no letter a–z", "(Cyrillic)"]),
         ({"id": "d", "path": "good.wav", "text": ["a"]}, ["text must be text"]),
-        ({"path": "long.wav", "text": "fine", "start_s": "x", "words": [["fine", 2, 1]]},
-         ["start_s 'x' is not a number", "1 s, ends before it starts"]),
+        (
+            {"path": "long.wav", "text": "fine", "start_s": "x", "words": [["fine", 2, 1]]},
+            ["start_s 'x' is not a number", "1 s, ends before it starts"],
+        ),
         ({"id": "bad id!", "path": None, "text": "fine"}, ["id 'bad id!' must be", "names no audio file"]),
         ({"id": "a", "path": "good.wav", "text": "fine", "start_s": "y"}, ["start_s 'y' is not", "also at line 1"]),
         ({"id": "f", "path": "good.wav", "text": "fine", "words": 3}, ["words must be a list"]),
-    ]  # fmt: skip
+    ]
     path = tmp_path / "manifest.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record, _ in cases))
     rows, problems = parse_manifest(path)

@@ -58,9 +58,7 @@ def test_the_format_is_read_as_it_stands() -> None:
     assert (found.text, found.duration_s) == ("Hello, a wide – world", 0.32)
     assert found.units.tolist() == [12, 7, 500, 7, 7, 0, 9, 9]
     assert found.units.dtype == np.uint16
-    assert [word[:3] for word in found.words] == [
-        ("Hello,", 2, 5), ("a", 5, 5), ("wide –", 5, 5), ("world", 5, 6)
-    ]  # fmt: skip
+    assert [word[:3] for word in found.words] == [("Hello,", 2, 5), ("a", 5, 5), ("wide –", 5, 5), ("world", 5, 6)]
 
 
 @pytest.mark.parametrize(
@@ -97,8 +95,9 @@ def utterances(draw: st.DrawFn) -> Utterance:
         position += pause + size
     num_frames = position + draw(st.integers(0, 2))
     units = draw(st.lists(st.integers(0, 65_535), min_size=num_frames, max_size=num_frames))
-    return Utterance("utt", "", " ".join(w.text for w in words), num_frames / 25, np.array(units, np.uint16),
-                     tuple(words))  # fmt: skip
+    return Utterance(
+        "utt", "", " ".join(w.text for w in words), num_frames / 25, np.array(units, np.uint16), tuple(words)
+    )
 
 
 @given(utterances())
@@ -159,8 +158,14 @@ def test_units_go_through_prepare_and_export_and_come_back(
     write_on_the_fly(corpus / "train.on_the_fly", spoken[:9])
     write_on_the_fly(corpus / "dev-clean.on_the_fly", spoken[9:])
     (tmp_path / "texts.txt").write_text(f"A text of its own.\n{spoken[10].text}\n")
-    words = [f"run_dir={tmp_path / 'run'}", f"corpus={corpus}", f"text={tmp_path / 'texts.txt'}", "num_workers=1",
-             "data.shard_utterances=4", "tokenizer.text_vocab_size=300"]  # fmt: skip
+    words = [
+        f"run_dir={tmp_path / 'run'}",
+        f"corpus={corpus}",
+        f"text={tmp_path / 'texts.txt'}",
+        "num_workers=1",
+        "data.shard_utterances=4",
+        "tokenizer.text_vocab_size=300",
+    ]
     assert main(["prepare", *words]) == 0
     data = PreparedData(tmp_path / "run/data")
     assert data.vocabulary.num_units == 1 + max(int(item.units.max()) for item in spoken)

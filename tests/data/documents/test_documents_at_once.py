@@ -41,9 +41,13 @@ configs = st.builds(
     lambda least, more, share, ratio, speech, leading: InterleaveConfig(
         least, least + more, share, ratio, speech, speech + leading
     ),
-    st.integers(1, 6), st.integers(0, 30), st.floats(0.01, 1.0), st.floats(0.05, 3.0), st.integers(1, 4),
+    st.integers(1, 6),
+    st.integers(0, 30),
+    st.floats(0.01, 1.0),
+    st.floats(0.05, 3.0),
+    st.integers(1, 4),
     st.integers(0, 20),
-)  # fmt: skip
+)
 
 
 def make_utterance(seed: int, num_words: int, odd_share: float = 0.1) -> Utterance:
@@ -114,9 +118,13 @@ def reference(builder: DocumentBuilder, utterance: Utterance, spans: list[Span])
                 position += part
             silences += [segment.word < 0] * len(parts)
     return Document(
-        utterance.id, np.array([*ids, vocabulary.eos_id], np.int32), np.array([*modalities, TEXT], np.uint8),
-        np.array(lengths, np.int32), np.array(silences, bool), segment_level=builder.segment_level,
-    )  # fmt: skip
+        utterance.id,
+        np.array([*ids, vocabulary.eos_id], np.int32),
+        np.array([*modalities, TEXT], np.uint8),
+        np.array(lengths, np.int32),
+        np.array(silences, bool),
+        segment_level=builder.segment_level,
+    )
 
 
 def assert_same_document(found: Document, expected: Document) -> None:
@@ -135,8 +143,13 @@ def same_batch(left: PackedBatch, right: PackedBatch) -> bool:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(KINDS), utterances, st.integers(0, 3)), max_size=6), configs,
-       st.sampled_from(["word", "bpe"]), st.integers(0, 2**40), st.booleans())  # fmt: skip
+@given(
+    st.lists(st.tuples(st.sampled_from(KINDS), utterances, st.integers(0, 3)), max_size=6),
+    configs,
+    st.sampled_from(["word", "bpe"]),
+    st.integers(0, 2**40),
+    st.booleans(),
+)
 def test_documents_made_together_equal_those_of_plain_loops(
     wanted: list[tuple[str, Utterance, int]], config: InterleaveConfig, level: str, seed: int, deduplicated: bool
 ) -> None:
@@ -194,9 +207,12 @@ def test_speech_bpe_joins_the_units_of_each_span(deduplicated: bool) -> None:
     speech_bpe = fit_speech_bpe([utterance.units for utterance in several], NUM_UNITS, 60)
     vocabulary = dataclasses.replace(VOCABULARY, deduplicated=deduplicated)
     builder = DocumentBuilder(
-        TOKENIZER, vocabulary.of_pieces(speech_bpe.num_pieces, speech_bpe.sha256), InterleaveConfig(), 3,
+        TOKENIZER,
+        vocabulary.of_pieces(speech_bpe.num_pieces, speech_bpe.sha256),
+        InterleaveConfig(),
+        3,
         speech_bpe=speech_bpe,
-    )  # fmt: skip
+    )
     found = builder.documents([Request("interleaved", utterance, 1) for utterance in several])
     for document, utterance in zip(found, several, strict=True):
         spans = draw_spans(len(utterance.words), builder.config, document_generator(3, 1, utterance.id))
@@ -326,9 +342,14 @@ def test_uniform_draws_are_the_first_of_numbered_generators() -> None:
 def train(text: list[str], **options: object) -> TextTokenizer:
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(text), model_writer=model, vocab_size=400, byte_fallback=True, minloglevel=2,
-        hard_vocab_limit=False, **options,
-    )  # fmt: skip
+        sentence_iterator=iter(text),
+        model_writer=model,
+        vocab_size=400,
+        byte_fallback=True,
+        minloglevel=2,
+        hard_vocab_limit=False,
+        **options,
+    )
     return TextTokenizer(model.getvalue())
 
 
@@ -338,13 +359,14 @@ MODELS = {
     "plain BPE": (fit_text_tokenizer(LINES, 360, lowercase=False), True),
     # As Llama-2's: nothing is normalised, spaces stay as they are.
     "identity": (
-        train(LINES, model_type="bpe", normalization_rule_name="identity", remove_extra_whitespaces=False), True
+        train(LINES, model_type="bpe", normalization_rule_name="identity", remove_extra_whitespaces=False),
+        True,
     ),
     "unigram": (train(LINES, model_type="unigram"), False),
     "across spaces": (train(LINES, model_type="bpe", split_by_whitespace=False), False),
     "space as suffix": (train(LINES, model_type="bpe", treat_whitespace_as_suffix=True), None),
     "no space before": (train(LINES, model_type="bpe", add_dummy_prefix=False), None),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -23,9 +23,13 @@ configs = st.builds(
     lambda least, more, share, ratio, speech, leading: InterleaveConfig(
         least, least + more, share, ratio, speech, speech + leading
     ),
-    st.integers(1, 12), st.integers(0, 30), st.floats(0.01, 1.0), st.floats(0.05, 3.0), st.integers(1, 6),
+    st.integers(1, 12),
+    st.integers(0, 30),
+    st.floats(0.01, 1.0),
+    st.floats(0.05, 3.0),
+    st.integers(1, 6),
     st.integers(0, 20),
-)  # fmt: skip
+)
 
 
 def make_utterance(seed: int, num_words: int, name: str = "utt", words_frames: tuple[int, int] = (1, 9)) -> Utterance:

@@ -31,8 +31,17 @@ TOO_MUCH_TO_SAY = "this is far too much to say in so short a time as there is fo
 
 def test_everything_is_there_and_agrees(prepared: Path, corpus: Path) -> None:
     shards = [f"shards/{name}" for name in ("train-000000", "train-000001", "train-000002", "valid-000000")]
-    named = ["index.json", "left_out.jsonl", "made_from.json", "manifest.jsonl", "source.json", "text.model",
-             "texts.jsonl", "units.safetensors", "vocabulary.json"]  # fmt: skip
+    named = [
+        "index.json",
+        "left_out.jsonl",
+        "made_from.json",
+        "manifest.jsonl",
+        "source.json",
+        "text.model",
+        "texts.jsonl",
+        "units.safetensors",
+        "vocabulary.json",
+    ]
     assert files_in(prepared) == sorted(
         [*named, *(f"{name}{suffix}" for name in shards for suffix in (".json", ".tar"))]
     )
@@ -120,8 +129,15 @@ def test_other_settings_in_the_same_folder_are_refused_by_name(copy: Path, corpu
 
 
 def test_settings_of_later_stages_may_change(copy: Path, corpus: Path) -> None:
-    changed = options(corpus, num_workers=2, pack_buffer=7, verify="size", mix=MixConfig(0.0, 1.0, 0.0),
-                      interleave=InterleaveConfig(text_min_words=2), max_unaligned_share=0.5)  # fmt: skip
+    changed = options(
+        corpus,
+        num_workers=2,
+        pack_buffer=7,
+        verify="size",
+        mix=MixConfig(0.0, 1.0, 0.0),
+        interleave=InterleaveConfig(text_min_words=2),
+        max_unaligned_share=0.5,
+    )
     before = times(copy)
     prepare(copy, changed)
     assert times(copy) == before
@@ -139,8 +155,16 @@ def test_fields_that_decide_the_data_are_all_recorded() -> None:
     align = {field.name for field in dataclasses.fields(AlignConfig)} - {"batch", "device"}
     assert recorded["data"]["align"].keys() == align
     assert recorded.keys() == {
-        "corpus", "text", "corpus_files", "text_file", "align_files", "seed", "on_error", "data", "tokenizer"
-    }  # fmt: skip
+        "corpus",
+        "text",
+        "corpus_files",
+        "text_file",
+        "align_files",
+        "seed",
+        "on_error",
+        "data",
+        "tokenizer",
+    }
     files = options(Path("corpus"), codebook="absent", text_model="gone").made_from().keys() - recorded.keys()
     assert files == {"codebook_file", "text_model_file"}
 

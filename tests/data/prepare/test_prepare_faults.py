@@ -31,8 +31,16 @@ ARTEFACTS = ["text.model", "units.safetensors", "vocabulary.json"]
 
 def command_line(corpus: Path, run: Path, num_workers: int) -> list[str]:
     """The same options for the command ``lst``."""
-    return ["prepare", f"run_dir={run}", f"corpus={corpus}", f"num_workers={num_workers}", "data.valid_share=0.25",
-            "data.shard_utterances=2", "tokenizer.num_units=16", "tokenizer.text_vocab_size=300"]  # fmt: skip
+    return [
+        "prepare",
+        f"run_dir={run}",
+        f"corpus={corpus}",
+        f"num_workers={num_workers}",
+        "data.valid_share=0.25",
+        "data.shard_utterances=2",
+        "tokenizer.num_units=16",
+        "tokenizer.text_vocab_size=300",
+    ]
 
 
 def damage_file(path: Path, damage: str) -> None:

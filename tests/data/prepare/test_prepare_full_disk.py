@@ -43,9 +43,17 @@ def test_a_full_disk_is_named_and_the_run_goes_on_with_more(
     sizes = [(prepared / name).stat().st_size for name in files_in(prepared)]
     needed = PAGE_BYTES * sum(math.ceil(size / PAGE_BYTES) for size in sizes)
     resize(small_disk, int(share * needed) // PAGE_BYTES * PAGE_BYTES)
-    words = ["prepare", f"run_dir={small_disk}", f"corpus={corpus}", "num_workers=1", "data.valid_share=0.25",
-             "data.shard_utterances=2", "tokenizer.num_units=16", "tokenizer.text_vocab_size=300",
-             "card.after_prepare=false"]  # fmt: skip
+    words = [
+        "prepare",
+        f"run_dir={small_disk}",
+        f"corpus={corpus}",
+        "num_workers=1",
+        "data.valid_share=0.25",
+        "data.shard_utterances=2",
+        "tokenizer.num_units=16",
+        "tokenizer.text_vocab_size=300",
+        "card.after_prepare=false",
+    ]
     assert main(words) == USAGE_EXIT
     told = capsys.readouterr().err
     print(told.splitlines()[-1])

@@ -27,16 +27,29 @@ RUN = (
     "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from lst.cli import main; "
     "sys.exit(main())"
 )
-OPTIONS = ["data.valid_share=0.25", "data.shard_utterances=2", "tokenizer.num_units=16",
-           "tokenizer.text_vocab_size=300", "card.after_prepare=false", "num_workers=2"]  # fmt: skip
+OPTIONS = [
+    "data.valid_share=0.25",
+    "data.shard_utterances=2",
+    "tokenizer.num_units=16",
+    "tokenizer.text_vocab_size=300",
+    "card.after_prepare=false",
+    "num_workers=2",
+]
 
 
 def start(run: Path, corpus: str) -> subprocess.Popen[str]:
     """The command, leader of a group of its own as in a terminal."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     command = [sys.executable, "-c", RUN, "prepare", f"corpus={corpus}", f"run_dir={run}", *OPTIONS]
-    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
 
 
 def interrupt(process: subprocess.Popen[str]) -> None:
@@ -141,8 +154,9 @@ def test_results_that_are_on_their_way_do_not_hold_up_the_end() -> None:
 
 
 def test_leaving_the_results_ends_tasks_that_would_last(tmp_path: Path) -> None:
-    results = run_tasks(tasks.sleep_but_the_first, [tasks.Task(n, tmp_path) for n in range(4)],
-                        ExecutorOptions("local", 2))  # fmt: skip
+    results = run_tasks(
+        tasks.sleep_but_the_first, [tasks.Task(n, tmp_path) for n in range(4)], ExecutorOptions("local", 2)
+    )
     started_s = time.monotonic()
     assert next(results).value == 0
     results.close()

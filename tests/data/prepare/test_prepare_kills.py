@@ -38,8 +38,15 @@ class Server:
 
     def __init__(self) -> None:
         command = [sys.executable, str(ROOT / "tests/helpers/prepare_server.py")]
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+        self.process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         threading.Thread(target=self._drain, daemon=True).start()
         self.said = ""
         assert self._answer() == "ready"
@@ -260,9 +267,15 @@ def test_tasks_of_a_dead_node_are_done_on_another(many_shards: Path, large_corpu
     """Two nodes on this machine, a core each: one is killed at its task, with its workers, and the run goes on."""
     pytest.importorskip("ray", reason="Ray is not installed")
     wanted = options(large_corpus, shard_utterances=1, executor="ray")
-    done = subprocess.run([sys.executable, str(ROOT / "tests/helpers/two_nodes.py")], cwd=ROOT, env=environment(),
-                          input=json.dumps({"folder": str(tmp_path), "options": asdict(wanted)}) + "\n",
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests/helpers/two_nodes.py")],
+        cwd=ROOT,
+        env=environment(),
+        input=json.dumps({"folder": str(tmp_path), "options": asdict(wanted)}) + "\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert 4 <= int(done.stdout.split()[-1]) < NUM_SHARDS
     assert f"shards: {NUM_SHARDS} made, 0 there before, of {NUM_SHARDS}" in done.stderr

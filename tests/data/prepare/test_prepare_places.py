@@ -49,9 +49,17 @@ def test_behind_a_url_the_same_files_are_made(
 
 def test_every_command_reads_data_from_data_dir(prepared: Path, corpus: Path, tmp_path: Path) -> None:
     url = f"memory://test_prepare_places/{tmp_path.name}"
-    words = [f"run_dir={tmp_path / 'run'}", f"data_dir={url}", f"corpus={corpus}", "num_workers=1",
-             "data.valid_share=0.25", "data.shard_utterances=2", "tokenizer.num_units=16",
-             "tokenizer.text_vocab_size=300", "card.after_prepare=false"]  # fmt: skip
+    words = [
+        f"run_dir={tmp_path / 'run'}",
+        f"data_dir={url}",
+        f"corpus={corpus}",
+        "num_workers=1",
+        "data.valid_share=0.25",
+        "data.shard_utterances=2",
+        "tokenizer.num_units=16",
+        "tokenizer.text_vocab_size=300",
+        "card.after_prepare=false",
+    ]
     assert main(["prepare", *words]) == 0
     assert remote_hashes(Url(url)) == hashes(prepared)
     assert files_in(tmp_path / "run") == ["commands.json"]
@@ -109,8 +117,15 @@ def test_a_part_with_other_settings_leaves_the_plan_to_the_others(corpus: Path, 
 
 
 def test_a_command_for_a_part_is_not_recorded_as_the_one_that_makes_the_data(corpus: Path, tmp_path: Path) -> None:
-    words = ["prepare", f"run_dir={tmp_path}", f"corpus={corpus}", "num_workers=1", "data.valid_share=0.25",
-             "tokenizer.num_units=16", "tokenizer.text_vocab_size=300"]  # fmt: skip
+    words = [
+        "prepare",
+        f"run_dir={tmp_path}",
+        f"corpus={corpus}",
+        "num_workers=1",
+        "data.valid_share=0.25",
+        "tokenizer.num_units=16",
+        "tokenizer.text_vocab_size=300",
+    ]
     for part in ("plan", "0/1"):
         assert main([*words, f"part={part}"]) == 0
         assert not (tmp_path / "commands.json").exists()

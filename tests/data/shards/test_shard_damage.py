@@ -191,9 +191,12 @@ def test_damage_of_any_subset_is_named_by_shard_and_key(tmp_path: Path) -> None:
     tar_path(tmp_path, 0).write_bytes(cut[: cut.find(written[1].units.tobytes()) + 9])
     damaged = {(item.shard, item.key): item.reason for item in verify_samples(tmp_path, "train")}
     assert list(damaged) == [
-        ("train-000000", ""), ("train-000000", "utt_1"), ("train-000000", "utt_2"), ("train-000001", ""),
+        ("train-000000", ""),
+        ("train-000000", "utt_1"),
+        ("train-000000", "utt_2"),
+        ("train-000001", ""),
         ("train-000002", "utt_5"),
-    ]  # fmt: skip
+    ]
     assert damaged["train-000001", ""] == "is missing"
     assert "is cut short" in damaged["train-000000", "utt_1"]
     assert [item.key for item in verify_samples(tmp_path, "train", shards=["train-000002"])] == ["utt_5"]

@@ -92,10 +92,18 @@ def test_receipt_tells_the_content(tmp_path: Path) -> None:
     receipt = write_shard(tmp_path, "train-000000", part, skipped, MADE_FROM, "hash of the codebook")
     path = tmp_path / "train-000000.tar"
     told = {
-        "version": VERSION, "name": "train-000000", "made_from": MADE_FROM, "skipped": skipped, "num_utterances": 4,
-        "num_units": 40 + 41 + 0 + 43, "num_words": 6, "duration_s": 4.8, "num_bytes": path.stat().st_size,
-        "sha256": sha256(path), "units_sha256": "hash of the codebook",
-    }  # fmt: skip
+        "version": VERSION,
+        "name": "train-000000",
+        "made_from": MADE_FROM,
+        "skipped": skipped,
+        "num_utterances": 4,
+        "num_units": 40 + 41 + 0 + 43,
+        "num_words": 6,
+        "duration_s": 4.8,
+        "num_bytes": path.stat().st_size,
+        "sha256": sha256(path),
+        "units_sha256": "hash of the codebook",
+    }
     assert receipt == {**told, "receipt_sha256": sha256(tmp_path / "train-000000.json")}
     assert index_entry(receipt)["num_skipped"] == 1
     written = json.loads((tmp_path / "train-000000.json").read_text())

@@ -189,8 +189,13 @@ def test_missing_engines_are_reported_with_ways_out(monkeypatch):
     for requested in ("auto", "pico", "flite"):
         with pytest.raises(UserError) as caught:
             choose_engine(requested)
-        for part in ("installed", "pip install py-nanotts", "apt-get install flite", "apt-get install espeak-ng",
-                     "corpus=PATH"):  # fmt: skip
+        for part in (
+            "installed",
+            "pip install py-nanotts",
+            "apt-get install flite",
+            "apt-get install espeak-ng",
+            "corpus=PATH",
+        ):
             assert part in str(caught.value)
     with pytest.raises(UserError, match="'sapi'; allowed are auto, flite, espeak-ng, pico"):
         choose_engine("sapi")

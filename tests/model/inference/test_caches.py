@@ -20,10 +20,22 @@ from lst.model.patching import patch_document
 
 FIRST_UNIT_ID, BOS = 40, 35
 WINDOWED = ModelConfig(
-    global_dim=24, global_layers=2, global_heads=2, local_dim=16, local_heads=2, encoder_layers=1, decoder_layers=1,
-    sub_queries=2, window_tokens=7, encoder_window_patches=2, decoder_window_patches=3, ffn_multiple_of=8,
-    global_mixers=["window_attention"], global_window_patches=3, max_patches=2048,
-)  # fmt: skip
+    global_dim=24,
+    global_layers=2,
+    global_heads=2,
+    local_dim=16,
+    local_heads=2,
+    encoder_layers=1,
+    decoder_layers=1,
+    sub_queries=2,
+    window_tokens=7,
+    encoder_window_patches=2,
+    decoder_window_patches=3,
+    ffn_multiple_of=8,
+    global_mixers=["window_attention"],
+    global_window_patches=3,
+    max_patches=2048,
+)
 PLAIN = dataclasses.replace(WINDOWED, encoder_layers=0, decoder_layers=0)
 
 

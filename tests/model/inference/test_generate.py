@@ -22,10 +22,21 @@ from lst.model.unit_model import UnitModel
 LAYOUT = TokenLayout(num_text=35, first_unit_id=40, text_id=36, speech_id=37, eos_id=38)
 BOS, VOCAB_SIZE, NUM_UNITS = 35, 60, 20
 SMALL = ModelConfig(
-    global_dim=24, global_layers=2, global_heads=4, global_kv_heads=2, local_dim=16, local_heads=2, local_kv_heads=1,
-    encoder_layers=2, decoder_layers=2, sub_queries=2, window_tokens=11, encoder_window_patches=3,
-    decoder_window_patches=5, ffn_multiple_of=8,
-)  # fmt: skip
+    global_dim=24,
+    global_layers=2,
+    global_heads=4,
+    global_kv_heads=2,
+    local_dim=16,
+    local_heads=2,
+    local_kv_heads=1,
+    encoder_layers=2,
+    decoder_layers=2,
+    sub_queries=2,
+    window_tokens=11,
+    encoder_window_patches=3,
+    decoder_window_patches=5,
+    ffn_multiple_of=8,
+)
 CONFIGS = {
     "lst": SMALL,
     "own patch": dataclasses.replace(SMALL, encoder_window_patches=1, sub_queries=1),
@@ -106,10 +117,15 @@ def parallel_logits(model: LatentSpeechTextModel, document: Document, patching: 
 
 
 @pytest.mark.parametrize("kinds", [(TEXT,), (SPEECH,), (TEXT, SPEECH)], ids=["text", "speech", "mixed"])
-@pytest.mark.parametrize(("config", "patching"), [
-    *(("lst", patching) for patching in PATCHINGS), *((config, "static") for config in ("own patch", "wide")),
-    ("wide", "entropy"), ("baseline", "none"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("config", "patching"),
+    [
+        *(("lst", patching) for patching in PATCHINGS),
+        *((config, "static") for config in ("own patch", "wide")),
+        ("wide", "entropy"),
+        ("baseline", "none"),
+    ],
+)
 @torch.inference_mode()
 def test_stepping_equals_the_parallel_form(config: str, patching: str, kinds: tuple[int, ...]) -> None:
     """Under teacher forcing, from prompts of several lengths that step together."""
@@ -303,6 +319,9 @@ def test_bad_input_is_named() -> None:
         run(SamplingOptions(stop_ids=(99, 3, -1)))
     with pytest.raises(ValueError, match="entropy patching needs the unit model"):
         generate(
-            build(), [with_entropies(marked_document(1, 9), PATCHINGS["entropy"])], PATCHINGS["entropy"], LAYOUT,
+            build(),
+            [with_entropies(marked_document(1, 9), PATCHINGS["entropy"])],
+            PATCHINGS["entropy"],
+            LAYOUT,
             SamplingOptions(),
-        )  # fmt: skip
+        )

@@ -18,9 +18,16 @@ from lst.model.patching import patch_document
 
 VOCAB_SIZE, FIRST_UNIT = 60, 40
 CONFIG = ModelConfig(
-    global_dim=24, global_layers=2, global_heads=2, local_dim=16, local_heads=2, decoder_layers=1, window_tokens=16,
-    decoder_window_patches=8, ffn_multiple_of=8,
-)  # fmt: skip
+    global_dim=24,
+    global_layers=2,
+    global_heads=2,
+    local_dim=16,
+    local_heads=2,
+    decoder_layers=1,
+    window_tokens=16,
+    decoder_window_patches=8,
+    ffn_multiple_of=8,
+)
 
 
 @pytest.fixture(scope="module")

@@ -70,8 +70,16 @@ def test_the_benchmark_goes_through_to_its_end(small: None, tmp_path: Path, monk
     def small_model_of(name: str) -> tuple[ModelConfig, str]:
         config, strategy = kind_of(name)
         layers = {key: min(getattr(config, key), 1) for key in ("encoder_layers", "decoder_layers")}
-        return replace(config, global_dim=32, global_layers=4, global_heads=2, local_dim=16, local_heads=2, **layers,
-                       window_tokens=64), strategy  # fmt: skip
+        return replace(
+            config,
+            global_dim=32,
+            global_layers=4,
+            global_heads=2,
+            local_dim=16,
+            local_heads=2,
+            **layers,
+            window_tokens=64,
+        ), strategy
 
     monkeypatch.setattr(bench_gpu, "model_of", small_model_of)
     monkeypatch.setattr(bench_gpu, "ROW_PATCHES", 1000)

@@ -90,9 +90,10 @@ def test_the_kernels_benchmark_goes_through(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(bench_kernels, "NUM_CHANNELS", 2)
     monkeypatch.setattr(bench_kernels, "PROMPTS", (5, 9))
     monkeypatch.setattr(
-        bench_kernels, "TRANSFORMER",
+        bench_kernels,
+        "TRANSFORMER",
         ModelConfig(global_dim=16, global_layers=4, global_heads=2, encoder_layers=0, decoder_layers=0),
-    )  # fmt: skip
+    )
     figures = Figures("kernels", tmp_path)
     threads = torch.get_num_threads()
     times = bench_kernels.bench_speed(figures, 1)
@@ -143,7 +144,7 @@ def test_two_threads_are_had_after_omp_num_threads_1(kind: str) -> None:
     """By the compiled kernels and by PyTorch's own operators, each in a process of its own."""
     code = """
 import os, sys, torch
-from lst.recipes.bench_kernels import Problem
+from lst.recipes.benchmarks.kernels import Problem
 problem, matrix = Problem(4096), torch.randn(600, 600)
 call = {"kernel": lambda: problem.forward("state passing"), "product": lambda: matrix @ matrix}[sys.argv[1]]
 def begun():

@@ -60,9 +60,15 @@ def test_a_sample_is_without_repetition_seeded_and_called_so(config, card):
     assert numbers["documents"]["speech"]["num_tokens"] == sum(len(builder.speech(data.train[i])) for i in chosen)
     assert numbers["splits"] == card["splits"]
     assert numbers["sample"] == {
-        "num_utterances": 2, "of": len(data.train), "is_whole": False, "num_texts": 2, "of_texts": 40,
-        "texts_are_transcripts": False, "seed": 0, "num_without_words": 0,
-    }  # fmt: skip
+        "num_utterances": 2,
+        "of": len(data.train),
+        "is_whole": False,
+        "num_texts": 2,
+        "of_texts": 40,
+        "texts_are_transcripts": False,
+        "seed": 0,
+        "num_without_words": 0,
+    }
     found = Page(card_page(numbers))
     for section in ("patches", "text"):
         assert f"a sample: 2 of the {len(data.train)} training utterances" in found.texts[section]
@@ -144,9 +150,12 @@ def test_reasons_are_grouped_by_what_they_have_in_common():
     found = left_out_numbers(rows, {"num_unaligned": 2}, {"train": 5, "valid": 3, "text": 10})
     assert found["reasons"] == [
         {"reason": "audio lasts … s, … s or more is needed", "count": 3, "examples": ["b", "c", "d"]},
-        {"reason": "the audio does not fit the text: … of … words were found", "count": 2,
-         "examples": ["utt_3", "utt_4"]},
-    ]  # fmt: skip
+        {
+            "reason": "the audio does not fit the text: … of … words were found",
+            "count": 2,
+            "examples": ["utt_3", "utt_4"],
+        },
+    ]
     assert found["share"] == pytest.approx(5 / 23)
     assert found["unaligned_share"] == pytest.approx(2 / 10)
     assert reason_kind("it isn't 'so' and can't be x-17 at s3://b/x-17.flac: no", "x-17") == (
@@ -175,8 +184,9 @@ def made(root: Path, splits: dict[str, list[Utterance]]) -> tuple[Config, Page]:
 
 def test_left_out_utterances_are_told_with_their_reasons(tmp_path):
     texts = [Utterance("t", "", "some words to read alone", 0.0, np.zeros(0, np.uint16))]
-    _, found = made(tmp_path / "run", {"train": [make_utterance(0, tmp_path, "one two", 3.0)], "valid": [],
-                                       "text": texts})  # fmt: skip
+    _, found = made(
+        tmp_path / "run", {"train": [make_utterance(0, tmp_path, "one two", 3.0)], "valid": [], "text": texts}
+    )
     check_well_formed(found, SECTIONS)
     assert f"{NUM_LEFT_OUT} utterances or texts are not used" in found.texts["alignment"]
     assert f"{NUM_UNALIGNED} of them" in found.texts["alignment"]

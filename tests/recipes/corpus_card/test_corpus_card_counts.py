@@ -117,14 +117,18 @@ def test_numbers_of_a_split_equal_a_slow_count(card, shards, smoke_data, split):
     assert found["duration_s_quantiles"]["0.5"] == sorted(durations_s)[(len(durations_s) - 1) // 2]
     assert found["duration_s_quantiles"]["1"] == max(durations_s)
     histogram = found["duration_histogram"]
-    assert histogram["counts"] == np.histogram(
-        durations_s, np.arange(len(histogram["counts"]) + 1) * histogram["bin_s"]
-    )[0].tolist()  # fmt: skip
+    assert (
+        histogram["counts"]
+        == np.histogram(durations_s, np.arange(len(histogram["counts"]) + 1) * histogram["bin_s"])[0].tolist()
+    )
     assert found["speakers"]["hours_by_rank"] == pytest.approx(sorted((s / 3600 for s in speakers.values()), reverse=1))
     assert found["character_aligned_share"] == 0
     assert found["pronounced_by_rule_share"] == pytest.approx(1 - known / words)
-    for name, values in (("word_score", scores), ("utterance_score", utterance_scores),
-                         ("utterance_words_per_second", rates)):  # fmt: skip
+    for name, values in (
+        ("word_score", scores),
+        ("utterance_score", utterance_scores),
+        ("utterance_words_per_second", rates),
+    ):
         for share, value in found[f"{name}_quantiles"].items():
             exact = np.quantile(values, float(share), method="lower")
             assert value == pytest.approx(exact, rel=0.006), (name, share)
@@ -296,8 +300,12 @@ def test_runs_and_word_types_by_hand():
     assert unit_runs(np.array([3, 3, 3, 0, 0, 65535], np.uint16)).tolist() == [3, 2, 1]
     assert unit_runs(np.zeros(0, np.uint16)).tolist() == []
     assert [word_type(word) for word in ("Don't,", "“STRASSE”", "straße", "—", "a-b.")] == [
-        "don't", "strasse", "strasse", "", "a-b",
-    ]  # fmt: skip
+        "don't",
+        "strasse",
+        "strasse",
+        "",
+        "a-b",
+    ]
 
 
 def test_long_utterances_get_wider_bins_and_unknown_speakers_are_nobody(smoke_data):

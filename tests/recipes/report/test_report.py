@@ -146,8 +146,11 @@ def test_scores_of_an_item_are_those_of_its_rows(page, config):
     row = next(row for row in rows if row["direction"] == "T→T")
     true, false = row["true_nats"] / row["true_tokens"], row["false_nats"] / row["false_tokens"]
     cells = page.row("items", "baseline")
-    assert cells[1:4] == [f"{true:.2f}".replace("-", "−"), f"{false:.2f}".replace("-", "−"),
-                          "right" if true > false else "wrong"]  # fmt: skip
+    assert cells[1:4] == [
+        f"{true:.2f}".replace("-", "−"),
+        f"{false:.2f}".replace("-", "−"),
+        "right" if true > false else "wrong",
+    ]
 
 
 def test_what_was_left_out_is_listed_with_its_reasons(page, config):
@@ -212,8 +215,15 @@ def test_commands_can_be_pasted_and_are_those_of_quickstart(page, config):
 def test_fingerprints_versions_seed_and_configuration_are_there(page, config):
     text = page.texts["reproduce"]
     data = open_data(config)
-    for wanted in (data.fingerprint, data.codec.sha256, data.vocabulary.fingerprint, "UTC", "baseline: 0.0.1",
-                   "row_patches: 96", metadata.version("torch")):  # fmt: skip
+    for wanted in (
+        data.fingerprint,
+        data.codec.sha256,
+        data.vocabulary.fingerprint,
+        "UTC",
+        "baseline: 0.0.1",
+        "row_patches: 96",
+        metadata.version("torch"),
+    ):
         assert wanted in text
     assert page.row("reproduce", "seed")[1] == "3"
 

@@ -26,8 +26,12 @@ def test_clips_alternate_and_change_the_speaker():
     valid = [made("v0", "a"), made("v1", "a"), made("v2", "c")]
     chosen = [(c.utterance.id, c.split) for c in choose_clips(train, valid, 9, lambda u: u.id != "v0")]
     assert chosen == [
-        ("v1", "held out"), ("t3", "training"), ("v2", "held out"), ("t1", "training"), ("t2", "training"),
-    ]  # fmt: skip
+        ("v1", "held out"),
+        ("t3", "training"),
+        ("v2", "held out"),
+        ("t1", "training"),
+        ("t2", "training"),
+    ]
     assert choose_clips(train, valid, 0, lambda u: True) == []
 
 

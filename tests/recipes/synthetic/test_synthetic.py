@@ -28,10 +28,17 @@ from lst.recipes.training.checkpoints import SafeCheckpointIO, complete_checkpoi
 from lst.storage import read_json, read_jsonl, write_json
 
 TINY = (
-    "task.length=6", "task.vocabulary=10", "task.train_sequences=64", "task.test_sequences=20", "model.global_dim=16",
-    "train.batch_sequences=8", "train.eval_every=4", "train.checkpoint_every=3", "train.warmup_steps=2",
+    "task.length=6",
+    "task.vocabulary=10",
+    "task.train_sequences=64",
+    "task.test_sequences=20",
+    "model.global_dim=16",
+    "train.batch_sequences=8",
+    "train.eval_every=4",
+    "train.checkpoint_every=3",
+    "train.warmup_steps=2",
     "train.decay_share=0",
-)  # fmt: skip
+)
 
 
 def run_command(*words: str) -> None:
@@ -77,8 +84,13 @@ def test_command_leaves_metrics_and_results(tiny_run: Path) -> None:
         assert 0 <= result["accuracy"] <= result["best_accuracy"] <= 1
         assert result["timing"]["training_s"] > 0
         assert {path.name for path in folder.iterdir()} == {
-            "config.yaml", "settings.json", "versions.json", "metrics.jsonl", "result.json", "checkpoints",
-        }  # fmt: skip
+            "config.yaml",
+            "settings.json",
+            "versions.json",
+            "metrics.jsonl",
+            "result.json",
+            "checkpoints",
+        }
         assert [path.name for path in complete_checkpoints(folder / "checkpoints")] == ["step-00000010"]
     first, second = (weights(tiny_run / "associative_recall" / "attention" / f"seed-{seed}") for seed in (0, 1))
     assert any(not torch.equal(first[name], second[name]) for name in first)
@@ -192,8 +204,19 @@ def test_report_says_what_the_files_say(tiny_run: Path) -> None:
     found = found_results(tiny_run)
     assert list(found) == ["associative_recall", "induction_head", "listops"]
     html, text = (tiny_run / "report.html").read_text(), (tiny_run / "report.md").read_text()
-    for part in ("Associative recall", "Induction head", "ListOps", "99.8", "35.6", "6.8", "S4D", "GSS", "2.9 times",
-                 "5.8 times", "lst synthetic task=listops"):  # fmt: skip
+    for part in (
+        "Associative recall",
+        "Induction head",
+        "ListOps",
+        "99.8",
+        "35.6",
+        "6.8",
+        "S4D",
+        "GSS",
+        "2.9 times",
+        "5.8 times",
+        "lst synthetic task=listops",
+    ):
         assert part in html
         assert part in text
     assert "run <&>" not in html
@@ -203,8 +226,9 @@ def test_report_says_what_the_files_say(tiny_run: Path) -> None:
         assert (tiny_run / f"curves-{task}.svg").exists()
         assert f"curves-{task}.svg" in text
     accuracies = [result["accuracy"] for result in found["associative_recall"][0].results]
-    row = next(row for row in language_table("associative_recall", found["associative_recall"]).rows
-               if row[0] == "attention")  # fmt: skip
+    row = next(
+        row for row in language_table("associative_recall", found["associative_recall"]).rows if row[0] == "attention"
+    )
     assert row[2] == f"{100 * np.mean(accuracies):.1f}"
     assert row[3] == ", ".join(f"{100 * accuracy:.1f}" for accuracy in accuracies)
     # Six tokens instead of twenty: not what was published.
@@ -239,9 +263,15 @@ def test_speeds_compare_with_a_transformer_at_the_same_work(tiny_run: Path, tmp_
 def test_help_lists_choices_and_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["synthetic", "--help"]) == 0
     out = capsys.readouterr().out
-    for part in ("associative_recall | induction_head | listops", "attention | attention_rotary | h3 | s4d",
-                 "published | quick", "run_dir=runs/synthetic",
-                 "train.stop_at=null", "seeds=[0, 1, 2]", "convolution=fast"):  # fmt: skip
+    for part in (
+        "associative_recall | induction_head | listops",
+        "attention | attention_rotary | h3 | s4d",
+        "published | quick",
+        "run_dir=runs/synthetic",
+        "train.stop_at=null",
+        "seeds=[0, 1, 2]",
+        "convolution=fast",
+    ):
         assert part in out
     assert [key for key, _, doc in describe_fields(SyntheticConfig()) if not doc] == []
 
@@ -253,8 +283,20 @@ def test_cfg_job_and_dry_run_write_nothing(tmp_path: Path, capsys: pytest.Captur
     assert "learning_rate: 0.0005" in out
     for task in ("task=associative_recall", "task=listops"):
         words = ["task.max_length=40", "task.min_length=5"] if "listops" in task else []
-        assert main(["synthetic", task, *words, "task.train_sequences=50", "train.batch_sequences=2",
-                     f"run_dir={tmp_path / 'r'}", "--dry-run"]) == 0  # fmt: skip
+        assert (
+            main(
+                [
+                    "synthetic",
+                    task,
+                    *words,
+                    "task.train_sequences=50",
+                    "train.batch_sequences=2",
+                    f"run_dir={tmp_path / 'r'}",
+                    "--dry-run",
+                ]
+            )
+            == 0
+        )
     out = capsys.readouterr().out
     for part in ("nothing is written", "GFLOP a step", "disk about", "ms a step", "parameters"):
         assert part in out
@@ -279,8 +321,14 @@ def test_a_models_context_is_as_long_as_the_sequences(tmp_path: Path) -> None:
 def test_wrong_choices_are_reported_together_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["synthetic", "task=asociative_recall", "model=h4", "learning_rate=1"]) == 2
     err = capsys.readouterr().err
-    for part in ("did you mean associative_recall?", "model=h4: allowed are attention", "did you mean h3?",
-                 "did you mean train.learning_rate?", "3 problems", "lst synthetic --help"):  # fmt: skip
+    for part in (
+        "did you mean associative_recall?",
+        "model=h4: allowed are attention",
+        "did you mean h3?",
+        "did you mean train.learning_rate?",
+        "3 problems",
+        "lst synthetic --help",
+    ):
         assert part in err
 
 
@@ -292,12 +340,28 @@ def problems_of(*words: str) -> list[str]:
 
 def test_contradictory_sizes_are_reported_together() -> None:
     found = problems_of(
-        "task.length=7", "task.vocabulary=9", "task.max_depth=3", "seeds=[1,1]", "convolution=plain",
-        "model.encoder_layers=1", "train.stop_at=1.5", "train.batch_sequences=0", "train.learning_rate=0",
-    )  # fmt: skip
+        "task.length=7",
+        "task.vocabulary=9",
+        "task.max_depth=3",
+        "seeds=[1,1]",
+        "convolution=plain",
+        "model.encoder_layers=1",
+        "train.stop_at=1.5",
+        "train.batch_sequences=0",
+        "train.learning_rate=0",
+    )
     text = "\n".join(found)
-    for part in ("task.length=7", "task.vocabulary=9", "task.max_depth=3", "seeds=[1, 1]", "no convolution",
-                 "encoder_layers=1", "train.stop_at", "train.batch_sequences", "train.learning_rate"):  # fmt: skip
+    for part in (
+        "task.length=7",
+        "task.vocabulary=9",
+        "task.max_depth=3",
+        "seeds=[1, 1]",
+        "no convolution",
+        "encoder_layers=1",
+        "train.stop_at",
+        "train.batch_sequences",
+        "train.learning_rate",
+    ):
         assert part in text
     found = problems_of("task=listops", "task.length=4", "task.min_length=9", "task.max_length=8")
     assert [problem.partition(":")[0] for problem in found] == ["task.length=4", "task.min_length=9, max_length=8"]
@@ -313,11 +377,21 @@ def test_models_learn_associative_recall(tmp_path: Path, model: str) -> None:
     The rate is one at which all paths of the state-space kernel learn alike, on any seed (450 to 550 steps): at 5e-3
     the rounding of the path decided whether it took 700 or 1,200.
     """
-    config = SYNTHETIC.build([
-        f"model={model}", "task.length=10", "task.vocabulary=8", "task.train_sequences=2000", "task.test_sequences=200",
-        "train.learning_rate=2e-3", "train.warmup_steps=50", "train.max_steps=2000", "train.eval_every=50",
-        "train.stop_at=0.95", "model.embedding_dropout=0",
-    ])  # fmt: skip
+    config = SYNTHETIC.build(
+        [
+            f"model={model}",
+            "task.length=10",
+            "task.vocabulary=8",
+            "task.train_sequences=2000",
+            "task.test_sequences=200",
+            "train.learning_rate=2e-3",
+            "train.warmup_steps=50",
+            "train.max_steps=2000",
+            "train.eval_every=50",
+            "train.stop_at=0.95",
+            "model.embedding_dropout=0",
+        ]
+    )
     with reproducible():
         training = Training(config, 0, build_task(config.task, 0), tmp_path, "learning")
         assert training.run().stopped_early

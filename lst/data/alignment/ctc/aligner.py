@@ -93,9 +93,14 @@ class CtcAligner:
             score = float((scores[heard] * lengths).sum() / lengths.sum())
             characters = _character_ends(word, starts[own], int(ends[own[-1]]))
             timed.append(
-                TimedWord(word.text, float(starts[own[0]] * frame_s), float(ends[own[-1]] * frame_s), score,
-                          tuple(end * frame_s for end in characters))
-            )  # fmt: skip
+                TimedWord(
+                    word.text,
+                    float(starts[own[0]] * frame_s),
+                    float(ends[own[-1]] * frame_s),
+                    score,
+                    tuple(end * frame_s for end in characters),
+                )
+            )
         return timed
 
     def _targets(self, words: Sequence[CtcWord]) -> tuple[np.ndarray, np.ndarray]:

@@ -76,8 +76,11 @@ def ctc_emissions(
         if count
         for window in windows_of(index, count, window_frames, overlap_frames)
     ]
-    statistics = {window.recording: _first_layer_statistics(ctc, sounds[window.recording], device)
-                  for window in windows if window.keep_first == 0}  # fmt: skip
+    statistics = {
+        window.recording: _first_layer_statistics(ctc, sounds[window.recording], device)
+        for window in windows
+        if window.keep_first == 0
+    }
     # Alike lengths together, so that little is padded.
     windows.sort(key=lambda window: (window.last - window.first, window.recording, window.first))
     for start in range(0, len(windows), batch):
@@ -92,9 +95,12 @@ Statistics = tuple[Tensor, Tensor] | None
 
 
 def _emit(
-    ctc: CtcModel, sounds: Sequence[Tensor], group: Sequence[Window], statistics: dict[int, Statistics],
+    ctc: CtcModel,
+    sounds: Sequence[Tensor],
+    group: Sequence[Window],
+    statistics: dict[int, Statistics],
     device: torch.device,
-) -> Iterator[Tensor]:  # fmt: skip
+) -> Iterator[Tensor]:
     """Emissions of each window, float32 [frames of the window, V]."""
     module: Any = ctc.module
     lengths = torch.tensor([window.last - window.first for window in group])

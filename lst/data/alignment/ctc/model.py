@@ -101,8 +101,14 @@ def load_ctc_model(checkpoint: str, weights: str = "", device: str = "cpu") -> C
     return model
 
 
-def save_ctc_model(folder: Path, module: nn.Module, architecture: Mapping[str, Any], labels: tuple[str, ...],
-                   blank_id: int = 0, normalizes: bool = False) -> None:  # fmt: skip
+def save_ctc_model(
+    folder: Path,
+    module: nn.Module,
+    architecture: Mapping[str, Any],
+    labels: tuple[str, ...],
+    blank_id: int = 0,
+    normalizes: bool = False,
+) -> None:
     """Writes a folder that ``load_ctc_model`` reads.
 
     Args:
@@ -117,8 +123,13 @@ def save_ctc_model(folder: Path, module: nn.Module, architecture: Mapping[str, A
     state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
     with staged(folder / CTC_WEIGHTS_FILE) as temporary:
         save_file(state, temporary)
-    record = {"architecture": dict(architecture), "labels": list(labels), "blank_id": blank_id,
-              "normalizes": normalizes, "sample_rate_hz": CTC_SAMPLE_RATE_HZ}  # fmt: skip
+    record = {
+        "architecture": dict(architecture),
+        "labels": list(labels),
+        "blank_id": blank_id,
+        "normalizes": normalizes,
+        "sample_rate_hz": CTC_SAMPLE_RATE_HZ,
+    }
     write_json(folder / CTC_CONFIG_FILE, record)
 
 
@@ -233,8 +244,11 @@ def _own_names(state: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
 def _load_bundle(name: str, weights: str) -> CtcModel:
     torchaudio = import_torchaudio()
     pipelines = torchaudio.pipelines
-    known = sorted(key for key in dir(pipelines) if hasattr(getattr(pipelines, key), "get_labels")
-                   and hasattr(getattr(pipelines, key), "_params"))  # fmt: skip
+    known = sorted(
+        key
+        for key in dir(pipelines)
+        if hasattr(getattr(pipelines, key), "get_labels") and hasattr(getattr(pipelines, key), "_params")
+    )
     if name not in known:
         raise UserError(f"data.align.checkpoint={name} is no folder and no bundle; bundles are {', '.join(known)}")
     bundle = getattr(pipelines, name)
@@ -315,8 +329,9 @@ def _load_state(module: nn.Module, state: Mapping[str, Tensor], path: str) -> No
     module.load_state_dict({name: value.float() for name, value in state.items()})
 
 
-def _checked(name: str, module: nn.Module, labels: tuple[str, ...], blank_id: int, normalizes: bool,
-             path: Path) -> CtcModel:  # fmt: skip
+def _checked(
+    name: str, module: nn.Module, labels: tuple[str, ...], blank_id: int, normalizes: bool, path: Path
+) -> CtcModel:
     outputs = module.state_dict().get("aux.bias")
     problems = []
     if outputs is None:

@@ -32,24 +32,44 @@ def textgrid_of(utterance: Utterance, frame_rate_hz: float) -> str:
     """
     end_s = utterance.num_frames / frame_rate_hz
     words = [
-        (segment.start_frame / frame_rate_hz, segment.end_frame / frame_rate_hz,
-         utterance.words[segment.word].text if segment.word >= 0 else "")
+        (
+            segment.start_frame / frame_rate_hz,
+            segment.end_frame / frame_rate_hz,
+            utterance.words[segment.word].text if segment.word >= 0 else "",
+        )
         for segment in utterance.segments()
-    ]  # fmt: skip
+    ]
     tiers = [("words", words)]
     characters = _characters(utterance, frame_rate_hz)
     if characters:
         tiers.append(("characters", characters))
-    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0 ", f"xmax = {end_s:.6f} ",
-             "tiers? <exists> ", f"size = {len(tiers)} ", "item []: "]  # fmt: skip
+    lines = [
+        'File type = "ooTextFile"',
+        'Object class = "TextGrid"',
+        "",
+        "xmin = 0 ",
+        f"xmax = {end_s:.6f} ",
+        "tiers? <exists> ",
+        f"size = {len(tiers)} ",
+        "item []: ",
+    ]
     for number, (name, intervals) in enumerate(tiers, 1):
-        lines += [f"    item [{number}]:", '        class = "IntervalTier" ', f'        name = "{name}" ',
-                  "        xmin = 0 ", f"        xmax = {end_s:.6f} ",
-                  f"        intervals: size = {len(intervals)} "]  # fmt: skip
+        lines += [
+            f"    item [{number}]:",
+            '        class = "IntervalTier" ',
+            f'        name = "{name}" ',
+            "        xmin = 0 ",
+            f"        xmax = {end_s:.6f} ",
+            f"        intervals: size = {len(intervals)} ",
+        ]
         for index, (start, end, text) in enumerate(intervals, 1):
             quoted = text.replace('"', '""')
-            lines += [f"        intervals [{index}]:", f"            xmin = {start:.6f} ",
-                      f"            xmax = {end:.6f} ", f'            text = "{quoted}" ']  # fmt: skip
+            lines += [
+                f"        intervals [{index}]:",
+                f"            xmin = {start:.6f} ",
+                f"            xmax = {end:.6f} ",
+                f'            text = "{quoted}" ',
+            ]
     return "\n".join(lines) + "\n"
 
 

@@ -106,9 +106,7 @@ def _row(
     speaker = supervision.get("speaker")
     name = supervision.get("id") or cut.get("id") or Path(path).stem
     whole_s = recording.get("duration")
-    is_whole = (
-        start_s == 0 and is_finite_number(whole_s) and abs(float(str(whole_s)) - duration_s) <= WHOLE_SLACK_S
-    )  # fmt: skip
+    is_whole = start_s == 0 and is_finite_number(whole_s) and abs(float(str(whole_s)) - duration_s) <= WHOLE_SLACK_S
     row = ManifestRow(
         id=safe_id(str(name)),
         path=path,

@@ -120,9 +120,7 @@ def _row(
     document = record.get("identifier") or record.get("audio_document_id")
     speaker = (str(document).strip() if isinstance(document, (str, int)) else "") or UNKNOWN_SPEAKER
     stem = name.strip().removesuffix(Path(name).suffix)
-    return ManifestRow(
-        safe_id(stem), path, text, speaker, split, duration_s, place=place, member=member
-    ), ""  # fmt: skip
+    return ManifestRow(safe_id(stem), path, text, speaker, split, duration_s, place=place, member=member), ""
 
 
 class _AudioFinder:
@@ -139,9 +137,7 @@ class _AudioFinder:
         folder = next((folder for folder in self.folders if folder.is_dir() and any(folder.glob("*.tar"))), None)
         for tar in sorted(folder.glob("*.tar")) if folder else []:
             try:
-                self.members.update(
-                    {_plain(name): (tar, name) for name in tar_directory(*content_key(tar))}
-                )  # fmt: skip
+                self.members.update({_plain(name): (tar, name) for name in tar_directory(*content_key(tar))})
             except UserError as error:
                 self.tar_faults.append((tar, str(error)))
 
