@@ -192,7 +192,7 @@ def test_closing_ends_the_workers() -> None:
 
 PARENT = """
 import sys, time
-from tests.data.test_loader import BatchLoader, plan
+from tests.data.batches.test_loader import BatchLoader, plan
 if __name__ == "__main__":
     loader = BatchLoader(plan(), num_workers=2)
     next(loader)
@@ -207,7 +207,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     parent = subprocess.Popen(
         [sys.executable, str(script)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests/helpers'}"},
         stdout=subprocess.PIPE,
         text=True,
     )
