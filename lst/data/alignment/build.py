@@ -14,8 +14,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import astuple
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from lst.data.alignment.aligner import Aligner, AlignItem, AlignmentError, AlignResult, align_each
 from lst.data.alignment.hmm import PocketsphinxAligner
@@ -90,16 +92,14 @@ def _unfiltered(config: AlignConfig) -> Aligner:
     return PocketsphinxAligner()
 
 
-_built: dict[str, FilteredAligner] = {}
-
-
 def process_aligner(config: AlignConfig) -> FilteredAligner:
-    """``build_aligner``, with the last aligner of this process kept, so that its model stays loaded."""
-    key = fingerprint({"config": asdict(config), "files": align_files(config)})
-    if key not in _built:
-        _built.clear()
-        _built[key] = build_aligner(config)
-    return _built[key]
+    """``build_aligner``, but the process keeps its last aligner, so that its model stays loaded."""
+    return _kept_aligner(align_files(config), *astuple(config))
+
+
+@lru_cache(maxsize=1)
+def _kept_aligner(files: str | None, *options: Any) -> FilteredAligner:
+    return build_aligner(AlignConfig(*options))
 
 
 def align_files(config: AlignConfig) -> str | None:

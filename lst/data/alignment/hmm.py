@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
@@ -29,16 +28,6 @@ PHONES = (
 SILENCE = 0
 
 
-@dataclass(frozen=True)
-class TimedToken:
-    """A dictionary word and its place, in the decoder's frames of 10 ms, end exclusive; score as ``Word.score``."""
-
-    token: str
-    start: int
-    end: int
-    score: float
-
-
 class PocketsphinxDecoder:
     """The decoder that both aligners share. The result of an utterance depends on that utterance alone.
 
@@ -56,8 +45,8 @@ class PocketsphinxDecoder:
         self.decoder = pocketsphinx.Decoder(lm=None, bestpath=False, cmn="batch", loglevel="FATAL")
         self.num_by_rule = 0
 
-    def find_tokens(self, waveform: np.ndarray, tokens: Sequence[str]) -> list[TimedToken]:
-        """Places of dictionary words in a waveform (float32 [num_samples], mono, 16 kHz).
+    def find_words(self, waveform: np.ndarray, tokens: Sequence[str]) -> list[Word]:
+        """Dictionary words in frames of 10 ms of a waveform (float32 [num_samples], mono, 16 kHz).
 
         Raises:
             AlignmentError: the words do not fit the audio.
@@ -71,17 +60,17 @@ class PocketsphinxDecoder:
             waveform, lambda: decoder.set_align_text(" ".join(tokens)), lambda: list(decoder.seg() or ())
         )
         timed = [
-            TimedToken(name, segment.start_frame, segment.end_frame + 1, _frame_score(segment))
+            Word(name, segment.start_frame, segment.end_frame + 1, _frame_score(segment))
             for segment in segments
             if (name := _VARIANT.sub("", segment.word)) and name[0] not in "<[+"
         ]
-        if [token.token for token in timed] != list(tokens):
+        if [word.text for word in timed] != list(tokens):
             raise AlignmentError(f"the audio does not fit the text: {len(timed)} of {len(tokens)} words were found")
         return timed
 
     def find_phones(self, waveform: np.ndarray, tokens: Sequence[str]) -> list[tuple[str, int, int]]:
-        """Phones of dictionary words as (name, start, duration) in frames of 10 ms; raises as ``find_tokens``."""
-        self.find_tokens(waveform, tokens)
+        """Phones of dictionary words as (name, start, duration) in frames of 10 ms; raises as ``find_words``."""
+        self.find_words(waveform, tokens)
         # A second pass finds the phones within the words of the first.
         return self._decode(
             waveform,
@@ -127,14 +116,15 @@ class PocketsphinxAligner(PocketsphinxDecoder):
     def _align(self, item: AlignItem, frame_rate_hz: int) -> tuple[Word, ...]:
         words = _said(item.text)
         check_room(len(words), item.num_frames, frame_rate_hz)
-        timed = iter(self.find_tokens(item.waveform, [token for word in words for token in word.tokens]))
+        timed = iter(self.find_words(item.waveform, [token for word in words for token in word.tokens]))
         placed: list[Word] = []
         scale = DECODER_FRAME_S * frame_rate_hz
         for word in words:
             own = list(islice(timed, len(word.tokens)))
-            score = sum(token.score * (token.end - token.start) for token in own)
-            score /= max(sum(token.end - token.start for token in own), 1)
-            placed.append(Word(word.text, round(own[0].start * scale), round(own[-1].end * scale), round(score, 3)))
+            lengths = [token.end_frame - token.start_frame for token in own]
+            score = sum(token.score * length for token, length in zip(own, lengths, strict=True)) / max(sum(lengths), 1)
+            start, end = round(own[0].start_frame * scale), round(own[-1].end_frame * scale)
+            placed.append(Word(word.text, start, end, round(score, 3)))
         return fit_words(placed, item.num_frames)
 
 

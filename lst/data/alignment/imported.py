@@ -84,44 +84,36 @@ class ImportAligner(GivenTimesAligner):
 
     def __init__(self, source: str, file_format: str = "auto") -> None:
         self.source, self.file_format = Path(source).expanduser(), file_format
-        self._files: dict[str, Path] = {}
-        self._ctm: dict[str, list[TimedWord]] = {}
+        self._found: dict[str, Path | list[TimedWord]] = {}
         if not self.source.exists():
             raise UserError(f"data.align.source={source}: there is no such file or folder")
         suffixes = {suffix for key, group in SUFFIXES.items() if file_format in ("auto", key) for suffix in group}
         paths = [self.source] if self.source.is_file() else sorted(self.source.rglob("*"))
-        problems: list[str] = []
-        for path in paths:
-            if not path.is_file() or path.suffix.lower() not in suffixes:
-                continue
-            if path.suffix.lower() == ".ctm":
-                problems += self._add_ctm(path)
-            elif path.stem in self._files:
-                problems.append(f"{path.stem}: both {self._files[path.stem]} and {path}")
-            else:
-                self._files[path.stem] = path
-        problems += [f"{key}: both {self._files[key]} and a CTM file" for key in self._ctm if key in self._files]
+        paths = [path for path in paths if path.is_file() and path.suffix.lower() in suffixes]
+        problems = [problem for path in sorted(paths, key=_is_ctm) for problem in self._add(path)]
         raise_problems(f"alignments in {source}", problems, "Leave one alignment an utterance.")
-        if not self._files and not self._ctm:
+        if not self._found:
             raise UserError(f"data.align.source={source}: there is no file of {', '.join(sorted(suffixes))}")
 
-    def _add_ctm(self, path: Path) -> list[str]:
+    def _add(self, path: Path) -> list[str]:
+        """Adds the alignments of a file; returns the problems."""
         try:
-            found = read_ctm(path.read_bytes(), path.name)
+            own = read_ctm(path.read_bytes(), path.name) if _is_ctm(path) else {path.stem: path}
         except ProblemsError as error:
             return [f"{path.name}, {problem}" for problem in error.problems]
-        twice = [key for key in found if key in self._ctm]
-        self._ctm |= found
-        return [f"{key}: in {path.name} and in another CTM file" for key in twice]
+        before = [(key, self._found[key]) for key in own if key in self._found]
+        self._found |= own
+        return [
+            f"{key}: both {found if isinstance(found, Path) else found[0].place} and {path}" for key, found in before
+        ]
 
     def words_of(self, utterance_id: str, words: Sequence[TimedWord]) -> Sequence[TimedWord]:
         """The words of the utterance's file."""
         # The id speaker/utterance may have the file utterance.TextGrid.
         for key in (utterance_id, utterance_id.rpartition("/")[2]):
-            if key in self._ctm:
-                return self._ctm[key]
-            if key in self._files:
-                return self._read(self._files[key])
+            if key in self._found:
+                found = self._found[key]
+                return self._read(found) if isinstance(found, Path) else found
         raise UserError(f"{utterance_id}: there is no alignment of it in {self.source}")
 
     def _read(self, path: Path) -> list[TimedWord]:
@@ -131,6 +123,10 @@ class ImportAligner(GivenTimesAligner):
             raise UserError(f"{path} cannot be read: {error}") from None
         by_suffix = "textgrid" if path.suffix.lower() == ".textgrid" else "json"
         return READERS[by_suffix if self.file_format == "auto" else self.file_format](content, path.name)
+
+
+def _is_ctm(path: Path) -> bool:
+    return path.suffix.lower() == ".ctm"
 
 
 def imported_faults(config: AlignConfig, rows: Sequence[ManifestRow]) -> list[list[str]] | None:

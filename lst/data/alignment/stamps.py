@@ -11,7 +11,6 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +20,9 @@ from lst.data.alignment.hmm import PocketsphinxAligner
 from lst.data.alignment.words import match_words, place_words
 from lst.data.audio import read_audio
 from lst.data.synthesis import default_cache_dir, engine_times
-from lst.data.synthesis.voices import PseudoSpeaker, engine_settings, run_engine, spoken_text
+from lst.data.synthesis.voices import PseudoSpeaker, engine_settings, run_engine, speak_each, spoken_text
 from lst.data.utterance import TimedWord, time_problems
-from lst.progress import Progress, say
+from lst.progress import say
 from lst.storage import write_json
 
 STAMPS_SUFFIX = ".words.json"
@@ -148,14 +147,10 @@ def write_stamps_many(
     """
     # Keyed by path: two workers must not write the same file.
     distinct = dict(zip(audio_paths, jobs, strict=True))
-    with ThreadPoolExecutor(num_workers) as executor, Progress(len(distinct), "time stamps", "text") as progress:
-
-        def work(path: Path) -> bool:
-            done = write_stamps(*distinct[path], path, folder)
-            progress.advance()
-            return done
-
-        stamped = dict(zip(distinct, executor.map(work, distinct), strict=True))
+    done = speak_each(
+        lambda path: write_stamps(*distinct[path], path, folder), list(distinct), num_workers, "time stamps"
+    )
+    stamped = dict(zip(distinct, done, strict=True))
     count = sum(stamped[path] for path in audio_paths)
     if count < len(jobs):
         say(

@@ -111,14 +111,8 @@ def flite_words(voice_name: str, rate: str, pitch: str) -> list[TimedText]:
     return words
 
 
-class EspeakId(ctypes.Union):
-    """The object of an event; ``bytes`` hold the name of a phoneme."""
-
-    _fields_ = (("number", INT), ("name", TEXT), ("bytes", ctypes.c_char * 8))
-
-
 class EspeakEvent(ctypes.Structure):
-    """``espeak_EVENT`` of espeak-ng's ``speak_lib.h``."""
+    """``espeak_EVENT`` of espeak-ng's ``speak_lib.h``; ``id``, a union there, holds the name of a phoneme."""
 
     _fields_ = (
         ("type", INT),
@@ -128,7 +122,7 @@ class EspeakEvent(ctypes.Structure):
         ("audio_position", INT),
         ("sample", INT),
         ("user_data", POINTER),
-        ("id", EspeakId),
+        ("id", ctypes.c_char * 8),
     )
 
 
@@ -176,7 +170,7 @@ def espeak_words(voice_name: str, rate: str, pitch: str) -> list[TimedText]:
         for event in takewhile(lambda event: event.type, reported or ()):
             # A word of length 0 starts a clause.
             if event.type == ESPEAK_PHONEME or (event.type == ESPEAK_WORD and event.length > 0):
-                events.append((event.type, event.text_position - 1, event.sample, bytes(event.id.bytes)))
+                events.append((event.type, event.text_position - 1, event.sample, event.id))
         return 0
 
     # Kept in a variable, because it must outlive the calls.

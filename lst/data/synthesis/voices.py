@@ -17,12 +17,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import soundfile
@@ -33,6 +34,7 @@ from lst.lazy import import_torchaudio
 from lst.progress import Progress
 from lst.storage import cache_dir, staged
 
+T = TypeVar("T")
 CACHE_VERSION = 1  # Raise it when a key's audio changes.
 CACHE_SAMPLE_RATE_HZ = 16000
 
@@ -354,16 +356,26 @@ def synthesize_many(jobs: Sequence[tuple[str, PseudoSpeaker]], folder: Path, num
     paths = [_cache_path(text, speaker, folder) for text, speaker in jobs]
     # Keyed by path: two workers must not write the same file.
     missing = {path: job for path, job in zip(paths, jobs, strict=True) if not _is_whole(path)}
-    if not missing:
-        return paths
-    executor = ThreadPoolExecutor(min(num_workers, len(missing)))
+    speak_each(lambda path: synthesize_cached(*missing[path], folder), list(missing), num_workers, "synthesize speech")
+    return paths
+
+
+def speak_each(speak: Callable[[Path], T], paths: Sequence[Path], num_workers: int, label: str) -> list[T]:
+    """Calls ``speak`` for each path in threads, with progress; the first exception stops the rest.
+
+    >>> speak_each(lambda path: path.name, [Path("a/b")], 2, "speak")
+    ['b']
+    """
+    if not paths:
+        return []
+    executor = ThreadPoolExecutor(min(num_workers, len(paths)))
     try:
-        with Progress(len(missing), "synthesize speech", "text") as progress:
-            futures = [executor.submit(synthesize_cached, *job, folder) for job in missing.values()]
+        with Progress(len(paths), label, "text") as progress:
+            futures = [executor.submit(speak, path) for path in paths]
             for future in as_completed(futures):
                 future.result()
                 progress.advance()
     finally:
         # After a failure or Ctrl-C, only the texts in work are finished.
         executor.shutdown(wait=True, cancel_futures=True)
-    return paths
+    return [future.result() for future in futures]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from lst.data.alignment.formats.intervals import (
     CHARACTER_TIERS,
@@ -14,6 +14,7 @@ from lst.data.alignment.formats.intervals import (
     file_problem,
     finite_number,
     log_confidence,
+    parse_each,
     tier_key,
     with_characters,
 )
@@ -73,16 +74,15 @@ def _mfa_intervals(tier: object, what: str, name: str) -> list[Interval]:
     entries = tier.get("entries") if isinstance(tier, dict) else None
     if not isinstance(entries, list):
         raise file_problem(name, f"the tier of {what} has no list of entries")
-    problems = []
-    found = []
-    for number, entry in enumerate(entries, 1):
-        try:
-            start, end, label = entry
-            found.append(Interval(finite_number(start), finite_number(end), str(label), number))
-        except (TypeError, ValueError) as error:
-            problems.append(f"{what}, entry {number}: {error}")
+    problems: list[str] = []
+    found = parse_each(entries, _mfa_interval, f"{what}, entry", problems)
     raise_problems(name, problems, FILE_REMEDY)
     return found
+
+
+def _mfa_interval(entry: Iterable[object], number: int) -> Interval:
+    start, end, label = entry
+    return Interval(finite_number(start), finite_number(end), str(label), number)
 
 
 def _whisper_words(record: Mapping[str, object], name: str) -> list[TimedWord]:
@@ -90,23 +90,16 @@ def _whisper_words(record: Mapping[str, object], name: str) -> list[TimedWord]:
     if not isinstance(segments, list):
         raise file_problem(name, "there is no list of segments")
     problems: list[str] = []
-    found: list[TimedWord] = []
-    for number, segment in enumerate(segments, 1):
-        words = segment.get("words") if isinstance(segment, dict) else None
-        if not isinstance(words, list):
-            problems.append(f"segment {number}: there is no list of words (ask the recogniser for word time stamps)")
-            continue
-        intervals, scores = [], []
-        for index, word in enumerate(words, 1):
-            try:
-                interval, score = _whisper_word(word, index)
-            except (AttributeError, TypeError, ValueError) as error:
-                problems.append(f"segment {number}, word {index}: {error}")
-                continue
-            intervals.append(interval)
-            scores.append(score)
-        timed = with_characters(intervals, _whisper_characters(segment), f"{name}, segment {number}")
-        found += [word._replace(score=score) for word, score in zip(timed, scores, strict=True)]
+
+    def parse(segment: object, number: int) -> list[TimedWord]:
+        if not isinstance(segment, dict) or not isinstance(segment.get("words"), list):
+            raise ValueError("there is no list of words (ask the recogniser for word time stamps)")
+        scored = parse_each(segment["words"], _whisper_word, f"segment {number}, word", problems)
+        intervals, characters = [interval for interval, _ in scored], _whisper_characters(segment)
+        timed = with_characters(intervals, characters, f"{name}, segment {number}")
+        return [word._replace(score=score) for word, (_, score) in zip(timed, scored, strict=True)]
+
+    found = [word for words in parse_each(segments, parse, "segment", problems) for word in words]
     raise_problems(name, problems, FILE_REMEDY)
     return found
 
@@ -124,10 +117,8 @@ def _whisper_word(word: Mapping[str, object], index: int) -> tuple[Interval, flo
 def _whisper_characters(segment: Mapping[str, object]) -> list[Interval]:
     """WhisperX's characters, without those that it could not place: they have no times."""
     chars = segment.get("chars")
-    found = []
-    for char in chars if isinstance(chars, list) else []:
-        try:
-            found.append(Interval(finite_number(char["start"]), finite_number(char["end"]), str(char["char"]), 0))
-        except (KeyError, TypeError, ValueError):
-            continue
-    return found
+
+    def parse(char: Mapping[str, object], number: int) -> Interval:
+        return Interval(finite_number(char["start"]), finite_number(char["end"]), str(char["char"]), number)
+
+    return parse_each(chars if isinstance(chars, list) else [], parse, "character", [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lst import storage
-from lst.data.alignment.formats.intervals import FILE_REMEDY, decode_text, finite_number, log_confidence
+from lst.data.alignment.formats.intervals import FILE_REMEDY, decode_text, finite_number, log_confidence, parse_each
 from lst.data.utterance import TimedWord, Utterance
 from lst.errors import UserError, raise_problems
 from lst.storage import Location
@@ -45,25 +45,21 @@ def read_ctm(content: bytes, name: str) -> dict[str, list[TimedWord]]:
 
     Comments (``;;``) and empty lines are skipped. The logarithm of the confidence is the score.
     """
-    found: dict[str, list[TimedWord]] = {}
-    problems = []
-    for number, line in enumerate(decode_text(content, name).split("\n"), 1):
+
+    def parse(line: str, number: int) -> None:
         fields = line.split()
         if not fields or fields[0].startswith(";;"):
-            continue
+            return
         if len(fields) < 5:
-            problems.append(
-                f"line {number}: {len(fields)} fields; utterance, channel, start, duration, word are needed"
-            )
-            continue
-        try:
-            start, duration = finite_number(fields[2]), finite_number(fields[3])
-            score = log_confidence(finite_number(fields[5])) if len(fields) > 5 and fields[5].upper() != "NA" else 0.0
-        except ValueError as error:
-            problems.append(f"line {number}: {error}")
-            continue
+            raise ValueError(f"{len(fields)} fields; utterance, channel, start, duration, word are needed")
+        start, duration = finite_number(fields[2]), finite_number(fields[3])
+        score = log_confidence(finite_number(fields[5])) if len(fields) > 5 and fields[5].upper() != "NA" else 0.0
         word = TimedWord(fields[4], start, start + duration, score, (), f"{name}, line {number}")
         found.setdefault(fields[0], []).append(word)
+
+    found: dict[str, list[TimedWord]] = {}
+    problems: list[str] = []
+    parse_each(decode_text(content, name).split("\n"), parse, "line", problems)
     raise_problems(name, problems, FILE_REMEDY)
     # CTM's lines may come in any order; words are in order of time.
     return {key: sorted(words, key=lambda word: word.start_s) for key, words in found.items()}

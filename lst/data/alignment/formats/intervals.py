@@ -7,8 +7,8 @@ silences among them, or raises ``ProblemsError`` with every problem and its line
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, TypeVar
 
 from lst.data.utterance import TimedWord
 from lst.errors import ProblemsError
@@ -17,6 +17,8 @@ WORD_TIERS = ("words", "word", "ort-mau")
 CHARACTER_TIERS = ("characters", "character", "chars", "letters", "graphemes")
 FILE_REMEDY = "Export the file again, or give the format with data.align.format."
 _LOWEST_CONFIDENCE = 1e-6
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Interval(NamedTuple):
@@ -54,6 +56,22 @@ def log_confidence(confidence: float) -> float:
 def file_problem(name: str, problem: str) -> ProblemsError:
     """The error that one problem makes the file ``name`` unreadable."""
     return ProblemsError(name, [problem], FILE_REMEDY)
+
+
+def parse_each(items: Iterable[T], parse: Callable[[T, int], R], what: str, problems: list[str]) -> list[R]:
+    """Parses items, which are numbered from 1; an item that cannot be parsed adds a line to ``problems``.
+
+    >>> problems = []
+    >>> parse_each(["2", "x"], lambda item, number: finite_number(item), "line", problems), problems
+    ([2.0], ["line 2: 'x' is not a number"])
+    """
+    found = []
+    for number, item in enumerate(items, 1):
+        try:
+            found.append(parse(item, number))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            problems.append(f"{what} {number}: {error}")
+    return found
 
 
 def tier_key(name: str) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from lst import storage
 from lst.data.alignment.formats.intervals import (
@@ -143,9 +143,9 @@ def read_textgrid_tiers(content: bytes, name: str) -> list[Tier]:
     if header not in (["ooTextFile", "TextGrid"], ["ooTextFile short", "TextGrid"]):
         raise file_problem(name, "line 1: this is no TextGrid in text form (binary ones are not read)")
     values.position = 2
-    values.number("the start of the recording")
-    values.number("the end of the recording")
-    if values.take(_Flag, "<exists>").name != "exists":
+    values.take(float, "the start of the recording")
+    values.take(float, "the end of the recording")
+    if values.take(_Flag, "<exists>") != "exists":
         return []
     return [_read_tier(values) for _ in range(values.count("the number of tiers"))]
 
@@ -156,19 +156,19 @@ def _read_tier(values: _Values) -> Tier:
     tier_name = values.take(str, "the name of a tier")
     if kind not in ("IntervalTier", "TextTier"):
         raise values.problem(kind_line, f"there is no class of tiers {kind!r}")
-    values.number("the start of a tier")
-    values.number("the end of a tier")
+    values.take(float, "the start of a tier")
+    values.take(float, "the end of a tier")
     intervals = []
     for _ in range(values.count("the number of intervals")):
-        start = values.number("a start")
+        start = values.take(float, "a start")
         line = values.line
-        end = values.number("an end") if kind == "IntervalTier" else start
+        end = values.take(float, "an end") if kind == "IntervalTier" else start
         intervals.append(Interval(start, end, values.take(str, "a text"), line))
     return Tier(tier_name, kind == "IntervalTier", intervals)
 
 
-class _Flag(NamedTuple):
-    name: str
+class _Flag(str):
+    """A text in angle brackets."""
 
 
 _KINDS = {float: "a number", str: "a text in quotes", _Flag: "a flag"}
@@ -187,10 +187,8 @@ class _Values:
         self.values: list[tuple[float | str | _Flag, int]] = []
         line, counted = 1, 0
         for match in _TEXTGRID_TOKEN.finditer(text):
-            line += text.count("\n", counted, match.start())
-            counted = match.start()
-            value = _value_of(match[0])
-            if value is not None:
+            line, counted = line + text.count("\n", counted, match.start()), match.start()
+            if (value := _value_of(match[0])) is not None:
                 self.values.append((value, line))
 
     @property
@@ -199,6 +197,7 @@ class _Values:
         return self.values[self.position - 1][1]
 
     def problem(self, line: int, problem: str) -> ProblemsError:
+        """The error for one line."""
         return file_problem(self.name, f"line {line}: {problem}")
 
     def take(self, kind: type[T], what: str) -> T:
@@ -207,15 +206,13 @@ class _Values:
             raise self.problem(self.num_lines, f"the file ends where {what} should be")
         value, line = self.values[self.position]
         self.position += 1
-        if not isinstance(value, kind):
+        if type(value) is not kind:
             raise self.problem(line, f"{what} should be {_KINDS[kind]}, not {value!r}")
         return value
 
-    def number(self, what: str) -> float:
-        return self.take(float, what)
-
     def count(self, what: str) -> int:
-        found = self.number(what)
+        """The next value as the number of things that follow."""
+        found = self.take(float, what)
         if not 0 <= found <= len(self.values) or found != int(found):
             raise self.problem(self.line, f"{what} cannot be {found:g}")
         return int(found)
