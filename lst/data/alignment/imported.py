@@ -27,7 +27,7 @@ SUFFIXES = {"textgrid": (".textgrid",), "mfa_json": (".json",), "whisper_json": 
 
 
 class GivenTimesAligner(ABC):
-    """Takes word times that somebody else found; subclasses look them up."""
+    """Base of aligners that take given word times; a subclass looks them up in ``words_of``."""
 
     batch = 1
 

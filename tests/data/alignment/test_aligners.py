@@ -29,7 +29,7 @@ from lst.data.prepare.prepare import prepare
 from lst.data.shards.reader import ShardReader
 from lst.data.synthesis.engine_times import ESPEAK_PHONEME, ESPEAK_WORD, espeak_spans
 from lst.data.synthesis.voices import choose_engine, pseudo_speakers, synthesize, synthesize_cached
-from lst.data.utterance import Utterance, Word
+from lst.data.utterance import TimedWord, Utterance, Word
 from lst.errors import ProblemsError, UserError
 from lst.model.batch import SPEECH
 from lst.tokenizers.text import fit_text_tokenizer
@@ -115,9 +115,35 @@ def test_default_is_pocketsphinx_with_its_results_unchanged(sounds: list[np.ndar
         num_frames = len(sound) // 640
         words = align(bare, sound, text, num_frames, 25)
         assert align(aligner, sound, text, num_frames, 25) == words
-        assert aligner.align_many([AlignItem(sound, text, num_frames)], 25) == [words]
+        items = [AlignItem(sound, "—", num_frames), AlignItem(sound, text, num_frames)]
+        for any_aligner in (aligner, bare):
+            misfit, found = any_aligner.align_many(items, 25)
+            assert "nothing in '—' can be said" in str(misfit)
+            assert isinstance(misfit, AlignmentError)
+            assert found == words
+    assert aligner.align_many([], 25) == []
     assert process_aligner(config) is process_aligner(AlignConfig())
     assert process_aligner(config) is not process_aligner(replace(config, min_score=-99.0))
+
+
+def test_every_method_is_one_interface_and_gives_a_result_for_each_item(tmp_path: Path) -> None:
+    """Whatever the aligner, results keep the order of the items, and misfits are errors among them."""
+    (tmp_path / "all.ctm").write_text("a 1 0 0.5 hello\nc 1 0 0.5 hello\n")
+    words = [TimedWord("hello", 0.0, 0.5)]
+    items = [
+        AlignItem(SOUND, text, 25, name, words if name != "b" else ())
+        for name, text in (("a", "Hello!"), ("b", "Hello!"), ("c", "Hello, you"))
+    ]
+    reasons = {"manifest": "b: the corpus gives no times", "import": "b: there is no alignment of it"}
+    for method, reason in reasons.items():
+        aligner = build_aligner(AlignConfig(method=method, source=str(tmp_path)))
+        assert aligner.batch == 1
+        found = aligner.align_many(items, 25)
+        assert found[0] == (Word("Hello!", 0, 12, 0.0),)
+        assert [isinstance(result, AlignmentError) for result in found] == [False, True, True]
+        assert reason in str(found[1])
+        assert "ends before word 2" in str(found[2])
+    assert FilteredAligner(FixedAligner(()), AlignConfig()).batch == FixedAligner.batch
 
 
 def test_files_of_alignments_are_part_of_what_data_is_made_from(tmp_path: Path) -> None:

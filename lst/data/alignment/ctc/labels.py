@@ -1,4 +1,4 @@
-"""A transcript in a CTC model's labels: letters by its dictionary, numbers and signs as they are said."""
+"""Transcripts as labels of a CTC model: letters by its dictionary, numbers and signs as they are spoken."""
 
 from __future__ import annotations
 
