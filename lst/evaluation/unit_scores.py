@@ -1,21 +1,21 @@
-"""How much speech units say about phones and speakers, and how many bits they cost.
+"""Scores of speech units: how well they tell phones and speakers, and how many bits they cost.
 
 The measures are those of HuBERT (Hsu et al., 2021, section IV-B): with p(phone, unit) counted over frames,
 
     phone-normalised mutual information   I(phone; unit) / H(phone)
-    phone purity                          the share of frames whose unit's commonest phone is theirs
-    unit purity                           the share of frames whose phone's commonest unit is theirs
+    phone purity                          share of frames whose phone is the most frequent one of their unit
+    unit purity                           share of frames whose unit is the most frequent one of their phone
 
-Frames of silence, easy to tell, are left out of these; the information with silence as one more phone is given beside.
-Information counted from few frames is too high, by about (cells − rows − columns + 1) / 2N nats, where cells are the
-pairs seen (Miller, 1955); one value is given less that much. Codebooks of different sizes compare by it.
+Silence is easy to tell, so its frames are left out; further scores count it as one more phone. Mutual information
+counted from few frames is too high by about (cells − rows − columns + 1) / 2N nats, where cells are the pairs that
+occur (Miller, 1955). The corrected score subtracts that. Compare codebooks of different sizes by the corrected score.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -28,13 +28,13 @@ LOG_2 = float(np.log(2.0))
 
 @dataclass(frozen=True)
 class ScoredUtterance:
-    """Units of one utterance, with the phone of each frame and who speaks.
+    """Units of one utterance, the phone of each frame, and the speaker.
 
     Attributes:
         units: int [num_frames · units_a_frame].
-        phones: int [num_frames], 0 for silence; None where it could not be aligned: then only bits and speakers
-            count.
-        speaker: who speaks.
+        phones: int [num_frames], 0 for silence. None if the utterance could not be aligned; then it counts for bits
+            and speakers only.
+        speaker: name of the speaker.
     """
 
     units: np.ndarray
@@ -54,50 +54,75 @@ def mutual_information(joint: np.ndarray) -> float:
 
 
 def small_sample_bias(joint: np.ndarray) -> float:
-    """By how much ``mutual_information`` of these counts is too high, in nats (Miller, 1955)."""
+    """Expected excess of ``mutual_information`` of these counts, in nats (Miller, 1955)."""
     rows, columns = int((joint.sum(axis=1) > 0).sum()), int((joint.sum(axis=0) > 0).sum())
     return float((int((joint > 0).sum()) - rows - columns + 1) / (2 * joint.sum()))
 
 
 def joint_counts(rows: np.ndarray, columns: np.ndarray, num_columns: int) -> np.ndarray:
-    """Counts, int64 [rows.max() + 1, num_columns], of pairs of labels."""
+    """Counts of pairs of labels, int64 [rows.max() + 1, num_columns].
+
+    >>> joint_counts(np.array([0, 1, 1]), np.array([2, 0, 0]), 3).tolist()
+    [[0, 0, 1], [2, 0, 0]]
+    """
     num_rows = int(rows.max(initial=0)) + 1
     flat = np.bincount(rows.astype(np.int64) * num_columns + columns, minlength=num_rows * num_columns)
     return flat.reshape(num_rows, num_columns)
 
 
+class UnitScores(TypedDict, total=False):
+    """Scores of units, as ``lst tokenizer score-units`` writes them. Entropies are in bits.
+
+    Keys that end in ``_with_silence`` count silence as one more phone; all other phone scores leave it out. The
+    ``_deduplicated`` ones count a run of equal units once, and exist for one unit a frame only. ``speaker_nmi`` is None
+    for a single speaker.
+    """
+
+    phone_normalised_mi: float
+    phone_normalised_mi_corrected: float
+    phone_normalised_mi_with_silence: float
+    phone_purity: float
+    phone_purity_with_silence: float
+    unit_purity: float
+    num_phone_frames: int
+    speaker_nmi: float | None
+    units_a_second: float
+    bits_a_second: float
+    units_used: int
+    num_units: int
+    num_frames: int
+    num_speakers: int
+    units_a_second_deduplicated: float
+    bits_a_second_deduplicated: float
+
+
 def score_units(
     utterances: Sequence[ScoredUtterance], num_units: int, frame_rate_hz: int, units_a_frame: int = 1
-) -> dict[str, Any]:
-    """Scores of units over held-out utterances.
+) -> UnitScores:
+    """Scores units over held-out utterances.
 
     Args:
-        utterances: with phones for at least one of them.
+        utterances: at least one of them with phones.
         num_units: size of the codebook.
         frame_rate_hz: frames a second.
-        units_a_frame: of several codebooks, the first is compared with phones and speakers; bits count all, and of
-            the delayed pattern the units that fill places without a code are counted with them.
+        units_a_frame: codebooks. The first one is compared with phones and speakers; bits count all of them, and with
+            the delayed pattern also the units that fill places without a code.
 
-    Returns:
-        The measures by name; entropies in bits.
+    Raises:
+        UserError: no utterance has a frame of speech.
     """
     first = [utterance.units[::units_a_frame] for utterance in utterances]
-    phone_scores = _phone_scores(utterances, first, num_units)
+    scores = _phone_scores(utterances, first, num_units)
     names = sorted({utterance.speaker for utterance in utterances})
-    speakers = np.concatenate(
-        [np.full(len(units), names.index(item.speaker)) for units, item in zip(first, utterances, strict=True)]
-    )
+    speakers = np.repeat([names.index(item.speaker) for item in utterances], list(map(len, first)))
     by_speaker = joint_counts(speakers, np.concatenate(first), num_units)
     speaker_entropy = entropy(by_speaker.sum(axis=1))
-    seconds = len(speakers) / frame_rate_hz
     everything = np.concatenate([utterance.units for utterance in utterances]).astype(np.int64)
     place = np.concatenate([np.arange(len(utterance.units)) % units_a_frame for utterance in utterances])
     bits_a_frame = sum(
         entropy(np.bincount(everything[place == index], minlength=num_units)) / LOG_2 for index in range(units_a_frame)
     )
-    scores = {
-        **phone_scores,
-        # Of one speaker nothing can be told apart.
+    scores |= {
         "speaker_nmi": mutual_information(by_speaker) / speaker_entropy if speaker_entropy else None,
         "units_a_second": float(units_a_frame * frame_rate_hz),
         "bits_a_second": bits_a_frame * frame_rate_hz,
@@ -108,12 +133,13 @@ def score_units(
     }
     if units_a_frame == 1:
         runs = np.concatenate([deduplicate(units)[0] for units in first]).astype(np.int64)
+        seconds = len(speakers) / frame_rate_hz
         scores["units_a_second_deduplicated"] = len(runs) / seconds
         scores["bits_a_second_deduplicated"] = entropy(np.bincount(runs)) / LOG_2 * len(runs) / seconds
     return scores
 
 
-def _phone_scores(utterances: Sequence[ScoredUtterance], first: Sequence[np.ndarray], num_units: int) -> dict[str, Any]:
+def _phone_scores(utterances: Sequence[ScoredUtterance], first: Sequence[np.ndarray], num_units: int) -> UnitScores:
     aligned = [(units, item.phones) for units, item in zip(first, utterances, strict=True) if item.phones is not None]
     units, phones = (np.concatenate(part) for part in zip(*aligned, strict=True))
     everywhere = joint_counts(phones, units, num_units)

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from lst.data.alignment.aligner import Aligner, AlignItem, AlignmentError
 from lst.data.config import DataConfig
 from lst.data.prepare.prepare import PrepareOptions, prepare
 from lst.data.synthesis.voices import choose_engine, pseudo_speakers, synthesize
+from lst.data.utterance import Word
 from lst.errors import UserError
 from lst.storage import sha256
 from lst.tokenizers.config import TokenizerConfig
@@ -34,6 +36,16 @@ SENTENCES = (
 )
 
 MakeCorpus = Callable[..., Path]
+
+
+def align(
+    aligner: Aligner, waveform: np.ndarray, text: str, num_frames: int, frame_rate_hz: int, utterance_id: str = ""
+) -> tuple[Word, ...]:
+    """Words of one utterance; its ``AlignmentError`` is raised."""
+    (found,) = aligner.align_many([AlignItem(waveform, text, num_frames, utterance_id)], frame_rate_hz)
+    if isinstance(found, AlignmentError):
+        raise found
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -1,20 +1,22 @@
-"""Where each word lies in the audio.
+"""Forced alignment: where each word lies in the audio.
 
 ::
 
-    waveform, transcript ──Aligner──▶ words in seconds ──place_words──▶ words in frames of units
+    waveforms, transcripts ──Aligner.align_many──▶ words in frames, or why they cannot be aligned
 
-``build`` makes the aligner that ``data.align.method`` names: ``hmm`` (pocketsphinx), ``ctc``, ``imported`` files and
-times of the corpus, ``stamps`` of the voice. ``aligner`` is their interface, ``words`` matches what they found with the
-transcript, ``formats`` reads and writes other tools' files.
+``build`` builds the aligner that ``data.align.method`` names: ``hmm`` (pocketsphinx), ``ctc``, ``imported`` (word
+times of other tools' files or of the corpus), ``stamps`` (word times of the speech engine). ``aligner`` is their common
+interface, ``words`` matches timed words with the transcript and turns seconds into frames, ``formats`` reads and writes
+other tools' files.
 """
 
-from lst.data.alignment.aligner import AlignItem, AlignmentError
+from lst.data.alignment.aligner import AlignItem, AlignmentError, AlignResult
 from lst.data.alignment.build import FilteredAligner, align_files, aligner_name, process_aligner
 from lst.data.alignment.imported import check_imported, imported_faults
 
 __all__ = [
     "AlignItem",
+    "AlignResult",
     "AlignmentError",
     "FilteredAligner",
     "align_files",

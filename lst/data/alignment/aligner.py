@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from lst.data.utterance import TimedWord, Word
 
+ALIGNER_SAMPLE_RATE_HZ = 16_000
+T = TypeVar("T")
+
+
+class AlignmentError(ValueError):
+    """An utterance that cannot be aligned, and why."""
+
 
 @dataclass(frozen=True)
 class AlignItem:
-    """What is needed to align one utterance; ``waveform`` is float32 [num_samples], mono, 16 kHz.
+    """One utterance to align.
 
-    ``words`` are those that the corpus gives, if any.
+    Attributes:
+        waveform: float32 [num_samples], mono, 16 kHz.
+        text: the transcript.
+        num_frames: frames of the utterance's units.
+        utterance_id: imported alignments are found by it.
+        words: word times that the corpus gives, if any.
     """
 
     waveform: np.ndarray
@@ -24,45 +36,44 @@ class AlignItem:
     utterance_id: str = ""
     words: Sequence[TimedWord] = ()
 
+    @property
+    def duration_s(self) -> float:
+        """Length of the waveform in seconds."""
+        return len(self.waveform) / ALIGNER_SAMPLE_RATE_HZ
+
+
+AlignResult = tuple[Word, ...] | AlignmentError
+
 
 class Aligner(Protocol):
-    """Places the words of a transcript in its audio; an utterance's result depends on that utterance alone."""
+    """Finds the words of transcripts in their audio. The result of an utterance depends on that utterance alone.
 
-    name: str
+    Attributes:
+        batch: how many utterances to align per call for the best speed.
+    """
 
-    def align(
-        self, waveform: np.ndarray, text: str, num_frames: int, frame_rate_hz: int, utterance_id: str = ""
-    ) -> tuple[Word, ...]:
-        """Words of ``text`` with their frames.
+    batch: int
+
+    def align_many(self, items: Sequence[AlignItem], frame_rate_hz: int) -> list[AlignResult]:
+        """Aligns utterances.
 
         Args:
-            waveform: float32 [num_samples], mono, 16 kHz.
-            text: the transcript.
-            num_frames: speech units of the utterance.
-            frame_rate_hz: units a second.
-            utterance_id: by which imported alignments are found.
+            items: the utterances.
+            frame_rate_hz: frames a second.
 
         Returns:
-            Words in order, each of one frame or more, not overlapping, inside ``num_frames``.
-
-        Raises:
-            AlignmentError: the text does not fit the audio, or is filtered out; it says why.
+            For each utterance its words: in order, each of at least one frame, without overlap, within
+            ``num_frames``. An utterance that cannot be aligned gives an ``AlignmentError`` instead.
         """
         ...
 
 
-class BatchAligner(Aligner, Protocol):
-    """An aligner that is quicker with several utterances at a time."""
-
-    batch: int
-
-    def align_many(self, items: Sequence[AlignItem], frame_rate_hz: int) -> list[tuple[Word, ...] | AlignmentError]:
-        """As ``align`` of each; an utterance that cannot be aligned gives its error in place of words."""
-        ...
-
-
-ALIGNER_SAMPLE_RATE_HZ = 16_000
-
-
-class AlignmentError(ValueError):
-    """An utterance that cannot be aligned, and why."""
+def align_each(align_one: Callable[[T], tuple[Word, ...]], items: Iterable[T]) -> list[AlignResult]:
+    """Calls ``align_one`` for each item; an ``AlignmentError`` that it raises becomes the item's result."""
+    results: list[AlignResult] = []
+    for item in items:
+        try:
+            results.append(align_one(item))
+        except AlignmentError as error:
+            results.append(error)
+    return results

@@ -1,17 +1,15 @@
-"""Alignments of other tools, in files or in the manifest, checked against transcript and audio."""
+"""Word times that other tools or the corpus give, checked against transcript and audio."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from lst.data.alignment.aligner import ALIGNER_SAMPLE_RATE_HZ, AlignItem, AlignmentError
-from lst.data.alignment.formats.aligner_json import read_mfa_json, read_whisper_json
+from lst.data.alignment.aligner import AlignItem, AlignmentError, AlignResult, align_each
+from lst.data.alignment.formats.aligner_json import read_aligner_json, read_mfa_json, read_whisper_json
 from lst.data.alignment.formats.ctm import read_ctm
-from lst.data.alignment.formats.intervals import decode_text
 from lst.data.alignment.formats.textgrid import read_textgrid
 from lst.data.alignment.words import match_words, place_words
 from lst.data.config import AlignConfig, DataConfig
@@ -23,87 +21,99 @@ READERS: dict[str, Callable[[bytes, str], list[TimedWord]]] = {
     "textgrid": read_textgrid,
     "mfa_json": read_mfa_json,
     "whisper_json": read_whisper_json,
+    "json": read_aligner_json,
 }
 SUFFIXES = {"textgrid": (".textgrid",), "mfa_json": (".json",), "whisper_json": (".json",), "ctm": (".ctm",)}
 
 
-class ImportAligner:
-    """Takes words from files of another aligner.
+class GivenTimesAligner(ABC):
+    """Base of aligners that take given word times; a subclass looks them up in ``words_of``."""
 
-    Times count from the beginning of the utterance's own audio.
+    batch = 1
 
-    Args:
-        source: a CTM file of all utterances, or a folder in which an utterance's file, at whatever depth, has its id as
-            name; a folder may also hold CTM files.
-        file_format: textgrid, ctm, mfa_json, whisper_json; ``auto`` goes by the file's suffix and, for JSON, content.
+    @abstractmethod
+    def words_of(self, utterance_id: str, words: Sequence[TimedWord]) -> Sequence[TimedWord]:
+        """The given times of an utterance; ``words`` are those of the corpus. Raises ``UserError`` without any."""
 
-    Raises:
-        UserError: nothing is there, an utterance has two files, or a CTM file is faulty (``ProblemsError``).
-    """
+    def align_many(self, items: Sequence[AlignItem], frame_rate_hz: int) -> list[AlignResult]:
+        """See ``Aligner.align_many``."""
+        return align_each(partial(self._align, frame_rate_hz=frame_rate_hz), items)
 
-    def __init__(self, source: str, file_format: str = "auto") -> None:
-        self.source, self.file_format = Path(source).expanduser(), file_format
-        self.name = f"import-{file_format}"
-        self._files: dict[str, Path] = {}
-        self._ctm: dict[str, list[TimedWord]] = {}
-        if not self.source.exists():
-            raise UserError(f"data.align.source={source}: there is no such file or folder")
-        suffixes = {suffix for key, group in SUFFIXES.items() if file_format in ("auto", key) for suffix in group}
-        paths = [self.source] if self.source.is_file() else sorted(self.source.rglob("*"))
-        problems: list[str] = []
-        for path in paths:
-            if not path.is_file() or path.suffix.lower() not in suffixes:
-                continue
-            if path.suffix.lower() == ".ctm":
-                problems += self._add_ctm(path)
-            elif path.stem in self._files:
-                problems.append(f"{path.stem}: both {self._files[path.stem]} and {path}")
-            else:
-                self._files[path.stem] = path
-        problems += [f"{key}: both {self._files[key]} and a CTM file" for key in self._ctm if key in self._files]
-        raise_problems(f"alignments in {source}", problems, "Leave one alignment an utterance.")
-        if not self._files and not self._ctm:
-            raise UserError(f"data.align.source={source}: there is no file of {', '.join(sorted(suffixes))}")
+    def _align(self, item: AlignItem, frame_rate_hz: int) -> tuple[Word, ...]:
+        timed, problems = self.timed_words(item.utterance_id, item.text, item.duration_s, item.words)
+        if problems:
+            raise AlignmentError("; ".join(problems))
+        return place_words(timed, item.num_frames, frame_rate_hz)
 
-    def _add_ctm(self, path: Path) -> list[str]:
+    def timed_words(
+        self, utterance_id: str, text: str, duration_s: float, words: Sequence[TimedWord] = ()
+    ) -> tuple[list[TimedWord], list[str]]:
+        """The words of a transcript with their given times, and all problems of these, a line each."""
         try:
-            found = read_ctm(path.read_bytes(), path.name)
-        except ProblemsError as error:
-            return [f"{path.name}, {problem}" for problem in error.problems]
-        twice = [key for key in found if key in self._ctm]
-        self._ctm |= found
-        return [f"{key}: in {path.name} and in another CTM file" for key in twice]
-
-    def timed_words(self, utterance_id: str, text: str, duration_s: float) -> tuple[list[TimedWord], list[str]]:
-        """The transcript's words with times, and all that is wrong with them, a line each."""
-        try:
-            timed = self._words_of(utterance_id)
+            timed = self.words_of(utterance_id, words)
         except ProblemsError as error:
             return [], [f"{utterance_id}: {problem}" for problem in error.problems]
         except UserError as error:
             return [], [str(error)]
-        return _matched(utterance_id, text, timed, duration_s)
+        matched, problems = match_words(text, timed)
+        problems += time_problems(timed if problems else matched, duration_s)
+        return matched, [f"{utterance_id}: {problem}" for problem in problems]
 
-    def problems(self, items: Iterable[tuple[str, str, float]]) -> list[str]:
-        """Checks utterances (id, transcript, duration in seconds) before any work; a line for each problem."""
-        return [problem for item in items for problem in self.timed_words(*item)[1]]
 
-    def align(
-        self, waveform: np.ndarray, text: str, num_frames: int, frame_rate_hz: int, utterance_id: str = ""
-    ) -> tuple[Word, ...]:
-        """Words of ``text`` as the file of ``utterance_id`` has them; see ``Aligner.align``."""
-        timed, problems = self.timed_words(utterance_id, text, len(waveform) / ALIGNER_SAMPLE_RATE_HZ)
-        if problems:
-            raise AlignmentError("; ".join(problems))
-        return place_words(timed, num_frames, frame_rate_hz)
+class ManifestAligner(GivenTimesAligner):
+    """Takes the word times that the corpus gives with each utterance."""
 
-    def _words_of(self, utterance_id: str) -> list[TimedWord]:
-        # An id may be a path (speaker/utterance); its file then has the last part as its name.
+    def words_of(self, utterance_id: str, words: Sequence[TimedWord]) -> Sequence[TimedWord]:
+        """The words of the corpus."""
+        if not words:
+            raise UserError(f"{utterance_id}: the corpus gives no times of words for it")
+        return words
+
+
+class ImportAligner(GivenTimesAligner):
+    """Takes word times from files of another aligner. Times count from the start of the utterance's own audio.
+
+    Args:
+        source: a CTM file of all utterances, or a folder. In a folder, at any depth, an utterance's file is named
+            after its id; CTM files may hold several utterances.
+        file_format: textgrid, ctm, mfa_json, whisper_json; ``auto`` chooses by suffix and, for JSON, by content.
+
+    Raises:
+        UserError: nothing is there, an utterance has two alignments, or a CTM file is faulty (``ProblemsError``).
+    """
+
+    def __init__(self, source: str, file_format: str = "auto") -> None:
+        self.source, self.file_format = Path(source).expanduser(), file_format
+        self._found: dict[str, Path | list[TimedWord]] = {}
+        if not self.source.exists():
+            raise UserError(f"data.align.source={source}: there is no such file or folder")
+        suffixes = {suffix for key, group in SUFFIXES.items() if file_format in ("auto", key) for suffix in group}
+        paths = [self.source] if self.source.is_file() else sorted(self.source.rglob("*"))
+        paths = [path for path in paths if path.is_file() and path.suffix.lower() in suffixes]
+        problems = [problem for path in sorted(paths, key=_is_ctm) for problem in self._add(path)]
+        raise_problems(f"alignments in {source}", problems, "Leave one alignment an utterance.")
+        if not self._found:
+            raise UserError(f"data.align.source={source}: there is no file of {', '.join(sorted(suffixes))}")
+
+    def _add(self, path: Path) -> list[str]:
+        """Adds the alignments of a file; returns the problems."""
+        try:
+            own = read_ctm(path.read_bytes(), path.name) if _is_ctm(path) else {path.stem: path}
+        except ProblemsError as error:
+            return [f"{path.name}, {problem}" for problem in error.problems]
+        before = [(key, self._found[key]) for key in own if key in self._found]
+        self._found |= own
+        return [
+            f"{key}: both {found if isinstance(found, Path) else found[0].place} and {path}" for key, found in before
+        ]
+
+    def words_of(self, utterance_id: str, words: Sequence[TimedWord]) -> Sequence[TimedWord]:
+        """The words of the utterance's file."""
+        # The id speaker/utterance may have the file utterance.TextGrid.
         for key in (utterance_id, utterance_id.rpartition("/")[2]):
-            if key in self._ctm:
-                return self._ctm[key]
-            if key in self._files:
-                return self._read(self._files[key])
+            if key in self._found:
+                found = self._found[key]
+                return self._read(found) if isinstance(found, Path) else found
         raise UserError(f"{utterance_id}: there is no alignment of it in {self.source}")
 
     def _read(self, path: Path) -> list[TimedWord]:
@@ -111,87 +121,33 @@ class ImportAligner:
             content = path.read_bytes()
         except OSError as error:
             raise UserError(f"{path} cannot be read: {error}") from None
-        file_format = self.file_format
-        if file_format == "auto":
-            file_format = "textgrid" if path.suffix.lower() == ".textgrid" else _json_format(content)
-        return READERS[file_format](content, path.name)
+        by_suffix = "textgrid" if path.suffix.lower() == ".textgrid" else "json"
+        return READERS[by_suffix if self.file_format == "auto" else self.file_format](content, path.name)
 
 
-def _json_format(content: bytes) -> str:
-    """MFA's files have tiers, whisper's segments; what has neither is left to the reader's own message."""
-    try:
-        record = json.loads(decode_text(content))
-    except (ValueError, RecursionError):
-        return "whisper_json"
-    return "mfa_json" if isinstance(record, dict) and "tiers" in record else "whisper_json"
-
-
-class ManifestAligner:
-    """Takes words from the corpus' own times, which come with each utterance."""
-
-    name, batch = "manifest", 1
-
-    def align(
-        self, waveform: np.ndarray, text: str, num_frames: int, frame_rate_hz: int, utterance_id: str = ""
-    ) -> tuple[Word, ...]:
-        """Always an ``AlignmentError``: times come with an ``AlignItem`` alone."""
-        (found,) = self.align_many([AlignItem(waveform, text, num_frames, utterance_id)], frame_rate_hz)
-        assert isinstance(found, AlignmentError)
-        raise found
-
-    def align_many(self, items: Sequence[AlignItem], frame_rate_hz: int) -> list[tuple[Word, ...] | AlignmentError]:
-        """Words of the items' texts at the items' times; see ``BatchAligner.align_many``."""
-        made: list[tuple[Word, ...] | AlignmentError] = []
-        for item in items:
-            duration_s = len(item.waveform) / ALIGNER_SAMPLE_RATE_HZ
-            timed, problems = words_of_corpus(item.utterance_id, item.text, item.words, duration_s)
-            try:
-                made.append(
-                    AlignmentError("; ".join(problems))
-                    if problems
-                    else place_words(timed, item.num_frames, frame_rate_hz)
-                )
-            except AlignmentError as error:
-                made.append(error)
-        return made
-
-
-def words_of_corpus(
-    utterance_id: str, text: str, words: Sequence[TimedWord], duration_s: float
-) -> tuple[list[TimedWord], list[str]]:
-    """The transcript's words with the times that the corpus gives, and all that is wrong with them, a line each."""
-    if not words:
-        return [], [f"{utterance_id}: the corpus gives no times of words for it"]
-    return _matched(utterance_id, text, list(words), duration_s)
-
-
-def _matched(
-    utterance_id: str, text: str, timed: list[TimedWord], duration_s: float
-) -> tuple[list[TimedWord], list[str]]:
-    """The transcript's words with the times that were found, and all that disagrees, a line each."""
-    matched, problems = match_words(text, timed)
-    problems += time_problems(matched if not problems else timed, duration_s)
-    return matched, [f"{utterance_id}: {problem}" for problem in problems]
+def _is_ctm(path: Path) -> bool:
+    return path.suffix.lower() == ".ctm"
 
 
 def imported_faults(config: AlignConfig, rows: Sequence[ManifestRow]) -> list[list[str]] | None:
-    """What is wrong with the alignment of each row, lines each; None where alignments are made, not taken over.
+    """Problems of each row's given word times, a line each; None if ``config`` does not take given times.
 
     Raises:
-        UserError: there is nothing to take over, or scores are asked for that nobody gave.
+        UserError: no times are given, or ``min_score`` is set and no word has a score.
     """
+    aligner: GivenTimesAligner
     if config.method == "import":
-        importer = ImportAligner(config.source, config.format)
-        found = [importer.timed_words(row.id, row.text, row.duration_s or float("inf")) for row in rows]
+        aligner = ImportAligner(config.source, config.format)
     elif config.method == "manifest":
         if not any(row.words for row in rows):
             raise UserError(
                 "data.align.method=manifest takes the times of words that the corpus gives, and no utterance has any: "
                 "add words to the manifest, or choose another data.align.method (pocketsphinx finds the times itself)"
             )
-        found = [words_of_corpus(row.id, row.text, row.words, row.duration_s or float("inf")) for row in rows]
+        aligner = ManifestAligner()
     else:
         return None
+    found = [aligner.timed_words(row.id, row.text, row.duration_s or float("inf"), row.words) for row in rows]
     if config.min_score is not None and not any(word.score for words, _ in found for word in words):
         raise UserError(
             f"data.align.min_score={config.min_score}: no word of the alignments that are taken over has a score: "
@@ -201,9 +157,10 @@ def imported_faults(config: AlignConfig, rows: Sequence[ManifestRow]) -> list[li
 
 
 def check_imported(config: DataConfig, rows: Sequence[ManifestRow]) -> None:
-    """Before any work: raises ``ProblemsError`` where more alignments are faulty than may be left out.
+    """Checks given word times before any work; does nothing if ``config`` does not take given times.
 
-    Does nothing where alignments are made, not taken over.
+    Raises:
+        ProblemsError: more alignments are faulty than may be left out; it names all problems.
     """
     found = imported_faults(config.align, rows)
     num_faulty = sum(map(bool, found or []))

@@ -1,19 +1,21 @@
-"""Words with times in seconds, from whoever found them: against the transcript, then into frames."""
+"""Matches timed words with the transcript, and turns their times into frames."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate, compress
 
 from lst.data.alignment.aligner import AlignmentError
+from lst.data.text import join_unsaid
 from lst.data.utterance import TimedWord, Word
 
-# What other aligners write where nothing is said, besides labels in angle brackets.
+# What other aligners write for silence, besides labels in angle brackets.
 SILENCE_LABELS = frozenset({"", "sil", "sp", "pau", "_", "#", "[sil]", "[silence]"})
 UNKNOWN_WORD = "<unk>"
 
 
 def word_key(text: str) -> str:
-    """What two spellings of a word must share: its letters and digits, in lower case.
+    """Letters and digits in lower case; two spellings of a word have the same key.
 
     >>> word_key("“Don’t!”")
     'dont'
@@ -22,94 +24,107 @@ def word_key(text: str) -> str:
 
 
 def written_words(text: str) -> list[str]:
-    """Splits a transcript at white space; what has no letter and no digit (a lone dash) joins the word before it."""
-    words: list[str] = []
-    pending = ""
-    for written in text.split():
-        if word_key(written):
-            words.append(f"{pending} {written}".strip())
-            pending = ""
-        elif words:
-            words[-1] += f" {written}"
-        else:
-            pending = f"{pending} {written}".strip()
-    return words
+    """Splits a transcript at white space; a piece without letters and digits (a dash) joins the word before it.
+
+    >>> written_words("Yes — no.")
+    ['Yes —', 'no.']
+    """
+    return [word for word, _ in join_unsaid((piece, word_key(piece)) for piece in text.split())]
+
+
+def _is_word(label: str) -> bool:
+    """Whether a label of an alignment is a word; otherwise it marks silence."""
+    if label == UNKNOWN_WORD:
+        return True
+    is_tag = label.startswith("<") and label.endswith(">")
+    return not is_tag and label.lower() not in SILENCE_LABELS and bool(word_key(label))
 
 
 def match_words(text: str, timed: Sequence[TimedWord]) -> tuple[list[TimedWord], list[str]]:
-    """Gives the transcript's words the times found; case and punctuation may differ, the words may not.
+    """Gives the words of a transcript the times of an alignment; case and punctuation may differ.
 
-    Several timed words may make up one of the transcript ("well", "known"); ``<unk>`` stands for any one word; labels
-    of silence are passed over.
+    Several timed words may make up one of the transcript ("well", "known"). ``<unk>`` matches any one word. Labels of
+    silence are skipped.
 
     Returns:
-        The transcript's words with times, and what disagrees, a line each; only without such lines are all words there.
+        The words of the transcript with times, and the disagreements, a line each. With disagreements, words are
+        missing.
+
+    >>> timed = [TimedWord("sil", 0.0, 0.1), TimedWord("well", 0.1, 0.3), TimedWord("known", 0.3, 0.6)]
+    >>> words, problems = match_words("Well-known!", timed)
+    >>> [(word.text, word.start_s, word.end_s) for word in words], problems
+    ([('Well-known!', 0.1, 0.6)], [])
+    >>> match_words("Unknown!", timed)[1]
+    ["word 1 is 'Unknown!' in the transcript and 'well' in the alignment"]
     """
-    said = [
-        word
-        for word in timed
-        if word.text.strip() == UNKNOWN_WORD
-        or (
-            word.text.strip().lower() not in SILENCE_LABELS
-            and not (word.text.strip().startswith("<") and word.text.strip().endswith(">"))
-            and word_key(word.text)
-        )
-    ]
+    said = [word for word in timed if _is_word(word.text.strip())]
     matched: list[TimedWord] = []
     position = 0
     for number, written in enumerate(written_words(text), 1):
-        key = word_key(written)
         if position == len(said):
             return matched, [f"the alignment ends before word {number} of the transcript, {written!r}"]
-        parts = [said[position]]
-        if parts[0].text.strip() == UNKNOWN_WORD:
-            matched.append(parts[0]._replace(text=written, character_ends_s=()))
-            position += 1
-            continue
-        joined = word_key(parts[0].text)
-        while len(joined) < len(key) and position + len(parts) < len(said):
-            parts.append(said[position + len(parts)])
-            joined += word_key(parts[-1].text)
-        if joined != key:
-            where = f"{parts[0].place}: " if parts[0].place else ""
-            return matched, [
-                f"{where}word {number} is {written!r} in the transcript and {parts[0].text!r} in the alignment"
-            ]
+        first, key = said[position], word_key(written)
+        parts = _parts_of(key, said[position : position + len(key)])
+        if not parts:
+            found = f"{first.text!r} in the alignment"
+            return matched, [f"{_where(first)}word {number} is {written!r} in the transcript and {found}"]
         position += len(parts)
-        matched.append(_join(written, parts))
+        is_unknown = first.text.strip() == UNKNOWN_WORD
+        matched.append(first._replace(text=written, character_ends_s=()) if is_unknown else _join(written, parts))
     if not matched:
         return matched, ["the transcript has no word"]
     if position < len(said):
         left = said[position]
-        where = f"{left.place}: " if left.place else ""
-        return matched, [f"{where}the transcript ends before {left.text!r} of the alignment"]
+        return matched, [f"{_where(left)}the transcript ends before {left.text!r} of the alignment"]
     return matched, []
 
 
+def _where(word: TimedWord) -> str:
+    return f"{word.place}: " if word.place else ""
+
+
+def _parts_of(key: str, said: Sequence[TimedWord]) -> Sequence[TimedWord]:
+    """The first timed words that together spell ``key``; none if they do not."""
+    if said[0].text.strip() == UNKNOWN_WORD:
+        return said[:1]
+    joined = ""
+    for count, word in enumerate(said, 1):
+        joined += word_key(word.text)
+        if len(joined) >= len(key):
+            return said[:count] if joined == key else ()
+    return ()
+
+
 def _join(written: str, parts: Sequence[TimedWord]) -> TimedWord:
-    """One written word of the timed words that make it up; scores weigh by duration."""
+    """One written word from the timed words that make it up; scores are weighted by duration."""
     weights = [max(part.end_s - part.start_s, 1e-6) for part in parts]
     score = sum((part.score or 0.0) * weight for part, weight in zip(parts, weights, strict=True)) / sum(weights)
-    characters = written.replace(" ", "")
-    ends: list[float] = []
-    for part in parts:
-        # Ends of all characters, or of letters and digits alone: only the latter are the same in both spellings.
-        spelt = [char.isalnum() for char in part.text if not char.isspace()]
-        own = part.character_ends_s
-        if len(own) == len(spelt) and sum(spelt) != len(spelt):
-            own = tuple(end for end, is_letter in zip(own, spelt, strict=True) if is_letter)
-        ends += own
-    if len(ends) != sum(char.isalnum() for char in characters):
-        return TimedWord(written, parts[0].start_s, parts[-1].end_s, score, (), parts[0].place)
+    ends = [end_s for part in parts for end_s in _letter_ends_s(part)]
+    is_letter = [char.isalnum() for char in written if char != " "]
     spread: list[float] = []
-    found = iter(ends)
-    for char in characters:
-        spread.append(next(found) if char.isalnum() else spread[-1] if spread else parts[0].start_s)
-    return TimedWord(written, parts[0].start_s, parts[-1].end_s, score, tuple(spread), parts[0].place)
+    if len(ends) == sum(is_letter):
+        place_s, found = parts[0].start_s, iter(ends)
+        for letter in is_letter:
+            place_s = next(found) if letter else place_s
+            spread.append(place_s)
+    return parts[0]._replace(text=written, end_s=parts[-1].end_s, score=score, character_ends_s=tuple(spread))
+
+
+def _letter_ends_s(part: TimedWord) -> Sequence[float]:
+    """Ends of letters and digits: other characters may differ between two spellings."""
+    is_letter = [char.isalnum() for char in part.text if not char.isspace()]
+    ends = part.character_ends_s
+    return list(compress(ends, is_letter)) if len(ends) == len(is_letter) else ends
+
+
+def check_room(num_words: int, num_frames: int, frame_rate_hz: float) -> None:
+    """Raises ``AlignmentError`` if there are more words than frames."""
+    if num_words > num_frames:
+        raise AlignmentError(f"{num_words} words do not fit into {num_frames} frames of {1 / frame_rate_hz:.3f} s")
 
 
 def place_words(timed: Sequence[TimedWord], num_frames: int, frame_rate_hz: float) -> tuple[Word, ...]:
-    """Words in frames, each of one frame or more, not overlapping; characters inside their words, in order.
+    """Words in frames, each of at least one frame, without overlap; characters lie within their words, in order.
 
     Args:
         timed: in order; ``character_ends_s`` of all characters but spaces, or none.
@@ -119,8 +134,7 @@ def place_words(timed: Sequence[TimedWord], num_frames: int, frame_rate_hz: floa
     Raises:
         AlignmentError: there are more words than frames.
     """
-    if len(timed) > num_frames:
-        raise AlignmentError(f"{len(timed)} words do not fit into {num_frames} frames of {1 / frame_rate_hz:.3f} s")
+    check_room(len(timed), num_frames, frame_rate_hz)
     rough = [
         Word(
             word.text,
@@ -132,27 +146,26 @@ def place_words(timed: Sequence[TimedWord], num_frames: int, frame_rate_hz: floa
     ]
     placed = []
     for word, source in zip(fit_words(rough, num_frames), timed, strict=True):
-        length = word.end_frame - word.start_frame
-        ends: list[int] = []
-        for end_s in source.character_ends_s:
-            end = min(max(round(end_s * frame_rate_hz) - word.start_frame, 0), length)
-            ends.append(max(end, ends[-1]) if ends else end)
-        if ends:
-            # Punctuation behind the last letter ends with it, and so with the word.
-            last = source.character_ends_s[-1]
-            ends = [
-                length if place_s >= last else end for end, place_s in zip(ends, source.character_ends_s, strict=True)
-            ]
+        length, ends_s = word.end_frame - word.start_frame, source.character_ends_s
+        ends = [min(max(round(end_s * frame_rate_hz) - word.start_frame, 0), length) for end_s in ends_s]
+        # The last letter ends with the word, and so does punctuation after it.
+        ends = [
+            length if end_s >= ends_s[-1] else end for end, end_s in zip(accumulate(ends, max), ends_s, strict=True)
+        ]
         placed.append(word._replace(character_ends=tuple(ends)))
     return tuple(placed)
 
 
 def fit_words(words: Sequence[Word], num_frames: int) -> tuple[Word, ...]:
-    """Moves boundaries that rounding put wrong: every word gets a frame, none overlap, all lie inside the utterance.
+    """Corrects boundaries after rounding: every word gets a frame, none overlap, all lie within the utterance.
 
     Args:
-        words: in order; their number may not exceed ``num_frames``.
+        words: in order, at most ``num_frames`` of them; ``character_ends`` are dropped.
         num_frames: frames of the utterance.
+
+    >>> words = [Word("a", 0, 4, 0.0), Word("b", 4, 4, 0.0), Word("c", 4, 9, 0.0)]
+    >>> [(word.text, word.start_frame, word.end_frame) for word in fit_words(words, 8)]
+    [('a', 0, 4), ('b', 4, 5), ('c', 5, 8)]
     """
     starts, ends = [], []
     floor = 0

@@ -1,4 +1,4 @@
-"""Recordings to utterances: their units and, a batch at a time, their words."""
+"""Recordings become utterances: their audio is encoded as units, and their words are aligned in batches."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lst.data.alignment import AlignItem, AlignmentError, FilteredAligner, check_imported
+from lst.data.alignment import AlignItem, AlignmentError, AlignResult, FilteredAligner, check_imported
 from lst.data.alignment.ctc.model import load_ctc_model
 from lst.data.audio import read_row_audio
 from lst.data.config import DataConfig
 from lst.data.corpora import ManifestRow
-from lst.data.utterance import Utterance, Word
+from lst.data.utterance import Utterance
 from lst.errors import UserError
 from lst.tokenizers.speech import SpeechTokenizer
 from lst.tokenizers.units import SAMPLE_RATE_HZ
 
 
 def check_aligner(config: DataConfig, rows: Sequence[ManifestRow]) -> None:
-    """Before any work: what a model or imported files lack is said once, not by every worker.
+    """Checks a CTC model or given word times once, before the workers start.
 
     Raises:
-        UserError: a CTC model does not load, or more alignments that are taken over are faulty than may be left out;
-            all problems are named.
+        UserError: the model does not load, or more given alignments are faulty than may be left out; it names all
+            problems.
     """
     if config.align.method == "ctc" and rows:
         load_ctc_model(config.align.checkpoint, config.align.weights, config.align.device)
@@ -34,49 +34,52 @@ def make_utterances(
 ) -> list[Utterance | AlignmentError | UserError]:
     """Units and words of recordings, aligned together.
 
-    Frames of words count units: where several units stand for a frame (``units_a_frame``), a word's bounds are those
-    of its first and last frame, times that many.
+    Words are placed in units: with ``units_a_frame`` units per frame, a word's bounds are those of its frames times
+    that number.
 
     Args:
-        rows: a few; ``aligner.batch`` of them are a good number.
-        codec: of speech units.
+        rows: the recordings; ``aligner.batch`` of them are a good number.
+        codec: makes the speech units.
         aligner: as ``build_aligner`` makes it.
 
     Returns:
-        An utterance a row, or in place of one that cannot be used the error that says why.
+        For each row its utterance, or the error that says why the recording cannot be used.
     """
-    made: list[Utterance | AlignmentError | UserError] = []
-    items: list[tuple[int, AlignItem, np.ndarray]] = []
-    for place, row in enumerate(rows):
-        try:
-            waveform = read_row_audio(row)
-            units = codec.encode([waveform], SAMPLE_RATE_HZ)[0]
-            num_frames = len(units) // codec.units_a_frame
-            items.append((place, AlignItem(waveform, row.text, num_frames, row.id, row.words), units))
-            made.append(UserError(""))
-        except UserError as error:
-            made.append(error)
-    aligned = aligner.align_many([item for _, item, _ in items], codec.frame_rate_hz)
-    for (place, item, units), words in zip(items, aligned, strict=True):
-        if isinstance(words, AlignmentError):
-            made[place] = words
-        else:
-            words = tuple(word.in_units(codec.units_a_frame) for word in words)
-            made[place] = _aligned_utterance(rows[place], len(item.waveform), units, words)
-    return made
+    encoded = [_encoded(row, codec) for row in rows]
+    items = [found[0] for found in encoded if isinstance(found, tuple)]
+    aligned = iter(aligner.align_many(items, codec.frame_rate_hz))
+    return [
+        _utterance(row, *found, next(aligned), codec.units_a_frame) if isinstance(found, tuple) else found
+        for row, found in zip(rows, encoded, strict=True)
+    ]
 
 
-def _aligned_utterance(row: ManifestRow, num_samples: int, units: np.ndarray, words: tuple[Word, ...]) -> Utterance:
+def _encoded(row: ManifestRow, codec: SpeechTokenizer) -> tuple[AlignItem, np.ndarray] | UserError:
+    """A recording to align, and its units."""
+    try:
+        waveform = read_row_audio(row)
+        units = codec.encode([waveform], SAMPLE_RATE_HZ)[0]
+    except UserError as error:
+        return error
+    return AlignItem(waveform, row.text, len(units) // codec.units_a_frame, row.id, row.words), units
+
+
+def _utterance(
+    row: ManifestRow, item: AlignItem, units: np.ndarray, found: AlignResult, units_a_frame: int
+) -> Utterance | AlignmentError:
+    if isinstance(found, AlignmentError):
+        return found
+    words = tuple(word.in_units(units_a_frame) for word in found)
     ending = None
     if row.ending_start_word is not None:
-        # What is not said joins the word before it, so places in the text and in the words can differ.
+        # An aligned word may hold several written ones (a dash joins the word before it).
         written = np.cumsum([0] + [len(word.text.split()) for word in words])
         ending = int(np.searchsorted(written, row.ending_start_word))
     return Utterance(
         id=row.id,
         speaker=row.speaker,
         text=" ".join(word.text for word in words),
-        duration_s=round(num_samples / SAMPLE_RATE_HZ, 3),
+        duration_s=round(item.duration_s, 3),
         units=units,
         words=words,
         ending_start_word=ending,

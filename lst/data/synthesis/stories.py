@@ -1,12 +1,11 @@
-"""Short English stories from a small grammar: text whose endings can be told apart after minutes of training.
+"""Short English stories from a small grammar, whose endings a tiny model learns to predict in minutes.
 
-A story is five sentences about one person and one thing. The fifth follows from the first four: it names the same
-person and the same thing, and holds words of the same topic, so that a story-cloze question (which ending is the true
-one?) has an answer that a tiny model can learn. Every word is in the CMU pronouncing dictionary, so speech made from a
-story can be aligned with it.
+A story has five sentences about one person and one thing. The fifth follows from the first four: it names the same
+person and thing and uses words of the same topic. So a tiny model can learn to answer story-cloze questions (which
+ending is the true one?). Every word is in the CMU pronouncing dictionary, so speech made from a story can be aligned.
 
-A story is a number written in mixed radix, one digit for each choice (topic, person, thing, place, companion and the
-wording of each sentence), so different numbers give different texts and drawing without replacement needs no comparing.
+A story is a number in mixed radix, with one digit for each choice: topic, person, thing, place, helper, and the wording
+of each sentence. Different numbers give different texts.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ class Story:
     """Five sentences about one topic.
 
     Args:
-        id: ``story-`` and its place in the list that it was generated with.
-        sentences: five sentences, each with its full stop; the last is the ending.
-        topic: what it is about, one of ``TOPICS``' names.
+        id: ``story-`` and its index in the generated list.
+        sentences: five sentences with their full stops; the last is the ending.
+        topic: the name of one of ``TOPICS``.
     """
 
     id: str
@@ -45,10 +44,10 @@ class Story:
 
 @dataclass(frozen=True)
 class Topic:
-    """Wordings of one kind of story.
+    """Wordings of the stories about one topic.
 
-    In every wording, sentences 1 and 5 hold ``{name}`` and ``{thing}``, sentence 2 ``{place}`` and sentence 4
-    ``{helper}``: different choices are then different texts, and the ending depends on the first sentence. ``{He}``,
+    In every wording, sentences 1 and 5 contain ``{name}`` and ``{thing}``, sentence 2 ``{place}`` and sentence 4
+    ``{helper}``. So different choices give different texts, and the ending depends on the first sentence. ``{He}``,
     ``{His}``, ``{his}`` and ``{him}`` agree with the name.
     """
 
@@ -90,7 +89,7 @@ NUM_POSSIBLE_STORIES = prod(_RADICES)
 
 
 def generate_stories(num_stories: int, seed: int) -> list[Story]:
-    """Draws stories whose texts are pairwise different; the same arguments give the same stories on every machine.
+    """Draws stories with different texts; the same arguments give the same stories on every machine.
 
     Args:
         num_stories: how many, 0 to ``NUM_POSSIBLE_STORIES``.
@@ -100,7 +99,13 @@ def generate_stories(num_stories: int, seed: int) -> list[Story]:
         Stories with the ids ``story-000000``, ``story-000001`` and so on.
 
     Raises:
-        UserError: ``num_stories`` is out of range or ``seed`` negative.
+        UserError: ``num_stories`` is out of range, or ``seed`` is negative.
+
+    >>> story = generate_stories(1, seed=0)[0]
+    >>> story.id, story.topic, len(story.sentences)
+    ('story-000000', 'paint', 5)
+    >>> story.sentences[0], story.sentences[-1]
+    ('Peter wanted to paint the old fence.', 'The fence was bright, and Peter washed the brush.')
     """
     if not 0 <= num_stories <= NUM_POSSIBLE_STORIES:
         raise UserError(
@@ -108,7 +113,7 @@ def generate_stories(num_stories: int, seed: int) -> list[Story]:
             f"Ask for 0 to {NUM_POSSIBLE_STORIES}, or use your own text."
         )
     if seed < 0:
-        # Python's generator takes a seed's absolute value, so that -1 would silently repeat 1.
+        # Python's generator uses the absolute value of a seed: -1 would repeat 1.
         raise UserError(f"seed={seed} is negative: use 0 or greater.")
     numbers = random.Random(seed).sample(range(NUM_POSSIBLE_STORIES), num_stories)
     return [_story(f"story-{index:06d}", number) for index, number in enumerate(numbers)]
@@ -135,14 +140,17 @@ def _story(story_id: str, number: int) -> Story:
     return Story(story_id, sentences, topic.name)
 
 
-# A sentence ends at . ! or ?, with the quotes or brackets that close it, where white space or the text's end follows.
+# A sentence ends with . ! or ? and closing quotes or brackets, before white space or the end of the text.
 _SENTENCE = re.compile(r"""\S.*?(?:[.!?]+["'”’)\]]*(?=\s|$)|$)""", re.DOTALL)
 
 
 def split_sentences(text: str) -> list[str]:
-    """Splits English text after ``.``, ``!`` or ``?`` where white space follows.
+    """Splits English text after ``.``, ``!`` or ``?`` that white space follows.
 
-    Punctuation and closing quotes stay with their sentence; white space inside one becomes a single space. An
-    abbreviation's full stop (``Mr. Brown``) splits too, since telling it from an end needs a word list.
+    Punctuation and closing quotes stay with their sentence, and white space becomes single spaces. The full stop of an
+    abbreviation (``Mr. Brown``) also splits, because it looks like the end of a sentence.
+
+    >>> split_sentences("She asked: “Why?” He  left.")
+    ['She asked: “Why?”', 'He left.']
     """
     return [" ".join(match.group().split()) for match in _SENTENCE.finditer(text.rstrip())]

@@ -1,5 +1,24 @@
-"""How written text is said: words as they are spoken, and their pronunciations."""
+"""How written text is spoken: numbers and signs spelt out, and pronunciations.
 
-from lst.data.text.spoken import is_by_rule, pocketsphinx_dictionary, pronounce_by_rule, spoken_words
+::
 
-__all__ = ["is_by_rule", "pocketsphinx_dictionary", "pronounce_by_rule", "spoken_words"]
+    transcript ──spoken_words──▶ words and their spoken tokens ──pronounce_by_rule──▶ phones of unknown tokens
+"""
+
+from lst.data.text.spoken import (
+    SpokenWord,
+    is_by_rule,
+    join_unsaid,
+    pocketsphinx_dictionary,
+    pronounce_by_rule,
+    spoken_words,
+)
+
+__all__ = [
+    "SpokenWord",
+    "is_by_rule",
+    "join_unsaid",
+    "pocketsphinx_dictionary",
+    "pronounce_by_rule",
+    "spoken_words",
+]

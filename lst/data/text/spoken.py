@@ -1,21 +1,24 @@
-"""Words as the aligner needs them: letters a–z, numbers spelt out, and a pronunciation by rule for unknown ones."""
+"""Transcripts as spoken English words: letters a–z, numbers spelt out, pronunciations by rule for unknown words."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from lst.lazy import import_or_explain
+
+T = TypeVar("T")
 
 _ONES = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
     *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
 )
-_TENS = ["_", "_", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_TENS = ("_", "_", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _SPOKEN_SIGNS = {
     "&": " and ",
     "%": " percent ",
@@ -136,37 +139,57 @@ _MAGIC_E = re.compile(r"([aeiou])([bcdfgklmnpstvz])e$")
 
 @dataclass(frozen=True)
 class SpokenWord:
-    """A word of the transcript and how it is said.
+    """A word of the transcript and how it is spoken.
 
     Attributes:
         text: the word as written, with its punctuation.
-        tokens: what the aligner looks up: lower-case letters and apostrophes, one or more.
+        tokens: one or more words of lower-case letters and apostrophes, for the dictionary.
     """
 
     text: str
     tokens: tuple[str, ...]
 
 
+def join_unsaid(
+    pieces: Iterable[tuple[str, Sequence[T]]], is_said: Callable[[Sequence[T]], bool] = bool
+) -> list[tuple[str, list[T]]]:
+    """Joins each piece of text that is not said (a lone dash) to the word before it, or to the first word.
+
+    Args:
+        pieces: pairs of text and the parts that it is said with.
+        is_said: whether such parts are said; by default any parts are.
+
+    Returns:
+        Words, each with its parts; none if nothing is said.
+
+    >>> join_unsaid([("—", []), ("Well", ["well"]), ("…", []), ("yes", ["yes"])])
+    [('— Well …', ['well']), ('yes', ['yes'])]
+    """
+    words: list[tuple[str, list[T]]] = []
+    anything_said = False
+    for text, parts in pieces:
+        said = is_said(parts)
+        if words and not (said and anything_said):
+            words[-1] = (f"{words[-1][0]} {text}", [*words[-1][1], *parts])
+        else:
+            words.append((text, list(parts)))
+        anything_said |= said
+    return words if anything_said else []
+
+
 def spoken_words(text: str) -> list[SpokenWord]:
-    """Splits a transcript at white space; what is not said (a lone dash) joins the word before it.
+    """Splits a transcript at white space into words and says how each is spoken.
 
     Raises:
         ValueError: a word has letters that are not English even after accents are removed, or nothing is said.
+
+    >>> [(word.text, word.tokens) for word in spoken_words("Well — 12 miles!")]
+    [('Well —', ('well',)), ('12', ('twelve',)), ('miles!', ('miles',))]
     """
-    words: list[SpokenWord] = []
-    pending = ""
-    for written in text.split():
-        tokens = _tokens(written)
-        if tokens:
-            words.append(SpokenWord(f"{pending} {written}".strip(), tuple(tokens)))
-            pending = ""
-        elif words:
-            words[-1] = SpokenWord(f"{words[-1].text} {written}", words[-1].tokens)
-        else:
-            pending = f"{pending} {written}".strip()
+    words = join_unsaid((written, _tokens(written)) for written in text.split())
     if not words:
         raise ValueError(f"nothing in {text!r} can be said: it has no letter and no digit")
-    return words
+    return [SpokenWord(written, tuple(tokens)) for written, tokens in words]
 
 
 def _tokens(written: str) -> list[str]:
@@ -209,28 +232,31 @@ def pronounce_by_rule(token: str) -> str:
     'B L IH K'
     """
     letters = token.replace("'", "")
-    phones: list[str] = []
     magic = _MAGIC_E.search(letters) if len(letters) > 2 else None
-    long_vowel_at = magic.start() if magic else -1
     end = len(letters) - 1 if magic else len(letters)
+    phones: list[str] = []
     position = 0
     while position < end:
-        if position == long_vowel_at:
-            phones.append(_LONG_VOWELS[letters[position]])
-            position += 1
-            continue
-        for size in range(_LONGEST, 0, -1):
-            piece = letters[position : min(position + size, end)]
-            if len(piece) == size and piece in _GRAPHEMES:
-                break
-        phones.append("IY" if piece == "y" and position == len(letters) - 1 and position else _GRAPHEMES[piece])
+        piece = _longest_grapheme(letters[position:end])
+        if magic and position == magic.start():
+            piece = letters[position]
+            phones.append(_LONG_VOWELS[piece])
+        elif piece == "y" and 0 < position == len(letters) - 1:
+            phones.append("IY")
+        else:
+            phones.append(_GRAPHEMES[piece])
         position += len(piece)
-    return " ".join(phones) if phones else "AH"
+    return " ".join(phones) or "AH"
+
+
+def _longest_grapheme(letters: str) -> str:
+    """The longest start of ``letters`` that has a pronunciation; every single letter has one."""
+    return next(piece for size in range(_LONGEST, 0, -1) if (piece := letters[:size]) in _GRAPHEMES)
 
 
 @cache
 def pocketsphinx_dictionary() -> frozenset[str]:
-    """Words whose pronunciation the default aligner's dictionary has; others are pronounced by rule.
+    """The words of the default aligner's dictionary; all other words are pronounced by rule.
 
     Raises:
         UserError: pocketsphinx is not installed.
@@ -242,7 +268,7 @@ def pocketsphinx_dictionary() -> frozenset[str]:
 
 
 def is_by_rule(word: str, dictionary: Collection[str]) -> bool:
-    """Whether any part of a word is not in a dictionary of lower case; words of other letters are in none."""
+    """Whether any part of a word is missing in a lower-case dictionary; True for words with foreign letters."""
     try:
         return any(token not in dictionary for spoken in spoken_words(word) for token in spoken.tokens)
     except ValueError:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lst.data.alignment import AlignmentError
+from lst.data.alignment import AlignItem, AlignmentError
 from lst.data.alignment.hmm import PocketsphinxAligner
 from lst.data.audio import read_audio
 from lst.data.batches import BatchLoader, BatchStream, LoaderState, StreamPlan, mix_sources
@@ -124,14 +124,10 @@ def bench_units(figures: Figures, waveforms: Sequence[np.ndarray]) -> None:
 def bench_alignment(figures: Figures, spoken: Sequence[tuple[np.ndarray, str]]) -> None:
     """The aligner, and the same decoder given the same samples and words by its own calls alone."""
     aligner = PocketsphinxAligner()
-    decoder = aligner._decoder
-    alignable = []
-    for waveform, text in spoken:
-        try:
-            aligner.align(waveform, text, len(waveform) // 640 + 1, 25)
-            alignable.append((waveform, text))
-        except AlignmentError:
-            continue
+    decoder = aligner.decoder
+    found = [AlignItem(waveform, text, len(waveform) // 640 + 1) for waveform, text in spoken]
+    results = aligner.align_many(found, 25)
+    alignable = [item for item, result in zip(found, results, strict=True) if not isinstance(result, AlignmentError)]
 
     def bare(item: tuple[bytes, str]) -> None:
         decoder.reinit_feat()
@@ -142,16 +138,16 @@ def bench_alignment(figures: Figures, spoken: Sequence[tuple[np.ndarray, str]]) 
         list(decoder.seg())
 
     items = []
-    for waveform, text in alignable:
-        pcm = (np.clip(waveform, -1.0, 1.0) * 32767).astype("<i2").tobytes()
-        tokens = " ".join(token for word in spoken_words(text) for token in word.tokens)
-        items.append((waveform, text, (pcm, tokens)))
+    for item in alignable:
+        pcm = (np.clip(item.waveform, -1.0, 1.0) * 32767).astype("<i2").tobytes()
+        tokens = " ".join(token for word in spoken_words(item.text) for token in word.tokens)
+        items.append((item, (pcm, tokens)))
     functions: dict[str, Callable[[Any], Any]] = {
-        "aligner": lambda item: aligner.align(item[0], item[1], len(item[0]) // 640 + 1, 25),
-        "bare": lambda item: bare(item[2]),
+        "aligner": lambda pair: aligner.align_many([pair[0]], 25),
+        "bare": lambda pair: bare(pair[1]),
     }
     seconds = in_turns_s(functions, items, repeats=2)
-    speech_s = sum(len(item[0]) for item in items) / SAMPLE_RATE_HZ
+    speech_s = sum(item.duration_s for item, _ in items)
     figures.add("utterances of these that align, share", len(items) / len(spoken))
     figures.add("alignment, times real time a core", speech_s / seconds["aligner"])
     figures.add("alignment over the bare library's, time", seconds["aligner"] / seconds["bare"], 1.2, at_most=True)

@@ -28,6 +28,7 @@ from lst.data.alignment.ctc.labels import LabelMap
 from lst.data.alignment.ctc.model import CtcModel, load_ctc_model, save_ctc_model
 from lst.data.config import AlignConfig
 from lst.errors import UserError
+from tests.data.conftest import align
 
 LABELS = ("-", "|", *"abcdefghijklmnopqrstuvwxyz", "'")
 CONVOLUTIONS = [(16, 10, 5), (16, 3, 2), (16, 3, 2), (16, 3, 2), (16, 3, 2), (16, 2, 2), (16, 2, 2)]
@@ -230,7 +231,7 @@ def test_unsaid_and_joint_characters_get_their_ends() -> None:
     start, end = places[0][0][0], places[1][-1][1]
     assert words[0].character_ends_s == pytest.approx([start * 0.02, (start + end) / 2 * 0.02, end * 0.02])
     assert words[1].character_ends_s[-1] == words[1].character_ends_s[-2] == pytest.approx(places[2][-1][1] * 0.02)
-    placed = aligner.align(noises(32_000)[0], "“21 days!", 50, 25)
+    placed = align(aligner, noises(32_000)[0], "“21 days!", 50, 25)
     for word in placed:
         assert len(word.character_ends) == len(word.text)
         assert word.character_ends[-1] == word.end_frame - word.start_frame
@@ -288,8 +289,8 @@ def test_windowed_emissions_are_the_unwindowed_where_hearing_is_local(mode: str)
         ):
             torch.testing.assert_close(emission, plain_emission(ctc, waveform), rtol=0, atol=ROUNDING)
     text = "the warm bread in the garden"
-    whole = CtcAligner(ctc).align(waveforms[0], text, 109, 25)
-    assert CtcAligner(ctc, window_s=1.0, overlap_s=0.32).align(waveforms[0], text, 109, 25) == whole
+    whole = align(CtcAligner(ctc), waveforms[0], text, 109, 25)
+    assert align(CtcAligner(ctc, window_s=1.0, overlap_s=0.32), waveforms[0], text, 109, 25) == whole
 
 
 def test_windows_with_attention_differ_little_and_less_with_more_overlap() -> None:
@@ -312,10 +313,10 @@ def test_saved_models_come_back_and_faults_are_all_named(tmp_path: Path) -> None
     assert torch.equal(plain_emission(loaded, waveform), plain_emission(ctc, waveform))
     assert (loaded.labels, loaded.blank_id, loaded.normalizes, loaded.name) == (LABELS, 0, True, "own")
     config = AlignConfig(method="ctc", checkpoint=str(tmp_path / "own"), level="character")
-    words = build_aligner(config).align(waveform, "warm bread", 31, 25)
+    words = align(build_aligner(config), waveform, "warm bread", 31, 25)
     assert all(word.character_ends for word in words)
     plain = build_aligner(AlignConfig(method="ctc", checkpoint=str(tmp_path / "own")))
-    assert plain.align(waveform, "warm bread", 31, 25) == tuple(word._replace(character_ends=()) for word in words)
+    assert align(plain, waveform, "warm bread", 31, 25) == tuple(word._replace(character_ends=()) for word in words)
     assert plain.name == "ctc-own"
 
     record = json.loads((tmp_path / "own" / "ctc.json").read_text())

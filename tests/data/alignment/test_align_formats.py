@@ -21,6 +21,7 @@ from lst.data.alignment.imported import READERS, ImportAligner
 from lst.data.alignment.words import match_words, place_words, word_key
 from lst.data.utterance import TimedWord, Utterance, Word, time_problems
 from lst.errors import ProblemsError, UserError
+from tests.data.conftest import align
 
 LONG = '''File type = "ooTextFile"
 Object class = "TextGrid"
@@ -312,7 +313,7 @@ def test_exported_textgrids_and_ctm_come_back_as_they_were(tmp_path: Path, chara
         aligner = ImportAligner(str(tmp_path / source))
         for utterance in utterances:
             waveform = np.zeros(utterance.num_frames * 640, np.float32)
-            words = aligner.align(waveform, utterance.text, utterance.num_frames, 25, utterance.id)
+            words = align(aligner, waveform, utterance.text, utterance.num_frames, 25, utterance.id)
             expected = utterance.words
             if "ctm" in source:
                 expected = tuple(item._replace(character_ends=()) for item in expected)
@@ -333,8 +334,12 @@ def test_import_finds_files_by_id_and_names_every_problem(tmp_path: Path) -> Non
     (tmp_path / "three.json").write_text(json.dumps({"tiers": {"words": {"entries": [[0, 9, "hello"]]}}}))
     (tmp_path / "four.TextGrid").write_text("nothing")
     aligner = ImportAligner(str(tmp_path))
-    assert aligner.problems([("speaker/one", make_utterance(1, 4).text, 5.0), ("two", "hello!", 0.5)]) == []
-    problems = aligner.problems([("two", "goodbye", 0.5), ("three", "hello", 1.0), ("four", "x", 1.0), ("5", "x", 1.0)])
+
+    def problems_of(items: list[tuple[str, str, float]]) -> list[str]:
+        return [problem for item in items for problem in aligner.timed_words(*item)[1]]
+
+    assert problems_of([("speaker/one", make_utterance(1, 4).text, 5.0), ("two", "hello!", 0.5)]) == []
+    problems = problems_of([("two", "goodbye", 0.5), ("three", "hello", 1.0), ("four", "x", 1.0), ("5", "x", 1.0)])
     assert len(problems) == 4
     for problem, part in zip(
         problems,
@@ -348,17 +353,17 @@ def test_import_finds_files_by_id_and_names_every_problem(tmp_path: Path) -> Non
     ):
         assert part in problem
     with pytest.raises(AlignmentError, match="goodbye"):
-        aligner.align(np.zeros(8000, np.float32), "goodbye", 12, 25, "two")
+        align(aligner, np.zeros(8000, np.float32), "goodbye", 12, 25, "two")
     only = ImportAligner(str(tmp_path), "textgrid")
     with pytest.raises(AlignmentError, match="no alignment of it"):
-        only.align(np.zeros(8000, np.float32), "hello", 12, 25, "two")
+        align(only, np.zeros(8000, np.float32), "hello", 12, 25, "two")
     (tmp_path / "two.TextGrid").write_text("x")
     (tmp_path / "a.ctm").write_text("one 1 0 1 x\nz 1 0 x\n")
     with pytest.raises(ProblemsError) as raised:
         ImportAligner(str(tmp_path))
     assert len(raised.value.problems) == 2
     (tmp_path / "a.ctm").write_text("one 1 0 1 x\n")
-    with pytest.raises(ProblemsError, match=r"2 problems\n.*two: both .*\n.*one: both .*a CTM file"):
+    with pytest.raises(ProblemsError, match=r"2 problems\n.*two: both .*\n.*one: both .*one\.TextGrid and .*a\.ctm"):
         ImportAligner(str(tmp_path))
     with pytest.raises(UserError, match="no such file or folder"):
         ImportAligner(str(tmp_path / "gone"))

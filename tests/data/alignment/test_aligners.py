@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from torchaudio.models import wav2vec2_model
 
 from lst.cli import main
 from lst.configs.compose import build_config
-from lst.data.alignment.aligner import AlignItem, AlignmentError
+from lst.data.alignment.aligner import AlignItem, AlignmentError, AlignResult
 from lst.data.alignment.build import FilteredAligner, align_files, build_aligner, process_aligner
 from lst.data.alignment.ctc.model import save_ctc_model
 from lst.data.alignment.formats.textgrid import write_textgrids
@@ -28,12 +29,12 @@ from lst.data.prepare.prepare import prepare
 from lst.data.shards.reader import ShardReader
 from lst.data.synthesis.engine_times import ESPEAK_PHONEME, ESPEAK_WORD, espeak_spans
 from lst.data.synthesis.voices import choose_engine, pseudo_speakers, synthesize, synthesize_cached
-from lst.data.utterance import Utterance, Word
+from lst.data.utterance import TimedWord, Utterance, Word
 from lst.errors import ProblemsError, UserError
 from lst.model.batch import SPEECH
 from lst.tokenizers.text import fit_text_tokenizer
 from lst.tokenizers.vocabulary import Vocabulary
-from tests.data.conftest import SENTENCES, left_out, options
+from tests.data.conftest import SENTENCES, align, left_out, options
 
 TEXT = "Anna ate the 12 warm breads, out of the oven. It is in the box!"
 SOUND = np.zeros(16_000, np.float32)
@@ -77,37 +78,33 @@ def test_options_of_alignment_come_from_the_command_line() -> None:
 class FixedAligner:
     """Says what it was told."""
 
-    name = "fixed"
+    batch = 3
 
     def __init__(self, words: tuple[Word, ...]) -> None:
         self.words = words
 
-    def align(
-        self, waveform: np.ndarray, text: str, num_frames: int, frame_rate_hz: int, utterance_id: str = ""
-    ) -> tuple[Word, ...]:
-        if text == "misfit":
-            raise AlignmentError("it does not fit")
-        return self.words
+    def align_many(self, items: Sequence[AlignItem], frame_rate_hz: int) -> list[AlignResult]:
+        return [AlignmentError("it does not fit") if item.text == "misfit" else self.words for item in items]
 
 
 def test_filters_leave_out_with_the_reason() -> None:
     words = (Word("a", 0, 5, -2.0, (5,)), Word("b", 5, 10, -4.0, (5,)))
     items = [AlignItem(SOUND, text, 25) for text in ("a b", "misfit")]
 
-    def align(**changes: object) -> str:
+    def filtered(**changes: object) -> str:
         found = FilteredAligner(FixedAligner(words), AlignConfig(**changes)).align_many(items, 25)  # type: ignore[arg-type]
         assert str(found[1]) == "it does not fit"
         return str(found[0])
 
     plain = str(tuple(word._replace(character_ends=()) for word in words))
     for kept in ({}, {"min_score": -3.0}, {"min_words_per_second": 2.0}, {"max_words_per_second": 2.0}):
-        assert align(**kept) == plain
-    assert align(level="character", method="import", source="x") == str(words)
-    assert "words score -3.000 on average, below data.align.min_score=-2.9" in align(min_score=-2.9)
-    both = align(min_score=0.0, max_words_per_second=1.9)
+        assert filtered(**kept) == plain
+    assert filtered(level="character", method="import", source="x") == str(words)
+    assert "words score -3.000 on average, below data.align.min_score=-2.9" in filtered(min_score=-2.9)
+    both = filtered(min_score=0.0, max_words_per_second=1.9)
     assert "words score" in both
     assert "2.00 words a second, above data.align.max_words_per_second=1.9" in both
-    assert "2.00 words a second, below" in align(min_words_per_second=2.1)
+    assert "2.00 words a second, below" in filtered(min_words_per_second=2.1)
 
 
 def test_default_is_pocketsphinx_with_its_results_unchanged(sounds: list[np.ndarray]) -> None:
@@ -116,11 +113,37 @@ def test_default_is_pocketsphinx_with_its_results_unchanged(sounds: list[np.ndar
     assert aligner.name == bare.name == "pocketsphinx-en-us"
     for sound, text in zip(sounds[:3], SENTENCES, strict=False):
         num_frames = len(sound) // 640
-        words = bare.align(sound, text, num_frames, 25)
-        assert aligner.align(sound, text, num_frames, 25) == words
-        assert aligner.align_many([AlignItem(sound, text, num_frames)], 25) == [words]
+        words = align(bare, sound, text, num_frames, 25)
+        assert align(aligner, sound, text, num_frames, 25) == words
+        items = [AlignItem(sound, "—", num_frames), AlignItem(sound, text, num_frames)]
+        for any_aligner in (aligner, bare):
+            misfit, found = any_aligner.align_many(items, 25)
+            assert "nothing in '—' can be said" in str(misfit)
+            assert isinstance(misfit, AlignmentError)
+            assert found == words
+    assert aligner.align_many([], 25) == []
     assert process_aligner(config) is process_aligner(AlignConfig())
     assert process_aligner(config) is not process_aligner(replace(config, min_score=-99.0))
+
+
+def test_every_method_is_one_interface_and_gives_a_result_for_each_item(tmp_path: Path) -> None:
+    """Whatever the aligner, results keep the order of the items, and misfits are errors among them."""
+    (tmp_path / "all.ctm").write_text("a 1 0 0.5 hello\nc 1 0 0.5 hello\n")
+    words = [TimedWord("hello", 0.0, 0.5)]
+    items = [
+        AlignItem(SOUND, text, 25, name, words if name != "b" else ())
+        for name, text in (("a", "Hello!"), ("b", "Hello!"), ("c", "Hello, you"))
+    ]
+    reasons = {"manifest": "b: the corpus gives no times", "import": "b: there is no alignment of it"}
+    for method, reason in reasons.items():
+        aligner = build_aligner(AlignConfig(method=method, source=str(tmp_path)))
+        assert aligner.batch == 1
+        found = aligner.align_many(items, 25)
+        assert found[0] == (Word("Hello!", 0, 12, 0.0),)
+        assert [isinstance(result, AlignmentError) for result in found] == [False, True, True]
+        assert reason in str(found[1])
+        assert "ends before word 2" in str(found[2])
+    assert FilteredAligner(FixedAligner(()), AlignConfig()).batch == FixedAligner.batch
 
 
 def test_files_of_alignments_are_part_of_what_data_is_made_from(tmp_path: Path) -> None:
@@ -200,7 +223,7 @@ def test_flite_says_where_its_words_are(voice: str, tmp_path: Path) -> None:
     assert write_stamps(TEXT, speaker, path, tmp_path)
     waveform = read_audio(path)
     stamped = StampsAligner(str(tmp_path))
-    found = stamped.align(waveform, TEXT, len(waveform) // 160, 100)
+    found = align(stamped, waveform, TEXT, len(waveform) // 160, 100)
     assert [word.text for word in found] == TEXT.split()
     assert [(word.start_frame, word.end_frame) for word in found] == [
         (round(start * 100), round(end * 100)) for _, start, end in words
@@ -210,7 +233,7 @@ def test_flite_says_where_its_words_are(voice: str, tmp_path: Path) -> None:
     paths = [path, synthesize_cached("Yes.", speaker, tmp_path), path]
     assert write_stamps_many(jobs, paths, tmp_path / "more", 2) == 3
     assert len(list((tmp_path / "more").iterdir())) == 2
-    aligned = PocketsphinxAligner().align(waveform, TEXT, len(waveform) // 160, 100)
+    aligned = align(PocketsphinxAligner(), waveform, TEXT, len(waveform) // 160, 100)
     errors_s = [abs(left.start_frame - right.start_frame) / 100 for left, right in zip(found, aligned, strict=True)]
     print(f"{voice}: pocketsphinx starts words {np.median(errors_s) * 1000:.0f} ms off, median")
     assert np.median(errors_s) <= 0.03
@@ -263,7 +286,7 @@ def test_engines_without_times_fall_back_and_say_so(
         engine_word_times("Hello.", pseudo_speakers("pico", 1, 0)[0])
     aligner = StampsAligner(str(tmp_path))
     num_frames = len(sounds[0]) // 640
-    expected = PocketsphinxAligner().align(sounds[0], SENTENCES[0], num_frames, 25)
+    expected = align(PocketsphinxAligner(), sounds[0], SENTENCES[0], num_frames, 25)
     for content in (
         None,
         "damaged",
@@ -272,7 +295,7 @@ def test_engines_without_times_fall_back_and_say_so(
     ):
         if content is not None:
             stamps_path(sounds[0], tmp_path).write_text(content)
-        assert aligner.align(sounds[0], SENTENCES[0], num_frames, 25) == expected
+        assert align(aligner, sounds[0], SENTENCES[0], num_frames, 25) == expected
     assert (aligner.num_stamped, aligner.num_fallback) == (0, 4)
     printed = capsys.readouterr()
     assert (printed.out + printed.err).count("has no usable time stamps") == 1

@@ -20,6 +20,7 @@ from lst.data.audio.read import read_audio
 from lst.data.synthesis.voices import choose_engine, pseudo_speakers, synthesize_cached
 from lst.data.utterance import Utterance, Word
 from lst.errors import UserError
+from tests.data.conftest import align
 
 WORDS = ("bread", "garden", "summer", "window", "seven")
 SENTENCE = "Anna ate the warm bread, with butter!"
@@ -58,8 +59,8 @@ def num_frames_of(waveform: np.ndarray, frame_rate_hz: int = 25) -> int:
     return -(-len(waveform) * frame_rate_hz // 16_000)
 
 
-def align(aligner: PocketsphinxAligner, waveform: np.ndarray, text: str) -> tuple[Word, ...]:
-    return aligner.align(waveform, text, num_frames_of(waveform), 25)
+def align_at_25_hz(aligner: PocketsphinxAligner, waveform: np.ndarray, text: str) -> tuple[Word, ...]:
+    return align(aligner, waveform, text, num_frames_of(waveform), 25)
 
 
 def check_tiles(words: tuple[Word, ...], num_frames: int) -> None:
@@ -89,7 +90,7 @@ def spoken_apart(speak: Speak) -> tuple[np.ndarray, list[tuple[float, float]]]:
 
 def test_words_lie_where_they_were_put(aligner: PocketsphinxAligner, speak: Speak) -> None:
     waveform, places = spoken_apart(speak)
-    words = align(aligner, waveform, " ".join(WORDS))
+    words = align_at_25_hz(aligner, waveform, " ".join(WORDS))
     check_tiles(words, num_frames_of(waveform))
     errors = [
         abs(found - put)
@@ -104,7 +105,7 @@ def test_words_lie_where_they_were_put(aligner: PocketsphinxAligner, speak: Spea
 @pytest.mark.parametrize("text", [SENTENCE, OTHER_SENTENCE, UNKNOWN_WORDS, "Yes."])
 def test_words_keep_their_text_and_tile_the_utterance(aligner: PocketsphinxAligner, speak: Speak, text: str) -> None:
     waveform = speak(text)
-    words = align(aligner, waveform, text)
+    words = align_at_25_hz(aligner, waveform, text)
     assert " ".join(word.text for word in words) == text
     check_tiles(words, num_frames_of(waveform))
     assert all(word.score < 0 for word in words)
@@ -112,8 +113,8 @@ def test_words_keep_their_text_and_tile_the_utterance(aligner: PocketsphinxAlign
 
 def test_finer_frames_tell_the_same_places(aligner: PocketsphinxAligner, speak: Speak) -> None:
     waveform = speak(SENTENCE)
-    coarse = align(aligner, waveform, SENTENCE)
-    fine = aligner.align(waveform, SENTENCE, num_frames_of(waveform, 100), 100)
+    coarse = align_at_25_hz(aligner, waveform, SENTENCE)
+    fine = align(aligner, waveform, SENTENCE, num_frames_of(waveform, 100), 100)
     for left, right in zip(coarse, fine, strict=True):
         assert abs(left.start_frame - right.start_frame / 4) <= 0.5
         assert abs(left.end_frame - right.end_frame / 4) <= 0.5
@@ -121,33 +122,33 @@ def test_finer_frames_tell_the_same_places(aligner: PocketsphinxAligner, speak: 
 
 def test_result_does_not_depend_on_what_was_aligned_before(speak: Speak) -> None:
     """Neither on other speech and new words, nor on a loud noise, nor on failures."""
-    alone = {text: align(PocketsphinxAligner(), speak(text), text) for text in (SENTENCE, OTHER_SENTENCE)}
+    alone = {text: align_at_25_hz(PocketsphinxAligner(), speak(text), text) for text in (SENTENCE, OTHER_SENTENCE)}
     aligner = PocketsphinxAligner()
     noise = np.random.default_rng(0).uniform(-1, 1, 40_000).astype(np.float32)
     for text in (SENTENCE, OTHER_SENTENCE, SENTENCE, UNKNOWN_WORDS, SENTENCE, OTHER_SENTENCE):
-        words = align(aligner, speak(text), text)
+        words = align_at_25_hz(aligner, speak(text), text)
         assert words == alone.get(text, words)
         for misfit in (noise, noise[:1], np.zeros(5_000, np.float32)):
             with pytest.raises(AlignmentError):
-                align(aligner, misfit, "this is far too much to say in the time that there is for it")
+                align_at_25_hz(aligner, misfit, "this is far too much to say in the time that there is for it")
 
 
 def test_unknown_words_are_counted_once_each_and_aligned(aligner: PocketsphinxAligner, speak: Speak) -> None:
-    align(aligner, speak(SENTENCE), SENTENCE)
+    align_at_25_hz(aligner, speak(SENTENCE), SENTENCE)
     assert aligner.num_by_rule == 0
     waveform = speak(UNKNOWN_WORDS)
-    first = align(aligner, waveform, UNKNOWN_WORDS)
+    first = align_at_25_hz(aligner, waveform, UNKNOWN_WORDS)
     assert aligner.num_by_rule == 2
     assert [word.text for word in first] == UNKNOWN_WORDS.split()
-    assert align(aligner, waveform, UNKNOWN_WORDS) == first
+    assert align_at_25_hz(aligner, waveform, UNKNOWN_WORDS) == first
     assert aligner.num_by_rule == 2
 
 
 def test_right_words_score_better_than_wrong_ones(aligner: PocketsphinxAligner, speak: Speak) -> None:
     waveform = speak(SENTENCE)
-    right = np.mean([word.score for word in align(aligner, waveform, SENTENCE)])
+    right = np.mean([word.score for word in align_at_25_hz(aligner, waveform, SENTENCE)])
     try:
-        wrong = np.mean([word.score for word in align(aligner, waveform, "Hello")])
+        wrong = np.mean([word.score for word in align_at_25_hz(aligner, waveform, "Hello")])
     except AlignmentError:
         wrong = -np.inf
     assert right > wrong + 5
@@ -165,19 +166,19 @@ def test_right_words_score_better_than_wrong_ones(aligner: PocketsphinxAligner, 
 )
 def test_text_that_does_not_fit_is_refused(aligner: PocketsphinxAligner, speak: Speak, text: str, reason: str) -> None:
     with pytest.raises(AlignmentError, match=reason):
-        align(aligner, speak(SENTENCE), text)
+        align_at_25_hz(aligner, speak(SENTENCE), text)
 
 
 @pytest.mark.parametrize("num_samples", [1, 160, 400, 1_000])
 def test_audio_too_short_for_a_word_is_refused(aligner: PocketsphinxAligner, speak: Speak, num_samples: int) -> None:
     with pytest.raises(AlignmentError, match="0 of 1 words were found"):
-        align(aligner, speak("bread")[5_000 : 5_000 + num_samples], "bread")
+        align_at_25_hz(aligner, speak("bread")[5_000 : 5_000 + num_samples], "bread")
 
 
 def test_samples_beyond_full_scale_are_clipped(aligner: PocketsphinxAligner, speak: Speak) -> None:
     waveform = 3 * speak(SENTENCE)
     assert np.abs(waveform).max() > 1
-    assert align(aligner, waveform, SENTENCE) == align(aligner, np.clip(waveform, -1, 1), SENTENCE)
+    assert align_at_25_hz(aligner, waveform, SENTENCE) == align_at_25_hz(aligner, np.clip(waveform, -1, 1), SENTENCE)
 
 
 @given(st.data(), st.integers(1, 40))
@@ -210,9 +211,9 @@ def test_real_recordings_align_in_any_order(aligner: PocketsphinxAligner, libris
     rows = sorted((row for row in rows if float(row["seconds"]) < 6), key=lambda row: row["utt_id"])[:6]
     assert len(rows) == 6
     waveforms = [read_audio(librispeech / row["path"]) for row in rows]
-    forward = [align(aligner, waveform, row["text"]) for waveform, row in zip(waveforms, rows, strict=True)]
+    forward = [align_at_25_hz(aligner, waveform, row["text"]) for waveform, row in zip(waveforms, rows, strict=True)]
     fresh = PocketsphinxAligner()
-    backward = [align(fresh, waveforms[index], rows[index]["text"]) for index in reversed(range(6))]
+    backward = [align_at_25_hz(fresh, waveforms[index], rows[index]["text"]) for index in reversed(range(6))]
     assert backward[::-1] == forward
     for words, waveform, row in zip(forward, waveforms, rows, strict=True):
         assert [word.text for word in words] == row["text"].split()
@@ -232,9 +233,9 @@ def test_transcripts_of_other_recordings_do_not_pass_for_the_right_ones(
     rows = sorted((row for row in rows if 4 < float(row["seconds"]) < 8), key=lambda row: row["utt_id"])[:6]
     for row, other in zip(rows, rows[1:] + rows[:1], strict=True):
         waveform = read_audio(librispeech / row["path"])
-        right = np.mean([word.score for word in align(aligner, waveform, row["text"])])
+        right = np.mean([word.score for word in align_at_25_hz(aligner, waveform, row["text"])])
         try:
-            wrong = np.mean([word.score for word in align(aligner, waveform, other["text"])])
+            wrong = np.mean([word.score for word in align_at_25_hz(aligner, waveform, other["text"])])
         except AlignmentError:
             continue
         print(f"{row['utt_id']}: right {right:.1f}, wrong {wrong:.1f}")

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from lst.data.alignment.aligner import AlignmentError
 from lst.data.alignment.hmm import PHONES, SILENCE, PhoneAligner, PocketsphinxAligner, phones_of_units
-from tests.data.conftest import SENTENCES
+from tests.data.conftest import SENTENCES, align
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +24,12 @@ def aligner() -> PhoneAligner:
 def test_phones_are_those_of_the_dictionary_in_the_words_places(
     aligner: PhoneAligner, sounds: list[np.ndarray]
 ) -> None:
-    decoder, words_of = aligner._decoder, PocketsphinxAligner()
+    decoder, words_of = aligner.decoder, PocketsphinxAligner()
     for text, sound in zip(SENTENCES[:4], sounds, strict=False):
         phones = aligner.phones(sound, text)
         assert phones.dtype == np.uint8
         assert abs(len(phones) - len(sound) / 160) <= 3
-        words = words_of.align(sound, text, -(-len(sound) // 160), 100)
+        words = align(words_of, sound, text, -(-len(sound) // 160), 100)
         for word in words:
             inside = [PHONES[phone] for phone, _ in itertools.groupby(phones[word.start_frame : word.end_frame])]
             token = word.text.lower().strip(".")

@@ -24,7 +24,7 @@ from lst.tokenizers.config import TokenizerConfig
 from lst.tokenizers.speech import load_speech_tokenizer
 from lst.tokenizers.text import TextTokenizer
 from lst.tokenizers.vocabulary import Vocabulary
-from tests.data.conftest import SENTENCES, MakeCorpus, files_in, hashes, left_out, options, times
+from tests.data.conftest import SENTENCES, MakeCorpus, align, files_in, hashes, left_out, options, times
 
 TOO_MUCH_TO_SAY = "this is far too much to say in so short a time as there is for all of it " * 2
 
@@ -78,7 +78,7 @@ def test_utterances_hold_the_units_and_words_of_their_recordings(prepared: Path,
         assert (utterance.text, utterance.speaker) == (text, f"speaker_{index % 2}")
         assert utterance.duration_s == pytest.approx(len(waveform) / 16_000, abs=1e-3)
         assert np.array_equal(utterance.units, codec.encode([waveform], 16_000)[0])
-        assert utterance.words == aligner.align(waveform, text, len(utterance.units), 25)
+        assert utterance.words == align(aligner, waveform, text, len(utterance.units), 25)
         assert manifest_rows(prepared)[utterance.id].path == corpus / f"utt_{index}.wav"
 
 

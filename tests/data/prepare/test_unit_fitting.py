@@ -31,7 +31,7 @@ from lst.tokenizers.config import TokenizerConfig
 from lst.tokenizers.neural_codec import build_codec
 from lst.tokenizers.speech import fit_speech_tokenizer, load_speech_tokenizer
 from lst.tokenizers.vocabulary import Vocabulary
-from tests.data.conftest import SENTENCES, MakeCorpus, options
+from tests.data.conftest import SENTENCES, MakeCorpus, align, options
 
 
 def rows_of(corpus: Path) -> list[ManifestRow]:
@@ -81,7 +81,7 @@ def test_words_count_units_where_a_frame_has_several(corpus: Path, tmp_path: Pat
     (utterance,) = make_utterances([row], codec, aligner)
     assert isinstance(utterance, Utterance)
     frames = len(utterance.units) // 3
-    words = aligner.align(read_audio(row.path), row.text, frames, 75)
+    words = align(aligner, read_audio(row.path), row.text, frames, 75)
     assert [(w.start_frame, w.end_frame) for w in utterance.words] == [
         (3 * w.start_frame, 3 * w.end_frame) for w in words
     ]

@@ -1,4 +1,4 @@
-"""Forced alignment with a CTC model: the likeliest path through a transcript's letters, by torchaudio."""
+"""Forced alignment with a CTC model: torchaudio finds the likeliest path through a transcript's letters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lst.data.alignment.aligner import AlignItem, AlignmentError
+from lst.data.alignment.aligner import AlignItem, AlignmentError, AlignResult, align_each
 from lst.data.alignment.ctc.emissions import ctc_emissions
 from lst.data.alignment.ctc.labels import CtcWord, LabelMap
 from lst.data.alignment.ctc.model import CTC_SAMPLE_RATE_HZ, CtcModel, load_ctc_model
@@ -17,26 +17,25 @@ from lst.data.config import AlignConfig
 from lst.data.utterance import TimedWord, Word
 from lst.lazy import import_torchaudio
 
-# The path's back pointers take two bits a frame and state.
+# Memory limit of the path's back pointers: two bits per frame and state.
 MAX_TRELLIS_BYTES = 2 << 30
 
 
 class CtcAligner:
     """Aligns words and characters with a CTC model.
 
-    A character lasts until the next one of its word begins, the last until its own label ends: between them CTC says
-    nothing (blank). A word's score is the mean log-probability of its characters' labels in the frames that are
-    theirs; a star's, of a letter that the dictionary lacks, is that of the likeliest label.
+    A character lasts until the next one of its word starts; the last lasts until its own label ends. The frames between
+    two labels are blank, so CTC does not say where one character ends. A word's score is the mean log-probability of
+    its labels over their frames; the star, for letters that the dictionary lacks, counts as the likeliest label.
 
     Args:
         ctc: the model.
-        window_s, overlap_s: of long audio; see ``ctc_emissions``.
+        window_s, overlap_s: windows of long audio; see ``ctc_emissions``.
         batch: windows that pass the model together.
     """
 
     def __init__(self, ctc: CtcModel, window_s: float = 30.0, overlap_s: float = 2.0, batch: int = 8) -> None:
         self.ctc, self.window_s, self.overlap_s, self.batch = ctc, window_s, overlap_s, batch
-        self.name = f"ctc-{ctc.name}"
         self._labels = LabelMap(ctc.labels, ctc.blank_id)
 
     @classmethod
@@ -45,27 +44,16 @@ class CtcAligner:
         ctc = load_ctc_model(config.checkpoint, config.weights, config.device)
         return cls(ctc, config.window_s, config.overlap_s, config.batch)
 
-    def align(
-        self, waveform: np.ndarray, text: str, num_frames: int, frame_rate_hz: int, utterance_id: str = ""
-    ) -> tuple[Word, ...]:
-        """Words of ``text`` with their frames and characters; see ``Aligner.align``."""
-        found = self.align_many([AlignItem(waveform, text, num_frames, utterance_id)], frame_rate_hz)[0]
-        if isinstance(found, AlignmentError):
-            raise found
-        return found
-
-    def align_many(self, items: Sequence[AlignItem], frame_rate_hz: int) -> list[tuple[Word, ...] | AlignmentError]:
-        """As ``align`` of each, with audio of like length passing the model together."""
+    def align_many(self, items: Sequence[AlignItem], frame_rate_hz: int) -> list[AlignResult]:
+        """See ``Aligner.align_many``; audio of similar length passes the model together."""
         waveforms = [item.waveform for item in items]
         emissions = ctc_emissions(self.ctc, waveforms, self.window_s, self.overlap_s, self.batch)
-        results: list[tuple[Word, ...] | AlignmentError] = []
-        for item, emission in zip(items, emissions, strict=True):
-            try:
-                timed = self.timed_words(emission, item.text)
-                results.append(place_words(timed, item.num_frames, frame_rate_hz))
-            except AlignmentError as error:
-                results.append(error)
-        return results
+
+        def align_one(pair: tuple[AlignItem, Tensor]) -> tuple[Word, ...]:
+            item, emission = pair
+            return place_words(self.timed_words(emission, item.text), item.num_frames, frame_rate_hz)
+
+        return align_each(align_one, zip(items, emissions, strict=True))
 
     def timed_words(self, emission: Tensor, text: str) -> list[TimedWord]:
         """Words of ``text`` in seconds.
@@ -81,54 +69,43 @@ class CtcAligner:
             words = self._labels.words(text)
         except ValueError as error:
             raise AlignmentError(str(error)) from None
-        targets, word_of = self._targets(words)
+        boundary = [] if self._labels.boundary_id is None else [self._labels.boundary_id]
+        # The labels of all words, with a boundary between words, and the places of each word's labels.
+        labels: list[int] = []
+        places = []
+        for word in words:
+            labels += boundary if labels else []
+            places.append(np.arange(len(labels), len(labels) + len(word.label_ids)))
+            labels += word.label_ids
+        targets = np.array(labels, np.int64)
         starts, ends, scores = align_labels(emission, targets, self.ctc.blank_id)
         frame_s = self.ctc.samples_a_frame / CTC_SAMPLE_RATE_HZ
         timed = []
-        for index, word in enumerate(words):
-            own = np.flatnonzero(word_of == index)
-            # Boundaries inside a number ("twenty|one") are among its labels, but no sound of it.
-            heard = own[targets[own] != self._labels.boundary_id] if self._labels.boundary_id is not None else own
+        for word, own in zip(words, places, strict=True):
+            # A number ("twenty|one") has boundaries among its labels; they are no sound of it.
+            heard = own[~np.isin(targets[own], boundary)]
             lengths = ends[heard] - starts[heard]
             score = float((scores[heard] * lengths).sum() / lengths.sum())
-            characters = _character_ends(word, starts[own], int(ends[own[-1]]))
-            timed.append(
-                TimedWord(
-                    word.text,
-                    float(starts[own[0]] * frame_s),
-                    float(ends[own[-1]] * frame_s),
-                    score,
-                    tuple(end * frame_s for end in characters),
-                )
-            )
+            start, end = starts[own[0]], ends[own[-1]]
+            characters = tuple(place * frame_s for place in _character_ends(word, starts[own], int(end)))
+            timed.append(TimedWord(word.text, float(start * frame_s), float(end * frame_s), score, characters))
         return timed
-
-    def _targets(self, words: Sequence[CtcWord]) -> tuple[np.ndarray, np.ndarray]:
-        """Labels of all words, int64 [L], and the word of each, −1 for the boundaries between them."""
-        targets: list[int] = []
-        word_of: list[int] = []
-        for index, word in enumerate(words):
-            if index and self._labels.boundary_id is not None:
-                targets.append(self._labels.boundary_id)
-                word_of.append(-1)
-            targets += word.label_ids
-            word_of += [index] * len(word.label_ids)
-        return np.array(targets, np.int64), np.array(word_of, np.int64)
 
 
 def align_labels(emission: Tensor, targets: np.ndarray, blank_id: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The likeliest CTC path through ``targets``.
 
-    The star, label V, is as likely in a frame as the likeliest label that is not blank: it can be any sound, but no
+    The star, label V, is as likely in a frame as the likeliest label but the blank: it matches any sound, but no
     silence.
 
     Args:
         emission: float32 [num_frames, V], log-probabilities.
-        targets: int [L], labels, of which none is blank.
+        targets: int [L], labels without the blank.
         blank_id: CTC's blank.
 
     Returns:
-        First frame int64 [L] of each label, the frame after its last, and its mean log-probability float64 [L].
+        For each label its first frame, int64 [L], the frame after its last, int64 [L], and its mean log-probability,
+        float64 [L].
 
     Raises:
         AlignmentError: there are too few frames, or so many that the path would not fit into memory.
@@ -161,7 +138,8 @@ def align_labels(emission: Tensor, targets: np.ndarray, blank_id: int) -> tuple[
 def _character_ends(word: CtcWord, starts: np.ndarray, end: int) -> list[float]:
     """Where each written character of a word ends, in the model's frames.
 
-    Those said together (a number) share their time equally; what is not said ends with the character before it.
+    Characters that are said together (a number) share their time equally. A character that is not said ends with the
+    one before it.
     """
     label_ends = [*starts[1:].tolist(), end]
     ends: list[float] = []

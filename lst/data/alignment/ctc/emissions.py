@@ -1,14 +1,14 @@
-"""What a CTC model says of each frame: batched, and in windows where audio is long.
+"""Emissions of a CTC model, its log-probabilities of labels: in batches, and in windows for long audio.
 
-Rows of a batch are padded, and nothing of it is heard: the group normalisation of the first layer, which takes its
-statistics over time, gets those of the whole recording, and attention passes over padding. A frame's features are the
-same in a window as without; the Transformer behind them hears its window only, ``overlap_s`` more at each side than
-the frames that are kept of it.
+Padding in a batch does not change the results: the group normalisation of the first layer, which takes statistics over
+time, gets those of the whole recording, and attention is masked. The convolutions give a frame the same features in a
+window as without one. The Transformer sees its window only, which is ``overlap_s`` longer at each side than the frames
+that are kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from lst.data.alignment.ctc.model import CTC_SAMPLE_RATE_HZ, CtcModel
 
-# Samples whose first layer is computed at a time, for the statistics of long audio.
+# Samples of long audio whose first layer is computed at a time.
 STATISTICS_SAMPLES = 1 << 20
 
 
 class Window(NamedTuple):
-    """Frames of a recording that pass the model together, and those that are kept; ends exclusive."""
+    """A recording's frames that pass the model together, and those of them that are kept; ends exclusive."""
 
     recording: int
     first: int
@@ -32,34 +32,36 @@ class Window(NamedTuple):
 
 
 def windows_of(recording: int, num_frames: int, window_frames: int, overlap_frames: int) -> list[Window]:
-    """Cuts a recording so that every frame is kept once, with ``overlap_frames`` at each side where audio goes on."""
-    if num_frames <= window_frames:
-        return [Window(recording, 0, num_frames, 0, num_frames)]
+    """Cuts a recording so that every frame is kept once, with ``overlap_frames`` more at each side inside of it.
+
+    >>> [tuple(window) for window in windows_of(0, 10, 6, 1)]
+    [(0, 0, 5, 0, 4), (0, 3, 9, 4, 8), (0, 7, 10, 8, 10)]
+    """
     own = window_frames - 2 * overlap_frames
-    found = []
-    for first in range(0, num_frames, own):
-        last = min(first + own, num_frames)
-        found.append(
-            Window(recording, max(first - overlap_frames, 0), min(last + overlap_frames, num_frames), first, last)
-        )
-    return found
+    if num_frames <= window_frames:
+        own, overlap_frames = num_frames, 0
+    spans = [(first, min(first + own, num_frames)) for first in range(0, num_frames, own)]
+    return [
+        Window(recording, max(first - overlap_frames, 0), min(last + overlap_frames, num_frames), first, last)
+        for first, last in spans
+    ]
 
 
 @torch.inference_mode()
 def ctc_emissions(
     ctc: CtcModel, waveforms: Sequence[np.ndarray], window_s: float, overlap_s: float, batch: int
 ) -> list[Tensor]:
-    """Log-probabilities of labels a frame.
+    """Log-probabilities of labels for each frame.
 
     Args:
         ctc: the model.
         waveforms: float32 [num_samples] each, mono, 16 kHz.
         window_s: longer audio is cut into windows of this length.
-        overlap_s: heard besides, at each side.
-        batch: windows that pass the model together; of similar length, up to rounding the result is that of one by one.
+        overlap_s: part of a window, at each side, whose frames are not kept.
+        batch: windows that pass the model together; it changes the result by rounding only.
 
     Returns:
-        float32 [num_frames, V] a waveform, on the CPU; none for a waveform too short for a frame.
+        float32 [num_frames, V] for each waveform, on the CPU; no frames if a waveform is too short.
     """
     device = next(ctc.module.parameters()).device
     frame_rate_hz = CTC_SAMPLE_RATE_HZ / ctc.samples_a_frame
@@ -77,11 +79,11 @@ def ctc_emissions(
         for window in windows_of(index, count, window_frames, overlap_frames)
     ]
     statistics = {
-        window.recording: _first_layer_statistics(ctc, sounds[window.recording], device)
-        for window in windows
-        if window.keep_first == 0
+        index: _first_layer_statistics(ctc, sounds[index], device)
+        for index, count in enumerate(counts)
+        if count and _is_group_normed(ctc)
     }
-    # Alike lengths together, so that little is padded.
+    # Windows of similar length go together, to pad little.
     windows.sort(key=lambda window: (window.last - window.first, window.recording, window.first))
     for start in range(0, len(windows), batch):
         group = windows[start : start + batch]
@@ -91,17 +93,14 @@ def ctc_emissions(
     return results
 
 
-Statistics = tuple[Tensor, Tensor] | None
-
-
 def _emit(
     ctc: CtcModel,
     sounds: Sequence[Tensor],
     group: Sequence[Window],
-    statistics: dict[int, Statistics],
+    statistics: Mapping[int, Tensor],
     device: torch.device,
 ) -> Iterator[Tensor]:
-    """Emissions of each window, float32 [frames of the window, V]."""
+    """Emissions of each window, float32 [num_frames, V]."""
     module: Any = ctc.module
     lengths = torch.tensor([window.last - window.first for window in group])
     longest = (int(lengths.max()) - 1) * ctc.samples_a_frame + ctc.receptive_samples
@@ -113,10 +112,8 @@ def _emit(
     x_BCL = x_BCL.to(device)
     for index, layer in enumerate(module.feature_extractor.conv_layers):
         x_BCL = layer.conv(x_BCL)
-        if index == 0 and isinstance(layer.layer_norm, nn.GroupNorm):
-            found = [statistics[window.recording] for window in group]
-            mean_BC = torch.stack([pair[0] for pair in found if pair is not None])
-            scale_BC = torch.stack([pair[1] for pair in found if pair is not None])
+        if index == 0 and statistics:
+            mean_BC, scale_BC = torch.stack([statistics[window.recording] for window in group], dim=1)
             x_BCL = (x_BCL - mean_BC[:, :, None]) * scale_BC[:, :, None]
             x_BCL = x_BCL * layer.layer_norm.weight[:, None] + layer.layer_norm.bias[:, None]
         elif layer.layer_norm is not None:
@@ -129,22 +126,24 @@ def _emit(
         yield log_probs_BLV[row, :length]
 
 
-def _first_layer_statistics(ctc: CtcModel, sound: Tensor, device: torch.device) -> Statistics:
-    """Mean and inverse deviation a channel over the whole recording, where the first layer normalises over time."""
+def _is_group_normed(ctc: CtcModel) -> bool:
+    """Whether the first layer normalises over time."""
+    module: Any = ctc.module
+    return isinstance(module.feature_extractor.conv_layers[0].layer_norm, nn.GroupNorm)
+
+
+def _first_layer_statistics(ctc: CtcModel, sound: Tensor, device: torch.device) -> Tensor:
+    """Mean and inverse deviation of each channel over the whole recording, float32 [2, C]."""
     module: Any = ctc.module
     layer = module.feature_extractor.conv_layers[0]
-    if not isinstance(layer.layer_norm, nn.GroupNorm):
-        return None
     kernel, stride = layer.kernel_size, layer.stride
     step = STATISTICS_SAMPLES // stride * stride
-    total: Any = 0.0
-    squares: Any = 0.0
+    sums: Any = 0.0
     count = 0
     for start in range(0, len(sound) - kernel + 1, step):
         values_CL = layer.conv(sound[None, start : start + step + kernel - stride].to(device))
-        total = total + values_CL.sum(1, dtype=torch.float64)
-        squares = squares + values_CL.double().square().sum(1)
+        sums = sums + torch.stack([values_CL.sum(1, dtype=torch.float64), values_CL.double().square().sum(1)])
         count += values_CL.shape[1]
-    mean_C = total / count
-    variance_C = (squares / count - mean_C.square()).clamp_min(0)
-    return mean_C.float(), (variance_C + layer.layer_norm.eps).rsqrt().float()
+    mean_C, mean_square_C = sums / count
+    variance_C = (mean_square_C - mean_C.square()).clamp_min(0)
+    return torch.stack([mean_C, (variance_C + layer.layer_norm.eps).rsqrt()]).float()

@@ -1,4 +1,4 @@
-"""A transcript in a CTC model's labels: letters by its dictionary, numbers and signs as they are said."""
+"""Transcripts as labels of a CTC model: letters by its dictionary, numbers and signs as they are spoken."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lst.data.text import spoken_words
+from lst.data.text import join_unsaid, spoken_words
 
 WORD_BOUNDARY = "|"
-_NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?")
+# A number, or any one character.
+_PIECE = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|(?s:.)")
 _SIGNS = "&%+=@$£"
 _APOSTROPHES = "'’‘ʼ`"
 
 
 class CharacterGroup(NamedTuple):
-    """Written characters and the labels that say them: often one and one; a number many; punctuation none."""
+    """Written characters and their labels: mostly one each; a number has many labels, punctuation has none."""
 
     num_characters: int
     label_ids: tuple[int, ...]
@@ -25,22 +26,23 @@ class CharacterGroup(NamedTuple):
 
 @dataclass(frozen=True)
 class CtcWord:
-    """A word as written (with spaces only where something unsaid joined it) and how it is said."""
+    """A word as written and its labels. The text has spaces only where unsaid pieces (a lone dash) joined it."""
 
     text: str
     groups: tuple[CharacterGroup, ...]
 
     @property
     def label_ids(self) -> list[int]:
+        """Labels of the whole word, in order."""
         return [label for group in self.groups for label in group.label_ids]
 
 
 class LabelMap:
-    """Turns text to labels of one dictionary; a letter that it lacks becomes the star, which any sound may be.
+    """Turns text into the labels of one dictionary. Letters that it lacks become the star, which matches any sound.
 
     Args:
-        labels: [V], the dictionary's; the star has the id V, behind the last.
-        blank_id: CTC's blank, which is never text even where it is written as a dash.
+        labels: [V], the dictionary; the star has the id V.
+        blank_id: CTC's blank, which never stands for text, even if it is written as a dash.
     """
 
     def __init__(self, labels: Sequence[str], blank_id: int) -> None:
@@ -52,45 +54,29 @@ class LabelMap:
         self.boundary_id = next((i for i, label in enumerate(labels) if label == WORD_BOUNDARY and i != blank_id), None)
 
     def words(self, text: str) -> list[CtcWord]:
-        """Splits at white space; what is not said joins the word before it.
+        """Splits text at white space; a piece that is not said joins the word before it.
 
         Raises:
             ValueError: nothing is said.
         """
-        found: list[CtcWord] = []
-        pending: list[tuple[str, list[CharacterGroup]]] = []
-        for written in text.split():
-            groups = self._groups(written)
-            if any(group.label_ids for group in groups):
-                pending.append((written, groups))
-                found.append(_joined(pending))
-                pending = []
-            elif found:
-                found[-1] = _joined([(found[-1].text, list(found[-1].groups)), (written, groups)])
-            else:
-                pending.append((written, groups))
-        if not found:
+        pieces = ((written, self._groups(written)) for written in text.split())
+        words = join_unsaid(pieces, lambda groups: any(group.label_ids for group in groups))
+        if not words:
             raise ValueError(f"nothing in {text!r} can be said: it has no letter and no digit")
-        return found
+        return [CtcWord(written, tuple(groups)) for written, groups in words]
 
     def _groups(self, written: str) -> list[CharacterGroup]:
         groups = []
-        position = 0
-        while position < len(written):
-            number = _NUMBER.match(written, position)
-            size = len(number[0]) if number else 1
-            piece = written[position : position + size]
-            inner = any(char.isalnum() for char in written[:position]) and any(
-                char.isalnum() for char in written[position + 1 :]
-            )
-            groups.append(CharacterGroup(size, tuple(self._say(piece, inner))))
-            position += size
+        for match in _PIECE.finditer(written):
+            around = (written[: match.start()], written[match.start() + 1 :])
+            inner = all(any(map(str.isalnum, side)) for side in around)
+            groups.append(CharacterGroup(len(match[0]), tuple(self._say(match[0], inner))))
         return groups
 
     def _say(self, piece: str, inner: bool) -> list[int]:
-        """Labels of a number or one character; ``inner`` if letters stand at both sides."""
+        """Labels of a number or one character; ``inner``: letters stand on both sides of it."""
         if piece in _APOSTROPHES:
-            # At the edge of a word it is a quotation mark.
+            # At the edge of a word an apostrophe is a quotation mark.
             return [self._ids["'"]] if inner and "'" in self._ids else []
         for spelling in (piece, piece.lower(), piece.upper()):
             if spelling in self._ids:
@@ -108,18 +94,12 @@ class LabelMap:
         return [label for char in letters for label in self._say(char, inner)]
 
     def _say_in_words(self, piece: str) -> list[int]:
-        """English words of a number or a sign; one star where the dictionary has not all their letters."""
-        ids: list[int] = []
-        for word in spoken_words(piece)[0].tokens:
-            if ids and self.boundary_id is not None:
-                ids.append(self.boundary_id)
-            for char in word:
-                label = self._ids.get(char, self._ids.get(char.upper()))
-                if label is None:
-                    return [self.star_id]
-                ids.append(label)
-        return ids
+        """English words of a number or a sign; a star if the dictionary lacks any of their letters."""
+        boundary = "" if self.boundary_id is None else WORD_BOUNDARY
+        text = boundary.join(spoken_words(piece)[0].tokens)
+        ids = [self.boundary_id if char == WORD_BOUNDARY else self._label_of(char) for char in text]
+        found = [label for label in ids if label is not None]
+        return found if len(found) == len(ids) else [self.star_id]
 
-
-def _joined(parts: Sequence[tuple[str, list[CharacterGroup]]]) -> CtcWord:
-    return CtcWord(" ".join(text for text, _ in parts), tuple(group for _, groups in parts for group in groups))
+    def _label_of(self, char: str) -> int | None:
+        return self._ids.get(char, self._ids.get(char.upper()))

@@ -1,14 +1,16 @@
-"""CTC models of the wav2vec 2.0 family, from a folder or a bundle, and what they say of each frame.
+"""CTC models of the wav2vec 2.0 family, loaded from a folder or a bundle.
 
-Three kinds of checkpoint: a Hugging Face folder (``config.json``, ``model.safetensors``, ``vocab.json``), a folder of
-this project (``ctc.json``, ``model.safetensors``, in the names of torchaudio's ``wav2vec2_model``), and the name of a
-torchaudio bundle, whose weights are downloaded to torch's hub cache (``TORCH_HOME``) or given as a local file.
+There are three kinds of checkpoint: a Hugging Face folder (``config.json``, ``model.safetensors``, ``vocab.json``), a
+folder of this project (``ctc.json``, ``model.safetensors`` with the names of torchaudio's ``wav2vec2_model``), and the
+name of a torchaudio bundle. The weights of a bundle are downloaded to torch's hub cache (``TORCH_HOME``), or given as a
+local file.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lst.errors import ProblemsError, UserError, raise_problems
+from lst.errors import UserError, raise_problems
 from lst.lazy import import_torchaudio
 from lst.storage import read_json, staged, write_json
 
@@ -26,6 +28,14 @@ CTC_SAMPLE_RATE_HZ = 16_000
 CTC_CONFIG_FILE, CTC_WEIGHTS_FILE = "ctc.json", "model.safetensors"
 MAX_LABELS = 1_000_000
 _HUGGING_FACE_KINDS = ("wav2vec2", "hubert")
+# Parts of Hugging Face's names of weights, as regular expressions, and torchaudio's.
+_RENAMED = {
+    r"conv\.weight_g": "conv.parametrizations.weight.original0",
+    r"conv\.weight_v": "conv.parametrizations.weight.original1",
+    r"^encoder\.": "encoder.transformer.",
+    r"^feature_projection\.": "encoder.feature_projection.",
+    r"^lm_head\.": "aux.",
+}
 _REMEDY = "Give a Hugging Face folder, a folder with ctc.json, or a torchaudio bundle with data.align.checkpoint."
 
 
@@ -34,11 +44,11 @@ class CtcModel:
     """A model that gives each frame log-probabilities of labels.
 
     Attributes:
-        name: of the checkpoint.
-        module: torchaudio's ``Wav2Vec2Model``, evaluating.
+        name: name of the checkpoint.
+        module: torchaudio's ``Wav2Vec2Model``, in evaluation mode.
         labels: [V], in the order of the model's outputs.
-        blank_id: CTC's blank.
-        normalizes: whether audio is brought to mean 0 and variance 1 first.
+        blank_id: id of CTC's blank.
+        normalizes: whether audio must have mean 0 and variance 1.
     """
 
     name: str
@@ -49,37 +59,33 @@ class CtcModel:
 
     @property
     def convolutions(self) -> list[tuple[int, int]]:
-        """Kernel size and stride of each layer that makes frames of samples."""
+        """Kernel size and stride of each layer between samples and frames."""
         layers: Any = self.module.feature_extractor
         return [(layer.kernel_size, layer.stride) for layer in layers.conv_layers]
 
     @property
     def samples_a_frame(self) -> int:
-        total = 1
-        for _, stride in self.convolutions:
-            total *= stride
-        return total
+        """Samples from one frame to the next."""
+        return math.prod(stride for _, stride in self.convolutions)
 
     @property
     def receptive_samples(self) -> int:
-        """Samples that the convolutions hear for one frame."""
+        """Samples that one frame depends on, before the Transformer."""
         total = 1
         for kernel, stride in reversed(self.convolutions):
             total = (total - 1) * stride + kernel
         return total
 
     def num_frames(self, num_samples: int) -> int:
-        """Frames of so many samples; 0 for less than one."""
-        if num_samples < self.receptive_samples:
-            return 0
-        return (num_samples - self.receptive_samples) // self.samples_a_frame + 1
+        """Frames of ``num_samples`` samples; 0 if they are too few for one."""
+        return max((num_samples - self.receptive_samples) // self.samples_a_frame + 1, 0)
 
 
 def load_ctc_model(checkpoint: str, weights: str = "", device: str = "cpu") -> CtcModel:
     """Loads a checkpoint by folder or bundle name.
 
     Raises:
-        UserError: it is missing, damaged or of another kind, or the device is; all missing weights are named at once.
+        UserError: the checkpoint is missing, damaged or of another kind, or there is no such device.
     """
     folder = Path(checkpoint).expanduser()
     if weights and folder.is_dir():
@@ -104,7 +110,7 @@ def load_ctc_model(checkpoint: str, weights: str = "", device: str = "cpu") -> C
 def save_ctc_model(
     folder: Path,
     module: nn.Module,
-    architecture: Mapping[str, Any],
+    architecture: Mapping[str, object],
     labels: tuple[str, ...],
     blank_id: int = 0,
     normalizes: bool = False,
@@ -112,12 +118,12 @@ def save_ctc_model(
     """Writes a folder that ``load_ctc_model`` reads.
 
     Args:
-        folder: where to.
+        folder: the folder, which is made if needed.
         module: a ``torchaudio.models.Wav2Vec2Model`` with outputs.
-        architecture: the arguments of ``torchaudio.models.wav2vec2_model`` that made it.
-        labels: [V]; the boundary of words, where the model has one, is ``|``.
-        blank_id: which of them is CTC's blank.
-        normalizes: whether it wants audio of mean 0 and variance 1.
+        architecture: the arguments that ``torchaudio.models.wav2vec2_model`` made it from.
+        labels: [V]; the boundary of words, if the model has one, is ``|``.
+        blank_id: id of CTC's blank.
+        normalizes: whether audio must have mean 0 and variance 1.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
@@ -125,7 +131,7 @@ def save_ctc_model(
         save_file(state, temporary)
     record = {
         "architecture": dict(architecture),
-        "labels": list(labels),
+        "labels": labels,
         "blank_id": blank_id,
         "normalizes": normalizes,
         "sample_rate_hz": CTC_SAMPLE_RATE_HZ,
@@ -137,22 +143,14 @@ def _load_own(folder: Path) -> CtcModel:
     path = folder / CTC_CONFIG_FILE
     record = read_json(path, "the description of the CTC model", _REMEDY)
     wanted = {"architecture": dict, "labels": list, "blank_id": int, "normalizes": bool, "sample_rate_hz": int}
-    record = record if isinstance(record, dict) else {}
-    raise_problems(
-        str(path),
-        [
-            f"{key}: a {kind.__name__} is needed"
-            for key, kind in wanted.items()
-            if not isinstance(record.get(key), kind)
-        ],
-    )
-    _check_rate(path, record["sample_rate_hz"])
-    architecture = dict(record["architecture"])
-    layers = architecture.get("extractor_conv_layer_config") or []
-    architecture["extractor_conv_layer_config"] = [tuple(layer) for layer in layers]
-    module = _build(path, architecture)
+    found = record if isinstance(record, dict) else {}
+    wrong = [key for key, kind in wanted.items() if not isinstance(found.get(key), kind)]
+    raise_problems(str(path), [f"{key}: a {wanted[key].__name__} is needed" for key in wrong])
+    _check_rate(path, found["sample_rate_hz"])
+    layers = found["architecture"].get("extractor_conv_layer_config") or []
+    module = _build(path, {**found["architecture"], "extractor_conv_layer_config": [tuple(layer) for layer in layers]})
     _load_state(module, _read_safetensors(folder / CTC_WEIGHTS_FILE), str(folder / CTC_WEIGHTS_FILE))
-    return _checked(folder.name, module, tuple(record["labels"]), record["blank_id"], record["normalizes"], path)
+    return _checked(folder.name, module, found["labels"], found["blank_id"], found["normalizes"], path)
 
 
 def _load_hugging_face(folder: Path) -> CtcModel:
@@ -160,42 +158,45 @@ def _load_hugging_face(folder: Path) -> CtcModel:
     config = read_json(path, "the model's configuration", _REMEDY)
     if not isinstance(config, dict):
         raise UserError(f"{path} is not a JSON object. {_REMEDY}")
-    kind = str(config.get("model_type"))
-    problems = []
-    if kind not in _HUGGING_FACE_KINDS:
-        problems.append(f"model_type is {kind!r}; allowed are {', '.join(_HUGGING_FACE_KINDS)}")
-    if config.get("adapter_attn_dim") or config.get("add_adapter"):
-        problems.append("the model has adapters; merge them into its weights, or use the bundle MMS_FA")
-    if config.get("hidden_act", "gelu") != "gelu" or config.get("feat_extract_activation", "gelu") != "gelu":
-        problems.append("only gelu activations are known")
-    if not config.get("feat_proj_layer_norm", True):
-        problems.append("feat_proj_layer_norm is false: such a model has no counterpart in torchaudio")
-    raise_problems(str(path), problems, _REMEDY)
+    raise_problems(str(path), _hugging_face_problems(config), _REMEDY)
     vocabulary = read_json(folder / "vocab.json", "the labels of the model", _REMEDY)
     if not isinstance(vocabulary, dict) or not all(
         type(index) is int and 0 <= index <= MAX_LABELS for index in vocabulary.values()
     ):
         raise UserError(f"{folder / 'vocab.json'} must give each label its number (of several languages, keep one)")
-    labels = [""] * (max(vocabulary.values(), default=-1) + 1)
-    for label, index in vocabulary.items():
-        labels[index] = label
-    # Tokens that were added later are outputs without a letter.
-    labels += [""] * (int(config.get("vocab_size", len(labels))) - len(labels))
     special = _optional_json(folder / "tokenizer_config.json")
     delimiter = _token(special.get("word_delimiter_token"), "|")
-    blank = _token(special.get("pad_token"), "<pad>")
+    # Outputs without a label belong to tokens that were added later.
+    labels = [""] * max(max(vocabulary.values(), default=-1) + 1, int(config.get("vocab_size", 0)))
+    for label, index in vocabulary.items():
+        labels[index] = "|" if label == delimiter else label
     module = _build(path, _hugging_face_architecture(config, len(labels)))
-    state = _own_names(_read_sharded(folder), kind)
-    _load_state(module, state, str(folder / CTC_WEIGHTS_FILE))
-    blank_id = vocabulary.get(blank, int(config.get("pad_token_id") or 0))
+    _load_state(module, _torchaudio_names(_read_sharded(folder), config["model_type"]), str(folder / CTC_WEIGHTS_FILE))
+    blank_id = vocabulary.get(_token(special.get("pad_token"), "<pad>"), int(config.get("pad_token_id") or 0))
     preprocessor = _optional_json(folder / "preprocessor_config.json")
     _check_rate(folder / "preprocessor_config.json", preprocessor.get("sampling_rate", CTC_SAMPLE_RATE_HZ))
-    plain = tuple("|" if label == delimiter else label for label in labels)
-    return _checked(folder.name, module, plain, blank_id, preprocessor.get("do_normalize", True), path)
+    return _checked(folder.name, module, labels, blank_id, preprocessor.get("do_normalize", True), path)
 
 
-def _hugging_face_architecture(config: Mapping[str, Any], num_labels: int) -> dict[str, Any]:
-    """torchaudio's arguments; what a configuration leaves out has Hugging Face's default."""
+def _hugging_face_problems(config: Mapping[str, Any]) -> list[str]:
+    """Why a configuration has no counterpart in torchaudio; empty if it has one."""
+    kind = str(config.get("model_type"))
+    activations = [config.get("hidden_act", "gelu"), config.get("feat_extract_activation", "gelu")]
+    checks = {
+        f"model_type is {kind!r}; allowed are {', '.join(_HUGGING_FACE_KINDS)}": kind in _HUGGING_FACE_KINDS,
+        "the model has adapters; merge them into its weights, or use the bundle MMS_FA": not (
+            config.get("adapter_attn_dim") or config.get("add_adapter")
+        ),
+        "only gelu activations are known": activations == ["gelu", "gelu"],
+        "feat_proj_layer_norm is false: such a model has no counterpart in torchaudio": config.get(
+            "feat_proj_layer_norm", True
+        ),
+    }
+    return [problem for problem, is_fine in checks.items() if not is_fine]
+
+
+def _hugging_face_architecture(config: Mapping[str, Any], num_labels: int) -> Mapping[str, object]:
+    """Arguments of ``wav2vec2_model``; options that the configuration lacks have Hugging Face's defaults."""
     layers = zip(
         config.get("conv_dim", [512] * 7),
         config.get("conv_kernel", [10, 3, 3, 3, 3, 2, 2]),
@@ -222,53 +223,48 @@ def _hugging_face_architecture(config: Mapping[str, Any], num_labels: int) -> di
     }
 
 
-def _own_names(state: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
-    """Hugging Face's names of weights as torchaudio's."""
+def _torchaudio_names(state: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
+    """Weights under torchaudio's names instead of Hugging Face's."""
     renamed = {}
     for name, value in state.items():
         plain = name.removeprefix(f"{kind}.")
-        plain = plain.replace("conv.weight_g", "conv.parametrizations.weight.original0")
-        plain = plain.replace("conv.weight_v", "conv.parametrizations.weight.original1")
-        if plain == "masked_spec_embed":
-            continue  # Of training alone.
-        if plain.startswith("encoder."):
-            plain = f"encoder.transformer.{plain.removeprefix('encoder.')}"
-        elif plain.startswith("feature_projection."):
-            plain = f"encoder.{plain}"
-        elif plain.startswith("lm_head."):
-            plain = f"aux.{plain.removeprefix('lm_head.')}"
+        for old, new in _RENAMED.items():
+            plain = re.sub(old, new, plain)
         renamed[plain] = value
+    # Used in training alone.
+    renamed.pop("masked_spec_embed", None)
     return renamed
 
 
 def _load_bundle(name: str, weights: str) -> CtcModel:
     torchaudio = import_torchaudio()
     pipelines = torchaudio.pipelines
-    known = sorted(
-        key
-        for key in dir(pipelines)
-        if hasattr(getattr(pipelines, key), "get_labels") and hasattr(getattr(pipelines, key), "_params")
-    )
-    if name not in known:
-        raise UserError(f"data.align.checkpoint={name} is no folder and no bundle; bundles are {', '.join(known)}")
-    bundle = getattr(pipelines, name)
+    bundles = {
+        key: value
+        for key, value in vars(pipelines).items()
+        if hasattr(value, "get_labels") and hasattr(value, "_params")
+    }
+    if name not in bundles:
+        known = ", ".join(sorted(bundles))
+        raise UserError(f"data.align.checkpoint={name} is no folder and no bundle; bundles are {known}")
+    bundle = bundles[name]
     _check_rate(Path(name), int(bundle.sample_rate))
     if bundle._model_type != "Wav2Vec2":
         raise UserError(f"data.align.checkpoint={name}: a model of the kind {bundle._model_type} is not supported")
     path = Path(weights).expanduser() if weights else Path(name)
     state = _read_safetensors(path) if weights else _download(name, bundle._path)
     if "aux.weight" in state and len(state["aux.weight"]) == len(bundle.get_labels()) + len(bundle._remove_aux_axis):
-        # Outputs of special labels that the training tool put in and that nothing uses.
+        # Leave out the outputs of the training tool's special labels.
         kept = [row for row in range(len(state["aux.weight"])) if row not in bundle._remove_aux_axis]
         state = {key: value[kept] if key.startswith("aux.") else value for key, value in state.items()}
     module = _build(Path(name), bundle._params)
     _load_state(module, state, str(path))
     labels = bundle.get_labels(star=None) if hasattr(bundle, "get_dict") else bundle.get_labels()
-    return _checked(name, module, tuple(labels), 0, bundle._normalize_waveform, Path(name))
+    return _checked(name, module, labels, 0, bundle._normalize_waveform, Path(name))
 
 
 def _download(name: str, path: str) -> dict[str, Tensor]:
-    """Weights of a bundle, from torch's hub cache or the net; the reader takes tensors and nothing that could run."""
+    """Weights of a bundle, from torch's hub cache or its server; nothing but tensors is unpickled."""
     url = path if path.startswith("https") else f"https://download.pytorch.org/torchaudio/models/{path}"
     # Several bundles' files are called model.pt.
     file = f"{name}.pt" if url.endswith("/model.pt") else url.rsplit("/", 1)[1]
@@ -298,13 +294,13 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_sharded(folder: Path) -> dict[str, Tensor]:
     index = folder / f"{CTC_WEIGHTS_FILE}.index.json"
-    if not index.exists():
-        return _read_safetensors(folder / CTC_WEIGHTS_FILE)
-    names = sorted(set(read_json(index, "the list of weight files", _REMEDY)["weight_map"].values()))
-    return {key: value for name in names for key, value in _read_safetensors(folder / name).items()}
+    names = {CTC_WEIGHTS_FILE}
+    if index.exists():
+        names = set(read_json(index, "the list of weight files", _REMEDY)["weight_map"].values())
+    return {key: value for name in sorted(names) for key, value in _read_safetensors(folder / name).items()}
 
 
-def _build(path: Path, architecture: Mapping[str, Any]) -> nn.Module:
+def _build(path: Path, architecture: Mapping[str, object]) -> nn.Module:
     import_torchaudio()
     from torchaudio.models import wav2vec2_model
 
@@ -324,13 +320,12 @@ def _load_state(module: nn.Module, state: Mapping[str, Tensor], path: str) -> No
         for name, value in own.items()
         if name in state and state[name].shape != value.shape
     ]
-    if problems:
-        raise ProblemsError(f"the weights {path}", problems, "Give weights of this architecture.")
+    raise_problems(f"the weights {path}", problems, "Give weights of this architecture.")
     module.load_state_dict({name: value.float() for name, value in state.items()})
 
 
 def _checked(
-    name: str, module: nn.Module, labels: tuple[str, ...], blank_id: int, normalizes: bool, path: Path
+    name: str, module: nn.Module, labels: Sequence[str], blank_id: int, normalizes: bool, path: Path
 ) -> CtcModel:
     outputs = module.state_dict().get("aux.bias")
     problems = []
@@ -341,7 +336,7 @@ def _checked(
     if not 0 <= blank_id < max(len(labels), 1):
         problems.append(f"the blank is label {blank_id} of {len(labels)}")
     raise_problems(str(path), problems, _REMEDY)
-    return CtcModel(name, module, labels, blank_id, normalizes)
+    return CtcModel(name, module, tuple(labels), blank_id, normalizes)
 
 
 def _check_rate(path: Path, sample_rate_hz: int) -> None:
@@ -349,15 +344,12 @@ def _check_rate(path: Path, sample_rate_hz: int) -> None:
         raise UserError(f"{path}: the model hears {sample_rate_hz} Hz; only {CTC_SAMPLE_RATE_HZ} Hz is supported")
 
 
-def _optional_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error})") from None
+def _optional_json(path: Path) -> Mapping[str, Any]:
+    found = read_json(path, "a part of the checkpoint", _REMEDY) if path.exists() else None
     return found if isinstance(found, dict) else {}
 
 
-def _token(value: Any, default: str) -> str:
-    """A special token, which Hugging Face writes as a string or as a dictionary."""
+def _token(value: object, default: str) -> str:
+    """A special token; Hugging Face writes it as a string or as an object with ``content``."""
     found = value.get("content") if isinstance(value, dict) else value
     return found if isinstance(found, str) and found else default

@@ -1,1 +1,1 @@
-"""Files of other aligners, read and written: TextGrid, CTM, and the JSON of MFA and of whisper-timestamped."""
+"""Readers and writers of other aligners' files: TextGrid, CTM, the JSON of MFA and of whisper's tools."""

@@ -1,110 +1,124 @@
-"""Word times in the JSON of the Montreal Forced Aligner and of whisper-timestamped."""
+"""Word times in the JSON of the Montreal Forced Aligner (MFA) and of whisper's tools."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from lst.data.alignment.formats.intervals import (
-    _CHARACTER_TIERS,
-    _FILE_REMEDY,
-    _WORD_TIERS,
+    CHARACTER_TIERS,
+    FILE_REMEDY,
+    WORD_TIERS,
     Interval,
-    _number,
-    _plain_name,
-    _problem,
-    _with_characters,
     decode_text,
+    file_problem,
+    finite_number,
     log_confidence,
+    parse_each,
+    tier_key,
+    with_characters,
 )
 from lst.data.utterance import TimedWord
 from lst.errors import raise_problems
 
+_CONFIDENCES = ("confidence", "probability", "score")
+
 
 def read_mfa_json(content: bytes, name: str) -> list[TimedWord]:
-    """Words of the Montreal Forced Aligner's JSON: ``tiers``, of which ``words`` has entries [start, end, label]."""
-    record = _json_object(content, name)
-    tiers = record.get("tiers")
-    if not isinstance(tiers, dict):
-        raise _problem(name, ["there is no object of tiers"])
-    named = {_plain_name(key): tier for key, tier in reversed(tiers.items())}
-    chosen = [named[key] for key in _WORD_TIERS if key in named]
-    if not chosen:
-        raise _problem(name, [f"there is no tier of words; tiers are {', '.join(tiers)}"])
-    words = _mfa_intervals(chosen[0], "words", name)
-    characters = [named[key] for key in _CHARACTER_TIERS if key in named]
-    return _with_characters(words, _mfa_intervals(characters[0], "characters", name) if characters else [], name)
-
-
-def _mfa_intervals(tier: Any, what: str, name: str) -> list[Interval]:
-    entries = tier.get("entries") if isinstance(tier, dict) else None
-    if not isinstance(entries, list):
-        raise _problem(name, [f"the tier of {what} has no list of entries"])
-    problems = []
-    found = []
-    for number, entry in enumerate(entries, 1):
-        try:
-            start, end, label = entry
-            found.append(Interval(_number(start), _number(end), str(label), number))
-        except (TypeError, ValueError) as error:
-            problems.append(f"{what}, entry {number}: {error}")
-    raise_problems(name, problems, _FILE_REMEDY)
-    return found
+    """Words of MFA's JSON: an object ``tiers``, whose ``words`` has ``entries`` of [start, end, label]."""
+    return _mfa_words(_json_object(content, name), name)
 
 
 def read_whisper_json(content: bytes, name: str) -> list[TimedWord]:
-    """Words of ``segments[].words[]``: whisper-timestamped's (text, confidence), openai-whisper's and faster-whisper's
-    (word, probability), WhisperX's (word, score, and characters of the segment)."""
+    """Words of the lists ``segments[].words[]``.
+
+    whisper-timestamped writes (text, confidence), openai-whisper and faster-whisper (word, probability), WhisperX
+    (word, score) and the characters of each segment.
+    """
+    return _whisper_words(_json_object(content, name), name)
+
+
+def read_aligner_json(content: bytes, name: str) -> list[TimedWord]:
+    """Words of either kind of JSON: MFA's has ``tiers``."""
     record = _json_object(content, name)
+    return _mfa_words(record, name) if "tiers" in record else _whisper_words(record, name)
+
+
+def _json_object(content: bytes, name: str) -> Mapping[str, object]:
+    text = decode_text(content, name)
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise file_problem(name, f"not JSON: {error}") from None
+    if not isinstance(record, dict):
+        raise file_problem(name, "not a JSON object")
+    return record
+
+
+def _mfa_words(record: Mapping[str, object], name: str) -> list[TimedWord]:
+    tiers = record.get("tiers")
+    if not isinstance(tiers, dict):
+        raise file_problem(name, "there is no object of tiers")
+    # Of tiers with the same key the first counts.
+    named = {tier_key(key): tier for key, tier in reversed(tiers.items())}
+    words, characters = (
+        [_mfa_intervals(named[key], what, name) for key in keys if key in named][:1]
+        for what, keys in (("words", WORD_TIERS), ("characters", CHARACTER_TIERS))
+    )
+    if not words:
+        raise file_problem(name, f"there is no tier of words; tiers are {', '.join(tiers)}")
+    return with_characters(words[0], characters[0] if characters else [], name)
+
+
+def _mfa_intervals(tier: object, what: str, name: str) -> list[Interval]:
+    entries = tier.get("entries") if isinstance(tier, dict) else None
+    if not isinstance(entries, list):
+        raise file_problem(name, f"the tier of {what} has no list of entries")
+    problems: list[str] = []
+    found = parse_each(entries, _mfa_interval, f"{what}, entry", problems)
+    raise_problems(name, problems, FILE_REMEDY)
+    return found
+
+
+def _mfa_interval(entry: Iterable[object], number: int) -> Interval:
+    start, end, label = entry
+    return Interval(finite_number(start), finite_number(end), str(label), number)
+
+
+def _whisper_words(record: Mapping[str, object], name: str) -> list[TimedWord]:
     segments = record.get("segments")
     if not isinstance(segments, list):
-        raise _problem(name, ["there is no list of segments"])
+        raise file_problem(name, "there is no list of segments")
     problems: list[str] = []
-    found: list[TimedWord] = []
-    for number, segment in enumerate(segments, 1):
-        words = segment.get("words") if isinstance(segment, dict) else None
-        if not isinstance(words, list):
-            problems.append(f"segment {number}: there is no list of words (ask the recogniser for word time stamps)")
-            continue
-        intervals, scores = [], []
-        for index, word in enumerate(words, 1):
-            try:
-                text = word.get("text", word.get("word"))
-                if not isinstance(text, str):
-                    raise ValueError("it has neither text nor word")
-                confidence = next((word[key] for key in ("confidence", "probability", "score") if key in word), None)
-                scores.append(0.0 if confidence is None else log_confidence(_number(confidence)))
-                intervals.append(Interval(_number(word.get("start")), _number(word.get("end")), text, index))
-            except (AttributeError, TypeError, ValueError) as error:
-                problems.append(f"segment {number}, word {index}: {error}")
-        if len(intervals) == len(scores):
-            place = f"{name}, segment {number}"
-            timed = _with_characters(intervals, _whisper_characters(segment), place)
-            found += [
-                TimedWord(word.text, word.start_s, word.end_s, score, word.character_ends_s, word.place)
-                for word, score in zip(timed, scores, strict=True)
-            ]
-    raise_problems(name, problems, _FILE_REMEDY)
+
+    def parse(segment: object, number: int) -> list[TimedWord]:
+        if not isinstance(segment, dict) or not isinstance(segment.get("words"), list):
+            raise ValueError("there is no list of words (ask the recogniser for word time stamps)")
+        scored = parse_each(segment["words"], _whisper_word, f"segment {number}, word", problems)
+        intervals, characters = [interval for interval, _ in scored], _whisper_characters(segment)
+        timed = with_characters(intervals, characters, f"{name}, segment {number}")
+        return [word._replace(score=score) for word, (_, score) in zip(timed, scored, strict=True)]
+
+    found = [word for words in parse_each(segments, parse, "segment", problems) for word in words]
+    raise_problems(name, problems, FILE_REMEDY)
     return found
 
 
-def _whisper_characters(segment: dict[str, Any]) -> list[Interval]:
-    """WhisperX's characters; those that it could not place have no times and are left out."""
+def _whisper_word(word: Mapping[str, object], index: int) -> tuple[Interval, float]:
+    """One word and its score."""
+    text = word.get("text", word.get("word"))
+    if not isinstance(text, str):
+        raise ValueError("it has neither text nor word")
+    confidence = next((word[key] for key in _CONFIDENCES if key in word), None)
+    score = 0.0 if confidence is None else log_confidence(finite_number(confidence))
+    return Interval(finite_number(word.get("start")), finite_number(word.get("end")), text, index), score
+
+
+def _whisper_characters(segment: Mapping[str, object]) -> list[Interval]:
+    """WhisperX's characters, without those that it could not place: they have no times."""
     chars = segment.get("chars")
-    found = []
-    for char in chars if isinstance(chars, list) else []:
-        try:
-            found.append(Interval(_number(char["start"]), _number(char["end"]), str(char["char"]), 0))
-        except (KeyError, TypeError, ValueError):
-            continue
-    return found
 
+    def parse(char: Mapping[str, object], number: int) -> Interval:
+        return Interval(finite_number(char["start"]), finite_number(char["end"]), str(char["char"]), number)
 
-def _json_object(content: bytes, name: str) -> dict[str, Any]:
-    try:
-        record = json.loads(decode_text(content))
-    except (ValueError, RecursionError) as error:
-        raise _problem(name, [f"not JSON: {error}"]) from None
-    if not isinstance(record, dict):
-        raise _problem(name, ["not a JSON object"])
-    return record
+    return parse_each(chars if isinstance(chars, list) else [], parse, "character", [])

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lst import storage
-from lst.data.alignment.formats.intervals import _FILE_REMEDY, _number, _problem, decode_text, log_confidence
+from lst.data.alignment.formats.intervals import FILE_REMEDY, decode_text, finite_number, log_confidence, parse_each
 from lst.data.utterance import TimedWord, Utterance
 from lst.errors import UserError, raise_problems
 from lst.storage import Location
 
 
 def ctm_of(utterance: Utterance, frame_rate_hz: float) -> str:
-    """An utterance as CTM lines: id, channel, start and duration in seconds, word. Scores are no confidences: none.
+    """An utterance as CTM lines: id, channel, start and duration in seconds, word.
+
+    The field of confidence is left out, because scores are not confidences.
 
     Raises:
         UserError: the id has white space, which CTM cannot hold.
@@ -22,13 +24,13 @@ def ctm_of(utterance: Utterance, frame_rate_hz: float) -> str:
     lines = []
     for word in utterance.words:
         start, duration = word.start_frame / frame_rate_hz, (word.end_frame - word.start_frame) / frame_rate_hz
-        # What joined a word unsaid (a dash) is behind a space; CTM's fields are parted by spaces.
+        # Spaces separate CTM's fields; a word has one before a dash that joined it.
         lines.append(f"{utterance.id} 1 {start:.6f} {duration:.6f} {word.text.replace(' ', '_')}\n")
     return "".join(lines)
 
 
 def write_ctm(place: Location, utterances: Iterable[Utterance], frame_rate_hz: float) -> int:
-    """Writes a CTM file of aligned utterances, in their order; returns how many were written."""
+    """Writes the aligned utterances as one CTM file, in their order; returns how many they are."""
     count = 0
     with storage.staged(place) as temporary, open(temporary, "w", encoding="utf-8") as file:
         for utterance in utterances:
@@ -39,33 +41,25 @@ def write_ctm(place: Location, utterances: Iterable[Utterance], frame_rate_hz: f
 
 
 def read_ctm(content: bytes, name: str) -> dict[str, list[TimedWord]]:
-    """Words of each utterance of a CTM file, whose lines are: utterance, channel, start, duration, word[, confidence].
+    """Words by utterance of a CTM file. Its lines are: utterance, channel, start, duration, word[, confidence].
 
-    Comments (``;;``) and empty lines are passed over; a confidence becomes a score by its logarithm.
+    Comments (``;;``) and empty lines are skipped. The logarithm of the confidence is the score.
     """
-    try:
-        lines = decode_text(content).split("\n")
-    except ValueError as error:
-        raise _problem(name, [f"neither UTF-8 nor UTF-16: {error}"]) from None
-    found: dict[str, list[TimedWord]] = {}
-    problems = []
-    for number, line in enumerate(lines, 1):
+
+    def parse(line: str, number: int) -> None:
         fields = line.split()
         if not fields or fields[0].startswith(";;"):
-            continue
+            return
         if len(fields) < 5:
-            problems.append(
-                f"line {number}: {len(fields)} fields; utterance, channel, start, duration, word are needed"
-            )
-            continue
-        try:
-            start, duration = _number(fields[2]), _number(fields[3])
-            score = log_confidence(_number(fields[5])) if len(fields) > 5 and fields[5].upper() != "NA" else 0.0
-        except ValueError as error:
-            problems.append(f"line {number}: {error}")
-            continue
+            raise ValueError(f"{len(fields)} fields; utterance, channel, start, duration, word are needed")
+        start, duration = finite_number(fields[2]), finite_number(fields[3])
+        score = log_confidence(finite_number(fields[5])) if len(fields) > 5 and fields[5].upper() != "NA" else 0.0
         word = TimedWord(fields[4], start, start + duration, score, (), f"{name}, line {number}")
         found.setdefault(fields[0], []).append(word)
-    raise_problems(name, problems, _FILE_REMEDY)
-    # The order of lines is free; that of words is time's.
+
+    found: dict[str, list[TimedWord]] = {}
+    problems: list[str] = []
+    parse_each(decode_text(content, name).split("\n"), parse, "line", problems)
+    raise_problems(name, problems, FILE_REMEDY)
+    # CTM's lines may come in any order; words are in order of time.
     return {key: sorted(words, key=lambda word: word.start_s) for key, words in found.items()}

@@ -1,26 +1,28 @@
-"""Alignments in other tools' files: Praat TextGrid, CTM, MFA's JSON, whisper-timestamped's JSON.
+"""What the readers of alignment files share: text decoding, numbers, names of tiers, ends of characters.
 
-One reader a format. Each takes a file's content and its name for messages, and returns words in order of time, silences
-among them as the file has them, or raises ``ProblemsError`` with every problem and its line.
+Each reader takes a file's content and its name for messages. It returns words in order of time, with the file's
+silences among them, or raises ``ProblemsError`` with every problem and its line.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, TypeVar
 
 from lst.data.utterance import TimedWord
 from lst.errors import ProblemsError
 
-_WORD_TIERS = ("words", "word", "ort-mau")
-_CHARACTER_TIERS = ("characters", "character", "chars", "letters", "graphemes")
+WORD_TIERS = ("words", "word", "ort-mau")
+CHARACTER_TIERS = ("characters", "character", "chars", "letters", "graphemes")
+FILE_REMEDY = "Export the file again, or give the format with data.align.format."
 _LOWEST_CONFIDENCE = 1e-6
-_FILE_REMEDY = "Export the file again, or give the format with data.align.format."
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Interval(NamedTuple):
-    """A stretch of a tier and its line in the file."""
+    """An interval of a tier, and its line in the file."""
 
     start_s: float
     end_s: float
@@ -28,50 +30,84 @@ class Interval(NamedTuple):
     line: int
 
 
-def decode_text(content: bytes) -> str:
-    """UTF-8, or UTF-16 by its mark, which Praat writes where a text is not ASCII; raises ``ValueError`` otherwise."""
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return content.decode("utf-16")
-    return content.decode("utf-8-sig")
+def decode_text(content: bytes, name: str) -> str:
+    """Decodes UTF-8, or UTF-16 with a byte order mark, which Praat writes for non-ASCII text.
+
+    Raises:
+        ProblemsError: the file ``name`` is neither.
+    """
+    try:
+        if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            return content.decode("utf-16")
+        return content.decode("utf-8-sig")
+    except ValueError as error:
+        raise file_problem(name, f"neither UTF-8 nor UTF-16: {error}") from None
 
 
 def log_confidence(confidence: float) -> float:
-    """A confidence of 0 to 1 as a score: its logarithm, 0 at best."""
+    """A confidence of 0 to 1 as a score: its logarithm, 0 at best.
+
+    >>> log_confidence(1.0), log_confidence(0.5)
+    (0.0, -0.693147)
+    """
     return round(math.log(min(max(confidence, _LOWEST_CONFIDENCE), 1.0)), 6)
 
 
-def _problem(name: str, problems: Sequence[str]) -> ProblemsError:
-    return ProblemsError(name, problems, _FILE_REMEDY)
+def file_problem(name: str, problem: str) -> ProblemsError:
+    """The error that one problem makes the file ``name`` unreadable."""
+    return ProblemsError(name, [problem], FILE_REMEDY)
 
 
-def _plain_name(name: str) -> str:
+def parse_each(items: Iterable[T], parse: Callable[[T, int], R], what: str, problems: list[str]) -> list[R]:
+    """Parses items, which are numbered from 1; an item that cannot be parsed adds a line to ``problems``.
+
+    >>> problems = []
+    >>> parse_each(["2", "x"], lambda item, number: finite_number(item), "line", problems), problems
+    ([2.0], ["line 2: 'x' is not a number"])
+    """
+    found = []
+    for number, item in enumerate(items, 1):
+        try:
+            found.append(parse(item, number))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            problems.append(f"{what} {number}: {error}")
+    return found
+
+
+def tier_key(name: str) -> str:
+    """A tier's name in lower case and without the speaker's name that MFA puts in front.
+
+    >>> tier_key("Anna - Words")
+    'words'
+    """
     return name.rpartition(" - ")[2].strip().lower()
 
 
-def _with_characters(words: Sequence[Interval], characters: Sequence[Interval], name: str) -> list[TimedWord]:
-    """Words, each with the ends of those letters and digits whose middle lies inside."""
+def with_characters(words: Sequence[Interval], characters: Sequence[Interval], name: str) -> list[TimedWord]:
+    """Words, each with the ends of the letters and digits whose middle lies within it."""
     found = []
     position = 0
-    said = [item for item in characters if any(char.isalnum() for char in item.text)]
+    said = [item for item in characters if any(map(str.isalnum, item.text))]
     for word in words:
         ends: list[float] = []
-        while position < len(said) and (said[position].start_s + said[position].end_s) / 2 < word.end_s:
-            if (said[position].start_s + said[position].end_s) / 2 >= word.start_s:
+        while position < len(said) and (middle_s := (said[position].start_s + said[position].end_s) / 2) < word.end_s:
+            if middle_s >= word.start_s:
                 # Characters that end together may share an interval.
-                ends += [said[position].end_s] * sum(char.isalnum() for char in said[position].text)
+                ends += [said[position].end_s] * sum(map(str.isalnum, said[position].text))
             position += 1
         place = f"{name}, line {word.line}"
         found.append(TimedWord(word.text.strip(), word.start_s, word.end_s, 0.0, tuple(ends), place))
     return found
 
 
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise ValueError(f"{value!r} is not a number")
+def finite_number(value: object) -> float:
+    """A number, also one written as text; raises ``ValueError`` for anything else and for infinities."""
     try:
-        found = float(value)
+        found = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else None
     except (ValueError, OverflowError):
-        raise ValueError(f"{value!r} is not a number") from None
+        found = None
+    if found is None:
+        raise ValueError(f"{value!r} is not a number")
     if not math.isfinite(found):
         raise ValueError(f"{value!r} is not a finite number")
     return found

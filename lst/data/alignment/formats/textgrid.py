@@ -1,4 +1,4 @@
-"""Alignments for people and other tools: Praat TextGrids to look at, CTM files to read on."""
+"""Praat TextGrids, written and read."""
 
 from __future__ import annotations
 
@@ -6,29 +6,55 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import TypeVar
 
 from lst import storage
 from lst.data.alignment.formats.intervals import (
-    _CHARACTER_TIERS,
-    _WORD_TIERS,
+    CHARACTER_TIERS,
+    WORD_TIERS,
     Interval,
-    _plain_name,
-    _problem,
-    _with_characters,
     decode_text,
+    file_problem,
+    tier_key,
+    with_characters,
 )
 from lst.data.utterance import TimedWord, Utterance
-from lst.errors import UserError
+from lst.errors import ProblemsError, UserError
 from lst.storage import Folder
+
+T = TypeVar("T")
+# Praat ends lines with a space (\x20) after a value.
+_HEADER = """File type = "ooTextFile"
+Object class = "TextGrid"
+
+xmin = 0\x20
+xmax = {end_s:.6f}\x20
+tiers? <exists>\x20
+size = {size}\x20
+item []:\x20
+"""
+_TIER = """    item [{number}]:
+        class = "IntervalTier"\x20
+        name = "{name}"\x20
+        xmin = 0\x20
+        xmax = {end_s:.6f}\x20
+        intervals: size = {size}\x20
+"""
+_INTERVAL = """        intervals [{index}]:
+            xmin = {start_s:.6f}\x20
+            xmax = {end_s:.6f}\x20
+            text = "{text}"\x20
+"""
+# Start and end in seconds, and a text.
+Span = tuple[float, float, str]
 
 
 def textgrid_of(utterance: Utterance, frame_rate_hz: float) -> str:
-    """An utterance as a Praat TextGrid in long text form: a tier of words and, where known, one of characters.
+    """An utterance as a Praat TextGrid in long text form: a tier of words and, if known, one of characters.
 
     Args:
-        utterance: aligned.
-        frame_rate_hz: its units a second.
+        utterance: an aligned utterance.
+        frame_rate_hz: its frames a second.
     """
     end_s = utterance.num_frames / frame_rate_hz
     words = [
@@ -39,69 +65,46 @@ def textgrid_of(utterance: Utterance, frame_rate_hz: float) -> str:
         )
         for segment in utterance.segments()
     ]
-    tiers = [("words", words)]
     characters = _characters(utterance, frame_rate_hz)
-    if characters:
-        tiers.append(("characters", characters))
-    lines = [
-        'File type = "ooTextFile"',
-        'Object class = "TextGrid"',
-        "",
-        "xmin = 0 ",
-        f"xmax = {end_s:.6f} ",
-        "tiers? <exists> ",
-        f"size = {len(tiers)} ",
-        "item []: ",
-    ]
-    for number, (name, intervals) in enumerate(tiers, 1):
-        lines += [
-            f"    item [{number}]:",
-            '        class = "IntervalTier" ',
-            f'        name = "{name}" ',
-            "        xmin = 0 ",
-            f"        xmax = {end_s:.6f} ",
-            f"        intervals: size = {len(intervals)} ",
-        ]
-        for index, (start, end, text) in enumerate(intervals, 1):
-            quoted = text.replace('"', '""')
-            lines += [
-                f"        intervals [{index}]:",
-                f"            xmin = {start:.6f} ",
-                f"            xmax = {end:.6f} ",
-                f'            text = "{quoted}" ',
-            ]
-    return "\n".join(lines) + "\n"
+    tiers = [("words", words), *([("characters", characters)] if characters else [])]
+    return _HEADER.format(end_s=end_s, size=len(tiers)) + "".join(
+        _TIER.format(number=number, name=name, end_s=end_s, size=len(spans))
+        + "".join(
+            _INTERVAL.format(index=index, start_s=start, end_s=end, text=text.replace('"', '""'))
+            for index, (start, end, text) in enumerate(spans, 1)
+        )
+        for number, (name, spans) in enumerate(tiers, 1)
+    )
 
 
-def _characters(utterance: Utterance, frame_rate_hz: float) -> list[tuple[float, float, str]]:
-    """Intervals of characters with silence between words; characters that share a frame share an interval, for Praat
-    has none of length 0. Empty where a word's characters are not known."""
+def _characters(utterance: Utterance, frame_rate_hz: float) -> list[Span]:
+    """Spans of characters and of the silences between words; none if any word's characters are unknown.
+
+    Characters that end in the same frame share a span, because Praat has no spans of length 0.
+    """
     if not utterance.words or not all(word.character_ends for word in utterance.words):
         return []
-    found: list[tuple[float, float, str]] = []
+    found: list[tuple[int, int, str]] = []
     for segment in utterance.segments():
-        if segment.word < 0:
-            found.append((segment.start_frame / frame_rate_hz, segment.end_frame / frame_rate_hz, ""))
-            continue
-        word = utterance.words[segment.word]
-        start, pending = 0, ""
-        ends = zip(word.text.replace(" ", ""), word.character_ends, strict=True)
-        for end, group in groupby(ends, key=lambda pair: pair[1]):
-            pending += "".join(char for char, _ in group)
-            if end > start:
-                span = ((word.start_frame + start) / frame_rate_hz, (word.start_frame + end) / frame_rate_hz, pending)
-                found.append(span)
-                start, pending = end, ""
-        if start < word.end_frame - word.start_frame:
-            found.append(((word.start_frame + start) / frame_rate_hz, word.end_frame / frame_rate_hz, pending))
-    return found
+        start, pending = segment.start_frame, ""
+        if segment.word >= 0:
+            word = utterance.words[segment.word]
+            ends = zip(word.text.replace(" ", ""), word.character_ends, strict=True)
+            for end, group in groupby(ends, key=lambda pair: word.start_frame + pair[1]):
+                pending += "".join(char for char, _ in group)
+                if end > start:
+                    found.append((start, end, pending))
+                    start, pending = end, ""
+        if start < segment.end_frame:
+            found.append((start, segment.end_frame, pending))
+    return [(start / frame_rate_hz, end / frame_rate_hz, text) for start, end, text in found]
 
 
 def write_textgrids(folder: Folder, utterances: Iterable[Utterance], frame_rate_hz: float) -> int:
-    """Writes ``ID.TextGrid`` of every aligned utterance into a folder; returns how many were written.
+    """Writes ``ID.TextGrid`` for every aligned utterance into a folder; returns how many they are.
 
     Raises:
-        UserError: an id leads out of the folder.
+        UserError: an id is a path that leads out of the folder.
     """
     count = 0
     for utterance in utterances:
@@ -114,13 +117,13 @@ def write_textgrids(folder: Folder, utterances: Iterable[Utterance], frame_rate_
     return count
 
 
-# Numbers, texts with their quotes doubled, and flags: all else in a TextGrid is decoration for people.
+# Texts with their quotes doubled, flags, comments, and numbers or labels.
 _TEXTGRID_TOKEN = re.compile(r'"(?:[^"]|"")*"|<[A-Za-z]+>|![^\n]*|[^\s"]+')
 
 
 @dataclass(frozen=True)
 class Tier:
-    """A tier of a TextGrid; points have one time twice."""
+    """A tier of a TextGrid. In a tier of points, start and end are the same."""
 
     name: str
     is_intervals: bool
@@ -130,96 +133,112 @@ class Tier:
 def read_textgrid_tiers(content: bytes, name: str) -> list[Tier]:
     """All tiers of a TextGrid, in its long or its short text form.
 
-    Both forms are the same row of numbers, texts and flags; the long one has labels between them.
+    Both forms have the same numbers, texts and flags in the same order; the long form has labels between them.
 
     Raises:
         ProblemsError: it is no TextGrid, is cut off, or has a value of the wrong kind.
     """
-    try:
-        text = decode_text(content)
-    except ValueError as error:
-        raise _problem(name, [f"neither UTF-8 nor UTF-16: {error}"]) from None
-    values = _textgrid_values(text)
-    position = 0
-
-    def take(kind: type, what: str) -> Any:
-        nonlocal position
-        if position == len(values):
-            raise _problem(name, [f"line {text.count(chr(10)) + 1}: the file ends where {what} should be"])
-        value, line = values[position]
-        position += 1
-        if not isinstance(value, kind):
-            raise _problem(name, [f"line {line}: {what} should be {_KINDS[kind]}, not {value!r}"])
-        return value
-
-    def count(what: str) -> int:
-        found = take(float, what)
-        if not 0 <= found <= len(values) or found != int(found):
-            raise _problem(name, [f"line {values[position - 1][1]}: {what} cannot be {found:g}"])
-        return int(found)
-
-    header = [value for value, _ in values[:2]]
+    values = _Values(decode_text(content, name), name)
+    header = [value for value, _ in values.values[:2]]
     if header not in (["ooTextFile", "TextGrid"], ["ooTextFile short", "TextGrid"]):
-        raise _problem(name, ["line 1: this is no TextGrid in text form (binary ones are not read)"])
-    position = 2
-    take(float, "the start of the recording")
-    take(float, "the end of the recording")
-    if take(_Flag, "<exists>").name != "exists":
+        raise file_problem(name, "line 1: this is no TextGrid in text form (binary ones are not read)")
+    values.position = 2
+    values.take(float, "the start of the recording")
+    values.take(float, "the end of the recording")
+    if values.take(_Flag, "<exists>") != "exists":
         return []
-    tiers = []
-    for _ in range(count("the number of tiers")):
-        kind, tier_name = take(str, "the class of a tier"), take(str, "the name of a tier")
-        if kind not in ("IntervalTier", "TextTier"):
-            raise _problem(name, [f"line {values[position - 2][1]}: there is no class of tiers {kind!r}"])
-        take(float, "the start of a tier")
-        take(float, "the end of a tier")
-        intervals = []
-        for _ in range(count("the number of intervals")):
-            start = take(float, "a start")
-            line = values[position - 1][1]
-            end = take(float, "an end") if kind == "IntervalTier" else start
-            intervals.append(Interval(start, end, take(str, "a text"), line))
-        tiers.append(Tier(tier_name, kind == "IntervalTier", intervals))
-    return tiers
+    return [_read_tier(values) for _ in range(values.count("the number of tiers"))]
 
 
-class _Flag(NamedTuple):
-    name: str
+def _read_tier(values: _Values) -> Tier:
+    kind = values.take(str, "the class of a tier")
+    kind_line = values.line
+    tier_name = values.take(str, "the name of a tier")
+    if kind not in ("IntervalTier", "TextTier"):
+        raise values.problem(kind_line, f"there is no class of tiers {kind!r}")
+    values.take(float, "the start of a tier")
+    values.take(float, "the end of a tier")
+    intervals = []
+    for _ in range(values.count("the number of intervals")):
+        start = values.take(float, "a start")
+        line = values.line
+        end = values.take(float, "an end") if kind == "IntervalTier" else start
+        intervals.append(Interval(start, end, values.take(str, "a text"), line))
+    return Tier(tier_name, kind == "IntervalTier", intervals)
+
+
+class _Flag(str):
+    """A text in angle brackets."""
 
 
 _KINDS = {float: "a number", str: "a text in quotes", _Flag: "a flag"}
 
 
-def _textgrid_values(text: str) -> list[tuple[Any, int]]:
-    """Numbers, texts and flags in order, each with its line; words without quotes are labels of the long form."""
-    values: list[tuple[Any, int]] = []
-    line, counted = 1, 0
-    for match in _TEXTGRID_TOKEN.finditer(text):
-        line += text.count("\n", counted, match.start())
-        counted = match.start()
-        token = match[0]
-        if token[0] == '"':
-            values.append((token[1:-1].replace('""', '"'), line))
-        elif token[0] == "<":
-            values.append((_Flag(token[1:-1]), line))
-        elif token[0] in "+-.0123456789":
-            try:
-                values.append((float(token), line))
-            except ValueError:
-                continue
-    return values
+class _Values:
+    """Reads the values of a TextGrid one after the other, and names the line of a wrong one.
+
+    Attributes:
+        values: numbers, texts and flags, each with its line.
+        position: index of the next value.
+    """
+
+    def __init__(self, text: str, name: str) -> None:
+        self.name, self.num_lines, self.position = name, text.count("\n") + 1, 0
+        self.values: list[tuple[float | str | _Flag, int]] = []
+        line, counted = 1, 0
+        for match in _TEXTGRID_TOKEN.finditer(text):
+            line, counted = line + text.count("\n", counted, match.start()), match.start()
+            if (value := _value_of(match[0])) is not None:
+                self.values.append((value, line))
+
+    @property
+    def line(self) -> int:
+        """The line of the last value that was read."""
+        return self.values[self.position - 1][1]
+
+    def problem(self, line: int, problem: str) -> ProblemsError:
+        """The error for one line."""
+        return file_problem(self.name, f"line {line}: {problem}")
+
+    def take(self, kind: type[T], what: str) -> T:
+        """The next value, which must be of ``kind``; ``what`` names it in errors."""
+        if self.position == len(self.values):
+            raise self.problem(self.num_lines, f"the file ends where {what} should be")
+        value, line = self.values[self.position]
+        self.position += 1
+        if type(value) is not kind:
+            raise self.problem(line, f"{what} should be {_KINDS[kind]}, not {value!r}")
+        return value
+
+    def count(self, what: str) -> int:
+        """The next value as the number of things that follow."""
+        found = self.take(float, what)
+        if not 0 <= found <= len(self.values) or found != int(found):
+            raise self.problem(self.line, f"{what} cannot be {found:g}")
+        return int(found)
+
+
+def _value_of(token: str) -> float | str | _Flag | None:
+    """A number, a text in quotes or a flag; None for the labels of the long form."""
+    if token[0] == '"':
+        return token[1:-1].replace('""', '"')
+    if token[0] == "<":
+        return _Flag(token[1:-1])
+    try:
+        return float(token) if token[0] in "+-.0123456789" else None
+    except ValueError:
+        return None
 
 
 def read_textgrid(content: bytes, name: str) -> list[TimedWord]:
-    """Words of a TextGrid: the tier words, word or ORT-MAU (also MFA's "speaker - words"), else its first of intervals.
+    """Words of a TextGrid, from the tier words, word or ORT-MAU (also MFA's "speaker - words").
 
-    A tier of characters (characters, chars, letters, graphemes), if there, gives where they end.
+    Without such a tier, the first tier of intervals is read. A tier of characters (characters, chars, letters,
+    graphemes) gives their ends.
     """
     tiers = [tier for tier in read_textgrid_tiers(content, name) if tier.is_intervals]
     if not tiers:
-        raise _problem(name, ["there is no tier of intervals"])
-    chosen = [tier for tier in tiers if _plain_name(tier.name) in _WORD_TIERS]
-    words = (chosen or tiers)[0]
-    characters = [tier for tier in tiers if _plain_name(tier.name) in _CHARACTER_TIERS and tier is not words]
-    ends = characters[0].intervals if characters else []
-    return _with_characters(words.intervals, ends, name)
+        raise file_problem(name, "there is no tier of intervals")
+    words = next((tier for tier in tiers if tier_key(tier.name) in WORD_TIERS), tiers[0])
+    characters = [tier for tier in tiers if tier_key(tier.name) in CHARACTER_TIERS and tier is not words]
+    return with_characters(words.intervals, characters[0].intervals if characters else [], name)
