@@ -67,7 +67,6 @@ from lst.progress import Progress, say
 from lst.recipes.corpus_card.counts import CardCounts
 from lst.recipes.corpus_card.documents import DocumentCounts, sampled_places
 from lst.recipes.corpus_card.page import card_page
-from lst.recipes.report.corpus import SPLITS
 from lst.recipes.report.record import speech_name
 from lst.recipes.report.statistics import ratio
 from lst.runs import RunFolder, open_data
@@ -180,7 +179,7 @@ def card_numbers(config: Config, data: PreparedData) -> dict[str, Any]:
 def _count(config: Config, data: PreparedData) -> tuple[dict[str, CardCounts], DocumentCounts, dict[str, Any]]:
     """Reads every split once; documents are made of sampled utterances as they pass."""
     readers = {"train": data.train, "valid": data.valid, "text": data.text}
-    counts = {split: CardCounts(data.tokenizer) for split in SPLITS}
+    counts = {split: CardCounts(data.tokenizer) for split in readers}
     vocabulary = unit_vocabulary(config.patching, data.vocabulary)
     documents = DocumentCounts(data.tokenizer, vocabulary, config.data, config.patching, config.seed)
     # Where there are no written texts, a training takes its text documents from the transcripts.

@@ -12,21 +12,7 @@ from typing import Any
 import numpy as np
 
 from lst.configs.synthetic_schema import TASK_SIZES, TaskConfig
-from lst.recipes.report.page import (
-    Html,
-    Section,
-    caption,
-    code,
-    colour_dot,
-    element,
-    figure,
-    head,
-    joined,
-    page,
-    paragraph,
-    table,
-)
-from lst.recipes.report.record import utc_text
+from lst.recipes.report.page import Section, page
 from lst.recipes.synthetic.plots import SeedCurve, seed_curves_plot, standalone_svg
 from lst.runs.folder import versions
 from lst.storage import fingerprint, read_json, read_jsonl, write_text
@@ -89,36 +75,21 @@ class Arm:
 
 @dataclass(frozen=True)
 class PlainTable:
-    """A table that becomes HTML, Markdown or lines; the rows' first cells name models."""
+    """A table of texts, for HTML, Markdown or the terminal; the first cell of a row names a model."""
 
     header: list[str]
     rows: list[list[str]]
 
     def markdown(self) -> str:
+        """The table in Markdown."""
         lines = [self.header, ["---"] * len(self.header), *self.rows]
         return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
-    def html(self, colours: dict[str, int]) -> Html:
-        return table(
-            [head(cell) for cell in self.header],
-            [
-                [
-                    element("td", colour_dot(colours[row[0]]) if row[0] in colours else "", row[0]),
-                    *(element("td", cell) for cell in row[1:]),
-                ]
-                for row in self.rows
-            ],
-        )
-
     def text(self) -> str:
-        widths = [max(len(row[place]) for row in [self.header, *self.rows]) for place in range(len(self.header))]
-        return "\n".join(
-            "  ".join(
-                cell.ljust(width) if not place else cell.rjust(width)
-                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in [self.header, *self.rows]
-        )
+        """Lines with columns of equal width."""
+        lines = [self.header, *self.rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines)
 
 
 def found_results(run: Path) -> dict[str, list[Arm]]:
@@ -247,53 +218,71 @@ def results_as_text(found: dict[str, list[Arm]]) -> str:
     return "\n\n".join(f"{TITLES[task]}\n{task_table(task, arms).text()}" for task, arms in found.items())
 
 
+@dataclass(frozen=True, kw_only=True)
+class TaskSection(Section):
+    """The results of one task.
+
+    Attributes:
+        task: what it asks for.
+        table: of the models.
+        notes: how the numbers are to be read.
+        curves_file: the plot as a file beside the page.
+    """
+
+    task: str
+    table: PlainTable
+    notes: Sequence[str]
+    curves_file: str
+
+    def markdown(self) -> str:
+        """The section in Markdown."""
+        plot = f"![Accuracy and loss over steps]({self.curves_file})"
+        parts = [f"## {self.title}", self.task, self.table.markdown(), *self.notes, plot]
+        return "\n\n".join(parts)
+
+
+def _task_section(task: str, arms: Sequence[Arm], colours: dict[str, int]) -> TaskSection:
+    chance = TaskConfig(**arms[0].settings["task"]).chance
+    return TaskSection(
+        task.replace("_", "-"),
+        TITLES[task],
+        template="task.html",
+        plots={"curves": seed_curves_plot(task, [curve for arm in arms for curve in arm.curves], colours, chance)},
+        task=_what(task, arms[0]),
+        table=task_table(task, arms),
+        notes=_notes(task, arms),
+        curves_file=f"curves-{task}.svg",
+    )
+
+
 def write_synthetic_report(run: Path) -> Path:
     """Writes ``report.html``, ``report.md`` and the curves of each task; returns the page's path."""
     found = found_results(run)
-    names = sorted({arm.name for arms in found.values() for arm in arms})
-    colours = {name: index for index, name in enumerate(names)}
-    sections, texts = [], [f"# {run.resolve().name}: synthetic languages and ListOps", "", _lead(found), ""]
-    for task, arms in found.items():
-        plot = seed_curves_plot(task, [curve for arm in arms for curve in arm.curves], colours, _chance(arms[0]))
-        plain, notes = task_table(task, arms), _notes(task, arms)
-        sections.append(
-            Section(
-                task.replace("_", "-"),
-                TITLES[task],
-                joined(
-                    paragraph(_what(task, arms[0])),
-                    plain.html(colours),
-                    *(caption(note) for note in notes),
-                    figure(
-                        plot,
-                        "Accuracy on the test sequences, and the training loss (a running mean), over steps. "
-                        "One line a seed; the dashed line is chance.",
-                    ),
-                ),
-            )
-        )
-        write_text(run / f"curves-{task}.svg", standalone_svg(plot))
-        texts += [
-            f"## {TITLES[task]}",
-            "",
-            _what(task, arms[0]),
-            "",
-            plain.markdown(),
-            "",
-            *[f"{n}\n" for n in notes],
-            f"![Accuracy and loss over steps](curves-{task}.svg)",
-            "",
-        ]
-    texts += ["## Make it again", "", "```", *_commands(found), "```", ""]
-    sections.append(_reproduce_section(found))
-    top = joined(
-        paragraph("Synthetic languages · run report", class_="eyebrow"),
-        element("h1", run.resolve().name),
-        paragraph(_lead(found), class_="lead"),
+    name, lead, commands = run.resolve().name, _lead(found), _commands(found)
+    colours = {arm: index for index, arm in enumerate(sorted({arm.name for arms in found.values() for arm in arms}))}
+    sections = [_task_section(task, arms, colours) for task, arms in found.items()]
+    for section in sections:
+        write_text(run / section.curves_file, standalone_svg(section.plots["curves"]))
+    texts = [
+        f"# {name}: synthetic languages and ListOps",
+        lead,
+        *(section.markdown() for section in sections),
+        "## Make it again",
+        "\n".join(["```", *commands, "```"]),
+    ]
+    write_text(run / "report.md", "\n\n".join(texts) + "\n")
+    html = page(
+        "lst.recipes.synthetic",
+        "synthetic.html",
+        [*sections, Section("reproduce", "Make it again")],
+        name=name,
+        lead=lead,
+        colours=colours,
+        commands=commands,
+        versions=versions(),
+        written=datetime.now(timezone.utc),
     )
-    bottom = joined(f"Written {utc_text(datetime.now(timezone.utc))} by ", code("lst synthetic"), ". One file.")
-    write_text(run / "report.md", "\n".join(texts))
-    write_text(run / "report.html", page(f"{run.resolve().name}: synthetic languages", top, sections, bottom))
+    write_text(run / "report.html", html)
     return run / "report.html"
 
 
@@ -304,10 +293,6 @@ def _lead(found: dict[str, list[Arm]]) -> str:
         f"{num_trainings} training{'s' if num_trainings != 1 else ''} of small models ({', '.join(models)}) on "
         "sequences made by rules. They test whether a layer can recall and compare, without a corpus."
     )
-
-
-def _chance(arm: Arm) -> float:
-    return TaskConfig(**arm.settings["task"]).chance
 
 
 def _what(task: str, arm: Arm) -> str:
@@ -366,25 +351,3 @@ def _commands(found: dict[str, list[Arm]]) -> list[str]:
     """Each command once that made a result."""
     words = [result["command"] for arms in found.values() for arm in arms for result in arm.results]
     return list(dict.fromkeys(shlex.join(["lst", "synthetic", *overrides]) for overrides in words))
-
-
-def _reproduce_section(found: dict[str, list[Arm]]) -> Section:
-    rows = [[element("td", name), element("td", version, class_="left")] for name, version in versions().items()]
-    return Section(
-        "reproduce",
-        "Make it again",
-        joined(
-            paragraph(
-                "Each command skips what is done; one that was stopped goes on. All settings lie beside the "
-                "results, in ",
-                code("TASK/MODEL/seed-S/config.yaml"),
-                ".",
-            ),
-            element("pre", "\n".join(_commands(found)), tabindex="0"),
-            element(
-                "details",
-                element("summary", "Versions"),
-                table([head("package"), head("this report", class_="left")], rows),
-            ),
-        ),
-    )
