@@ -11,7 +11,7 @@ from lst.errors import LstError
 from lst.recipes.report.page import Section
 from lst.recipes.report.plots import PatchStrip, length_plot, unit_frequency_plot, utterance_plot
 from lst.recipes.report.record import RunRecord
-from lst.recipes.report.statistics import PATCHINGS, patch_length_histograms, speech_patch_lengths
+from lst.recipes.report.statistics import PATCHINGS, patch_length_histograms, segment_lengths, speech_patch_lengths
 
 SAMPLE_RATE_HZ = 16_000
 WINDOW_S = 4.0
@@ -97,10 +97,8 @@ def choose_window(utterance: Utterance, frame_rate_hz: int, audio_s: float) -> t
 
 def _silent_patches(utterance: Utterance, max_patch: int) -> np.ndarray:
     """Which patches of aligned patching are silences, bool [num_patches]."""
-    segments = utterance.segments()
-    num_units = np.array([segment.end_frame - segment.start_frame for segment in segments], int)
-    num_patches = -(-num_units // max_patch) if max_patch else np.minimum(num_units, 1)
-    return np.repeat([segment.word < 0 for segment in segments], num_patches)
+    num_units, is_silence = segment_lengths(utterance)
+    return np.repeat(is_silence, -(-num_units // max_patch) if max_patch else np.minimum(num_units, 1))
 
 
 def corpus_section(run: RunRecord) -> Section:

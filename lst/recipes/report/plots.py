@@ -104,8 +104,7 @@ def svg_element(figure: Figure, name: str, description: str) -> Markup:
     """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
+    _, view_box, svg = re.split(r'<svg[^>]*(viewBox="[^"]*")[^>]*>', buffer.getvalue(), maxsplit=1)
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'xlink:href="#', f'href="#{name}-', svg)
@@ -113,11 +112,8 @@ def svg_element(figure: Figure, name: str, description: str) -> Markup:
     for colour, variable in _VARIABLES.items():
         svg = re.sub(rf"((?:fill|stroke): ){colour}\b", rf"\1var({variable})", svg)
     svg = re.sub(r"font: ([^;\"]*?[\d.]+px) [^;\"]*", r"font: \1 var(--sans)", svg)
-    view_box = re.search(r'viewBox="[^"]*"', svg)
-    assert view_box is not None
-    content = svg[svg.index(">") + 1 :].strip()
     # The one place where text is declared to be markup: matplotlib has escaped all that it was given to write.
-    return Markup(f'<svg {view_box.group()} role="img" aria-label="{escape(description)}">{content}')
+    return Markup(f'<svg {view_box} role="img" aria-label="{escape(description)}">{svg.strip()}')
 
 
 @plot_settings()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lst.configs.synthetic_schema import TASK_SIZES, TaskConfig
-from lst.recipes.report.page import Section, page
+from lst.recipes.report.page import Section, number_text, page
 from lst.recipes.synthetic.plots import SeedCurve, seed_curves_plot, standalone_svg
 from lst.runs.folder import versions
 from lst.storage import fingerprint, read_json, read_jsonl, write_text
@@ -44,7 +45,7 @@ MISSING = "–"
 
 @dataclass(frozen=True)
 class Arm:
-    """The seeds of one model that were trained alike.
+    """Trainings of one model that differ in their seed only.
 
     Attributes:
         name: the model's label in the run.
@@ -53,23 +54,26 @@ class Arm:
     """
 
     name: str
-    results: list[dict[str, Any]]
-    curves: list[SeedCurve]
+    results: Sequence[dict[str, Any]]
+    curves: Sequence[SeedCurve]
 
     @property
     def first(self) -> dict[str, Any]:
+        """The result of the first seed."""
         return self.results[0]
 
     @property
     def settings(self) -> dict[str, Any]:
-        settings: dict[str, Any] = self.first["settings"]
-        return settings
+        """Settings of the first seed; the others differ in the seed only."""
+        return dict(self.first["settings"])
 
     def mean(self, key: str) -> float:
+        """Mean of a number of the results over the seeds."""
         return float(np.mean([result[key] for result in self.results]))
 
     @property
     def median_step_s(self) -> float:
+        """Median over the seeds of the median duration of a step."""
         return float(np.median([result["timing"]["median_step_s"] for result in self.results]))
 
 
@@ -94,19 +98,18 @@ class PlainTable:
 
 def found_results(run: Path) -> dict[str, list[Arm]]:
     """Everything that has finished under a run's folder: the arms of each task, by name."""
-    groups: dict[str, dict[tuple[str, str], list[tuple[dict[str, Any], SeedCurve]]]] = {}
-    for path in sorted(run.glob(f"*/*/seed-*/{RESULT_FILE}")):
+    groups: defaultdict[tuple[str, str, str], list[tuple[dict[str, Any], SeedCurve]]] = defaultdict(list)
+    for path in run.glob(f"*/*/seed-*/{RESULT_FILE}"):
         result = read_json(path, "the result of a training", f"Delete {path.parent} and train again.")
         settings = {key: value for key, value in result["settings"].items() if key != "seed"}
-        key = (result["model"], fingerprint([settings, result["steps"] if not result["stopped_early"] else 0]))
+        alike = fingerprint([settings, result["steps"] if not result["stopped_early"] else 0])
         curve = _curve(result, read_jsonl(path.parent / "metrics.jsonl"))
-        groups.setdefault(result["task"], {}).setdefault(key, []).append((result, curve))
-    found: dict[str, list[Arm]] = {}
-    for task in (task for task in TASK_SIZES if task in groups):
-        for (name, _), pairs in sorted(groups[task].items()):
-            pairs.sort(key=lambda pair: pair[0]["seed"])
-            found.setdefault(task, []).append(Arm(name, [pair[0] for pair in pairs], [pair[1] for pair in pairs]))
-    return found
+        groups[result["task"], result["model"], alike].append((result, curve))
+    found: defaultdict[str, list[Arm]] = defaultdict(list)
+    for key in sorted(groups):
+        results, curves = zip(*sorted(groups[key], key=lambda pair: pair[0]["seed"]), strict=True)
+        found[key[0]].append(Arm(key[1], results, curves))
+    return {task: found[task] for task in TASK_SIZES if task in found}
 
 
 def _curve(result: dict[str, Any], rows: list[dict[str, Any]]) -> SeedCurve:
@@ -147,8 +150,8 @@ def _language_row(arm: Arm, published: str) -> list[str]:
         published,
         f"{100 * arm.mean('accuracy'):.1f}",
         _each_seed(arm),
-        ", ".join(_count(result["learnt_at_step"]) for result in arm.results),
-        ", ".join(dict.fromkeys(_count(result["steps"]) for result in arm.results)),
+        ", ".join(number_text(result["learnt_at_step"], ",") for result in arm.results),
+        _steps(arm),
         f"{arm.settings['train']['learning_rate']:g}",
         f"{np.mean([result['timing']['training_s'] for result in arm.results]):,.0f}",
     ]
@@ -158,8 +161,8 @@ def _each_seed(arm: Arm) -> str:
     return ", ".join(f"{100 * result['accuracy']:.1f}" for result in arm.results)
 
 
-def _count(number: int | None) -> str:
-    return MISSING if number is None else f"{number:,}"
+def _steps(arm: Arm) -> str:
+    return ", ".join(dict.fromkeys(f"{result['steps']:,}" for result in arm.results))
 
 
 def listops_table(arms: Sequence[Arm]) -> PlainTable:
@@ -187,7 +190,7 @@ def listops_table(arms: Sequence[Arm]) -> PlainTable:
                 _each_seed(arm),
                 f"{arm.first['num_tokens']:,}",
                 str(arm.settings["train"]["batch_sequences"]),
-                ", ".join(dict.fromkeys(_count(result["steps"]) for result in arm.results)),
+                _steps(arm),
                 f"{arm.settings['train']['learning_rate']:g}",
                 f"{1000 * arm.median_step_s:,.1f}",
                 f"{1 / arm.median_step_s:,.2f}",
@@ -210,6 +213,7 @@ def _work(arm: Arm) -> tuple[Any, ...]:
 
 
 def task_table(task: str, arms: Sequence[Arm]) -> PlainTable:
+    """The table of one task."""
     return listops_table(arms) if task == "listops" else language_table(task, arms)
 
 
