@@ -49,6 +49,9 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if "style" in self.open:
             return
+        if "pre" not in self.open:
+            # As a browser shows it: where a template breaks its lines is no matter.
+            data = re.sub(r"\s+", " ", data)
         self.texts[self.section] = self.texts.get(self.section, "") + data
         if "pre" in self.open:
             self.blocks[-1] += data

@@ -67,7 +67,6 @@ from lst.progress import Progress, say
 from lst.recipes.corpus_card.counts import CardCounts
 from lst.recipes.corpus_card.documents import DocumentCounts, sampled_places
 from lst.recipes.corpus_card.page import card_page
-from lst.recipes.report.corpus import SPLITS
 from lst.recipes.report.record import speech_name
 from lst.recipes.report.statistics import ratio
 from lst.runs import RunFolder, open_data
@@ -100,9 +99,9 @@ def card_of_run(config: Config, overrides: Sequence[str]) -> Folder:
 
 
 def card_after_prepare(config: Config) -> Folder:
-    """Writes the card of data that was prepared or checked just now, unless the card that is there is of the same data.
+    """Writes the card of prepared data unless there is a card of the same data already.
 
-    Such a card may have been made with other options since: that is for ``lst card`` to change.
+    A card that was made with other options is kept; ``lst card`` replaces it.
     """
     data = PreparedData(RunFolder.of(config).data, verify_hash=False)
     page = data.folder / CARD_PAGE
@@ -117,13 +116,13 @@ def write_card(config: Config, data: PreparedData) -> Folder:
     """Writes ``card.html`` and ``card.json`` beside the data; returns the page's path."""
     numbers = card_numbers(config, data)
     write_text(data.folder / CARD_PAGE, card_page(numbers))
-    # Last, for its fingerprint says that both are there.
+    # Written last: its fingerprint marks both files as complete.
     write_json(data.folder / CARD_JSON, numbers)
     return data.folder / CARD_PAGE
 
 
 def _corpus_of_card(folder: Folder) -> str | None:
-    """Fingerprint of the data that the card which is there tells of; None where it is of another version or damaged."""
+    """Data fingerprint of the existing card; None if there is no card, or it is damaged or of another version."""
     try:
         card = read_json(folder / CARD_JSON, "the corpus card", "Write it with lst card.")
         return str(card["corpus_fingerprint"])
@@ -132,13 +131,13 @@ def _corpus_of_card(folder: Folder) -> str | None:
 
 
 def card_fingerprint(config: Config, data: PreparedData) -> str:
-    """Names all that a card depends on."""
+    """Fingerprint of all that a card depends on."""
     options = [asdict(part) for part in (config.card, config.patching, config.data.interleave, config.data.mix)]
     return fingerprint([VERSION, config.seed, options, _corpus_fingerprint(data)])
 
 
 def _corpus_fingerprint(data: PreparedData) -> str:
-    """Names the data and what was left out of it, whatever options a card of it is made with."""
+    """Fingerprint of the data and of what was left out of it; independent of the card's options."""
     index = {key: value for key, value in data.index.items() if key != "splits"}
     return fingerprint([VERSION, index, read_jsonl(data.folder / LEFT_OUT_FILE), data.fingerprint])
 
@@ -178,9 +177,9 @@ def card_numbers(config: Config, data: PreparedData) -> dict[str, Any]:
 
 
 def _count(config: Config, data: PreparedData) -> tuple[dict[str, CardCounts], DocumentCounts, dict[str, Any]]:
-    """Reads every split once; documents are made of sampled utterances as they pass."""
+    """Reads every split once; builds documents of the sampled utterances on the way."""
     readers = {"train": data.train, "valid": data.valid, "text": data.text}
-    counts = {split: CardCounts(data.tokenizer) for split in SPLITS}
+    counts = {split: CardCounts(data.tokenizer) for split in readers}
     vocabulary = unit_vocabulary(config.patching, data.vocabulary)
     documents = DocumentCounts(data.tokenizer, vocabulary, config.data, config.patching, config.seed)
     # Where there are no written texts, a training takes its text documents from the transcripts.
@@ -233,7 +232,7 @@ def _provenance(data: PreparedData) -> dict[str, Any]:
 def left_out_numbers(
     left_out: Sequence[dict[str, str]], index: dict[str, Any], num_used: dict[str, int]
 ) -> dict[str, Any]:
-    """What is not used, and why, by kinds of reasons.
+    """Counts the utterances that are not used, by kind of reason.
 
     Args:
         left_out: rows of ``left_out.jsonl``.
@@ -261,7 +260,7 @@ def left_out_numbers(
 
 
 def reason_kind(reason: str, utterance_id: str) -> str:
-    """A reason without what is of one utterance alone: place, id, quoted texts, paths and numbers become ``…``."""
+    """A reason with the details of one utterance replaced by ``…``: line, id, quoted texts, paths and numbers."""
     kind = re.sub(r"^.*? \(id [^)]*\): ", "", reason)
     if utterance_id:
         kind = re.sub(rf"(?<![\w-]){re.escape(utterance_id)}(?![\w-])", "…", kind)

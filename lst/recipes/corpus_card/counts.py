@@ -1,6 +1,6 @@
-"""What a corpus card counts of each split while its utterances pass by once, in memory that does not grow with hours.
+"""Counts of each split for a corpus card, in one pass and in memory that does not grow with hours of audio.
 
-What grows is the number of speakers, of word forms and of different durations; quantiles of scores are of bins.
+Memory grows with the number of speakers, word forms and different durations. Quantiles of scores are approximate.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,9 @@ _ROUND_STEPS = (1, 2, 5)
 
 
 class QuantileSketch:
-    """Quantiles of numbers that pass by, each within half a per cent of its value, whatever their order.
+    """Approximate quantiles of a stream of numbers, within half a per cent of their values.
 
-    Bins are a per cent wide: some five thousand reach from 0.000001 to a million on both sides of 0.
+    Bins are one per cent wide: some five thousand cover 0.000001 to a million on both sides of 0.
     """
 
     growth = 1.01
@@ -57,11 +58,9 @@ class QuantileSketch:
         """The value below which each share of the numbers lies, to four digits; None without numbers."""
         if not self.num_values:
             return None
-        bins = sorted(self._counts)
-        ends = np.cumsum([self._counts[index] for index in bins])
-        found = [bins[int(np.searchsorted(ends, int(share * (self.num_values - 1)), side="right"))] for share in shares]
         middles = [
-            math.copysign(self.smallest * self.growth ** (abs(index) - 1.5), index) if index else 0.0 for index in found
+            math.copysign(self.smallest * self.growth ** (abs(index) - 1.5), index) if index else 0.0
+            for index in _exact_quantiles(self._counts, shares)
         ]
         return [float(f"{min(max(value, self._lowest), self._highest):.4g}") for value in middles]
 
@@ -80,15 +79,12 @@ class CardCounts:
         self.run_lengths = np.zeros(0, np.int64)
         self.words: Counter[str] = Counter()
         self.scores, self.utterance_scores, self.word_rates = QuantileSketch(), QuantileSketch(), QuantileSketch()
-        self.num_with_characters = self.num_spoken_words = 0
-        self.num_pieces = self.num_characters = self.num_bytes = self.num_written_words = 0
+        self.num_with_characters = self.num_pieces = self.num_characters = self.num_bytes = 0
 
     def add(self, utterance: Utterance) -> None:
         """Counts one more utterance or text."""
         self.basic.add(utterance)
-        written = utterance.text.split()
-        self.words.update(written)
-        self.num_written_words += len(written)
+        self.words.update(utterance.text.split())
         self.num_pieces += len(self.tokenizer.encode(utterance.text))
         self.num_characters += len(utterance.text)
         self.num_bytes += len(utterance.text.encode())
@@ -97,21 +93,20 @@ class CardCounts:
         self.durations_ms[round(1000 * utterance.duration_s)] += 1
         self.run_lengths = add_counts(self.run_lengths, unit_runs(utterance.units))
         scores = np.array([word.score for word in utterance.words], float)
-        # A score of 0 is none: no aligner that has scores is as sure as that.
+        # 0 stands for a missing score: no aligner is that certain.
         scores[scores == 0] = np.nan
         self.scores.add(scores[np.isfinite(scores)])
-        self.num_spoken_words += len(scores)
         self.num_with_characters += sum(bool(word.character_ends) for word in utterance.words)
         if len(scores) and np.isfinite(scores).all():
             self.utterance_scores.add(scores.mean(keepdims=True))
         self.word_rates.add(np.array([len(scores) / max(utterance.duration_s, 1e-9)]))
 
     def numbers(self, vocabulary: Vocabulary) -> dict[str, Any]:
-        """What the card tells of the split; see ``lst.recipes.corpus_card.card``."""
+        """The split's part of the card; see ``lst.recipes.corpus_card.card``."""
         basic = self.basic.statistics(vocabulary.unit_rate_hz)
         num_runs = int(self.run_lengths.sum())
         counts = np.pad(self.basic.unit_counts, (0, max(0, vocabulary.num_units - len(self.basic.unit_counts))))
-        perplexity = basic["unit_perplexity"]
+        perplexity, num_words = basic["unit_perplexity"], self.words.total()
         return {
             **basic,
             "unit_counts": counts.tolist(),
@@ -130,13 +125,13 @@ class CardCounts:
             "word_score_quantiles": _named(SCORE_SHARES, self.scores.quantiles(SCORE_SHARES)),
             "utterance_score_quantiles": _named(SCORE_SHARES, self.utterance_scores.quantiles(SCORE_SHARES)),
             "utterance_words_per_second_quantiles": _named(SCORE_SHARES, self.word_rates.quantiles(SCORE_SHARES)),
-            "character_aligned_share": ratio(self.num_with_characters, self.num_spoken_words),
+            "character_aligned_share": ratio(self.num_with_characters, self.basic.num_spoken_words),
             "pronounced_by_rule_share": self._by_rule_share() if num_runs else None,
             "num_word_types": len({word_type(word) for word in self.words} - {""}),
             "num_characters": self.num_characters,
             "num_text_pieces": self.num_pieces,
-            "pieces_per_word": ratio(self.num_pieces, self.num_written_words),
-            "characters_per_word": ratio(self.num_characters, self.num_written_words),
+            "pieces_per_word": ratio(self.num_pieces, num_words),
+            "characters_per_word": ratio(self.num_characters, num_words),
             "characters_per_piece": ratio(self.num_characters, self.num_pieces),
             "bytes_per_piece": ratio(self.num_bytes, self.num_pieces),
         }
@@ -148,16 +143,12 @@ class CardCounts:
         except LstError:
             return None
         by_rule = sum(count for word, count in self.words.items() if is_by_rule(word, dictionary))
-        return ratio(by_rule, self.num_written_words)
+        return ratio(by_rule, self.words.total())
 
     def _duration_quantiles(self) -> dict[str, float] | None:
         if not self.durations_ms:
             return None
-        values = sorted(self.durations_ms)
-        ends = np.cumsum([self.durations_ms[value] for value in values])
-        ranks = [int(share * (int(ends[-1]) - 1)) for share in DURATION_SHARES]
-        places = np.searchsorted(ends, ranks, side="right")
-        return _named(DURATION_SHARES, [values[place] / 1000 for place in places])
+        return _named(DURATION_SHARES, [ms / 1000 for ms in _exact_quantiles(self.durations_ms, DURATION_SHARES)])
 
     def _duration_histogram(self) -> dict[str, Any]:
         longest_ms = max(self.durations_ms, default=0)
@@ -189,16 +180,24 @@ class CardCounts:
         }
 
 
+def _exact_quantiles(counts: Counter[int], shares: Sequence[float]) -> list[int]:
+    """The value below which each share of the counted values lies."""
+    values = sorted(counts)
+    ends = np.cumsum([counts[value] for value in values])
+    ranks = [int(share * (counts.total() - 1)) for share in shares]
+    return [values[place] for place in np.searchsorted(ends, ranks, side="right")]
+
+
 def _named(shares: tuple[float, ...], values: list[float] | None) -> dict[str, float] | None:
     return None if values is None else {f"{share:g}": value for share, value in zip(shares, values, strict=True)}
 
 
 def unit_runs(units: np.ndarray) -> np.ndarray:
-    """Lengths, int64 [r], of the runs of one unit that units, [n], consist of: their durations after de-duplication."""
+    """Lengths of the runs of equal units in ``units``, [n]: int64 [num_runs]."""
     return deduplicate(units)[1]
 
 
 def word_type(word: str) -> str:
-    """A word as its type is counted: case folded, without punctuation and symbols at its ends."""
+    """The type of a word: case folded, without punctuation and symbols at its ends."""
     kept = [place for place, sign in enumerate(word) if unicodedata.category(sign)[0] not in "PS"]
     return word[kept[0] : kept[-1] + 1].casefold() if kept else ""

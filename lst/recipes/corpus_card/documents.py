@@ -1,4 +1,4 @@
-"""What documents of a corpus look like to a model: tokens of each kind, and patches of each strategy, of a sample."""
+"""Documents of a corpus as a model reads them: tokens of each kind and patches of each strategy, in a sample."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lst.recipes.report.statistics import add_counts, mean_length, ratio, total_
 from lst.tokenizers.text import TextTokenizer
 from lst.tokenizers.vocabulary import Vocabulary
 
-# Strategies by name, with what decides them: how to cut, what happens to silences, to what speech is aligned.
+# Name of a strategy: how to cut, what to do with silences, and the level of alignment.
 STRATEGIES = {
     "static": ("static", "separate", "word"),
     "aligned_sil_separate": ("aligned", "separate", "word"),
@@ -26,12 +26,12 @@ STRATEGIES = {
     "bpe_aligned": ("aligned", "separate", "bpe"),
 }
 PAPER_SPEECH_SHARE = 0.77
-# Cut and counted together; what is found does not depend on it.
+# Documents that are cut at a time; the counts do not depend on it.
 CHUNK_DOCUMENTS = 256
 
 
 def sampled_places(num_utterances: int, max_utterances: int, seed: int) -> np.ndarray:
-    """Places of a sample without repetition, int64, rising; all of them where no more are wanted (0 sets no limit)."""
+    """Indices of a sample without repetition, int64, rising; all indices if ``max_utterances`` is 0 or large enough."""
     if max_utterances == 0 or num_utterances <= max_utterances:
         return np.arange(num_utterances)
     # A draw of its own, so that no other use of the seed is correlated with it.
@@ -41,7 +41,7 @@ def sampled_places(num_utterances: int, max_utterances: int, seed: int) -> np.nd
 
 @dataclass
 class TokenCounts:
-    """Of one kind of documents."""
+    """Number of documents of one kind, and of their tokens."""
 
     num_documents: int = 0
     num_tokens: int = 0
@@ -49,6 +49,7 @@ class TokenCounts:
     num_special_tokens: int = 0
 
     def numbers(self) -> dict[str, Any]:
+        """``documents.KIND`` of the card."""
         text = self.num_tokens - self.num_speech_tokens - self.num_special_tokens
         return {
             **asdict(self),
@@ -60,13 +61,14 @@ class TokenCounts:
 
 @dataclass
 class PatchCounts:
-    """Of one kind of documents under one strategy; place i of ``lengths`` counts the speech patches of i units."""
+    """Patches of one kind of documents under one strategy; entry i of ``lengths`` counts speech patches of i units."""
 
     lengths: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     num_patches: int = 0
     num_tokens: int = 0
 
     def numbers(self, unit_rate_hz: float) -> dict[str, Any]:
+        """``patches.STRATEGY.KIND`` of the card."""
         mean = mean_length(self.lengths)
         return {
             "num_speech_patches": int(self.lengths.sum()),
@@ -79,7 +81,7 @@ class PatchCounts:
 
 
 class DocumentCounts:
-    """Makes documents of sampled utterances as the training does in its first epoch, cuts and counts them.
+    """Builds documents of sampled utterances as training does in its first epoch, and counts tokens and patches.
 
     Args:
         tokenizer: of text.
@@ -102,7 +104,7 @@ class DocumentCounts:
         self._waiting: list[Utterance] = []
 
     def add_spoken(self, utterance: Utterance) -> None:
-        """Counts the interleaved and the speech document of an utterance; one without words is left out and counted."""
+        """Counts the interleaved and the speech document of an utterance. Utterances without words are only counted."""
         if not utterance.words:
             self.num_without_words += 1
             return
@@ -191,7 +193,7 @@ class DocumentCounts:
 
 
 def mixture_numbers(documents: dict[str, dict[str, Any]], mix: MixConfig) -> dict[str, Any]:
-    """Shares of the tokens that a training with these weights sees, reckoned from the mean lengths of documents.
+    """Shares of the tokens that a training with these weights sees, computed from the mean lengths of documents.
 
     Args:
         documents: by kind, ``mean_tokens`` and ``speech_share``.

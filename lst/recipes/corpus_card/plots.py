@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from lst.recipes.report.page import Html
 from lst.recipes.report.plots import MUTED, SERIES, WIDTH_IN, draw_splits, plot_settings, svg_element
 
 SPLIT_COLOURS = {"train": (SERIES[0], "training"), "valid": (SERIES[1], "held out")}
 
 
 @plot_settings()
-def durations_plot(splits: dict[str, dict[str, Any]]) -> Html:
+def durations_plot(splits: dict[str, dict[str, Any]]) -> Markup:
     """Durations of utterances on the left, hours of each speaker by rank on the right."""
     figure = Figure(figsize=(WIDTH_IN, 2.8), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -24,11 +24,13 @@ def durations_plot(splits: dict[str, dict[str, Any]]) -> Html:
     num_bins = max(1, *map(len, merged))
     padded = [np.pad(counts, (0, num_bins - len(counts))) for counts in merged]
     draw_splits(left, padded[0], padded[1], np.arange(num_bins + 1) * bin_s)
-    left.set_title("How long utterances are")
-    left.set_xlabel(f"seconds, in bins of {bin_s:g} s")
-    left.set_ylabel("% of utterances")
-    left.set_xlim(0, num_bins * bin_s)
-    left.set_ylim(bottom=0)
+    left.set(
+        title="How long utterances are",
+        xlabel=f"seconds, in bins of {bin_s:g} s",
+        ylabel="% of utterances",
+        xlim=(0, num_bins * bin_s),
+        ylim=(0, None),
+    )
     left.grid(axis="x", visible=False)
     for split, (colour, name) in SPLIT_COLOURS.items():
         speakers = splits[split]["speakers"]
@@ -36,11 +38,13 @@ def durations_plot(splits: dict[str, dict[str, Any]]) -> Html:
             minutes = 60 * np.array(speakers["hours_by_rank"])
             places = 100 * (np.array(speakers["ranks"]) - 0.5) / speakers["num_speakers"]
             right.plot(places, minutes, color=colour, label=name, marker="o", markersize=2.5)
-    right.set_title("How much each speaker says")
-    right.set_xlabel("speakers of the split by rank, %")
-    right.set_xlim(0, 100)
-    right.set_ylabel("minutes")
-    right.set_ylim(bottom=0)
+    right.set(
+        title="How much each speaker says",
+        xlabel="speakers of the split by rank, %",
+        xlim=(0, 100),
+        ylabel="minutes",
+        ylim=(0, None),
+    )
     handles, names = left.get_legend_handles_labels()
     if handles:
         left.legend(handles, names, loc="best")
@@ -54,7 +58,7 @@ def _merged(counts: list[int], num_joined: int) -> np.ndarray:
 
 
 @plot_settings()
-def scores_plot(splits: dict[str, dict[str, Any]]) -> Html:
+def scores_plot(splits: dict[str, dict[str, Any]]) -> Markup:
     """Share of the words whose alignment score is lower, a line a split."""
     figure = Figure(figsize=(WIDTH_IN, 2.6), layout="constrained")
     axes = figure.subplots()
@@ -63,8 +67,6 @@ def scores_plot(splits: dict[str, dict[str, Any]]) -> Html:
             shares = [100 * float(share) for share in quantiles]
             axes.plot(list(quantiles.values()), shares, color=colour, label=name, marker="o", markersize=2.5)
     axes.axhline(50, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-    axes.set_ylim(0, 100)
-    axes.set_xlabel("score of a word's alignment")
-    axes.set_ylabel("% of words below")
+    axes.set(ylim=(0, 100), xlabel="score of a word's alignment", ylabel="% of words below")
     axes.legend(loc="upper left")
     return svg_element(figure, "scores", "share of the words below each alignment score")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ import soundfile
 
 from lst.data.utterance import Utterance
 from lst.errors import LstError
-from lst.recipes.report.page import Html, Section, bold, code, element, joined, paragraph
+from lst.recipes.report.page import Section
 from lst.recipes.report.record import RunRecord
 
 SAMPLE_RATE_HZ = 16_000
@@ -20,14 +21,30 @@ MAX_CLIP_S = 20.0
 
 
 class Clip(NamedTuple):
-    """An utterance and the split it is of."""
+    """An utterance and its split: ``training`` or ``held out``."""
 
     utterance: Utterance
     split: str
 
 
+class Player(NamedTuple):
+    """A clip, how long it is in words, and its audio as a ``data:`` URL."""
+
+    clip: Clip
+    shown: str
+    address: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListenSection(Section):
+    """Clips to listen to, and why others could not be read."""
+
+    players: Sequence[Player]
+    problems: Sequence[str]
+
+
 def encode_audio(samples: np.ndarray, sample_rate_hz: int) -> tuple[str, bytes]:
-    """Mono samples, float32 [num_samples], as MP3 where this libsndfile writes it, else as 16-bit WAV.
+    """Encodes mono samples, float32 [num_samples], as MP3 where this libsndfile writes it, else as 16-bit WAV.
 
     Returns:
         The media type and the file's content.
@@ -43,7 +60,7 @@ def encode_audio(samples: np.ndarray, sample_rate_hz: int) -> tuple[str, bytes]:
 def choose_clips(
     train: Sequence[Utterance], valid: Sequence[Utterance], num_clips: int, has_audio: Callable[[Utterance], bool]
 ) -> list[Clip]:
-    """Held-out and training utterances in turn whose audio is still there, of speakers not heard yet where possible."""
+    """Held-out and training utterances in turn, of new speakers where possible; those without audio are skipped."""
     waiting = {"held out": list(valid), "training": list(train)}
     chosen: list[Clip] = []
     heard: set[str] = set()
@@ -59,53 +76,22 @@ def choose_clips(
     return chosen
 
 
-def audio_section(run: RunRecord) -> Section:
+def audio_section(run: RunRecord) -> ListenSection:
     """Players with the transcript and the speaker of each clip."""
-    wanted = run.config.report.num_audio
-    players: list[Html] = []
-    problems: list[str] = []
-    for clip in choose_clips(run.train, run.valid, wanted, run.has_audio):
+    players, problems = [], []
+    for clip in choose_clips(run.train, run.valid, run.config.report.num_audio, run.has_audio):
         try:
-            players.append(player(clip, run.waveform_of(clip.utterance), run.speech))
+            players.append(make_player(clip, run.waveform_of(clip.utterance)))
         except LstError as error:
             problems.append(str(error))
-    notes = []
-    if wanted == 0:
-        notes.append(paragraph("No utterance was asked for (", code("report.num_audio=0"), ")."))
-    elif len(players) < wanted:
-        notes.append(
-            paragraph(
-                f"{wanted} utterances were asked for; audio of {len(players)} could be read. ",
-                " ".join(problems)
-                or "The other files are no longer where the manifest says, or there are not as many.",
-                class_="note",
-            )
-        )
-    intro = paragraph(
-        f"What the speech units were made from: {run.speech}, training and held-out utterances in turn, different "
-        "speakers where there are any. The models never see this audio, only its units and words."
-    )
-    grid = element("div", *players, class_="clips") if players else Html("")
-    return Section("listen", "Listen", joined(intro, *notes, grid), run.badge)
+    return ListenSection("listen", "Listen", run.badge, players=players, problems=problems)
 
 
-def player(clip: Clip, samples: np.ndarray, speech: str) -> Html:
-    """One clip: audio (float32 [num_samples] at 16 kHz), text, speaker."""
-    utterance = clip.utterance
+def make_player(clip: Clip, samples: np.ndarray) -> Player:
+    """The first seconds of a clip's audio, float32 [num_samples] at 16 kHz, ready to be played in the page."""
     duration_s = len(samples) / SAMPLE_RATE_HZ
     shown = f"{duration_s:.1f} s"
     if duration_s > MAX_CLIP_S:
-        samples = samples[: int(MAX_CLIP_S * SAMPLE_RATE_HZ)]
         shown = f"clipped: the first {MAX_CLIP_S:.0f} s of {duration_s:.1f} s"
-    media_type, content = encode_audio(samples, SAMPLE_RATE_HZ)
-    address = f"data:{media_type};base64,{base64.b64encode(content).decode()}"
-    return element(
-        "div",
-        paragraph(
-            bold(utterance.speaker or "unknown speaker"), f" · {clip.split} · {shown} · {speech}", class_="tagged"
-        ),
-        element("audio", controls="controls", preload="metadata", src=address, aria_label=f"utterance {utterance.id}"),
-        paragraph("“", utterance.text, "”"),
-        paragraph(code(utterance.id), class_="tagged"),
-        class_="clip",
-    )
+    media_type, content = encode_audio(samples[: int(MAX_CLIP_S * SAMPLE_RATE_HZ)], SAMPLE_RATE_HZ)
+    return Player(clip, shown, f"data:{media_type};base64,{base64.b64encode(content).decode()}")

@@ -17,6 +17,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -25,7 +26,7 @@ from matplotlib.ticker import MaxNLocator
 
 from lst.data.utterance import Segment, Utterance
 from lst.evaluation import DIRECTIONS
-from lst.recipes.report.page import NUM_SERIES_COLOURS, Html, escaped
+from lst.recipes.report.page import NUM_SERIES_COLOURS, superscript
 
 INK, MUTED, GRID, PAPER, SILENCE = "#010203", "#010204", "#010205", "#010206", "#010207"
 SERIES = tuple(f"#01030{index}" for index in range(1, NUM_SERIES_COLOURS + 1))
@@ -76,6 +77,7 @@ _SETTINGS: Any = {
 
 @contextmanager
 def plot_settings() -> Iterator[None]:
+    """Draws in the page's style; restores matplotlib's settings afterwards."""
     with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
         # The reader's browser chooses the font, so what matplotlib's lacks is no matter.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
@@ -83,15 +85,26 @@ def plot_settings() -> Iterator[None]:
 
 
 def series_colour(index: int) -> str:
+    """Placeholder of a series' colour; after the last colour they start again."""
     return SERIES[index % len(SERIES)]
 
 
-def svg_element(figure: Figure, name: str, description: str) -> Html:
-    """The figure as an ``<svg>`` element whose ids are its own and whose colours and font are the page's."""
+def whole_numbers(num_ticks: int) -> MaxNLocator:
+    """Places at most ``num_ticks`` intervals between ticks at whole numbers."""
+    return MaxNLocator(num_ticks, integer=True, steps=[1, 2, 5, 10])
+
+
+def svg_element(figure: Figure, name: str, description: str) -> Markup:
+    """A figure as an ``<svg>`` element. Its ids begin with ``name``; colours and font are the page's.
+
+    Args:
+        figure: drawn with ``plot_settings``.
+        name: of the plot, unique within the page.
+        description: for readers who cannot see it.
+    """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
+    _, view_box, svg = re.split(r'<svg[^>]*(viewBox="[^"]*")[^>]*>', buffer.getvalue(), maxsplit=1)
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'xlink:href="#', f'href="#{name}-', svg)
@@ -99,14 +112,12 @@ def svg_element(figure: Figure, name: str, description: str) -> Html:
     for colour, variable in _VARIABLES.items():
         svg = re.sub(rf"((?:fill|stroke): ){colour}\b", rf"\1var({variable})", svg)
     svg = re.sub(r"font: ([^;\"]*?[\d.]+px) [^;\"]*", r"font: \1 var(--sans)", svg)
-    view_box = re.search(r'viewBox="[^"]*"', svg)
-    assert view_box is not None
-    content = svg[svg.index(">") + 1 :].strip()
-    return Html(f'<svg {view_box.group()} role="img" aria-label="{escaped(description)}">{content}')
+    # The one place where text is declared to be markup: matplotlib has escaped all that it was given to write.
+    return Markup(f'<svg {view_box} role="img" aria-label="{escape(description)}">{svg.strip()}')
 
 
 @plot_settings()
-def accuracy_plot(results: dict[str, dict[str, Any]], colours: dict[str, int]) -> Html:
+def accuracy_plot(results: dict[str, dict[str, Any]], colours: dict[str, int]) -> Markup:
     """Accuracies of each model with their intervals, a panel a direction, and the line of chance."""
     figure = Figure(figsize=(WIDTH_IN, 1.0 + 0.42 * len(results)), layout="constrained")
     panels = figure.subplots(1, len(DIRECTIONS), sharey=True, sharex=True)
@@ -134,14 +145,12 @@ def accuracy_plot(results: dict[str, dict[str, Any]], colours: dict[str, int]) -
     margin = 0.06 * (high - low) + 1
     for direction, panel in zip(DIRECTIONS, panels, strict=True):
         panel.axvline(50, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-        panel.set_title(f"{direction}  {DIRECTION_NAMES[direction]}")
-        panel.set_xlabel("accuracy, %")
+        panel.set(title=f"{direction}  {DIRECTION_NAMES[direction]}", xlabel="accuracy, %")
         panel.grid(axis="y", visible=False)
         panel.tick_params(axis="y", length=0)
         panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    panels[0].set_xlim(low - margin, high + margin)
     panels[0].set_yticks(range(len(results)), list(results), color=INK)
-    panels[0].set_ylim(len(results) - 0.5, -0.5)
+    panels[0].set(xlim=(low - margin, high + margin), ylim=(len(results) - 0.5, -0.5))
     return svg_element(figure, "accuracy", "cloze accuracy of each model in four directions, with 95 % intervals")
 
 
@@ -171,12 +180,13 @@ def smoothing_window(num_steps: int) -> int:
 
 
 def thinned(*arrays: np.ndarray) -> list[np.ndarray]:
+    """Every n-th value of arrays of one length, so that no more than ``MAX_CURVE_POINTS`` are left."""
     stride = max(1, math.ceil(len(arrays[0]) / MAX_CURVE_POINTS))
     return [array[::stride] for array in arrays]
 
 
 @plot_settings()
-def curves_plot(curves: Sequence[Curve], colours: dict[str, int]) -> Html:
+def curves_plot(curves: Sequence[Curve], colours: dict[str, int]) -> Markup:
     """Training loss and held-out bits, against steps above and against training FLOPs below."""
     figure = Figure(figsize=(WIDTH_IN, 5.2), layout="constrained")
     panels = figure.subplots(2, 3, sharey="col")
@@ -197,21 +207,16 @@ def curves_plot(curves: Sequence[Curve], colours: dict[str, int]) -> Html:
             panels[row, 2].plot(valid_x, curve.bits_per_byte, color=colour, **dots)
     titles = ("training loss, nats a token", "held-out speech, bits a unit", "held-out text, bits a byte")
     for column, title in enumerate(titles):
-        panels[0, column].set_title(title)
-        panels[0, column].set_xlabel("steps")
-        panels[0, column].set_xlim(left=0)
-        panels[0, column].xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
-        panels[1, column].set_xlabel("training FLOPs" + (f", 10{_superscript(exponent)}" if exponent else ""))
-        panels[1, column].set_xlim(left=0)
+        panels[0, column].set(title=title, xlabel="steps", xlim=(0, None))
+        panels[0, column].xaxis.set_major_locator(whole_numbers(6))
+        panels[1, column].set(
+            xlabel="training FLOPs" + (f", 10{superscript(exponent)}" if exponent else ""), xlim=(0, None)
+        )
     longest = max(len(curve.name) for curve in curves)
     figure.legend(
         *panels[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=max(1, 110 // (longest + 8))
     )
     return svg_element(figure, "curves", "training loss and held-out bits over steps and over training FLOPs")
-
-
-def _superscript(number: int) -> str:
-    return str(number).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 @dataclass(frozen=True)
@@ -231,7 +236,7 @@ def utterance_plot(
     window_s: tuple[float, float],
     strips: Sequence[PatchStrip],
     frame_rate_hz: int,
-) -> Html:
+) -> Markup:
     """Waveform, words and silences of a part of an utterance, and below them the patches of each strategy.
 
     Args:
@@ -246,12 +251,10 @@ def utterance_plot(
         figsize=(WIDTH_IN, 2.1 + 0.36 * len(strips)), layout=ConstrainedLayoutEngine(h_pad=0.01, hspace=0.0)
     )
     top, below = figure.subplots(2, 1, sharex=True, height_ratios=[1.7, 0.36 * len(strips)])
-    start_s, end_s = window_s
-    top.set_xlim(start_s, end_s)
     x, low, high = _envelope(waveform, sample_rate_hz, window_s)
     peak = max(float(np.abs([low, high]).max()), 1e-6)
     top.fill_between(x, low / peak, high / peak, color=INK, linewidth=0.3, alpha=0.75)
-    top.set_ylim(-1.05, 2.35)
+    top.set(xlim=window_s, ylim=(-1.05, 2.35))
     top.set_axis_off()
     _draw_strips(below, strips, window_s, frame_rate_hz)
     below.set_xlabel("seconds from the start of the utterance")
@@ -331,18 +334,6 @@ def _draw_strips(axes: Axes, strips: Sequence[PatchStrip], window_s: tuple[float
     axes.spines["left"].set_visible(False)
 
 
-def patch_length_plot(histograms: dict[str, list[int]], frame_rate_hz: int) -> Html:
-    """Share of speech patches of each length, a panel a strategy."""
-    return length_plot(
-        histograms,
-        frame_rate_hz,
-        "lengths",
-        "units a patch",
-        "% of speech patches",
-        "histogram of patch lengths by strategy",
-    )
-
-
 @plot_settings()
 def length_plot(
     histograms: dict[str, list[int]],
@@ -352,7 +343,7 @@ def length_plot(
     y_label: str,
     description: str,
     one_scale: bool = True,
-) -> Html:
+) -> Markup:
     """Shares of each length in units, a panel a histogram, with their means.
 
     Args:
@@ -377,12 +368,14 @@ def length_plot(
         heights = np.stack([shown, np.zeros_like(shown)], axis=1).ravel()[:-1]
         panel.stairs(heights, edges, fill=True, color=SERIES[0], alpha=0.85)
         panel.axvline(mean, color=INK, linewidth=1.1, linestyle=(0, (4, 2)))
-        panel.set_title(f"{title}\nmean {mean:.2f} units, {1000 * mean / frame_rate_hz:.0f} ms")
-        panel.set_xlabel(x_label)
+        panel.set(
+            title=f"{title}\nmean {mean:.2f} units, {1000 * mean / frame_rate_hz:.0f} ms",
+            xlabel=x_label,
+            xlim=(0, longest + 1),
+            ylim=(0, None),
+        )
         panel.grid(axis="x", visible=False)
-        panel.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
-        panel.set_xlim(0, longest + 1)
-        panel.set_ylim(bottom=0)
+        panel.xaxis.set_major_locator(whole_numbers(8))
     panels[0].set_ylabel(y_label)
     return svg_element(figure, name, description)
 
@@ -394,7 +387,7 @@ def _quantile_length(counts: Sequence[int], quantile: float) -> int:
 
 
 @plot_settings()
-def unit_frequency_plot(train_counts: Sequence[int], valid_counts: Sequence[int], num_units: int) -> Html:
+def unit_frequency_plot(train_counts: Sequence[int], valid_counts: Sequence[int], num_units: int) -> Markup:
     """Share of the frames that each unit takes, the most frequent of the training split first."""
     figure = Figure(figsize=(WIDTH_IN, 2.6), layout="constrained")
     axes = figure.subplots()
@@ -402,12 +395,14 @@ def unit_frequency_plot(train_counts: Sequence[int], valid_counts: Sequence[int]
     order = np.argsort(-train, kind="stable")
     draw_splits(axes, train[order], valid[order], np.arange(num_units + 1) + 0.5)
     axes.axhline(100 / num_units, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="all alike")
-    axes.set_xlim(0.5, num_units + 0.5)
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("speech unit, by its rank in training")
-    axes.set_ylabel("% of frames")
+    axes.set(
+        xlim=(0.5, num_units + 0.5),
+        ylim=(0, None),
+        xlabel="speech unit, by its rank in training",
+        ylabel="% of frames",
+    )
     axes.grid(axis="x", visible=False)
-    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(whole_numbers(10))
     axes.legend(ncols=3, loc="upper right")
     return svg_element(figure, "units", "how often each speech unit occurs, most frequent first")
 

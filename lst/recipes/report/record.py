@@ -1,4 +1,4 @@
-"""All that a report tells, read from a run's folder; what is not there yet is None or empty."""
+"""Everything a report tells, read from a run's folder. Results that are missing are None or empty."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ModelRecord:
         shape: the model's own configuration.
         patching: how it was trained to cut speech.
         num_parameters: all of its weights.
-        settings: what decided its training, as ``settings.json`` has it; empty where that is gone.
+        settings: of its training, from ``settings.json``; empty where that file is missing.
         versions: of the packages it was trained with.
         metrics: rows of ``metrics.jsonl``.
         result: ``eval/NAME.json``, or None before ``lst eval``.
@@ -62,9 +62,8 @@ class ModelRecord:
 
     @property
     def cost(self) -> dict[str, Any] | None:
-        """The last training step's row, with the totals of the training."""
-        rows = [row for row in self.metrics if "training_flops" in row]
-        return rows[-1] if rows else None
+        """The last training step's row, with the totals of the training; None where the metrics are gone."""
+        return next((row for row in reversed(self.metrics) if "training_flops" in row), None)
 
     @property
     def patching_text(self) -> str:
@@ -97,53 +96,73 @@ class RunRecord:
     models: tuple[ModelRecord, ...]
 
     @property
+    def name(self) -> str:
+        """Name of the run's folder."""
+        return self.folder.root.resolve().name
+
+    @property
     def evaluated(self) -> list[ModelRecord]:
+        """Models that have a result."""
         return [model for model in self.models if model.result is not None]
 
     @property
     def results(self) -> dict[str, dict[str, Any]]:
+        """Results of the evaluated models, by name."""
         return {model.name: model.result for model in self.models if model.result is not None}
 
     @property
     def colours(self) -> dict[str, int]:
+        """Index of each model's colour in the plots."""
         return {model.name: model.colour for model in self.models}
 
     @property
     def is_synthesised(self) -> bool:
+        """Whether the speech is synthesised, not recorded."""
         return bool(self.data.index["is_synthesised"])
 
     @property
     def speech(self) -> str:
-        """What the speech of this run is, wherever its numbers appear."""
+        """``synthesised speech`` or ``recordings``."""
         return speech_name(self.data.index)
 
     @property
     def badge(self) -> str:
-        """What stands beside the title of a section with numbers of speech; nothing for recordings."""
+        """Marks sections whose numbers are of synthesised speech; empty for recordings."""
         return self.speech if self.is_synthesised else ""
 
     @property
     def frame_rate_hz(self) -> int:
+        """Speech units a second."""
         return self.data.vocabulary.unit_rate_hz
 
     @cached_property
     def train(self) -> list[Utterance]:
+        """Spoken training utterances."""
         return list(self.data.train)
 
     @cached_property
     def valid(self) -> list[Utterance]:
+        """Held-out utterances."""
         return list(self.data.valid)
 
     @cached_property
     def statistics(self) -> dict[str, dict[str, Any]]:
+        """Numbers of each split; see ``corpus_statistics``."""
         return corpus_statistics(self.train, self.valid, self.data.text, self.frame_rate_hz)
+
+    @property
+    def left_out_path(self) -> Location:
+        """The list of utterances that are not used."""
+        return self.folder.data / LEFT_OUT_FILE
 
     @cached_property
     def left_out(self) -> list[dict[str, str]]:
-        return storage.read_jsonl(self.folder.data / LEFT_OUT_FILE)
+        """``id`` and ``reason`` of each utterance that is not used."""
+        return read_jsonl(self.left_out_path)
 
     @property
     def prepared(self) -> datetime:
+        """When the data was prepared, in UTC."""
         return modified(self.folder.data / INDEX_FILE)
 
     def has_audio(self, utterance: Utterance) -> bool:
@@ -187,7 +206,7 @@ def _as_run(folder: RunFolder, config: Config, overrides: Sequence[str]) -> tupl
 
 
 def speech_name(index: dict[str, Any]) -> str:
-    """What the speech of prepared data is called wherever its numbers appear."""
+    """``synthesised speech`` or ``recordings``: what pages call the speech of prepared data."""
     return "synthesised speech" if index["is_synthesised"] else "recordings"
 
 
@@ -197,7 +216,7 @@ def _read_model(folder: RunFolder, name: str, colour: int) -> ModelRecord:
     path = folder.eval_result(name)
     result = _optional_json(path)
     if result.get("weights_sha256") not in (None, sha256(final / WEIGHTS_FILE)):
-        # Of weights that are no longer there: the model was trained anew.
+        # The model was trained anew since it was evaluated.
         result = {}
     return ModelRecord(
         name=name,
@@ -215,18 +234,16 @@ def _read_model(folder: RunFolder, name: str, colour: int) -> ModelRecord:
 
 
 def _optional_json(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    if path.exists():
-        found = read_json(path, "a record of the run", f"Delete {path} and run the command that makes it again.")
-    return found
+    if not path.exists():
+        return {}
+    return dict(read_json(path, "a record of the run", f"Delete {path} and run the command that makes it again."))
 
 
 def _num_weights(path: Path) -> int:
     """Weights in a model's file, counted from its header."""
     try:
         with safe_open(path, framework="numpy") as file:
-            names = file.keys()
-            return sum(math.prod(file.get_slice(name).get_shape()) for name in names)
+            return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
     except (FileNotFoundError, SafetensorError) as error:
         raise UserError(f"the model's weights cannot be read: {path} ({error}). Train it again.") from None
 
@@ -234,7 +251,3 @@ def _num_weights(path: Path) -> int:
 def modified(path: Location) -> datetime:
     """When a file was last written, in UTC."""
     return datetime.fromtimestamp(storage.modified_s(path), timezone.utc)
-
-
-def utc_text(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%d %H:%M UTC")

@@ -52,15 +52,15 @@ def corpus_statistics(
 
 
 class SplitCounts:
-    """Counts what passes by, an utterance at a time; what it holds grows with speakers and longest lengths alone.
+    """Counts a split one utterance at a time. Memory grows only with the number of speakers and the longest lengths.
 
     Attributes:
-        num_utterances, num_words: of all; the words of a text without alignment are what white space separates.
+        num_utterances, num_words: of all utterances and texts; text without alignment is split at white space.
         num_spoken_words: of aligned utterances.
         duration_s: of all audio.
         speaker_s: seconds of each named speaker.
-        unknown_speaker_s: seconds of nobody named.
-        word_lengths, silence_lengths: int64, place i counts the words, silences of i units.
+        unknown_speaker_s: seconds of audio without a named speaker.
+        word_lengths, silence_lengths: int64; entry i counts the words, silences of i units.
         unit_counts: int64, how often each unit occurs.
     """
 
@@ -80,12 +80,9 @@ class SplitCounts:
             self.speaker_s[utterance.speaker] = self.speaker_s.get(utterance.speaker, 0.0) + utterance.duration_s
         self.num_spoken_words += len(utterance.words)
         self.num_words += len(utterance.words) or len(utterance.text.split())
-        words: list[int] = []
-        silences: list[int] = []
-        for segment in utterance.segments():
-            (silences if segment.word < 0 else words).append(segment.end_frame - segment.start_frame)
-        self.word_lengths = add_counts(self.word_lengths, words)
-        self.silence_lengths = add_counts(self.silence_lengths, silences)
+        lengths, is_silence = segment_lengths(utterance)
+        self.word_lengths = add_counts(self.word_lengths, lengths[~is_silence])
+        self.silence_lengths = add_counts(self.silence_lengths, lengths[is_silence])
         self.unit_counts = add_counts(self.unit_counts, utterance.units)
 
     def statistics(self, frame_rate_hz: int) -> dict[str, Any]:
@@ -111,20 +108,27 @@ class SplitCounts:
         }
 
 
+def segment_lengths(utterance: Utterance) -> tuple[np.ndarray, np.ndarray]:
+    """Frames of each word and silence, int32 [num_segments], and which of them are silences, bool [num_segments]."""
+    segments = utterance.segments()
+    lengths = [segment.end_frame - segment.start_frame for segment in segments]
+    return np.array(lengths, np.int32), np.array([segment.word < 0 for segment in segments], bool)
+
+
 def add_counts(counts: np.ndarray, values: Sequence[int] | np.ndarray) -> np.ndarray:
-    """``counts``, int64, with each of ``values`` counted once more at its place; as long as the greatest needs."""
+    """Adds a histogram of ``values`` to the histogram ``counts``, int64; the result is as long as the largest needs."""
     found = np.bincount(values, minlength=len(counts)) if len(values) else np.zeros(len(counts), np.int64)
     found[: len(counts)] += counts
     return found
 
 
 def total_length(counts: np.ndarray) -> int:
-    """Sum of the lengths of which place i of ``counts`` counts those of i."""
+    """Sum of all lengths in a histogram whose entry i counts lengths of i."""
     return int((counts * np.arange(len(counts))).sum())
 
 
 def mean_length(counts: np.ndarray) -> float | None:
-    """Mean of the lengths of which place i of ``counts`` counts those of i; None without any."""
+    """Mean length in a histogram whose entry i counts lengths of i; None if it is empty."""
     return ratio(total_length(counts), int(counts.sum()))
 
 
@@ -134,7 +138,7 @@ def ratio(numerator: float, denominator: float) -> float | None:
 
 
 def unit_perplexity(counts: Sequence[int] | np.ndarray) -> float | None:
-    """How many units, all equally frequent, would have the entropy of these frequencies; None without any."""
+    """Perplexity of unit frequencies: 2 to their entropy in bits; None without units."""
     used = np.asarray(counts, dtype=float)
     used = used[used > 0]
     if not used.size:
@@ -152,13 +156,11 @@ def speech_patch_lengths(utterance: Utterance, name: str, patching: PatchingConf
         patching: gives the static size and the longest aligned patch.
     """
     strategy, silence = PATCHINGS[name]
-    segments = utterance.segments()
     document = Document(
         utterance.id,
         utterance.units.astype(np.int32),
         np.full(utterance.num_frames, SPEECH, np.uint8),
-        np.array([segment.end_frame - segment.start_frame for segment in segments], np.int32),
-        np.array([segment.word < 0 for segment in segments], bool),
+        *segment_lengths(utterance),
     )
     return patch_document(document, strategy, replace(patching, silence=silence, aligned_to="word")).lengths
 
@@ -166,7 +168,7 @@ def speech_patch_lengths(utterance: Utterance, name: str, patching: PatchingConf
 def patch_length_histograms(utterances: Iterable[Utterance], patching: PatchingConfig) -> dict[str, list[int]]:
     """How many speech patches have each length: ``{"static": [0, n₁, n₂, …], "aligned": …, "aligned merged": …}``.
 
-    ``aligned`` makes silences patches of their own, ``aligned merged`` joins them to the word before. Place i of a list
+    ``aligned`` makes silences patches of their own, ``aligned merged`` joins them to the word before. Entry i of a list
     counts the patches of i units.
     """
     counts = {name: np.zeros(1, np.int64) for name in HISTOGRAM_PATCHINGS}

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from lst.recipes.report.page import STYLE, Html
+from lst.recipes.report.page import style_sheet
 from lst.recipes.report.plots import (
     MUTED,
     WIDTH_IN,
@@ -20,6 +20,7 @@ from lst.recipes.report.plots import (
     smoothing_window,
     svg_element,
     thinned,
+    whole_numbers,
 )
 
 
@@ -35,7 +36,7 @@ class SeedCurve:
 
 
 @plot_settings()
-def seed_curves_plot(task: str, curves: Sequence[SeedCurve], colours: dict[str, int], chance: float) -> Html:
+def seed_curves_plot(task: str, curves: Sequence[SeedCurve], colours: dict[str, int], chance: float) -> Markup:
     """Test accuracy and training loss over steps: a colour a model, a line a seed."""
     drawn = Figure(figsize=(WIDTH_IN, 3.4), layout="constrained")
     accuracy, loss = drawn.subplots(1, 2)
@@ -49,23 +50,21 @@ def seed_curves_plot(task: str, curves: Sequence[SeedCurve], colours: dict[str, 
         x, y = thinned(curve.steps, running_mean(curve.losses, smoothing_window(len(curve.losses))))
         loss.plot(x, y, color=colour, alpha=0.85)
     accuracy.axhline(100 * chance, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-    accuracy.set_ylim(0, 102)
-    accuracy.set_title("test accuracy, %")
-    loss.set_title("training loss, nats a target")
-    loss.set_ylim(bottom=0)
+    accuracy.set(title="test accuracy, %", ylim=(0, 102))
+    loss.set(title="training loss, nats a target", ylim=(0, None))
     for panel in (accuracy, loss):
-        panel.set_xlabel("steps")
-        panel.set_xlim(left=0)
-        panel.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+        panel.set(xlabel="steps", xlim=(0, None))
+        panel.xaxis.set_major_locator(whole_numbers(6))
     drawn.legend(*accuracy.get_legend_handles_labels(), loc="outside upper left", ncols=6)
     return svg_element(drawn, f"curves-{task.replace('_', '-')}", f"{task}: test accuracy and training loss over steps")
 
 
-def standalone_svg(plot: Html) -> str:
+def standalone_svg(plot: str) -> str:
     """A plot as a file of its own, in the page's light colours and a common font."""
-    root = STYLE[STYLE.index(":root") : STYLE.index("}")]
-    variables = dict(re.findall(r"(--[\w-]+): ([^;]+);", root))
-    svg = re.sub(r"var\((--[\w-]+)\)", lambda match: variables[match.group(1)], plot)
+    light = re.search(r":root {(.*?)}", style_sheet(), re.DOTALL)
+    assert light is not None
+    variables = dict(re.findall(r"(--[\w-]+): ([^;]+);", light[1]))
+    svg = re.sub(r"var\((--[\w-]+)\)", lambda match: variables[match[1]], str(plot))
     # A double quote would end the attribute that the font is named in.
     svg = svg.replace(variables["--sans"], "sans-serif")
     attributes = f'xmlns="http://www.w3.org/2000/svg" style="background: {variables["--paper"]}"'

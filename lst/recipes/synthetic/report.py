@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -12,21 +13,7 @@ from typing import Any
 import numpy as np
 
 from lst.configs.synthetic_schema import TASK_SIZES, TaskConfig
-from lst.recipes.report.page import (
-    Html,
-    Section,
-    caption,
-    code,
-    colour_dot,
-    element,
-    figure,
-    head,
-    joined,
-    page,
-    paragraph,
-    table,
-)
-from lst.recipes.report.record import utc_text
+from lst.recipes.report.page import Section, number_text, page
 from lst.recipes.synthetic.plots import SeedCurve, seed_curves_plot, standalone_svg
 from lst.runs.folder import versions
 from lst.storage import fingerprint, read_json, read_jsonl, write_text
@@ -58,7 +45,7 @@ MISSING = "–"
 
 @dataclass(frozen=True)
 class Arm:
-    """The seeds of one model that were trained alike.
+    """Trainings of one model that differ in their seed only.
 
     Attributes:
         name: the model's label in the run.
@@ -67,75 +54,62 @@ class Arm:
     """
 
     name: str
-    results: list[dict[str, Any]]
-    curves: list[SeedCurve]
+    results: Sequence[dict[str, Any]]
+    curves: Sequence[SeedCurve]
 
     @property
     def first(self) -> dict[str, Any]:
+        """The result of the first seed."""
         return self.results[0]
 
     @property
     def settings(self) -> dict[str, Any]:
-        settings: dict[str, Any] = self.first["settings"]
-        return settings
+        """Settings of the first seed; the others differ in the seed only."""
+        return dict(self.first["settings"])
 
     def mean(self, key: str) -> float:
+        """Mean of a number of the results over the seeds."""
         return float(np.mean([result[key] for result in self.results]))
 
     @property
     def median_step_s(self) -> float:
+        """Median over the seeds of the median duration of a step."""
         return float(np.median([result["timing"]["median_step_s"] for result in self.results]))
 
 
 @dataclass(frozen=True)
 class PlainTable:
-    """A table that becomes HTML, Markdown or lines; the rows' first cells name models."""
+    """A table of texts, for HTML, Markdown or the terminal; the first cell of a row names a model."""
 
     header: list[str]
     rows: list[list[str]]
 
     def markdown(self) -> str:
+        """The table in Markdown."""
         lines = [self.header, ["---"] * len(self.header), *self.rows]
         return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
-    def html(self, colours: dict[str, int]) -> Html:
-        return table(
-            [head(cell) for cell in self.header],
-            [
-                [
-                    element("td", colour_dot(colours[row[0]]) if row[0] in colours else "", row[0]),
-                    *(element("td", cell) for cell in row[1:]),
-                ]
-                for row in self.rows
-            ],
-        )
-
     def text(self) -> str:
-        widths = [max(len(row[place]) for row in [self.header, *self.rows]) for place in range(len(self.header))]
-        return "\n".join(
-            "  ".join(
-                cell.ljust(width) if not place else cell.rjust(width)
-                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in [self.header, *self.rows]
-        )
+        """Lines with columns of equal width."""
+        lines = [self.header, *self.rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines)
 
 
 def found_results(run: Path) -> dict[str, list[Arm]]:
     """Everything that has finished under a run's folder: the arms of each task, by name."""
-    groups: dict[str, dict[tuple[str, str], list[tuple[dict[str, Any], SeedCurve]]]] = {}
-    for path in sorted(run.glob(f"*/*/seed-*/{RESULT_FILE}")):
+    groups: defaultdict[tuple[str, str, str], list[tuple[dict[str, Any], SeedCurve]]] = defaultdict(list)
+    for path in run.glob(f"*/*/seed-*/{RESULT_FILE}"):
         result = read_json(path, "the result of a training", f"Delete {path.parent} and train again.")
         settings = {key: value for key, value in result["settings"].items() if key != "seed"}
-        key = (result["model"], fingerprint([settings, result["steps"] if not result["stopped_early"] else 0]))
+        alike = fingerprint([settings, result["steps"] if not result["stopped_early"] else 0])
         curve = _curve(result, read_jsonl(path.parent / "metrics.jsonl"))
-        groups.setdefault(result["task"], {}).setdefault(key, []).append((result, curve))
-    found: dict[str, list[Arm]] = {}
-    for task in (task for task in TASK_SIZES if task in groups):
-        for (name, _), pairs in sorted(groups[task].items()):
-            pairs.sort(key=lambda pair: pair[0]["seed"])
-            found.setdefault(task, []).append(Arm(name, [pair[0] for pair in pairs], [pair[1] for pair in pairs]))
-    return found
+        groups[result["task"], result["model"], alike].append((result, curve))
+    found: defaultdict[str, list[Arm]] = defaultdict(list)
+    for key in sorted(groups):
+        results, curves = zip(*sorted(groups[key], key=lambda pair: pair[0]["seed"]), strict=True)
+        found[key[0]].append(Arm(key[1], results, curves))
+    return {task: found[task] for task in TASK_SIZES if task in found}
 
 
 def _curve(result: dict[str, Any], rows: list[dict[str, Any]]) -> SeedCurve:
@@ -176,8 +150,8 @@ def _language_row(arm: Arm, published: str) -> list[str]:
         published,
         f"{100 * arm.mean('accuracy'):.1f}",
         _each_seed(arm),
-        ", ".join(_count(result["learnt_at_step"]) for result in arm.results),
-        ", ".join(dict.fromkeys(_count(result["steps"]) for result in arm.results)),
+        ", ".join(number_text(result["learnt_at_step"], ",") for result in arm.results),
+        _steps(arm),
         f"{arm.settings['train']['learning_rate']:g}",
         f"{np.mean([result['timing']['training_s'] for result in arm.results]):,.0f}",
     ]
@@ -187,8 +161,8 @@ def _each_seed(arm: Arm) -> str:
     return ", ".join(f"{100 * result['accuracy']:.1f}" for result in arm.results)
 
 
-def _count(number: int | None) -> str:
-    return MISSING if number is None else f"{number:,}"
+def _steps(arm: Arm) -> str:
+    return ", ".join(dict.fromkeys(f"{result['steps']:,}" for result in arm.results))
 
 
 def listops_table(arms: Sequence[Arm]) -> PlainTable:
@@ -216,7 +190,7 @@ def listops_table(arms: Sequence[Arm]) -> PlainTable:
                 _each_seed(arm),
                 f"{arm.first['num_tokens']:,}",
                 str(arm.settings["train"]["batch_sequences"]),
-                ", ".join(dict.fromkeys(_count(result["steps"]) for result in arm.results)),
+                _steps(arm),
                 f"{arm.settings['train']['learning_rate']:g}",
                 f"{1000 * arm.median_step_s:,.1f}",
                 f"{1 / arm.median_step_s:,.2f}",
@@ -239,6 +213,7 @@ def _work(arm: Arm) -> tuple[Any, ...]:
 
 
 def task_table(task: str, arms: Sequence[Arm]) -> PlainTable:
+    """The table of one task."""
     return listops_table(arms) if task == "listops" else language_table(task, arms)
 
 
@@ -247,53 +222,71 @@ def results_as_text(found: dict[str, list[Arm]]) -> str:
     return "\n\n".join(f"{TITLES[task]}\n{task_table(task, arms).text()}" for task, arms in found.items())
 
 
+@dataclass(frozen=True, kw_only=True)
+class TaskSection(Section):
+    """The results of one task.
+
+    Attributes:
+        task: what it asks for.
+        table: of the models.
+        notes: how the numbers are to be read.
+        curves_file: the plot as a file beside the page.
+    """
+
+    task: str
+    table: PlainTable
+    notes: Sequence[str]
+    curves_file: str
+
+    def markdown(self) -> str:
+        """The section in Markdown."""
+        plot = f"![Accuracy and loss over steps]({self.curves_file})"
+        parts = [f"## {self.title}", self.task, self.table.markdown(), *self.notes, plot]
+        return "\n\n".join(parts)
+
+
+def _task_section(task: str, arms: Sequence[Arm], colours: dict[str, int]) -> TaskSection:
+    chance = TaskConfig(**arms[0].settings["task"]).chance
+    return TaskSection(
+        task.replace("_", "-"),
+        TITLES[task],
+        template="task.html",
+        plots={"curves": seed_curves_plot(task, [curve for arm in arms for curve in arm.curves], colours, chance)},
+        task=_what(task, arms[0]),
+        table=task_table(task, arms),
+        notes=_notes(task, arms),
+        curves_file=f"curves-{task}.svg",
+    )
+
+
 def write_synthetic_report(run: Path) -> Path:
     """Writes ``report.html``, ``report.md`` and the curves of each task; returns the page's path."""
     found = found_results(run)
-    names = sorted({arm.name for arms in found.values() for arm in arms})
-    colours = {name: index for index, name in enumerate(names)}
-    sections, texts = [], [f"# {run.resolve().name}: synthetic languages and ListOps", "", _lead(found), ""]
-    for task, arms in found.items():
-        plot = seed_curves_plot(task, [curve for arm in arms for curve in arm.curves], colours, _chance(arms[0]))
-        plain, notes = task_table(task, arms), _notes(task, arms)
-        sections.append(
-            Section(
-                task.replace("_", "-"),
-                TITLES[task],
-                joined(
-                    paragraph(_what(task, arms[0])),
-                    plain.html(colours),
-                    *(caption(note) for note in notes),
-                    figure(
-                        plot,
-                        "Accuracy on the test sequences, and the training loss (a running mean), over steps. "
-                        "One line a seed; the dashed line is chance.",
-                    ),
-                ),
-            )
-        )
-        write_text(run / f"curves-{task}.svg", standalone_svg(plot))
-        texts += [
-            f"## {TITLES[task]}",
-            "",
-            _what(task, arms[0]),
-            "",
-            plain.markdown(),
-            "",
-            *[f"{n}\n" for n in notes],
-            f"![Accuracy and loss over steps](curves-{task}.svg)",
-            "",
-        ]
-    texts += ["## Make it again", "", "```", *_commands(found), "```", ""]
-    sections.append(_reproduce_section(found))
-    top = joined(
-        paragraph("Synthetic languages · run report", class_="eyebrow"),
-        element("h1", run.resolve().name),
-        paragraph(_lead(found), class_="lead"),
+    name, lead, commands = run.resolve().name, _lead(found), _commands(found)
+    colours = {arm: index for index, arm in enumerate(sorted({arm.name for arms in found.values() for arm in arms}))}
+    sections = [_task_section(task, arms, colours) for task, arms in found.items()]
+    for section in sections:
+        write_text(run / section.curves_file, standalone_svg(section.plots["curves"]))
+    texts = [
+        f"# {name}: synthetic languages and ListOps",
+        lead,
+        *(section.markdown() for section in sections),
+        "## Make it again",
+        "\n".join(["```", *commands, "```"]),
+    ]
+    write_text(run / "report.md", "\n\n".join(texts) + "\n")
+    html = page(
+        "lst.recipes.synthetic",
+        "synthetic.html",
+        [*sections, Section("reproduce", "Make it again")],
+        name=name,
+        lead=lead,
+        colours=colours,
+        commands=commands,
+        versions=versions(),
+        written=datetime.now(timezone.utc),
     )
-    bottom = joined(f"Written {utc_text(datetime.now(timezone.utc))} by ", code("lst synthetic"), ". One file.")
-    write_text(run / "report.md", "\n".join(texts))
-    write_text(run / "report.html", page(f"{run.resolve().name}: synthetic languages", top, sections, bottom))
+    write_text(run / "report.html", html)
     return run / "report.html"
 
 
@@ -304,10 +297,6 @@ def _lead(found: dict[str, list[Arm]]) -> str:
         f"{num_trainings} training{'s' if num_trainings != 1 else ''} of small models ({', '.join(models)}) on "
         "sequences made by rules. They test whether a layer can recall and compare, without a corpus."
     )
-
-
-def _chance(arm: Arm) -> float:
-    return TaskConfig(**arm.settings["task"]).chance
 
 
 def _what(task: str, arm: Arm) -> str:
@@ -366,25 +355,3 @@ def _commands(found: dict[str, list[Arm]]) -> list[str]:
     """Each command once that made a result."""
     words = [result["command"] for arms in found.values() for arm in arms for result in arm.results]
     return list(dict.fromkeys(shlex.join(["lst", "synthetic", *overrides]) for overrides in words))
-
-
-def _reproduce_section(found: dict[str, list[Arm]]) -> Section:
-    rows = [[element("td", name), element("td", version, class_="left")] for name, version in versions().items()]
-    return Section(
-        "reproduce",
-        "Make it again",
-        joined(
-            paragraph(
-                "Each command skips what is done; one that was stopped goes on. All settings lie beside the "
-                "results, in ",
-                code("TASK/MODEL/seed-S/config.yaml"),
-                ".",
-            ),
-            element("pre", "\n".join(_commands(found)), tabindex="0"),
-            element(
-                "details",
-                element("summary", "Versions"),
-                table([head("package"), head("this report", class_="left")], rows),
-            ),
-        ),
-    )

@@ -30,10 +30,10 @@ from lst.evaluation.cloze import DIRECTIONS
 from lst.model.lst import LatentSpeechTextModel
 from lst.recipes.report.audio import audio_section
 from lst.recipes.report.corpus import patches_section
-from lst.recipes.report.page import Section
+from lst.recipes.report.page import Section, scientific
 from lst.recipes.report.record import RunRecord, read_run
-from lst.recipes.report.results import cloze_section, cost_section, results_section, scientific
-from lst.recipes.report.write import reproduce_section, write_report
+from lst.recipes.report.results import cloze_section, cost_section, results_section
+from lst.recipes.report.write import report_page, reproduce_section, write_report
 from lst.runs.folder import RunFolder, open_data
 from lst.storage import read_json, read_jsonl, write_json, write_jsonl
 
@@ -69,7 +69,8 @@ def page_of(config: Config) -> Page:
 
 def part_of(config: Config, section: Callable[[RunRecord], Section]) -> Page:
     """One section alone, as the plots of the others take seconds."""
-    return Page(section(read_run(config, make_overrides(Path(config.run_dir)))).html())
+    run = read_run(config, make_overrides(Path(config.run_dir)))
+    return Page(report_page(run, [section(run)]))
 
 
 def test_a_page_needs_nothing_but_itself(page):

@@ -2,20 +2,83 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
+from jinja2 import UndefinedError
+from markupsafe import Markup
+from repository import ROOT
 
 from lst.data.utterance import Utterance, Word
 from lst.recipes.report.audio import choose_clips
 from lst.recipes.report.corpus import choose_window
-from lst.recipes.report.page import Html, element, joined
-from lst.recipes.report.plots import running_mean, smoothing_window
-from lst.recipes.report.results import scientific
+from lst.recipes.report.page import Section, environment, hours_text, number_text, page, scientific
+from lst.recipes.report.plots import length_plot, running_mean, smoothing_window
+
+ROOMS = ("report", "corpus_card", "synthetic")
+NASTY = """<b title='x'>"&amp;</b>"""
+ESCAPED = "&lt;b title=&#39;x&#39;&gt;&#34;&amp;amp;&lt;/b&gt;"
 
 
-def test_elements_escape_all_but_html():
-    assert element("p", "a<b>", Html("<i>c</i>"), title='"') == '<p title="&quot;">a&lt;b&gt;<i>c</i></p>'
-    assert joined("&", Html("&amp;")) == "&amp;&amp;"
+@pytest.mark.parametrize("room", ROOMS)
+def test_templates_escape_all_but_markup(room):
+    template = environment(f"lst.recipes.{room}").from_string('<p title="{{ title }}">{{ text }}{{ plot }}</p>')
+    written = template.render(text="a<b>", plot=Markup("<i>&amp;</i>"), title='"&')
+    assert written == '<p title="&#34;&amp;">a&lt;b&gt;<i>&amp;</i></p>'
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_template_that_names_what_is_not_there_raises(room):
+    with pytest.raises(UndefinedError, match="nobody"):
+        environment(f"lst.recipes.{room}").from_string("{{ nobody }}").render()
+
+
+def test_shared_parts_escape_what_they_are_given():
+    calls = {
+        "cell": "cell(text, small=text)",
+        "head": "head(text, text)",
+        "model_head": "model_head({'colour': 1, 'name': text}, text)",
+        "figure": "figure(text)",
+        "statistics_table": "statistics_table({'train': n, 'valid': n, 'text': n}, [('words', text, ',')])",
+    }
+    for name, call in calls.items():
+        caller = f"{{% call {call} %}}{{{{ text }}}}{{% endcall %}}" if name == "figure" else f"{{{{ {call} }}}}"
+        source = f'{{% from "macros.html" import {name} %}}{caller}'
+        written = environment("lst.recipes.report").from_string(source).render(text=NASTY, n={"words": 3})
+        assert "<b" not in written, name
+        assert ESCAPED in written, name
+
+
+def test_titles_and_badges_of_sections_are_escaped():
+    written = page("lst.recipes.report", "page.html", [Section(NASTY, NASTY, NASTY, template="macros.html")])
+    assert "<b" not in written.replace("<body", "")
+    # The link and its text, the section's id, its title and its badge.
+    assert written.count(ESCAPED) == 5
+
+
+def test_only_drawings_are_taken_for_markup_and_only_in_one_place():
+    folder = ROOT / "lst" / "recipes"
+    made = [path for path in folder.rglob("*.py") for _ in re.findall(r"\bMarkup\(", path.read_text())]
+    assert made == [folder / "report" / "plots.py"]
+    templates = [path.read_text() for path in folder.rglob("templates/*")]
+    assert len(templates) > 20
+    assert not re.search(r"\bsafe\b|autoescape", "".join(templates))
+
+
+def test_names_in_a_drawing_and_its_description_stay_text():
+    drawn = length_plot({NASTY: [0, 2, 3]}, 25, "name", NASTY, NASTY, NASTY)
+    assert isinstance(drawn, Markup)
+    assert "<b" not in drawn
+    assert f'aria-label="{ESCAPED}"' in drawn
+
+
+def test_numbers_in_words():
+    assert number_text(None, ",") == "–"
+    assert number_text(-1234.5, ",.2f") == "−1,234.50"
+    assert number_text(0.5, "hours") == hours_text(0.5) == "30.0 min"
+    assert hours_text(1.5) == "1.50 h"
+    assert hours_text(1 / 3600) == "1.0 s"
 
 
 def test_clips_alternate_and_change_the_speaker():
