@@ -1,6 +1,6 @@
-"""Runs independent tasks in processes of this machine or, by Ray, of many; results come as they are ready.
+"""Runs independent tasks in processes of this machine, or on many machines with Ray; results in order of completion.
 
-A task whose worker dies is begun again elsewhere; one that fails with an error is not, for it would fail again.
+If a worker dies, its task is started again. A task that raises an error is not: it would fail again.
 """
 
 from __future__ import annotations
@@ -20,17 +20,21 @@ from lst.progress import say
 def run_tasks(
     function: Callable[[Task], Any], tasks: Sequence[Task], options: ExecutorOptions
 ) -> Generator[Done, None, None]:
-    """Calls ``function`` with each task and yields what it returned, in the order of completion.
+    """Calls ``function`` with each task and yields its result, in the order of completion.
 
-    However it ends, no worker is at a task any more when it has.
+    After the iterator ends or is closed, no worker runs a task.
 
     Args:
-        function: of a module, so that other processes find it; its task and value must be picklable.
-        tasks: independent of one another.
-        options: where they run.
+        function: a function at the top of a module, so that other processes can import it; tasks and results must be
+            picklable.
+        tasks: must not depend on one another.
+        options: where the tasks run.
 
     Raises:
-        UserError: a task raised one, or its workers kept dying.
+        UserError: a task raised one, or workers kept dying.
+
+    >>> sorted(done.value for done in run_tasks(abs, [3, -1, -2], ExecutorOptions()))
+    [1, 2, 3]
     """
     results: Generator[Done, None, None]
     if options.name == "ray":
@@ -41,7 +45,7 @@ def run_tasks(
         results = (work(function, task) for task in tasks)
     else:
         results = _run_in_processes(function, tasks, options.num_workers)
-    # An error's traceback keeps this frame, and with it the generator, which would only be ended much later.
+    # Closed here: the traceback of an error would keep the generator alive for long.
     with contextlib.closing(results):
         for done in results:
             if done.error:

@@ -1,4 +1,4 @@
-"""The ``>>>`` examples in docstrings of corpora, audio, documents, batches and parallel work give what they say."""
+"""The ``>>>`` examples in docstrings give what they say."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import importlib
 import pytest
 from repository import ROOT
 
-ROOMS = ("data/audio", "data/batches", "data/corpora", "data/documents", "parallel")
+ROOMS = ("data/audio", "data/batches", "data/corpora", "data/documents", "parallel", "recipes/benchmarks")
 MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for room in ROOMS

@@ -163,8 +163,9 @@ def write_on_the_fly(place: Location, utterances: Iterable[Utterance]) -> int:
     """Writes utterances to a path or a URL, atomically; returns their number."""
     count = 0
     with storage.staged(place) as temporary, open(temporary, "wb") as file:
-        for count, utterance in enumerate(utterances, 1):
+        for utterance in utterances:
             file.write(format_line(utterance) + b"\n")
+            count += 1
     return count
 
 

@@ -1,6 +1,6 @@
-"""Interleaving, patching and packing token by token in plain Python: what ``make bench-data`` compares with.
+"""Interleaving, patching and packing token by token in plain Python: the reference of ``make bench-data``.
 
-Written to be obviously right, as one would write it first. A test holds that the fast path gives the same.
+Written to be obviously right. A test checks that the fast path gives the same batches.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def loop_static_patches(document: Document, size: int) -> Patches:
 
 
 def loop_batch(rows: Sequence[Sequence[tuple[Document, Patches]]], row_patches: int) -> PackedBatch:
-    """Packs rows, see ``lst.model.batch.pack_documents``."""
+    """Packs rows; the reference of ``lst.model.batch.pack_documents``."""
     token_ids: list[int] = []
     target_ids: list[int] = []
     modalities: list[int] = []
@@ -151,7 +151,7 @@ def loop_pipeline(
     num_rows: int,
     row_patches: int,
 ) -> PackedBatch:
-    """Utterances to one batch; which documents share a row is decided as in the fast path, by their sizes."""
+    """Makes one batch of utterances; ``fill_rows`` chooses the documents of each row, as in the fast path."""
     documents = [loop_document(item, epoch, seed, config, tokenizer, vocabulary) for item in utterances]
     items = [(document, loop_static_patches(document, static_size)) for document in documents]
     rows = fill_rows([len(patches) for _, patches in items], row_patches, num_rows)
