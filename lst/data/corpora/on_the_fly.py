@@ -19,6 +19,7 @@ import numpy as np
 from lst import storage
 from lst.data.audio import AUDIO_SUFFIXES
 from lst.data.corpora.manifest import MANIFEST_SUFFIXES, ManifestProblem
+from lst.data.corpora.row_checks import duration_fault
 from lst.data.utterance import Utterance, Word
 from lst.errors import UserError
 from lst.progress import Progress
@@ -104,24 +105,23 @@ def parse_line(line: bytes, frame_rate_hz: int) -> Utterance:
     before, *segments = record["interleaved"].split(SEPARATOR)
     if before.strip():
         raise ValueError(f"interleaved begins with {before[:40]!r}, not with {SEPARATOR}")
-    words: list[Word] = []
+    starts: list[tuple[str, int]] = []
     units: list[int] = []
-    current: str | None = None
-    start = 0
     for segment in segments:
         mode, _, content = segment.strip().partition(" ")
         if mode == "TEXT":
-            _close_word(words, current, start, len(units))
-            current, start = content.strip(), len(units)
-            if not current:
+            starts.append((content.strip(), len(units)))
+            if not starts[-1][0]:
                 raise ValueError("a TEXT segment holds no word")
         elif mode == "HUBERT":
-            if current is None or len(units) > start:
+            if not starts or len(units) > starts[-1][1]:
                 raise ValueError("a HUBERT segment does not follow the word that it belongs to")
             units += _parse_units(content)
         else:
             raise ValueError(f"a segment opens with {mode[:40]!r}; allowed are TEXT, HUBERT")
-    _close_word(words, current, start, len(units))
+    ends = [*(start for _, start in starts[1:]), len(units)]
+    spans = zip(starts, ends, strict=False)  # without a segment, there is an end but no start
+    words = [Word(text, start, end, 0.0) for (text, start), end in spans if text != SILENCE]
     return Utterance(
         id=_NOT_OF_AN_ID.sub("_", record["file_id"]),
         speaker="",
@@ -130,11 +130,6 @@ def parse_line(line: bytes, frame_rate_hz: int) -> Utterance:
         units=np.array(units, np.uint16),
         words=tuple(words),
     )
-
-
-def _close_word(words: list[Word], text: str | None, start: int, end: int) -> None:
-    if text is not None and text != SILENCE:
-        words.append(Word(text, start, end, 0.0))
 
 
 def _parse_units(content: str) -> list[int]:
@@ -236,10 +231,8 @@ def _faults(utterance: Utterance, min_duration_s: float, max_duration_s: float, 
     faults = [] if utterance.words else ["holds no word"]
     if not utterance.num_frames:
         return [*faults, "holds no unit"]
-    if not min_duration_s <= utterance.duration_s <= max_duration_s:
-        kind = "short" if utterance.duration_s < min_duration_s else "long"
-        allowed = f"{min_duration_s:g} to {max_duration_s:g} s"
-        faults.append(f"is too {kind}: {utterance.duration_s:.2f} s, allowed are {allowed}")
+    if fault := duration_fault(utterance.duration_s, min_duration_s, max_duration_s):
+        faults.append(fault)
     if num_units and int(utterance.units.max()) >= num_units:
         faults.append(f"unit {utterance.units.max()} is outside the codebook of data.on_the_fly_units={num_units}")
     return faults

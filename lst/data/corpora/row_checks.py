@@ -121,11 +121,8 @@ class RowChecker:
 
     def _duration(self, row: ManifestRow, info: AudioInfo) -> list[str]:
         faults = []
-        duration_s = utterance_duration_s(row, info)
-        if not self.min_duration_s <= duration_s <= self.max_duration_s:
-            kind = "too short" if duration_s < self.min_duration_s else "too long"
-            allowed = f"allowed are {self.min_duration_s:g} to {self.max_duration_s:g} s"
-            faults.append(f"is {kind}: {duration_s:.2f} s, {allowed}")
+        if fault := duration_fault(utterance_duration_s(row, info), self.min_duration_s, self.max_duration_s):
+            faults.append(fault)
         slack_s = DURATION_SLACK_S + DURATION_SLACK_SHARE * info.duration_s
         if not row.is_segment and row.duration_s is not None and abs(row.duration_s - info.duration_s) > slack_s:
             stated = f"{row.duration_s:.2f}" if row.duration_s < 1e6 else f"{row.duration_s:g}"
@@ -140,6 +137,18 @@ def is_well_formed_id(name: str) -> bool:
     (True, False)
     """
     return _ID.fullmatch(name) is not None
+
+
+def duration_fault(duration_s: float, min_duration_s: float, max_duration_s: float) -> str:
+    """Why an utterance has a wrong length; empty if it has not.
+
+    >>> duration_fault(0.2, 0.5, 30)
+    'is too short: 0.20 s, allowed are 0.5 to 30 s'
+    """
+    if min_duration_s <= duration_s <= max_duration_s:
+        return ""
+    kind = "short" if duration_s < min_duration_s else "long"
+    return f"is too {kind}: {duration_s:.2f} s, allowed are {min_duration_s:g} to {max_duration_s:g} s"
 
 
 def utterance_duration_s(row: ManifestRow, info: AudioInfo) -> float:

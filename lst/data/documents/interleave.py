@@ -374,26 +374,22 @@ class DocumentBuilder:
         of equal units that continues in the next part is one token.
         """
         parts = list(parts)
-        ids = [np.array([self.vocabulary.bos_id], np.int32)]
-        modalities = [np.array([TEXT], np.uint8)]
+        pieces = [(np.array([self.vocabulary.bos_id], np.int32), TEXT)]
         previous: int | None = None
         joins_runs = self.vocabulary.deduplicated and self.speech_bpe is None
         for number, part in enumerate(parts):
             if part.modality != previous:
-                ids.append(np.array([part.marker_id], np.int32))
-                modalities.append(np.array([TEXT], np.uint8))
+                pieces.append((np.array([part.marker_id], np.int32), TEXT))
             elif joins_runs and part.modality == SPEECH:
-                part = parts[number] = part.after(next(int(own[-1]) for own in reversed(ids) if len(own)))
-            ids.append(part.token_ids)
-            modalities.append(np.full(len(part.token_ids), part.modality, np.uint8))
+                part = parts[number] = part.after(next(int(ids[-1]) for ids, _ in reversed(pieces) if len(ids)))
+            pieces.append((part.token_ids, part.modality))
             previous = part.modality
         if end:
-            ids.append(np.array([self.vocabulary.eos_id], np.int32))
-            modalities.append(np.array([TEXT], np.uint8))
+            pieces.append((np.array([self.vocabulary.eos_id], np.int32), TEXT))
         document = Document(
             document_id,
-            np.concatenate(ids),
-            np.concatenate(modalities),
+            np.concatenate([ids for ids, _ in pieces]),
+            np.repeat(np.array([modality for _, modality in pieces], np.uint8), [len(ids) for ids, _ in pieces]),
             np.concatenate([part.segment_lengths for part in parts]),
             np.concatenate([part.segment_is_silence for part in parts]),
             segment_level=self.segment_level,

@@ -19,12 +19,12 @@ from lst.tokenizers.text import WORD_MARK, TextTokenizer
 MAX_CACHED_WORDS = 200_000
 # Fields of SentencePiece's ModelProto, as its public definition (sentencepiece_model.proto) numbers them.
 _TRAINER_SPEC, _NORMALIZER_SPEC, _MODEL_TYPE, _NORMALIZER_NAME, _CHARSMAP, _BPE = 2, 3, 3, 1, 2, 2
-# Normalisation rules of SentencePiece itself: none of them works across a space.
+# Rules that come with SentencePiece: none of them joins what stands on two sides of a space.
 _OWN_RULES = ("identity", "nfkc", "nmt_nfkc", "nfkc_cf", "nmt_nfkc_cf")
 
 
 def encodes_by_words(tokenizer: TextTokenizer) -> bool:
-    """Whether a tokenizer's pieces of any text are the pieces of its words, joined."""
+    """Whether this tokenizer's pieces of a text are those of its words."""
     fields = dict(_fields(tokenizer.model))
     trainer, normalizer = (dict(_fields(_bytes(fields.get(name)))) for name in (_TRAINER_SPEC, _NORMALIZER_SPEC))
     rules = _bytes(normalizer.get(_NORMALIZER_NAME)).decode("utf-8", "replace")
@@ -38,7 +38,7 @@ def _bytes(value: int | bytes | None) -> bytes:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Yields number and value of a protocol buffer's fields; stops at a group and at the end of a truncated message."""
+    """Numbers and values of a protocol buffer's fields; groups and what is cut short end it."""
     place = 0
 
     def varint() -> int:

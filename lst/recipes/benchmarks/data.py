@@ -8,7 +8,6 @@ the installed voice reads. Documents are made of simulated utterances as long as
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,41 +108,37 @@ def bench_units(figures: Figures, waveforms: Sequence[np.ndarray]) -> None:
     figures.add("share of the units' time that this transform takes", seconds["bare"] / seconds["units"])
 
 
-class SpokenItem(NamedTuple):
-    """An utterance for the aligner, and the samples and words that its decoder gets."""
-
-    waveform: np.ndarray
-    text: str
-    pcm: bytes
-    tokens: str
-
-
 def bench_alignment(figures: Figures, spoken: Sequence[tuple[np.ndarray, str]]) -> None:
-    """The aligner, compared with its decoder called directly on the same samples and words."""
+    """The aligner, and the same decoder given the same samples and words by its own calls alone."""
     aligner = PocketsphinxAligner()
     decoder = aligner._decoder
+    alignable = []
+    for waveform, text in spoken:
+        try:
+            aligner.align(waveform, text, len(waveform) // 640 + 1, 25)
+            alignable.append((waveform, text))
+        except AlignmentError:
+            continue
 
-    def align(item: SpokenItem) -> None:
-        aligner.align(item.waveform, item.text, len(item.waveform) // 640 + 1, 25)
-
-    def bare(item: SpokenItem) -> None:
+    def bare(item: tuple[bytes, str]) -> None:
         decoder.reinit_feat()
-        decoder.set_align_text(item.tokens)
+        decoder.set_align_text(item[1])
         decoder.start_utt()
-        decoder.process_raw(item.pcm, full_utt=True)
+        decoder.process_raw(item[0], full_utt=True)
         decoder.end_utt()
         list(decoder.seg())
 
     items = []
-    for waveform, text in spoken:
+    for waveform, text in alignable:
         pcm = (np.clip(waveform, -1.0, 1.0) * 32767).astype("<i2").tobytes()
         tokens = " ".join(token for word in spoken_words(text) for token in word.tokens)
-        item = SpokenItem(waveform, text, pcm, tokens)
-        with contextlib.suppress(AlignmentError):
-            align(item)
-            items.append(item)
-    seconds = in_turns_s({"aligner": align, "bare": bare}, items, repeats=2)
-    speech_s = sum(len(item.waveform) for item in items) / SAMPLE_RATE_HZ
+        items.append((waveform, text, (pcm, tokens)))
+    functions: dict[str, Callable[[Any], Any]] = {
+        "aligner": lambda item: aligner.align(item[0], item[1], len(item[0]) // 640 + 1, 25),
+        "bare": lambda item: bare(item[2]),
+    }
+    seconds = in_turns_s(functions, items, repeats=2)
+    speech_s = sum(len(item[0]) for item in items) / SAMPLE_RATE_HZ
     figures.add("utterances of these that align, share", len(items) / len(spoken))
     figures.add("alignment, times real time a core", speech_s / seconds["aligner"])
     figures.add("alignment over the bare library's, time", seconds["aligner"] / seconds["bare"], 1.2, at_most=True)

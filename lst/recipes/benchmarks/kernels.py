@@ -172,13 +172,12 @@ def bench_memory(figures: Figures) -> None:
             figures.add(name, multiple, target, at_most=True)
 
 
-def decoding_state(model: LatentSpeechTextModel, num_tokens: int) -> DecodingState:
-    """The decoding state after a prompt of random tokens."""
-    ids = np.random.default_rng(0).integers(0, VOCAB_SIZE, num_tokens).astype(np.int32)
-    prompt = Document("prompt", ids, np.full(num_tokens, TEXT, np.uint8))
-    patching = PatchingConfig("none")
-    patches = patch_document(prompt, "none", patching)
-    stepper = PatchStepper(patching, VOCAB_SIZE)
+def decoding_state(
+    model: LatentSpeechTextModel, prompt: Document, patching: PatchingConfig, first_unit_id: int
+) -> DecodingState:
+    """The decoding state after a prompt."""
+    patches = patch_document(prompt, patching.strategy, patching)
+    stepper = PatchStepper(patching, first_unit_id)
     stepper.begin(prompt, patches)
     return DecodingState(model, [prompt], [patches], [stepper])
 
@@ -191,11 +190,13 @@ def bench_generation(figures: Figures) -> None:
     sizes: dict[tuple[str, int], int] = {}
     for prompt in PROMPTS:
         states = {}
+        ids = np.random.default_rng(0).integers(0, VOCAB_SIZE, prompt).astype(np.int32)
+        document = Document("prompt", ids, np.full(prompt, TEXT, np.uint8))
         for kind, mixers in kinds.items():
             config = ModelConfig(**{**vars(TRANSFORMER), "global_mixers": mixers})
             model = LatentSpeechTextModel(config, VOCAB_SIZE).eval()
             started_s = time.perf_counter()
-            states[kind] = decoding_state(model, prompt)
+            states[kind] = decoding_state(model, document, PatchingConfig("none"), VOCAB_SIZE)
             figures.add(f"{kind}: prompt of {prompt}, tokens a second", prompt / (time.perf_counter() - started_s))
             keys = [cache.key for caches in states[kind].caches.values() for cache in caches if cache.key is not None]
             held = [x for layer in states[kind].states for x in layer.state]

@@ -18,9 +18,8 @@ from lst.data.batches import fill_rows
 from lst.model.batch import SPEECH, TEXT, Document, PackedBatch, Patches, pack_documents
 from lst.model.config import ModelConfig, PatchingConfig
 from lst.model.flops import model_flops, workload_of_batch
-from lst.model.inference import DecodingState, PatchStepper
 from lst.model.lst import LatentSpeechTextModel
-from lst.model.patching import patch_document, patch_documents
+from lst.model.patching import patch_documents
 from lst.parallel import keep_freed_memory
 from lst.recipes.benchmarks.figures import (
     Figures,
@@ -30,6 +29,7 @@ from lst.recipes.benchmarks.figures import (
     measure_in_own_process,
     peak_memory_bytes,
 )
+from lst.recipes.benchmarks.kernels import decoding_state
 
 NUM_TOKENS, VOCAB_SIZE, LARGE_VOCAB_SIZE, NUM_UNITS = 16_384, 2_048, 32_768, 500
 SPEECH_SHARE, INTERLEAVED_SHARE = 0.77, 1 / 3
@@ -203,21 +203,17 @@ def bench_generation(figures: Figures) -> None:
     modalities = np.full(len(ids), SPEECH, np.uint8)
     ids[:2], modalities[:2] = (0, 1), TEXT
 
-    def head(length: int) -> tuple[Document, Patches]:
-        document = Document("prefix", ids[:length], modalities[:length])
-        return document, patch_document(document, "static", STATIC)
+    def head(length: int) -> Document:
+        return Document("prefix", ids[:length], modalities[:length])
 
     def stepped() -> float:
-        stepper, (document, patches) = PatchStepper(STATIC, first_unit_id), head(2)
-        stepper.begin(document, patches)
-        state = DecodingState(model, [document], [patches], [stepper])
+        state = decoding_state(model, head(2), STATIC, first_unit_id)
         for place in range(2, len(ids)):
             state.step(ids[place : place + 1], modalities[place : place + 1])
         return float(state.logits.sum())
 
     def recomputed(length: int) -> torch.Tensor:
-        document, patches = head(length)
-        hidden = model.hidden(pack_documents([[(document, patches)]], len(patches)))
+        hidden = model.hidden(make_batch([head(length)], "static"))
         return model.head(hidden[-1:])
 
     lengths = range(2, len(ids), RECOMPUTED_EVERY)

@@ -48,6 +48,10 @@ class Listing:
             raise UserError(f"folder {self.root} cannot be read: {error.strerror}.") from None
         return [self.root / name for name in entries if not name.startswith(".")]
 
+    def below(self, folder: Path) -> Listing:
+        """The listing of a folder below the root."""
+        return Listing(folder)
+
     def json_files(self, kind: str) -> list[Path]:
         """JSON-lines files in ``top`` whose first object has the keys of ``kind``."""
         return [file for file in self.top if file.name.endswith(JSON_LINES_SUFFIXES) and self.json_kind(file) == kind]

@@ -31,7 +31,7 @@ def _read(listing: Listing, tables: list[Path], found: Found) -> None:
     folder, audio_folder = table.parent, table.parent / AUDIO_FOLDER
     if not audio_folder.is_dir():
         raise UserError(f"corpus {folder}: {table.name} is LJSpeech's, but there is no folder {audio_folder}.")
-    files = Listing(audio_folder).files
+    files = listing.below(audio_folder).files
     audio = audio_by_stem(files)
     for line, content in text_lines(table):
         cells = [cell.strip() for cell in content.split("|")]

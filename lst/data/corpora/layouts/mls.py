@@ -35,7 +35,7 @@ def _read_part(listing: Listing, transcript: Path, found: Found, progress: Progr
     audio_folder = transcript.parent / AUDIO_FOLDER
     split = split_in_name(transcript.parent.resolve().name)
     durations_s = _read_segments(listing, transcript.parent / SEGMENTS, found)
-    audio_files = Listing(audio_folder).files if audio_folder.is_dir() else []
+    audio_files = listing.below(audio_folder).files if audio_folder.is_dir() else []
     audio = audio_by_stem(audio_files)
     for line, content, fault in decoded_lines(transcript):
         progress.advance()

@@ -37,7 +37,9 @@ PARTS = ("train", "validation", "test")
 
 
 def _find(listing: Listing) -> list[Path]:
-    parts = [Listing(listing.root / part) for part in PARTS if listing.file is None and (listing.root / part).is_dir()]
+    parts = [
+        listing.below(listing.root / part) for part in PARTS if listing.file is None and (listing.root / part).is_dir()
+    ]
     return [file for part in (listing, *parts) for file in part.json_files(PEOPLES_SPEECH)]
 
 

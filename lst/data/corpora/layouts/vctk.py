@@ -28,8 +28,8 @@ def _find(listing: Listing) -> list[Path]:
 
 def _read(listing: Listing, folders: list[Path], found: Found) -> None:
     text_folder, audio_folder = folders
-    texts = [file for file in Listing(text_folder).files if file.suffix.lower() == ".txt"]
-    audio_files = Listing(audio_folder).files
+    texts = [file for file in listing.below(text_folder).files if file.suffix.lower() == ".txt"]
+    audio_files = listing.below(audio_folder).files
     audio = audio_by_stem(audio_files)
     other_microphones: list[Path] = []
     with Progress(len(texts), "reading transcripts", unit="file") as progress:
