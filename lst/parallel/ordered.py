@@ -6,12 +6,10 @@ import collections
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import TypeVar
 
-from lst.parallel.pool import WorkerPool
-from lst.parallel.work import MAX_RETRIES, killed_too_often
-from lst.progress import say
+from lst.parallel.pool import WorkerPool, retried
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -47,14 +45,7 @@ def ordered_map(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], nu
     else:
         return
     waiting: collections.deque[ItemT] = collections.deque()
-    for attempt in range(MAX_RETRIES + 1):
-        try:
-            yield from _in_pool(function, items, waiting, num_workers)
-            return
-        except BrokenProcessPool:
-            if attempt < MAX_RETRIES:
-                say(f"a worker process was killed: {len(waiting)} items that are not finished are begun again")
-    raise killed_too_often(MAX_RETRIES + 1, len(waiting), num_workers)
+    yield from retried(partial(_in_pool, function, items, waiting, num_workers), waiting, "items", num_workers)
 
 
 def _in_pool(

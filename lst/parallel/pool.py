@@ -15,12 +15,18 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator, Sized
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import resource_tracker
-from typing import Any
+from typing import Any, TypeVar
 
+from lst.errors import UserError
 from lst.parallel.machine import set_one_thread
+from lst.parallel.work import MAX_RETRIES
+from lst.progress import say
+
+ResultT = TypeVar("ResultT")
 
 # How often a worker that must end checks whether it is in a call.
 LOOK_S = 0.01
@@ -56,6 +62,33 @@ class WorkerPool:
         self._writer.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._reader.close()
+
+
+def retried(
+    run: Callable[[], Iterator[ResultT]], left: Sized, what: str, num_workers: int
+) -> Generator[ResultT, None, None]:
+    """Yields the results of ``run``, which is called again after a worker was killed.
+
+    Args:
+        run: does the work in ``left``, and removes from it what is finished.
+        left: the unfinished work.
+        what: name of the work, in the plural, for messages.
+        num_workers: number of processes, for the error.
+
+    Raises:
+        UserError: workers kept dying.
+    """
+    for attempt in range(MAX_RETRIES + 1):
+        try:
+            yield from run()
+            return
+        except BrokenProcessPool:
+            if attempt < MAX_RETRIES:
+                say(f"a worker process was killed: {len(left)} {what} that are not finished are begun again")
+    raise UserError(
+        f"worker processes were killed {MAX_RETRIES + 1} times, {len(left)} tasks are left. Mostly the memory is too "
+        f"small for {num_workers} processes: lower num_workers and run the same command again."
+    )
 
 
 @contextlib.contextmanager

@@ -8,13 +8,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import Any
 
 from lst.errors import UserError
-from lst.parallel.pool import WorkerPool
-from lst.parallel.work import MAX_RETRIES, Done, ExecutorOptions, Task, killed_too_often, work
-from lst.progress import say
+from lst.parallel.pool import WorkerPool, retried
+from lst.parallel.work import Done, ExecutorOptions, Task, work
 
 
 def run_tasks(
@@ -44,7 +43,9 @@ def run_tasks(
     elif options.num_workers <= 1 or len(tasks) <= 1:
         results = (work(function, task) for task in tasks)
     else:
-        results = _run_in_processes(function, tasks, options.num_workers)
+        left = dict(enumerate(tasks))
+        run = partial(_run_in_pool, function, left, options.num_workers)
+        results = retried(run, left, "tasks", options.num_workers)
     # Closed here: the traceback of an error would keep the generator alive for long.
     with contextlib.closing(results):
         for done in results:
@@ -53,27 +54,13 @@ def run_tasks(
             yield done
 
 
-def _run_in_processes(
-    function: Callable[[Task], Any], tasks: Sequence[Task], num_workers: int
-) -> Generator[Done, None, None]:
-    left = dict(enumerate(tasks))
-    for attempt in range(MAX_RETRIES + 1):
-        try:
-            with contextlib.closing(_run_in_pool(function, left, num_workers)) as results:
-                for number, done in results:
-                    del left[number]
-                    yield done
-            return
-        except BrokenProcessPool:
-            if attempt < MAX_RETRIES:
-                say(f"a worker process was killed: {len(left)} tasks that are not finished are begun again")
-    raise killed_too_often(MAX_RETRIES + 1, len(left), num_workers)
-
-
 def _run_in_pool(
-    function: Callable[[Task], Any], tasks: dict[int, Task], num_workers: int
-) -> Generator[tuple[int, Done], None, None]:
-    with WorkerPool(min(num_workers, len(tasks)), function.__module__) as pool:
-        futures = {pool.submit(work, function, task): number for number, task in tasks.items()}
+    function: Callable[[Task], Any], left: dict[int, Task], num_workers: int
+) -> Generator[Done, None, None]:
+    """Runs the tasks in ``left`` and removes each one from it when it is finished."""
+    with WorkerPool(min(num_workers, len(left)), function.__module__) as pool:
+        futures = {pool.submit(work, function, task): number for number, task in left.items()}
         for future in as_completed(futures):
-            yield futures[future], future.result()
+            done: Done = future.result()
+            del left[futures[future]]
+            yield done

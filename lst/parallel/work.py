@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from lst import __version__
-from lst.errors import LstError, UserError
+from lst.errors import LstError
 from lst.parallel.machine import one_thread
 
 # How often a task is started again because its worker died.
@@ -77,11 +77,3 @@ def work(
     except LstError as raised:
         value, error = None, str(raised)
     return Done(value, error, time.perf_counter() - started_s, worker)
-
-
-def killed_too_often(num_kills: int, num_left: int, num_workers: int) -> UserError:
-    """The error for workers that keep dying."""
-    return UserError(
-        f"worker processes were killed {num_kills} times, {num_left} tasks are left. Mostly the memory is too "
-        f"small for {num_workers} processes: lower num_workers and run the same command again."
-    )

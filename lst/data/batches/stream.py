@@ -211,16 +211,17 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
         packed = [[self._take(keys[index], count, strategy, rests) for index, count in row] for row in parts]
         taken = {index for row in parts for index, _ in row}
         batch = pack_documents(packed, plan.row_patches)
-        waiting = rests + [key for index, key in enumerate(keys) if index not in taken]
-        state.buffer = waiting
-        state.batch_index += 1
-        state.num_slots += batch.num_slots
-        state.num_patches += batch.num_patches
-        state.num_tokens += batch.num_tokens
-        state.num_cut += len(rests)
-        state.num_speech_tokens += int((batch.modalities == SPEECH).sum())
-        self.state = state
-        return batch, state
+        self.state = replace(
+            state,
+            buffer=rests + [key for index, key in enumerate(keys) if index not in taken],
+            batch_index=state.batch_index + 1,
+            num_slots=state.num_slots + batch.num_slots,
+            num_patches=state.num_patches + batch.num_patches,
+            num_tokens=state.num_tokens + batch.num_tokens,
+            num_cut=state.num_cut + len(rests),
+            num_speech_tokens=state.num_speech_tokens + int((batch.modalities == SPEECH).sum()),
+        )
+        return batch, self.state
 
     def _take(self, key: DocumentKey, count: int, strategy: str, rests: list[DocumentKey]) -> tuple[Document, Patches]:
         """Takes the first ``count`` patches of a waiting document; appends the key of its rest to ``rests``."""
