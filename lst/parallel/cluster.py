@@ -123,7 +123,7 @@ def _result(ray: Any, reference: Any) -> Done:
         raise
     except ray.exceptions.RayError as error:
         raise UserError(
-            f"workers that did one task died {MAX_RETRIES + 1} times: {error}. Mostly a node's memory is too small for "
-            "a process a core. Run the same command again to go on."
+            f"workers that did one task died {MAX_RETRIES + 1} times: {error}. Usually a node's memory is too small "
+            "for a process a core. Run the same command again to go on."
         ) from error
     return done

@@ -84,9 +84,9 @@ def retried(
             return
         except BrokenProcessPool:
             if attempt < MAX_RETRIES:
-                say(f"a worker process was killed: {len(left)} {what} that are not finished are begun again")
+                say(f"a worker process was killed: {len(left)} {what} that are not finished are started again")
     raise UserError(
-        f"worker processes were killed {MAX_RETRIES + 1} times, {len(left)} tasks are left. Mostly the memory is too "
+        f"worker processes were killed {MAX_RETRIES + 1} times, {len(left)} {what} are left. Usually the memory is too "
         f"small for {num_workers} processes: lower num_workers and run the same command again."
     )
 

@@ -85,7 +85,7 @@ def _header(path: str, size_bytes: int, mtime_ns: int, member: str) -> AudioInfo
         if info.frames > MAX_NUM_FRAMES or info.samplerate <= 0:
             raise UserError(
                 f"{name} does not say how long it is, as streams written to a pipe do. "
-                f"Write it once more, for example: ffmpeg -i {Path(path).name} out{Path(path).suffix}"
+                f"Convert it, for example: ffmpeg -i {Path(path).name} out{Path(path).suffix}"
             )
         for stated_bytes, held_bytes in _SIZE_LINE.findall(info.extra_info):
             if int(held_bytes) < int(stated_bytes) < OPEN_SIZE_BYTES:
@@ -120,7 +120,7 @@ def _check_mp3_length(name: str, file: BinaryIO, stated_samples: int) -> None:
     if frame_samples and held_samples > stated_samples + MP3_SLACK_FRAMES * frame_samples:
         raise UserError(
             f"{name} holds {held_samples:,} samples, but its header, or the lack of one, tells {stated_samples:,}: "
-            "its end would be lost. Write it once more, for example: ffmpeg -i FILE out.wav"
+            "its end would be lost. Convert it, for example: ffmpeg -i FILE out.wav"
         )
 
 

@@ -188,7 +188,7 @@ def open_tar(path: Path | str, file: BinaryIO) -> tarfile.TarFile:
     try:
         return tarfile.open(fileobj=file, mode="r:")
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        raise UserError(f"{path} is no uncompressed tar ({error}). Unpack it first: gunzip FILE") from None
+        raise UserError(f"{path} is not an uncompressed tar ({error}). Unpack it first: gunzip FILE") from None
 
 
 class _Part(io.RawIOBase):

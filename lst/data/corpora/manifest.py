@@ -213,7 +213,7 @@ def _table_records(path: Path, text: str) -> list[tuple[int, Record | str]]:
     _check_columns(path, header)
     repeated = sorted({name for name in header if header.count(name) > 1 and name})
     if repeated:
-        raise UserError(f"manifest {path}: column {', '.join(repeated)} is there more than once. Rename or remove one.")
+        raise UserError(f"manifest {path}: column {', '.join(repeated)} occurs more than once. Rename or remove one.")
     return [
         (line, dict(zip(header, values, strict=True)))
         if len(values) == len(header)

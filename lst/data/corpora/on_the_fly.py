@@ -98,7 +98,7 @@ def parse_line(line: bytes, frame_rate_hz: int) -> Utterance:
     """
     record = json.loads(line)
     if not isinstance(record, dict) or not all(isinstance(record.get(key), str) for key in ("file_id", "interleaved")):
-        raise ValueError("is no object with the texts file_id and interleaved")
+        raise ValueError("is not an object with the texts file_id and interleaved")
     if not record["file_id"]:
         raise ValueError("file_id is empty")
     (record["file_id"] + record["interleaved"]).encode()  # a lone surrogate could not be written again
@@ -136,7 +136,7 @@ def _parse_units(content: str) -> list[int]:
     numbers = content.split()
     wrong = [number for number in numbers if not (number.isascii() and number.isdigit() and int(number) <= MAX_UNIT)]
     if wrong:
-        raise ValueError(f"{wrong[0][:40]!r} is no unit: a whole number from 0 to {MAX_UNIT}")
+        raise ValueError(f"{wrong[0][:40]!r} is not a unit: a unit is a whole number from 0 to {MAX_UNIT}")
     return list(map(int, numbers))
 
 
@@ -209,7 +209,7 @@ def check_on_the_fly(
                     continue
                 faults = _faults(utterance, min_duration_s, max_duration_s, num_units)
                 if utterance.id in first_places:
-                    faults.append(f"the id is there before, at {first_places[utterance.id]}; ids must be unique")
+                    faults.append(f"the id is also at {first_places[utterance.id]}; ids must be unique")
                 first_places.setdefault(utterance.id, where)
                 problems += [ManifestProblem(where, utterance.id, fault) for fault in faults]
                 if not faults:

@@ -294,10 +294,10 @@ def apply_on_error(
     of_all, share = f"{bad:,} of {num_rows:,} utterances", bad / max(num_rows, 1)
     if on_error == "raise":
         limit = f"allowed up to max_skipped_share={max_skipped_share:g}"
-        raise ProblemsError(subject, lines, f"Mend them, or leave {of_all} out with on_error=skip ({limit}).")
+        raise ProblemsError(subject, lines, f"Correct them, or leave out {of_all} with on_error=skip ({limit}).")
     subject = f"{subject}: {of_all} ({share:.1%}) would be skipped, allowed are {max_skipped_share:.1%}"
     if bad >= num_rows:
-        raise ProblemsError(subject, lines, "Mend them: nothing would be left.")
+        raise ProblemsError(subject, lines, "Correct them: no utterance would be left.")
     if share > max_skipped_share:
         enough = math.ceil(share * 1000) / 1000
-        raise ProblemsError(subject, lines, f"Mend them, or allow more with max_skipped_share={enough:g}.")
+        raise ProblemsError(subject, lines, f"Correct them, or allow more with max_skipped_share={enough:g}.")

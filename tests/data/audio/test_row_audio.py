@@ -167,7 +167,7 @@ def test_places_that_are_not_in_the_file_are_faults_of_the_row(tmp_path: Path) -
         "channel": ({"channel": 2}, "channel 2 is asked for, the audio has 2 (counted from 0)"),
         "last_channel": ({"channel": 1}, ""),
         "whole_but_stated_short": ({"duration_s": 1.0}, "duration is stated as 1.00 s"),
-        "no_tar": ({"member": "x.wav"}, "no uncompressed tar"),
+        "no_tar": ({"member": "x.wav"}, "not an uncompressed tar"),
         "word_beyond": (
             {"start_s": 1.0, "duration_s": 1.0, "words": (TimedWord("hi", 0.5, 1.2),)},
             "ends after the utt",

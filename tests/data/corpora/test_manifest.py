@@ -125,7 +125,7 @@ def test_the_shown_examples_can_be_read(tmp_path: Path) -> None:
         ("a.txt", "path\ttext\n", "must end in .jsonl, .tsv, .csv"),
         ("a.csv", 'path,text\na.wav,"never closed\nb.wav,two\n', "line 2"),
         ("a.csv", 'path,text\na.wav,"one" two\nb.wav,two\n', "line 2"),
-        ("a.tsv", "path\ttext\tText\na.wav\tone\ttwo\n", "column text is there more than once"),
+        ("a.tsv", "path\ttext\tText\na.wav\tone\ttwo\n", "column text occurs more than once"),
     ],
 )
 def test_files_that_are_no_manifest(tmp_path: Path, name: str, content: str, message: str) -> None:
@@ -253,7 +253,7 @@ def test_every_problem_class_is_named_in_one_error(tmp_path: Path) -> None:
     for case in bad:
         assert case[-1] in message
     assert message.startswith("manifest corpus.tsv: ")
-    assert f"leave {len(bad)} of {len(rows)} utterances out with on_error=skip" in message
+    assert f"leave out {len(bad)} of {len(rows)} utterances with on_error=skip" in message
 
 
 def test_of_a_row_that_cannot_be_read_whole_the_rest_is_checked(tmp_path: Path) -> None:

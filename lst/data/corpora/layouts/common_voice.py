@@ -49,7 +49,7 @@ def _checked_header(table: Path) -> list[str]:
             f"{', '.join(map(repr, header[:12]))}; Common Voice's tables have {', '.join(COLUMNS)}."
         )
     if repeated := sorted({column for column in COLUMNS if header.count(column) > 1}):
-        raise UserError(f"{table}, line 1: column {', '.join(repeated)} is there more than once.")
+        raise UserError(f"{table}, line 1: column {', '.join(repeated)} occurs more than once.")
     return header
 
 
