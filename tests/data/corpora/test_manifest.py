@@ -339,7 +339,7 @@ def test_skipping_is_allowed_up_to_a_share() -> None:
         apply_on_error(problems, 99, "skip", 0.05, "manifest")
     assert "5 of 99 utterances (5.1%) would be skipped, allowed are 5.0%" in str(raised.value)
     assert "max_skipped_share=0.051" in str(raised.value)
-    with pytest.raises(ProblemsError, match="nothing would be left"):
+    with pytest.raises(ProblemsError, match="no utterance would be left"):
         apply_on_error(problems, 5, "skip", 1.0, "manifest")
     with pytest.raises(UserError, match="on_error=ignore"):
         apply_on_error([], 5, "ignore", 0.0, "manifest")

@@ -129,7 +129,7 @@ def test_all_problems_of_all_files_are_told(tmp_path: Path) -> None:
         ("one.on_the_fly, line 3", "Expecting property name enclosed in do"),
         ("one.on_the_fly, line 4", "holds no unit"),
         ("one.on_the_fly, line 5", "is too short: 0.04 s, allowed are 0.2 "),
-        ("two.on_the_fly, line 1", "the id is also at one.on_the_"),
+        ("two.on_the_fly, line 1", "the id is also at one.on_the_fly, line"),
         ("two.on_the_fly, line 2", "unit 30 is outside the codebook of dat"),
         ("two.on_the_fly, line 3", "holds no word"),
     ]
