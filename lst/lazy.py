@@ -1,4 +1,4 @@
-"""Imports made where they are used, with an error that says how to mend the installation."""
+"""Imports packages where they are used, with an error that says how to repair the installation."""
 
 from __future__ import annotations
 
@@ -10,27 +10,26 @@ from lst.errors import UserError
 
 
 def import_torchaudio() -> Any:
-    """Imports torchaudio with its functional, transforms modules.
+    """Imports torchaudio with its modules ``functional`` and ``transforms``.
 
     Raises:
-        UserError: it is missing, or built for another torch (its extension then fails to load).
+        UserError: torchaudio is missing, or built for another torch (its extension then fails to load).
     """
     try:
-        torchaudio = importlib.import_module("torchaudio")
-        importlib.import_module("torchaudio.functional")
-        importlib.import_module("torchaudio.transforms")
+        for module in ("torchaudio.functional", "torchaudio.transforms"):
+            importlib.import_module(module)
+        return importlib.import_module("torchaudio")
     except (ImportError, OSError, RuntimeError) as error:
         raise UserError(
             f"torchaudio does not load ({type(error).__name__}: {str(error).splitlines()[0]}). "
-            "This happens when the builds of torch and torchaudio differ (a CPU-only torch with a CUDA torchaudio, "
-            "say). Install a matching pair from one index in one command: "
+            "This happens when the builds of torch and torchaudio differ (for example, a CPU-only torch with a CUDA "
+            "torchaudio). Install a matching pair from one index in one command: "
             "pip install 'torch>=2.11,<2.15' 'torchaudio>=2.11,<2.12'"
         ) from error
-    return torchaudio
 
 
 def import_or_explain(module: str, purpose: str, install: str) -> ModuleType:
-    """Imports ``module``; when absent, raises ``UserError`` saying what needs it and how to install it."""
+    """Imports ``module``; if it is absent, raises ``UserError`` with what needs it and how to install it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

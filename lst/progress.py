@@ -1,4 +1,4 @@
-"""Progress with rate and time left: a bar on a terminal, plain lines elsewhere."""
+"""Shows progress with rate and remaining time: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ BAR_DELAY_S = 1.0
 
 
 class Progress:
-    """Counts ``total`` units of work. Use as a context manager and call ``advance``.
+    """Context manager: shows how much of ``total`` units of work is done. Call ``advance`` for each unit.
 
     Args:
-        total: units of work in all; None where that is not known beforehand.
-        description: what is being done.
-        unit: what is counted, in the singular.
-        initial: units done by an earlier, stopped run; they count as done but not towards the rate.
-        stream: where it is written; standard error by default.
+        total: number of units; None if not known.
+        description: of the work.
+        unit: name of a unit, in the singular.
+        initial: units done by an earlier run; they count as done, but not towards the rate.
+        stream: where to write; default: standard error.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Progress:
         self.close()
 
     def advance(self, count: int = 1, note: str = "") -> None:
-        """Counts ``count`` more units; ``note`` (a loss, say) is shown beside them."""
+        """Adds ``count`` units; ``note`` (for example a loss) is shown beside them."""
         self.done += count
         self.note = note or self.note
         if self._bar is not None:
@@ -78,7 +78,7 @@ class Progress:
         )
 
     def close(self) -> None:
-        """Ends the bar; off a terminal, prints the last line of anything that took over two seconds."""
+        """Ends the bar. Without a terminal, prints a last line if the work took more than two seconds."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -87,5 +87,5 @@ class Progress:
 
 
 def say(message: str) -> None:
-    """One plain line to standard error; standard output is kept for what a command returns."""
+    """Prints a line to standard error. Standard output is only for the result of a command."""
     print(message, file=sys.stderr, flush=True)

@@ -1,12 +1,12 @@
-"""Work spread over processes of this machine or over a Ray cluster, with results that do not depend on where it ran.
+"""Runs work in processes of this machine or on a Ray cluster. Results do not depend on where it ran.
 
 ::
 
-    tasks ──run_tasks──▶ pool (processes here) or cluster (Ray) ──▶ results as they are ready
+    tasks ──run_tasks──▶ pool (processes here) or cluster (Ray) ──▶ results in the order of completion
     items ──ordered_map──▶ results in the order of the items
 
-A task (``work``) is a function of a module and a picklable argument. ``machine`` holds a process to one thread and
-keeps the memory that it freed.
+A task (``work``) is a module's function and a picklable argument. ``machine`` limits a process to one thread and makes
+it keep the memory that it frees.
 """
 
 from lst.parallel.machine import keep_freed_memory, one_thread

@@ -1,7 +1,7 @@
-"""Tasks on Ray: one machine, or the cluster at ``address=``. Imported only where it is asked for.
+"""Runs tasks on Ray: on this machine, or on the cluster at ``address=``. Only imported for ``executor=ray``.
 
-Ray keeps a worker's process from task to task, so what a task loads and keeps in its module is loaded once a worker. A
-task whose worker or node dies is begun again by Ray on another one.
+A Ray worker runs many tasks in one process, so a task's module-level caches are loaded once a worker. If a worker or a
+node dies, Ray starts its task again on another one.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from lst.parallel.work import MAX_RETRIES, Done, ExecutorOptions, work
 from lst.progress import say
 from lst.storage import access
 
-# Enough tasks are on their way to keep every core busy; the others wait here, not in the cluster's memory.
+# Submitted tasks a core: enough to keep every core busy. The others wait here, not in the cluster's memory.
 TASKS_A_CORE = 3
-# How long cancelled tasks are waited for: until they have ended, their workers may still write.
+# How long to wait for cancelled tasks; they may write files until they have ended.
 CANCEL_S = 60.0
 CONNECT_S = 10.0
-# How often the cluster is looked at anew while no task ends: its nodes come and go.
+# How often to count the cluster's cores while no task ends: nodes join and leave.
 LOOK_S = 10.0
-# Tasks and results are small: manifests' rows and receipts.
+# Small, as tasks and results are small: rows of manifests, receipts.
 OBJECT_STORE_BYTES = 128 << 20
 
 
 def run_on_ray(
     function: Callable[[Any], Any], tasks: Sequence[Any], options: ExecutorOptions
 ) -> Generator[Done, None, None]:
-    """As ``lst.parallel.tasks.run_tasks``; starts Ray where it is not running and ends it then."""
+    """``lst.parallel.tasks.run_tasks`` on Ray. If Ray is not running, starts it and ends it afterwards."""
     if not tasks:
         return
     ray = _import_ray()
@@ -48,7 +48,7 @@ def run_on_ray(
 
 
 def check_ray(options: ExecutorOptions) -> None:
-    """Raises ``UserError`` where Ray is not installed, or nothing answers at the address."""
+    """Raises ``UserError`` if Ray is not installed or nothing answers at the address."""
     ray = _import_ray()
     if options.address is not None and not ray.is_initialized():
         _start(ray, options)
@@ -79,14 +79,14 @@ def _start(ray: Any, options: ExecutorOptions) -> None:
 
 
 def _check_answers(address: str) -> None:
-    """Raises ``OSError`` where nothing listens at HOST:PORT, which Ray itself would try for a long time."""
+    """Raises ``OSError`` if nothing listens at HOST:PORT. Ray itself would keep trying for a long time."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
 
 
 def _run(ray: Any, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Generator[Done, None, None]:
-    # An error of the task itself would come again; only a lost worker's task is begun anew.
+    # Retries are for lost workers only: an error of the task itself would come again.
     remote = ray.remote(num_cpus=1, max_retries=MAX_RETRIES, retry_exceptions=False)(work)
     waiting = iter(tasks)
     running: set[Any] = set()
@@ -123,7 +123,7 @@ def _result(ray: Any, reference: Any) -> Done:
         raise
     except ray.exceptions.RayError as error:
         raise UserError(
-            f"workers that did one task died {MAX_RETRIES + 1} times: {error}. Mostly a node's memory is too small for "
-            "a process a core. Run the same command again to go on."
+            f"workers that did one task died {MAX_RETRIES + 1} times: {error}. Usually a node's memory is too small "
+            "for a process a core. Run the same command again to go on."
         ) from error
     return done

@@ -1,7 +1,7 @@
-"""Threads and memory of a process: one thread where work is spread over processes, and freed memory that is kept.
+"""Limits a process to one thread, and makes it keep the memory that it frees.
 
-PyTorch and the BLAS of NumPy have threads of their own. Those of OpenBLAS wait for the next product in a loop that
-takes a whole core, so two processes of two threads each can be slower than one core would be for each.
+PyTorch and NumPy's BLAS have their own threads. OpenBLAS's threads wait in a busy loop, so on two cores, two processes
+with two threads each can be slower than two processes with one thread each.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def keep_freed_memory() -> bool:
-    """Tells glibc to reuse what was freed instead of giving it back to the system.
+    """Makes glibc reuse freed memory instead of returning it to the system.
 
-    A large tensor is otherwise mapped anew each time it is made, and every page of it costs a fault: a pass over 80 MB
-    took 41 ms instead of 6 ms on the machine where this was measured. The process holds its peak until it ends.
+    Otherwise each new large tensor is mapped again, with a page fault for each page: a pass over 80 MB took 41 ms
+    instead of 6 ms. The process keeps its peak memory until it ends.
 
     Returns:
-        Whether there is a glibc to tell.
+        Whether it worked; False on systems without glibc.
     """
     if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
         return False
@@ -36,7 +36,7 @@ def keep_freed_memory() -> bool:
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """One thread within the block; sums come out the same on any number of cores."""
+    """Context manager: one thread, so that sums are the same on any number of cores."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -47,6 +47,6 @@ def one_thread() -> Iterator[None]:
 
 
 def set_one_thread() -> None:
-    """One thread for the rest of this process."""
+    """Limits the rest of this process to one thread."""
     torch.set_num_threads(1)
     threadpoolctl.threadpool_limits(1)

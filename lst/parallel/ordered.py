@@ -1,4 +1,4 @@
-"""Work spread over processes whose results come back in order, with a bounded number waiting."""
+"""Maps a function over items in worker processes; results come in order, and few items wait at any time."""
 
 from __future__ import annotations
 
@@ -6,30 +6,33 @@ import collections
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import TypeVar
 
-from lst.parallel.pool import WorkerPool
-from lst.parallel.work import MAX_RETRIES, killed_too_often
-from lst.progress import say
+from lst.parallel.pool import WorkerPool, retried
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 LOOK_AHEAD = 4
-# Processes take as long to start: what is done sooner is done without them.
+# Starting processes takes about as long: shorter work is done without them.
 START_S = 2.0
 
 
 def ordered_map(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], num_workers: int) -> Iterator[ResultT]:
-    """Results of ``function`` in the order of ``items``, equal for any number of workers.
+    """Yields the results of ``function`` in the order of ``items``; the number of workers does not change them.
+
+    If a worker is killed, its items are done again.
 
     Args:
-        function: at the top of a module, so that other processes find it.
-        items: may be a stream; at most four a worker are taken ahead.
-        num_workers: processes; with one, all happens here. An item whose worker is killed is done again.
+        function: a function at the top of a module, so that other processes can import it.
+        items: may be a stream; at most four items a worker are taken ahead.
+        num_workers: number of processes; with one, this process does the work.
 
     Raises:
         UserError: workers kept dying.
+
+    >>> list(ordered_map(abs, [3, -1, -2], num_workers=2))
+    [3, 1, 2]
     """
     if num_workers <= 1:
         yield from map(function, items)
@@ -42,21 +45,14 @@ def ordered_map(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], nu
     else:
         return
     waiting: collections.deque[ItemT] = collections.deque()
-    for attempt in range(MAX_RETRIES + 1):
-        try:
-            yield from _in_pool(function, items, waiting, num_workers)
-            return
-        except BrokenProcessPool:
-            if attempt < MAX_RETRIES:
-                say(f"a worker process was killed: {len(waiting)} items that are not finished are begun again")
-    raise killed_too_often(MAX_RETRIES + 1, len(waiting), num_workers)
+    yield from retried(partial(_in_pool, function, items, waiting, num_workers), waiting, "items", num_workers)
 
 
 def _in_pool(
     function: Callable[[ItemT], ResultT], items: Iterator[ItemT], waiting: collections.deque[ItemT], num_workers: int
 ) -> Iterator[ResultT]:
-    """Results of what waits, then of ``items``; ``waiting`` keeps what has been taken and has not come back."""
-    module = getattr(function, "func", function).__module__  # of a partial too
+    """Yields results of the waiting items, then of ``items``. Items without a result yet are in ``waiting``."""
+    module = getattr(function, "func", function).__module__  # also works for a functools.partial
     with WorkerPool(num_workers, module) as pool:
         futures = collections.deque(pool.submit(function, item) for item in waiting)
         for item in items:

@@ -1,6 +1,6 @@
-"""Runs independent tasks in processes of this machine or, by Ray, of many; results come as they are ready.
+"""Runs independent tasks in processes of this machine, or on many machines with Ray; results in order of completion.
 
-A task whose worker dies is begun again elsewhere; one that fails with an error is not, for it would fail again.
+If a worker dies, its task is started again. A task that raises an error is not: it would fail again.
 """
 
 from __future__ import annotations
@@ -8,29 +8,32 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import Any
 
 from lst.errors import UserError
-from lst.parallel.pool import WorkerPool
-from lst.parallel.work import MAX_RETRIES, Done, ExecutorOptions, Task, killed_too_often, work
-from lst.progress import say
+from lst.parallel.pool import WorkerPool, retried
+from lst.parallel.work import Done, ExecutorOptions, Task, work
 
 
 def run_tasks(
     function: Callable[[Task], Any], tasks: Sequence[Task], options: ExecutorOptions
 ) -> Generator[Done, None, None]:
-    """Calls ``function`` with each task and yields what it returned, in the order of completion.
+    """Calls ``function`` with each task and yields its result, in the order of completion.
 
-    However it ends, no worker is at a task any more when it has.
+    After the iterator ends or is closed, no worker runs a task.
 
     Args:
-        function: of a module, so that other processes find it; its task and value must be picklable.
-        tasks: independent of one another.
-        options: where they run.
+        function: a function at the top of a module, so that other processes can import it; tasks and results must be
+            picklable.
+        tasks: must not depend on one another.
+        options: where the tasks run.
 
     Raises:
-        UserError: a task raised one, or its workers kept dying.
+        UserError: a task raised one, or workers kept dying.
+
+    >>> sorted(done.value for done in run_tasks(abs, [3, -1, -2], ExecutorOptions()))
+    [1, 2, 3]
     """
     results: Generator[Done, None, None]
     if options.name == "ray":
@@ -40,8 +43,10 @@ def run_tasks(
     elif options.num_workers <= 1 or len(tasks) <= 1:
         results = (work(function, task) for task in tasks)
     else:
-        results = _run_in_processes(function, tasks, options.num_workers)
-    # An error's traceback keeps this frame, and with it the generator, which would only be ended much later.
+        left = dict(enumerate(tasks))
+        run = partial(_run_in_pool, function, left, options.num_workers)
+        results = retried(run, left, "tasks", options.num_workers)
+    # Closed here: the traceback of an error would keep the generator alive for long.
     with contextlib.closing(results):
         for done in results:
             if done.error:
@@ -49,27 +54,13 @@ def run_tasks(
             yield done
 
 
-def _run_in_processes(
-    function: Callable[[Task], Any], tasks: Sequence[Task], num_workers: int
-) -> Generator[Done, None, None]:
-    left = dict(enumerate(tasks))
-    for attempt in range(MAX_RETRIES + 1):
-        try:
-            with contextlib.closing(_run_in_pool(function, left, num_workers)) as results:
-                for number, done in results:
-                    del left[number]
-                    yield done
-            return
-        except BrokenProcessPool:
-            if attempt < MAX_RETRIES:
-                say(f"a worker process was killed: {len(left)} tasks that are not finished are begun again")
-    raise killed_too_often(MAX_RETRIES + 1, len(left), num_workers)
-
-
 def _run_in_pool(
-    function: Callable[[Task], Any], tasks: dict[int, Task], num_workers: int
-) -> Generator[tuple[int, Done], None, None]:
-    with WorkerPool(min(num_workers, len(tasks)), function.__module__) as pool:
-        futures = {pool.submit(work, function, task): number for number, task in tasks.items()}
+    function: Callable[[Task], Any], left: dict[int, Task], num_workers: int
+) -> Generator[Done, None, None]:
+    """Runs the tasks in ``left`` and removes each one from it when it is finished."""
+    with WorkerPool(min(num_workers, len(left)), function.__module__) as pool:
+        futures = {pool.submit(work, function, task): number for number, task in left.items()}
         for future in as_completed(futures):
-            yield futures[future], future.result()
+            done: Done = future.result()
+            del left[futures[future]]
+            yield done

@@ -1,4 +1,4 @@
-"""One task as a worker does it, and what every executor shares."""
+"""Runs one task in a worker; types and messages that all executors share."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from lst import __version__
-from lst.errors import LstError, UserError
+from lst.errors import LstError
 from lst.parallel.machine import one_thread
 
-# How often a task is begun anew because its worker died.
+# How often a task is started again because its worker died.
 MAX_RETRIES = 10
 Task = TypeVar("Task")
 
@@ -24,8 +24,8 @@ class ExecutorOptions:
 
     Attributes:
         name: ``local`` or ``ray``.
-        num_workers: processes on this machine; a Ray cluster has as many as it has cores.
-        address: of a Ray cluster (``auto``, ``ray://HOST:PORT``); without, Ray is started on this machine.
+        num_workers: number of processes on this machine; a Ray cluster uses all its cores.
+        address: of a Ray cluster (``auto``, ``ray://HOST:PORT``); None starts Ray on this machine.
     """
 
     name: str = "local"
@@ -35,7 +35,14 @@ class ExecutorOptions:
 
 @dataclass(frozen=True)
 class Done:
-    """A finished task: its value or the message of its error, its time, and the process that did it."""
+    """A finished task.
+
+    Attributes:
+        value: the result; None after an error.
+        error: the message of the error; empty if there was none.
+        seconds: time that the task took.
+        worker: the process, as HOST:PID.
+    """
 
     value: Any
     error: str
@@ -49,9 +56,13 @@ def work(
     version: str = __version__,
     environment: Sequence[tuple[str, str]] = (),
 ) -> Done:
-    """Does one task; its ``UserError`` comes back as text, for not every exception survives the way.
+    """Runs one task; an ``LstError`` is returned as text, because not every exception can be pickled.
 
-    ``environment`` holds what a process of this machine inherits, and one of another does not.
+    Args:
+        function: called with the task.
+        task: its argument.
+        version: of the process that sent the task; another version in this process is an error.
+        environment: variables for a worker on another machine, which does not inherit them.
     """
     os.environ.update(environment)
     worker = f"{socket.gethostname()}:{os.getpid()}"
@@ -60,17 +71,9 @@ def work(
         return Done(None, differs, 0.0, worker)
     started_s = time.perf_counter()
     try:
-        # A task is too little work for two threads, and there is a process a core.
+        # There is a process a core, so more threads would only compete.
         with one_thread():
             value, error = function(task), ""
     except LstError as raised:
         value, error = None, str(raised)
     return Done(value, error, time.perf_counter() - started_s, worker)
-
-
-def killed_too_often(num_kills: int, num_left: int, num_workers: int) -> UserError:
-    """What to say when workers keep dying."""
-    return UserError(
-        f"worker processes were killed {num_kills} times, {num_left} tasks are left. Mostly the memory is too "
-        f"small for {num_workers} processes: lower num_workers and run the same command again."
-    )

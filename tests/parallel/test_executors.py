@@ -15,8 +15,7 @@ import tasks
 from tasks import Task
 
 from lst.errors import UserError
-from lst.parallel import cluster
-from lst.parallel import tasks as executors
+from lst.parallel import cluster, pool
 from lst.parallel.cluster import check_ray
 from lst.parallel.tasks import run_tasks
 from lst.parallel.work import ExecutorOptions, work
@@ -87,7 +86,7 @@ def test_tasks_of_a_killed_worker_are_done_again(
 
 
 def test_workers_that_keep_dying_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executors, "MAX_RETRIES", 1)
+    monkeypatch.setattr(pool, "MAX_RETRIES", 1)
     with pytest.raises(UserError, match=r"were killed 2 times, 2 tasks are left.*lower num_workers"):
         list(run_tasks(tasks.die, make_tasks(2, tmp_path), ExecutorOptions("local", 2)))
 

@@ -9,7 +9,7 @@ import pytest
 import tasks
 
 from lst.errors import UserError
-from lst.parallel import ordered
+from lst.parallel import ordered, pool
 from lst.parallel.ordered import ordered_map
 
 
@@ -43,7 +43,7 @@ def test_items_of_killed_workers_are_done_again_in_their_place(
 
 def test_workers_that_keep_dying_end_the_map(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(ordered, "START_S", -1.0)
-    monkeypatch.setattr(ordered, "MAX_RETRIES", 1)
+    monkeypatch.setattr(pool, "MAX_RETRIES", 1)
     items = [tasks.Task(number, tmp_path) for number in range(3)]
     with pytest.raises(UserError, match="lower num_workers"):
         list(ordered_map(tasks.die_after_the_first, items, 2))

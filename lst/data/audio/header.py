@@ -1,6 +1,6 @@
-"""What an audio file's header says, believed only as far as the file bears it out.
+"""Reads the header of an audio file and checks it against the file.
 
-Lengths that are open, larger than the file, or guessed from a first frame are told apart from true ones.
+A header may state no length, more than the file holds, or a guess from its first frame: these are errors.
 """
 
 from __future__ import annotations
@@ -18,20 +18,27 @@ from lst.errors import UserError
 from lst.storage import is_url
 
 MAX_NUM_FRAMES = 1 << 40  # libsndfile answers 2**63 - 1 when a header leaves the number open
-MP3_FRAME = 1152  # samples; the decoder's guess of a length without a header is off by less than one frame
-MP3_SLACK_FRAMES = 6  # the frame that states the length, an encoder's delay and its padding: held, but no audio
-# Bit rates of MPEG layer III in kbit/s by their index, of version 1 and of versions 2 and 2.5; 0 is none.
+MP3_FRAME = 1152  # samples; a length guessed without a header is off by less than one frame
+MP3_SLACK_FRAMES = 6  # frames without audio: the one that states the length, the encoder's delay and padding
+# Bit rates of MPEG layer III in kbit/s by their index, of version 1 and of versions 2 and 2.5; 0 is invalid.
 _MP3_KBIT_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0)
 _MP3_KBIT_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0)
-# Writers that do not know the size beforehand leave a number at or above this in the header.
+# Writers that do not know the size beforehand write a number at or above this.
 OPEN_SIZE_BYTES = 0x7FFFF000
 # libsndfile's log of a data chunk that promises more than the file holds.
 _SIZE_LINE = re.compile(r"^\s*(?:data|SSND|Data Size|riff)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
 _OGG_TAIL_BYTES = 1 << 16  # an Ogg page is smaller than this
 
 
-class Header(NamedTuple):
-    """A header whose number of samples can be trusted; ``num_frames`` counts samples a channel."""
+class AudioInfo(NamedTuple):
+    """The header of an audio file.
+
+    Attributes:
+        num_frames: samples a channel, checked against the file.
+        sample_rate_hz: samples a second.
+        num_channels: channels.
+        format, subtype: as libsndfile names them (``WAV``, ``PCM_16``).
+    """
 
     num_frames: int
     sample_rate_hz: int
@@ -39,26 +46,33 @@ class Header(NamedTuple):
     format: str
     subtype: str
 
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return self.num_frames / self.sample_rate_hz
 
-def read_header(path: Path | str, member: str = "") -> Header:
-    """The header of an audio file or of a tar's member; asked again for an unchanged file, it is not read again.
+
+def probe_audio(path: Path | str, member: str = "") -> AudioInfo:
+    """Reads the header of an audio file or of a tar's member (of an mp3, the headers of all frames); decodes nothing.
+
+    A file without samples is no error here: its ``num_frames`` is 0. The header of an unchanged file is cached.
 
     Raises:
-        UserError: the file is absent, no audio, cut short as far as a header shows it, or of unstated length.
+        UserError: the file is absent, not audio, shorter than its header says, or of unstated length.
     """
     if not is_url(path) and not os.path.isfile(path):
         raise UserError(f"{path} does not exist or is not a file.")
-    # Segments of one long recording ask for it again and again.
+    # Cached: each segment of a long recording needs its header.
     return _header(*content_key(path), member)
 
 
 def sound_source(path: Path | str, member: str, file: BinaryIO) -> Any:
-    """What soundfile is to open: a plain local file by its name, as calls back into Python cost time."""
+    """The argument for soundfile: the name of a plain local file, as reading through Python costs time."""
     return file if member or is_url(path) else str(path)
 
 
 @lru_cache(maxsize=256)
-def _header(path: str, size_bytes: int, mtime_ns: int, member: str) -> Header:
+def _header(path: str, size_bytes: int, mtime_ns: int, member: str) -> AudioInfo:
     name = described(path, member)
     with open_audio_bytes(path, member) as file:
         if not file.read(1):
@@ -71,7 +85,7 @@ def _header(path: str, size_bytes: int, mtime_ns: int, member: str) -> Header:
         if info.frames > MAX_NUM_FRAMES or info.samplerate <= 0:
             raise UserError(
                 f"{name} does not say how long it is, as streams written to a pipe do. "
-                f"Write it once more, for example: ffmpeg -i {Path(path).name} out{Path(path).suffix}"
+                f"Convert it, for example: ffmpeg -i {Path(path).name} out{Path(path).suffix}"
             )
         for stated_bytes, held_bytes in _SIZE_LINE.findall(info.extra_info):
             if int(held_bytes) < int(stated_bytes) < OPEN_SIZE_BYTES:
@@ -80,11 +94,11 @@ def _header(path: str, size_bytes: int, mtime_ns: int, member: str) -> Header:
             raise cut_short(name, "its last Ogg page is not the end of a stream")
         if info.format == "MP3":
             _check_mp3_length(name, file, info.frames)
-    return Header(info.frames, info.samplerate, info.channels, info.format, info.subtype)
+    return AudioInfo(info.frames, info.samplerate, info.channels, info.format, info.subtype)
 
 
 def _ogg_has_end(file: BinaryIO) -> bool:
-    """Whether an Ogg file's last page is whole and ends the stream (RFC 3533, section 6)."""
+    """Whether the last page of an Ogg file is complete and ends the stream (RFC 3533, section 6)."""
     file.seek(max(0, file.seek(0, os.SEEK_END) - _OGG_TAIL_BYTES))
     tail = file.read()
     page = tail[max(0, tail.rfind(b"OggS")) :]
@@ -95,9 +109,9 @@ def _ogg_has_end(file: BinaryIO) -> bool:
 
 
 def _check_mp3_length(name: str, file: BinaryIO, stated_samples: int) -> None:
-    """Compares the length that libsndfile tells, and stops reading at, with the frames that are there.
+    """Compares libsndfile's length, at which it stops reading, with the frames in the file.
 
-    It is taken from the file's first frame, or guessed from the first bit rate, so both can be far off.
+    libsndfile takes the length from the first frame, or guesses it from the first bit rate: it can be far off.
     """
     file.seek(0)
     held_samples, frame_samples = _count_mp3_samples(file.read())
@@ -106,14 +120,14 @@ def _check_mp3_length(name: str, file: BinaryIO, stated_samples: int) -> None:
     if frame_samples and held_samples > stated_samples + MP3_SLACK_FRAMES * frame_samples:
         raise UserError(
             f"{name} holds {held_samples:,} samples, but its header, or the lack of one, tells {stated_samples:,}: "
-            "its end would be lost. Write it once more, for example: ffmpeg -i FILE out.wav"
+            "its end would be lost. Convert it, for example: ffmpeg -i FILE out.wav"
         )
 
 
 def _count_mp3_samples(content: bytes) -> tuple[int, int]:
-    """Samples a channel in an MP3's frames and in one frame, from the frames' headers (ISO 11172-3, 2.4.1.3).
+    """Samples a channel in all frames of an MP3 and in one frame, from the frames' headers (ISO 11172-3, 2.4.1.3).
 
-    Both are 0 where no frame of layer III is found.
+    Both are 0 if there is no frame of layer III.
     """
     num_samples = frame_samples = position = 0
     if content[:3] == b"ID3":  # its size has 7 bits a byte
@@ -134,8 +148,10 @@ def _count_mp3_samples(content: bytes) -> tuple[int, int]:
 
 
 def unreadable(name: str, error: Exception) -> UserError:
+    """The error for a file that cannot be decoded."""
     return UserError(f"{name} cannot be read as audio ({error}). It must be a whole wav, flac, ogg or mp3 file.")
 
 
 def cut_short(name: str, evidence: str) -> UserError:
+    """The error for a file that ends too early."""
     return UserError(f"{name} is cut short: {evidence}. Copy or export it again.")

@@ -1,6 +1,6 @@
-"""Where the bytes of audio lie: a local file, a file behind a URL, or one member of an uncompressed tar of either.
+"""Opens audio at any place: a local file, a URL, or a member of an uncompressed tar at either.
 
-A member is opened where it stands in its tar: the tar's directory is read once a process, and no other member is.
+A member is read at its place in the tar: each process reads the tar's directory once, and no other member.
 """
 
 from __future__ import annotations
@@ -24,25 +24,36 @@ AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3")
 
 
 class AudioPlace(Protocol):
-    """Where an utterance's audio is: a ``ManifestRow`` or an ``AudioRef``."""
+    """Where the audio of an utterance is: a ``ManifestRow`` or an ``AudioRef``."""
 
     @property
-    def path(self) -> Path | str: ...
+    def path(self) -> Path | str:
+        """The audio file, or a tar; a str for a URL."""
+
     @property
-    def start_s(self) -> float: ...
+    def start_s(self) -> float:
+        """Start of the segment in the file, in seconds."""
+
     @property
-    def duration_s(self) -> float | None: ...
+    def duration_s(self) -> float | None:
+        """Length of the segment in seconds; None up to the end of the file."""
+
     @property
-    def is_segment(self) -> bool: ...
+    def is_segment(self) -> bool:
+        """Whether the audio is a part of the file."""
+
     @property
-    def channel(self) -> int | None: ...
+    def channel(self) -> int | None:
+        """The channel to read, counted from 0; None averages all."""
+
     @property
-    def member(self) -> str: ...
+    def member(self) -> str:
+        """Name of the audio file in the tar; empty if ``path`` is the audio file."""
 
 
 @dataclass(frozen=True)
 class AudioRef:
-    """An ``AudioPlace`` alone; see ``ManifestRow`` for the fields."""
+    """An ``AudioPlace`` and nothing else; see there for the fields."""
 
     path: Path | str
     start_s: float = 0.0
@@ -53,7 +64,11 @@ class AudioRef:
 
 
 def format_audio_ref(place: AudioPlace) -> str:
-    """One text that says where audio is: its path, and after a # what of it (``a.tar#member=b.flac&t=1.5,4``)."""
+    """Writes a place as one text: the path, then after a ``#`` the member, the channel and the times in seconds.
+
+    >>> format_audio_ref(AudioRef("a.tar", start_s=1.5, duration_s=2.5, is_segment=True, member="b.flac"))
+    'a.tar#member=b.flac&t=1.5,4'
+    """
     parts = [f"member={quote(place.member)}"] if place.member else []
     parts += [] if place.channel is None else [f"channel={place.channel}"]
     if place.is_segment:
@@ -63,7 +78,11 @@ def format_audio_ref(place: AudioPlace) -> str:
 
 
 def parse_audio_ref(ref: str) -> AudioRef:
-    """Inverse of ``format_audio_ref``; a file whose own name holds a # stays that file."""
+    """Inverse of ``format_audio_ref``. A ``#`` in the name of a file is kept.
+
+    >>> parse_audio_ref("s3://bucket/a.wav#channel=1&t=1.5,4")
+    AudioRef(path='s3://bucket/a.wav', start_s=1.5, duration_s=2.5, is_segment=True, channel=1, member='')
+    """
     path, mark, what = ref.rpartition("#")
     cells = parse_qs(what)
     if not mark or not cells or set(cells) - {"member", "channel", "t"}:
@@ -84,12 +103,16 @@ def _location(path: str) -> Path | str:
 
 
 def audio_exists(ref: str) -> bool:
-    """Whether the file that a reference names is there."""
+    """Whether the file of a reference exists; see ``is_present``."""
     return bool(ref) and is_present(parse_audio_ref(ref).path)
 
 
 def described(path: Path | str, member: str = "") -> str:
-    """A place's name for messages."""
+    """The name of an audio file for messages.
+
+    >>> described("a.tar", "b.flac")
+    'a.tar, member b.flac'
+    """
     return f"{path}, member {member}" if member else str(path)
 
 
@@ -97,7 +120,7 @@ def open_location(path: Path | str) -> BinaryIO:
     """Opens a local file or a URL for reading bytes.
 
     Raises:
-        UserError: it is absent or cannot be opened.
+        UserError: the file is absent or cannot be opened.
     """
     try:
         return storage.open_binary(path)
@@ -108,7 +131,7 @@ def open_location(path: Path | str) -> BinaryIO:
 
 
 def content_key(path: Path | str) -> tuple[str, int, int]:
-    """Name, size in bytes and time of change: equal as long as the file is the same; the last two are 0 for a URL."""
+    """Name, size in bytes and time of change in ns, which show whether a file has changed; a URL has 0 and 0."""
     if is_url(path):
         return str(path), 0, 0
     try:
@@ -119,60 +142,57 @@ def content_key(path: Path | str) -> tuple[str, int, int]:
 
 
 def is_present(path: Path | str) -> bool:
-    """Whether a local file is there; a URL is taken to be there until it is opened."""
+    """Whether a local file exists; True for every URL, which is only checked when it is opened."""
     return is_url(path) or os.path.exists(path)
 
 
 @contextlib.contextmanager
 def open_audio_bytes(path: Path | str, member: str = "") -> Iterator[BinaryIO]:
-    """Opens an audio file, or a member of a tar of audio, for reading and seeking.
+    """Context manager: an audio file, or a member of a tar, opened for reading and seeking.
 
     Raises:
         UserError: the file is absent, the tar cannot be read, or it has no such member.
     """
     if not is_url(path) and not os.path.isfile(path):  # unlike Path.is_file, no error for names that are too long
         raise UserError(f"{path} does not exist or is not a file.")
-    if not member:
-        with open_location(path) as file:
-            yield file
-        return
-    members = tar_directory(*content_key(path))
-    if member not in members:
+    members = tar_directory(*content_key(path)) if member else {}
+    if member and member not in members:
         raise UserError(f"{path} has no member {member!r}; it has {len(members):,} others.")
-    offset, num_bytes = members[member]
     with open_location(path) as file:
-        yield io.BufferedReader(_Part(file, offset, num_bytes))
+        yield io.BufferedReader(_Part(file, *members[member])) if member else file
 
 
 @lru_cache(maxsize=16)
 def tar_directory(path: str, size_bytes: int, mtime_ns: int) -> dict[str, tuple[int, int]]:
-    """Place and size in bytes of each file in an uncompressed tar; the arguments are those of ``content_key``.
+    """Offset and size in bytes of each file in an uncompressed tar, by name; cached.
+
+    Args:
+        path, size_bytes, mtime_ns: from ``content_key``, so that a changed file is read again.
 
     Raises:
-        UserError: the file is no whole, uncompressed tar.
+        UserError: the file is not a complete, uncompressed tar.
     """
     with open_location(path) as file, open_tar(path, file) as tar:
         try:
-            found = {member.name: (member.offset_data, member.size) for member in tar if member.isreg()}
+            return {member.name: (member.offset_data, member.size) for member in tar if member.isreg()}
         except (tarfile.TarError, OSError, EOFError, ValueError) as error:
             raise UserError(f"{path} is damaged or cut short: it cannot be read as a tar ({error}).") from error
-    return found
 
 
 def open_tar(path: Path | str, file: BinaryIO) -> tarfile.TarFile:
-    """Opens a tar that must be uncompressed, as members of others can only be read from the start.
+    """Opens an uncompressed tar; a compressed one could only be read from its start.
 
     Raises:
-        UserError: it is compressed, or no tar.
+        UserError: the file is compressed, or not a tar.
     """
     try:
         return tarfile.open(fileobj=file, mode="r:")
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        raise UserError(f"{path} is no uncompressed tar ({error}). Unpack it first: gunzip FILE") from None
+        raise UserError(f"{path} is not an uncompressed tar ({error}). Unpack it first: gunzip FILE") from None
 
 
 class _Part(io.RawIOBase):
-    """``num_bytes`` of a file from ``offset`` on, as a file of its own."""
+    """A read-only file of ``num_bytes`` bytes of another file, from ``offset`` on."""
 
     def __init__(self, file: BinaryIO, offset: int, num_bytes: int) -> None:
         self.file, self.offset, self.num_bytes, self.position = file, offset, num_bytes, 0

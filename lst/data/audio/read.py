@@ -1,6 +1,6 @@
-"""Audio in: samples as float32 mono at one rate, of a whole file or a segment, and what a header says undecoded.
+"""Reads audio as float32 mono at one rate: a whole file or a segment of it.
 
-Decoding is soundfile's (libsndfile); of torchaudio only the resampler is used, and it is imported only when needed.
+soundfile (libsndfile) decodes. torchaudio resamples; it is imported only if the rates differ.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import contextlib
 import math
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,91 +16,60 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from lst.data.audio.header import MP3_FRAME, Header, cut_short, read_header, sound_source, unreadable
-from lst.data.audio.places import (
-    AudioPlace,
-    AudioRef,
-    content_key,
-    described,
-    open_audio_bytes,
-    parse_audio_ref,
-)
+from lst.data.audio.header import MP3_FRAME, AudioInfo, cut_short, probe_audio, sound_source, unreadable
+from lst.data.audio.places import AudioPlace, AudioRef, content_key, described, open_audio_bytes, parse_audio_ref
 from lst.errors import LstError, UserError
 from lst.lazy import import_torchaudio
 
-MAX_RESAMPLE_KERNEL = 50_000_000  # weights of the resampler's filter bank, 200 MB of float32
-RESAMPLE_ZEROS, RESAMPLE_ROLLOFF = 6, 0.99  # of torchaudio's windowed sinc: they bound how far a sample reaches
-SEGMENT_SLACK_S = 0.011  # by which a segment may pass the end of its file: its times may be rounded to hundredths
+MAX_RESAMPLE_KERNEL = 50_000_000  # weights of the resampler's filters: 200 MB of float32
+RESAMPLE_ZEROS, RESAMPLE_ROLLOFF = 6, 0.99  # of torchaudio's windowed sinc; they give the filter's length
+SEGMENT_SLACK_S = 0.011  # a segment may pass the end of its file by this, as its times may be rounded to 0.01 s
 _BLOCK_FRAMES = 1 << 16
 
 
-@dataclass(frozen=True)
-class AudioInfo:
-    """What an audio file's header says; ``num_frames`` counts samples a channel."""
-
-    num_frames: int
-    sample_rate_hz: int
-    num_channels: int
-    duration_s: float
-
-
 def read_audio_ref(ref: str, sample_rate_hz: int = 16000) -> npt.NDArray[np.float32]:
-    """As ``read_row_audio``, of what ``format_audio_ref`` gave."""
+    """Reads the audio of a text that ``format_audio_ref`` wrote; see ``read_row_audio``."""
     return read_row_audio(parse_audio_ref(ref), sample_rate_hz)
-
-
-def probe_audio(path: Path | str, member: str = "") -> AudioInfo:
-    """Reads an audio file's header (of an mp3, those of all its frames); nothing is decoded.
-
-    A file without samples is no error here: its ``num_frames`` is 0.
-
-    Raises:
-        UserError: the file is absent, no audio, cut short as far as a header shows it, or of unstated length.
-    """
-    header = read_header(path, member)
-    return AudioInfo(
-        header.num_frames, header.sample_rate_hz, header.num_channels, header.num_frames / header.sample_rate_hz
-    )
 
 
 def read_audio(path: Path | str, sample_rate_hz: int = 16000) -> npt.NDArray[np.float32]:
     """Reads an audio file (wav, flac, ogg, opus, mp3) as mono at ``sample_rate_hz``.
 
     Args:
-        path: the file, of any rate and number of channels; channels are averaged.
-        sample_rate_hz: the rate wanted, in Hz.
+        path: the file, at any rate, with any number of channels; channels are averaged.
+        sample_rate_hz: the wanted rate in Hz.
 
     Returns:
         float32 ``[num_frames]``, full scale ±1, with ``num_frames = ceil(frames in the file · wanted / own rate)``.
 
     Raises:
-        UserError: the file is absent, unreadable, cut short, without samples, or holds NaN or infinity.
+        UserError: the file is absent, unreadable, cut short, without samples, or has NaN or infinite samples.
     """
     return read_row_audio(AudioRef(path), sample_rate_hz)
 
 
 def read_row_audio(row: AudioPlace, sample_rate_hz: int = 16000) -> npt.NDArray[np.float32]:
-    """Reads the audio of one utterance: a whole file or a segment, all channels averaged or one, from a tar or not.
+    """Reads the audio of one utterance: a whole file or a segment; one channel or the mean of all; from a tar or not.
 
-    A segment is the slice ``[round(start_s · rate) : round((start_s + duration_s) · rate)]`` of the whole file at the
-    wanted rate, but only its part of the file is decoded. MP3 and Opus cannot be entered in their middle without
-    changing samples: they are decoded from their start, or from where this thread's last segment of the file ended.
+    A segment equals the slice ``[round(start_s · rate) : round((start_s + duration_s) · rate)]`` of the whole file at
+    the wanted rate, but only its part of the file is decoded. Seeking in MP3 and Opus would change samples: these are
+    decoded from their start, or from the end of the segment that this thread read last.
 
     Args:
         row: where the audio is.
-        sample_rate_hz: the rate wanted, in Hz.
+        sample_rate_hz: the wanted rate in Hz.
 
     Returns:
         float32 ``[num_samples]``, full scale ±1.
 
     Raises:
-        UserError: as ``read_audio``; the segment is not within the file; there is no such channel or member.
+        UserError: as ``read_audio``; the segment is outside the file; there is no such channel or member.
     """
-    header = read_header(row.path, row.member)
+    header = probe_audio(row.path, row.member)
     name = described(row.path, row.member)
     if header.num_frames == 0:
         raise UserError(f"{name} is empty: its header says 0 samples. Record or export it again.")
-    if faults := place_faults(row, header.num_frames / header.sample_rate_hz, header.num_channels):
+    if faults := place_faults(row, header.duration_s, header.num_channels):
         raise UserError(f"{name}: {'; '.join(faults)}")
     own_rate_hz = header.sample_rate_hz
     if not row.is_segment:
@@ -114,7 +82,7 @@ def read_row_audio(row: AudioPlace, sample_rate_hz: int = 16000) -> npt.NDArray[
         last = min(last, round((row.start_s + row.duration_s) * sample_rate_hz))
     if last <= first:
         raise UserError(f"{name}: the segment from {row.start_s:g} s on is shorter than one sample")
-    # Each `own` samples give `wanted` others, out of these and of their neighbours within the filter's reach.
+    # Each block of `own` samples gives `wanted` samples; the filter also reads its neighbours within `reach` blocks.
     reach = 0 if own == wanted else math.ceil(RESAMPLE_ZEROS / RESAMPLE_ROLLOFF / min(own, wanted)) + 1
     first_block = max(0, first // wanted - reach)
     end = min(header.num_frames, (math.ceil(last / wanted) + reach) * own)
@@ -123,7 +91,7 @@ def read_row_audio(row: AudioPlace, sample_rate_hz: int = 16000) -> npt.NDArray[
 
 
 def place_faults(row: AudioPlace, duration_s: float, num_channels: int) -> list[str]:
-    """What of a segment or a channel its file of ``duration_s`` seconds does not have."""
+    """Faults of a segment that is outside its file of ``duration_s`` seconds, and of a channel that is not there."""
     faults = []
     if row.channel is not None and not 0 <= row.channel < num_channels:
         faults.append(f"channel {row.channel} is asked for, the audio has {num_channels} (counted from 0)")
@@ -135,14 +103,14 @@ def place_faults(row: AudioPlace, duration_s: float, num_channels: int) -> list[
     return faults
 
 
-def _mono(row: AudioPlace, header: Header, first: int, end: int) -> npt.NDArray[np.float32]:
-    """Samples ``[end − first]`` at the file's own rate, channels averaged or one of them."""
+def _mono(row: AudioPlace, header: AudioInfo, first: int, end: int) -> npt.NDArray[np.float32]:
+    """Decodes samples ``[end − first]`` at the file's own rate: one channel, or the mean of all."""
     name = described(row.path, row.member)
     try:
         samples = _decode(row, header, first, end - first)
+    except LstError:
+        raise
     except (soundfile.SoundFileError, RuntimeError, ValueError, MemoryError, OSError) as error:
-        if isinstance(error, LstError):
-            raise
         raise unreadable(name, error) from error
     if len(samples) < end - first - (MP3_FRAME if header.format == "MP3" else 0):
         raise cut_short(name, f"{first + len(samples):,} of {header.num_frames:,} samples could be decoded")
@@ -155,7 +123,7 @@ def _mono(row: AudioPlace, header: Header, first: int, end: int) -> npt.NDArray[
     return np.ascontiguousarray(mono)
 
 
-def _decode(row: AudioPlace, header: Header, first: int, num_frames: int) -> npt.NDArray[np.float32]:
+def _decode(row: AudioPlace, header: AudioInfo, first: int, num_frames: int) -> npt.NDArray[np.float32]:
     """Samples ``[num_frames, num_channels]`` from ``first`` on."""
     if row.is_segment and (header.format == "MP3" or header.subtype == "OPUS"):
         return _forward.read(row.path, row.member, first, num_frames)
@@ -166,7 +134,7 @@ def _decode(row: AudioPlace, header: Header, first: int, num_frames: int) -> npt
 
 
 class _Unsought(soundfile.SoundFile):
-    """A sound file that is never sought: soundfile does it after each read otherwise, and MP3 decoding starts anew."""
+    """A sound file without seeking. soundfile otherwise seeks after each read, which restarts MP3 decoding."""
 
     def seekable(self) -> bool:
         return False
@@ -179,7 +147,7 @@ def _opened(path: Path | str, member: str, opener: type[Any] = soundfile.SoundFi
 
 
 class _ForwardDecoder(threading.local):
-    """Decodes files that only give the same samples from their start on, and stays where it is for the next segment."""
+    """Decodes a file from its start, and keeps its position for the next segment."""
 
     def __init__(self) -> None:
         self.key: tuple[Any, ...] = ()
@@ -217,7 +185,7 @@ _forward = _ForwardDecoder()
 def _resample(
     name: str, mono: npt.NDArray[np.float32], own_rate_hz: int, wanted_rate_hz: int
 ) -> npt.NDArray[np.float32]:
-    """Brings samples ``[num_frames]`` from one rate to another; needs torchaudio only when the rates differ."""
+    """Resamples ``[num_frames]`` samples; needs torchaudio only if the rates differ."""
     if own_rate_hz == wanted_rate_hz:
         return mono
     if fault := rate_fault(own_rate_hz, wanted_rate_hz):
@@ -232,7 +200,11 @@ def _resample(
 
 
 def rate_fault(own_rate_hz: int, wanted_rate_hz: int = 16000) -> str:
-    """Why audio of one rate cannot be brought to another; empty where it can."""
+    """Why audio cannot be resampled from one rate to another; empty if it can.
+
+    >>> rate_fault(44_100), rate_fault(1_000_003)[:20]
+    ('', 'has 1000003 Hz, whic')
+    """
     divisor = math.gcd(own_rate_hz, wanted_rate_hz)
     if (own_rate_hz // divisor) * (wanted_rate_hz // divisor) <= MAX_RESAMPLE_KERNEL:
         return ""

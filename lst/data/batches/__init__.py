@@ -1,4 +1,4 @@
-"""From shards to batches: order, mixing, packing, and a loader that resumes bit for bit.
+"""Makes batches of shards: order, mixing, packing, and a loader that resumes exactly.
 
 ::
 

@@ -1,14 +1,14 @@
-"""Batches for training, drawn ahead by worker processes, in an order that neither workers nor ranks can change.
+"""Batches for training, made ahead by worker processes. Their order does not depend on workers or ranks.
 
 ::
 
     batch n  is the next batch of stream n mod V                     (V = data.num_streams, part of the settings)
     rank r of R  takes batches r, r + R, r + 2R, …                   (R divides V: every rank has streams of its own)
-    worker w of a rank  owns every W-th of the rank's streams        (it makes nothing but their batches)
+    worker w of a rank  owns every W-th of the rank's streams        (it makes only their batches)
 
-Each stream keeps its own packing buffer, so no process needs another's, and none of its documents is made twice. The
-state that comes with a batch is that of the streams after this batch, whatever has been made ahead; it is V streams'
-counters and buffers, as JSON, and any number of workers and any R that divides V go on from it alike.
+Each stream has its own packing buffer, so processes share nothing, and no document is made twice. The state that comes
+with a batch is the state of the streams after this batch, however many batches were made ahead. It holds the counters
+and buffers of the V streams, as JSON. Any number of workers, and any R that divides V, can go on from it.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ import torch
 from lst.data.batches.stream import (
     STATE_VERSION,
     BatchStream,
+    Record,
     StreamPlan,
     StreamState,
     check_state_fingerprint,
@@ -41,67 +42,62 @@ from lst.model.batch import PackedBatch
 from lst.parallel import end_with_parent, uninterrupted
 from lst.parallel.machine import set_one_thread
 
-# Batches that a worker holds ready, besides the one that it is sending.
+# Batches that a worker has ready, besides the one that it is sending.
 BATCHES_AHEAD = 2
+
+
+class _Total:
+    """An attribute of a loader's state: the sum of the attribute of the same name over its streams."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, state: LoaderState, owner: type) -> int:
+        return sum(getattr(stream, self.name) for stream in state.streams)
 
 
 @dataclass(frozen=True)
 class LoaderState:
-    """Where a loader stands, after a batch of every rank.
+    """The position of a loader, after a batch of every rank. As JSON, an object with these fields.
 
     Attributes:
         fingerprint: of data, settings and seed.
-        batch_index: batches given out, of all ranks together.
-        streams: the state of each stream. A rank knows its own streams; see ``merge``.
+        batch_index: number of batches given out by all ranks together.
+        streams: the state of each stream. A rank knows only its own streams; see ``merge``. In JSON, without the
+            fields ``version`` and ``fingerprint``, which the loader's object has.
+        num_drawn: documents drawn, the total over all streams.
+        num_slots, num_patches, num_tokens, num_cut, num_speech_tokens: totals as well, see ``StreamState``.
     """
 
     fingerprint: str
     batch_index: int
     streams: tuple[StreamState, ...]
 
-    @property
-    def num_drawn(self) -> int:
-        """Documents drawn; this and the following are totals over all streams, see ``StreamState``."""
-        return sum(stream.num_drawn for stream in self.streams)
+    num_drawn = _Total()
+    num_slots = _Total()
+    num_patches = _Total()
+    num_tokens = _Total()
+    num_cut = _Total()
+    num_speech_tokens = _Total()
 
     @property
     def num_waiting(self) -> int:
-        """Documents, or rests of some, that wait to be packed."""
+        """Documents, whole or rests, that wait to be packed."""
         return sum(len(stream.buffer) for stream in self.streams)
 
     @property
-    def num_slots(self) -> int:
-        return sum(stream.num_slots for stream in self.streams)
-
-    @property
-    def num_patches(self) -> int:
-        return sum(stream.num_patches for stream in self.streams)
-
-    @property
-    def num_tokens(self) -> int:
-        return sum(stream.num_tokens for stream in self.streams)
-
-    @property
-    def num_cut(self) -> int:
-        return sum(stream.num_cut for stream in self.streams)
-
-    @property
-    def num_speech_tokens(self) -> int:
-        return sum(stream.num_speech_tokens for stream in self.streams)
-
-    @property
     def source_tokens(self) -> dict[str, int]:
-        """Tokens of the documents drawn of each source."""
+        """Tokens of the documents drawn from each source."""
         names = self.streams[0].source_tokens
         return {name: sum(stream.source_tokens[name] for stream in self.streams) for name in names}
 
     @property
     def waste(self) -> float:
-        """Share of the slots given out so far that packing left empty."""
+        """Share of the slots given out that packing left empty."""
         return 1 - self.num_patches / self.num_slots if self.num_slots else 0.0
 
     def describe(self) -> str:
-        """What was given out, in a line."""
+        """One line about the batches given out: tokens, patches, waste, shares of the sources."""
         total = max(sum(self.source_tokens.values()), 1)
         shares = ", ".join(f"{name} {tokens / total:.1%}" for name, tokens in self.source_tokens.items())
         return (
@@ -109,27 +105,24 @@ class LoaderState:
             f"empty and cut {self.num_cut:,} documents; tokens drawn: {shares}"
         )
 
-    def to_json(self) -> dict[str, Any]:
-        common = ("version", "fingerprint")
+    def to_json(self) -> Record:
+        """The fields by name, and the version of the format."""
+        common = {"version": STATE_VERSION, "fingerprint": self.fingerprint}
         streams = [
             {key: value for key, value in stream.to_json().items() if key not in common} for stream in self.streams
         ]
-        return {
-            "version": STATE_VERSION,
-            "fingerprint": self.fingerprint,
-            "batch_index": self.batch_index,
-            "streams": streams,
-        }
+        return {**common, "batch_index": self.batch_index, "streams": streams}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> LoaderState:
+    def from_json(cls, values: Record) -> LoaderState:
+        """Inverse of ``to_json``; ``UserError`` for another version of the format."""
         check_state_version(values)
         common = {"version": STATE_VERSION, "fingerprint": values["fingerprint"]}
         streams = tuple(StreamState.from_json({**stream, **common}) for stream in values["streams"])
         return cls(values["fingerprint"], values["batch_index"], streams)
 
     def merge(self, others: Sequence[LoaderState]) -> LoaderState:
-        """The state that all ranks' states make together, each taken after the same step."""
+        """Joins the states of all ranks, each taken after the same step."""
         everyone = [self, *others]
         latest = (
             max(own, key=lambda state: state.batch_index) for own in zip(*(s.streams for s in everyone), strict=True)
@@ -138,13 +131,13 @@ class LoaderState:
 
 
 class BatchLoader(Iterator[tuple[PackedBatch, LoaderState]]):
-    """A rank's batches, each with the state after it; endless.
+    """Endless iterator of a rank's (batch, state after it).
 
     Args:
-        plan: what the batches are of.
-        state: where to go on; from the beginning without.
-        num_workers: processes that make batches; 0 makes them here, when they are asked for.
-        rank, world_size: which part of the batches is this process's.
+        plan: the settings.
+        state: where to go on; None starts at the beginning.
+        num_workers: processes that make batches; 0 makes each batch in this process when it is needed.
+        rank, world_size: number of this process, and of all processes that train together.
 
     Raises:
         UserError: the state belongs to other data or settings, or the streams cannot be divided among the ranks.
@@ -202,7 +195,7 @@ class BatchLoader(Iterator[tuple[PackedBatch, LoaderState]]):
             self._workers.append(_Worker(worker, self.plan, numbers, states))
 
     def close(self) -> None:
-        """Ends the workers; they also end with this process."""
+        """Ends the workers. They also end with this process."""
         for worker in self._workers:
             worker.close()
         self._workers = []
@@ -227,11 +220,11 @@ class _Worker:
         )
         with uninterrupted():
             self.process.start()
-        # With its only writer gone, the pipe ends when the worker does.
+        # Closed here, so that the pipe ends when the worker does.
         theirs.close()
 
     def receive(self) -> tuple[PackedBatch, StreamState]:
-        """The next batch; raises what ended the worker."""
+        """The next batch; raises the error that ended the worker."""
         try:
             message = self._connection.recv()
         except (EOFError, OSError):
@@ -257,16 +250,16 @@ class _Worker:
 
 @dataclass(frozen=True)
 class _Failure:
-    """What ended a worker: an error for the user, or a traceback."""
+    """The error that ended a worker: a message for the user, or a traceback."""
 
     is_users: bool
     text: str
 
 
 def _work(connection: Connection, plan: StreamPlan, numbers: list[int], states: list[StreamState]) -> None:
-    """A worker's life: batches of its streams in turn, sent as they are wanted."""
+    """Runs in a worker: makes batches of its streams in turn, and sends each when it is wanted."""
     set_one_thread()
-    # An interrupt is the training's to handle; the worker ends with it.
+    # Only the training handles an interrupt; the worker ends with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     outbox: queue.Queue[Any] = queue.Queue(BATCHES_AHEAD)
@@ -278,7 +271,7 @@ def _work(connection: Connection, plan: StreamPlan, numbers: list[int], states: 
             for stream in streams:
                 batch, state = next(stream)
                 values = {item.name: getattr(batch, item.name) for item in fields(batch)}
-                # As arrays: tensors would be sent through shared memory, which containers have little of.
+                # As arrays: tensors would be sent through shared memory, which is small in containers.
                 arrays = {name: x.numpy() if isinstance(x, torch.Tensor) else x for name, x in values.items()}
                 outbox.put((arrays, state))
     except LstError as error:
@@ -295,5 +288,5 @@ def _send_all(connection: Connection, outbox: queue.Queue[Any]) -> None:
             connection.send(message)
         connection.close()
         return
-    # Nobody reads any more.
+    # The training has closed the pipe.
     os._exit(0)

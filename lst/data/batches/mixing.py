@@ -1,9 +1,9 @@
-"""Which kind of document comes next: exact by tokens, or drawn by documents.
+"""Chooses the source of each document: exactly by tokens, or at random by documents.
 
-By tokens (the weights of the LST paper, one third interleaved and two thirds text, are of tokens), the next document is
-of the source that has given least for its weight. That is integer arithmetic on the tokens given so far: nothing is
-drawn, and no source is ever further from its share than the longest document. By documents, each document's source is
-drawn with the weights as probabilities, so that sources of long documents give more tokens than their weight.
+By tokens: the next document comes from the source that has given the fewest tokens for its weight. This is integer
+arithmetic without random draws; no source is ever further from its share than the longest document. The weights of the
+LST paper (one third interleaved, two thirds text) are of tokens. By documents: each document's source is drawn with the
+weights as probabilities, so sources of long documents give more tokens than their weight.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from lst.data.documents.draws import uniform_draws
 from lst.data.utterance import Utterance
 from lst.errors import UserError
 
-# Draws of their own, so that no two uses of the seed are correlated.
+# Added to the seed, so that these draws do not correlate with other uses of it.
 _KIND_STREAM = 0x51AD
 _DRAWS_A_BLOCK = 1024
 
 
 @dataclass(frozen=True)
 class MixSource:
-    """A part of the mix.
+    """One source of documents.
 
     Attributes:
-        name: unique; keys of documents and the state name it.
-        kind: what its documents are: ``interleaved``, ``text`` or ``speech``.
-        utterances: what they are made of.
+        name: unique; used in the loader's state.
+        kind: of its documents: ``interleaved``, ``text`` or ``speech``.
+        utterances: from which its documents are made.
         weight: above 0.
     """
 
@@ -43,15 +43,15 @@ class MixSource:
 
 
 def mix_sources(spoken: Sequence[Utterance], written: Sequence[Utterance], mix: MixConfig) -> list[MixSource]:
-    """The sources of a prepared corpus, those of weight 0 left out.
+    """The sources of a prepared corpus that have a weight above 0.
 
     Args:
         spoken: aligned utterances.
-        written: texts without speech; empty means that text documents are the transcripts of ``spoken``.
+        written: texts without speech; if empty, the transcripts of ``spoken`` are used as texts.
         mix: weights.
 
     Raises:
-        UserError: a kind of document that has weight has no source.
+        UserError: there are no utterances for a kind of document with a weight.
     """
     written = written if len(written) else spoken
     if not len(written):
@@ -64,23 +64,27 @@ def mix_sources(spoken: Sequence[Utterance], written: Sequence[Utterance], mix: 
 
 
 class TokenMix:
-    """Takes the source that has given the fewest tokens for its weight; the earlier one among equals.
+    """Chooses the source that has given the fewest tokens for its weight; of several, the first.
 
     Args:
-        weights: above 0; taken as the decimal numbers that they are written as.
+        weights: above 0; exact decimal numbers.
+
+    >>> mix = TokenMix([1.0, 2.0])
+    >>> mix.next_source(0, [0, 0]), mix.next_source(1, [10, 0]), mix.next_source(2, [10, 21])
+    (0, 1, 0)
     """
 
     def __init__(self, weights: Sequence[float]) -> None:
         exact = [Fraction(repr(weight)) for weight in weights]
-        # Tokens over weight are compared in integers: tokens times what the weight must be multiplied by to be common.
+        # Tokens over weight, times a common multiple of all weights, is an integer.
         common = math.lcm(*(weight.numerator for weight in exact))
         self._costs = [int(common / weight.numerator) * weight.denominator for weight in exact]
 
     def next_source(self, num_drawn: int, num_tokens: Sequence[int]) -> int:
-        """Index of the next document's source.
+        """Index of the source of the next document.
 
         Args:
-            num_drawn: documents before it.
+            num_drawn: documents drawn so far.
             num_tokens: tokens that each source has given.
         """
         served = [tokens * cost for tokens, cost in zip(num_tokens, self._costs, strict=True)]
@@ -93,18 +97,22 @@ class DocumentMix:
     Args:
         weights: above 0.
         seed: of the draws.
-        stream, num_streams: document n of stream v takes draw n · num_streams + v.
+        stream, num_streams: document n of stream v uses draw n · num_streams + v.
+
+    >>> mix = DocumentMix([1.0, 2.0], seed=0)
+    >>> [mix.next_source(number, []) for number in range(8)]
+    [0, 1, 1, 1, 1, 0, 1, 0]
     """
 
     def __init__(self, weights: Sequence[float], seed: int, stream: int = 0, num_streams: int = 1) -> None:
         self._thresholds = np.cumsum(np.array(weights, float) / sum(weights))
-        # Rounding may leave the last one below 1.
+        # Rounding may have made the last one smaller than 1.
         self._thresholds[-1] = 1.0
         self._seed, self._stream, self._num_streams = [_KIND_STREAM, seed], stream, num_streams
         self._block, self._sources = -1, np.zeros(0, np.int64)
 
     def next_source(self, num_drawn: int, num_tokens: Sequence[int]) -> int:
-        """Index of the next document's source; see ``TokenMix.next_source``."""
+        """Index of the source of the next document; see ``TokenMix.next_source``."""
         block, place = divmod(num_drawn * self._num_streams + self._stream, _DRAWS_A_BLOCK)
         if block != self._block:
             draws = uniform_draws(self._seed, block * _DRAWS_A_BLOCK, _DRAWS_A_BLOCK)

@@ -1,10 +1,10 @@
-"""The order of a pass over a source: a shuffle that is a formula, so that any place in it is known at once.
+"""The order of a pass over a source: a shuffle that is computed, not stored.
 
-A pseudo-random permutation of 0 … n−1 (a Feistel network over a grid of a × b ≥ n places, walked on from places that
-are no item) needs neither memory nor time before the first item, whatever n is: the ten-millionth item of a pass costs
-as much as the first. That order is uniform, and reads from all over the source. Where that is slow (shards behind a
-network), ``window`` shards are shuffled together instead: the shards are put in a random order, taken ``window`` at a
-time, and the items of those shards are shuffled; then a pass reads from that many shards at a time, and each only once.
+A pseudo-random permutation of 0 … n−1 (a Feistel network over a grid of a × b ≥ n places with cycle walking) needs no
+memory and no time before the first item, and every place costs the same. The order is uniform, so a pass reads from all
+shards at the same time. If that is slow (shards behind a network), only ``window`` shards are shuffled together: the
+shards are put in a random order, taken ``window`` at a time, and the items of these shards are shuffled. A pass then
+reads from ``window`` shards at a time, and reads each shard once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Luby and Rackoff prove four rounds for large halves; a grid may be as small as 2 × 2.
+# Four rounds are proven to suffice for large grids (Luby and Rackoff 1988); a grid may be as small as 2 × 2.
 NUM_ROUNDS = 12
 _GOLDEN, _MIX_1, _MIX_2 = (np.uint64(x) for x in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
@@ -24,7 +24,10 @@ class Shuffle:
 
     Args:
         num_items: one or more.
-        seed: numbers, each from 0 to 2⁶⁴ − 1, that decide the permutation.
+        seed: numbers from 0 to 2⁶⁴ − 1.
+
+    >>> Shuffle(6, seed=[0])[np.arange(6)].tolist()
+    [4, 1, 2, 5, 0, 3]
     """
 
     def __init__(self, num_items: int, seed: Sequence[int]) -> None:
@@ -41,7 +44,7 @@ class Shuffle:
     def __getitem__(self, places: np.ndarray) -> np.ndarray:
         """Items, int64 [n], at places, int [n], from 0 to ``num_items`` − 1."""
         found = self._step(places.astype(np.uint64))
-        # The grid has a few places more than there are items; walking on from them leaves a permutation of the items.
+        # The grid has a few more places than items: step again from those until an item is reached.
         while len(outside := np.flatnonzero(found >= self.num_items)):
             found[outside] = self._step(found[outside])
         return found.astype(np.int64)
@@ -70,9 +73,12 @@ class PassOrder:
 
     Args:
         num_items: of the source.
-        seed: numbers that decide the order; the pass's own is among them.
-        window: shards that are shuffled together; 0 shuffles the whole source.
+        seed: numbers, one of which is that of the pass.
+        window: number of shards that are shuffled together; 0 shuffles the whole source.
         shard_sizes: items of each shard, in the source's order; needed for a window.
+
+    >>> PassOrder(6, [0], window=1, shard_sizes=[2, 2, 2])[np.arange(6)].tolist()
+    [3, 2, 5, 4, 1, 0]
     """
 
     def __init__(self, num_items: int, seed: Sequence[int], window: int = 0, shard_sizes: Sequence[int] = ()) -> None:

@@ -1,4 +1,4 @@
-"""Documents into rows of a fixed number of patches: the fullest that a buffer allows, long documents in pieces."""
+"""Packs documents into rows of a fixed number of patches, as full as the buffer allows; cuts long documents."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from lst.model.batch import SPEECH, TEXT, Document, Patches
 
 
 def fill_rows(sizes: list[int], capacity: int, num_rows: int) -> list[list[int]]:
-    """Fills ``num_rows`` rows with items as full as these items allow.
+    """Fills ``num_rows`` rows with items, each as full as these items allow.
 
-    The oldest item opens a row, so that none waits for ever; the others are the subset that leaves least space, older
-    items first among equals (subset sum over a bit set: bit s says that size s can be reached).
+    Each row starts with the oldest item, so that no item waits for ever. The others are the subset that leaves the
+    least space; of equal subsets, the one with the older items. (Subset sum over a bit set: bit s is set if size s can
+    be reached.)
 
     Args:
         sizes: of the items, oldest first, each 1 to ``capacity``.
         capacity: of a row.
-        num_rows: rows to fill; fewer come back when the items run out.
+        num_rows: rows to fill; fewer are returned if there are too few items.
 
     Returns:
         Indices of the items of each row.
+
+    >>> fill_rows([5, 4, 3, 6, 5], capacity=10, num_rows=2)
+    [[0, 4], [1, 3]]
     """
     waiting = list(range(len(sizes)))
     rows: list[list[int]] = []
@@ -32,13 +36,13 @@ def fill_rows(sizes: list[int], capacity: int, num_rows: int) -> list[list[int]]
         reachable = [1]
         for index in others:
             reachable.append((reachable[-1] | reachable[-1] << sizes[index]) & fits)
-            # Full already: younger items would be left out below.
+            # The row can be full: younger items are not needed.
             if reachable[-1] >> left:
                 break
         target = reachable[-1].bit_length() - 1
         row = []
         for place in range(len(reachable) - 1, 0, -1):
-            # Left out where the rest can be reached without it: that spares the younger items.
+            # An item is left out if the target can be reached without it: this leaves out the younger ones.
             if not reachable[place - 1] >> target & 1:
                 row.append(others[place - 1])
                 target -= sizes[others[place - 1]]
@@ -51,16 +55,19 @@ def fill_rows(sizes: list[int], capacity: int, num_rows: int) -> list[list[int]]
 def top_up_rows(
     rows: list[list[int]], sizes: list[int], capacity: int, least_piece: int
 ) -> list[list[tuple[int, int]]]:
-    """Fills what rows have left with the first part of a waiting item, where that is worth a cut.
+    """Fills the space that is left in rows with the first part of a waiting item.
 
     Args:
-        rows: as ``fill_rows`` gives them for the sizes, each at most ``capacity``.
+        rows: from ``fill_rows`` for these sizes, each at most ``capacity``.
         sizes: of all items, oldest first, uncut.
         capacity: of a row.
-        least_piece: a row with less left stays as it is.
+        least_piece: rows with less space left are not changed.
 
     Returns:
         (index, size taken) of the items of each row.
+
+    >>> top_up_rows([[0]], sizes=[7, 9], capacity=10, least_piece=2)
+    [[(0, 7), (1, 3)]]
     """
     taken = {index for row in rows for index in row}
     filled = []
@@ -77,9 +84,9 @@ def top_up_rows(
 
 
 def cut_document(document: Document, patches: Patches, max_patches: int) -> tuple[Document, Patches]:
-    """The first ``max_patches`` patches of a document that has more than a row holds.
+    """The first ``max_patches`` patches of a document.
 
-    Its last token still predicts the token that follows; ``rest_of_document`` is the other part.
+    The last token still predicts the token that follows. ``rest_of_document`` gives the other part.
     """
     num_tokens = int(patches.lengths[:max_patches].sum())
     piece = replace(
@@ -91,13 +98,13 @@ def cut_document(document: Document, patches: Patches, max_patches: int) -> tupl
 
 
 def rest_of_document(document: Document, first_token: int, markers: dict[int, int], special_ids: set[int]) -> Document:
-    """What begins at ``first_token`` of a document, as a document of its own.
+    """The part of a document from ``first_token`` on, as a document.
 
     Args:
-        document: the whole.
-        first_token: where the rest begins; 0 gives the whole document.
-        markers: the marker id of each modality. A rest that begins inside a span is opened by the span's marker.
-        special_ids: ids that need no marker before them: markers themselves and the end.
+        document: the whole document.
+        first_token: start of the rest; 0 gives the whole document.
+        markers: the marker id of each modality. A rest that begins inside a span starts with the span's marker.
+        special_ids: ids that need no marker before them: the markers and ``<eos>``.
     """
     if first_token == 0:
         return document
@@ -112,7 +119,7 @@ def rest_of_document(document: Document, first_token: int, markers: dict[int, in
 
 
 def _tokens_between(document: Document, first_token: int, last_token: int) -> Document:
-    """Some of the tokens, with what belongs to them; a segment is cut where a boundary falls inside it."""
+    """Tokens ``first_token`` … ``last_token`` (exclusive) with their segments and entropies; segments are cut."""
     spoken = np.cumsum(document.modalities == SPEECH)
     before = int(spoken[first_token - 1]) if first_token else 0
     after = int(spoken[last_token - 1]) if last_token else 0

@@ -1,11 +1,11 @@
-"""The endless stream of training batches, exact to resume.
+"""An endless stream of training batches that resumes exactly.
 
-What comes n-th is a pure function of the seed: which source the n-th document is of, the order of utterances in each
-pass, the cuts of each document, the strategy of each batch. So the state is a few counters and the names of the
-documents that wait in the packing buffer, kept as JSON; resuming makes those documents again and reads nothing else.
+Everything is a pure function of the seed and a counter: the source of the n-th document, the order of utterances in
+each pass, the cuts of each document, the strategy of each batch. So the state is a few counters and the keys of the
+documents in the packing buffer, as JSON. A resumed stream makes those documents again and reads nothing else.
 
-A training draws from V such streams in turn (``lst.data.batches.loader``): batch n is a batch of stream n modulo V.
-Stream v takes places v, v + V, v + 2V … of every pass, so that together they take each utterance once.
+A training draws from V streams in turn (``lst.data.batches.loader``): batch n is a batch of stream n modulo V. Stream v
+takes places v, v + V, v + 2V … of every pass, so that together the streams take each utterance once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -29,17 +29,19 @@ from lst.model.config import PatchingConfig
 from lst.model.patching import patch_documents, strategy_of_batch
 
 STATE_VERSION = 2
-# A row takes a piece of a waiting document rather than leave a fiftieth of its slots empty.
+# A state as JSON; the dataclass that reads it documents the fields.
+Record: TypeAlias = dict[str, Any]
+# A row with more than a fiftieth of its slots empty is filled with a piece of a waiting document.
 LEAST_PIECE_SHARE = 50
-# Documents of a source that are made at once: by hundreds they take much less time than one by one. A stream begins
-# with fewer, so that it goes on quickly where another one ended.
+# Documents of a source that are made together, which is much faster than one by one. A stream begins with few, so that
+# a resumed training gets its first batch soon.
 FIRST_DOCUMENTS_AT_ONCE, MOST_DOCUMENTS_AT_ONCE = 32, 512
-# Draws of their own, so that no two uses of the seed are correlated.
+# Added to the seed, so that these draws do not correlate with other uses of it.
 _ORDER_STREAM = 0x07DE
 
 
 class DocumentKey(NamedTuple):
-    """Names a document made of utterance ``number`` of a source, or the rest of one from ``first_token`` on."""
+    """Identifies a document: utterance ``number`` of a source in a pass (epoch); its rest from ``first_token`` on."""
 
     source: str
     epoch: int
@@ -49,17 +51,18 @@ class DocumentKey(NamedTuple):
 
 @dataclass
 class StreamState:
-    """Where a stream stands; JSON all through.
+    """The position of a stream. As JSON, an object with these fields.
 
     Attributes:
-        fingerprint: of data, settings and seed; a state continues only a stream with the same one.
-        cursors: documents drawn of each source.
-        source_tokens: tokens of the documents drawn of each source, cut or not, special tokens among them.
-        buffer: keys of the documents that wait to be packed, oldest first.
-        batch_index: batches given out.
-        num_slots, num_patches, num_tokens: totals given out; slots − patches is the waste of packing.
-        num_cut: pieces of documents that were given out with a rest to come.
+        fingerprint: of data, settings and seed; only a stream with the same fingerprint can go on from the state.
+        cursors: number of documents drawn from each source.
+        source_tokens: number of tokens of these documents, with special tokens, before any cut.
+        buffer: keys of the documents that wait to be packed, oldest first; in JSON, lists.
+        batch_index: number of batches given out.
+        num_slots, num_patches, num_tokens: totals of these batches; slots − patches is the waste of packing.
+        num_cut: pieces of documents whose rest comes later.
         num_speech_tokens: speech units among the tokens.
+        version: of the format.
     """
 
     fingerprint: str
@@ -79,17 +82,19 @@ class StreamState:
         """Documents drawn so far."""
         return sum(self.cursors.values())
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Record:
+        """The fields by name."""
         return {**asdict(self), "buffer": [list(key) for key in self.buffer]}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> StreamState:
+    def from_json(cls, values: Record) -> StreamState:
+        """Inverse of ``to_json``; ``UserError`` for another version of the format."""
         check_state_version(values)
         return cls(**{**values, "buffer": [DocumentKey(*key) for key in values["buffer"]]})
 
 
-def check_state_version(values: dict[str, Any]) -> None:
-    """Raises ``UserError`` for a state of another version."""
+def check_state_version(values: Record) -> None:
+    """Raises ``UserError`` if a state as JSON has another version."""
     if values.get("version") != STATE_VERSION:
         raise UserError(
             f"the loader's state has version {values.get('version')}, this project reads {STATE_VERSION}: "
@@ -98,7 +103,7 @@ def check_state_version(values: dict[str, Any]) -> None:
 
 
 def check_state_fingerprint(found: str, expected: str) -> None:
-    """Raises ``UserError`` for a state of other data or settings."""
+    """Raises ``UserError`` if a state belongs to other data or settings."""
     if found != expected:
         raise UserError(
             f"the checkpoint's loader state belongs to other data or settings ({found}, these are {expected}): resume "
@@ -108,20 +113,20 @@ def check_state_fingerprint(found: str, expected: str) -> None:
 
 @dataclass(frozen=True)
 class StreamPlan:
-    """All that decides a training's batches, but for the state; it can be sent to another process.
+    """The settings that decide all batches of a training. Picklable, for worker processes.
 
     Attributes:
         sources: the mix, see ``lst.data.batches.mixing.mix_sources``.
         builder: makes documents.
         patching: how documents are cut into patches.
         num_rows, row_patches: shape of a batch.
-        num_batches: of the whole training; the curriculum is laid over it.
-        pack_buffer: documents from which rows are filled.
-        seed: of everything drawn.
-        fingerprint: names data and settings, see ``StreamState``.
-        mix_by: what the weights are of, ``tokens`` or ``documents``.
-        shuffle_shards: shards that are shuffled together, 0 for all, see ``lst.data.batches.order``.
-        num_streams: V, streams that give batches in turn.
+        num_batches: of the whole training; the curriculum spans them.
+        pack_buffer: number of documents from which rows are filled.
+        seed: of all random draws.
+        fingerprint: of data and settings, see ``StreamState``.
+        mix_by: unit of the weights, ``tokens`` or ``documents``.
+        shuffle_shards: number of shards that are shuffled together, 0 for all; see ``lst.data.batches.order``.
+        num_streams: V, the number of streams that give batches in turn.
     """
 
     sources: Sequence[MixSource]
@@ -139,35 +144,35 @@ class StreamPlan:
 
     @property
     def source_names(self) -> list[str]:
+        """Names of the sources, in order."""
         return [source.name for source in self.sources]
 
     @property
     def first_state(self) -> StreamState:
-        """Of a stream that has given nothing."""
-        nothing = dict.fromkeys(self.source_names, 0)
-        return StreamState(self.fingerprint, dict(nothing), dict(nothing))
+        """The state of a stream that has given no batch."""
+        cursors, source_tokens = dict.fromkeys(self.source_names, 0), dict.fromkeys(self.source_names, 0)
+        return StreamState(self.fingerprint, cursors, source_tokens)
 
 
+@dataclass(slots=True)
 class _Item:
-    """A document that was made: how long the whole is that it may be the rest of, and its patches by strategy."""
+    """A document, or the rest of one; tokens of the whole document; patches of the (rest) document by strategy."""
 
-    __slots__ = ("cuts", "document", "num_whole")
-
-    def __init__(self, document: Document, num_whole: int) -> None:
-        self.document, self.num_whole = document, num_whole
-        self.cuts: dict[str, Patches] = {}
+    document: Document
+    num_whole: int
+    cuts: dict[str, Patches] = field(default_factory=dict)
 
 
 class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
-    """Batches of ``num_rows`` rows of ``row_patches`` patches, each with the state after it.
+    """Endless iterator of (batch, state after it); batches have ``num_rows`` rows of ``row_patches`` patches.
 
     Args:
-        plan: what the batches are of.
-        stream: this stream's number, from 0 to ``plan.num_streams`` − 1.
-        state: where to go on; a new stream without.
+        plan: the settings.
+        stream: number of this stream, from 0 to ``plan.num_streams`` − 1.
+        state: where to go on; None starts a new stream.
 
     Raises:
-        UserError: the state belongs to another stream.
+        UserError: the state belongs to other data or settings.
     """
 
     def __init__(self, plan: StreamPlan, stream: int = 0, state: StreamState | None = None) -> None:
@@ -206,26 +211,27 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
         packed = [[self._take(keys[index], count, strategy, rests) for index, count in row] for row in parts]
         taken = {index for row in parts for index, _ in row}
         batch = pack_documents(packed, plan.row_patches)
-        waiting = rests + [key for index, key in enumerate(keys) if index not in taken]
-        state.buffer = waiting
-        state.batch_index += 1
-        state.num_slots += batch.num_slots
-        state.num_patches += batch.num_patches
-        state.num_tokens += batch.num_tokens
-        state.num_cut += len(rests)
-        state.num_speech_tokens += int((batch.modalities == SPEECH).sum())
-        self.state = state
-        return batch, state
+        self.state = replace(
+            state,
+            buffer=rests + [key for index, key in enumerate(keys) if index not in taken],
+            batch_index=state.batch_index + 1,
+            num_slots=state.num_slots + batch.num_slots,
+            num_patches=state.num_patches + batch.num_patches,
+            num_tokens=state.num_tokens + batch.num_tokens,
+            num_cut=state.num_cut + len(rests),
+            num_speech_tokens=state.num_speech_tokens + int((batch.modalities == SPEECH).sum()),
+        )
+        return batch, self.state
 
     def _take(self, key: DocumentKey, count: int, strategy: str, rests: list[DocumentKey]) -> tuple[Document, Patches]:
-        """The first ``count`` patches of a waiting document; the key of what is left of it is added to ``rests``."""
+        """Takes the first ``count`` patches of a waiting document; appends the key of its rest to ``rests``."""
         item = self._items.pop(key)
         patches = item.cuts[strategy]
         if count == len(patches):
             return item.document, patches
         piece, kept = cut_document(item.document, patches, count)
         left = len(item.document) - len(piece)
-        # A rest of one token, the end, has nothing to predict.
+        # A rest of one token, <eos>, has nothing to predict.
         if left > 1:
             rest_key = key._replace(first_token=item.num_whole - left)
             rest = rest_of_document(item.document, len(piece), self._markers, self._special_ids)
@@ -234,16 +240,16 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
         return piece, kept
 
     def _cut(self, keys: Iterable[DocumentKey], strategy: str) -> None:
-        """Cuts documents into patches, all at once; what waits from an earlier batch is not cut again."""
+        """Cuts documents into patches, all together; documents that were cut before are left as they are."""
         new = [item for item in (self._items[key] for key in keys) if strategy not in item.cuts]
         cuts = patch_documents([item.document for item in new], strategy, self.plan.patching)
         for item, patches in zip(new, cuts, strict=True):
             item.cuts[strategy] = patches
 
     def _draw(self, state: StreamState, strategy: str, keys: list[DocumentKey], sizes: list[int]) -> None:
-        """Draws documents until there are enough to pack; their keys and sizes in patches are added to the lists."""
+        """Draws documents until there are enough to pack; appends their keys and sizes in patches to the lists."""
         row_patches = self.plan.row_patches
-        # Enough for every row, whatever documents and patches are like, and as much again to choose from.
+        # Enough for every row, and as much again to choose from.
         wanted = 2 * self.plan.num_rows * row_patches
         num_waiting = sum(min(size, row_patches) for size in sizes)
         names, num_tokens, num_drawn = list(state.cursors), list(state.source_tokens.values()), state.num_drawn
@@ -266,7 +272,7 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
         state.source_tokens = dict(zip(names, num_tokens, strict=True))
 
     def _next_keys(self, name: str, cursor: int) -> list[DocumentKey]:
-        """Keys of the documents from ``cursor`` on of a source, of one pass over it."""
+        """Keys of the next documents of a source, from ``cursor`` on, within one pass over it."""
         count = len(self._sources[name].utterances)
         at_once = self._at_once[name]
         self._at_once[name] = min(2 * at_once, MOST_DOCUMENTS_AT_ONCE)
@@ -279,7 +285,7 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
         """The order of one pass over a source; only the latest pass of each source is kept."""
         if self._orders.get(name, (-1,))[0] != epoch:
             utterances = self._sources[name].utterances
-            # Named, not numbered, so that a source keeps its order whatever it is mixed with.
+            # Of the name, not the number: a source keeps its order in any mix.
             named = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
             seed = [_ORDER_STREAM, self.plan.seed, named, epoch]
             sizes = getattr(utterances, "shard_sizes", ()) if self.plan.shuffle_shards else ()
@@ -287,12 +293,13 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
         return self._orders[name][1]
 
     def _make(self, keys: Iterable[DocumentKey]) -> None:
-        """Makes the documents of keys that are not there yet."""
+        """Makes the documents of keys that have not been made yet."""
         new = [key for key in keys if key not in self._items]
-        requests = []
-        for key in new:
-            source = self._sources[key.source]
-            requests.append(Request(source.kind, source.utterances[key.number], key.epoch))
+        sources = [self._sources[key.source] for key in new]
+        requests = [
+            Request(source.kind, source.utterances[key.number], key.epoch)
+            for source, key in zip(sources, new, strict=True)
+        ]
         for key, whole in zip(new, self.plan.builder.documents(requests), strict=True):
             rest = rest_of_document(whole, key.first_token, self._markers, self._special_ids)
             self._items[key] = _Item(rest, len(whole))

@@ -1,11 +1,11 @@
-"""Corpora as they are found on disk or behind a URL, read into rows of one form.
+"""Reads corpora on disk or behind a URL into rows of one form.
 
 ::
 
     folder or manifest ──layouts──▶ ManifestRow ──check_rows──▶ good rows, problems ──assign_splits──▶ train, valid
 
-``manifest`` is the project's own list, ``layouts`` those of published corpora and toolkits, ``remote`` a corpus behind
-a URL, ``on_the_fly`` LST's lists of words and units.
+``manifest`` reads the project's own list, ``layouts`` those of published corpora and toolkits, ``remote`` mirrors a
+corpus behind a URL, ``on_the_fly`` reads and writes LST's lists of words and units.
 """
 
 from lst.data.corpora.load import load_corpus

@@ -1,4 +1,4 @@
-"""Corpora as they are found on disk: which layout a folder or file has, its utterances, and what is held out.
+"""Loads a corpus: finds the layout of a folder or file, and reads its utterances.
 
     manifest         the project's own (see ``lst.data.corpora.manifest``): a file, or a folder with one
     librispeech      train-clean-100/103/1240/103-1240.trans.txt, 103-1240-0000.flac, …
@@ -11,7 +11,7 @@
     nemo             JSON lines with audio_filepath; tarred sets too
     webdataset       tars of audio and text
 
-In a folder that holds one corpus, audio without a transcript and a transcript without audio are both problems.
+In a folder, audio without a transcript and a transcript without audio are both problems.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from pathlib import Path
 from lst import storage
 from lst.data.config import AUTO_LAYOUT, LAYOUT_NAMES
 from lst.data.corpora.layouts import LAYOUTS
-from lst.data.corpora.layouts.listing import Found, Listing
+from lst.data.corpora.layouts.listing import Listing
 from lst.data.corpora.layouts.plain_manifest import has_named_manifest
 from lst.data.corpora.manifest import EXAMPLES, ManifestProblem, ManifestRow
-from lst.data.corpora.remote import likeness_of
+from lst.data.corpora.remote import mirrored
 from lst.errors import UserError
 from lst.storage import Location
 
@@ -32,56 +32,52 @@ from lst.storage import Location
 def load_corpus(place: Location, layout: str = AUTO_LAYOUT) -> tuple[list[ManifestRow], list[ManifestProblem], str]:
     """Reads a corpus: a manifest file, or a folder in one of the layouts above.
 
-    A folder with ``manifest.{jsonl,tsv,csv}`` is taken for that; any other for the first of ``LAYOUTS`` that it has.
-    Hidden files (``.name``) belong to no corpus. Headers of audio files are not read: see ``check_rows``.
+    With ``auto``, a folder that has ``manifest.{jsonl,tsv,csv}`` is read as a manifest; any other gets the first
+    layout in ``LAYOUTS`` that matches. Hidden files (``.name``) are ignored. The headers of audio files are not read:
+    see ``check_rows``.
 
     Args:
         place: the folder or file, or its URL.
         layout: a name of ``LAYOUTS``, or ``auto``.
 
     Returns:
-        The rows, the problems of those utterances that gave none, and the layout's name. For ``apply_on_error``,
-        utterances are ``len(rows) + num_bad_rows(problems)``.
+        The rows, the problems of the utterances that gave none, and the layout's name. ``apply_on_error`` takes
+        ``len(rows) + num_bad_rows(problems)`` as the number of utterances.
 
     Raises:
-        UserError: the path is absent, its layout is unknown or ambiguous, or it holds no utterance.
+        UserError: the path is absent, its layout is unknown or ambiguous, or it has no utterance.
     """
     if layout not in LAYOUT_NAMES:
         raise UserError(f"layout={layout}: allowed are {', '.join(LAYOUT_NAMES)}")
     path = storage.locate(place)
     if not isinstance(path, Path):
-        with likeness_of(path) as likeness:
-            rows, problems, layout = load_corpus(likeness.path, layout)
-            return [likeness.row(row) for row in rows], [likeness.problem(problem) for problem in problems], layout
+        with mirrored(path) as mirror:
+            rows, problems, layout = load_corpus(mirror.path, layout)
+            return [mirror.remote_row(row) for row in rows], [mirror.remote_problem(one) for one in problems], layout
     path = path.expanduser()
     if not path.exists():
         raise UserError(f"corpus {path} does not exist. Name a folder of audio and transcripts, or a manifest file.")
     listing = Listing(path)
     if layout == AUTO_LAYOUT:
         layout = find_layout(listing)
-    rows, problems = _load(listing, layout)
-    if not rows and not problems:
+    found = LAYOUTS[layout].load(listing)
+    if not found.rows and not found.problems:
         raise UserError(f"corpus {path} ({layout} layout) holds no utterance: its transcripts are empty.")
-    return rows, problems, layout
-
-
-def _load(listing: Listing, layout: str) -> Found:
-    return LAYOUTS[layout].load(listing)
+    return found.rows, found.problems, layout
 
 
 def find_layout(listing: Listing) -> str:
-    """The name of a listing's layout; ``UserError`` with what was looked for and found where it has none."""
+    """The name of a listing's layout; if none matches, ``UserError`` says what was looked for and found."""
     if has_named_manifest(listing):
         return "manifest"
-    for layout in LAYOUTS.values():
-        if layout.matches(listing):
-            return layout.name
+    if layout := next((layout for layout in LAYOUTS.values() if layout.matches(listing)), None):
+        return layout.name
     files = listing.files
     shown = [str(file.relative_to(listing.root)) for file in files[:5]]
     found = ", ".join(shown) + (f" … ({len(files):,} files)" if len(files) > len(shown) else "")
     looked_for = "; ".join(layout.looked_for for layout in reversed(list(LAYOUTS.values())))
     raise UserError(
-        f"corpus {listing.root} has no layout that is known here.\n"
+        f"corpus {listing.root} has no known layout.\n"
         f"Looked for: {looked_for}.\nFound: {found or 'no file at all'}\n"
         f"Write a manifest.tsv, tab separated with a header, paths from its own folder. For example:\n"
         f"{EXAMPLES['.tsv']}"

@@ -1,23 +1,23 @@
-"""The manifest: one row an utterance, with its audio and its transcript; read and written here, checked by row_checks.
+"""The manifest: a file with one row an utterance, its audio and its transcript. ``row_checks`` checks the rows.
 
     manifest.{jsonl,tsv,csv} ── parse_manifest ──► rows ── check_rows ──► good rows
-                                      └─ problems ─────────┴─ problems ──► apply_on_error: raise, or leave rows out
+                                      └─ problems ─────────┴─ problems ──► apply_on_error: raise, or skip rows
 
-Columns, of which ``path`` and ``text`` are needed:
+Columns; ``path`` and ``text`` are required:
 
-    id                  names the utterance; without it, the audio file's name does (and the start of a segment)
-    path                audio file, from the manifest's own folder, absolute, or a URL (``s3://…``)
+    id                  of the utterance; default: the audio file's name (with the start of a segment)
+    path                audio file: relative to the manifest's folder, absolute, or a URL (``s3://…``)
     text                transcript
     speaker             who speaks
     split               train…, or dev, valid, val, test, eval …
     duration_s          seconds: of the file, or with ``start_s`` of the segment
-    start_s             makes the row a segment of its file: where it starts, in seconds; may be 0
-    channel             the one channel that is read, from 0; without it, channels are averaged
+    start_s             start of a segment of the file, in seconds; 0 is a segment too
+    channel             the channel to read, counted from 0; default: the mean of all channels
     member              the audio file's name within ``path``, which is then an uncompressed tar
-    words               JSON: [[word, start_s, end_s], …], from the utterance's start; a score may follow
+    words               JSON: [[word, start_s, end_s], …], times from the utterance's start; a score may follow
     ending_start_word   first word of the ending, for cloze items
 
-Nothing is dropped in silence: what cannot be used comes back as a ``ManifestProblem`` with its place.
+Every row that cannot be used comes back as a ``ManifestProblem`` with its place.
 """
 
 from __future__ import annotations
@@ -26,18 +26,20 @@ import contextlib
 import json
 import math
 import re
+import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from lst.data.audio import format_audio_ref
-from lst.data.corpora.records import json_records, read_utf8, table_cells
+from lst.data.corpora.records import Record, json_records, read_utf8, table_cells
 from lst.data.utterance import TimedWord
 from lst.errors import UserError, raise_problems
 from lst.storage import PlaceError, named_in, write_jsonl
 
-# Names a column may have, compared in lower case; where a row has several of them, the first one counts.
+# Names of each column, in lower case; if a row has several of them, the first one counts.
 ALIASES: dict[str, tuple[str, ...]] = {
     "id": ("id", "utt_id", "key", "file_id", "utterance_id"),
     "path": ("path", "audio", "audio_path", "audio_filepath", "file", "wav", "filename", "file_name"),
@@ -60,27 +62,49 @@ EXAMPLES = {
     ".csv": 'id,path,text,speaker\nutt_1,audio/utt_1.wav,"hello, there",ann',
 }
 SPLITS_ALLOWED = "train…, or dev, valid, validation, val, test, eval (all of these are held out)"
+TimedCells: TypeAlias = tuple[str, float, float, float | None]
 _VALID_SPLIT = re.compile(r"(dev|valid|validation|val|test|eval)([\W_\d].*)?")
 
 
 @dataclass(frozen=True)
 class ManifestRow:
-    """One utterance of a corpus."""
+    """One utterance of a corpus.
 
-    id: str  # names it everywhere; letters, digits, _ and -
-    path: Path | str  # its audio file, absolute when read from a manifest; a str where it is a URL
-    text: str  # its transcript as given
+    Attributes:
+        id: unique in the corpus; letters, digits, _ and -.
+        path: the audio file, absolute if read from a manifest; a str for a URL.
+        text: the transcript as given.
+        speaker: who speaks.
+        split: ``"train"``, ``"valid"``, or ``""`` if not yet assigned.
+        duration_s: of the file or the segment, as stated; after ``check_rows``, as in the audio's header.
+        ending_start_word: index in ``text.split()`` of the ending's first word, for cloze items.
+        place: line or file of the row, for messages.
+        start_s: where the utterance begins in its file.
+        channel: the channel to read, counted from 0; None averages all.
+        member: name of the audio file in ``path``, which is then a tar.
+        is_segment: whether the utterance is a part of its file; always true for a start above 0.
+        words: with times from the utterance's start, if the source gives them.
+        unread: columns whose cells could not be read.
+
+    >>> row = ManifestRow("utt_1", "a.wav", "hello there", start_s=1.5, duration_s=2.0)
+    >>> row.is_segment, row.audio_ref
+    (True, 'a.wav#t=1.5,3.5')
+    """
+
+    id: str
+    path: Path | str
+    text: str
     speaker: str = UNKNOWN_SPEAKER
-    split: str = ""  # "train", "valid" or, not yet assigned, ""
-    duration_s: float | None = None  # as stated, of the file or the segment; as in the audio's header after check_rows
-    ending_start_word: int | None = None  # the ending's first word in text.split(), where sentence ends are known
-    place: str = field(default="", compare=False, repr=False)  # where the row stands, for messages
-    start_s: float = 0.0  # where the utterance begins in its file
-    channel: int | None = None  # the channel it is in, from 0; None averages all
-    member: str = ""  # name of the audio file when ``path`` is a tar
-    is_segment: bool = False  # whether it is a part of its file: set by a start above 0, too
-    words: tuple[TimedWord, ...] = ()  # times that the source gives, from the utterance's start
-    unread: frozenset[str] = field(default=frozenset(), compare=False, repr=False)  # columns that could not be read
+    split: str = ""
+    duration_s: float | None = None
+    ending_start_word: int | None = None
+    place: str = field(default="", compare=False, repr=False)
+    start_s: float = 0.0
+    channel: int | None = None
+    member: str = ""
+    is_segment: bool = False
+    words: tuple[TimedWord, ...] = ()
+    unread: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.start_s > 0:
@@ -88,22 +112,28 @@ class ManifestRow:
 
     @property
     def audio_ref(self) -> str:
-        """One text that says where the audio is; ``lst.data.audio.read.read_audio_ref`` reads it."""
+        """Where the audio is, as one text; ``lst.data.audio.read.read_audio_ref`` reads it."""
         return format_audio_ref(self)
 
 
 @dataclass(frozen=True)
 class ManifestProblem:
-    """Why one utterance cannot be used: its place (a line or a file), its id and audio file if known, the reason.
+    """Why an utterance cannot be used.
 
-    The first problem of a row that was read in part holds it, so that what was read is checked, too.
+    Attributes:
+        place: line or file.
+        id: of the utterance, if known.
+        message: what is wrong.
+        path: the audio file, if known.
+        kind: the check that found it, one of ``row_checks.KINDS``; ``"row"`` if there is no row to check.
+        row: what could be read of a faulty row, so that it can be checked too; only in its first problem.
     """
 
     place: str
     id: str
     message: str
     path: Path | str | None = None
-    kind: str = "row"  # what was checked: see row_checks.KINDS; "row" where there is no row to check
+    kind: str = "row"
     row: ManifestRow | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
@@ -112,7 +142,11 @@ class ManifestProblem:
 
 
 def split_of(value: str) -> str | None:
-    """Maps a corpus's name of a split to ``"train"``, ``"valid"`` or ``""``; None when it is none of those allowed."""
+    """Maps a corpus's name of a split to ``"train"``, ``"valid"`` or ``""``; None if the name is not allowed.
+
+    >>> split_of("train-clean-100"), split_of("Dev"), split_of(""), split_of("testing")
+    ('train', 'valid', '', None)
+    """
     name = value.strip().lower()
     if not name:
         return ""
@@ -120,10 +154,10 @@ def split_of(value: str) -> str | None:
 
 
 def read_manifest(path: Path) -> list[ManifestRow]:
-    """Reads a manifest that must be free of faults in its rows; the audio is not looked at.
+    """Reads a manifest without faulty rows. The audio is not opened.
 
     Raises:
-        UserError: as ``parse_manifest``; ``ProblemsError`` naming every bad row.
+        UserError: as ``parse_manifest``; ``ProblemsError`` names every bad row.
     """
     rows, problems = parse_manifest(path)
     raise_problems(f"manifest {path}", [str(problem) for problem in problems])
@@ -131,24 +165,26 @@ def read_manifest(path: Path) -> list[ManifestRow]:
 
 
 def parse_manifest(path: Path) -> tuple[list[ManifestRow], list[ManifestProblem]]:
-    """Reads a manifest: JSON lines, or tab (no quoting) or comma (with quoting) separated with a header line.
+    """Reads a manifest: JSON lines, or a table with a header line, tab (no quoting) or comma (with quoting) separated.
 
-    Columns are found by ``ALIASES``; unknown ones are left alone, and an absent id is the audio file's stem.
-    Blank lines mean nothing. The audio is not looked at: see ``check_rows``.
+    ``ALIASES`` lists the names of columns; other columns are ignored. Blank lines are skipped. The audio is not opened:
+    see ``check_rows``.
 
-    Returns the rows, and the problems of those lines that gave none.
+    Returns:
+        The rows, and the problems of the lines that gave none.
 
     Raises:
         UserError: the file is absent, not UTF-8, of another kind, without rows, or lacks a required column.
     """
-    if path.suffix.lower() not in MANIFEST_SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix not in MANIFEST_SUFFIXES:
         raise UserError(f"manifest {path}: its name must end in {', '.join(MANIFEST_SUFFIXES)}.")
-    records = list(json_records(path)) if path.suffix.lower() == ".jsonl" else _table_records(path, read_utf8(path))
+    records = list(json_records(path)) if suffix == ".jsonl" else _table_records(path, read_utf8(path))
     if not records:
-        raise UserError(f"manifest {path} holds no rows. For example:\n{EXAMPLES[path.suffix.lower()]}")
+        raise UserError(f"manifest {path} holds no rows. For example:\n{EXAMPLES[suffix]}")
     sound = [record for _, record in records if isinstance(record, dict)]
     if sound:
-        _check_columns(path, list(dict.fromkeys(column for record in sound for column in record)))
+        _check_columns(path, list(dict.fromkeys(chain.from_iterable(sound))))
     rows, problems = [], []
     for line, record in records:
         if isinstance(record, str):
@@ -156,18 +192,19 @@ def parse_manifest(path: Path) -> tuple[list[ManifestRow], list[ManifestProblem]
             continue
         row, faults = parse_record(record, f"line {line}", path.parent.absolute())
         problems += record_problems(row, faults)
-        if not faults:
-            rows.append(row)
+        rows += [] if faults else [row]
     return rows, problems
 
 
 def record_problems(row: ManifestRow, faults: Sequence[str]) -> list[ManifestProblem]:
-    """What is wrong with a record, as ``parse_record`` tells it, as problems; the first holds the row."""
-    found = [ManifestProblem(row.place, row.id, fault, row.path) for fault in faults]
-    return [replace(found[0], row=row), *found[1:]] if found else []
+    """The faults that ``parse_record`` found, as problems; the first one holds the row."""
+    return [
+        ManifestProblem(row.place, row.id, fault, row.path, row=None if number else row)
+        for number, fault in enumerate(faults)
+    ]
 
 
-def _table_records(path: Path, text: str) -> list[tuple[int, dict[str, Any] | str]]:
+def _table_records(path: Path, text: str) -> list[tuple[int, Record | str]]:
     """Lines of a table as (line number, cells by lower-case column name, or what is wrong with the line)."""
     cells = table_cells(path, text)
     if not cells:
@@ -176,7 +213,7 @@ def _table_records(path: Path, text: str) -> list[tuple[int, dict[str, Any] | st
     _check_columns(path, header)
     repeated = sorted({name for name in header if header.count(name) > 1 and name})
     if repeated:
-        raise UserError(f"manifest {path}: column {', '.join(repeated)} is there more than once. Rename or remove one.")
+        raise UserError(f"manifest {path}: column {', '.join(repeated)} occurs more than once. Rename or remove one.")
     return [
         (line, dict(zip(header, values, strict=True)))
         if len(values) == len(header)
@@ -186,7 +223,7 @@ def _table_records(path: Path, text: str) -> list[tuple[int, dict[str, Any] | st
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
-    """Raises ``UserError`` with columns found, needed and an example where a required one is absent."""
+    """Raises ``UserError`` if a required column is absent, with the columns found and needed, and an example."""
     missing = [name for name in REQUIRED if not set(ALIASES[name]) & set(columns)]
     if not missing:
         return
@@ -200,13 +237,23 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
     )
 
 
-def parse_record(record: dict[str, Any], place: str, folder: Path) -> tuple[ManifestRow, list[str]]:
-    """A record as a row, and what is wrong with it; a faulty row names itself, and what it has can be checked.
+def parse_record(record: Record, place: str, folder: Path) -> tuple[ManifestRow, list[str]]:
+    """Makes a row of a record.
 
     Args:
         record: cells by column name in lower case; see ``ALIASES``.
-        place: where it stands, for messages.
-        folder: what relative paths start from.
+        place: line or file of the record, for messages.
+        folder: where relative paths start.
+
+    Returns:
+        The row, and every fault of the record. A faulty row has the cells that could be read, and names the others in
+        ``unread``.
+
+    >>> row, faults = parse_record({"audio": "/a/b.wav", "text": "hello", "offset": "1.5"}, "line 2", Path("/a"))
+    >>> row.id, row.start_s, faults
+    ('b-0001500', 1.5, [])
+    >>> parse_record({"path": "/a/b.wav", "text": "hello", "duration": "long"}, "line 3", Path("/a"))[1]
+    ["duration 'long' is not a number of at least 0"]
     """
     faults: dict[str, list[str]] = {name: [] for name in (*ALIASES, "words")}
     cells = {name: _cell(record, name, faults[name]) for name in ALIASES}
@@ -252,11 +299,10 @@ def parse_record(record: dict[str, Any], place: str, folder: Path) -> tuple[Mani
 
 
 def parse_timed_words(value: Any, faults: list[str]) -> tuple[TimedWord, ...]:
-    """Words with their times, each a list ``[word, start_s, end_s]`` or, with a score, of four."""
+    """Parses timed words: a list of ``[word, start_s, end_s]``, each with a score or without; or JSON of that."""
     if value is None or value == "":
         return ()
     if isinstance(value, str):
-        # A cell of a table.
         with contextlib.suppress(ValueError, RecursionError):
             value = json.loads(value)
     if not isinstance(value, list):
@@ -264,32 +310,35 @@ def parse_timed_words(value: Any, faults: list[str]) -> tuple[TimedWord, ...]:
         return ()
     words = []
     for number, item in enumerate(value):
-        has_cells = isinstance(item, list) and len(item) in (3, 4)
-        values: list[Any] = [*item, None][:4] if has_cells else [None] * 4
-        word, start_s, end_s, score = values
-        sound = isinstance(word, str) and is_finite_number(start_s) and is_finite_number(end_s) and start_s >= 0
-        if not sound or not (score is None or is_finite_number(score)):
+        cells = timed_cells(item)
+        if cells is None or cells[1] < 0:
             faults.append(
                 f"words: item {number} must be [word, start_s, end_s] or with a score, times numbers of at least 0, "
                 f"not {str(item)[:60]}"
             )
         else:
-            words.append(TimedWord(word, float(start_s), float(end_s), None if score is None else float(score)))
+            words.append(TimedWord(*cells))
     return tuple(words)
+
+
+def timed_cells(item: Any) -> TimedCells | None:
+    """The cells of a list ``[text, number, number]``, or of four with a score; None if an item is anything else."""
+    if not isinstance(item, list) or not 3 <= len(item) <= 4 or not isinstance(item[0], str):
+        return None
+    text, first, second, score = [*item, None][:4]
+    if not (is_finite_number(first) and is_finite_number(second) and (score is None or is_finite_number(score))):
+        return None
+    return text, float(first), float(second), None if score is None else float(score)
 
 
 def is_finite_number(value: Any) -> bool:
     """Whether a value of JSON is a number that a float can hold."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and abs(value) <= sys.float_info.max
 
 
-def _cell(record: dict[str, Any], name: str, faults: list[str]) -> str:
-    """A cell as text; absent and null ones are empty."""
+def _cell(record: Record, name: str, faults: list[str]) -> str:
+    """A cell as text; empty if it is absent or null."""
     value = next((record[alias] for alias in ALIASES[name] if alias in record), None)
     if value is None:
         return ""
@@ -300,7 +349,7 @@ def _cell(record: dict[str, Any], name: str, faults: list[str]) -> str:
 
 
 def parse_number(cell: str, name: str, faults: list[str], whole: bool = False) -> float | None:
-    """A cell as a finite number of at least 0, None when empty; tables may write a whole one as 3.0."""
+    """Parses a cell as a finite number of at least 0; None if it is empty. A table may write a whole number as 3.0."""
     if not cell.strip():
         return None
     try:
@@ -314,23 +363,21 @@ def parse_number(cell: str, name: str, faults: list[str], whole: bool = False) -
 
 
 def write_manifest(path: Path, rows: Iterable[ManifestRow]) -> None:
-    """Writes rows as JSON lines with absolute audio paths, whole or not at all; ``read_manifest`` gives them back."""
+    """Writes rows as JSON lines with absolute audio paths, atomically. Inverse of ``read_manifest``."""
     if path.suffix.lower() != ".jsonl":
         raise UserError(f"manifest {path} is written as JSON lines: its name must end in .jsonl.")
     write_jsonl(path, [row_record(row) for row in rows])
 
 
-def row_record(row: ManifestRow) -> dict[str, Any]:
-    """A row as a line of a manifest; what makes it more than a whole file is there only where it is so."""
+def row_record(row: ManifestRow) -> Record:
+    """A row as an object of a manifest; columns of segments, channels, tars and words only if the row has them."""
     columns = ("text", "speaker", "split", "duration_s", "ending_start_word")
     path = row.path if isinstance(row.path, str) else str(row.path.absolute())
+    optional = {
+        "start_s": row.start_s if row.is_segment else None,
+        "channel": row.channel,
+        "member": row.member or None,
+        "words": [[*word[:4]] for word in row.words] or None,
+    }
     record = {"id": row.id, "path": path, **{name: getattr(row, name) for name in columns}}
-    if row.is_segment:
-        record["start_s"] = row.start_s
-    if row.channel is not None:
-        record["channel"] = row.channel
-    if row.member:
-        record["member"] = row.member
-    if row.words:
-        record["words"] = [[*word[:4]] for word in row.words]
-    return record
+    return record | {name: value for name, value in optional.items() if value is not None}

@@ -1,9 +1,9 @@
-"""``.on_the_fly`` files: JSON lines of words and their speech units, read as a corpus and written from one.
+"""Reads and writes ``.on_the_fly`` files: JSON lines of words and their speech units.
 
     {"file_id": "utt_1", "interleaved": "<LST MODE SEP>TEXT hello<LST MODE SEP>HUBERT 12 7 7<LST MODE SEP>TEXT [SIL]…"}
 
-Segments are opened by ``<LST MODE SEP>``: a word, then its units; ``[SIL]`` is the word of a silence; a word may own no
-units, and then its units' segment is empty or not there. Scores, speakers and audio are not part of the format.
+``<LST MODE SEP>`` opens each segment: a word (TEXT), then its units (HUBERT). ``[SIL]`` is the word of a silence. The
+units of a word may be empty or left out. Scores, speakers and audio are not part of the format.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from lst import storage
 from lst.data.audio import AUDIO_SUFFIXES
 from lst.data.corpora.manifest import MANIFEST_SUFFIXES, ManifestProblem
+from lst.data.corpora.row_checks import duration_fault
 from lst.data.utterance import Utterance, Word
 from lst.errors import UserError
 from lst.progress import Progress
@@ -33,7 +33,17 @@ _NOT_OF_AN_ID = re.compile(r"[^A-Za-z0-9_-]")
 
 @dataclass(frozen=True)
 class UnitRow:
-    """An utterance of such a file: where its line lies, and what must be known before it is read again."""
+    """A line of an ``.on_the_fly`` file that was checked, to be read again later.
+
+    Attributes:
+        id: of the utterance.
+        text: its words, joined by spaces.
+        place: path or URL of the file.
+        offset, num_bytes: the line in the file.
+        num_units: units of the utterance.
+        max_unit: its largest unit.
+        split: ``"train"``, ``"valid"``, or ``""`` if not yet assigned.
+    """
 
     id: str
     text: str
@@ -44,15 +54,16 @@ class UnitRow:
     max_unit: int
     split: str = ""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, str | int]:
+        """The fields by name."""
         return asdict(self)
 
 
 def on_the_fly_files(corpus: str | None) -> list[Location]:
-    """The files that ``corpus`` names: one, or all of a folder (or URL) that holds some; else none.
+    """The ``.on_the_fly`` files of a corpus: a named file, or all files in a folder or URL; empty for other corpora.
 
     Raises:
-        UserError: the one file that it names is absent, or the folder holds recordings too.
+        UserError: the named file is absent, or the folder also has recordings or manifests.
     """
     if corpus is None:
         return []
@@ -75,38 +86,42 @@ def on_the_fly_files(corpus: str | None) -> list[Location]:
 
 
 def parse_line(line: bytes, frame_rate_hz: int) -> Utterance:
-    """The utterance of one line; its id is ``file_id`` with ``_`` for what an id may not hold.
+    """Parses a line. The utterance's id is ``file_id`` with ``_`` in place of characters that ids may not have.
 
     Raises:
-        ValueError: the line is not of the format, and why.
+        ValueError: the line does not have the format; the message says why.
+
+    >>> line = b'{"file_id": "utt/1", "interleaved": "<LST MODE SEP>TEXT hello<LST MODE SEP>HUBERT 12 7 7"}'
+    >>> utterance = parse_line(line, frame_rate_hz=25)
+    >>> utterance.id, utterance.words[0], utterance.units.tolist()
+    ('utt_1', Word(text='hello', start_frame=0, end_frame=3, score=0.0, character_ends=()), [12, 7, 7])
     """
     record = json.loads(line)
     if not isinstance(record, dict) or not all(isinstance(record.get(key), str) for key in ("file_id", "interleaved")):
-        raise ValueError("is no object with the texts file_id and interleaved")
+        raise ValueError("is not an object with the texts file_id and interleaved")
     if not record["file_id"]:
         raise ValueError("file_id is empty")
     (record["file_id"] + record["interleaved"]).encode()  # a lone surrogate could not be written again
     before, *segments = record["interleaved"].split(SEPARATOR)
     if before.strip():
         raise ValueError(f"interleaved begins with {before[:40]!r}, not with {SEPARATOR}")
-    words: list[Word] = []
+    starts: list[tuple[str, int]] = []
     units: list[int] = []
-    current: str | None = None
-    start = 0
     for segment in segments:
         mode, _, content = segment.strip().partition(" ")
         if mode == "TEXT":
-            _close_word(words, current, start, len(units))
-            current, start = content.strip(), len(units)
-            if not current:
+            starts.append((content.strip(), len(units)))
+            if not starts[-1][0]:
                 raise ValueError("a TEXT segment holds no word")
         elif mode == "HUBERT":
-            if current is None or len(units) > start:
+            if not starts or len(units) > starts[-1][1]:
                 raise ValueError("a HUBERT segment does not follow the word that it belongs to")
             units += _parse_units(content)
         else:
             raise ValueError(f"a segment opens with {mode[:40]!r}; allowed are TEXT, HUBERT")
-    _close_word(words, current, start, len(units))
+    ends = [*(start for _, start in starts[1:]), len(units)]
+    spans = zip(starts, ends, strict=False)  # without a segment, there is an end but no start
+    words = [Word(text, start, end, 0.0) for (text, start), end in spans if text != SILENCE]
     return Utterance(
         id=_NOT_OF_AN_ID.sub("_", record["file_id"]),
         speaker="",
@@ -117,21 +132,16 @@ def parse_line(line: bytes, frame_rate_hz: int) -> Utterance:
     )
 
 
-def _close_word(words: list[Word], text: str | None, start: int, end: int) -> None:
-    if text is not None and text != SILENCE:
-        words.append(Word(text, start, end, 0.0))
-
-
 def _parse_units(content: str) -> list[int]:
     numbers = content.split()
     wrong = [number for number in numbers if not (number.isascii() and number.isdigit() and int(number) <= MAX_UNIT)]
     if wrong:
-        raise ValueError(f"{wrong[0][:40]!r} is no unit: a whole number from 0 to {MAX_UNIT}")
+        raise ValueError(f"{wrong[0][:40]!r} is not a unit: a unit is a whole number from 0 to {MAX_UNIT}")
     return list(map(int, numbers))
 
 
 def format_line(utterance: Utterance) -> bytes:
-    """An utterance as a line, without its end; raises ``UserError`` for a word that the format cannot hold."""
+    """Formats an utterance as a line without line end; ``UserError`` for a word that the format cannot express."""
     parts = []
     for segment in utterance.segments():
         text = SILENCE if segment.word < 0 else utterance.words[segment.word].text
@@ -145,7 +155,7 @@ def format_line(utterance: Utterance) -> bytes:
 
 
 def write_on_the_fly(place: Location, utterances: Iterable[Utterance]) -> int:
-    """Writes utterances, whole or not at all, to a path or a URL; returns how many there were."""
+    """Writes utterances to a path or a URL, atomically; returns their number."""
     count = 0
     with storage.staged(place) as temporary, open(temporary, "wb") as file:
         for utterance in utterances:
@@ -155,7 +165,7 @@ def write_on_the_fly(place: Location, utterances: Iterable[Utterance]) -> int:
 
 
 def read_row(row: UnitRow, frame_rate_hz: int) -> Utterance:
-    """The utterance of a row; raises ``UserError`` where the file has changed since."""
+    """Reads the utterance of a row again; ``UserError`` if the file has changed."""
     place = locate(row.place)
     line = storage.read_range(place, row.offset, row.num_bytes)
     try:
@@ -170,17 +180,17 @@ def read_row(row: UnitRow, frame_rate_hz: int) -> Utterance:
 def check_on_the_fly(
     files: Iterable[Location], frame_rate_hz: int, min_duration_s: float, max_duration_s: float, num_units: int
 ) -> tuple[list[UnitRow], list[ManifestProblem], int]:
-    """Reads every line once.
+    """Reads and checks every line once.
 
     Args:
         files: the files.
         frame_rate_hz: units a second.
-        min_duration_s: shorter utterances are a problem.
-        max_duration_s: longer ones too.
-        num_units: size of the codebook; 0 where it is to be found.
+        min_duration_s: shortest utterance allowed, itself included.
+        max_duration_s: longest utterance allowed, itself included.
+        num_units: size of the codebook; 0 if it is not known.
 
     Returns:
-        The good rows, every problem of the others, and how many lines there were.
+        The good rows, all problems of the other lines, and the number of lines.
     """
     rows: list[UnitRow] = []
     problems: list[ManifestProblem] = []
@@ -199,16 +209,12 @@ def check_on_the_fly(
                     continue
                 faults = _faults(utterance, min_duration_s, max_duration_s, num_units)
                 if utterance.id in first_places:
-                    faults.append(f"the id is there before, at {first_places[utterance.id]}; ids must be unique")
+                    faults.append(f"the id is also at {first_places[utterance.id]}; ids must be unique")
                 first_places.setdefault(utterance.id, where)
                 problems += [ManifestProblem(where, utterance.id, fault) for fault in faults]
                 if not faults:
-                    largest = int(utterance.units.max())
-                    rows.append(
-                        UnitRow(
-                            utterance.id, utterance.text, str(file), offset, len(line), utterance.num_frames, largest
-                        )
-                    )
+                    counts = (len(line), utterance.num_frames, int(utterance.units.max()))
+                    rows.append(UnitRow(utterance.id, utterance.text, str(file), offset, *counts))
     return rows, problems, num_lines
 
 
@@ -225,10 +231,8 @@ def _faults(utterance: Utterance, min_duration_s: float, max_duration_s: float, 
     faults = [] if utterance.words else ["holds no word"]
     if not utterance.num_frames:
         return [*faults, "holds no unit"]
-    if not min_duration_s <= utterance.duration_s <= max_duration_s:
-        kind = "short" if utterance.duration_s < min_duration_s else "long"
-        allowed = f"{min_duration_s:g} to {max_duration_s:g} s"
-        faults.append(f"is too {kind}: {utterance.duration_s:.2f} s, allowed are {allowed}")
+    if fault := duration_fault(utterance.duration_s, min_duration_s, max_duration_s):
+        faults.append(fault)
     if num_units and int(utterance.units.max()) >= num_units:
         faults.append(f"unit {utterance.units.max()} is outside the codebook of data.on_the_fly_units={num_units}")
     return faults

@@ -1,6 +1,6 @@
-"""Text files of records, a line at a time: JSON lines (gzipped or not), tables with a header, plain lines.
+"""Reads text files of records line by line: JSON lines (gzipped or not), tables with a header, plain lines.
 
-A line that cannot be read comes back as what is wrong with it, in its place, so that all of them are reported at once.
+For a line that cannot be read, the readers give the fault in its place, so that all faults are reported at once.
 """
 
 from __future__ import annotations
@@ -11,24 +11,30 @@ import io
 import json
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from lst.errors import UserError
 
-Record = dict[str, Any]
+# A JSON object of a foreign file, not yet checked.
+Record: TypeAlias = dict[str, Any]
 GZIP_MAGIC = b"\x1f\x8b"
-# A longer line is no record of a manifest; without a bound, a foreign file would be read into memory as one line.
+# Bounds the memory for a file that has no line ends. No record of a manifest is that long.
 MAX_LINE_BYTES = 64 << 20
 
 
 def shown(text: str, num_chars: int = 60) -> str:
-    """The start of a text, quoted, for a message."""
+    """The start of a text, quoted, for a message.
+
+    >>> shown("a long text", 6)
+    "'a long'…"
+    """
     return repr(text[:num_chars]) + ("…" if len(text) > num_chars else "")
 
 
 def read_utf8(path: Path) -> str:
-    """Reads a text file as UTF-8, with or without a byte-order mark; ``UserError`` where that cannot be done."""
+    """Reads a text file as UTF-8, with or without a byte-order mark; ``UserError`` if that fails."""
     try:
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -42,15 +48,15 @@ def read_utf8(path: Path) -> str:
 
 
 def text_lines(path: Path) -> list[tuple[int, str]]:
-    """The lines of a text file that are not blank, with their numbers; ``UserError`` where it is not UTF-8."""
+    """The non-blank lines of a text file with their numbers; ``UserError`` if it is not UTF-8."""
     lines = enumerate(read_utf8(path).split("\n"), 1)
     return [(number, content.removesuffix("\r")) for number, content in lines if content.strip()]
 
 
 def decoded_lines(path: Path) -> Iterator[tuple[int, str, str]]:
-    """Lines of a text file, gzipped or not, as (number, content, fault); blank ones are left out.
+    """Yields the non-blank lines of a text file, gzipped or not, as (number, content, fault).
 
-    A line that is not UTF-8 has no content but a fault. Damage of a gzip file is the fault of the line it falls into.
+    A line that is not UTF-8 has a fault and no content. Damage of a gzip file is a fault of the line where it occurs.
 
     Raises:
         UserError: the file cannot be opened.
@@ -79,18 +85,24 @@ def decoded_lines(path: Path) -> Iterator[tuple[int, str, str]]:
 
 
 def json_records(path: Path, lower_keys: bool = True) -> Iterator[tuple[int, Record | str]]:
-    """Lines of JSON as (line number, object, or what is wrong with the line).
+    """Yields the lines of a JSON-lines file as (line number, object, or what is wrong with the line).
 
     Args:
         path: the file, gzipped or not.
-        lower_keys: give the keys of the object without surrounding blanks and in lower case.
+        lower_keys: whether keys are stripped and put in lower case.
     """
     for number, content, fault in decoded_lines(path):
         yield number, fault or parse_json_object(content, lower_keys)
 
 
 def parse_json_object(content: str, lower_keys: bool = True) -> Record | str:
-    """One JSON object, or what is wrong with the text."""
+    """Parses a JSON object; returns what is wrong if the text is not one.
+
+    >>> parse_json_object('{"Text ": "hello"}')
+    {'text': 'hello'}
+    >>> parse_json_object("[1]")
+    "not a JSON object: '[1]'"
+    """
     try:
         record = json.loads(content)
         if "\\u" in content:  # an escape such as \ud800 alone is no character and cannot be written again
@@ -103,27 +115,22 @@ def parse_json_object(content: str, lower_keys: bool = True) -> Record | str:
 
 
 def first_json_object(path: Path) -> Record:
-    """The first line that is a JSON object, to tell the kind of a file by; empty where none of the first 20 is."""
-    for count, (_, record) in enumerate(json_records(path)):
-        if isinstance(record, dict):
-            return record
-        if count >= 20:
-            break
-    return {}
+    """The first JSON object among the first 21 lines, which shows the kind of a file; empty if there is none."""
+    return next((record for _, record in islice(json_records(path), 21) if isinstance(record, dict)), {})
 
 
 def first_line(path: Path) -> str:
-    """The first line that is not blank and is UTF-8; empty where there is none."""
+    """The first line that is UTF-8 and not blank; empty if there is none."""
     return next((content for _, content, _ in decoded_lines(path) if content), "")
 
 
 def table_header(path: Path) -> list[str]:
-    """The column names of a tab-separated file, without surrounding blanks and in lower case."""
+    """The column names of a tab-separated file, stripped and in lower case."""
     return [name.strip().lower() for name in first_line(path).split("\t")]
 
 
 def table_cells(path: Path, text: str) -> list[tuple[int, list[str]]]:
-    """The cells of each line that is not blank, with its number; broken quoting is an error, as it may hide lines."""
+    """The cells of each non-blank line, with its number; ``UserError`` for broken quoting, which could hide lines."""
     tabs = path.suffix.lower() == ".tsv"
     rules: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {"strict": True}
     reader = csv.reader(io.StringIO(text, newline=""), **rules)

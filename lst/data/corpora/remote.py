@@ -1,7 +1,7 @@
-"""Corpora behind a URL: read from a local likeness of them, in which audio is empty and all else is as it is there.
+"""Corpora behind a URL: read from a local mirror in which audio files are empty.
 
-Lists and transcripts are fetched; of a tar, the members that are not audio; an empty file stands for every other. What
-is found is given the URL's names again, so rows name their audio where it lies, and no audio is copied.
+Lists and transcripts are fetched, and of each tar the members that are not audio. All other files are empty in the
+mirror. Rows and problems then get the URLs back: a row names its remote audio, and no audio is copied.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ LIST_SUFFIXES = (".txt", ".tsv", ".csv", *JSON_LINES_SUFFIXES)
 FETCHED_TOGETHER = 512
 
 
-class Likeness:
-    """A corpus on this disk that looks like one behind a URL.
+class CorpusMirror:
+    """A local folder that mirrors a remote corpus, with empty files in place of audio.
 
     Args:
         url: of a folder or of a file.
-        base: an empty folder of this disk, which stands for the storage's root.
+        base: an empty local folder, which mirrors the storage's root.
 
     Attributes:
-        path: what stands for ``url`` here; its folders are named as there.
+        path: the local path of ``url``; its folders have the same names.
 
     Raises:
         UserError: there is nothing at the URL, or it cannot be reached.
@@ -58,17 +58,18 @@ class Likeness:
         self._take(folder, [self.path.name], reads_tars=True)
         kind = Listing(self.path).json_kind(self.path) if url.endswith(JSON_LINES_SUFFIXES) else None
         if kind not in (PLAIN, LHOTSE) and self.path.suffix.lower() != ".tar" and folder != base:
-            # These look for what lies beside their lists.
+            # The other layouts look for audio beside their lists.
             beside = [name for name in _names_below(self.url_of(folder)) if name != self.path.name]
             self._take(folder, beside, reads_tars=kind is not None)
 
     def _take(self, folder: Path, names: Sequence[str], reads_tars: bool) -> None:
-        """Fetches the lists among the files below a folder, and lets empty files stand for the others."""
-        lists = [folder / name for name in names if name.lower().endswith(LIST_SUFFIXES)]
-        tars = [folder / name for name in names if reads_tars and name.lower().endswith(".tar")]
-        for name in names:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        for path in {folder / name for name in names} - {*lists, *tars}:
+        """Fetches the lists among the files below a folder, and makes an empty file for each of the others."""
+        paths = [folder / name for name in names]
+        lists = [path for path in paths if path.name.lower().endswith(LIST_SUFFIXES)]
+        tars = [path for path in paths if reads_tars and path.suffix.lower() == ".tar"]
+        for parent in {path.parent for path in paths}:
+            parent.mkdir(parents=True, exist_ok=True)
+        for path in set(paths) - {*lists, *tars}:
             path.touch()
         with Progress(len(lists) + len(tars), f"lists of {folder.name}", unit="file") as progress:
             for start in range(0, len(lists), FETCHED_TOGETHER):
@@ -80,52 +81,53 @@ class Likeness:
                 progress.advance()
 
     def url_of(self, path: Path) -> Url:
-        """The URL that a path below ``base`` stands for."""
+        """The URL of a local path below ``base``."""
         return Url(self.prefix + path.relative_to(self.base).as_posix())
 
-    def named(self, text: str) -> str:
-        """A message with the URL's names in place of those of this disk."""
+    def remote_text(self, text: str) -> str:
+        """A message with URLs in place of local paths."""
         return text.replace(f"{self.base}/", self.prefix)
 
-    def there(self, path: Path | str) -> Path | str:
-        """A path's URL, without ``..``, which storages do not know; a path that lies elsewhere stays."""
+    def remote_path(self, path: Path | str) -> Path | str:
+        """The URL of a path below ``base``, without ``..``, which storages do not know; other paths stay."""
         if isinstance(path, Path) and path.is_relative_to(self.base):
             path = Path(os.path.normpath(path))
             return self.url_of(path) if path.is_relative_to(self.base) else path
         return path
 
-    def row(self, row: ManifestRow) -> ManifestRow:
-        return replace(row, path=self.there(row.path))
+    def remote_row(self, row: ManifestRow) -> ManifestRow:
+        """A row that names its remote audio."""
+        return replace(row, path=self.remote_path(row.path))
 
-    def problem(self, problem: ManifestProblem) -> ManifestProblem:
+    def remote_problem(self, problem: ManifestProblem) -> ManifestProblem:
+        """A problem that names remote files."""
         return replace(
             problem,
-            place=self.named(problem.place),
-            message=self.named(problem.message),
-            path=None if problem.path is None else self.there(problem.path),
-            row=None if problem.row is None else self.row(problem.row),
+            place=self.remote_text(problem.place),
+            message=self.remote_text(problem.message),
+            path=None if problem.path is None else self.remote_path(problem.path),
+            row=None if problem.row is None else self.remote_row(problem.row),
         )
 
 
 @contextlib.contextmanager
-def likeness_of(url: Url) -> Iterator[Likeness]:
-    """A likeness of the corpus at a URL, for as long as it is read; errors name the URL."""
+def mirrored(url: Url) -> Iterator[CorpusMirror]:
+    """Context manager: a temporary local mirror of the corpus at a URL. Errors name the URL."""
     with tempfile.TemporaryDirectory(prefix="lst-corpus-") as folder:
-        # Resolved, as some layouts resolve what they find.
-        found = Likeness(url, Path(folder).resolve())
+        # Resolved, as some layouts resolve the paths that they find.
+        mirror = CorpusMirror(url, Path(folder).resolve())
         try:
-            yield found
+            yield mirror
         except ProblemsError as error:
             subject, problems, remedy, max_shown = error.parts
-            raise ProblemsError(
-                found.named(subject), [found.named(problem) for problem in problems], found.named(remedy), max_shown
-            ) from None
+            lines = [mirror.remote_text(problem) for problem in problems]
+            raise ProblemsError(mirror.remote_text(subject), lines, mirror.remote_text(remedy), max_shown) from None
         except UserError as error:
-            raise UserError(found.named(str(error))) from None
+            raise UserError(mirror.remote_text(str(error))) from None
 
 
 def _names_below(url: Url) -> list[str]:
-    """Names of the files below a URL, without hidden ones; ``""`` where it is a file, none where nothing is there."""
+    """Names of the files below a URL, without hidden ones; ``[""]`` for a file, ``[]`` if nothing is there."""
     try:
         names = storage.find_files(url)
     except FileNotFoundError:
@@ -134,14 +136,14 @@ def _names_below(url: Url) -> list[str]:
 
 
 def _copy_without_audio(url: Url, path: Path) -> None:
-    """A tar with the members of another, those of audio empty; where that one is damaged, this one is cut too."""
+    """Copies a tar with empty audio members; a copy of a damaged tar is damaged at the same place."""
     before: tarfile.TarInfo | None = None
     with open(path, "wb") as copy:
         try:
             with open_location(url) as file, open_tar(url, file) as source:
-                target = tarfile.open(fileobj=copy, mode="w:")  # noqa: SIM115 (its end would write an end mark)
+                target = tarfile.open(fileobj=copy, mode="w:")  # noqa: SIM115 (closing it would write an end mark)
                 for member in source:
-                    # It is whole, now that the next one has been reached.
+                    # The member before is whole, now that this one has been reached.
                     _add(target, source, before)
                     before = member
                 _add(target, source, before)
@@ -149,7 +151,7 @@ def _copy_without_audio(url: Url, path: Path) -> None:
                 if not file.read().strip(b"\0"):
                     target.close()
         except (tarfile.TarError, OSError, EOFError, ValueError):
-            # What is not whole is not whole here either: a header without its content, or no tar.
+            # The copy must be broken too: a header without its content, or no tar at all.
             copy.write(before.tobuf() if before else b"x" * 512)
 
 

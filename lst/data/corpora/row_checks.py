@@ -1,4 +1,4 @@
-"""Whether rows can be used: ids, transcripts, audio headers, segments; and what to do about bad ones."""
+"""Checks rows: ids, transcripts, audio headers, segments. Decides whether work may go on without the bad ones."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ ID_RULE = (
 )
 _ID = re.compile(r"[A-Za-z0-9_-]+")
 
-# A fault is the kind of check that found it, and what is wrong in words.
-Fault = tuple[str, str]
+# (kind of check, message)
+Fault: TypeAlias = tuple[str, str]
 Probe: TypeAlias = Callable[[], AudioInfo]
-REMOTE_PROBES = 32
+REMOTE_PROBES = 32  # headers of remote files that are read at the same time
 KINDS = (
     "id",
     "transcript",
@@ -47,11 +47,11 @@ KINDS = (
 
 
 class RowChecker:
-    """Checks rows one after the other; remembers ids, of which the first owner is the good one.
+    """Checks rows one after another. Of the rows with the same id, only the first is good.
 
     Args:
         min_duration_s: shortest utterance allowed, itself included.
-        max_duration_s: longest.
+        max_duration_s: longest utterance allowed, itself included.
     """
 
     def __init__(self, min_duration_s: float, max_duration_s: float) -> None:
@@ -59,13 +59,16 @@ class RowChecker:
         self._first_places: dict[str, str] = {}
 
     def check(self, row: ManifestRow, probe: Probe) -> tuple[ManifestRow, AudioInfo | None, list[Fault]]:
-        """The row with its duration from the audio's header, that header where it can be read, and all its faults.
+        """Checks one row.
 
         Args:
-            row: the row.
-            probe: reads the header; see ``with_probes``.
+            row: the row; its ``unread`` columns are not checked.
+            probe: reads the audio's header; see ``with_probes``.
+
+        Returns:
+            The row with the duration from the audio's header; that header if it can be read; all faults of the row.
         """
-        faults = self._id(row)
+        faults = [] if "id" in row.unread else self._id(row)
         if "text" not in row.unread:
             faults += [("transcript", fault) for fault in text_faults(row.text)]
             num_words = len(row.text.split())
@@ -80,13 +83,17 @@ class RowChecker:
         return row, info, faults
 
     def check_in_part(self, problems: Iterable[ManifestProblem]) -> list[ManifestProblem]:
-        """What more is wrong with rows that could not be read whole: of what was read. Last, for they own no id."""
+        """Checks the rows that could be read only in part.
+
+        Call it after all whole rows are checked: an id belongs to a whole row if there is one.
+
+        Returns:
+            The new problems of these rows.
+        """
         rows = [problem.row for problem in problems if problem.row is not None]
         return [found for row, probe in with_probes(rows) for found in row_problems(row, self.check(row, probe)[2])]
 
     def _id(self, row: ManifestRow) -> list[Fault]:
-        if "id" in row.unread:
-            return []
         faults = [] if is_well_formed_id(row.id) else [("id", f"id {shown(row.id, 200)} {ID_RULE}")]
         if row.id in self._first_places:
             faults.append(("id", f"the id is also at {self._first_places[row.id]}; ids must be unique"))
@@ -94,7 +101,7 @@ class RowChecker:
         return faults
 
     def _audio(self, row: ManifestRow, probe: Probe) -> tuple[AudioInfo | None, list[Fault]]:
-        """The audio's header, and what is wrong with it."""
+        """The audio's header, and every fault of the audio."""
         name = described(row.path, row.member)
         if not is_present(row.path):
             return None, [("missing audio", f"transcript without audio: {row.path} does not exist")]
@@ -104,7 +111,8 @@ class RowChecker:
             return None, [("unreadable audio", f"audio: {error}")]
         if info.num_frames == 0:
             return None, [("unreadable audio", f"audio: {name} is empty, its duration is 0 s")]
-        faults = [("sample rate", f"audio: {name} {fault}") for fault in [rate_fault(info.sample_rate_hz)] if fault]
+        fault = rate_fault(info.sample_rate_hz)
+        faults = [("sample rate", f"audio: {name} {fault}")] if fault else []
         places = place_faults(row, info.duration_s, info.num_channels)
         faults += [("segment or channel", fault) for fault in places]
         if not places and not row.unread & {"start_s", "duration_s"}:
@@ -113,11 +121,8 @@ class RowChecker:
 
     def _duration(self, row: ManifestRow, info: AudioInfo) -> list[str]:
         faults = []
-        duration_s = utterance_duration_s(row, info)
-        if not self.min_duration_s <= duration_s <= self.max_duration_s:
-            kind = "too short" if duration_s < self.min_duration_s else "too long"
-            allowed = f"allowed are {self.min_duration_s:g} to {self.max_duration_s:g} s"
-            faults.append(f"is {kind}: {duration_s:.2f} s, {allowed}")
+        if fault := duration_fault(utterance_duration_s(row, info), self.min_duration_s, self.max_duration_s):
+            faults.append(fault)
         slack_s = DURATION_SLACK_S + DURATION_SLACK_SHARE * info.duration_s
         if not row.is_segment and row.duration_s is not None and abs(row.duration_s - info.duration_s) > slack_s:
             stated = f"{row.duration_s:.2f}" if row.duration_s < 1e6 else f"{row.duration_s:g}"
@@ -126,11 +131,28 @@ class RowChecker:
 
 
 def is_well_formed_id(name: str) -> bool:
+    """Whether an id has only letters, digits, ``_`` and ``-``.
+
+    >>> is_well_formed_id("p225_001"), is_well_formed_id("p225/001")
+    (True, False)
+    """
     return _ID.fullmatch(name) is not None
 
 
+def duration_fault(duration_s: float, min_duration_s: float, max_duration_s: float) -> str:
+    """Why an utterance has a wrong length; empty if it has not.
+
+    >>> duration_fault(0.2, 0.5, 30)
+    'is too short: 0.20 s, allowed are 0.5 to 30 s'
+    """
+    if min_duration_s <= duration_s <= max_duration_s:
+        return ""
+    kind = "short" if duration_s < min_duration_s else "long"
+    return f"is too {kind}: {duration_s:.2f} s, allowed are {min_duration_s:g} to {max_duration_s:g} s"
+
+
 def utterance_duration_s(row: ManifestRow, info: AudioInfo) -> float:
-    """Seconds of audio that the row stands for: its file's, or its segment's."""
+    """Seconds of the row's audio: of its file, or of its segment."""
     if not row.is_segment:
         return info.duration_s
     left_s = info.duration_s - row.start_s
@@ -138,7 +160,7 @@ def utterance_duration_s(row: ManifestRow, info: AudioInfo) -> float:
 
 
 def timed_word_faults(row: ManifestRow) -> list[str]:
-    """What is wrong with a row's words in time: order, length, place."""
+    """Faults in the times of a row's words: order, length, place."""
     faults = []
     previous_end_s = 0.0
     for number, word in enumerate(row.words):
@@ -158,20 +180,19 @@ def timed_word_faults(row: ManifestRow) -> list[str]:
 def check_rows(
     rows: Sequence[ManifestRow], min_duration_s: float, max_duration_s: float, found: Sequence[ManifestProblem] = ()
 ) -> tuple[list[ManifestRow], list[ManifestProblem]]:
-    """Checks ids, transcripts and audio headers of all rows in one pass; durations are seconds, both ends allowed.
+    """Checks ids, transcripts and audio headers of all rows in one pass.
 
-    Of the rows with one id the first is kept. A segment must lie within its file, a channel and a tar's member must be
-    there. A file damaged behind a sound header is found when it is decoded.
+    Of the rows with the same id, the first is kept. A segment must lie within its file; channels and members of tars
+    must exist. Damage behind a good header is only found when the file is decoded.
 
     Args:
-        rows: that were read whole.
-        min_duration_s: shortest utterance allowed.
-        max_duration_s: longest.
-        found: problems of the others, of which those that were read in part are checked for more.
+        rows: the rows that were read completely.
+        min_duration_s: shortest utterance allowed, itself included.
+        max_duration_s: longest utterance allowed, itself included.
+        found: problems of the other rows; those read in part are checked too.
 
     Returns:
-        The good rows in their order, with ``duration_s`` from the audio's header, and every problem of the others but
-        those that were ``found``.
+        The good rows in their order, with ``duration_s`` from the audio's header, and all problems except ``found``.
     """
     good: list[ManifestRow] = []
     problems: list[ManifestProblem] = []
@@ -187,9 +208,10 @@ def check_rows(
 
 
 def with_probes(rows: Iterable[ManifestRow]) -> Iterator[tuple[ManifestRow, Probe]]:
-    """Rows in order, each with what reads its audio's header: behind a URL many are read ahead, each one a wait.
+    """Yields the rows in order, each with a function that reads its audio's header.
 
-    Members of tars are not, for the first of a tar reads its whole directory.
+    Headers behind URLs are read ahead, many at a time, because each one waits for the network. Members of tars are
+    not: the first one reads the directory of the whole tar.
     """
     waiting: collections.deque[tuple[ManifestRow, Future[AudioInfo] | None]] = collections.deque()
     with ThreadPoolExecutor(REMOTE_PROBES) as pool:
@@ -212,19 +234,22 @@ def _ready(row: ManifestRow, future: Future[AudioInfo] | None) -> tuple[Manifest
 
 
 def row_problems(row: ManifestRow, faults: Iterable[Fault]) -> list[ManifestProblem]:
-    """A row's faults as problems with its place."""
+    """The faults of a row as problems with its place."""
     place = row.place or str(row.path)
     return [ManifestProblem(place, row.id, message, row.path, kind) for kind, message in faults]
 
 
 def text_faults(text: str) -> list[str]:
-    """What keeps a transcript from being read as English: empty, no letter a–z, letters of another script.
+    """Faults of a transcript that must be English: it is empty, has no letter a–z, or letters of another script.
 
-    Accents are no fault (``é`` counts as ``e``), nor are the other Latin letters (``æ``) beside English ones.
+    Accents are allowed (``é`` counts as ``e``), and so are other Latin letters (``æ``) beside English ones.
+
+    >>> text_faults("café"), text_faults("42")
+    ([], ["the transcript has no letter a–z: '42'"])
     """
     if not text.strip():
         return ["the transcript is empty"]
-    plain = unicodedata.normalize("NFKD", text)  # an accent becomes a mark of its own, which is no letter
+    plain = unicodedata.normalize("NFKD", text)  # splits off accents, which are not letters
     letters = dict.fromkeys(char for char in plain if char.isalpha() and unicodedata.category(char) != "Lm")
     names = {letter: unicodedata.name(letter, "unnamed") for letter in letters}
     foreign = [letter for letter, name in names.items() if not name.startswith("LATIN ")]
@@ -239,24 +264,25 @@ def text_faults(text: str) -> list[str]:
 
 
 def num_bad_rows(problems: Sequence[ManifestProblem]) -> int:
-    """How many utterances ``problems`` are about; one may have several."""
+    """Counts the utterances in ``problems``; an utterance may have several problems."""
     return len({(problem.place, problem.id) for problem in problems})
 
 
 def apply_on_error(
     problems: Sequence[ManifestProblem], num_rows: int, on_error: str, max_skipped_share: float, subject: str
 ) -> None:
-    """Decides whether work may go on without the utterances that have ``problems``; returning means yes.
+    """Raises an error if work may not go on without the utterances that have problems.
 
     Args:
-        problems: all of them; the caller records them when it goes on.
-        num_rows: utterances seen, good and bad together.
-        on_error: ``"raise"`` (any problem raises) or ``"skip"``.
-        max_skipped_share: with ``"skip"``, the largest share of bad utterances, 0 to 1.
+        problems: all problems; the caller records them if it goes on.
+        num_rows: number of utterances, good and bad.
+        on_error: ``"raise"`` (any problem is an error) or ``"skip"``.
+        max_skipped_share: with ``"skip"``, the largest allowed share of bad utterances, 0 to 1.
         subject: what was checked, for the error.
 
     Raises:
-        UserError: an option is out of its range; else a ``ProblemsError``.
+        UserError: an option is out of its range.
+        ProblemsError: work may not go on.
     """
     if on_error not in ON_ERROR or not 0 <= max_skipped_share <= 1:
         raise UserError(
@@ -268,10 +294,10 @@ def apply_on_error(
     of_all, share = f"{bad:,} of {num_rows:,} utterances", bad / max(num_rows, 1)
     if on_error == "raise":
         limit = f"allowed up to max_skipped_share={max_skipped_share:g}"
-        raise ProblemsError(subject, lines, f"Mend them, or leave {of_all} out with on_error=skip ({limit}).")
+        raise ProblemsError(subject, lines, f"Correct them, or leave out {of_all} with on_error=skip ({limit}).")
     subject = f"{subject}: {of_all} ({share:.1%}) would be skipped, allowed are {max_skipped_share:.1%}"
     if bad >= num_rows:
-        raise ProblemsError(subject, lines, "Mend them: nothing would be left.")
+        raise ProblemsError(subject, lines, "Correct them: no utterance would be left.")
     if share > max_skipped_share:
         enough = math.ceil(share * 1000) / 1000
-        raise ProblemsError(subject, lines, f"Mend them, or allow more with max_skipped_share={enough:g}.")
+        raise ProblemsError(subject, lines, f"Correct them, or allow more with max_skipped_share={enough:g}.")

@@ -1,4 +1,4 @@
-"""Which utterances are held out."""
+"""Chooses the utterances to hold out for validation."""
 
 from __future__ import annotations
 
@@ -14,29 +14,33 @@ MIN_SPEAKERS_TO_HOLD_OUT = 5
 
 
 def assign_splits(rows: Sequence[ManifestRow], valid_share: float, seed: int) -> list[ManifestRow]:
-    """Gives every row a split, ``"train"`` or ``"valid"``, the same whatever the rows' order.
+    """Gives every row a split, ``"train"`` or ``"valid"``. The order of the rows does not matter.
 
-    A corpus with a ``"valid"`` row keeps its splits, and rows without one become ``"train"``. In any other, about
-    ``valid_share`` of the utterances are held out by a seeded hash: among the rows without a split, or among all where
-    the corpus calls every row ``"train"``. With five or more speakers that no training row shares, whole speakers are
-    held out, as many as ``valid_share`` has room for, and the one with fewest utterances where it has room for none.
-    Else single utterances are, at least one.
+    If a row is ``"valid"``, the corpus keeps its splits, and rows without a split become ``"train"``. Otherwise a
+    seeded hash chooses about ``valid_share`` of the utterances, among the rows without a split, or among all rows if
+    each is ``"train"``. With five or more speakers who are in no training row, whole speakers are held out: as many as
+    ``valid_share`` has room for, or else the one with the fewest utterances. With fewer speakers, single utterances are
+    held out, at least one.
 
     Args:
-        rows: the rows, of unique ids.
-        valid_share: share of utterances to hold out, from 0 (none at all) to below 1.
-        seed: another seed, another choice.
+        rows: the rows; their ids must be unique.
+        valid_share: share of utterances to hold out, from 0 (none) to below 1.
+        seed: of the hash.
 
     Returns:
         The rows in their order.
 
     Raises:
-        UserError: ``valid_share`` is out of its range, or a single utterance is all there is.
+        UserError: ``valid_share`` is out of its range, or there is only one utterance.
+
+    >>> rows = [ManifestRow(f"utt_{number}", "a.wav", "hello") for number in range(10)]
+    >>> [row.id for row in assign_splits(rows, 0.2, seed=0) if row.split == "valid"]
+    ['utt_3', 'utt_6']
     """
     if not 0 <= valid_share < 1:
         raise UserError(f"valid_share={valid_share} must be from 0 to below 1.")
     if rows and all(row.split == "valid" for row in rows):
-        # A development set alone (LibriSpeech's dev-clean, say): something must train.
+        # A development set alone (LibriSpeech's dev-clean, for example): some of it must become training data.
         rows = [replace(row, split="") for row in rows]
     candidates = [row for row in rows if not row.split] or list(rows)
     held_out: set[str] = set()
@@ -50,7 +54,7 @@ def assign_splits(rows: Sequence[ManifestRow], valid_share: float, seed: int) ->
 def _held_out_ids(
     rows: Sequence[ManifestRow], candidates: Sequence[ManifestRow], valid_share: float, seed: int
 ) -> set[str]:
-    """Ids of the candidates to hold out: of whole speakers where five are free to choose from, else single ones."""
+    """Ids of the candidates to hold out: of whole speakers if there are enough, else single utterances."""
 
     def draw(kind: str, name: str) -> str:
         return hashlib.sha256(f"{seed}:{kind}:{name}".encode()).hexdigest()

@@ -1,10 +1,10 @@
-"""Documents that switch between text and speech at word boundaries.
+"""Makes documents that switch between text and speech at word boundaries.
 
 ::
 
     utterance ──draw_spans──▶ spans ──DocumentBuilder──▶ token ids, modalities, word lengths
 
-Every draw comes from (seed, epoch, utterance id), so that any document can be made again anywhere.
+All random draws come from (seed, epoch, utterance id): any process can make a document again.
 """
 
 from lst.data.documents.interleave import DocumentBuilder, DocumentPart

@@ -1,8 +1,8 @@
-"""The draws of many generators at once: what ``numpy.random.default_rng(seed)`` gives, for an array of seeds.
+"""Many random generators at once: the draws of ``numpy.random.default_rng(seed)`` for an array of seeds.
 
-To make a NumPy generator takes longer than to make a document, so generators that are used for a few draws each are
-stepped here together: NumPy's ``SeedSequence`` (M. O'Neill's seed_seq mix), PCG64 (XSL-RR, 128 bits of state) and its
-uniform doubles and bounded integers (D. Lemire's method), all in arrays. Results are equal to NumPy's, draw by draw.
+Creating a NumPy generator takes longer than making a document. So generators that are used for a few draws only are
+stepped here together, in arrays: NumPy's ``SeedSequence`` (M. O'Neill's seed_seq mix), PCG64 (XSL-RR, 128 bits of
+state), its uniform doubles and its bounded integers (D. Lemire's method). Every draw equals NumPy's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ _32, _HALF = np.uint64(32), np.uint64(0xFFFFFFFF)
 
 
 def seed_words(seed: Sequence[int]) -> list[int]:
-    """32-bit words of a seed's numbers, least first, as NumPy lays them out; each number has one word at least."""
+    """32-bit words of a seed's numbers in NumPy's order: least significant first, at least one word a number.
+
+    >>> seed_words([3, 1 << 32])
+    [3, 0, 1]
+    """
     words = []
     for number in seed:
         if number < 0:
@@ -33,16 +37,20 @@ def seed_words(seed: Sequence[int]) -> list[int]:
 
 
 class Generators:
-    """Generators in step with ``[numpy.random.default_rng(seed) for seed in seeds]``.
+    """Gives the same draws as ``[numpy.random.default_rng(seed) for seed in seeds]``.
 
     Args:
-        words: uint32 [w, n], the words of n seeds, see ``seed_words``; all seeds have as many.
+        words: uint32 [w, n], the words of n seeds, see ``seed_words``; all seeds have the same number of words.
+
+    >>> generators = Generators(np.array([[1, 2]], np.uint32))
+    >>> generators.random().tolist() == [np.random.default_rng(seed).random() for seed in (1, 2)]
+    True
     """
 
     def __init__(self, words: np.ndarray) -> None:
         state = _generated_state(_mixed_pool(words.astype(np.uint32)))
         high, low = state[0], state[1]
-        # The increment is twice the sequence's number and one.
+        # The increment is 2 · (number of the sequence) + 1.
         self._increment = (
             (state[2] << np.uint64(1)) | (state[3] >> np.uint64(63)),
             (state[3] << np.uint64(1)) | np.uint64(1),
@@ -56,27 +64,27 @@ class Generators:
         return len(self._spare)
 
     def random(self) -> np.ndarray:
-        """float64 [n], uniform in [0, 1): one draw of each generator."""
+        """One draw of each generator: float64 [n], uniform in [0, 1)."""
         return (self._next64(slice(None)) >> np.uint64(11)) * (1.0 / (1 << 53))
 
     def integers(self, low: np.ndarray, high: np.ndarray, which: np.ndarray) -> np.ndarray:
-        """Integers from ``low`` to ``high``, both inclusive, drawn from some of the generators.
+        """Draws integers from ``low`` to ``high``, both inclusive, from some of the generators.
 
         Args:
             low, high: int64 [m], less than 2³² apart.
-            which: int [m], the generators; none twice.
+            which: int [m], the generators, each at most once.
 
         Returns:
             int64 [m].
         """
         found = low.astype(np.int64)
-        # A range of one number takes nothing from the generator.
+        # A range of one number needs no draw.
         open_places = np.flatnonzero(high > low)
         while len(open_places):
             ranges = (high - low)[open_places].astype(np.uint64) + np.uint64(1)
             product = self._next32(which[open_places]) * ranges
             found[open_places] = low[open_places] + (product >> _32).astype(np.int64)
-            # The few products below this bound would make some numbers likelier than others: they are drawn again.
+            # Products below this bound would make some numbers more likely: they are drawn again.
             rejected = (product & _HALF) < (np.uint64(1 << 32) - ranges) % ranges
             open_places = open_places[rejected]
         return found
@@ -94,7 +102,7 @@ class Generators:
         return (mixed >> turn) | (mixed << ((np.uint64(64) - turn) & np.uint64(63)))
 
     def _next32(self, which: np.ndarray) -> np.ndarray:
-        """The low half of a draw of 64 bits, and its high half the next time."""
+        """The low half of a 64-bit draw; its high half is the next result."""
         found = self._spare[which]
         fresh = which[~self._has_spare[which]]
         drawn = self._next64(fresh)
@@ -105,7 +113,7 @@ class Generators:
 
 
 def uniform_draws(seed: Sequence[int], first: int, count: int) -> np.ndarray:
-    """float64 [count]: the first draw of ``default_rng([*seed, index])`` for ``count`` indices from ``first`` on."""
+    """The first draw of ``default_rng([*seed, index])`` for ``count`` indices from ``first`` on: float64 [count]."""
     if first < 1 << 32 < first + count:
         split = (1 << 32) - first
         return np.concatenate([uniform_draws(seed, first, split), uniform_draws(seed, 1 << 32, count - split)])
@@ -118,7 +126,7 @@ def uniform_draws(seed: Sequence[int], first: int, count: int) -> np.ndarray:
 
 
 def _mixed_pool(entropy: np.ndarray) -> np.ndarray:
-    """uint32 [4, n] from entropy, uint32 [w, n]."""
+    """The seed pool, uint32 [4, n], of entropy, uint32 [w, n]."""
     constant = _INIT_A
 
     def hashed(values: np.ndarray) -> np.ndarray:
@@ -146,7 +154,7 @@ def _mixed_pool(entropy: np.ndarray) -> np.ndarray:
 
 
 def _generated_state(pool: np.ndarray) -> list[np.ndarray]:
-    """Four uint64 [n] from the pool."""
+    """Four uint64 [n] of state from the pool."""
     constant = _INIT_B
     halves = []
     for place in range(2 * _POOL_SIZE):

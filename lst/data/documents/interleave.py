@@ -1,9 +1,9 @@
-"""Utterances to documents: interleaved, text alone, or speech alone (after the LST paper's data).
+"""Makes documents of utterances: interleaved, only text, or only speech (as in the LST paper).
 
-An interleaved document alternates text and speech at word boundaries, with a marker before every span, ``<bos>`` and
-``<eos>`` once. A silence at a cut belongs half to each side. Cuts are drawn from (seed, epoch, utterance id), so any
-document can be made again anywhere. Many documents are made at once, in joined arrays: a loop over their tokens or
-words in Python would take ten times as long.
+An interleaved document alternates text and speech at word boundaries. A marker precedes each span; ``<bos>`` and
+``<eos>`` enclose the document. Half of a silence at a cut belongs to each side. The cuts are drawn from (seed, epoch,
+utterance id), so any process can make a document again. Many documents are made at once, in joined arrays: a Python
+loop over tokens or words would take ten times as long.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ __all__ = [
 ]
 
 INTERLEAVED, TEXT_ALONE, SPEECH_ALONE = KINDS = ("interleaved", "text", "speech")
-# What stands for the words of a text that is taken whole.
+# In place of word numbers: the whole text.
 _WHOLE_TEXT = -1
 _NO_ENTROPIES = np.zeros(0, np.float32)
 
 
 class Request(NamedTuple):
-    """A document to be made: its kind (one of ``KINDS``), its utterance, and the epoch that its cuts are drawn for."""
+    """A document to make: its kind (one of ``KINDS``), its utterance, and the epoch, which decides the cuts."""
 
     kind: str
     utterance: Utterance
@@ -58,22 +58,25 @@ def split_words(
     piece_characters: np.ndarray,
     character_ends: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Divides the frames of words among their BPE pieces.
+    """Divides the frames of each word among its BPE pieces.
 
-    Without ``character_ends`` this is an estimate: it takes all characters of a word to last equally long. Within the
-    aligned word, pieces get frames in proportion to their characters, boundaries rounded to the nearest frame (halves
-    up). A piece may get none; together they get the word's.
+    Without ``character_ends`` this is an estimate that assumes equally long characters: pieces get frames in proportion
+    to their characters, with boundaries rounded to the nearest frame (halves up). A piece may get no frame; the pieces
+    of a word add up to its frames.
 
     Args:
         word_frames: int [w], frames of each word.
-        num_pieces: int [w], pieces of each word, one at least.
-        piece_characters: int [p], characters of each piece, of all words in order; a word without any goes whole to its
-            last piece.
-        character_ends: int [c], where an aligner knows them: the frame after the last of each character, counted from
-            its word's start, not falling within a word. The last piece still ends with its word.
+        num_pieces: int [w], pieces of each word, at least one.
+        piece_characters: int [p], characters of each piece, of all words in order. The last piece gets all frames of a
+            word without characters.
+        character_ends: int [c], from the aligner: the frame after each character, counted from the word's start, not
+            decreasing within a word. The last piece always ends with the word.
 
     Returns:
         int32 [p], frames of each piece.
+
+    >>> split_words(np.array([10]), np.array([2]), np.array([4, 1]))
+    array([8, 2], dtype=int32)
     """
     first_pieces = np.cumsum(num_pieces) - num_pieces
     word_of_piece = np.repeat(np.arange(len(num_pieces)), num_pieces)
@@ -95,17 +98,30 @@ def split_words(
 
 
 class DocumentBuilder:
-    """Turns utterances and spans of them into documents of the joint vocabulary.
+    """Makes documents in the joint vocabulary from utterances.
 
     Args:
         tokenizer: of text.
-        vocabulary: ids; with a speech BPE, the vocabulary of its pieces. Where it says ``deduplicated``, a run of one
-            unit counts once: it belongs to the word or silence that it begins in, and later ones may own no unit.
+        vocabulary: of text and units; with a speech BPE, of text and its pieces. If it is ``deduplicated``, a run of
+            equal units is one token, which belongs to the word or silence where the run begins; a later word of the
+            same run may have no token.
         config: how spans are drawn.
-        seed: of those draws.
-        segment_level: what documents record of an alignment: ``word`` (and silence), or ``bpe``, the pieces of words.
-        entropies: for entropy patching: units of spans joined, int [n], and where each begins, int [s], to float32 [n].
+        seed: of the spans.
+        segment_level: the segments that documents record: ``word`` (and silence), or ``bpe``, the pieces of words.
+        entropies: for entropy patching: maps the units of all spans, int [n], and the start of each span, int [s], to
+            float32 [n].
         speech_bpe: joins the units of each span to pieces; such documents have no segments.
+
+    >>> from lst.data.utterance import Word
+    >>> from lst.tokenizers.text import fit_text_tokenizer
+    >>> tokenizer = fit_text_tokenizer(["a cat sat", "a cat ran", "the cat sat"], 300)
+    >>> vocabulary = Vocabulary(tokenizer.vocab_size, 500, tokenizer.sha256, "u")
+    >>> words = (Word("a", 0, 2, 0.0), Word("cat", 2, 5, 0.0), Word("sat", 5, 8, 0.0))
+    >>> utterance = Utterance("utt_1", "ann", "a cat sat", 0.32, np.arange(8, dtype=np.uint16), words)
+    >>> config = InterleaveConfig(text_min_words=1, text_max_words=1, speech_min_words=1, leading_speech_max_words=2)
+    >>> builder = DocumentBuilder(tokenizer, vocabulary, config, seed=0)
+    >>> builder.interleaved(utterance, epoch=0).modalities.tolist()
+    [0, 0, 0, 0, 1, 1, 1, 0, 0, 0]
     """
 
     def __init__(
@@ -123,7 +139,7 @@ class DocumentBuilder:
         self._pieces = WordPieces(tokenizer)
 
     def interleaved(self, utterance: Utterance, epoch: int) -> Document:
-        """A document that switches between speech and text, with this epoch's cuts."""
+        """An interleaved document with the cuts of this epoch."""
         return self.documents([Request(INTERLEAVED, utterance, epoch)])[0]
 
     def speech(self, utterance: Utterance) -> Document:
@@ -131,19 +147,19 @@ class DocumentBuilder:
         return self.documents([Request(SPEECH_ALONE, utterance)])[0]
 
     def text(self, utterance: Utterance) -> Document:
-        """The whole utterance as text; all that a written text can be."""
+        """The whole utterance as text. A written text has no other document."""
         return self.documents([Request(TEXT_ALONE, utterance)])[0]
 
     def num_units(self, utterance: Utterance) -> int:
-        """Units of an utterance that a document of its speech stands for: all, or each run of one unit once."""
+        """Number of units in a document of the utterance's speech: all units, or the runs of equal units."""
         return len(self._read(utterance.units))
 
     def _read(self, units: np.ndarray) -> np.ndarray:
-        """Units as documents have them: all, or each run of one unit once."""
+        """The units of documents: all, or one of each run of equal units."""
         return deduplicate(units)[0] if self.vocabulary.deduplicated else units
 
     def from_spans(self, utterance: Utterance, spans: Sequence[Span]) -> Document:
-        """A document of the given spans, which name words of an aligned utterance."""
+        """A document of the given spans of an aligned utterance."""
         columns = np.array(spans, np.int64).reshape(-1, 3).T
         joined = Spans(np.zeros(len(spans), np.int64), columns[0].astype(np.uint8), columns[1], columns[2])
         return self._join([utterance], joined)[0]
@@ -183,14 +199,14 @@ class DocumentBuilder:
         return self._join([request.utterance for request in requests], spans)
 
     def _join(self, utterances: Sequence[Utterance], spans: Spans) -> list[Document]:
-        """Documents of spans that name words of their utterances."""
+        """Makes documents of spans of their utterances."""
         used = np.zeros(len(utterances), bool)
         used[spans.documents[spans.first_words != _WHOLE_TEXT]] = True
         joined = JoinedWords(utterances, used.tolist())
         is_speech = spans.modalities == SPEECH
         spoken = Spans(*(array[is_speech] for array in spans))
         starts, ends = joined.span_frames(spoken, self.vocabulary.units_a_frame)
-        # The token that follows another span of speech in its document opens no run of its own.
+        # A run of equal units goes on if the span before, in the same document, is speech too.
         follows = np.zeros(len(is_speech), bool)
         follows[1:] = is_speech[:-1] & (np.diff(spans.documents) == 0)
         speech_ids, speech_lengths, kept = self._speech_tokens(joined, spoken, starts, ends, follows[is_speech])
@@ -198,12 +214,12 @@ class DocumentBuilder:
         lengths = np.zeros(len(is_speech), np.int64)
         lengths[is_speech], lengths[~is_speech] = speech_lengths, pieces.lengths
 
-        # A document: <bos>, then each span behind its marker (once while the modality stays), then <eos>.
+        # A document: <bos>, the spans, <eos>; a marker precedes each span whose modality differs from the span before.
         has_marker = np.ones(len(lengths), bool)
         has_marker[1:] = (np.diff(spans.documents) != 0) | (np.diff(spans.modalities) != 0)
         sizes = 2 + np.bincount(spans.documents, lengths + has_marker, len(utterances)).astype(np.int64)
         bounds = np.concatenate([[0], np.cumsum(sizes)])
-        # Before a span: all spans before it, two tokens of each document before its own, and its own <bos>.
+        # Tokens before a span: all spans before it, two tokens of each earlier document, and its document's <bos>.
         taken = np.cumsum(lengths + has_marker) - lengths
         content = taken + 2 * spans.documents + 1
         token_ids = np.empty(int(bounds[-1]), np.int32)
@@ -238,11 +254,11 @@ class DocumentBuilder:
     def _speech_tokens(
         self, joined: JoinedWords, spans: Spans, starts: np.ndarray, ends: np.ndarray, follows: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """The spans' speech.
+        """The tokens of speech spans.
 
         Returns:
-            Joint ids, int32 [n]; how many each span has, int64 [s]; and which of the spans' frames, bool [frames], gave
-            an id, where not all did.
+            Joint ids, int32 [n]; the number of tokens of each span, int64 [s]; and a mask of the spans' frames, bool
+            [frames], with the frames that gave a token. The mask is None if all frames did, or with a speech BPE.
         """
         if self.speech_bpe is not None:
             own = zip(spans.documents.tolist(), starts.tolist(), ends.tolist(), strict=True)
@@ -258,7 +274,7 @@ class DocumentBuilder:
         return self.vocabulary.unit_ids(units[kept]), _count_kept(kept, lengths), kept
 
     def _text_pieces(self, utterances: Sequence[Utterance], joined: JoinedWords, spans: Spans) -> TextPieces:
-        """BPE pieces of the spans' text, each tokenised as a text of its own."""
+        """BPE pieces of text spans; each span is tokenised separately."""
         offsets = joined.first[spans.documents]
         columns = (spans.documents, spans.first_words, offsets + spans.first_words, offsets + spans.last_words)
         texts = joined.texts
@@ -278,7 +294,7 @@ class DocumentBuilder:
         num_documents: int,
         kept: np.ndarray | None,
     ) -> tuple[list[int], np.ndarray, np.ndarray]:
-        """Bounds of each document's segments, [documents + 1], their lengths, and whether they are silence."""
+        """Bounds of the documents' segments, [documents + 1], lengths of the segments, and whether each is silence."""
         if self.speech_bpe is not None:
             return [0] * (num_documents + 1), np.zeros(0, np.int32), np.zeros(0, bool)
         found = segments_of_spans(joined, spans, starts, ends)
@@ -291,13 +307,13 @@ class DocumentBuilder:
         return np.searchsorted(documents, np.arange(num_documents + 1)).tolist(), lengths, is_silence
 
     def _split(self, joined: JoinedWords, segments: Segments) -> tuple[np.ndarray, np.ndarray]:
-        """Frames of the BPE pieces of segments, int32 [p], and how many pieces each segment has, int64 [s]."""
+        """Frames of the BPE pieces of segments, int32 [p], and the number of pieces of each segment, int64 [s]."""
         words = [joined.words[word] if word >= 0 else None for word in segments.words.tolist()]
         characters = self._pieces.characters([word.text if word else "" for word in words])
         num_pieces = np.fromiter(map(len, characters), np.int64, len(characters))
         counts = np.array(list(chain.from_iterable(characters)), np.int64)
         lengths = split_words(segments.lengths, num_pieces, counts)
-        # Where the aligner gave a time for each character that the pieces have, no estimate is needed.
+        # No estimate is needed if the aligner gave a time for each character of the pieces.
         ends = [getattr(word, "character_ends", ()) if word else () for word in words]
         known = np.array(
             [bool(own) and len(own) == sum(pieces) for own, pieces in zip(ends, characters, strict=True)], bool
@@ -311,7 +327,7 @@ class DocumentBuilder:
     def _with_entropies(
         self, documents: list[Document], token_ids: np.ndarray, modalities: np.ndarray
     ) -> list[Document]:
-        """Adds the entropies of all units, each span on its own; parts that join without a marker are one span."""
+        """Adds the entropies of all units, measured span by span; parts without a marker between them are one span."""
         assert self.entropies is not None
         speech_tokens = np.flatnonzero(modalities == SPEECH)
         span_starts = np.flatnonzero(np.diff(speech_tokens, prepend=-2) > 1)
@@ -323,9 +339,9 @@ class DocumentBuilder:
         ]
 
     def span_part(self, utterance: Utterance, span: Span) -> DocumentPart:
-        """One span, its marker apart."""
+        """One span as a part."""
         alone = self.from_spans(utterance, [span])
-        # Without <bos> and the marker before it, and <eos> after it.
+        # Tokens 0 and 1 are <bos> and the marker, the last is <eos>.
         return DocumentPart(
             span.modality,
             int(alone.token_ids[1]),
@@ -335,7 +351,7 @@ class DocumentBuilder:
         )
 
     def speech_part(self, units: np.ndarray) -> DocumentPart:
-        """A span of speech units that are not aligned."""
+        """A part of speech units without alignment."""
         units = self._read(units)
         tokens = units if self.speech_bpe is None else self.speech_bpe.encode(units)
         return DocumentPart(
@@ -347,36 +363,33 @@ class DocumentBuilder:
         )
 
     def text_part(self, text: str) -> DocumentPart:
-        """A span of text, tokenised as a text of its own."""
+        """A part of text."""
         ids = np.array(self.tokenizer.encode(text), np.int32)
         return DocumentPart(TEXT, self.vocabulary.text_id, ids, np.zeros(0, np.int32), np.zeros(0, bool))
 
     def document(self, document_id: str, parts: list[DocumentPart], end: bool = True) -> Document:
-        """Joins parts: ``<bos>``, each part behind its marker (once while the modality stays), ``<eos>``.
+        """Joins parts: ``<bos>``, the parts, and ``<eos>`` if ``end`` is true.
 
-        A run of one unit that goes on from part to part counts once where the vocabulary is deduplicated.
+        A marker precedes each part whose modality differs from the part before. With a deduplicated vocabulary, a run
+        of equal units that continues in the next part is one token.
         """
         parts = list(parts)
-        ids = [np.array([self.vocabulary.bos_id], np.int32)]
-        modalities = [np.array([TEXT], np.uint8)]
+        pieces = [(np.array([self.vocabulary.bos_id], np.int32), TEXT)]
         previous: int | None = None
         joins_runs = self.vocabulary.deduplicated and self.speech_bpe is None
         for number, part in enumerate(parts):
             if part.modality != previous:
-                ids.append(np.array([part.marker_id], np.int32))
-                modalities.append(np.array([TEXT], np.uint8))
+                pieces.append((np.array([part.marker_id], np.int32), TEXT))
             elif joins_runs and part.modality == SPEECH:
-                part = parts[number] = part.after(next(int(own[-1]) for own in reversed(ids) if len(own)))
-            ids.append(part.token_ids)
-            modalities.append(np.full(len(part.token_ids), part.modality, np.uint8))
+                part = parts[number] = part.after(next(int(ids[-1]) for ids, _ in reversed(pieces) if len(ids)))
+            pieces.append((part.token_ids, part.modality))
             previous = part.modality
         if end:
-            ids.append(np.array([self.vocabulary.eos_id], np.int32))
-            modalities.append(np.array([TEXT], np.uint8))
+            pieces.append((np.array([self.vocabulary.eos_id], np.int32), TEXT))
         document = Document(
             document_id,
-            np.concatenate(ids),
-            np.concatenate(modalities),
+            np.concatenate([ids for ids, _ in pieces]),
+            np.repeat(np.array([modality for _, modality in pieces], np.uint8), [len(ids) for ids, _ in pieces]),
             np.concatenate([part.segment_lengths for part in parts]),
             np.concatenate([part.segment_is_silence for part in parts]),
             segment_level=self.segment_level,
@@ -387,13 +400,20 @@ class DocumentBuilder:
 
 
 def _count_kept(kept: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """How many of kept, bool [n], are set in each of the stretches, int [s], that tile it: int64 [s]."""
+    """Counts the true values of ``kept``, bool [n], in consecutive stretches of ``lengths``, int [s]: int64 [s]."""
     before = np.concatenate([[0], np.cumsum(kept)])
     return np.diff(before[np.concatenate([[0], np.cumsum(lengths)])])
 
 
 class DocumentPart(NamedTuple):
-    """A span in ids: modality, the marker that opens it, its tokens, and its words and silences."""
+    """A span as ids.
+
+    Attributes:
+        modality: ``TEXT`` or ``SPEECH``.
+        marker_id: id of the marker that precedes it.
+        token_ids: int32 [n], without the marker.
+        segment_lengths, segment_is_silence: int32 [s] and bool [s], its words and silences.
+    """
 
     modality: int
     marker_id: int
@@ -402,7 +422,7 @@ class DocumentPart(NamedTuple):
     segment_is_silence: np.ndarray
 
     def after(self, token_id: int) -> DocumentPart:
-        """This part of deduplicated units where it follows a unit that may be its first one."""
+        """This part of deduplicated units after another one that ends with ``token_id``: an equal first unit goes."""
         if not len(self.token_ids) or int(self.token_ids[0]) != token_id:
             return self
         lengths = self.segment_lengths.copy()

@@ -1,4 +1,4 @@
-"""Speech spans of many utterances at once: their frames, and the words and silences in them."""
+"""Frames, words and silences in the speech spans of many utterances, computed together in arrays."""
 
 from __future__ import annotations
 
@@ -17,24 +17,28 @@ _TEXT, _START, _END = itemgetter(0), itemgetter(1), itemgetter(2)
 
 
 def ragged_range(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """int64 [sum of lengths]: ``starts[i]``, ``starts[i] + 1`` … (``lengths[i]`` of them), one i after another."""
+    """Joins the ranges ``starts[i]`` … ``starts[i] + lengths[i]`` (exclusive): int64 [sum of lengths].
+
+    >>> ragged_range(np.array([5, 20]), np.array([3, 2])).tolist()
+    [5, 6, 7, 20, 21]
+    """
     before = np.cumsum(lengths) - lengths
     return np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths)
 
 
 class JoinedWords:
-    """The words of some utterances, end to end.
+    """The words of several utterances in joined arrays.
 
     Args:
-        utterances: some.
-        used: bool [utterances]; the words and units of the others are not looked at, as if they had none.
+        utterances: the utterances.
+        used: bool [utterances]; the others are treated as if they had no words and no units.
 
     Attributes:
         units: uint16 [num_frames] of each utterance.
-        words: all of them.
-        texts: of each.
-        first: int64 [utterances], the first word of each utterance.
-        counts: int64 [utterances], words of each.
+        words: all words.
+        texts: of all words.
+        first: int64 [utterances], index of each utterance's first word.
+        counts: int64 [utterances], number of words of each utterance.
         num_frames: int64 [utterances].
         starts, ends: int64 [words], frames within the utterance.
     """
@@ -53,9 +57,9 @@ class JoinedWords:
         self.ends = np.fromiter(map(_END, self.words), np.int64, len(self.words))
 
     def span_frames(self, spans: Spans, units_a_frame: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """First unit and the one after the last, int64 [s] each, as ``spans.span_frames`` gives them."""
+        """First and last (exclusive) frame of each span, int64 [s] each; equal to ``spans.span_frames``."""
         count, offset = self.counts[spans.documents], self.first[spans.documents]
-        # Half-way between two words; index −1 and the one behind the last stand for ends of utterances.
+        # The middle between each word and the word before; the values at the utterances' ends are not used.
         middles = (np.append(0, self.ends) + np.append(self.starts, 0)) // (2 * units_a_frame) * units_a_frame
         starts = np.where(spans.first_words == 0, 0, middles[offset + spans.first_words])
         at_end = spans.last_words == count
@@ -64,7 +68,11 @@ class JoinedWords:
 
 
 def begins_run(units: np.ndarray, span_starts: np.ndarray) -> np.ndarray:
-    """Bool [n]: which of units, int [n], differ from the one before them, or open a span, int [s], of their own."""
+    """Marks the units, int [n], that differ from the unit before, or that start a span, int [s]: bool [n].
+
+    >>> begins_run(np.array([7, 7, 8, 8, 8]), np.array([0, 3])).tolist()
+    [True, False, True, True, False]
+    """
     begins = np.ones(len(units), bool)
     begins[1:] = units[1:] != units[:-1]
     begins[span_starts[span_starts < len(units)]] = True
@@ -86,14 +94,14 @@ class Segments(NamedTuple):
 
 
 def segments_of_spans(joined: JoinedWords, spans: Spans, starts: np.ndarray, ends: np.ndarray) -> Segments:
-    """Words and silences of speech spans, in order; each span's tile it.
+    """Words and silences of speech spans, in order. The segments of a span tile it.
 
     Args:
         joined: the words.
-        spans: of speech alone.
+        spans: of speech only.
         starts, ends: int64 [s], frames of the spans.
     """
-    # Every utterance as silence, word, silence, word, … silence; most of these silences are empty.
+    # Each utterance as silence, word, silence, word, … silence; most of these silences are empty.
     counts = 2 * joined.counts + 1
     first = np.cumsum(counts) - counts
     places = ragged_range(first, 2 * joined.counts)[1::2] if len(joined.words) else np.zeros(0, np.int64)

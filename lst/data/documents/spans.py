@@ -1,4 +1,4 @@
-"""Where an interleaved document changes between text and speech: the rule, and its draws for many documents at once."""
+"""Draws the spans of interleaved documents: for one document (the rule), and for many documents at once."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Span(NamedTuple):
 
 
 class Spans(NamedTuple):
-    """Spans of many documents, joined in order.
+    """Spans of many documents in joined arrays.
 
     Attributes:
-        documents: int64 [s], the document of each span, rising.
+        documents: int64 [s], the document of each span, in order.
         modalities: uint8 [s].
         first_words, last_words: int64 [s], as in ``Span``.
     """
@@ -38,7 +38,7 @@ class Spans(NamedTuple):
 
 
 def document_generator(seed: int, epoch: int, utterance_id: str) -> np.random.Generator:
-    """The generator of one document's cuts: a pure function of its arguments."""
+    """The random generator of a document's cuts; it depends on the arguments only."""
     return np.random.default_rng([seed, epoch, int.from_bytes(_digest(utterance_id), "little")])
 
 
@@ -47,11 +47,15 @@ def _digest(utterance_id: str) -> bytes:
 
 
 def draw_spans(num_words: int, config: InterleaveConfig, generator: np.random.Generator) -> list[Span]:
-    """Cuts an utterance of ``num_words`` words into alternating spans, the first modality drawn at random.
+    """Cuts an utterance of ``num_words`` words into alternating spans. The first modality is random.
 
-    A text span has ``text_min_words`` to ``text_max_words`` words, at most ``text_max_share`` of the utterance; the
-    speech span after it has ``speech_ratio`` as many, at least ``speech_min_words``; a speech span that opens the
-    document has ``speech_min_words`` to ``leading_speech_max_words``. The last span takes what is left.
+    A text span has ``text_min_words`` to ``text_max_words`` words, but at most ``text_max_share`` of the utterance. The
+    next speech span has ``speech_ratio`` times as many words, at least ``speech_min_words``. A speech span at the start
+    has ``speech_min_words`` to ``leading_speech_max_words`` words. The last span takes the remaining words.
+
+    >>> spans = draw_spans(20, InterleaveConfig(), document_generator(seed=0, epoch=0, utterance_id="utt_1"))
+    >>> [(span.modality, span.first_word, span.last_word) for span in spans]
+    [(0, 0, 12), (1, 12, 18), (0, 18, 20)]
     """
     most_text = max(1, min(config.text_max_words, int(config.text_max_share * num_words)))
     least_text = min(config.text_min_words, most_text)
@@ -72,11 +76,11 @@ def draw_spans(num_words: int, config: InterleaveConfig, generator: np.random.Ge
 def draw_spans_together(
     utterances: Sequence[Utterance], epochs: Sequence[int], config: InterleaveConfig, seed: int
 ) -> Spans:
-    """``draw_spans`` of many documents, each from its own ``document_generator``.
+    """Equals ``draw_spans`` of each document with its ``document_generator``, but draws all of them together.
 
     Args:
-        utterances: aligned ones.
-        epochs: of each.
+        utterances: aligned utterances.
+        epochs: of each utterance.
         config: how long spans are.
         seed: of the draws.
     """
@@ -86,7 +90,7 @@ def draw_spans_together(
     found = []
     for epoch in np.unique(all_epochs).tolist():
         fixed = seed_words([seed, epoch])
-        # NumPy leaves out a number's high word where it is 0.
+        # NumPy omits the high word of a number if it is 0.
         for num_own in (1, 2):
             chosen = np.flatnonzero((all_epochs == epoch) & ((digests[:, 1] > 0) == (num_own == 2)))
             if len(chosen):
@@ -97,7 +101,7 @@ def draw_spans_together(
 
 
 def _draw(num_words: np.ndarray, config: InterleaveConfig, generators: Generators) -> Spans:
-    """``draw_spans`` of each generator, a span of every unfinished document a round."""
+    """``draw_spans`` of each generator; each round draws the next span of every unfinished document."""
     most_text = np.clip((config.text_max_share * num_words).astype(np.int64), 1, max(config.text_max_words, 1))
     least_text = np.minimum(config.text_min_words, most_text)
     everyone = np.arange(len(num_words))
@@ -124,7 +128,7 @@ def _draw(num_words: np.ndarray, config: InterleaveConfig, generators: Generator
 
 
 def _in_order(parts: Sequence[Spans]) -> Spans:
-    """Joins spans so that those of a document stand together, in their own order."""
+    """Joins spans and sorts them by document, keeping the order within each document."""
     if not parts:
         nothing = np.zeros(0, np.int64)
         return Spans(nothing, nothing.astype(np.uint8), nothing, nothing)
@@ -134,10 +138,16 @@ def _in_order(parts: Sequence[Spans]) -> Spans:
 
 
 def span_frames(utterance: Utterance, first_word: int, last_word: int, units_a_frame: int = 1) -> tuple[int, int]:
-    """Units of words ``first_word`` … ``last_word`` (exclusive), silences at the cuts halved.
+    """First and last (exclusive) unit of words ``first_word`` … ``last_word`` (exclusive).
 
-    The utterance's own leading and trailing silences belong whole to its first and last words. Where several units
-    stand for a frame, a cut falls between frames.
+    A cut is in the middle of the silence. Silence at the start and end of the utterance belongs to its first and last
+    word. With several units a frame, a cut is between frames.
+
+    >>> from lst.data.utterance import Word
+    >>> words = (Word("a", 2, 4, 0.0), Word("cat", 8, 12, 0.0))
+    >>> utterance = Utterance("utt_1", "ann", "a cat", 0.6, np.zeros(15, np.uint16), words)
+    >>> span_frames(utterance, 0, 1), span_frames(utterance, 1, 2)
+    ((0, 6), (6, 15))
     """
     words = utterance.words
 

@@ -1,9 +1,8 @@
-"""Text to BPE ids word by word, where that is proven to give what encoding the whole text gives.
+"""Encodes text to BPE ids word by word, with a cache, where the result provably equals that of the whole text.
 
-A word's pieces are remembered, so that a text costs a look-up a word. Where SentencePiece's BPE has no piece that goes
-on after a space, no merge can join two words, and merges within words don't see each other: the pieces of a text are
-those of its words, joined. Everything else (unigram models, models with pieces across spaces, rules of normalisation
-that are not SentencePiece's own, words that are none after normalisation) is encoded as a whole.
+If no piece of a SentencePiece BPE contains a space in its middle, no merge joins two words: the pieces of a text are
+the pieces of its words. All other texts are encoded whole: those of unigram models, of models with pieces across spaces
+or with custom normalisation rules, and words that normalisation empties or splits.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 
 from lst.tokenizers.text import WORD_MARK, TextTokenizer
 
-# Words whose pieces are remembered; they are forgotten together.
+# Words in the cache; a full cache is emptied.
 MAX_CACHED_WORDS = 200_000
 # Fields of SentencePiece's ModelProto, as its public definition (sentencepiece_model.proto) numbers them.
 _TRAINER_SPEC, _NORMALIZER_SPEC, _MODEL_TYPE, _NORMALIZER_NAME, _CHARSMAP, _BPE = 2, 3, 3, 1, 2, 2
@@ -67,14 +66,14 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 class TextPieces(NamedTuple):
-    """BPE ids of texts: ``ids``, int32 [n], joined, and ``lengths``, int64 [texts]."""
+    """BPE ids of texts: ``ids`` of all texts, int32 [n], and ``lengths``, the number of ids of each, int64 [texts]."""
 
     ids: np.ndarray
     lengths: np.ndarray
 
 
 class WordPieces:
-    """Remembers the pieces of words.
+    """Encodes texts with a cache of the pieces of words.
 
     Args:
         tokenizer: of text.
@@ -87,11 +86,11 @@ class WordPieces:
         self._characters: dict[str, list[int]] = {}
 
     def encode(self, texts: Sequence[str]) -> TextPieces:
-        """Ids of texts, each exactly as ``tokenizer.encode`` gives them."""
+        """Ids of texts, equal to ``tokenizer.encode`` of each text."""
         return self.encode_words([text.split(" ") for text in texts])
 
     def encode_words(self, texts: Sequence[Sequence[str]]) -> TextPieces:
-        """Ids of texts that are given as words, to be joined by a space each."""
+        """Ids of texts given as lists of words, which a space separates."""
         joined: list[int] = []
         lengths = np.zeros(len(texts), np.int64)
         known = self._ids
@@ -109,7 +108,7 @@ class WordPieces:
         return TextPieces(np.array(joined, np.int32), lengths)
 
     def characters(self, texts: Sequence[str]) -> list[list[int]]:
-        """Characters of each BPE piece of each text; a silence, or what has no piece, is one piece of none."""
+        """Number of characters in each BPE piece of each text; [0] for a text without pieces, such as silence."""
         known = self._characters
         unknown = sorted({text for text in texts if text not in known})
         if len(known) + len(unknown) > MAX_CACHED_WORDS:
@@ -121,7 +120,7 @@ class WordPieces:
         return [known[text] for text in texts]
 
     def _encode(self, words: Sequence[str]) -> list[int]:
-        """Ids of one text, whose new words are remembered."""
+        """Ids of one text; caches its new words."""
         if not self.by_words:
             return self.tokenizer.encode(" ".join(words))
         if len(self._ids) + len(words) > MAX_CACHED_WORDS:
@@ -135,10 +134,10 @@ class WordPieces:
         return [index for ids in own for index in ids or ()]
 
     def _encode_alone(self, text: str) -> list[int] | None:
-        """Ids of a word; of several, with a space between, theirs together. None where they could join a neighbour."""
+        """Ids of a word, or of words with single spaces between; None if its pieces may depend on its neighbours."""
         found: list[int] = []
         for word in text.split(" "):
-            # A mark that combines with what is before it would combine with the space.
+            # A combining mark would combine with the space before it.
             if not word or unicodedata.combining(word[0]):
                 return None
             ids = self.tokenizer.encode(word)

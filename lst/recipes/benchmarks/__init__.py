@@ -1,1 +1,1 @@
-"""Speed and memory, a line a figure: data, model, kernels, GPU. Run by ``make bench-…``; nothing imports them."""
+"""Measures speed and memory of data, model, kernels and GPU. Run by ``make bench-…``; no other room imports them."""

@@ -1,9 +1,9 @@
-"""Speed of the corpus' stages and of the loader on this machine: ``make bench-data``.
+"""Speed of preparing data and of the loader on this machine: ``make bench-data``.
 
-Rates "a core" are of processor seconds of one thread, so that other jobs on the machine disturb them little; what is
-compared is run in turns, utterance by utterance or batch by batch. What is timed with several processes is in seconds
-of the clock. Speech is that of ``ARGS=CORPUS`` (a folder or manifest that ``lst prepare corpus=`` reads; 240 utterances
-of it), else stories read aloud by the installed voice; documents are of simulated utterances as long as LibriSpeech's.
+Rates "a core" are for processor seconds of one thread, so other jobs hardly disturb them. Alternatives are timed in
+turns, utterance by utterance or batch by batch. Work in several processes is timed by the wall clock. Speech comes from
+``ARGS=CORPUS`` (240 utterances of a folder or manifest that ``lst prepare corpus=`` reads), or else from stories that
+the installed voice reads. Documents are made of simulated utterances as long as LibriSpeech's.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from lst.data.utterance import Utterance, Word
 from lst.lazy import import_torchaudio
 from lst.model.config import PatchingConfig
 from lst.recipes.benchmarks.data_reference import loop_pipeline
-from lst.recipes.benchmarks.figures import Figures
+from lst.recipes.benchmarks.figures import Figures, elapsed_s, resident_bytes
 from lst.tokenizers.config import TokenizerConfig
 from lst.tokenizers.encoders import build_encoder
 from lst.tokenizers.frames import EncoderOptions
@@ -56,33 +57,19 @@ RESUMED_DOCUMENTS = 10_000_000
 MOST_GROWTH_MB = 32
 
 
-def thread_s(function: Callable[[], Any]) -> float:
-    """Processor seconds that a call takes in this thread."""
-    started_s = time.thread_time()
-    function()
-    return time.thread_time() - started_s
-
-
 def in_turns_s(functions: dict[str, Callable[[Any], Any]], items: Sequence[Any], repeats: int = 3) -> dict[str, float]:
-    """Sum over the items of each function's least processor seconds; each item by all functions before the next."""
-    least = {name: np.full(len(items), np.inf) for name in functions}
+    """Processor seconds of each function, summed over the items, each at its fastest; functions take turns."""
     for function in functions.values():
         function(items[0])
-    for _ in range(repeats):
-        for place, item in enumerate(items):
-            for name, function in functions.items():
-                least[name][place] = min(least[name][place], thread_s(lambda: function(item)))  # noqa: B023
-    return {name: float(times.sum()) for name, times in least.items()}
-
-
-def resident_bytes() -> int:
-    """Memory that this process holds now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096
+    times_s = [
+        [[elapsed_s(partial(function, item), time.thread_time) for function in functions.values()] for item in items]
+        for _ in range(repeats)
+    ]
+    return dict(zip(functions, np.min(times_s, axis=0).sum(axis=0).tolist(), strict=True))
 
 
 def spoken_corpus(corpus: str | None, folder: Path) -> Path:
-    """A manifest of at most ``NUM_SPOKEN`` recordings."""
+    """Writes a manifest of at most ``NUM_SPOKEN`` recordings; returns its path."""
     if corpus is not None:
         rows = load_corpus(Path(corpus))[0][:NUM_SPOKEN]
     else:
@@ -99,7 +86,7 @@ def spoken_corpus(corpus: str | None, folder: Path) -> Path:
 
 
 def bench_units(figures: Figures, waveforms: Sequence[np.ndarray]) -> None:
-    """MFCC units, and torchaudio's transform alone on the same audio."""
+    """MFCC units, compared with torchaudio's transform alone on the same audio."""
     torchaudio = import_torchaudio()
     mel = {"n_fft": WINDOW_SAMPLES, "hop_length": HOP_SAMPLES, "n_mels": 40, "pad_mode": "constant"}
     bare = torchaudio.transforms.MFCC(SAMPLE_RATE_HZ, NUM_CEPSTRA, log_mels=True, melkwargs=mel)
@@ -154,7 +141,7 @@ def bench_alignment(figures: Figures, spoken: Sequence[tuple[np.ndarray, str]]) 
 
 
 def bench_prepare(figures: Figures, manifest: Path, folder: Path) -> Path:
-    """Preparing the same recordings with one process and with two; returns a prepared folder."""
+    """Prepares the same recordings with one process and with two; returns a prepared folder."""
     seconds = {}
     for num_workers in (1, 2):
         options = PrepareOptions(
@@ -167,20 +154,18 @@ def bench_prepare(figures: Figures, manifest: Path, folder: Path) -> Path:
             data=DataConfig(shard_utterances=4, max_unaligned_share=0.5),
             tokenizer=TokenizerConfig(num_units=100, text_vocab_size=400, fit_max_frames=10_000),
         )
-        started_s = time.perf_counter()
-        prepare(folder / f"workers-{num_workers}", options)
-        seconds[num_workers] = time.perf_counter() - started_s
+        seconds[num_workers] = elapsed_s(partial(prepare, folder / f"workers-{num_workers}", options))
     figures.add("prepare with one process, s", seconds[1])
     figures.add("prepare with two processes, times the speed of one", seconds[1] / seconds[2], 1.7)
     return folder / "workers-2"
 
 
 class SimulatedCorpus(Sequence[Utterance]):
-    """Aligned utterances that are made when they are read: about 33 words and 12.3 s, as in LibriSpeech.
+    """Aligned utterances that are made when they are read; on average 33 words and 12.3 s, as in LibriSpeech.
 
     Args:
-        num_utterances: as many as wanted; they take no memory.
-        words: texts that the words are taken from.
+        num_utterances: any number; they take no memory.
+        words: running text from which the utterances take their words.
     """
 
     def __init__(self, num_utterances: int, words: Sequence[str]) -> None:
@@ -207,7 +192,7 @@ class SimulatedCorpus(Sequence[Utterance]):
 
 
 def simulated(num_utterances: int) -> tuple[SimulatedCorpus, TextTokenizer, Vocabulary]:
-    """A corpus of words of the embedded stories, and a text BPE of them."""
+    """A corpus of words from the embedded stories, a text BPE fitted on them, and the vocabulary."""
     texts = [story.text for story in generate_stories(3_000, seed=1)]
     tokenizer = fit_text_tokenizer(texts, TEXT_VOCAB)
     words = " ".join(texts).lower().translate({ord(mark): None for mark in '.,!?;:"'}).split()
@@ -218,24 +203,21 @@ def simulated(num_utterances: int) -> tuple[SimulatedCorpus, TextTokenizer, Voca
 def simulated_plan(
     spoken: Sequence[Utterance], made: tuple[Any, TextTokenizer, Vocabulary], **changes: Any
 ) -> StreamPlan:
-    """Batches of the 1B configuration's rows; ``mix`` as (interleaved, text, speech), ``level`` of segments."""
+    """The plan of batches with the rows of the 1B configuration.
+
+    Args:
+        spoken: the utterances.
+        made: from ``simulated``.
+        changes: of the plan; also ``mix`` (interleaved, text, speech) and ``level`` of the segments.
+    """
     builder = DocumentBuilder(made[1], made[2], InterleaveConfig(), 0, changes.pop("level", "word"))
-    mix = MixConfig(*changes.pop("mix", (1.0, 0.0, 0.0)))
-    values: dict[str, Any] = {
-        "patching": PATCHING,
-        "num_rows": ROWS,
-        "row_patches": ROW_PATCHES,
-        "num_batches": 1_000,
-        "pack_buffer": 128,
-        "seed": 0,
-        "fingerprint": "bench",
-        **changes,
-    }
-    return StreamPlan(mix_sources(spoken, [], mix), builder, **values)
+    sources = mix_sources(spoken, [], MixConfig(*changes.pop("mix", (1.0, 0.0, 0.0))))
+    plan = StreamPlan(sources, builder, PATCHING, ROWS, ROW_PATCHES, 1_000, 128, seed=0, fingerprint="bench")
+    return replace(plan, **changes)
 
 
 def bench_documents(figures: Figures) -> None:
-    """Utterances in memory to batches: the stream, and plain loops over tokens."""
+    """Makes batches of utterances in memory: the stream, compared with plain loops over tokens."""
     made = simulated(4_000)
     in_memory: list[Utterance] = [made[0][index] for index in range(len(made[0]))]
     bpe = PatchingConfig("aligned", aligned_to="bpe")
@@ -253,7 +235,7 @@ def bench_documents(figures: Figures) -> None:
     for turn in range(12):
         for name, stream in streams.items():
             before = stream.state.num_tokens
-            seconds = thread_s(lambda: [next(stream) for _ in range(6)])  # noqa: B023
+            seconds = elapsed_s(lambda: list(islice(stream, 6)), time.thread_time)  # noqa: B023
             best[name] = max(best[name], (stream.state.num_tokens - before) / seconds)
         part = in_memory[80 * turn : 80 * turn + 80]
         started_s = time.thread_time()
@@ -270,7 +252,7 @@ def bench_documents(figures: Figures) -> None:
 
 
 def bench_loader(figures: Figures, prepared: Path) -> None:
-    """Patches a second from two worker processes: of utterances in memory, and of shards."""
+    """Patches a second of a loader with two worker processes, from utterances in memory and from shards."""
     made = simulated(4_000)
     in_memory: list[Utterance] = [made[0][index] for index in range(len(made[0]))]
     tokenizer = TextTokenizer.load(prepared / "text.model")
@@ -281,8 +263,7 @@ def bench_loader(figures: Figures, prepared: Path) -> None:
     }
     for name, plan in sources.items():
         with BatchLoader(plan, num_workers=LOADER_WORKERS) as loader:
-            for _ in range(8):
-                next(loader)
+            list(islice(loader, 8))
             best, num_patches = 0.0, loader.state.num_patches
             for _ in range(6):
                 started_s = time.perf_counter()
@@ -294,30 +275,28 @@ def bench_loader(figures: Figures, prepared: Path) -> None:
 
 
 def bench_resume(figures: Figures) -> None:
-    """A loader ten million documents into a corpus of as many, from its state as JSON."""
+    """Resumes a loader near the end of a corpus of ten million documents, from its state as JSON."""
     made = simulated(RESUMED_DOCUMENTS)
     plan = simulated_plan(made[0], made, num_streams=4)
     with BatchLoader(plan) as loader:
-        for _ in range(8):
-            next(loader)
-    # As if all documents but the last hundred thousand had come and gone.
+        list(islice(loader, 8))
+    # State after 9.9 of 10 million documents.
     done = (RESUMED_DOCUMENTS - 100_000) // plan.num_streams
     streams = tuple(replace(s, cursors={"interleaved": done}, batch_index=10_000) for s in loader.state.streams)
     saved = json.dumps(replace(loader.state, batch_index=40_000, streams=streams).to_json())
-    times_s = {}
-    for num_batches in (1, plan.num_streams):
-        started_s = time.perf_counter()
+
+    def resume(num_batches: int) -> None:
         with BatchLoader(plan, LoaderState.from_json(json.loads(saved))) as resumed:
-            for _ in range(num_batches):
-                next(resumed)
-        times_s[num_batches] = time.perf_counter() - started_s
-    figures.add("resume 9.9 million documents into 10 million: s to the first batch", times_s[1], 1, at_most=True)
-    figures.add("the same, s until each of the 4 streams has given one", times_s[plan.num_streams])
+            list(islice(resumed, num_batches))
+
+    to_first_s, to_all_s = (elapsed_s(partial(resume, count)) for count in (1, plan.num_streams))
+    figures.add("resume 9.9 million documents into 10 million: s to the first batch", to_first_s, 1, at_most=True)
+    figures.add("the same, s until each of the 4 streams has given one", to_all_s)
     figures.add("its state, kB of JSON", len(saved) / 1e3)
 
 
 def bench_memory(figures: Figures) -> None:
-    """One pass over a simulated corpus of 100 GB of audio."""
+    """Memory during one pass over a simulated corpus of 100 GB of audio."""
     num_utterances = int(STREAM_BYTES / 2 / SAMPLE_RATE_HZ / MEAN_UTTERANCE_S)
     made = simulated(num_utterances)
     warm, largest, num_units = 0, 0, 0
@@ -336,6 +315,7 @@ def bench_memory(figures: Figures) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
+    """Runs all benchmarks; the first argument is the corpus, if there is one."""
     torch.set_num_threads(1)
     figures = Figures("data")
     corpus = arguments[0] if arguments else None

@@ -1,6 +1,6 @@
-"""Interleaving, patching and packing token by token in plain Python: what ``make bench-data`` compares with.
+"""Interleaving, patching and packing token by token in plain Python: the reference of ``make bench-data``.
 
-Written to be obviously right, as one would write it first. A test holds that the fast path gives the same.
+Written to be obviously right. A test checks that the fast path gives the same batches.
 """
 
 from __future__ import annotations
@@ -28,36 +28,30 @@ def loop_document(
     vocabulary: Vocabulary,
 ) -> Document:
     """One interleaved document."""
-    ids, modalities = [vocabulary.bos_id], [TEXT]
-    segment_lengths: list[int] = []
-    segment_is_silence: list[bool] = []
+    tokens = [(vocabulary.bos_id, TEXT)]
+    segments: list[tuple[int, bool]] = []
     for span in draw_spans(len(utterance.words), config, document_generator(seed, epoch, utterance.id)):
         if span.modality == TEXT:
-            ids.append(vocabulary.text_id)
-            modalities.append(TEXT)
+            tokens.append((vocabulary.text_id, TEXT))
             words = [word.text for word in utterance.words[span.first_word : span.last_word]]
             for piece in tokenizer.encode(" ".join(words)):
-                ids.append(piece)
-                modalities.append(TEXT)
+                tokens.append((piece, TEXT))
             continue
-        ids.append(vocabulary.speech_id)
-        modalities.append(TEXT)
+        tokens.append((vocabulary.speech_id, TEXT))
         start, end = span_frames(utterance, span.first_word, span.last_word)
         for frame in range(start, end):
-            ids.append(vocabulary.first_unit_id + int(utterance.units[frame]))
-            modalities.append(SPEECH)
+            tokens.append((vocabulary.first_unit_id + int(utterance.units[frame]), SPEECH))
         for segment in utterance.segments():
             if segment.end_frame > start and segment.start_frame < end:
-                segment_lengths.append(min(segment.end_frame, end) - max(segment.start_frame, start))
-                segment_is_silence.append(segment.word < 0)
-    ids.append(vocabulary.eos_id)
-    modalities.append(TEXT)
+                length = min(segment.end_frame, end) - max(segment.start_frame, start)
+                segments.append((length, segment.word < 0))
+    tokens.append((vocabulary.eos_id, TEXT))
     return Document(
         utterance.id,
-        np.array(ids, np.int32),
-        np.array(modalities, np.uint8),
-        np.array(segment_lengths, np.int32),
-        np.array(segment_is_silence, bool),
+        np.array([token_id for token_id, _ in tokens], np.int32),
+        np.array([modality for _, modality in tokens], np.uint8),
+        np.array([length for length, _ in segments], np.int32),
+        np.array([is_silence for _, is_silence in segments], bool),
     )
 
 
@@ -78,15 +72,8 @@ def loop_static_patches(document: Document, size: int) -> Patches:
 
 
 def loop_batch(rows: Sequence[Sequence[tuple[Document, Patches]]], row_patches: int) -> PackedBatch:
-    """Packs rows, see ``lst.model.batch.pack_documents``."""
-    token_ids: list[int] = []
-    target_ids: list[int] = []
-    modalities: list[int] = []
-    target_modalities: list[int] = []
-    doc_ids: list[int] = []
-    position_ids: list[int] = []
-    patch_ids: list[int] = []
-    context_patch_ids: list[int] = []
+    """Packs rows; the reference of ``lst.model.batch.pack_documents``."""
+    tokens: list[tuple[int, ...]] = []
     patch_slots: list[int] = []
     patch_starts = [0]
     patch_doc_ids = [[PADDING_DOC] * row_patches for _ in rows]
@@ -104,15 +91,11 @@ def loop_batch(rows: Sequence[Sequence[tuple[Document, Patches]]], row_patches: 
                 patch = len(patch_slots)
                 for within in range(length):
                     is_last = token == len(ids) - 1
-                    token_ids.append(ids[token])
-                    target_ids.append(document.final_target_id if is_last else ids[token + 1])
-                    modalities.append(kinds[token])
-                    target_modalities.append(document.final_target_modality if is_last else kinds[token + 1])
-                    doc_ids.append(doc)
-                    position_ids.append(token)
-                    patch_ids.append(patch)
+                    target_id = document.final_target_id if is_last else ids[token + 1]
+                    target_modality = document.final_target_modality if is_last else kinds[token + 1]
                     is_complete = within == length - 1 and not late
-                    context_patch_ids.append(patch if token == 0 or is_complete else patch - 1)
+                    context = patch if token == 0 or is_complete else patch - 1
+                    tokens.append((ids[token], target_id, kinds[token], target_modality, doc, token, patch, context))
                     token += 1
                 patch_slots.append(row_number * row_patches + slot)
                 patch_doc_ids[row_number][slot] = doc
@@ -120,6 +103,8 @@ def loop_batch(rows: Sequence[Sequence[tuple[Document, Patches]]], row_patches: 
                 slot += 1
             longest = max(longest, len(patch_slots) - first_patch)
             patch_starts.append(len(patch_slots))
+    token_ids, target_ids, modalities, target_modalities, *others = zip(*tokens, strict=True)
+    doc_ids, position_ids, patch_ids, context_patch_ids = others
     seen = [index for index in [*token_ids, *target_ids] if index != IGNORE_ID]
     return PackedBatch(
         token_ids=torch.tensor(token_ids),
@@ -151,7 +136,7 @@ def loop_pipeline(
     num_rows: int,
     row_patches: int,
 ) -> PackedBatch:
-    """Utterances to one batch; which documents share a row is decided as in the fast path, by their sizes."""
+    """Makes one batch of utterances; ``fill_rows`` chooses the documents of each row, as in the fast path."""
     documents = [loop_document(item, epoch, seed, config, tokenizer, vocabulary) for item in utterances]
     items = [(document, loop_static_patches(document, static_size)) for document in documents]
     rows = fill_rows([len(patches) for _, patches in items], row_patches, num_rows)

@@ -1,11 +1,10 @@
-"""Speed of the kernels on a CUDA GPU against their plain twins: ``make bench-gpu``.
+"""Speed of the kernels on a CUDA GPU, compared with their references: ``make bench-gpu``.
 
-Each case is timed by the path that a GPU gets and by a plain one (its reference; of the SSM the FFT of its whole
-kernel), in two ways, in ms: ``alone``, the median of calls with CUDA events around each and the cache emptied before,
-where short kernels wait for the host; and ``queued``, calls that the host issues while the GPU is still busy, as in a
-large model's training, which is the GPU's own time. Then come whole training steps of the published sizes: bfloat16
-with float32 weights, AdamW, and rows of 4,096 patches of random ids, a third of them in interleaved documents. Without
-a GPU it ends with status 2.
+Each case is timed on the GPU's fast path and on a plain path (the reference; for the SSM, the FFT of its whole kernel),
+in ms and in two ways. ``alone`` is the median of single calls between CUDA events with an empty cache: short kernels
+wait for the host. ``queued`` calls are issued while the GPU is busy, as when a large model trains: this is the time of
+the GPU itself. Then come training steps of the published sizes: bfloat16 with float32 weights, AdamW, rows of 4,096
+patches of random ids, a third of them in interleaved documents. Without a GPU, the exit status is 2.
 """
 
 from __future__ import annotations
@@ -29,27 +28,33 @@ from lst.model.lst import LatentSpeechTextModel
 from lst.model.optimiser import build_adamw
 from lst.model.patching import patch_documents
 from lst.recipes.benchmarks.figures import Figures
-from lst.recipes.benchmarks.kernels import draw_parameters
+from lst.recipes.benchmarks.kernels import draw_parameters, state_passing
 from lst.recipes.benchmarks.model import INTERLEAVED_SHARE, STATIC, make_documents
 
 CONVOLUTION_LENGTHS = (256, 512, 1024, 2048, 4096, 8192)
 CONVOLUTION_BATCH, CONVOLUTION_CHANNELS = 4, 768
 SSM_LENGTHS, NUM_TAPS = (1024, 4096, 16_384), 64
-# The reference makes all pairs of a document, so sizes are those whose mask still fits.
+# The reference needs a mask of all pairs of tokens, which limits the sizes.
 ATTENTION_TOKENS, ATTENTION_HEADS, ATTENTION_HEAD_DIM, ATTENTION_WINDOW = (1024, 4096), 8, 64, 512
-# Of the joint vocabulary, the patches of a row and the rows of a GPU: those of the published 1B.
+# As in the published 1B: joint vocabulary, patches a row, rows a GPU.
 VOCAB_SIZE, ROW_PATCHES, NUM_ROWS = 32_508, 4_096, 4
 MODEL_NAMES = ("lst_420m", "baseline_420m", "lst_1b", "lst_1b_h3")
 WARMUP_STEPS, TIMED_STEPS = 3, 8
-# Calls that are queued behind a wait of so many cycles, about 50 ms: longer than the host takes to issue them.
+# Queued calls, and the cycles (about 50 ms) that the GPU waits before them: the host needs less time to issue them.
 QUEUED_CALLS, WAIT_CYCLES = 5, 90_000_000
 
 Timer = Callable[[Callable[[], object]], float]
 
 
 class Case(NamedTuple):
-    """One call to time: ``function(*inputs)``, within ``forced_path`` of its kernel's folder, on the paths ``fast`` and
-    ``plain``."""
+    """A call to time.
+
+    Attributes:
+        name: for the figures.
+        function, inputs: the call is ``function(*inputs)``.
+        forced_path: context manager of the kernel that selects a path by name.
+        plain, fast: the paths that are compared.
+    """
 
     name: str
     function: Callable[..., torch.Tensor]
@@ -60,7 +65,7 @@ class Case(NamedTuple):
 
 
 def convolution_cases(device: torch.device) -> Iterator[Case]:
-    """Gated long convolution as in H3: kernel as long as the sequence, in float32 whatever the inputs' type."""
+    """Gated long convolution as in H3, with a float32 kernel as long as the sequence."""
     for dtype in (torch.float32, torch.bfloat16):
         for length in CONVOLUTION_LENGTHS:
             shape = (CONVOLUTION_BATCH, CONVOLUTION_CHANNELS, length)
@@ -74,7 +79,7 @@ def convolution_cases(device: torch.device) -> Iterator[Case]:
 
 
 def attention_cases(device: torch.device) -> Iterator[Case]:
-    """Causal attention in a window, over one document."""
+    """Causal attention with a window, over one document."""
     for dtype in (torch.float32, torch.bfloat16):
         for num_tokens in ATTENTION_TOKENS:
             shape = (num_tokens, ATTENTION_HEADS, ATTENTION_HEAD_DIM)
@@ -87,29 +92,18 @@ def attention_cases(device: torch.device) -> Iterator[Case]:
 
 
 def ssm_cases(device: torch.device) -> Iterator[Case]:
-    """The diagonal SSM of H3's first weights over documents of one length, and its short convolution."""
+    """The diagonal SSM with H3's initial weights over documents of equal length, and its short convolution."""
     decay, readout, skip = (x.to(device) for x in draw_parameters(CONVOLUTION_CHANNELS))
     for dtype in (torch.float32, torch.bfloat16):
         for length in SSM_LENGTHS:
             starts = torch.arange(CONVOLUTION_BATCH + 1, device=device) * length
             shape = (CONVOLUTION_BATCH * length, CONVOLUTION_CHANNELS)
             u = torch.randn(shape, device=device, dtype=dtype)
-            inputs = (u, decay, readout, skip, starts)
-            yield Case(f"SSM, length {length}, {_short(dtype)}", _ssm, inputs, ssm.forced_path, "convolution")
+            name, inputs = f"SSM, length {length}, {_short(dtype)}", (u, decay, readout, skip)
+            yield Case(name, partial(state_passing, starts=starts), inputs, ssm.forced_path, "convolution")
         taps = torch.randn(CONVOLUTION_CHANNELS, NUM_TAPS, device=device)
-        yield Case(f"short convolution, {_short(dtype)}", _fir, (u, taps, starts), fir.forced_path, "blocked")
-
-
-def _ssm(
-    u: torch.Tensor, decay: torch.Tensor, readout: torch.Tensor, skip: torch.Tensor, starts: torch.Tensor
-) -> torch.Tensor:
-    out = ssm.diagonal_ssm(u, decay, readout, skip, starts=starts)
-    assert isinstance(out, torch.Tensor)
-    return out
-
-
-def _fir(u: torch.Tensor, taps: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
-    return fir.short_convolution(u, taps, starts=starts)
+        convolve = partial(fir.short_convolution, starts=starts)
+        yield Case(f"short convolution, {_short(dtype)}", convolve, (u, taps), fir.forced_path, "blocked")
 
 
 # One entry a kernel.
@@ -117,17 +111,12 @@ CASES: tuple[Callable[[torch.device], Iterator[Case]], ...] = (convolution_cases
 
 
 def forward(case: Case) -> Callable[[], object]:
-    """The call alone, without gradients."""
-
-    def call() -> torch.Tensor:
-        with torch.no_grad():
-            return case.function(*case.inputs)
-
-    return call
+    """The call without gradients."""
+    return partial(torch.no_grad()(case.function), *case.inputs)
 
 
 def forward_and_backward(case: Case) -> Callable[[], object]:
-    """The call and the gradients of all its real and complex inputs."""
+    """The call with the gradients of all its real and complex inputs."""
     inputs = [x.detach().requires_grad_(x.is_floating_point() or x.is_complex()) for x in case.inputs]
     leaves = [x for x in inputs if x.requires_grad]
     with torch.no_grad():
@@ -136,7 +125,7 @@ def forward_and_backward(case: Case) -> Callable[[], object]:
 
 
 def queued_ms(call: Callable[[], object]) -> float:
-    """A call's time on the GPU when the host has issued it, and some more, before the GPU comes to it."""
+    """A call's time on the GPU, in ms, if the host issues it before the GPU is ready for it."""
     call()
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda._sleep(WAIT_CYCLES)
@@ -149,7 +138,7 @@ def queued_ms(call: Callable[[], object]) -> float:
 
 
 def time_case(case: Case, timers: dict[str, Timer], figures: Figures) -> None:
-    """Records forward, and forward and backward, of both paths, by each timer."""
+    """Times both paths, forward and forward with backward, with each timer."""
     for what, prepare in (("forward", forward), ("forward+backward", forward_and_backward)):
         times_ms = {}
         for path in (case.fast, case.plain):
@@ -164,7 +153,7 @@ def time_case(case: Case, timers: dict[str, Timer], figures: Figures) -> None:
 
 
 def time_training(name: str, device: torch.device, figures: Figures) -> None:
-    """Training steps of one model over one batch of full rows; fewer rows where the memory does not hold them."""
+    """Times training steps of one model on one batch of full rows; on fewer rows if they do not fit in memory."""
     config, strategy = model_of(name)
     for num_rows in (NUM_ROWS, NUM_ROWS // 2, NUM_ROWS // 4):
         batch = full_rows(num_rows, strategy, ROW_PATCHES)
@@ -183,14 +172,14 @@ def time_training(name: str, device: torch.device, figures: Figures) -> None:
 
 
 def model_of(name: str) -> tuple[ModelConfig, str]:
-    """A model's shape, and how it is patched."""
+    """The configuration of a model, and its patching strategy."""
     strategy = "none" if name.startswith("baseline") else "static"
     return build_config([f"model={name}", f"patching={strategy}"]).model, strategy
 
 
 def full_rows(num_rows: int, strategy: str, row_patches: int) -> PackedBatch:
-    """Rows of random documents, each row up to the first that does not fit."""
-    # A patch is four tokens at most.
+    """A batch of random documents; each row ends before the first document that does not fit."""
+    # A patch has at most four tokens.
     documents = make_documents(4 * num_rows * row_patches, INTERLEAVED_SHARE, vocab_size=VOCAB_SIZE)
     waiting = list(zip(documents, patch_documents(documents, strategy, STATIC), strict=True))
     rows: list[list[tuple[Document, Patches]]] = []
@@ -205,7 +194,7 @@ def full_rows(num_rows: int, strategy: str, row_patches: int) -> PackedBatch:
 
 
 def _step_s_and_bytes(config: ModelConfig, batch: PackedBatch) -> tuple[float, int]:
-    """Median seconds of a step, and the most memory that was in use on a GPU."""
+    """Median seconds of a training step, and the peak of the GPU's memory."""
     device = batch.token_ids.device
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats() if device.type == "cuda" else None
@@ -228,7 +217,7 @@ def _step_s_and_bytes(config: ModelConfig, batch: PackedBatch) -> tuple[float, i
 
 
 def main() -> int:
-    """Times every case on the current GPU."""
+    """Runs the benchmark on the current GPU; 2 without a GPU."""
     if not torch.cuda.is_available():
         print("bench-gpu needs a CUDA GPU, and PyTorch finds none here", file=sys.stderr)
         return 2
@@ -242,14 +231,14 @@ def main() -> int:
 
 
 def measure(device: torch.device, timers: dict[str, Timer], figures: Figures) -> None:
-    """Times every case, then training steps of every model, and writes the figures after each of them."""
+    """Times every case, then training steps of every model; writes the figures after each model."""
     for cases in CASES:
         for case in cases(device):
             time_case(case, timers, figures)
     figures.write()
     for name in MODEL_NAMES:
         time_training(name, device, figures)
-        # One that fails takes none of the others' figures with it.
+        # Written now: a later failure must not lose these figures.
         figures.write()
 
 

@@ -1,10 +1,9 @@
 """Speed and memory of the state-space kernels on this machine's CPU: ``make bench-kernels``.
 
-Four documents, 256 channels, 32 modes (a state of 64), float32. The state-passing kernel against two long convolutions
-that do the same: one plain FFT of twice the length over everything, and FFTs of a few channels at a time. Each is given
-the layout that suits it. Forward, the convolutions get their kernel ready made, the SSM only its parameters; forward
-and backward, all lead back to the parameters. What is compared is timed in turns within this run, on one thread and on
-two, whatever number of cores there is; generation and mixing take two.
+Four documents, 256 channels, 32 modes (a state of 64), float32. The state-passing kernel is compared with two long
+convolutions that compute the same: one FFT of twice the length over everything, and FFTs of a few channels at a time.
+Each gets its best layout. Forward, the convolutions get a ready kernel, the SSM only its parameters; backward, all give
+gradients of the parameters. Alternatives are timed in turns, on one thread and on two; generation and mixing use two.
 """
 
 from __future__ import annotations
@@ -13,14 +12,9 @@ import ctypes
 import io
 import json
 import os
-import resource
-import subprocess
 import sys
 import time
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -37,14 +31,20 @@ from lst.model.lst import LatentSpeechTextModel
 from lst.model.patching import patch_document
 from lst.model.state_space import DiagonalSSM
 from lst.parallel import keep_freed_memory
-from lst.recipes.benchmarks.figures import Figures, interleaved_best_s, peak_memory_bytes
+from lst.recipes.benchmarks.figures import (
+    Figures,
+    interleaved_best_s,
+    measure_in_own_process,
+    peak_memory_bytes,
+    resident_bytes,
+)
 from lst.storage import write_text
 
 NUM_DOCUMENTS, NUM_CHANNELS, NUM_MODES = 4, 256, 32
 LENGTHS = (256, 1024, 4096, 16_384, 65_536)
 NUM_THREADS = (1, 2)
 METHODS = ("state passing", "plain rfft", "blocked rfft")
-# (of, method, length) → how many times faster state passing is wanted to be.
+# (direction, method) → wanted speed-up of state passing at each of TARGET_LENGTHS.
 TARGETS = {
     ("forward", "plain rfft"): (2.0, 3.5, 4.5),
     ("forward+backward", "plain rfft"): (2.0, 5.0, 5.0),
@@ -54,7 +54,7 @@ TARGETS = {
 TARGET_LENGTHS = (1024, 4096, 16_384)
 PROMPTS = (1024, 4096, 16_384)
 GENERATED_TOKENS, VOCAB_SIZE = 32, 1024
-# A Transformer's size; the hybrid differs from it in its mixers alone.
+# The Transformer; the hybrid differs from it in its mixers only.
 TRANSFORMER = ModelConfig(
     global_dim=512,
     global_layers=8,
@@ -71,55 +71,64 @@ Times = dict[tuple[str, str, int], float]
 
 
 def draw_parameters(num_heads: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Decay and readout (complex128 [H, Z]) and skip [H], as H3 starts."""
+    """Initial parameters of H3: decay and readout (complex128 [H, Z]) and skip [H]."""
     ssm = DiagonalSSM(num_heads, NUM_MODES, "bilinear").requires_grad_(False)
     ssm.draw_parameters(torch.Generator().manual_seed(seed))
     return *ssm.discretised(), ssm.skip
 
 
+def state_passing(
+    u_NC: torch.Tensor, decay: torch.Tensor, readout: torch.Tensor, skip: torch.Tensor, starts: torch.Tensor
+) -> torch.Tensor:
+    """The diagonal SSM of documents that begin at ``starts``, without their final states: [N, C]."""
+    out = diagonal_ssm(u_NC, decay, readout, skip, starts=starts)
+    assert isinstance(out, torch.Tensor)
+    return out
+
+
 class Problem:
-    """One length's inputs, and the calls that are timed."""
+    """The inputs of one length, and the calls to time."""
 
     def __init__(self, length: int) -> None:
         self.length = length
-        self.decay, self.readout, self.skip = draw_parameters(NUM_CHANNELS)
+        self.parameters = draw_parameters(NUM_CHANNELS)
         self.u_NC = torch.randn(NUM_DOCUMENTS * length, NUM_CHANNELS)
         self.weight_NC = torch.randn_like(self.u_NC)
         self.starts = torch.arange(NUM_DOCUMENTS + 1) * length
         by_channel = (NUM_DOCUMENTS, length, NUM_CHANNELS)
         self.u_BHL = self.u_NC.view(by_channel).transpose(1, 2).contiguous()
         self.weight_BHL = self.weight_NC.view(by_channel).transpose(1, 2).contiguous()
-        self.kernel_HL = ssm_kernel(self.decay, self.readout, length).float()
+        self.kernel_HL = ssm_kernel(*self.parameters[:2], length).float()
 
     def forward(self, method: str) -> torch.Tensor:
+        """The output, [N, C] of state passing, [B, H, L] of the convolutions."""
         if method == "state passing":
-            out = diagonal_ssm(self.u_NC, self.decay, self.readout, self.skip, starts=self.starts)
-            assert isinstance(out, torch.Tensor)
-            return out
+            return state_passing(self.u_NC, *self.parameters, starts=self.starts)
         convolve = fft_convolution_reference if method == "plain rfft" else fft_convolution
-        return convolve(self.u_BHL, self.kernel_HL, self.skip)
+        return convolve(self.u_BHL, self.kernel_HL, self.parameters[2])
 
     def forward_backward(self, method: str) -> tuple[torch.Tensor, ...]:
-        leaves = [x.detach().requires_grad_() for x in (self.decay, self.readout, self.skip)]
-        u = (self.u_NC if method == "state passing" else self.u_BHL).detach().requires_grad_()
+        """The gradients of the input, decay, readout and skip."""
+        decay, readout, skip = leaves = [x.detach().requires_grad_() for x in self.parameters]
         if method == "state passing":
-            out = diagonal_ssm(u, *leaves, starts=self.starts)
-            assert isinstance(out, torch.Tensor)
-            return torch.autograd.grad(out, [u, *leaves], self.weight_NC)
-        convolve = fft_convolution_reference if method == "plain rfft" else fft_convolution
-        kernel = ssm_kernel(leaves[0], leaves[1], self.length).float()
-        return torch.autograd.grad(convolve(u, kernel, leaves[2]), [u, *leaves], self.weight_BHL)
+            u, weight = self.u_NC.detach().requires_grad_(), self.weight_NC
+            out = state_passing(u, decay, readout, skip, self.starts)
+        else:
+            u, weight = self.u_BHL.detach().requires_grad_(), self.weight_BHL
+            convolve = fft_convolution_reference if method == "plain rfft" else fft_convolution
+            out = convolve(u, ssm_kernel(decay, readout, self.length).float(), skip)
+        return torch.autograd.grad(out, [u, *leaves], weight)
 
 
 def bench_speed(figures: Figures, num_threads: int) -> Times:
-    """Times an element, in ns, and ratios with their targets."""
+    """Measures ns an element, and speed-ups with their targets."""
     torch.set_num_threads(num_threads)
     times: Times = {}
     for length in LENGTHS:
         problem = Problem(length)
         repeats = max(3, min(12, (1 << 17) // length))
         for what, call in (("forward", problem.forward), ("forward+backward", problem.forward_backward)):
-            calls: dict[str, Callable[[], Any]] = {method: partial(call, method) for method in METHODS}
+            calls = {method: partial(call, method) for method in METHODS}
             for method, seconds in interleaved_best_s(calls, repeats).items():
                 times[what, method, length] = seconds / problem.u_NC.numel() * 1e9
                 name = f"{what}, {method}, length {length}, {num_threads} thread(s): ns an element"
@@ -137,17 +146,16 @@ def bench_speed(figures: Figures, num_threads: int) -> Times:
 
 
 def extra_memory(method: str, length: int) -> float:
-    """Peak of forward and backward beyond inputs, output and gradient of the input, as a multiple of the input."""
+    """Peak memory of forward and backward without inputs, output and input's gradient, in multiples of the input."""
     problem = Problem(length)
     small = Problem(16)
-    # What libraries set up once is not the method's.
+    # A first call: memory that libraries allocate once does not count.
     small.forward_backward(method)
     size = problem.u_NC.numel() * 4
-    # Freed memory goes back to the system, and what is left below the peak is filled, so that all that is taken shows.
+    # Return freed memory to the system and fill the memory below the peak, so that every new allocation shows.
     ctypes.CDLL(None).malloc_trim(0)
     before = peak_memory_bytes()
-    current = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    held = torch.ones(max(before - current, 0) // 4)
+    held = torch.ones(max(before - resident_bytes(), 0) // 4)
     problem.forward_backward(method)
     grown = peak_memory_bytes() - before
     del held
@@ -155,40 +163,40 @@ def extra_memory(method: str, length: int) -> float:
 
 
 def bench_memory(figures: Figures) -> None:
-    """Each in a process of its own, whose peak is its own."""
+    """Measures memory, each case in its own process."""
     for length in LENGTHS:
         for method in METHODS[:2]:
-            command = [sys.executable, "-m", "lst.recipes.benchmarks.kernels", "--memory", method, str(length)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            multiple = measure_in_own_process("lst.recipes.benchmarks.kernels", method, length)
             target = 2.0 if method == "state passing" else None
             name = f"extra memory of forward+backward, {method}, length {length}: multiples of the input"
-            figures.add(name, json.loads(done.stdout), target, at_most=True)
+            figures.add(name, multiple, target, at_most=True)
 
 
-def decoding_state(model: LatentSpeechTextModel, num_tokens: int) -> DecodingState:
-    """A state after a prompt of random tokens."""
-    ids = np.random.default_rng(0).integers(0, VOCAB_SIZE, num_tokens).astype(np.int32)
-    prompt = Document("prompt", ids, np.full(num_tokens, TEXT, np.uint8))
-    patching = PatchingConfig("none")
-    patches = patch_document(prompt, "none", patching)
-    stepper = PatchStepper(patching, VOCAB_SIZE)
+def decoding_state(
+    model: LatentSpeechTextModel, prompt: Document, patching: PatchingConfig, first_unit_id: int
+) -> DecodingState:
+    """The decoding state after a prompt."""
+    patches = patch_document(prompt, patching.strategy, patching)
+    stepper = PatchStepper(patching, first_unit_id)
     stepper.begin(prompt, patches)
     return DecodingState(model, [prompt], [patches], [stepper])
 
 
 @torch.inference_mode()
 def bench_generation(figures: Figures) -> None:
-    """Tokens a second after prompts of several lengths; hybrid and Transformer differ in their mixers alone."""
+    """Measures tokens a second after prompts of several lengths; the models differ in their mixers only."""
     kinds = {"transformer": ["attention"], "hybrid": ["h3_hybrid"], "h3": ["h3"]}
     speeds: dict[tuple[str, int], float] = {}
     sizes: dict[tuple[str, int], int] = {}
     for prompt in PROMPTS:
         states = {}
+        ids = np.random.default_rng(0).integers(0, VOCAB_SIZE, prompt).astype(np.int32)
+        document = Document("prompt", ids, np.full(prompt, TEXT, np.uint8))
         for kind, mixers in kinds.items():
             config = ModelConfig(**{**vars(TRANSFORMER), "global_mixers": mixers})
             model = LatentSpeechTextModel(config, VOCAB_SIZE).eval()
             started_s = time.perf_counter()
-            states[kind] = decoding_state(model, prompt)
+            states[kind] = decoding_state(model, document, PatchingConfig("none"), VOCAB_SIZE)
             figures.add(f"{kind}: prompt of {prompt}, tokens a second", prompt / (time.perf_counter() - started_s))
             keys = [cache.key for caches in states[kind].caches.values() for cache in caches if cache.key is not None]
             held = [x for layer in states[kind].states for x in layer.state]
@@ -198,7 +206,7 @@ def bench_generation(figures: Figures) -> None:
             for _ in range(GENERATED_TOKENS):
                 state.step(np.array([1]), np.array([TEXT]))
 
-        calls: dict[str, Callable[[], Any]] = {kind: partial(generate, state) for kind, state in states.items()}
+        calls = {kind: partial(generate, state) for kind, state in states.items()}
         for kind, seconds in interleaved_best_s(calls, 3).items():
             speeds[kind, prompt] = GENERATED_TOKENS / seconds
             figures.add(f"{kind}: generation after {prompt}, tokens a second", speeds[kind, prompt])
@@ -216,7 +224,7 @@ def bench_generation(figures: Figures) -> None:
 
 
 def bench_mixer(figures: Figures) -> None:
-    """The whole H3 mixing, compiled in one pass or put together of two operators, on documents of many lengths."""
+    """Times H3's mixing, compiled in one pass or made of two operators, on documents of many lengths."""
     decay, readout, skip = draw_parameters(NUM_CHANNELS)
     lengths = np.random.default_rng(0).integers(20, 800, 40)
     starts = torch.from_numpy(np.append(0, lengths.cumsum()))
@@ -238,7 +246,7 @@ def bench_mixer(figures: Figures) -> None:
 
 
 def plot(times: dict[int, Times]) -> str:
-    """Time an element against the length, as an SVG file."""
+    """Plots ns an element against the length; returns SVG."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -262,13 +270,14 @@ def plot(times: dict[int, Times]) -> str:
 
 
 def thread_counts() -> list[int]:
-    """Those of ``NUM_THREADS`` that this process has cores for, whatever OMP_NUM_THREADS says."""
+    """The numbers in ``NUM_THREADS`` that this process has cores for; OMP_NUM_THREADS is ignored."""
     has_affinity = hasattr(os, "sched_getaffinity")
     num_cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     return [count for count in NUM_THREADS if count <= num_cores]
 
 
 def main(arguments: list[str]) -> None:
+    """Runs all benchmarks, or with ``--memory METHOD LENGTH`` prints one result of ``extra_memory``."""
     counts = thread_counts()
     torch.set_num_threads(counts[-1])
     if arguments[:1] == ["--memory"]:

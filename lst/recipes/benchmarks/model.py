@@ -1,18 +1,15 @@
 """Speed and memory of the model on this machine: ``make bench-model``.
 
-One model (backbone of 6 layers of 512, local layers 1 + 3 of 256), one batch of 16,384 real tokens: a third of them in
-interleaved documents, of which 77 % is speech, the rest text (random ids: the figures are of speed, not of quality).
-Float32 on the CPU. What is compared is timed in turns within this run; operations are those of ``flops.py``, which
-counts only what has to be computed.
+One model (backbone of 6 layers of 512, local layers 1 + 3 of 256), one batch of 16,384 real tokens with random ids: a
+third of them in interleaved documents, of which 77 % is speech; the rest is text. Float32 on the CPU. Alternatives are
+timed in turns. ``flops.py`` counts the operations, only the necessary ones.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,11 +18,18 @@ from lst.data.batches import fill_rows
 from lst.model.batch import SPEECH, TEXT, Document, PackedBatch, Patches, pack_documents
 from lst.model.config import ModelConfig, PatchingConfig
 from lst.model.flops import model_flops, workload_of_batch
-from lst.model.inference import DecodingState, PatchStepper
 from lst.model.lst import LatentSpeechTextModel
-from lst.model.patching import patch_document, patch_documents
+from lst.model.patching import patch_documents
 from lst.parallel import keep_freed_memory
-from lst.recipes.benchmarks.figures import Figures, best_s, interleaved_best_s, peak_memory_bytes
+from lst.recipes.benchmarks.figures import (
+    Figures,
+    best_s,
+    elapsed_s,
+    interleaved_best_s,
+    measure_in_own_process,
+    peak_memory_bytes,
+)
+from lst.recipes.benchmarks.kernels import decoding_state
 
 NUM_TOKENS, VOCAB_SIZE, LARGE_VOCAB_SIZE, NUM_UNITS = 16_384, 2_048, 32_768, 500
 SPEECH_SHARE, INTERLEAVED_SHARE = 0.77, 1 / 3
@@ -50,7 +54,7 @@ _PRODUCT = torch.empty(PRODUCT_SIZE, PRODUCT_SIZE)
 def make_documents(
     num_tokens: int, interleaved_share: float, seed: int = 0, vocab_size: int = VOCAB_SIZE
 ) -> list[Document]:
-    """Random documents of 200 to 800 tokens; the interleaved ones switch after every 5 to 30 words of text."""
+    """Random documents of 200 to 800 tokens; interleaved ones have spans of 5 to 30 text tokens."""
     rng = np.random.default_rng(seed)
     documents: list[Document] = []
     interleaved = total = 0
@@ -73,14 +77,15 @@ def make_documents(
 
 
 def make_batch(documents: list[Document], strategy: str) -> PackedBatch:
+    """A batch of one row that holds all documents."""
     pairs = list(zip(documents, patch_documents(documents, strategy, STATIC), strict=True))
     return pack_documents([pairs], sum(len(patches) for _, patches in pairs))
 
 
 def training_step(model: LatentSpeechTextModel, batch: PackedBatch, compiled: bool = False) -> Callable[[], None]:
-    """Loss, gradients and AdamW of one batch."""
+    """A function that trains one step on a batch: loss, gradients, AdamW."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
-    # As lst train does: batches differ in shape.
+    # Dynamic, as in lst train: batches differ in shape.
     loss = torch.compile(model.loss, dynamic=True) if compiled else model.loss
 
     def step() -> None:
@@ -92,12 +97,13 @@ def training_step(model: LatentSpeechTextModel, batch: PackedBatch, compiled: bo
 
 
 def matrix_products(count: int) -> None:
-    """Square products of fixed matrices, one after another."""
+    """Multiplies fixed square matrices ``count`` times."""
     for _ in range(count):
         torch.mm(*_FACTORS, out=_PRODUCT)
 
 
 def bench_training(figures: Figures) -> None:
+    """Times training steps with and without patches, compared with FLOPs and with bare matrix products."""
     documents = make_documents(NUM_TOKENS, INTERLEAVED_SHARE)
     batches = {"static-4": make_batch(documents, "static"), "unpatched": make_batch(documents, "none")}
     model = LatentSpeechTextModel(CONFIG, VOCAB_SIZE)
@@ -106,8 +112,8 @@ def bench_training(figures: Figures) -> None:
         for name, batch in batches.items()
     }
     figures.add("tokens a patch, static-4", batches["static-4"].num_tokens / batches["static-4"].num_patches)
-    # A step takes half a minute, a product a tenth of a second: the best product is stated, and a long row of them, in
-    # turns with the steps.
+    # A step takes half a minute, a product a tenth of a second. So both the best single product and a long row of
+    # products, in turns with the steps, are measured.
     steps = {name: training_step(model, batch) for name, batch in batches.items()}
     times_s = interleaved_best_s({**steps, "products": lambda: matrix_products(NUM_PRODUCTS)}, 2)
     sustained = NUM_PRODUCTS * 2 * PRODUCT_SIZE**3 / times_s.pop("products")
@@ -127,37 +133,34 @@ def bench_training(figures: Figures) -> None:
 
 
 def bench_compile(figures: Figures) -> None:
-    """What ``torch.compile`` gains on the same step, and what it costs at first."""
+    """Measures the speed-up of ``torch.compile`` on the same step, and the time of its first step."""
     batch = make_batch(make_documents(NUM_TOKENS, INTERLEAVED_SHARE), "static")
     model = LatentSpeechTextModel(CONFIG, VOCAB_SIZE)
     step = training_step(model, batch, compiled=True)
-    started_s = time.perf_counter()
-    step()
-    figures.add("torch.compile: first step, seconds", time.perf_counter() - started_s)
+    figures.add("torch.compile: first step, seconds", elapsed_s(step))
     times_s = interleaved_best_s({"eager": training_step(model, batch), "compiled": step}, 2)
     figures.add("torch.compile over eager: tokens a second", times_s["eager"] / times_s["compiled"])
 
 
 def bench_memory(figures: Figures) -> None:
-    """Each in a process of its own, so that one peak does not hide the other."""
+    """Measures peak memory of a training step, each vocabulary size in its own process."""
     peaks = {}
     for vocab_size in (VOCAB_SIZE, LARGE_VOCAB_SIZE):
-        command = [sys.executable, "-m", "lst.recipes.benchmarks.model", "--memory", str(vocab_size)]
-        peaks[vocab_size] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        peaks[vocab_size] = measure_in_own_process("lst.recipes.benchmarks.model", vocab_size)
         figures.add(f"peak memory of a training step, V={vocab_size:,}, MB", peaks[vocab_size] / 1e6)
     ratio = peaks[LARGE_VOCAB_SIZE] / peaks[VOCAB_SIZE]
     figures.add("peak memory, large over small vocabulary", ratio, 1.5, at_most=True)
 
 
 def step_memory(vocab_size: int) -> int:
-    """Peak memory, in bytes, of a process that takes one training step."""
+    """Peak memory of this process, in bytes, after one training step."""
     batch = make_batch(make_documents(NUM_TOKENS, INTERLEAVED_SHARE), "static")
     training_step(LatentSpeechTextModel(CONFIG, vocab_size), batch)()
     return peak_memory_bytes()
 
 
 def bench_packing(figures: Figures) -> None:
-    """From documents to batches of full rows: choosing what fills them, cutting, joining."""
+    """Times making batches of full rows from documents: patching, choosing the rows, packing."""
     documents = make_documents(400_000, 1.0)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -169,7 +172,7 @@ def bench_packing(figures: Figures) -> None:
 
 
 def pack_all(documents: list[Document], num_rows: int = 4, row_patches: int = 4_096) -> int:
-    """Packs documents into batches from a buffer, as training does, until they run out; the tokens packed."""
+    """Packs all documents into batches from a buffer, as training does; returns the number of tokens packed."""
     waiting: list[tuple[Document, Patches]] = []
     num_tokens = place = 0
     while True:
@@ -178,7 +181,7 @@ def pack_all(documents: list[Document], num_rows: int = 4, row_patches: int = 4_
         new: list[Document] = []
         while place < len(documents) and size < wanted:
             new.append(documents[place])
-            # At most as many patches as tokens: enough to know when to stop drawing.
+            # An upper bound: a document has at most as many patches as tokens.
             size += len(documents[place])
             place += 1
         waiting += zip(new, patch_documents(new, "static", STATIC), strict=True)
@@ -193,7 +196,7 @@ def pack_all(documents: list[Document], num_rows: int = 4, row_patches: int = 4_
 
 @torch.inference_mode()
 def bench_generation(figures: Figures) -> None:
-    """Under teacher forcing, so that both do the same work; the slow way is timed at every 25th length."""
+    """Times generation with caches and without, with given tokens; without caches, only every 25th length."""
     model = LatentSpeechTextModel(CONFIG, VOCAB_SIZE).eval()
     first_unit_id = VOCAB_SIZE - NUM_UNITS
     ids = np.random.default_rng(1).integers(first_unit_id, VOCAB_SIZE, GENERATED_UNITS + 2).astype(np.int32)
@@ -204,26 +207,24 @@ def bench_generation(figures: Figures) -> None:
         return Document("prefix", ids[:length], modalities[:length])
 
     def stepped() -> float:
-        stepper, patches = PatchStepper(STATIC, first_unit_id), patch_document(head(2), "static", STATIC)
-        stepper.begin(head(2), patches)
-        state = DecodingState(model, [head(2)], [patches], [stepper])
+        state = decoding_state(model, head(2), STATIC, first_unit_id)
         for place in range(2, len(ids)):
             state.step(ids[place : place + 1], modalities[place : place + 1])
         return float(state.logits.sum())
 
     def recomputed(length: int) -> torch.Tensor:
-        patches = patch_document(head(length), "static", STATIC)
-        hidden = model.hidden(pack_documents([[(head(length), patches)]], len(patches)))
+        hidden = model.hidden(make_batch([head(length)], "static"))
         return model.head(hidden[-1:])
 
     lengths = range(2, len(ids), RECOMPUTED_EVERY)
-    slow_s = RECOMPUTED_EVERY * sum(best_s(lambda length=length: recomputed(length), 1) for length in lengths)  # type: ignore[misc]
+    slow_s = RECOMPUTED_EVERY * sum(best_s(partial(recomputed, length), 1) for length in lengths)
     fast_s = best_s(stepped, 2)
     figures.add("cached generation, units a second", GENERATED_UNITS / fast_s)
     figures.add(f"cached over recomputed generation of {GENERATED_UNITS:,} units", slow_s / fast_s, 20.0)
 
 
 def main(arguments: list[str]) -> None:
+    """Runs all benchmarks, or with ``--memory VOCAB_SIZE`` prints the result of ``step_memory``."""
     if arguments[:1] == ["--memory"]:
         keep_freed_memory()
         print(step_memory(int(arguments[1])))
@@ -236,7 +237,7 @@ def main(arguments: list[str]) -> None:
     bench_generation(figures)
     bench_memory(figures)
     bench_training(figures)
-    # Written twice: compiling takes long, and the figures before it are not lost if it is stopped.
+    # Written before the slow compilation too, in case that is stopped.
     figures.write()
     bench_compile(figures)
     figures.write()

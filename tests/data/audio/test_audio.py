@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from lst.data.audio.read import probe_audio, read_audio
+from lst.data.audio import probe_audio, read_audio
 from lst.errors import UserError
 from lst.lazy import import_torchaudio
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from lst.data.audio import AUDIO_SUFFIXES
+from lst.data.audio import AUDIO_SUFFIXES, probe_audio, read_audio, read_row_audio
 from lst.data.audio.places import AudioRef, audio_exists, format_audio_ref, parse_audio_ref
-from lst.data.audio.read import probe_audio, read_audio, read_audio_ref, read_row_audio
+from lst.data.audio.read import read_audio_ref
 from lst.data.corpora.manifest import ManifestRow, parse_manifest, read_manifest, write_manifest
 from lst.data.corpora.row_checks import check_rows
 from lst.data.utterance import TimedWord
@@ -167,7 +167,7 @@ def test_places_that_are_not_in_the_file_are_faults_of_the_row(tmp_path: Path) -
         "channel": ({"channel": 2}, "channel 2 is asked for, the audio has 2 (counted from 0)"),
         "last_channel": ({"channel": 1}, ""),
         "whole_but_stated_short": ({"duration_s": 1.0}, "duration is stated as 1.00 s"),
-        "no_tar": ({"member": "x.wav"}, "no uncompressed tar"),
+        "no_tar": ({"member": "x.wav"}, "not an uncompressed tar"),
         "word_beyond": (
             {"start_s": 1.0, "duration_s": 1.0, "words": (TimedWord("hi", 0.5, 1.2),)},
             "ends after the utt",

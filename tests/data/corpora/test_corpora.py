@@ -207,7 +207,7 @@ def test_errors_of_a_corpus_behind_a_url_name_the_url(tmp_path: Path) -> None:
     write(tmp_path / "some" / ".hidden" / "manifest.jsonl", "{}")
     with pytest.raises(UserError) as raised:
         load_corpus(f"local://{tmp_path}/some")
-    assert f"corpus local://{tmp_path}/some has no layout" in str(raised.value)
+    assert f"corpus local://{tmp_path}/some has no known layout" in str(raised.value)
     assert "lst-corpus-" not in str(raised.value)
     write(tmp_path / "some" / "manifest.tsv", "id\tpath\ntwo\taudio/1.wav\n")
     with pytest.raises(UserError) as raised:

@@ -236,8 +236,8 @@ def test_a_tar_that_is_cut_or_compressed_is_named(tmp_path: Path) -> None:
     for name, content, reason in (
         ("inside", whole[: boundary + 2000], "damaged or cut short"),
         ("boundary", whole[:boundary], "no end mark"),
-        ("gzip", gzip.compress(whole), "no uncompressed tar"),
-        ("noise", b"noise" * 1000, "no uncompressed tar"),
+        ("gzip", gzip.compress(whole), "not an uncompressed tar"),
+        ("noise", b"noise" * 1000, "not an uncompressed tar"),
     ):
         path = tmp_path / name / "a.tar"
         path.parent.mkdir()

@@ -125,7 +125,7 @@ def test_the_shown_examples_can_be_read(tmp_path: Path) -> None:
         ("a.txt", "path\ttext\n", "must end in .jsonl, .tsv, .csv"),
         ("a.csv", 'path,text\na.wav,"never closed\nb.wav,two\n', "line 2"),
         ("a.csv", 'path,text\na.wav,"one" two\nb.wav,two\n', "line 2"),
-        ("a.tsv", "path\ttext\tText\na.wav\tone\ttwo\n", "column text is there more than once"),
+        ("a.tsv", "path\ttext\tText\na.wav\tone\ttwo\n", "column text occurs more than once"),
     ],
 )
 def test_files_that_are_no_manifest(tmp_path: Path, name: str, content: str, message: str) -> None:
@@ -253,7 +253,7 @@ def test_every_problem_class_is_named_in_one_error(tmp_path: Path) -> None:
     for case in bad:
         assert case[-1] in message
     assert message.startswith("manifest corpus.tsv: ")
-    assert f"leave {len(bad)} of {len(rows)} utterances out with on_error=skip" in message
+    assert f"leave out {len(bad)} of {len(rows)} utterances with on_error=skip" in message
 
 
 def test_of_a_row_that_cannot_be_read_whole_the_rest_is_checked(tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ def test_skipping_is_allowed_up_to_a_share() -> None:
         apply_on_error(problems, 99, "skip", 0.05, "manifest")
     assert "5 of 99 utterances (5.1%) would be skipped, allowed are 5.0%" in str(raised.value)
     assert "max_skipped_share=0.051" in str(raised.value)
-    with pytest.raises(ProblemsError, match="nothing would be left"):
+    with pytest.raises(ProblemsError, match="no utterance would be left"):
         apply_on_error(problems, 5, "skip", 1.0, "manifest")
     with pytest.raises(UserError, match="on_error=ignore"):
         apply_on_error([], 5, "ignore", 0.0, "manifest")

@@ -45,8 +45,8 @@ def test_every_case_is_timed_forward_and_backward(small: None, tmp_path: Path) -
             bench_gpu.time_case(case._replace(fast=case.plain), {"alone": timer, "queued": timer}, figures)
     assert len(calls) == 8 * 8
     assert len(figures.rows) == 8 * 12
-    assert figures.rows[0]["name"] == "convolution, length 8, float32, forward, alone, reference, ms"
-    assert [row["value"] for row in figures.rows[:6]] == [1.0, 2.0, 3.0, 4.0, 1.0, 1.0]
+    assert figures.rows[0].name == "convolution, length 8, float32, forward, alone, reference, ms"
+    assert [row.value for row in figures.rows[:6]] == [1.0, 2.0, 3.0, 4.0, 1.0, 1.0]
 
 
 def test_rows_are_full_and_patched_as_asked() -> None:
@@ -102,7 +102,7 @@ def test_the_benchmark_goes_through_to_its_end(small: None, tmp_path: Path, monk
     bench_gpu.measure(torch.device("cpu"), {}, figures)
     assert len(tried) == 1 + len(names)
     assert len(figures.rows) == 4 * len(names)
-    assert [row["name"].partition(",")[0] for row in figures.rows[::4]] == list(names)
-    assert all(row["value"] > 0 for row in figures.rows if "memory" not in row["name"])
+    assert [row.name.partition(",")[0] for row in figures.rows[::4]] == list(names)
+    assert all(row.value > 0 for row in figures.rows if "memory" not in row.name)
     written = json.loads((tmp_path / "gpu.json").read_text())
-    assert [row["name"] for row in written] == [row["name"] for row in figures.rows]
+    assert [row["name"] for row in written] == [row.name for row in figures.rows]

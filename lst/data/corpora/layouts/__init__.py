@@ -1,10 +1,10 @@
-"""Layouts of corpora on disk: a module each, which says by what it is told and reads its utterances.
+"""Layouts of corpora on disk: each module recognises one layout and reads its utterances.
 
 ::
 
-    Listing (a folder or one file) ── matches? ──► load ──► (rows, problems)
+    Listing (a folder or one file) ── matches? ──► load ──► Found (rows, problems)
 
-``LAYOUTS`` holds them in the order in which they are tried: those with the most telling marks first.
+``LAYOUTS`` holds them in the order in which they are tried: the most specific first.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Common Voice: tables with client_id, path and sentence beside a folder ``clips/`` of mp3 files.
 
-Which tables are read: train.tsv, dev.tsv and test.tsv, those that are there, and validated.tsv only where none of them
-is. Named as the corpus itself, any one table stands for its rows alone. Clips that none of them names (the corpus's
-invalidated and other ones) are no fault. TSV without quoting; the client is the speaker.
+Tables in a folder: train.tsv, dev.tsv and test.tsv; validated.tsv is read only if none of them is there. A single table
+can be named as the corpus; then only its rows are read. Clips that no table names (invalidated and other clips) are not
+reported. The tables are TSV without quoting; the client is the speaker.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lst.data.corpora.layouts.listing import Found, Layout, Listing, safe_id, split_in_name
-from lst.data.corpora.manifest import UNKNOWN_SPEAKER, ManifestProblem, ManifestRow
+from lst.data.corpora.manifest import UNKNOWN_SPEAKER, ManifestRow
 from lst.data.corpora.records import decoded_lines, table_header
 from lst.errors import UserError
 from lst.progress import Progress
@@ -20,36 +20,28 @@ SPLIT_TABLES, FALLBACK_TABLE = ("train.tsv", "dev.tsv", "test.tsv"), "validated.
 CLIPS = "clips"
 
 
-def _tables(listing: Listing) -> list[Path]:
+def _find(listing: Listing) -> list[Path]:
     if listing.file is not None:
         return [listing.file]
     here = {file.name: file for file in listing.top}
-    return [here[name] for name in SPLIT_TABLES if name in here] or [
-        here[name] for name in (FALLBACK_TABLE,) if name in here
-    ]
+    tables = [here[name] for name in (*SPLIT_TABLES, FALLBACK_TABLE) if name in here]
+    return [table for table in tables if table.name != FALLBACK_TABLE] or tables
 
 
-def matches(listing: Listing) -> bool:
-    tables = _tables(listing)
-    if not (listing.root / CLIPS).is_dir() or not tables or tables[0].suffix.lower() != ".tsv":
+def _is_sure(listing: Listing, tables: list[Path]) -> bool:
+    if not (listing.root / CLIPS).is_dir() or tables[0].suffix.lower() != ".tsv":
         return False
     return any({"client_id", "path"} <= set(table_header(table)) for table in tables)
 
 
-def load(listing: Listing) -> Found:
-    tables = _tables(listing)
-    if not tables:
-        names = f"{', '.join(SPLIT_TABLES)} or {FALLBACK_TABLE}"
-        raise UserError(f"corpus {listing.root}: Common Voice has {names} beside {CLIPS}/, none of them is there.")
-    rows: list[ManifestRow] = []
-    problems: list[ManifestProblem] = []
+def _read(listing: Listing, tables: list[Path], found: Found) -> None:
     with Progress(None, "reading tables", unit="row") as progress:
         for table in tables:
-            _read_table(table, rows, problems, progress)
-    return rows, problems
+            _read_table(table, found, progress)
 
 
-def _read_table(table: Path, rows: list[ManifestRow], problems: list[ManifestProblem], progress: Progress) -> None:
+def _checked_header(table: Path) -> list[str]:
+    """The column names of a table; ``UserError`` if a needed one is missing or repeated."""
     header = table_header(table)
     if missing := [column for column in COLUMNS if column not in header]:
         raise UserError(
@@ -57,7 +49,12 @@ def _read_table(table: Path, rows: list[ManifestRow], problems: list[ManifestPro
             f"{', '.join(map(repr, header[:12]))}; Common Voice's tables have {', '.join(COLUMNS)}."
         )
     if repeated := sorted({column for column in COLUMNS if header.count(column) > 1}):
-        raise UserError(f"{table}, line 1: column {', '.join(repeated)} is there more than once.")
+        raise UserError(f"{table}, line 1: column {', '.join(repeated)} occurs more than once.")
+    return header
+
+
+def _read_table(table: Path, found: Found, progress: Progress) -> None:
+    header = _checked_header(table)
     split = split_in_name(table.stem)
     is_header = True
     for line, content, fault in decoded_lines(table):
@@ -65,24 +62,29 @@ def _read_table(table: Path, rows: list[ManifestRow], problems: list[ManifestPro
             is_header = False
             continue
         progress.advance()
-        place = f"{table.name} line {line}"
-        cells = content.split("\t")
+        cells = [cell.strip() for cell in content.split("\t")]
+        values = dict(zip(header, cells, strict=False))
         if not fault and len(cells) != len(header):
             fault = f"has {len(cells)} cells, the header has {len(header)}"
+        elif not fault and (not values["path"] or "\0" in values["path"]):
+            fault = "names no audio file"
+        place = f"{table.name} line {line}"
         if fault:
-            problems.append(ManifestProblem(place, "", fault))
+            found.fail(place, fault)
             continue
-        values = dict(zip(header, (cell.strip() for cell in cells), strict=True))
         name = values["path"]
-        if not name or "\0" in name:
-            problems.append(ManifestProblem(place, "", "names no audio file"))
-            continue
         # Early releases name clips without their suffix.
         path = table.parent.absolute() / CLIPS / (name if Path(name).suffix else f"{name}.mp3")
         speaker = values["client_id"] or UNKNOWN_SPEAKER
-        rows.append(ManifestRow(safe_id(path.stem), path, values["sentence"], speaker, split, place=place))
+        found.rows.append(ManifestRow(safe_id(path.stem), path, values["sentence"], speaker, split, place=place))
 
 
+_TABLES = f"{', '.join(SPLIT_TABLES)} or {FALLBACK_TABLE}"
 LAYOUT = Layout(
-    "common_voice", f"Common Voice ({', '.join(SPLIT_TABLES)} or {FALLBACK_TABLE} beside {CLIPS}/)", matches, load
+    "common_voice",
+    looked_for=f"Common Voice ({_TABLES} beside {CLIPS}/)",
+    absent=f"Common Voice has {_TABLES} beside {CLIPS}/, none of them is there.",
+    find=_find,
+    read=_read,
+    is_sure=_is_sure,
 )

@@ -1,31 +1,30 @@
-"""A corpus as its files, and what all layouts share: pairing audio with transcripts, ids, splits in names."""
+"""What all layouts share: the files of a corpus, pairing audio with transcripts, ids, splits in names."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 from lst.data.audio import AUDIO_SUFFIXES
 from lst.data.corpora.manifest import ManifestProblem, ManifestRow, split_of
-from lst.data.corpora.records import first_json_object
+from lst.data.corpora.records import Record, first_json_object, json_records
 from lst.errors import UserError
 from lst.progress import Progress
 
-Found = tuple[list[ManifestRow], list[ManifestProblem]]
 JSON_LINES_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 LHOTSE, NEMO, PEOPLES_SPEECH, PLAIN = "lhotse", "nemo", "peoples_speech", "manifest"
 
 
 class Listing:
-    """A corpus: a folder, or one file that stands for it.
+    """The files of a corpus, which is a folder or one file.
 
     Attributes:
-        root: the folder; of a file, the one it is in.
-        file: the file, or None.
+        root: the folder, or the folder of the file.
+        file: the file; None for a folder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,7 +39,7 @@ class Listing:
 
     @cached_property
     def top(self) -> list[Path]:
-        """The file that was named, or else those directly in the folder, in order of their names."""
+        """The named file, or the files directly in the folder, sorted by name."""
         if self.file is not None:
             return [self.file]
         try:
@@ -49,34 +48,123 @@ class Listing:
             raise UserError(f"folder {self.root} cannot be read: {error.strerror}.") from None
         return [self.root / name for name in entries if not name.startswith(".")]
 
+    def below(self, folder: Path) -> Listing:
+        """The listing of a folder below the root."""
+        return Listing(folder)
+
     def json_files(self, kind: str) -> list[Path]:
-        """Files of JSON lines at the top that hold records of one kind, told by their first object's keys."""
+        """JSON-lines files in ``top`` whose first object has the keys of ``kind``."""
         return [file for file in self.top if file.name.endswith(JSON_LINES_SUFFIXES) and self.json_kind(file) == kind]
 
     def json_kind(self, file: Path) -> str:
-        """What a file of JSON lines holds: lhotse cuts, a NeMo or a People's Speech manifest, or another."""
+        """What a JSON-lines file holds: ``LHOTSE``, ``NEMO``, ``PEOPLES_SPEECH`` or ``PLAIN``."""
         if file not in self._kinds:
             self._kinds[file] = _json_kind(set(first_json_object(file)))
         return self._kinds[file]
 
     def relative(self, file: Path) -> str:
+        """A file's path from the root, for messages."""
         return os.path.relpath(file, self.root)
 
 
-class Layout(NamedTuple):
+@dataclass
+class Found:
+    """What a layout reads from a corpus.
+
+    Attributes:
+        rows: the utterances.
+        problems: of the utterances that gave no row, and of audio without a transcript.
+    """
+
+    rows: list[ManifestRow] = field(default_factory=list)
+    problems: list[ManifestProblem] = field(default_factory=list)
+
+    def fail(self, place: str, message: str, id: str = "", path: Path | str | None = None, kind: str = "row") -> None:
+        """Adds one problem; see ``ManifestProblem`` for the arguments."""
+        self.problems.append(ManifestProblem(place, id, message, path, kind))
+
+    def records(
+        self, listing: Listing, file: Path, progress: Progress, lower_keys: bool = True
+    ) -> Iterator[tuple[str, Record]]:
+        """Yields (place, object) of each line of a JSON-lines file; a line that is no object becomes a problem."""
+        for line, record in json_records(file, lower_keys):
+            progress.advance()
+            place = f"{listing.relative(file)} line {line}"
+            if isinstance(record, str):
+                self.fail(place, record)
+            else:
+                yield place, record
+
+    def pair(self, row: ManifestRow, audio: dict[Path, Path], shown: str) -> None:
+        """Adds a row with its audio file, or a problem if there is no such file.
+
+        Args:
+            row: its ``path`` is that of the audio file without the suffix.
+            audio: from ``audio_by_stem``.
+            shown: the path for the message.
+        """
+        if path := audio.get(Path(row.path)):
+            self.rows.append(replace(row, path=path))
+        else:
+            message = f"transcript without audio: no {shown} with one of {' '.join(AUDIO_SUFFIXES)}"
+            self.fail(row.place, message, row.id, kind="missing audio")
+
+    def add_unused(self, folder: Path, files: Sequence[Path], remedy: str, used: Iterable[Path] = ()) -> None:
+        """Adds a problem for each audio file without a transcript.
+
+        Paths are compared resolved, so different spellings of one file count as the same.
+
+        Args:
+            folder: the corpus; places in messages start from it.
+            files: its files.
+            remedy: which transcript should name the file.
+            used: files with a transcript that neither a row nor a problem names.
+        """
+        named = [*(row.path for row in self.rows), *(p.path for p in self.problems if p.path is not None), *used]
+        paths = [os.path.abspath(file) for file in named]
+        stems = {os.path.splitext(name)[0] for name in paths}
+        left = [file for stem, file in audio_by_stem(files).items() if os.path.abspath(stem) not in stems]
+        real_names = {os.path.realpath(name) for name in paths} if left else set()
+        for file in sorted(file for file in left if os.path.realpath(file) not in real_names):
+            message = f"audio without transcript: {remedy}"
+            self.fail(str(file.relative_to(folder)), message, file.stem, file, "missing transcript")
+
+
+@dataclass(frozen=True)
+class Layout:
     """A kind of corpus.
 
     Attributes:
         name: as in ``layout=``.
-        looked_for: how it is told, for messages.
-        matches: whether a listing has it.
-        load: its rows, and the problems of those utterances that gave none.
+        looked_for: its characteristic files, for the message that no layout fits.
+        absent: the message if ``find`` finds nothing in a corpus that the user says has this layout.
+        find: its transcript files, tables or archives in a listing.
+        read: reads those files; adds rows and problems to a ``Found``.
+        is_sure: whether files that were found really are of this layout, where names alone do not tell.
+        reads_any_file: whether a file that the user names with ``layout=`` is read without ``find``.
     """
 
     name: str
     looked_for: str
-    matches: Callable[[Listing], bool]
-    load: Callable[[Listing], Found]
+    absent: str
+    find: Callable[[Listing], list[Path]]
+    read: Callable[[Listing, list[Path], Found], None]
+    is_sure: Callable[[Listing, list[Path]], bool] = lambda listing, files: True
+    reads_any_file: bool = False
+
+    def matches(self, listing: Listing) -> bool:
+        """Whether a corpus has this layout."""
+        files = self.find(listing)
+        return bool(files) and self.is_sure(listing, files)
+
+    def load(self, listing: Listing) -> Found:
+        """Reads a corpus; raises ``UserError`` if nothing in it has this layout."""
+        files = [listing.file] if self.reads_any_file and listing.file is not None else self.find(listing)
+        if not files:
+            raise UserError(f"corpus {listing.file or listing.root}: {self.absent}")
+        found = Found()
+        self.read(listing, files, found)
+        return found
 
 
 def _json_kind(keys: set[str]) -> str:
@@ -88,7 +176,7 @@ def _json_kind(keys: set[str]) -> str:
 
 
 def _walk_files(folder: Path) -> Iterator[Path]:
-    """Every file below a folder in a fixed order, through links to folders too, but each folder once."""
+    """Every file below a folder in a fixed order; follows links to folders and enters each folder once."""
     seen: set[str] = set()
     with Progress(None, f"looking through {folder.name}", unit="file") as progress:
         for current, subfolders, names in os.walk(folder, followlinks=True, onerror=_raise_unreadable):
@@ -113,48 +201,32 @@ def _raise_unreadable(error: OSError) -> None:
 
 
 def audio_by_stem(files: Iterable[Path]) -> dict[Path, Path]:
-    """Audio files by their path without suffix; of ``a.flac`` and ``a.wav`` the one first in AUDIO_SUFFIXES counts."""
+    """Audio files by their path without the suffix; of ``a.flac`` and ``a.wav``, AUDIO_SUFFIXES decides by order."""
     audio = [file for file in files if file.suffix.lower() in AUDIO_SUFFIXES]
     audio.sort(key=lambda file: AUDIO_SUFFIXES.index(file.suffix.lower()), reverse=True)
     return {file.with_suffix(""): file for file in audio}
 
 
-def audio_without_transcript(
-    folder: Path, files: Sequence[Path], used_files: Iterable[Path | str], remedy: str
-) -> list[ManifestProblem]:
-    """A problem for each audio file that is not among ``used_files``, however either path is written."""
-    used = [os.path.abspath(file) for file in used_files]
-    stems = {os.path.splitext(name)[0] for name in used}
-    left = [file for stem, file in audio_by_stem(files).items() if os.path.abspath(stem) not in stems]
-    if left:
-        real_names = {os.path.realpath(name) for name in used}
-        left = sorted(file for file in left if os.path.realpath(file) not in real_names)
-    message = f"audio without transcript: {remedy}"
-    return [
-        ManifestProblem(str(file.relative_to(folder)), file.stem, message, file, "missing transcript") for file in left
-    ]
-
-
-def transcript_without_audio(place: str, utterance_id: str, stem: str) -> ManifestProblem:
-    message = f"transcript without audio: no {stem} with one of {' '.join(AUDIO_SUFFIXES)}"
-    return ManifestProblem(place, utterance_id, message, kind="missing audio")
-
-
 def safe_id(name: str) -> str:
-    """A name as an utterance's id: what an id must not have becomes ``_``."""
+    """Makes an utterance id of a name: each run of other characters becomes ``_``.
+
+    >>> safe_id("./clips/a b.1")
+    'clips_a_b_1'
+    """
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name.removeprefix("./"))
 
 
 def split_in_name(*names: str) -> str:
-    """The first split that is a part of one of these names (``cuts_train-clean-100.jsonl``); empty where none is."""
-    for name in names:
-        for part in re.split(r"[_.]", name):
-            if split := split_of(part):
-                return split
-    return ""
+    """The first split that is a part of one of these names; empty if there is none.
+
+    >>> split_in_name("cuts_train-clean-100.jsonl"), split_in_name("cuts.jsonl", "dev"), split_in_name("cuts.jsonl")
+    ('train', 'valid', '')
+    """
+    splits = (split_of(part) for name in names for part in re.split(r"[_.]", name))
+    return next(filter(None, splits), "")
 
 
 def split_in_path(root: Path, file: Path) -> str:
-    """The split that a file's name gives, or else the folders between it and the root, or else the root's own name."""
+    """The split in a file's name, else in a folder between it and the root, else in the root's own name."""
     folders = Path(os.path.relpath(file, root)).parts[:-1]
     return split_in_name(file.name, *reversed(folders), root.resolve().name)

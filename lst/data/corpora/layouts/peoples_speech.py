@@ -4,18 +4,18 @@
 
     {"identifier": "…", "training_data": {"duration_ms": [15000, …], "label": ["text", …], "name": ["a/0.flac", …]}}
 
-Lists of objects (``"training_data": [{"duration_ms": …, "label": …, "name": …}, …]``) and one flat object an utterance
-(``id`` or ``name``, ``text`` or ``label``, ``duration_ms``), as on the Hugging Face hub, are read too. The audio of
-``train/clean.json`` lies in ``train/clean/`` or ``train/``, as files or in tars. The splits are named by the folders.
-Speakers are not known; the document stands for them, so that held-out utterances come from other documents.
+Two more forms are read: lists of objects (``"training_data": [{"duration_ms": …, "label": …, "name": …}, …]``) and one
+flat object an utterance (``id`` or ``name``, ``text`` or ``label``, ``duration_ms``), as on the Hugging Face hub. The
+audio of ``train/clean.json`` lies in ``train/clean/`` or ``train/``, as files or in tars. The folder names the split.
+Speakers are not known: the document is used instead, so that held-out utterances come from other documents.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from lst.data.audio.places import content_key, tar_directory
 from lst.data.corpora.layouts.listing import (
@@ -27,8 +27,8 @@ from lst.data.corpora.layouts.listing import (
     safe_id,
     split_in_path,
 )
-from lst.data.corpora.manifest import UNKNOWN_SPEAKER, ManifestProblem, ManifestRow
-from lst.data.corpora.records import json_records
+from lst.data.corpora.manifest import UNKNOWN_SPEAKER, ManifestRow
+from lst.data.corpora.records import Record
 from lst.errors import UserError
 from lst.progress import Progress
 
@@ -36,48 +36,29 @@ LISTS = ("name", "label", "duration_ms")
 PARTS = ("train", "validation", "test")
 
 
-def _manifests(listing: Listing) -> list[Path]:
-    found = listing.json_files(PEOPLES_SPEECH)
-    if listing.file is None:
-        for part in PARTS:
-            if (listing.root / part).is_dir():
-                found += Listing(listing.root / part).json_files(PEOPLES_SPEECH)
-    return found
+def _find(listing: Listing) -> list[Path]:
+    parts = [
+        listing.below(listing.root / part) for part in PARTS if listing.file is None and (listing.root / part).is_dir()
+    ]
+    return [file for part in (listing, *parts) for file in part.json_files(PEOPLES_SPEECH)]
 
 
-def matches(listing: Listing) -> bool:
-    return bool(_manifests(listing))
-
-
-def load(listing: Listing) -> Found:
-    manifests = [listing.file] if listing.file is not None else _manifests(listing)
-    if not manifests:
-        raise UserError(f"corpus {listing.root}: no file of JSON lines has training_data, as People's Speech has.")
-    rows: list[ManifestRow] = []
-    problems: list[ManifestProblem] = []
+def _read(listing: Listing, manifests: list[Path], found: Found) -> None:
     with Progress(None, "reading manifests", unit="document") as progress:
         for manifest in manifests:
-            audio = _AudioFinder(manifest)
-            problems += [ManifestProblem(str(path), "", fault, path) for path, fault in audio.tar_faults]
+            audio = _AudioFinder(manifest, found)
             split = split_in_path(listing.root, manifest)
-            for line, record in json_records(manifest):
-                progress.advance()
-                place = f"{listing.relative(manifest)} line {line}"
-                if isinstance(record, str):
-                    problems.append(ManifestProblem(place, "", record))
-                    continue
+            for place, record in found.records(listing, manifest, progress):
                 for number, item in enumerate(_utterances(record)):
-                    item_place = place if number < 0 else f"{place}, item {number}"
-                    row, fault = _row(item, record, item_place, split, audio)
-                    if row is not None:
-                        rows.append(row)
-                    else:
-                        problems.append(ManifestProblem(item_place, "", fault))
-    return rows, problems
+                    item_place = f"{place}, item {number}"
+                    try:
+                        found.rows.append(_row(item, record, item_place, split, audio))
+                    except ValueError as error:
+                        found.fail(item_place, str(error))
 
 
-def _utterances(record: dict[str, Any]) -> Iterator[dict[str, Any] | str]:
-    """The utterances of a line as objects, or what is wrong."""
+def _utterances(record: Record) -> Iterator[Record | str]:
+    """The utterances of a line as objects; a text says what is wrong with one."""
     data = record.get("training_data", record)
     if isinstance(data, list):
         yield from (item if isinstance(item, dict) else "is not an object in the list training_data" for item in data)
@@ -97,67 +78,64 @@ def _utterances(record: dict[str, Any]) -> Iterator[dict[str, Any] | str]:
                 yield dict(zip(LISTS, values, strict=True))
 
 
-def _row(
-    item: dict[str, Any] | str, record: dict[str, Any], place: str, split: str, audio: _AudioFinder
-) -> tuple[ManifestRow | None, str]:
-    """A row, or what is wrong with the utterance."""
+def _row(item: Record | str, record: Record, place: str, split: str, audio: _AudioFinder) -> ManifestRow:
+    """An utterance as a row; ``ValueError`` says what is wrong with it."""
     if isinstance(item, str):
-        return None, item
+        raise ValueError(item)
     held = item.get("audio")
     name = item.get("name") or item.get("audio_path") or (held.get("path") if isinstance(held, dict) else held)
     name = name or item.get("id")
     text = item.get("label", item.get("text"))
     duration_ms = item.get("duration_ms")
     if not isinstance(name, str) or not name.strip() or "\0" in name:
-        return None, f"name must be the audio file's, not {str(name)[:60]!r}"
+        raise ValueError(f"name must be the audio file's, not {str(name)[:60]!r}")
     if not isinstance(text, str):
-        return None, f"label must be the transcript, not {str(text)[:60]!r}"
+        raise ValueError(f"label must be the transcript, not {str(text)[:60]!r}")
     is_number = isinstance(duration_ms, (int, float)) and not isinstance(duration_ms, bool)
     if duration_ms is not None and not (is_number and 0 <= duration_ms < math.inf):
-        return None, f"duration_ms must be a number of at least 0, not {str(duration_ms)[:60]}"
+        raise ValueError(f"duration_ms must be a number of at least 0, not {str(duration_ms)[:60]}")
     duration_s = None if duration_ms is None else min(duration_ms, 10**15) / 1000
     path, member = audio.find(name.strip())
     document = record.get("identifier") or record.get("audio_document_id")
     speaker = (str(document).strip() if isinstance(document, (str, int)) else "") or UNKNOWN_SPEAKER
     stem = name.strip().removesuffix(Path(name).suffix)
-    return ManifestRow(safe_id(stem), path, text, speaker, split, duration_s, place=place, member=member), ""
+    return ManifestRow(safe_id(stem), path, text, speaker, split, duration_s, place=place, member=member)
 
 
 class _AudioFinder:
-    """Where the audio that a manifest names lies: as a file, or in one of the tars beside it."""
+    """Finds the audio that a manifest names: as a file, or in one of the tars beside the manifest."""
 
-    def __init__(self, manifest: Path) -> None:
+    def __init__(self, manifest: Path, found: Found) -> None:
         parent = manifest.parent.absolute()
         stem = manifest.name
         for suffix in sorted(JSON_LINES_SUFFIXES, key=len, reverse=True):
             stem = stem.removesuffix(suffix)
         self.folders = [parent / stem, parent]
         self.members: dict[str, tuple[Path, str]] = {}
-        self.tar_faults: list[tuple[Path, str]] = []
         folder = next((folder for folder in self.folders if folder.is_dir() and any(folder.glob("*.tar"))), None)
         for tar in sorted(folder.glob("*.tar")) if folder else []:
             try:
                 self.members.update({_plain(name): (tar, name) for name in tar_directory(*content_key(tar))})
             except UserError as error:
-                self.tar_faults.append((tar, str(error)))
+                found.fail(str(tar), str(error), path=tar)
 
     def find(self, name: str) -> tuple[Path, str]:
-        """The file, or the tar and the member; a place where it is not, where it is nowhere."""
+        """The audio file and "", or the tar and the member; the file where it was expected if it is nowhere."""
         if _plain(name) in self.members:
             return self.members[_plain(name)]
         paths = [folder / _plain(name) for folder in self.folders]
-        return next((path for path in paths if _exists(path)), paths[0]), ""
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that is too long
-        return False
+        return next((path for path in paths if os.path.isfile(path)), paths[0]), ""
 
 
 def _plain(name: str) -> str:
     return name.removeprefix("./")
 
 
-LAYOUT = Layout("peoples_speech", "People's Speech (JSON lines with training_data)", matches, load)
+LAYOUT = Layout(
+    PEOPLES_SPEECH,
+    looked_for="People's Speech (JSON lines with training_data)",
+    absent="no file of JSON lines has training_data, as People's Speech has.",
+    find=_find,
+    read=_read,
+    reads_any_file=True,
+)

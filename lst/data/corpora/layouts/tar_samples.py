@@ -1,13 +1,14 @@
 """Webdataset: tars of samples, KEY.flac (wav, mp3, ogg, opus) with KEY.txt or KEY.json beside it, one after the other.
 
-A key is a member's name up to the first dot after its last slash. The text is that of KEY.txt, or the ``text`` of
-KEY.json, which may give ``speaker``, ``split``, ``duration`` and whatever else a manifest's columns are, too. Other
-members (KEY.cls, …) are left alone. A split is told by the tar's name or its folders. The audio is read where it lies
-in the tar, so tars must not be compressed.
+A key is a member's name up to the first dot after its last slash. The text comes from KEY.txt, or from ``text`` in
+KEY.json, which may also give ``speaker``, ``split``, ``duration`` and the other columns of a manifest. Other members
+(KEY.cls, …) are ignored. The name of the tar or of its folders gives the split. Audio is read at its place in the tar,
+so tars must not be compressed.
 """
 
 from __future__ import annotations
 
+import itertools
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from typing import BinaryIO
 from lst.data.audio import AUDIO_SUFFIXES, open_location
 from lst.data.audio.places import open_tar
 from lst.data.corpora.layouts.listing import Found, Layout, Listing, safe_id, split_in_path
-from lst.data.corpora.manifest import ALIASES, ManifestProblem, ManifestRow, parse_record
+from lst.data.corpora.manifest import ALIASES, ManifestRow, parse_record
 from lst.data.corpora.records import parse_json_object
 from lst.errors import UserError
 from lst.progress import Progress
@@ -28,7 +29,7 @@ END_BYTES = 1024  # two blocks of zeros end a tar
 
 @dataclass
 class _Sample:
-    """The members of one key; ``texts`` by their suffix."""
+    """The members with one key: names of audio, contents of texts by their suffix."""
 
     key: str
     audio: list[str] = field(default_factory=list)
@@ -36,79 +37,65 @@ class _Sample:
     faults: list[str] = field(default_factory=list)
 
 
-def _tars(listing: Listing) -> list[Path]:
+def _find(listing: Listing) -> list[Path]:
     files = [listing.file] if listing.file is not None else listing.files
     return [file for file in files if file.suffix.lower() == ".tar"]
 
 
-def matches(listing: Listing) -> bool:
-    return bool(_tars(listing))
-
-
-def load(listing: Listing) -> Found:
-    tars = _tars(listing)
-    if not tars:
-        raise UserError(f"corpus {listing.file or listing.root}: there is no *.tar of audio and text.")
-    rows: list[ManifestRow] = []
-    problems: list[ManifestProblem] = []
+def _read(listing: Listing, tars: list[Path], found: Found) -> None:
     with Progress(len(tars), "reading tars", unit="tar") as progress:
         for tar in tars:
-            split = split_in_path(listing.root, tar)
-            _read_tar(tar.absolute(), listing.relative(tar), split, rows, problems)
+            _read_tar(tar.absolute(), listing.relative(tar), split_in_path(listing.root, tar), found)
             progress.advance()
-    return rows, problems
 
 
-def _read_tar(tar: Path, name: str, split: str, rows: list[ManifestRow], problems: list[ManifestProblem]) -> None:
-    seen: set[str] = set()
+def _read_tar(tar: Path, name: str, split: str, found: Found) -> None:
+    keys: set[str] = set()
     try:
         with open_location(tar) as file:
             for sample in _samples(tar, file):
                 place = f"{name}, key {sample.key!r}"
                 row, faults = _row(sample, tar, place)
-                if sample.key in seen:
+                if sample.key in keys:
                     faults = [*faults, "its members stand in two places of the tar, or the key is there twice"]
-                seen.add(sample.key)
-                problems += [ManifestProblem(place, row.id, fault, tar) for fault in faults]
+                keys.add(sample.key)
+                for fault in faults:
+                    found.fail(place, fault, row.id, tar)
                 if not faults:
-                    rows.append(row if row.split else replace(row, split=split))
+                    found.rows.append(row if row.split else replace(row, split=split))
             file.seek(max(0, file.seek(0, 2) - END_BYTES))
             if file.read().strip(b"\0"):
-                message = "has no end mark: it may be cut short, so that samples are missing"
-                problems.append(ManifestProblem(name, "", message, tar))
+                found.fail(name, "has no end mark: it may be cut short, so that samples are missing", path=tar)
     except UserError as error:
-        problems.append(ManifestProblem(name, "", str(error), tar))
+        found.fail(name, str(error), path=tar)
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        after = f" after key {sorted(seen)[-1]!r}" if seen else ""
-        message = f"is damaged or cut short{after}: {error}"
-        problems.append(ManifestProblem(name, "", message, tar))
+        after = f" after key {sorted(keys)[-1]!r}" if keys else ""
+        found.fail(name, f"is damaged or cut short{after}: {error}", path=tar)
 
 
 def _samples(tar: Path, file: BinaryIO) -> Iterator[_Sample]:
-    """The samples of a tar; audio is passed over, texts are read."""
-    sample: _Sample | None = None
+    """The samples of a tar: texts are read, audio is only named."""
     with open_tar(tar, file) as archive:
-        for member in archive:
-            if not member.isreg() or Path(member.name).name.startswith("."):
-                continue
-            folder, slash, base = member.name.rpartition("/")
-            stem, _, kind = base.partition(".")
-            key = f"{folder}{slash}{stem}"
-            if sample is None or sample.key != key:
-                if sample is not None:
-                    yield sample
-                sample = _Sample(key)
-            suffix = f".{kind.lower().rpartition('.')[2]}"
-            if suffix in AUDIO_SUFFIXES:
-                sample.audio.append(member.name)
-            elif kind.lower() in ("txt", "json"):
-                if member.size > MAX_TEXT_BYTES:
+        members = (m for m in archive if m.isreg() and not Path(m.name).name.startswith("."))
+        for key, together in itertools.groupby(members, lambda member: _key_and_kind(member.name)[0]):
+            sample = _Sample(key)
+            for member in together:
+                kind = _key_and_kind(member.name)[1]
+                if f".{kind.rpartition('.')[2]}" in AUDIO_SUFFIXES:
+                    sample.audio.append(member.name)
+                elif kind in ("txt", "json") and member.size > MAX_TEXT_BYTES:
                     sample.faults.append(f"{kind} has {member.size:,} bytes, at most {MAX_TEXT_BYTES:,} are read")
-                    continue
-                content = archive.extractfile(member)
-                sample.texts[kind.lower()] = content.read() if content else b""
-    if sample is not None:
-        yield sample
+                elif kind in ("txt", "json"):
+                    content = archive.extractfile(member)
+                    sample.texts[kind] = content.read() if content else b""
+            yield sample
+
+
+def _key_and_kind(name: str) -> tuple[str, str]:
+    """A member's name without its suffixes, and these in lower case, without the first dot."""
+    folder, slash, base = name.rpartition("/")
+    stem, _, kind = base.partition(".")
+    return f"{folder}{slash}{stem}", kind.lower()
 
 
 def _row(sample: _Sample, tar: Path, place: str) -> tuple[ManifestRow, list[str]]:
@@ -142,4 +129,10 @@ def _row(sample: _Sample, tar: Path, place: str) -> tuple[ManifestRow, list[str]
     return replace(row, id=name, member=sample.audio[0] if sample.audio else ""), faults + found_faults
 
 
-LAYOUT = Layout("webdataset", "webdataset (*.tar with KEY.flac and KEY.txt or KEY.json)", matches, load)
+LAYOUT = Layout(
+    "webdataset",
+    looked_for="webdataset (*.tar with KEY.flac and KEY.txt or KEY.json)",
+    absent="there is no *.tar of audio and text.",
+    find=_find,
+    read=_read,
+)

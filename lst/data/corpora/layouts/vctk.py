@@ -1,22 +1,15 @@
 """VCTK: ``txt/SPEAKER/SPEAKER_001.txt``, and the audio in ``wav48_silence_trimmed/SPEAKER/`` or ``wav48/SPEAKER/``.
 
-Version 0.92 has each utterance from two microphones (``_mic1.flac``, ``_mic2.flac``). It is one utterance all the same:
-the first microphone's recording is used, the second's where there is no other. No splits; the folder is the speaker.
+Version 0.92 has each utterance from two microphones (``_mic1.flac``, ``_mic2.flac``). Both give one utterance: the
+recording of the first microphone is used, that of the second only if it is alone. No splits; the folder is the speaker.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from lst.data.corpora.layouts.listing import (
-    Found,
-    Layout,
-    Listing,
-    audio_by_stem,
-    audio_without_transcript,
-    transcript_without_audio,
-)
-from lst.data.corpora.manifest import ManifestProblem, ManifestRow
+from lst.data.corpora.layouts.listing import Found, Layout, Listing, audio_by_stem
+from lst.data.corpora.manifest import ManifestRow
 from lst.data.corpora.records import read_utf8
 from lst.errors import UserError
 from lst.progress import Progress, say
@@ -26,51 +19,43 @@ AUDIO_FOLDERS = ("wav48_silence_trimmed", "wav48")
 MICROPHONES = ("_mic1", "_mic2", "")
 
 
-def _audio_folder(root: Path) -> Path | None:
-    return next((root / name for name in AUDIO_FOLDERS if (root / name).is_dir()), None)
+def _find(listing: Listing) -> list[Path]:
+    """The folder of texts and the one of audio."""
+    folders = [listing.root / name for name in (TEXT_FOLDER, *AUDIO_FOLDERS) if (listing.root / name).is_dir()]
+    is_whole = listing.file is None and len(folders) > 1 and folders[0].name == TEXT_FOLDER
+    return folders[:2] if is_whole else []
 
 
-def matches(listing: Listing) -> bool:
-    return listing.file is None and (listing.root / TEXT_FOLDER).is_dir() and _audio_folder(listing.root) is not None
-
-
-def load(listing: Listing) -> Found:
-    audio_folder = _audio_folder(listing.root)
-    if not matches(listing) or audio_folder is None:
-        raise UserError(
-            f"corpus {listing.file or listing.root}: VCTK is a folder with {TEXT_FOLDER}/ and "
-            f"{' or '.join(AUDIO_FOLDERS)}/."
-        )
-    texts = [file for file in Listing(listing.root / TEXT_FOLDER).files if file.suffix.lower() == ".txt"]
-    audio_files = Listing(audio_folder).files
+def _read(listing: Listing, folders: list[Path], found: Found) -> None:
+    text_folder, audio_folder = folders
+    texts = [file for file in listing.below(text_folder).files if file.suffix.lower() == ".txt"]
+    audio_files = listing.below(audio_folder).files
     audio = audio_by_stem(audio_files)
-    rows: list[ManifestRow] = []
-    problems: list[ManifestProblem] = []
-    used: list[Path] = []
-    num_other = 0
+    other_microphones: list[Path] = []
     with Progress(len(texts), "reading transcripts", unit="file") as progress:
         for file in texts:
             progress.advance()
-            place, speaker = listing.relative(file), file.parent.name
-            stem = audio_folder / speaker / file.stem
-            recordings = [
-                audio[path] for path in (stem.with_name(stem.name + mic) for mic in MICROPHONES) if path in audio
-            ]
-            used += recordings
-            num_other += max(0, len(recordings) - 1)
-            if not recordings:
-                problems.append(transcript_without_audio(place, file.stem, listing.relative(stem)))
-                continue
+            stem = audio_folder / file.parent.name / file.stem
+            stems = [path for mic in MICROPHONES if (path := stem.with_name(stem.name + mic)) in audio]
+            other_microphones += [audio[path] for path in stems[1:]]
+            place, path = listing.relative(file), stems[0] if stems else stem
             try:
-                text = " ".join(read_utf8(file).split())
+                text = " ".join(read_utf8(file).split()) if stems else ""
             except UserError as error:
-                problems.append(ManifestProblem(place, file.stem, str(error), recordings[0]))
+                found.fail(place, str(error), file.stem, audio[path])
                 continue
-            rows.append(ManifestRow(file.stem, recordings[0], text, speaker, place=place))
-    if num_other:
+            row = ManifestRow(file.stem, path, text, file.parent.name, place=place)
+            found.pair(row, audio, listing.relative(stem))
+    if num_other := len(other_microphones):
         say(f"{listing.root}: {num_other:,} recordings by the second microphone are not used, the first one's are")
-    remedy = f"no file in {TEXT_FOLDER}/ names it"
-    return rows, problems + audio_without_transcript(listing.root, audio_files, used, remedy)
+    found.add_unused(listing.root, audio_files, f"no file in {TEXT_FOLDER}/ names it", other_microphones)
 
 
-LAYOUT = Layout("vctk", f"VCTK ({TEXT_FOLDER}/ and {' or '.join(AUDIO_FOLDERS)}/)", matches, load)
+_AUDIO = " or ".join(f"{name}/" for name in AUDIO_FOLDERS)
+LAYOUT = Layout(
+    "vctk",
+    looked_for=f"VCTK ({TEXT_FOLDER}/ and {_AUDIO})",
+    absent=f"VCTK is a folder with {TEXT_FOLDER}/ and {_AUDIO}.",
+    find=_find,
+    read=_read,
+)
