@@ -1,4 +1,4 @@
-"""What the front doors of all operators share: which path is forced, whether Triton is there, where kernels start."""
+"""What the front doors of all operators share: the choice of a path, and what Triton's kernels need."""
 
 from __future__ import annotations
 
@@ -10,44 +10,63 @@ from typing import Any
 
 import torch
 
-# Of NVIDIA's GPUs.
+# Of float32 products on NVIDIA's GPUs: three products of TF32 halves, with about float32's accuracy.
 EXACT_PRECISION = "tf32x3"
 
 
 class PathChoice:
-    """The paths of one operator, and which of them is forced for now.
+    """Which path of an operator runs.
 
     Args:
         operator: for errors.
-        paths: their names.
+        paths: all paths.
+        on_cpu: the path on the CPU.
+        otherwise: the path on other devices without Triton.
+        narrow: paths that do not take float64; ``otherwise`` runs in their place. Only tests and checks of gradients
+            use float64, and Triton has no matrix product of it.
     """
 
-    def __init__(self, operator: str, paths: tuple[str, ...]) -> None:
-        self.operator, self.paths = operator, paths
+    def __init__(
+        self, operator: str, paths: tuple[str, ...], on_cpu: str, otherwise: str, narrow: tuple[str, ...] = ()
+    ) -> None:
+        self.operator, self.paths, self.narrow = operator, paths, narrow
+        self.on_cpu, self.otherwise = on_cpu, otherwise
         self._forced: list[str] = []
 
     @property
     def forced(self) -> str | None:
-        """The path that ``force`` asks for, if one does."""
+        """The path that ``force`` asks for; None outside of it."""
         return self._forced[-1] if self._forced else None
 
-    def forced_on(self, device: torch.device) -> str | None:
-        """The path that ``force`` asks for, if one does.
+    def on(self, device: torch.device, dtype: torch.dtype, fits_triton: bool = True) -> str:
+        """The path that runs for inputs of a type on a device.
+
+        Args:
+            device: of the inputs.
+            dtype: of the inputs.
+            fits_triton: whether Triton's kernel is the fast one for these inputs.
 
         Raises:
-            ValueError: that is ``triton``, which cannot run on such a device.
+            ValueError: ``triton`` is forced where it cannot run.
         """
-        if self.forced == "triton" and not _runs_triton(device):
+        path = self.forced
+        if path == "triton" and not _runs_triton(device):
             raise ValueError(
                 f"{self.operator}: the path 'triton' is forced, and the inputs are on {device}: needed are Triton and "
                 "a GPU, or on the CPU Triton's interpreter (TRITON_INTERPRET=1 before the first import)"
             )
-        return self.forced
+        if path is None and device.type in ("cpu", "meta"):
+            path = self.on_cpu
+        elif path is None:
+            path = "triton" if device.type == "cuda" and fits_triton and has_triton() else self.otherwise
+        return self.otherwise if dtype == torch.float64 and path in self.narrow else path
 
     @contextlib.contextmanager
     def force(self, path: str) -> Iterator[None]:
-        """Within the block every call takes this path, on whatever device (``triton`` on the CPU needs Triton's
-        interpreter, TRITON_INTERPRET=1)."""
+        """Context manager: every call takes this path on any device.
+
+        ``triton`` on the CPU needs Triton's interpreter (TRITON_INTERPRET=1).
+        """
         if path not in self.paths:
             raise ValueError(f"{self.operator} path {path!r}: allowed are {', '.join(self.paths)}")
         self._forced.append(path)
@@ -73,13 +92,16 @@ def _runs_triton(device: torch.device) -> bool:
 
 
 def float32_precision() -> str:
-    """How Triton's kernels multiply float32: on NVIDIA in three products of TF32 halves, which tensor cores take and
-    which keep about float32's accuracy; rounded to TF32 with ``torch.backends.cuda.matmul.allow_tf32``."""
+    """How Triton's kernels multiply float32.
+
+    On NVIDIA's GPUs that is ``tf32x3``: three products of TF32 halves on tensor cores, with about float32's accuracy.
+    With ``torch.backends.cuda.matmul.allow_tf32`` it is one product, rounded to TF32.
+    """
     if torch.backends.cuda.matmul.allow_tf32:
         return "tf32"
     return EXACT_PRECISION if torch.version.hip is None else "ieee"
 
 
 def on_device_of(tensor: torch.Tensor) -> contextlib.AbstractContextManager[Any]:
-    """Kernels start on the current device, which need not be the tensor's."""
+    """Context manager: kernels start on the tensor's device. Otherwise they start on the current one."""
     return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()

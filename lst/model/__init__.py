@@ -1,4 +1,4 @@
-"""Documents to logits: patch encoder, backbone, patch decoder.
+"""The model, from documents to logits: patch encoder, backbone, patch decoder.
 
 ::
 

@@ -1,4 +1,4 @@
-"""The backbone: what models the sequence of patches (or, in the baseline, of tokens)."""
+"""The backbone, which models the sequence of patches (or of tokens, in the token-level baseline)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,13 @@ RECURRENT = ("h3", "s4d")
 
 
 class Backbone(nn.Module):
-    """Causal layers over the real patches of a batch, each with the mixer that the config names; attention, states and
-    positions stop at document boundaries."""
+    """Causal layers over the real patches of a batch. The config names the mixer of each layer.
+
+    Attention, states and positions stop at document boundaries.
+
+    Args:
+        config: the shape of the model.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -39,7 +44,15 @@ class Backbone(nn.Module):
         starts: torch.Tensor,
         recorder: Recorder | None = None,
     ) -> torch.Tensor:
-        """[M, D] → [M, D]; ``patches`` are the keys that each may see, ``starts`` int64 [S + 1] the documents'."""
+        """[M, D] → [M, D].
+
+        Args:
+            x_MD: patch vectors.
+            position_ids_M: int64 [M], positions in the documents.
+            patches: the patches that each patch may attend to.
+            starts: int64 [S + 1], offsets of the documents among the patches.
+            recorder: keeps keys, values and states for generation.
+        """
         x_MD, rotation = self.place(x_MD, position_ids_M)
         windowed = KeyRange(torch.maximum(patches.first, patches.last - self.window_patches + 1), patches.last)
         surroundings: dict[str, tuple[Any, ...]] = {
@@ -53,14 +66,14 @@ class Backbone(nn.Module):
     def place(
         self, x: torch.Tensor, position_ids: torch.Tensor
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None]:
-        """Inputs with learned positions added, and the rotation of attention; either only where the config asks."""
+        """Adds learned positions to inputs [n, D], and computes attention's rotation; each if the config has it."""
         if self.positions is not None:
             x = x + self.positions(position_ids)
         return x, None if self.rotary is None else self.rotary(position_ids)
 
 
 def recurrence_over(starts: torch.Tensor, recorder: Recorder | None) -> Recurrence:
-    """The parallel form of recurrent mixers, over whole documents."""
+    """The parallel form of recurrent mixers over whole documents, with offsets ``starts`` int64 [S + 1]."""
 
     def recur(mixer: Any, *inputs: torch.Tensor) -> torch.Tensor:
         out, state = mixer.mix(*inputs, starts=starts, state_lengths=None if recorder is None else recorder.num_patches)
@@ -72,14 +85,14 @@ def recurrence_over(starts: torch.Tensor, recorder: Recorder | None) -> Recurren
 
 
 def build_block(mixer: str, config: ModelConfig) -> Block:
-    """One layer of the backbone."""
+    """Builds one layer of the backbone with a mixer of ``MIXERS``."""
     dim = config.global_dim
     ffn = GeluFeedForward(dim) if config.ffn == "gelu" else SwiGLU(dim, config.ffn_dim(dim))
     return Block(build_mixer(mixer, config), ffn, partial(build_norm, config))
 
 
 def build_mixer(mixer: str, config: ModelConfig) -> nn.Module:
-    """A mixer by its name in the config."""
+    """Builds a mixer by its name in the config."""
     if mixer == "h3":
         return H3(config)
     if mixer == "s4d":
@@ -88,5 +101,5 @@ def build_mixer(mixer: str, config: ModelConfig) -> nn.Module:
 
 
 def build_norm(config: ModelConfig) -> nn.Module:
-    """A norm of the backbone's width."""
+    """Builds a norm of the backbone's width."""
     return nn.LayerNorm(config.global_dim, eps=NORM_EPS) if config.norm == "layer" else RMSNorm(config.global_dim)

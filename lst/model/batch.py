@@ -1,8 +1,23 @@
-"""Documents, and the packed batch that the model reads.
+"""Documents, their patches, and the packed batch that the model reads.
 
-A batch is B rows of P patch slots. Its real tokens are joined without padding; every mask is derived from the document,
-patch and position of each token and patch, so nothing crosses a document boundary. This file imports nothing of the
-project: data and model both build on it.
+A batch has B rows of P patch slots, and its real tokens are joined without padding. The document, patch and position of
+each token and patch decide all masks, so nothing crosses a document boundary. This file imports nothing of the project:
+both the data and the model build on it.
+
+Packing: two documents share a row of 8 slots, and nothing is padded.
+
+>>> speech = Document("a", np.array([3, 10, 11, 12, 13, 14]), np.array([0, 1, 1, 1, 1, 1]))
+>>> text = Document("b", np.array([2, 5]), np.array([0, 0]))
+>>> cut = Patches(np.array([1, 4, 1]), np.array([False, False, True]))
+>>> batch = pack_documents([[(speech, cut), (text, Patches(np.ones(2, int), np.zeros(2, bool)))]], row_patches=8)
+>>> batch.num_tokens, batch.num_patches, batch.num_slots
+(8, 5, 8)
+>>> batch.patch_ids.tolist()
+[0, 1, 1, 1, 1, 2, 3, 4]
+>>> batch.patch_doc_ids.tolist()
+[[0, 0, 0, 1, 1, -1, -1, -1]]
+>>> batch.target_ids.tolist()
+[10, 11, 12, 13, 14, -100, 5, -100]
 """
 
 from __future__ import annotations
@@ -20,20 +35,19 @@ PADDING_DOC = -1
 
 @dataclass(frozen=True)
 class Document:
-    """Token ids in the joint vocabulary, with what patching needs to know.
+    """Token ids in the joint vocabulary, with modalities and alignment.
 
     Attributes:
-        id: where it came from.
+        id: name of its source, for errors.
         token_ids: int32 [n].
         modalities: uint8 [n], ``TEXT`` (pieces and special tokens) or ``SPEECH`` (units).
-        segment_lengths: int32 [s], units of each word and silence, in order; they tile the speech tokens. Empty where
-            the speech was not aligned.
-        segment_is_silence: bool [s].
-        final_target_id: what follows the last token (a piece of a longer document has one), or ``IGNORE_ID``.
-        final_target_modality: the modality of that token.
-        segment_level: what the segments are: ``word`` (and silence), or ``bpe`` (pieces of words, and silence).
-        entropies: float32 [speech tokens], for entropy patching: in nats, how uncertain the unit after each is, or how
-            surprising each is itself, given the units before in its span. Empty where that is not asked for.
+        segment_lengths: int32 [s], units of each word and silence, in order. They tile the speech tokens; empty for
+            speech without alignment.
+        segment_is_silence: bool [s]. final_target_id: the token after the last one, for a part of a longer document;
+        otherwise ``IGNORE_ID``. final_target_modality: the modality of that token. segment_level: ``word``, or ``bpe``
+        where the segments are pieces of words. Silences are segments in both. entropies: float32 [speech tokens], in
+        nats, for entropy patching; otherwise empty. Either the entropy of the unit
+            after each, or the surprisal of each, given the units before it in its span.
     """
 
     id: str
@@ -56,9 +70,9 @@ class Patches:
 
     Attributes:
         lengths: int64 [p], positive, tiling the document; the first is 1.
-        closes_late: bool [p], True where only the token after a patch tells that the patch has ended (the short rest of
-            a speech span under static patching). Such a patch is visible to the decoder from that next token on, which
-            keeps the model causal and stepwise generation equal to the parallel form.
+        closes_late: bool [p], True where only the next token shows that the patch has ended (a short patch at the end
+            of a speech span, under static patching). The decoder sees such a patch from that next token on. So the
+            model stays causal, and stepwise generation equals the parallel form.
     """
 
     lengths: np.ndarray
@@ -70,23 +84,23 @@ class Patches:
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """Rows of patches, with their real tokens joined.
+    """Rows of patches, and their real tokens without padding.
 
     Attributes:
         token_ids: int64 [N].
         target_ids: int64 [N], the next token of the document, ``IGNORE_ID`` after its last.
         modalities: uint8 [N].
         target_modalities: uint8 [N], the modality of each target; ``TEXT`` where there is none.
-        doc_ids: int64 [N], unique over the batch, rising.
+        doc_ids: int64 [N], the document, numbered over the batch in order.
         position_ids: int64 [N], from 0 in every document.
-        patch_ids: int64 [N], the token's patch among the M real ones, rising by at most 1.
-        context_patch_ids: int64 [N], the last patch known to be complete once this token is seen.
+        patch_ids: int64 [N], the token's patch among the M real patches, in order.
+        context_patch_ids: int64 [N], the last patch that is known to be complete at this token.
         patch_slots: int64 [M], the patch's place in the flattened B×P grid.
         patch_doc_ids: int64 [B, P], ``PADDING_DOC`` where the slot is empty.
         patch_position_ids: int64 [B, P], from 0 in every document.
         patch_starts: int64 [documents + 1], the first of the M patches of each document, and M.
-        min_id, max_id: least and greatest of the token and target ids; known on the host, so that a model checks them
-            without waiting for the device.
+        min_id, max_id: bounds of the token and target ids. The host knows them, so a model checks them without waiting
+            for the device.
         longest_document: patches of the longest document.
     """
 
@@ -114,19 +128,22 @@ class PackedBatch:
 
     @property
     def num_tokens(self) -> int:
+        """Number of real tokens, N."""
         return int(self.token_ids.shape[0])
 
     @property
     def num_patches(self) -> int:
+        """Number of real patches, M."""
         return int(self.patch_slots.shape[0])
 
     @property
     def num_slots(self) -> int:
+        """Number of patch slots, B · P."""
         return self.patch_doc_ids.numel()
 
 
 def check_patches(document: Document, patches: Patches) -> None:
-    """Raises ``ValueError`` unless the patches are positive, tile the document and open with a single token."""
+    """Raises ``ValueError`` unless patch lengths are positive, sum to the document's tokens, and the first is 1."""
     total = int(patches.lengths.sum())
     if len(patches) == 0 or int(patches.lengths.min()) < 1 or total != len(document):
         raise ValueError(
@@ -141,14 +158,14 @@ def check_patches(document: Document, patches: Patches) -> None:
 
 
 def pack_documents(rows: Sequence[Sequence[tuple[Document, Patches]]], row_patches: int) -> PackedBatch:
-    """Joins documents into one batch.
+    """Packs documents into one batch.
 
     Args:
-        rows: the documents of each row with their patches.
-        row_patches: P, patch slots a row; a row's documents may not need more.
+        rows: for each row, its documents with their patches.
+        row_patches: P, patch slots of a row.
 
     Raises:
-        ValueError: a row is too long, or patches do not tile their document.
+        ValueError: there is no document, a row needs more slots, or patches do not tile their document.
     """
     items = [item for row in rows for item in row]
     if not items:
@@ -167,19 +184,19 @@ def pack_documents(rows: Sequence[Sequence[tuple[Document, Patches]]], row_patch
     final_ids = np.array([document.final_target_id for document in documents])
     doc_ids = np.arange(len(documents))
     patch_ids = np.repeat(np.arange(len(lengths)), lengths)
-    # A patch counts as complete at its own last token, unless only the next token reveals its end.
+    # A patch is complete at its last token, unless only the next token shows its end.
     context_ids = patch_ids - 1
     context_ids[np.cumsum(lengths) - 1] += ~np.concatenate([patches.closes_late for patches in cuts])
     context_ids[token_starts] = patch_starts
     patch_positions = np.arange(len(lengths)) - np.repeat(patch_starts, num_patches)
-    # A document's first slot: its row's, and what the row's earlier documents take.
+    # A document's first slot: the first slot of its row, plus the patches of earlier documents of the row.
     row_starts = patch_starts[np.searchsorted(row_ids, row_ids)]
     slots = patch_positions + np.repeat(row_ids * row_patches + patch_starts - row_starts, num_patches)
     slot_doc_ids = np.full(len(rows) * row_patches, PADDING_DOC, np.int64)
     slot_positions = np.zeros(len(rows) * row_patches, np.int64)
     slot_doc_ids[slots] = np.repeat(doc_ids, num_patches)
     slot_positions[slots] = patch_positions
-    # Every target is a token of its document, or what follows the document.
+    # Every target is a token of its document, or the final target.
     seen = np.append(final_ids[final_ids != IGNORE_ID], [token_ids.min(), token_ids.max()])
     return PackedBatch(
         token_ids=torch.from_numpy(token_ids),
@@ -203,7 +220,7 @@ def pack_documents(rows: Sequence[Sequence[tuple[Document, Patches]]], row_patch
 
 
 def _next_in_document(values: np.ndarray, starts: np.ndarray, finals: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Each token's successor [N] in its document; ``finals`` [documents] follow the documents' last tokens."""
+    """The next token [N] in the document of each token; ``finals`` [documents] follow the documents' last tokens."""
     following = np.empty_like(values)
     following[:-1] = values[1:]
     following[np.append(starts[1:], len(values)) - 1] = finals
@@ -213,7 +230,7 @@ def _next_in_document(values: np.ndarray, starts: np.ndarray, finals: Sequence[i
 def _check_tiling(
     items: Sequence[tuple[Document, Patches]], lengths: np.ndarray, num_tokens: np.ndarray, num_patches: np.ndarray
 ) -> None:
-    """``check_patches`` of all documents at once; the first at fault raises."""
+    """``check_patches`` of all documents at once; the first wrong document raises."""
     ends = np.cumsum(num_patches)
     sums = np.diff(np.concatenate([[0], np.cumsum(lengths)])[np.concatenate([[0], ends])])
     wrong = (num_patches == 0) | (sums != num_tokens)

@@ -1,4 +1,4 @@
-"""Model folders by path: what recipes save and load. The format is that of ``pretrained``."""
+"""Saves and loads model folders by path; see ``lst.model.pretrained`` for the format."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ __all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "load_model", "save_model"]
 def save_model(
     folder: Path, model: LatentSpeechTextModel, patching: PatchingConfig, vocabulary: dict[str, Any]
 ) -> None:
-    """Writes a model folder; ``config.json`` comes last and says that it is whole."""
+    """Writes a model folder. ``config.json`` comes last: it marks the folder as complete.
+
+    Args:
+        folder: to write to.
+        model: its weights and shape are saved.
+        patching: as in the training.
+        vocabulary: what the ids mean, from ``Vocabulary.to_dict``.
+    """
     model.patching, model.vocabulary = patching, vocabulary
     model.save_pretrained(folder)
 
@@ -25,10 +32,10 @@ def load_model(folder: Path) -> tuple[LatentSpeechTextModel, PatchingConfig, dic
     """Reads a model folder.
 
     Returns:
-        The model in evaluation mode, its patching, and the vocabulary it was trained with.
+        The model in evaluation mode, its patching, and its vocabulary as saved.
 
     Raises:
-        UserError: a file is missing or damaged, or the weights do not fit the configuration; all misfits are named.
+        UserError: a file is missing or damaged, or weights do not fit the configuration; all of them are named.
     """
     if not folder.is_dir():
         raise UserError(f"no model in {folder}: train it with lst train, or name the right run with run_dir=FOLDER")

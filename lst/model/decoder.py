@@ -1,4 +1,4 @@
-"""Patch decoder: token states and backbone outputs to next-token states (LST paper, section 2)."""
+"""Patch decoder: from token states and backbone outputs to next-token states (LST paper, section 2)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from lst.model.ranges import AttentionRanges
 
 
 class PatchDecoder(nn.Module):
-    """Each layer: tokens read the backbone's outputs of the patches complete before them, then each other.
+    """In each layer, tokens attend to the backbone's outputs of complete patches, then to tokens in a window.
 
-    Its input is the encoder's token states, not fresh embeddings.
+    The input is the encoder's token states, not new embeddings.
+
+    Args:
+        config: the shape of the model.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -39,7 +42,7 @@ class PatchDecoder(nn.Module):
         ranges: AttentionRanges,
         recorder: Recorder | None = None,
     ) -> torch.Tensor:
-        """[N, D_local] and [M, D_global] → [N, D_local]."""
+        """Token states [N, D_local] and backbone outputs [M, D_global] → [N, D_local]."""
         rotation = self.rotary(batch.position_ids)
         windowed = core_over(ranges.tokens, "decoder.tokens", recorder)
         reading = core_over(ranges.contexts, "decoder.reads", recorder)
@@ -48,5 +51,5 @@ class PatchDecoder(nn.Module):
         return tokens_ND
 
     def layers(self) -> Iterator[tuple[CrossAttention, Block]]:
-        """Each layer's reader of patches and block over tokens."""
+        """The cross-attention to patches and the block over tokens of each layer."""
         return zip(cast("list[CrossAttention]", self.readers), cast("list[Block]", self.blocks), strict=True)

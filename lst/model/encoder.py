@@ -1,4 +1,4 @@
-"""Patch encoder: token embeddings to one vector a patch (LST paper, section 2)."""
+"""Patch encoder: from token embeddings to one vector for each patch (LST paper, section 2)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from lst.model.ranges import AttentionRanges
 
 
 class PatchEncoder(nn.Module):
-    """Windowed token layers; after each, k queries a patch read tokens: the patch's own and, as far as the window goes,
-    those of the patches before it.
+    """In each layer, tokens attend to tokens in a window; then k queries of each patch attend to tokens.
 
-    A patch's queries start as projections of the maximum over its tokens' states; at the end they are joined and
-    projected to the backbone's width.
+    A patch's queries see its own tokens and those of the patches before it in the window. They start as k projections
+    of the maximum over the states of its tokens. At the end they are concatenated and projected to the backbone's
+    width.
+
+    Args:
+        config: the shape of the model.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -54,16 +57,22 @@ class PatchEncoder(nn.Module):
         return tokens_ND, self.to_global(queries_MKD.flatten(1))
 
     def layers(self) -> Iterator[tuple[Block, CrossAttention]]:
-        """Each layer's block over tokens and reader of patches."""
+        """The block over tokens and the cross-attention of the patch queries of each layer."""
         return zip(cast("list[Block]", self.blocks), cast("list[CrossAttention]", self.readers), strict=True)
 
     def first_queries(self, pooled_MD: torch.Tensor) -> torch.Tensor:
-        """[M, K, D_local] of the maximum [M, D_local] over each patch's tokens after the first block."""
+        """Queries [M, K, D_local] from the maximum [M, D_local] over each patch's tokens after the first block."""
         return self.to_queries(pooled_MD).view(len(pooled_MD), self.num_queries, -1)
 
 
 def max_pool_patches(tokens_ND: torch.Tensor, patch_ids_N: torch.Tensor, num_patches: int) -> torch.Tensor:
-    """Element-wise maximum [M, D] over each patch's tokens; every patch has one or more."""
+    """Element-wise maximum [M, D] over the tokens of each patch.
+
+    Args:
+        tokens_ND: states [N, D].
+        patch_ids_N: int64 [N], in order; every patch has a token.
+        num_patches: M.
+    """
     index_ND = patch_ids_N[:, None].expand_as(tokens_ND)
     return tokens_ND.new_zeros(num_patches, tokens_ND.shape[1]).scatter_reduce(
         0, index_ND, tokens_ND, "amax", include_self=False

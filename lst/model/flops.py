@@ -1,8 +1,8 @@
-"""Analytic cost of the model, by module: multiply-adds count as two operations; norms, softmax and gates are left out.
+"""Analytic cost of the model by module.
 
-Attention is counted over the pairs of query and key that are really seen, no more; ``workload_of_batch`` counts them,
-``typical_workload`` estimates them for planning. State spaces are counted as what they define: their recurrence, and
-their short convolution tap by tap, whatever way of computing them a kernel takes.
+A multiply-add counts as two operations; norms, softmax and gates are left out. Attention counts the pairs of a query
+and a key that it sees: ``workload_of_batch`` counts them, ``typical_workload`` estimates them for planning. State space
+models count as their recurrence and their short convolution, whatever algorithm a kernel uses.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from lst.model.ranges import KeyRange, attention_ranges
 
 @dataclass(frozen=True)
 class Workload:
-    """What a batch asks of a model.
+    """Counts of a batch that decide the cost of a model.
 
     Attributes:
-        num_tokens, num_patches: real ones; equal for the baseline.
-        token_pairs: pairs of a token and a token that it sees in the local modules' window.
-        patch_pairs: pairs of a patch and a patch that it sees in the backbone.
-        window_pairs: the same within the window of ``window_attention``.
-        read_pairs: pairs of a patch and a token that its queries read, for one sub-query.
-        context_pairs: pairs of a token and a patch that it sees in the decoder.
+        num_tokens, num_patches: real tokens and patches; equal for the baseline.
+        token_pairs: pairs of a token and a token that it attends to in the local modules.
+        patch_pairs: pairs of a patch and a patch that it attends to in the backbone.
+        read_pairs: pairs of a patch and a token that one of its queries attends to in the encoder.
+        context_pairs: pairs of a token and a patch that it attends to in the decoder.
+        window_pairs: ``patch_pairs`` within the window of ``window_attention``.
     """
 
     num_tokens: float
@@ -38,7 +38,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Flops:
-    """Forward operations, by module."""
+    """Operations of the forward pass, by module."""
 
     encoder: float
     backbone: float
@@ -47,20 +47,21 @@ class Flops:
 
     @property
     def forward(self) -> float:
+        """Operations of the forward pass."""
         return self.encoder + self.backbone + self.decoder + self.head
 
     @property
     def training(self) -> float:
-        """Forward and backward: the backward pass costs twice the forward."""
+        """Operations of forward and backward pass: the backward pass costs twice the forward."""
         return 3 * self.forward
 
     def divided_by(self, count: float) -> Flops:
-        """Operations for each of ``count`` things: tokens, speech units, patches, steps."""
+        """Operations for each of ``count`` tokens, speech units, patches or steps."""
         return Flops(*(part / count for part in (self.encoder, self.backbone, self.decoder, self.head)))
 
 
 def workload_of_batch(batch: PackedBatch, config: ModelConfig) -> Workload:
-    """Counts a batch exactly. Reads the device: for benchmarks and logs, not for a training step on a GPU."""
+    """Counts a batch exactly. It waits for the device: for benchmarks and logs, not for training steps on a GPU."""
     ranges = attention_ranges(batch, config)
 
     def pairs(keys: KeyRange) -> float:
@@ -82,13 +83,13 @@ def workload_of_batch(batch: PackedBatch, config: ModelConfig) -> Workload:
 def typical_workload(
     config: ModelConfig, num_tokens: float, num_patches: float, mean_document_patches: float
 ) -> Workload:
-    """Estimates a batch whose documents are alike: the mean query sees half a document, or its window.
+    """Estimates a batch of documents of one length: the mean query sees half a document, or its window.
 
     Args:
-        config: the shape.
+        config: the shape of the model.
         num_tokens: real tokens.
-        num_patches: patches; equals the tokens for the baseline.
-        mean_document_patches: patches of the document that a patch lies in, the mean over patches.
+        num_patches: real patches; for the baseline, as many as tokens.
+        mean_document_patches: length of a patch's document in patches, the mean over patches.
     """
     tokens_a_patch = num_tokens / max(num_patches, 1)
     half_patches = mean_document_patches / 2
@@ -104,7 +105,7 @@ def typical_workload(
 
 
 def model_flops(config: ModelConfig, vocab_size: int, work: Workload) -> Flops:
-    """Operations of a workload."""
+    """Operations of a workload, by module."""
     backbone = sum(_mixer(mixer, config, work) + work.num_patches * _feed_forward(config) for mixer in config.mixers)
     if not config.has_local_modules:
         return Flops(0.0, backbone, 0.0, 2.0 * work.num_tokens * config.global_dim * vocab_size)
@@ -129,12 +130,12 @@ def model_flops(config: ModelConfig, vocab_size: int, work: Workload) -> Flops:
 
 
 def _mixer(mixer: str, config: ModelConfig, work: Workload) -> float:
-    """One layer's mixer of the backbone."""
+    """The mixer of one layer of the backbone."""
     dim = config.global_dim
     if mixer in ("attention", "window_attention"):
         pairs = work.patch_pairs if mixer == "attention" else work.window_pairs
         return _attention(dim, config.global_heads, config.global_key_heads, work.num_patches, pairs)
-    # A mode: one complex product and sum for the state, and the real part of another for the output.
+    # For each mode: a complex product and sum for the state, and the real part of a product for the output.
     mode = 8 + 4
     if mixer == "h3":
         sequences = dim * config.h3_head_dim
@@ -144,7 +145,7 @@ def _mixer(mixer: str, config: ModelConfig, work: Workload) -> float:
 
 
 def _feed_forward(config: ModelConfig) -> float:
-    """The backbone's feed-forward layer, a patch."""
+    """The feed-forward layer of the backbone, for one patch."""
     dim = config.global_dim
     return 16.0 * dim * dim if config.ffn == "gelu" else 6.0 * dim * config.ffn_dim(dim)
 

@@ -1,8 +1,8 @@
-"""Initial weights, and the learning rates that go with them.
+"""Initial weights and the matching learning rates.
 
-``depth_scaled``: normal weights of one deviation; what writes into a residual stream is scaled down by the number of
-writers (GPT-2). ``mup``: in addition deviations, and Adam's rates, fall with the width as maximal update
-parametrisation asks (Yang et al. 2022, table 8), so that rates found at a small width suit a large one.
+``depth_scaled``: normal weights with one standard deviation. Output matrices of residual branches are divided by √(2 ·
+layers), as in GPT-2. ``mup``: in addition, standard deviations and Adam's learning rates fall with the width, as in the
+maximal update parametrisation (Yang et al. 2022, table 8). Learning rates found at a small width then suit a large one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lst.model.state_space import DiagonalSSM, ShiftSSM
 
 
 def initialise(model: nn.Module, config: ModelConfig, seed: int) -> None:
-    """Draws all matrices of a model anew; norms and biases stay as they are, state spaces have a start of their own."""
+    """Draws all matrices of a model. Norms and biases stay; state space models have their own initial values."""
     generator = torch.Generator().manual_seed(seed)
     drawn: set[nn.Parameter] = set()
     for module in model.modules():
@@ -31,9 +31,15 @@ def initialise(model: nn.Module, config: ModelConfig, seed: int) -> None:
 
 
 def initial_std(name: str, fan_in: int, config: ModelConfig) -> float:
-    """Standard deviation of a matrix's initial weights, by its name in the model."""
+    """Standard deviation of the initial weights of a matrix.
+
+    Args:
+        name: of the parameter in the model.
+        fan_in: number of its inputs.
+        config: the shape of the model.
+    """
     if name.startswith("encoder.to_"):
-        # These carry the only path into the backbone: keep the scale of what they read.
+        # The only path into the backbone: the scale of the inputs is kept.
         return float(fan_in**-0.5)
     writers = {"encoder": config.encoder_layers, "backbone": config.global_layers, "decoder": config.decoder_layers}
     std = config.init_std
@@ -46,17 +52,17 @@ def initial_std(name: str, fan_in: int, config: ModelConfig) -> float:
 
 
 def learning_rate_scale(name: str, parameter: torch.Tensor, config: ModelConfig) -> float:
-    """What a parameter's learning rate is multiplied by: under ``mup`` base width / fan-in of matrices, else 1."""
+    """Factor of a parameter's learning rate: under ``mup`` base width / fan-in for matrices, otherwise 1."""
     if config.init != "mup" or parameter.ndim < 2 or is_embedding(name) or is_state_space(name):
         return 1.0
     return config.mup_base_dim / parameter.shape[1]
 
 
 def is_state_space(name: str) -> bool:
-    """Whether a parameter is one of an SSM's own, by its name: none of them is a matrix that the width scales."""
+    """Whether a parameter, by its name, belongs to a state space model: none of these is a matrix that mup scales."""
     return ".ssm." in name or ".shift." in name
 
 
 def is_embedding(name: str) -> bool:
-    """Whether a parameter is a table that is looked up, by its name: of tokens, or of learned positions."""
+    """Whether a parameter, by its name, is an embedding of tokens or of learned positions."""
     return name in ("embedding.weight", "backbone.positions.weight")

@@ -1,4 +1,4 @@
-"""The pieces that local modules and backbone share: projections with rotary positions, SwiGLU, pre-norm blocks."""
+"""Layers that local modules and backbone share: attention with rotary positions, SwiGLU, pre-norm blocks."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ from lst.kernels.attention import interval_attention
 from lst.model.pointwise import Linear, RMSNorm, rotate, swiglu
 from lst.model.ranges import KeyRange
 
-# What attends, given queries, keys and values with heads second to last.
+# Attention: from queries, keys and values, all [..., heads, D], to outputs of the queries' shape.
 AttentionCore = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class Recorder:
-    """Keeps what stepwise generation goes on from after a prompt was computed in parallel: the keys and values that
-    pass through attention cores, by name, in the order of the layers, and the states of recurrent mixers.
+    """Records keys, values and states while a prompt is computed in parallel, so that generation can continue it.
 
     Args:
         num_patches: int64 [S], patches of each document after which recurrent states are kept.
+
+    Attributes:
+        keys_values: of each attention by name, in the order of the layers.
+        states: token states by name.
+        recurrent: states of the recurrent mixers, in the order of the layers.
     """
 
     def __init__(self, num_patches: torch.Tensor | None = None) -> None:
@@ -32,11 +36,18 @@ class Recorder:
         self.recurrent: list[tuple[torch.Tensor, ...]] = []
 
     def keep(self, name: str, key: torch.Tensor, value: torch.Tensor) -> None:
+        """Records the keys and values [n, G, D] of one layer."""
         self.keys_values.setdefault(name, []).append((key, value))
 
 
 def core_over(keys: KeyRange, name: str, recorder: Recorder | None) -> AttentionCore:
-    """Attention in which every query sees its range; any leading dimensions of the queries are flattened for it."""
+    """Attention of every query to its range of keys. Leading dimensions of the queries are flattened for it.
+
+    Args:
+        keys: the range of each query.
+        name: of the attention, for the recorder.
+        recorder: records keys and values; None for training.
+    """
 
     def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         if recorder is not None:
@@ -60,7 +71,7 @@ class Rotary(nn.Module):
 
     def forward(self, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines and sines, float32 [..., 1, head_dim / 2], of int64 positions [...]."""
-        # Not a buffer: converting the model to half precision would round it, and far positions would turn wrongly.
+        # Not a buffer: half precision would round it, and the angles of far positions would be wrong.
         wide = torch.float32 if position_ids.device.type == "mps" else torch.float64
         exponents = torch.arange(0, self.head_dim, 2, dtype=wide, device=position_ids.device) / self.head_dim
         angles = position_ids[..., None].float() * (self.theta**-exponents).float()
@@ -73,8 +84,8 @@ class SelfAttention(nn.Module):
     Args:
         dim: width.
         num_heads: query heads.
-        num_kv_heads: key and value heads, each shared by as many query heads (grouped-query attention, Ainslie et al.
-            2023).
+        num_kv_heads: key and value heads, each shared by the same number of query heads (grouped-query attention,
+            Ainslie et al. 2023).
     """
 
     def __init__(self, dim: int, num_heads: int, num_kv_heads: int) -> None:
@@ -86,7 +97,7 @@ class SelfAttention(nn.Module):
     def forward(
         self, x: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor] | None, core: AttentionCore
     ) -> torch.Tensor:
-        """[..., D] → [..., D]; ``core`` says who sees whom."""
+        """[..., D] → [..., D]; ``rotation`` is that of ``Rotary`` or None, ``core`` attends."""
         heads = self.query_key_value(x).view(*x.shape[:-1], self.num_heads + 2 * self.num_kv_heads, -1)
         if rotation is not None:
             heads = rotate(heads, *rotation, num_rotated=self.num_heads + self.num_kv_heads)
@@ -95,7 +106,7 @@ class SelfAttention(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """Gated feed-forward layer (Shazeer 2020)."""
+    """Gated feed-forward layer (Shazeer 2020): W₂ (silu(W_g x) ⊙ W_u x)."""
 
     def __init__(self, dim: int, hidden_dim: int) -> None:
         super().__init__()
@@ -103,11 +114,12 @@ class SwiGLU(nn.Module):
         self.output = Linear(hidden_dim, dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., D] → [..., D]."""
         return self.output(swiglu(self.gate_up(x)))
 
 
 class GeluFeedForward(nn.Module):
-    """Feed-forward layer of four times the width, with GELU's tanh form and biases, as GPT-2's and H3's."""
+    """Feed-forward layer of GPT-2 and H3: four times the width, the tanh form of GELU, and biases."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -115,6 +127,7 @@ class GeluFeedForward(nn.Module):
         self.output = Linear(4 * dim, dim, bias=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., D] → [..., D]."""
         return self.output(functional.gelu(self.up(x), approximate="tanh"))
 
 
@@ -122,9 +135,9 @@ class Block(nn.Module):
     """Pre-norm block: x + mixer, then x + feed-forward.
 
     Args:
-        mixer: attention, or what takes its place.
+        mixer: attention, or a recurrent mixer.
         ffn: the feed-forward layer.
-        make_norm: makes one norm.
+        make_norm: builds a norm.
     """
 
     def __init__(self, mixer: nn.Module, ffn: nn.Module, make_norm: Callable[[], nn.Module]) -> None:
@@ -135,18 +148,18 @@ class Block(nn.Module):
         self.ffn = ffn
 
     def forward(self, x: torch.Tensor, *surroundings: Any) -> torch.Tensor:
-        """[..., D] → [..., D]; ``surroundings`` are what the mixer takes beside its input."""
+        """[..., D] → [..., D]; ``surroundings`` are the further arguments of the mixer."""
         x = x + self.mixer(self.mixer_norm(x), *surroundings)
         return x + self.ffn(self.ffn_norm(x))
 
 
 def attention_block(dim: int, num_heads: int, num_kv_heads: int, ffn_dim: int) -> Block:
-    """The Transformer block of the local modules."""
+    """Builds a Transformer block of the local modules."""
     return Block(SelfAttention(dim, num_heads, num_kv_heads), SwiGLU(dim, ffn_dim), lambda: RMSNorm(dim))
 
 
 class CrossAttention(nn.Module):
-    """Pre-norm cross-attention with a residual: queries of one width read states of another."""
+    """Pre-norm cross-attention with a residual, from queries of one width to states of another."""
 
     def __init__(self, query_dim: int, state_dim: int, num_heads: int, num_kv_heads: int) -> None:
         super().__init__()
@@ -164,10 +177,10 @@ class CrossAttention(nn.Module):
         return key, value
 
     def read(self, x: torch.Tensor, key: torch.Tensor, value: torch.Tensor, core: AttentionCore) -> torch.Tensor:
-        """x [..., Dq] reads keys and values; ``core`` says who sees what."""
+        """x [..., Dq] attends to keys and values by ``core``; [..., Dq]."""
         query = self.query(self.query_norm(x)).view(*x.shape[:-1], self.num_heads, -1)
         return x + self.output(core(query, key, value).flatten(-2))
 
     def forward(self, x: torch.Tensor, states: torch.Tensor, core: AttentionCore) -> torch.Tensor:
-        """x [..., Dq] reads states [n, Ds]."""
+        """x [..., Dq] attends to states [n, Ds]; [..., Dq]."""
         return self.read(x, *self.keys_values(states), core)

@@ -23,16 +23,16 @@ from lst.model.ranges import attention_ranges
 class LatentSpeechTextModel(nn.Module, PretrainedModel):
     """``PatchEncoder → Backbone → PatchDecoder`` with one embedding and one head over the joint vocabulary.
 
-    With no encoder and decoder layers it is the baseline: embeddings go straight into the backbone, and the head reads
-    the backbone's outputs. ``from_pretrained`` and ``save_pretrained`` read and write model folders.
+    Without encoder and decoder layers it is the token-level baseline: embedding → backbone → head. ``from_pretrained``
+    and ``save_pretrained`` read and write model folders.
 
     Args:
-        config: the shape.
-        vocab_size: size of the joint vocabulary.
+        config: the shape of the model.
+        vocab_size: size of the joint vocabulary, V.
         seed: of the initial weights.
 
     Raises:
-        ValueError: the shape is impossible.
+        UserError: the shape or the size is not allowed.
     """
 
     def __init__(self, config: ModelConfig, vocab_size: int, seed: int = 0) -> None:
@@ -52,14 +52,18 @@ class LatentSpeechTextModel(nn.Module, PretrainedModel):
         initialise(self, config, seed)
 
     def forward(self, batch: PackedBatch) -> torch.Tensor:
-        """Logits [N, V] of the token after each token."""
+        """Logits [N, V] of the next token."""
         return self.head(self.hidden(batch))
 
     def hidden(self, batch: PackedBatch, recorder: Recorder | None = None) -> torch.Tensor:
-        """States [N, D] that the head reads.
+        """The states [N, D] before the head.
+
+        Args:
+            batch: the documents.
+            recorder: keeps keys, values and states for generation.
 
         Raises:
-            ValueError: an id is outside the vocabulary, or a document longer than the model's context.
+            UserError: an id is outside the vocabulary, or a document is longer than the model's context.
         """
         if not torch.compiler.is_compiling():
             self.check_batch(batch)
@@ -77,9 +81,9 @@ class LatentSpeechTextModel(nn.Module, PretrainedModel):
         return self.norm(self.decoder(tokens_ND, patches_MD, batch, ranges, recorder))
 
     def check_batch(self, batch: PackedBatch) -> None:
-        """Raises ``ValueError`` for ids outside the vocabulary and documents longer than the context.
+        """Raises ``UserError`` for an id outside the vocabulary or a document longer than the context.
 
-        What it reads is known on the host: no device is waited for.
+        The host knows all that is checked, so it does not wait for a device.
         """
         if batch.min_id < 0 or batch.max_id >= self.vocab_size:
             raise UserError(
@@ -94,42 +98,50 @@ class LatentSpeechTextModel(nn.Module, PretrainedModel):
 
     @torch.no_grad()
     def losses(self, batch: PackedBatch) -> torch.Tensor:
-        """Cross-entropy in nats, float32 (or wider) [N], of each target; zero where there is none. No gradients: train
-        on ``loss``."""
+        """Cross-entropy in nats, float32 or wider [N], of each target; zero without a target.
+
+        It has no gradient: ``loss`` is for training.
+        """
         hidden_ND = self.hidden(batch)
         return linear_cross_entropy(
             hidden_ND, self.head.weight, batch.target_ids, hidden_ND.new_ones(len(hidden_ND), dtype=torch.float32)
         )[1]
 
     def loss(self, batch: PackedBatch, options: LossConfig | None = None) -> torch.Tensor:
-        """Mean cross-entropy in nats over all targets, text and speech alike (LST paper, section 3).
+        """Mean cross-entropy in nats over all targets, text and speech (LST paper, section 3).
 
-        With ``options`` the mean is weighted by the target's modality, and the z-loss is added.
+        ``options`` sets the weight of each modality in the mean, and of the z-loss.
         """
         options = options or LossConfig()
         hidden_ND = self.hidden(batch)
         wide = torch.float64 if hidden_ND.dtype == torch.float64 else torch.float32
         weights_N = torch.where(batch.target_modalities == SPEECH, options.speech_weight, options.text_weight).to(wide)
         weights_N = torch.where(batch.target_ids != IGNORE_ID, weights_N, 0.0)
-        # Without a target there is no loss: zero over the least positive number.
+        # A batch without a target has a loss of zero, not of 0 / 0.
         weights_N = weights_N / weights_N.sum().clamp(min=torch.finfo(wide).tiny)
         return linear_cross_entropy(hidden_ND, self.head.weight, batch.target_ids, weights_N, options.z_weight)[0]
 
     @property
     def num_parameters(self) -> int:
+        """Number of parameters; a tied head counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
 
 class TiedHead(nn.Module):
-    """A head whose weights are the embedding's, and are kept there alone."""
+    """A head with the embedding's weights.
+
+    Args:
+        embedding: owns the weights.
+    """
 
     def __init__(self, embedding: nn.Embedding) -> None:
         super().__init__()
-        # In a tuple, the embedding does not become a part of this module too.
+        # In a tuple, so that the embedding does not become a submodule.
         self._embedding = (embedding,)
 
     @property
     def weight(self) -> torch.Tensor:
+        """The embedding's weights [V, D]."""
         return self._embedding[0].weight
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

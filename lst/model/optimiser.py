@@ -1,4 +1,4 @@
-"""Which parameters an optimiser treats alike: their learning rate and their weight decay."""
+"""Learning rate and weight decay of each parameter: the groups of the optimiser."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 from lst.model.initialise import is_embedding, is_state_space, learning_rate_scale
 from lst.model.lst import LatentSpeechTextModel
 
-# What an SSM's step, decay, frequency and input weights learn at most with: a larger rate makes them unstable.
+# Upper bound of the learning rate of an SSM's step, decay, frequency and input weights: more makes them unstable.
 DYNAMICS_RATE = 1e-3
 DYNAMICS = ("log_dt", "log_decay", "frequency", "B")
 
@@ -18,12 +18,12 @@ DYNAMICS = ("log_dt", "log_decay", "frequency", "B")
 def parameter_groups(model: LatentSpeechTextModel, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
     """Groups for AdamW: ``params``, ``lr`` and ``weight_decay``.
 
-    Matrices decay; embeddings, norms and biases do not. The dynamics of state spaces (dt, A, B) do not decay either,
-    and their rate is capped at ``DYNAMICS_RATE`` (Gu et al. 2022); C and D are ordinary parameters.
+    Matrices have weight decay; embeddings, norms and biases do not. The dynamics of state space models (dt, A, B) have
+    none either, and their rate is capped at ``DYNAMICS_RATE`` (Gu et al. 2022). C and D are ordinary parameters.
 
     Args:
-        model: whose named parameters are sorted; under ``init=mup`` rates depend on its width.
-        learning_rate: the peak rate; a schedule multiplies every group's ``lr`` by one share.
+        model: its parameters are grouped; under ``init=mup`` rates depend on its width.
+        learning_rate: the peak rate. A schedule multiplies the ``lr`` of every group by one factor.
         weight_decay: of matrices.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -32,7 +32,7 @@ def parameter_groups(model: LatentSpeechTextModel, learning_rate: float, weight_
         decays = parameter.ndim >= 2 and not is_dynamics and not is_embedding(name)
         scale = learning_rate_scale(name, parameter, model.config)
         rate = min(learning_rate, DYNAMICS_RATE) if is_dynamics else learning_rate * scale
-        # Decay is multiplied by the rate: divided by its scale, it stays the same at every width.
+        # AdamW multiplies decay by the rate. Divided by the scale, decay is the same at every width.
         groups.setdefault((weight_decay / scale if decays else 0.0, rate), []).append(parameter)
     return [{"params": group, "weight_decay": decay, "lr": rate} for (decay, rate), group in groups.items()]
 
@@ -43,5 +43,5 @@ def build_adamw(
     weight_decay: float,
     betas: tuple[float, float] = (0.9, 0.95),
 ) -> torch.optim.AdamW:
-    """AdamW over ``parameter_groups``."""
+    """Builds AdamW over ``parameter_groups``."""
     return torch.optim.AdamW(parameter_groups(model, learning_rate, weight_decay), lr=learning_rate, betas=betas)

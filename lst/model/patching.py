@@ -1,9 +1,8 @@
 """How speech units are grouped into patches (LST paper, section 2).
 
-Text pieces and special tokens are always patches of one token; only spans of speech units are grouped, and no patch
-crosses a change of modality. All strategies are pure, vectorised functions; the strategy of a batch is a pure function
-of (seed, batch index), so workers, prefetch and resume cannot change it. This file imports nothing of the project but
-the batch and the options that it shares.
+Each text piece and special token is a patch of its own. Only speech units are grouped, and no patch crosses a change of
+modality. Every strategy is a pure, vectorised function. The strategy of a batch is a pure function of the seed and the
+batch index, so workers, prefetching and resuming cannot change it.
 """
 
 from __future__ import annotations
@@ -17,38 +16,45 @@ import numpy as np
 from lst.model.batch import SPEECH, Document, Patches
 from lst.model.config import UNPATCHED_STRATEGIES, PatchingConfig
 
-# A draw of its own, so that no other use of (seed, batch index) can be correlated with it.
+# Seeds the draw of strategies, so that it is independent of other draws from (seed, batch index).
 _STRATEGY_STREAM = 0x9A7C
 
-
-# What says how to cut a document; the other strategies draw one of these for each batch.
+# Strategies that cut a document by themselves. The others draw one of these for each batch.
 FIXED_STRATEGIES = ("none", "static", "aligned", "entropy", "speech_bpe")
 
 
 def patch_document(document: Document, strategy: str, config: PatchingConfig) -> Patches:
-    """Cuts one document: ``patch_documents`` of it alone."""
+    """``patch_documents`` for one document."""
     return patch_documents([document], strategy, config)[0]
 
 
 def patch_documents(documents: Sequence[Document], strategy: str, config: PatchingConfig) -> list[Patches]:
-    """Cuts documents by a fixed strategy, all at once and each as if it were alone.
+    """Cuts documents into patches by a fixed strategy. The cut of a document does not depend on the others.
+
+    Patching: a marker and ten units, in patches of four.
+
+    >>> ids = np.arange(11, dtype=np.int32)
+    >>> document = Document("a", ids, np.array([0] + [1] * 10, np.uint8))
+    >>> (patches,) = patch_documents([document], "static", PatchingConfig(static_size=4))
+    >>> patches.lengths.tolist(), patches.closes_late.tolist()
+    ([1, 4, 4, 2], [False, False, False, True])
 
     Args:
         documents: the documents.
-        strategy: ``none``, ``static``, ``aligned``, ``entropy`` or ``speech_bpe`` (whose tokens are pieces already, so
-            that every token is a patch).
+        strategy: one of ``FIXED_STRATEGIES``. The tokens of ``speech_bpe`` are pieces of units already, and every token
+            is a patch.
         config: sizes, limits and threshold.
 
     Returns:
         The patches of each document, in order.
 
     Raises:
-        ValueError: the strategy is not a fixed one; aligned patching lacks an alignment or has one of another level;
+        ValueError: the strategy is not a fixed one; aligned patching lacks an alignment of the level of ``config``;
             entropy patching lacks entropies or a threshold.
     """
     if strategy not in FIXED_STRATEGIES:
         raise ValueError(
-            f"strategy {strategy!r} does not say how to cut a document; allowed are {', '.join(FIXED_STRATEGIES)}"
+            f"strategy {strategy!r} does not cut documents by itself; allowed are {', '.join(FIXED_STRATEGIES)}"
         )
     if strategy in UNPATCHED_STRATEGIES:
         return [unpatched(len(document)) for document in documents]
@@ -61,7 +67,7 @@ def patch_documents(documents: Sequence[Document], strategy: str, config: Patchi
         opens_patch, closes_late = _cut_by_alignment(documents, spans, config)
     else:
         opens_patch, closes_late = _cut_by_entropy(documents, spans, config)
-    # Entry i of closes_late is about the patch that ends at token i.
+    # closes_late[i] belongs to the patch that ends at token i.
     first_tokens = np.flatnonzero(opens_patch)
     lengths = np.diff(np.append(first_tokens, len(opens_patch)))
     late = closes_late[first_tokens + lengths - 1]
@@ -70,17 +76,17 @@ def patch_documents(documents: Sequence[Document], strategy: str, config: Patchi
 
 
 def unpatched(num_tokens: int) -> Patches:
-    """Every token a patch of its own: the token-level baseline."""
+    """One patch for each token, as in the token-level baseline."""
     return Patches(np.ones(num_tokens, np.int64), np.zeros(num_tokens, bool))
 
 
 class _Spans:
-    """Where speech is, in the joined tokens of some documents.
+    """The spans of speech in the joined tokens of some documents.
 
     Attributes:
         ends: int64 [documents], the token after each document's last.
         is_speech: bool [n].
-        opens_span: bool [n], the first unit of each span; no span crosses the end of a document.
+        opens_span: bool [n], True at the first unit of each span. No span crosses the end of a document.
     """
 
     def __init__(self, documents: Sequence[Document]) -> None:
@@ -93,12 +99,12 @@ class _Spans:
         self.opens_span[document_starts] = self.is_speech[document_starts]
 
     def units_by_document(self) -> np.ndarray:
-        """int64 [documents], speech units of each."""
+        """Number of speech units of each document, int64 [documents]."""
         return np.diff(np.concatenate([[0], np.cumsum(self.is_speech)])[np.concatenate([[0], self.ends])])
 
 
 def _cut_statically(spans: _Spans, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Every ``size`` units a patch; the rest of a span is a shorter one, whose end only the next token reveals."""
+    """A patch for every ``size`` units. Only the next token shows the end of a shorter patch at the end of a span."""
     opens_patch = _cut_long_patches(~spans.is_speech | spans.opens_span, size)
     return opens_patch, spans.is_speech & (_units_into(opens_patch) < size - 1)
 
@@ -106,10 +112,10 @@ def _cut_statically(spans: _Spans, size: int) -> tuple[np.ndarray, np.ndarray]:
 def _cut_by_alignment(
     documents: Sequence[Document], spans: _Spans, config: PatchingConfig
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One patch a word (or BPE piece); silences are patches of their own, or part of the segment before them.
+    """One patch for each word (or BPE piece). A silence is a patch of its own, or part of the segment before it.
 
-    With silences merged, one that opens a span joins the segment after it. Patches that are longer than ``max_patch``
-    are cut into pieces of at most as many units.
+    With merged silences, a silence that opens a span joins the segment after it. Patches longer than ``max_patch`` are
+    cut into patches of up to ``max_patch`` units.
     """
     all_lengths = np.concatenate([document.segment_lengths for document in documents]).astype(np.int64)
     _check_alignment(documents, spans, all_lengths, config)
@@ -153,9 +159,9 @@ def _cut_by_entropy(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Patches that end where the next unit is uncertain, or begin where a unit is surprising.
 
-    After the Byte Latent Transformer (arXiv 2412.09871, section 2.3) with a global threshold. An uncertain or a full
-    patch is known to be complete at its last unit; one that a surprising unit or the end of its span cuts off, only at
-    the token after it.
+    As in the Byte Latent Transformer (arXiv 2412.09871, section 2.3), with a global threshold. A patch that ends by
+    uncertainty or by its length is complete at its last unit. A patch that ends before a surprising unit, or at the end
+    of its span, is complete only at the next token.
     """
     if config.entropy_threshold is None:
         raise ValueError("entropy patching needs a threshold: fit one, or set patching.entropy_threshold")
@@ -184,26 +190,25 @@ def _cut_by_entropy(
 
 
 def fit_entropy_threshold(entropies: Sequence[np.ndarray], config: PatchingConfig) -> tuple[float, float]:
-    """The threshold that gives patches of a mean of ``config.entropy_size`` units.
+    """The threshold whose patches have a mean length of ``config.entropy_size`` units.
 
-    It is a quantile of the entropies. What ends a patch besides, the end of a sequence and ``max_patch``, is reckoned
-    in.
+    It is a quantile of the entropies, found by bisection over real cuts: the ends of sequences and ``max_patch`` count.
 
     Args:
-        entropies: float32 [n] a sequence, each one span.
-        config: measure, size aimed at, longest patch.
+        entropies: float32 [n] of each sequence; a sequence is one span.
+        config: the measure, the wanted mean length, and the longest patch.
 
     Returns:
-        Threshold in nats, and the mean patch length in units that it gives on these sequences.
+        The threshold in nats, and the mean patch length in units on these sequences.
 
     Raises:
-        ValueError: there is no entropy.
+        ValueError: there are no entropies.
     """
     spans = [values for values in entropies if len(values)]
     if not spans:
         raise ValueError("a threshold cannot be fitted to no entropies: there is no speech to train on")
     values = np.unique(np.concatenate(spans))
-    # Half-way between neighbours, so that rounding in the last place moves no boundary.
+    # Half-way between neighbouring values, so that a rounding error moves no boundary.
     candidates = np.append(values[:-1] + (values[1:] - values[:-1]) / 2, values[-1])
     documents = [
         Document("", np.zeros(len(x), np.int32), np.full(len(x), SPEECH, np.uint8), entropies=x) for x in spans
@@ -214,7 +219,8 @@ def fit_entropy_threshold(entropies: Sequence[np.ndarray], config: PatchingConfi
         fixed = replace(config, entropy_threshold=threshold)
         return num_units / sum(len(patches) for patches in patch_documents(documents, "entropy", fixed))
 
-    # Patches grow with the threshold: the first candidate whose mean reaches the size, or the one before it if nearer.
+    # Patches grow with the threshold. Take the first candidate that reaches the size, or the one before if it is
+    # nearer.
     low, high = 0, len(candidates) - 1
     while low < high:
         middle = (low + high) // 2
@@ -228,8 +234,8 @@ def fit_entropy_threshold(entropies: Sequence[np.ndarray], config: PatchingConfi
 def strategy_of_batch(config: PatchingConfig, seed: int, batch_index: int, num_batches: int) -> str:
     """The fixed strategy of one batch: a pure function of the seed and the batch's place in training.
 
-    ``mixed`` draws static or aligned with equal chance. ``curriculum`` is aligned with a probability of 1 up to
-    ``curriculum_start`` of the training, falling linearly to 0 at ``curriculum_end``.
+    ``mixed`` draws static or aligned with equal probability. ``curriculum`` draws aligned with probability 1 up to the
+    share ``curriculum_start`` of the training, falling linearly to 0 at ``curriculum_end`` (LST paper, section 2).
     """
     if config.strategy in FIXED_STRATEGIES:
         return config.strategy
@@ -245,17 +251,17 @@ def strategy_of_batch(config: PatchingConfig, seed: int, batch_index: int, num_b
 
 
 def inference_strategy(config: PatchingConfig) -> str:
-    """The strategy that needs no aligner: what a trained model is scored and generates with."""
+    """The strategy of a trained model in scoring and generation. It needs no aligner."""
     return config.strategy if config.strategy in ("none", "entropy", "speech_bpe") else "static"
 
 
 def _units_into(opens_patch: np.ndarray) -> np.ndarray:
-    """For each token, int64 [n], how many tokens of its patch come before it."""
+    """Position of each token within its patch, int64 [n]."""
     first_tokens = np.flatnonzero(opens_patch)
     lengths = np.diff(np.append(first_tokens, len(opens_patch)))
     return np.arange(len(opens_patch)) - np.repeat(first_tokens, lengths)
 
 
 def _cut_long_patches(opens_patch: np.ndarray, max_patch: int) -> np.ndarray:
-    """Opens a patch after every ``max_patch`` tokens of a patch; 0 sets no limit."""
+    """Adds a cut after every ``max_patch`` tokens of a patch; 0 sets no limit."""
     return opens_patch | (_units_into(opens_patch) % max_patch == 0) if max_patch else opens_patch

@@ -1,8 +1,7 @@
-"""Linear layer, norm, rotation and gate: what runs on every position alone.
+"""Layers that act on each position separately: linear layer, norm, rotation, gate.
 
-Norm, rotation and gate have a backward pass of their own: it needs less than automatic differentiation keeps,
-and takes fewer passes over memory. Under ``torch.compile`` the plain formulas are used, which it fuses itself; tests
-compare the two.
+Norm, rotation and gate have their own backward pass, which keeps fewer tensors and takes fewer passes over memory than
+autograd's. Under ``torch.compile`` the plain formulas run, because it fuses them itself. Tests compare the two.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ NORM_EPS = 1e-5
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm (Zhang and Sennrich 2019); statistics in float32 or wider.
+    """Root-mean-square norm (Zhang and Sennrich 2019): w · x / √(mean x² + ε), with sums in float32 or wider.
 
     Args:
         dim: width of the last dimension.
@@ -35,7 +34,7 @@ class RMSNorm(nn.Module):
 
 
 def rms_norm_reference(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Twin of ``RMSNorm``."""
+    """The plain twin of ``RMSNorm``: [..., D] → [..., D]."""
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     return (wide * (wide.square().mean(dim=-1, keepdim=True) + NORM_EPS).rsqrt() * weight).to(x.dtype)
 
@@ -53,14 +52,19 @@ class _RMSNorm(torch.autograd.Function):
         unit, wide_grad = x * inverse, grad.to(inverse.dtype)
         product = wide_grad * unit
         grad_weight = product.view(-1, x.shape[-1]).sum(dim=0)
-        # What lies along x changes only its length, which the norm takes away.
+        # The part of the gradient along x vanishes: the norm removes the length of x.
         along = (product @ weight.to(product.dtype)).div_(x.shape[-1])[..., None]
         grad_x = (wide_grad * weight).sub_(unit.mul_(along)).mul_(inverse)
         return grad_x.to(x.dtype), grad_weight.to(weight.dtype)
 
 
 class Linear(nn.Linear):
-    """A linear layer, whose product with a single row uses all cores of a CPU. A bias starts at zero."""
+    """A linear layer whose product with a single row uses all cores of a CPU. The bias starts at zero.
+
+    Args:
+        in_dim, out_dim: widths.
+        bias: whether there is a bias.
+    """
 
     def __init__(self, in_dim: int, out_dim: int, bias: bool = False) -> None:
         super().__init__(in_dim, out_dim, bias=bias)
@@ -74,7 +78,7 @@ class Linear(nn.Linear):
         parts = torch.get_num_threads()
         if x.device.type != "cpu" or x.dtype != self.weight.dtype or self.out_features % parts:
             return functional.linear(x, self.weight, self.bias)
-        # The library reads the matrix of such a product on one core; a batch of its parts is read on all.
+        # PyTorch computes such a product on one core, but a batch of products on all.
         split = self.weight.view(parts, -1, self.in_features).transpose(1, 2)
         out = torch.bmm(x.reshape(1, 1, -1).expand(parts, 1, -1), split)
         out = out.view(*x.shape[:-1], self.out_features)
@@ -90,7 +94,13 @@ def _normed(x: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.
 
 
 def rotate(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, num_rotated: int) -> torch.Tensor:
-    """Rotates the first ``num_rotated`` heads of [..., H, D] by the angles of ``Rotary``; the others stay."""
+    """Rotates the first ``num_rotated`` heads of [..., H, D] by the angles of ``Rotary``; the others stay.
+
+    Args:
+        heads: [..., H, D].
+        cos, sin: [..., 1, D / 2].
+        num_rotated: heads that are rotated.
+    """
     cos, sin = cos.to(heads.dtype), sin.to(heads.dtype)
     if torch.compiler.is_compiling():
         return rotate_reference(heads, cos, sin, num_rotated)
@@ -100,7 +110,7 @@ def rotate(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, num_rotate
 
 
 def rotate_reference(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, num_rotated: int) -> torch.Tensor:
-    """Twin of ``rotate``."""
+    """The plain twin of ``rotate``."""
     first, second = heads[..., :num_rotated, :].chunk(2, dim=-1)
     rotated = torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
     return torch.cat([rotated, heads[..., num_rotated:, :]], dim=-2)
@@ -116,7 +126,7 @@ class _Rotate(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
         cos, sin = ctx.saved_tensors
-        # A rotation's transpose is the rotation back.
+        # The transpose of a rotation is its inverse.
         return _rotated(grad, cos, -sin, ctx.num_rotated), None, None, None
 
 
@@ -131,7 +141,7 @@ def _rotated(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, num_rota
 
 
 def swiglu(gate_up: torch.Tensor) -> torch.Tensor:
-    """silu(gate) · up, [..., F] of the joined [..., 2F]."""
+    """silu(gate) · up, [..., F], of the concatenated [..., 2F]."""
     if torch.compiler.is_compiling():
         return swiglu_reference(gate_up)
     return _SwiGLU.apply(gate_up) if torch.is_grad_enabled() else _gated(gate_up)
@@ -143,7 +153,7 @@ def _gated(gate_up: torch.Tensor) -> torch.Tensor:
 
 
 def swiglu_reference(gate_up: torch.Tensor) -> torch.Tensor:
-    """Twin of ``swiglu``."""
+    """The plain twin of ``swiglu``."""
     gate, up = gate_up.chunk(2, dim=-1)
     return functional.silu(gate) * up
 

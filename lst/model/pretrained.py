@@ -1,8 +1,9 @@
-"""Model folders: ``model.safetensors`` and ``config.json``, never a pickle; from a disk or the Hugging Face Hub."""
+"""Model folders on a disk or the Hugging Face Hub: ``model.safetensors`` and ``config.json``."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from lst.storage import read_json, write_bytes, write_json
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 VERSION = 3
+# Options of the Hub, and their values where they are not given.
+_HUB_OPTIONS = {"revision": None, "cache_dir": None, "force_download": False, "local_files_only": False, "token": None}
 _REMEDY = "Train it with lst train, or name the right run with run_dir=FOLDER name=MODEL."
 
 _CARD = """---
@@ -47,8 +50,10 @@ class PretrainedModel(
     """``save_pretrained``, ``from_pretrained`` and ``push_to_hub`` of a model.
 
     Attributes:
-        patching: how the model's training cut documents; kept in ``config.json``.
-        vocabulary: what its ids mean, as ``Vocabulary.to_dict`` gives it; empty when it was not told.
+        config: the shape of the model.
+        vocab_size: size of the joint vocabulary.
+        patching: how the training cut documents into patches.
+        vocabulary: what the ids mean, from ``Vocabulary.to_dict``; empty if it was not set.
     """
 
     config: ModelConfig
@@ -57,60 +62,12 @@ class PretrainedModel(
     vocabulary: dict[str, Any] = {}  # noqa: RUF012  (replaced, never changed)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        """Writes the weights, then ``config.json``, which says that the folder is whole."""
+        """Writes the weights, then ``config.json``, which marks the folder as complete."""
         state = self.state_dict()  # type: ignore[attr-defined]
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
         write_bytes(save_directory / WEIGHTS_FILE, save(weights))
-        config = {
-            "version": VERSION,
-            "model": asdict(self.config),
-            "patching": asdict(self.patching),
-            "vocab_size": self.vocab_size,
-            "vocabulary": self.vocabulary,
-        }
-        write_json(save_directory / CONFIG_FILE, config)
-
-    @classmethod
-    def _from_pretrained(
-        cls,
-        *,
-        model_id: str,
-        revision: str | None,
-        cache_dir: str | Path | None,
-        force_download: bool,
-        local_files_only: bool,
-        token: str | bool | None,
-        **_: Any,
-    ) -> Any:
-        """Reads a folder, or fetches the two files from the Hub; the model comes in evaluation mode.
-
-        Raises:
-            UserError: a file is missing or damaged, or the weights do not fit the configuration; all misfits are named.
-        """
-        if Path(model_id).exists():
-            paths = [Path(model_id) / name for name in (CONFIG_FILE, WEIGHTS_FILE)]
-        else:
-            hub: dict[str, Any] = {
-                "revision": revision,
-                "cache_dir": cache_dir,
-                "force_download": force_download,
-                "local_files_only": local_files_only,
-                "token": token,
-            }
-            try:
-                paths = [Path(hf_hub_download(model_id, name, **hub)) for name in (CONFIG_FILE, WEIGHTS_FILE)]
-            except (HFValidationError, OSError) as error:
-                raise UserError(
-                    f"no model {model_id!r}: there is no such folder, and the Hugging Face Hub gives none of this name "
-                    f"({str(error).splitlines()[0]})"
-                ) from None
-        config = read_model_config(paths[0])
-        model: Any = cls(ModelConfig(**config["model"]), config["vocab_size"])
-        weights = read_weights(paths[1], "model", _REMEDY)
-        check_weights(model, weights, "model", paths[1], "Use the config.json that was written with these weights.")
-        model.load_state_dict(weights)
-        model.patching, model.vocabulary = PatchingConfig(**config["patching"]), config["vocabulary"]
-        return model.eval()
+        config = ModelFolderConfig(self.config, self.patching, self.vocab_size, self.vocabulary)
+        write_json(save_directory / CONFIG_FILE, {"version": VERSION, **asdict(config)})
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Any:
@@ -121,27 +78,71 @@ class PretrainedModel(
             options: ``revision``, ``cache_dir``, ``force_download``, ``local_files_only`` and ``token`` of the Hub.
 
         Raises:
-            UserError: a file is missing or damaged, or the weights do not fit the configuration.
+            UserError: a file is missing or damaged, or weights do not fit the configuration; all of them are named.
         """
-        known = {"revision": None, "cache_dir": None, "force_download": False, "local_files_only": False, "token": None}
-        if unknown := sorted(options.keys() - known.keys()):
-            raise UserError(f"from_pretrained: unknown options {', '.join(unknown)}; allowed are {', '.join(known)}")
-        return cls._from_pretrained(model_id=str(pretrained_model_name_or_path), **{**known, **options})
+        if unknown := sorted(options.keys() - _HUB_OPTIONS.keys()):
+            raise UserError(
+                f"from_pretrained: unknown options {', '.join(unknown)}; allowed are {', '.join(_HUB_OPTIONS)}"
+            )
+        config_path, weights_path = _files(str(pretrained_model_name_or_path), {**_HUB_OPTIONS, **options})
+        config = read_model_config(config_path)
+        model: Any = cls(config.model, config.vocab_size)
+        weights = read_weights(weights_path, "model", _REMEDY)
+        check_weights(model, weights, "model", weights_path, "Use the config.json that was written with these weights.")
+        model.load_state_dict(weights)
+        model.patching, model.vocabulary = config.patching, dict(config.vocabulary)
+        return model.eval()
 
 
-def read_model_config(path: Path) -> dict[str, Any]:
-    """The configuration of a model folder; raises ``UserError`` for another version, missing or unknown options."""
-    config: dict[str, Any] = read_json(path, "the model's configuration", _REMEDY)
-    if config.get("version") != VERSION:
+@dataclass(frozen=True)
+class ModelFolderConfig:
+    """The content of a model folder's ``config.json``, besides its version.
+
+    Attributes:
+        model: the shape of the model.
+        patching: how the training cut documents into patches.
+        vocab_size: size of the joint vocabulary.
+        vocabulary: what the ids mean, from ``Vocabulary.to_dict``; empty if it was not set.
+    """
+
+    model: ModelConfig
+    patching: PatchingConfig
+    vocab_size: int
+    vocabulary: Mapping[str, Any]
+
+
+def _files(name: str, hub: dict[str, Any]) -> list[Path]:
+    """``config.json`` and the weights, in a folder or fetched from the Hub."""
+    names = (CONFIG_FILE, WEIGHTS_FILE)
+    if Path(name).exists():
+        return [Path(name) / file for file in names]
+    try:
+        return [Path(hf_hub_download(name, file, **hub)) for file in names]
+    except (HFValidationError, OSError) as error:
         raise UserError(
-            f"{path} has version {config.get('version')}, this project reads {VERSION}: train the model again, or load "
+            f"no model {name!r}: there is no such folder, and the Hugging Face Hub has no such model "
+            f"({str(error).splitlines()[0]})"
+        ) from None
+
+
+def read_model_config(path: Path) -> ModelFolderConfig:
+    """Reads ``config.json`` of a model folder.
+
+    Raises:
+        UserError: the file is missing or of another version, or options are missing, unknown or not allowed.
+    """
+    values = read_json(path, "the model's configuration", _REMEDY)
+    if values.get("version") != VERSION:
+        raise UserError(
+            f"{path} has version {values.get('version')}, this project reads {VERSION}: train the model again, or load "
             "it with the version of the project that wrote it"
         )
-    problems = [f"{key} is missing" for key in ("model", "patching", "vocab_size", "vocabulary") if key not in config]
+    problems = [f"{item.name} is missing" for item in fields(ModelFolderConfig) if item.name not in values]
     for section, kind in (("model", ModelConfig), ("patching", PatchingConfig)):
         known = {item.name for item in fields(kind)}
-        problems += [f"unknown option {section}.{key}" for key in config.get(section, {}) if key not in known]
-    if not problems:
-        problems = ModelConfig(**config["model"]).problems() + PatchingConfig(**config["patching"]).problems()
-    raise_problems(f"the model's configuration {path}", problems, "Was it written by another version of the project?")
-    return config
+        problems += [f"unknown option {section}.{key}" for key in values.get(section, {}) if key not in known]
+    subject, remedy = f"the model's configuration {path}", "Was it written by another version of the project?"
+    raise_problems(subject, problems, remedy)
+    model, patching = ModelConfig(**values["model"]), PatchingConfig(**values["patching"])
+    raise_problems(subject, model.problems() + patching.problems(), remedy)
+    return ModelFolderConfig(model, patching, values["vocab_size"], values["vocabulary"])

@@ -1,6 +1,6 @@
-"""Who sees whom: the stretch of keys of each query, for every attention of the model.
+"""The range of keys of each query, for every attention of the model.
 
-Derived from a batch's positions and patches alone, with no read of the device from the host; nothing reaches across the
+Positions and patches of a batch decide the ranges. The host does not wait for the device, and no range crosses the
 start of a document.
 """
 
@@ -25,10 +25,10 @@ class AttentionRanges(NamedTuple):
     """The key ranges of one batch.
 
     Attributes:
-        tokens: of tokens among tokens, both local modules' sliding window.
-        patches: of patches among patches, the backbone's.
-        reads: of each patch's sub-queries [M·K] among tokens, the encoder's.
-        contexts: of tokens among patches, the decoder's.
+        tokens: from tokens to tokens, the sliding window of both local modules.
+        patches: from patches to patches, in the backbone.
+        reads: from the queries of patches [M·K] to tokens, in the encoder.
+        contexts: from tokens to patches, in the decoder.
     """
 
     tokens: KeyRange
@@ -38,7 +38,7 @@ class AttentionRanges(NamedTuple):
 
 
 def attention_ranges(batch: PackedBatch, config: ModelConfig) -> AttentionRanges:
-    """Computes all ranges; a few small integer operations."""
+    """Computes the ranges of a batch, by a few small integer operations."""
     device = batch.token_ids.device
     tokens = torch.arange(batch.num_tokens, device=device)
     patches = torch.arange(batch.num_patches, device=device)

@@ -1,7 +1,7 @@
 """Mixers with a state instead of keys and values: H3 (Dao, Fu et al. 2023, section 3) and S4D (Gu et al. 2022).
 
-Each has a parallel form over whole documents and a step form that equals it. Parameters of the SSMs stay in float32
-(or wider) and are discretised in double precision, whatever type the linear layers run in or are converted to.
+Each has a parallel form over whole documents and an equal step form. The parameters of the SSMs stay in float32 (or
+wider) and are discretised in double precision, whatever the type of the linear layers.
 """
 
 from __future__ import annotations
@@ -19,23 +19,25 @@ from lst.kernels.ssm import diagonal_ssm, ssm_step
 from lst.model.config import ModelConfig
 from lst.model.pointwise import Linear
 
-# What mixes projected inputs over a document: given the mixer and its inputs, its outputs.
+# Mixes projected inputs over documents: from a mixer and its inputs to its outputs.
 Recurrence = Callable[..., torch.Tensor]
 
 DT_RANGE = (1e-3, 0.1)
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
-    """The type that a state is kept in: float32 or wider."""
+    """The type of states: float32 or wider."""
     return torch.promote_types(dtype, torch.float32)
 
 
 class _WideParameters(nn.Module):
-    """Parameters of float32 or wider: what narrows a model (``model.bfloat16()``, a training in half precision) leaves
-    them in float32. Rounded to bfloat16, a step dt is another kernel, and small updates of it are lost."""
+    """A module whose parameters stay in float32 or wider, under ``model.bfloat16()`` too.
+
+    A step dt rounded to bfloat16 would give another kernel, and small updates of it would be lost.
+    """
 
     def _new_parameter(self, *shape: int) -> nn.Parameter:
-        # A model may be built while the default type is a half precision.
+        # The default type may be half precision while a model is built.
         return nn.Parameter(torch.empty(shape, dtype=_wide(torch.get_default_dtype())))
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
@@ -43,18 +45,18 @@ class _WideParameters(nn.Module):
             converted = fn(tensor)
             if not converted.is_floating_point() or converted.dtype == _wide(converted.dtype):
                 return converted
-            # From the tensor itself: what the narrow type has rounded does not come back.
+            # From the tensor itself: the converted one is rounded already.
             return tensor.to(converted.device, _wide(converted.dtype))
 
         return super()._apply(without_narrowing, recurse)
 
 
 class DiagonalSSM(_WideParameters):
-    """Parameters of S4D-Lin: A = −exp(log_decay) + i·frequency, B, C, a step dt and a skip D, one set a head.
+    """Parameters of S4D-Lin: A = −exp(log_decay) + i·frequency, B, C, a step dt and a skip D, one set for each head.
 
     Args:
         num_heads: H, sets of parameters.
-        num_modes: Z, half the state size: the other half are the conjugates.
+        num_modes: Z, half the state size. The other half is its complex conjugate.
         discretisation: ``bilinear`` or ``zoh`` (zero-order hold).
     """
 
@@ -70,7 +72,9 @@ class DiagonalSSM(_WideParameters):
 
     @torch.no_grad()
     def draw_parameters(self, generator: torch.Generator) -> None:
-        """The published start: A = −½ + iπn, B = 1, C complex normal, dt log-uniform in ``DT_RANGE``, D normal."""
+        """Draws the published initial values: A = −½ + iπn, B = 1, C complex normal, dt log-uniform in ``DT_RANGE``, D
+        normal.
+        """
         low, high = map(math.log, DT_RANGE)
         self.log_dt.uniform_(low, high, generator=generator)
         self.log_decay.fill_(math.log(0.5))
@@ -80,10 +84,14 @@ class DiagonalSSM(_WideParameters):
         self.skip.normal_(generator=generator)
 
     def discretised(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ā and C·B̄, complex128 [H, Z]."""
+        """Ā and C·B̄, complex128 [H, Z].
+
+        Bilinear: Ā = (1 + dt·A/2) / (1 − dt·A/2) and B̄ = dt·B / (1 − dt·A/2). Zero-order hold: Ā = exp(dt·A) and
+        B̄ = B·(Ā − 1) / A.
+        """
         real, imaginary = -self.log_decay.double().exp(), self.frequency.double()
         a, dt = torch.complex(real, imaginary), self.log_dt.double().exp()[:, None]
-        # The product of B and C is all that the outputs know of them.
+        # Outputs depend on B and C through their product only.
         readout = torch.view_as_complex(self.B.double()) * torch.view_as_complex(self.C.double())
         if self.discretisation == "zoh":
             decay = (dt * a).exp()
@@ -93,7 +101,7 @@ class DiagonalSSM(_WideParameters):
 
 
 class ShiftSSM(_WideParameters):
-    """The SSM whose state is the last inputs: a short convolution with taps Σ_i C_{i+l}·B_i, and a skip on the first.
+    """The SSM whose state is the last inputs: a short convolution with taps Σ_i C_{i+l}·B_i, and a skip.
 
     Args:
         dim: channels.
@@ -108,16 +116,16 @@ class ShiftSSM(_WideParameters):
 
     @torch.no_grad()
     def draw_parameters(self, generator: torch.Generator) -> None:
-        """B = e₁, C Kaiming-uniform, D normal."""
+        """Draws the published initial values: B = e₁, C Kaiming-uniform, D normal."""
         self.B.zero_()[:, 0] = 1.0
         bound = math.sqrt(6 / self.C.shape[1])
         self.C.uniform_(-bound, bound, generator=generator)
         self.skip.normal_(generator=generator)
 
     def taps(self) -> torch.Tensor:
-        """Float32 (or wider) [D, K], the newest input's tap first."""
+        """The taps, float32 or wider [D, K], the newest input's tap first; the skip is part of it."""
         num_taps = self.C.shape[1]
-        # A correlation: of twice the length, nothing wraps around.
+        # A correlation by FFT. At twice the length nothing wraps around.
         B, C = (torch.fft.rfft(x.double(), 2 * num_taps) for x in (self.B, self.C))
         taps_DK = torch.fft.irfft(C * B.conj(), 2 * num_taps)[:, :num_taps]
         taps_DK = torch.cat([taps_DK[:, :1] + self.skip[:, None], taps_DK[:, 1:]], dim=1)
@@ -125,10 +133,11 @@ class ShiftSSM(_WideParameters):
 
 
 class H3(nn.Module):
-    """out = W_o [query ⊙ diagonal SSM(shift SSM(key) ⊙ value)], by heads.
+    """out = W_o [query ⊙ diagonal SSM(shift SSM(key) ⊙ value)] in each head.
 
     Args:
-        config: the shape: ``global_dim``, ``h3_head_dim``, ``ssm_modes``, ``shift_taps``, ``ssm_discretisation``.
+        config: the shape of the model: ``global_dim``, ``h3_head_dim``, ``ssm_modes``, ``shift_taps``,
+        ``ssm_discretisation``.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -140,13 +149,13 @@ class H3(nn.Module):
         self.output = Linear(dim, dim, bias=True)
 
     def forward(self, x: torch.Tensor, recurrence: Recurrence) -> torch.Tensor:
-        """[n, D] → [n, D]; ``recurrence`` mixes whole documents, or one token of each."""
+        """[n, D] → [n, D]; ``recurrence`` mixes whole documents, or one more token of each."""
         projected = self.query_key_value(x)
         mixed = recurrence(self, *projected.to(_wide(projected.dtype)).chunk(3, dim=-1))
         return self.output(mixed.to(projected.dtype))
 
     def constants(self) -> tuple[torch.Tensor, ...]:
-        """Taps, decay and readout: the same for every token."""
+        """Taps, decay and readout, which are the same for every token."""
         return self.shift.taps(), *self.ssm.discretised()
 
     def mix(
@@ -162,17 +171,17 @@ class H3(nn.Module):
     def step(
         self, *inputs: torch.Tensor, constants: tuple[torch.Tensor, ...], state: tuple[torch.Tensor, ...]
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        """One more token of each document."""
+        """Mixes one more token of each document, inputs [S, D]: outputs [S, D] and the state after it."""
         query, key, value = inputs
         taps, decay, readout = constants
         return h3_step(query, key, value, taps, decay, readout, self.ssm.skip, H3State(*state))
 
 
 class S4D(nn.Module):
-    """out = GLU(W · gelu(diagonal SSM(x))), the published baseline: no products of tokens.
+    """out = GLU(W · gelu(diagonal SSM(x))), the published baseline without products of tokens.
 
     Args:
-        config: the shape: ``global_dim``, ``ssm_modes``, ``ssm_discretisation``.
+        config: the shape of the model: ``global_dim``, ``ssm_modes``, ``ssm_discretisation``.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -181,12 +190,12 @@ class S4D(nn.Module):
         self.output = Linear(config.global_dim, 2 * config.global_dim, bias=True)
 
     def forward(self, x: torch.Tensor, recurrence: Recurrence) -> torch.Tensor:
-        """[n, D] → [n, D]; ``recurrence`` mixes whole documents, or one token of each."""
+        """[n, D] → [n, D]; ``recurrence`` mixes whole documents, or one more token of each."""
         mixed = recurrence(self, x.to(_wide(x.dtype)))
         return functional.glu(self.output(functional.gelu(mixed).to(x.dtype)), dim=-1)
 
     def constants(self) -> tuple[torch.Tensor, ...]:
-        """Decay and readout: the same for every token."""
+        """Decay and readout, which are the same for every token."""
         return self.ssm.discretised()
 
     def mix(
@@ -200,7 +209,7 @@ class S4D(nn.Module):
     def step(
         self, x_SD: torch.Tensor, *, constants: tuple[torch.Tensor, ...], state: tuple[torch.Tensor, ...]
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        """One more token of each document."""
+        """Mixes one more token of each document, inputs [S, D]: outputs [S, D] and the state after it."""
         decay, readout = constants
         out_SD, modes = ssm_step(x_SD, decay, readout, self.ssm.skip, state[0])
         return out_SD, (modes,)

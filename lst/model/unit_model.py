@@ -1,8 +1,8 @@
-"""A small language model of speech units, which says where the next unit is uncertain (entropy patching).
+"""A small language model of speech units: its entropies show where the next unit is uncertain (entropy patching).
 
-The Byte Latent Transformer (arXiv 2412.09871) takes entropies from a small transformer. Here a feed-forward network
-over the last few units of a span does it: what it says is a function of those units alone, so it is the same in
-training, in any packing, and unit by unit in generation.
+The Byte Latent Transformer (arXiv 2412.09871) uses a small transformer. Here it is a feed-forward network over the last
+few units of a span. Its output depends on those units alone, so it is the same in training, in any packing, and unit by
+unit in generation.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ EMBEDDING_DIM, HIDDEN_DIM = 16, 128
 BATCH_UNITS, MAX_STEPS, MAX_EPOCHS = 512, 2500, 20
 LEARNING_RATE, WEIGHT_DECAY = 4e-3, 0.05
 HELD_OUT_SHARE, MAX_HELD_OUT_UNITS, NUM_CHECKS = 0.05, 20_000, 10
-# Rows whose distributions are held at once: of 500 units in float64, 0.5 MB, which stays in a cache.
+# Distributions that are in memory at once: 0.5 MB for 500 units in float64, which fits a cache.
 _ROWS_AT_ONCE = 128
 _REMEDY = "Delete the folder and run lst train again: it is fitted anew."
 
@@ -39,9 +39,14 @@ class UnitModel(nn.Module):
 
     Args:
         num_units: size of the codebook, K.
-        context: units looked back; a filler stands where the span has no earlier unit.
+        context: how many earlier units it reads. A filler takes the place of missing units at the start of a span.
         embedding_dim, hidden_dim: width of a unit and of the hidden layer.
         seed: of the initial weights.
+
+    Attributes:
+        held_out_bits, unigram_bits: bits a unit on held-out units, of the model and of unit frequencies alone; NaN
+        until
+            it is fitted.
     """
 
     def __init__(
@@ -68,7 +73,7 @@ class UnitModel(nn.Module):
 
     @property
     def filler(self) -> int:
-        """What stands in a context where the span has no earlier unit."""
+        """The id that takes the place of missing units at the start of a span."""
         return self.num_units
 
     def forward(self, contexts: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -78,39 +83,39 @@ class UnitModel(nn.Module):
         return functional.linear(states, self.output.weight.to(dtype), self.output.bias.to(dtype)).log_softmax(dim=-1)
 
     def entropies(self, units: np.ndarray, span_starts: np.ndarray | None = None) -> np.ndarray:
-        """How uncertain the unit after each is.
+        """Entropy of the distribution of the unit after each unit.
 
         Args:
-            units: int [n], one span from its first unit on, or several joined.
-            span_starts: int [s], rising from 0, where each span begins; one span without.
+            units: int [n], one or several whole spans.
+            span_starts: int [s], increasing from 0, where each span begins; None for one span.
 
         Returns:
-            float32 [n], nats. Worked out in float64, so that no number of rows and no order of sums shows in it.
+            float32 [n], in nats. It is computed in float64, so batching does not change it.
 
         Raises:
             ValueError: a unit is outside the codebook.
         """
-        return self._entropies(self._windows(units, span_starts))
+        return self._measured(self._windows(units, span_starts))
 
     def surprisals(self, units: np.ndarray, span_starts: np.ndarray | None = None) -> np.ndarray:
-        """Surprisal −ln p of each unit given those before it in the span; arguments and result as ``entropies``."""
-        return self._surprisals(self._windows(units, span_starts, before=True), self._checked(units))
+        """Surprisal −ln p of each unit, given those before it in the span; arguments and result as ``entropies``."""
+        return self._measured(self._windows(units, span_starts, before=True), self._checked(units))
 
     def next_entropy(self, units: np.ndarray) -> float:
-        """The last of ``entropies(units)``, from the last ``context`` units of the span alone.
+        """The last of ``entropies(units)``, computed from the last ``context`` units of the span.
 
         Args:
-            units: int [n], n ≥ 1, the span so far, or at least its last ``context`` units.
+            units: int [n], n ≥ 1, the span so far, or the last ``context`` or more units of it.
         """
-        return float(self._entropies(self._windows(units[-self.context :])[-1:])[0])
+        return float(self._measured(self._windows(units[-self.context :])[-1:])[0])
 
     def last_surprisal(self, units: np.ndarray) -> float:
-        """The last of ``surprisals(units)``, from the last ``context + 1`` units of the span alone."""
+        """The last of ``surprisals(units)``, computed from the last ``context + 1`` units of the span."""
         windows = self._windows(units[-self.context - 1 :], before=True)
-        return float(self._surprisals(windows[-1:], self._checked(units[-1:]))[0])
+        return float(self._measured(windows[-1:], self._checked(units[-1:]))[0])
 
     def measure(self, units: np.ndarray, span_starts: np.ndarray | None = None, name: str = "entropy") -> np.ndarray:
-        """``entropies`` or ``surprisals``, as ``patching.entropy_measure`` names them."""
+        """``entropies`` or ``surprisals``, by the name in ``patching.entropy_measure``."""
         return (self.entropies if name == "entropy" else self.surprisals)(units, span_starts)
 
     def _checked(self, units: np.ndarray) -> np.ndarray:
@@ -121,7 +126,7 @@ class UnitModel(nn.Module):
         return units.astype(np.int64)
 
     def _windows(self, units: np.ndarray, span_starts: np.ndarray | None = None, before: bool = False) -> np.ndarray:
-        """Contexts, int64 [n, context], that end with each unit, or with the one ``before`` it; fillers part spans."""
+        """Contexts, int64 [n, context], that end with each unit, or with the unit ``before`` it."""
         starts = np.zeros(1, np.int64) if span_starts is None else span_starts
         num_fillers = self.context * np.searchsorted(starts, np.arange(len(units)), side="right")
         places = np.arange(len(units)) + num_fillers
@@ -131,21 +136,16 @@ class UnitModel(nn.Module):
         return np.lib.stride_tricks.sliding_window_view(padded, self.context)[first_places]
 
     @torch.inference_mode()
-    def _entropies(self, windows: np.ndarray) -> np.ndarray:
+    def _measured(self, windows: np.ndarray, units: np.ndarray | None = None) -> np.ndarray:
+        """float32 [n]: entropies after the contexts, or surprisals of the units that follow them."""
         found = np.zeros(len(windows), np.float32)
         for start in range(0, len(windows), _ROWS_AT_ONCE):
-            chosen = torch.from_numpy(windows[start : start + _ROWS_AT_ONCE])
-            log_probs = self(chosen, torch.float64)
-            found[start : start + _ROWS_AT_ONCE] = -(log_probs.exp() * log_probs).sum(dim=-1).numpy()
-        return found
-
-    @torch.inference_mode()
-    def _surprisals(self, windows: np.ndarray, units: np.ndarray) -> np.ndarray:
-        found = np.zeros(len(units), np.float32)
-        for start in range(0, len(units), _ROWS_AT_ONCE):
-            chosen = torch.from_numpy(windows[start : start + _ROWS_AT_ONCE])
-            targets = torch.from_numpy(units[start : start + _ROWS_AT_ONCE])
-            found[start : start + _ROWS_AT_ONCE] = -self(chosen, torch.float64).gather(1, targets[:, None])[:, 0]
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            log_probs = self(torch.from_numpy(windows[rows]), torch.float64)
+            if units is None:
+                found[rows] = -(log_probs.exp() * log_probs).sum(dim=-1).numpy()
+            else:
+                found[rows] = -log_probs.gather(1, torch.from_numpy(units[rows])[:, None])[:, 0]
         return found
 
     @property
@@ -157,7 +157,7 @@ class UnitModel(nn.Module):
         return save({name: tensor.detach().contiguous() for name, tensor in self.state_dict().items()})
 
     def save(self, folder: Path) -> None:
-        """Writes ``weights.safetensors`` and, last, ``config.json``."""
+        """Writes ``weights.safetensors``, then ``config.json``, which marks the folder as complete."""
         write_bytes(folder / WEIGHTS_FILE, self._to_bytes())
         names = ("num_units", "context", "embedding_dim", "hidden_dim", "held_out_bits", "unigram_bits")
         write_json(folder / CONFIG_FILE, {"format": FORMAT, **{name: getattr(self, name) for name in names}})
@@ -167,16 +167,16 @@ class UnitModel(nn.Module):
         """Reads a unit model.
 
         Args:
-            folder: as ``save`` left it.
-            num_units: size of the codebook that it is wanted for; any without.
+            folder: written by ``save``.
+            num_units: size of the codebook that it must fit; None for any.
 
         Raises:
-            UserError: a file is missing or damaged, weights do not fit, or it is of another codebook.
+            UserError: a file is missing or damaged, weights do not fit, or the codebook has another size.
         """
         path = folder / CONFIG_FILE
         config = read_json(path, "the unit model's configuration", _REMEDY)
         if not isinstance(config, dict) or config.get("format") != FORMAT:
-            raise UserError(f"{path} describes no unit model of format {FORMAT}. {_REMEDY}")
+            raise UserError(f"{path} does not describe a unit model of format {FORMAT}. {_REMEDY}")
         if num_units is not None and config["num_units"] != num_units:
             raise UserError(
                 f"the unit model in {folder} knows {config['num_units']} units, the data has {num_units}: use the "
@@ -191,7 +191,7 @@ class UnitModel(nn.Module):
 
 
 class _Windows:
-    """Contexts and targets of some sequences, by number, without a copy of each context."""
+    """Contexts and targets of some sequences by index, without a copy of each context."""
 
     def __init__(self, sequences: Sequence[np.ndarray], model: UnitModel) -> None:
         fillers = np.full(model.context, model.filler, np.int64)
@@ -204,7 +204,7 @@ class _Windows:
         return len(self.places)
 
     def losses(self, model: UnitModel, chosen: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy in nats, float32 [b], of the chosen units."""
+        """Cross-entropy in nats, float32 [b], of the chosen units [b]."""
         places = self.places[chosen]
         log_probs = model(self.units[places[:, None] + self.offsets])
         return -log_probs.gather(1, self.units[places][:, None])[:, 0]
@@ -213,17 +213,17 @@ class _Windows:
 def fit_unit_model(
     sequences: Sequence[np.ndarray], num_units: int, context: int, seed: int, max_steps: int = MAX_STEPS
 ) -> UnitModel:
-    """Fits a unit model by AdamW, and says how it does on held-out sequences.
+    """Fits a unit model by AdamW, and reports its bits a unit on held-out sequences.
 
     Args:
-        sequences: int [n] units each, every one a span; a twentieth of them (one at least) is held out.
+        sequences: int [n] units each; a sequence is one span. A twentieth of them, one or more, is held out.
         num_units: size of the codebook.
-        context: units looked back.
-        seed: of the weights, of what is held out, and of the batches.
-        max_steps: steps of 512 units; fewer when that makes more than 20 passes.
+        context: how many earlier units it reads.
+        seed: of the weights, of the held-out sequences, and of the batches.
+        max_steps: steps of 512 units; fewer if that is more than 20 passes over the data.
 
     Returns:
-        The model with the least held-out loss of those looked at on the way.
+        The model of the check with the lowest held-out loss.
 
     Raises:
         UserError: there are fewer than two sequences.
@@ -243,7 +243,7 @@ def fit_unit_model(
     counts = torch.bincount(training.units[training.places], minlength=num_units).double() + 1
     unigram = (counts / counts.sum()).log()
     with torch.no_grad():
-        # From the unigram on, so that what is rare is known to be rare from the start.
+        # The training starts from the unit frequencies.
         model.output.bias.copy_(unigram)
     looked_at = torch.arange(min(len(held_out), MAX_HELD_OUT_UNITS))
     targets = held_out.units[held_out.places[looked_at]]
@@ -260,7 +260,7 @@ def fit_unit_model(
 def _descend(
     model: UnitModel, training: _Windows, held_out: _Windows, looked_at: torch.Tensor, num_steps: int, seed: int
 ) -> None:
-    """Trains in place, and leaves the weights of the least held-out loss."""
+    """Trains in place, and ends with the weights of the lowest held-out loss."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
     generator = torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Weights in safetensors files: read and checked alike for every kind of model."""
+"""Reads and checks the weights of a model in a safetensors file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,16 @@ from lst.errors import UserError, raise_problems
 
 
 def read_weights(path: Path, owner: str, remedy: str) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file; raises ``UserError`` when it is missing or damaged."""
+    """The tensors of a safetensors file, by name.
+
+    Args:
+        path: the file.
+        owner: the kind of model, for errors.
+        remedy: a sentence that says what to do, for errors.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
     try:
         return load(path.read_bytes())
     except FileNotFoundError:
@@ -24,7 +33,7 @@ def read_weights(path: Path, owner: str, remedy: str) -> dict[str, torch.Tensor]
 
 
 def check_weights(model: nn.Module, weights: dict[str, torch.Tensor], owner: str, where: Path, remedy: str) -> None:
-    """Raises one ``UserError`` naming every tensor that is missing, unknown, misshapen or not finite."""
+    """Raises one ``UserError`` that names every tensor that is missing, unknown, of a wrong shape or not finite."""
     expected = model.state_dict()
     problems = [f"{name} is missing" for name in expected if name not in weights]
     problems += [f"{name} is unknown to this {owner}" for name in weights if name not in expected]

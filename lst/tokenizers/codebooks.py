@@ -1,15 +1,15 @@
-"""Codebooks as others publish them, read once and kept as safetensors.
+"""Reads codebooks in the formats that others publish; they are then kept as units files.
 
 ::
 
-    .npy                     centroids [k, D]                                                 (any k-means)
-    .npz                     the one array of two dimensions in it, or cluster_centers, centroids
+    .npy                     centroids [k, D] of any k-means
+    .npz                     cluster_centers or centroids, or the only array of two dimensions
     .safetensors             the same
     .km .pkl .bin            a pickled scikit-learn k-means (fairseq, textless-lib)           needs trust
     .pt .pth                 a torch file: cluster_centers, or a classifier of units          needs trust
 
-The published 25 Hz units are said to be 500 or 501: a classifier trained with a CTC loss has 500 units and, last, the
-loss's blank. It is kept, so ids reach 500; see ``lst.tokenizers.kmeans.Classifier`` for what becomes of blanks.
+The published codebook at 25 Hz has 500 units, or 501 if the blank of its CTC loss counts. The blank is kept as the last
+unit, 500; ``lst.tokenizers.kmeans.Classifier`` replaces blank frames.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file
+from safetensors import SafetensorError
 
 from lst.errors import UserError
 from lst.tokenizers.kmeans import MAX_UNITS, Centroids, Classifier, Quantiser
 from lst.tokenizers.trusted import check_trust, read_object_pickle, read_torch_pickle
+from lst.tokenizers.units_file import read_units_file
 
 CENTRE_NAMES = ("cluster_centers", "cluster_centers_", "centroids", "codebook", "km", "C")
 PICKLE_SUFFIXES, TORCH_SUFFIXES = (".km", ".pkl", ".bin"), (".pt", ".pth")
@@ -34,14 +34,14 @@ ALLOWED = f".npy, .npz, .safetensors, and with tokenizer.trust=true {', '.join(P
 
 
 def read_codebook(path: Path, trust: bool) -> Quantiser:
-    """A quantiser of a published file; features are taken as they are, without scaling.
+    """The quantiser in a published file. It does not scale features.
 
     Args:
-        path: as above.
+        path: a file in one of the formats at the top of this module.
         trust: whether a pickle may be read.
 
     Raises:
-        UserError: it is missing, of no such format, not trusted, or holds no codebook.
+        UserError: the file is missing, damaged, of another format, a pickle that is not trusted, or holds no codebook.
     """
     if not path.is_file():
         raise UserError(f"tokenizer.codebook={path}: there is no such file; allowed are {ALLOWED}")
@@ -50,41 +50,37 @@ def read_codebook(path: Path, trust: bool) -> Quantiser:
         return _centroids(_plain(path, suffix), path)
     if suffix in PICKLE_SUFFIXES:
         check_trust(path, trust)
-        # Newer torch files are zip archives, and some bear these suffixes.
+        # Newer torch files are zip archives, and some have these suffixes.
         if zipfile.is_zipfile(path):
             return _from_torch(read_torch_pickle(path, trust), path)
         model = read_object_pickle(path, trust)
         return _centroids(getattr(model, "cluster_centers_", model), path)
     if suffix in TORCH_SUFFIXES:
         return _from_torch(read_torch_pickle(path, trust), path)
-    raise UserError(f"tokenizer.codebook={path}: {suffix or 'no suffix'} is none of {ALLOWED}")
+    raise UserError(f"tokenizer.codebook={path}: {suffix or 'no suffix'} is not one of {ALLOWED}")
 
 
 def _plain(path: Path, suffix: str) -> Any:
     try:
         if suffix == ".safetensors":
-            return _not_ours(path)
+            return _foreign_tensors(path)
         loaded = np.load(path, allow_pickle=False)
-        if suffix == ".npy":
-            return loaded
-        return {name: loaded[name] for name in loaded.files}
+        return loaded if suffix == ".npy" else {name: loaded[name] for name in loaded.files}
     except UserError:
         raise
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged or cannot be read ({error})") from None
     except (ValueError, zipfile.BadZipFile, EOFError, TypeError, AttributeError):
-        # numpy's own words advise to read it as a pickle.
+        # numpy's own message advises to read the file as a pickle.
         raise UserError(
             f"{path} is damaged or holds more than plain arrays: save the centroids with numpy.save"
         ) from None
 
 
-def _not_ours(path: Path) -> dict[str, np.ndarray]:
-    """Tensors of a file that is no units file: of one, the scale of features would be lost."""
-    with safe_open(path, framework="numpy") as file:
-        is_ours = "lst" in (file.metadata() or {})
-    tensors = load_file(path)
-    if is_ours or "feature_scale" in tensors:
+def _foreign_tensors(path: Path) -> dict[str, np.ndarray]:
+    """Tensors of a safetensors file; a units file is refused, because its scale of features would be lost."""
+    values, tensors, _ = read_units_file(path)
+    if values or "feature_scale" in tensors:
         raise UserError(f"{path} is a units file already: use it with tokenizer.codebook=, without converting it")
     return tensors
 
@@ -114,7 +110,7 @@ def _classifier(content: Mapping[str, Any], layers: list[int], path: Path) -> Cl
     for weight, bias, following in zip(weights, biases, [*weights[1:], None], strict=True):
         fits = following is None or following.shape[1] == weight.shape[0]
         if weight.ndim != 2 or bias.shape != weight.shape[:1] or not fits:
-            raise UserError(f"{path}: layers of shapes {[w.shape for w in weights]} are no classifier of units")
+            raise UserError(f"{path}: layers of shapes {[w.shape for w in weights]} do not form a classifier of units")
     return Classifier(weights, biases)
 
 
@@ -126,7 +122,7 @@ def _centroids(content: Any, path: Path) -> Centroids:
             raise UserError(f"{path} holds {', '.join(map(str, content)) or 'nothing'}, none of which is a codebook")
         content = (named or square)[0]
     if not isinstance(content, (np.ndarray, torch.Tensor)):
-        raise UserError(f"{path} holds no centroids but {type(content).__name__}")
+        raise UserError(f"{path} holds a {type(content).__name__}, not centroids")
     centroids = _array(content)
     if centroids.ndim != 2 or not 2 <= len(centroids) <= MAX_UNITS or not np.isfinite(centroids).all():
         raise UserError(

@@ -1,21 +1,26 @@
-"""What turns a waveform into feature frames for k-means: one interface, built from options, recorded as a spec."""
+"""Encoders of a waveform to the feature frames of k-means, built from options and recorded as a spec."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from lst.errors import UserError
-from lst.tokenizers.frames import EncoderOptions, FrameEncoder
+from lst.tokenizers.frames import EncoderOptions, EncoderSpec, FrameEncoder
 from lst.tokenizers.units import NUM_FEATURES, NUM_MELS, log_mel_features, mfcc_features
+
+KINDS = ("mfcc", "log_mel", "hubert", "whisper")
 
 
 @dataclass(frozen=True)
 class AcousticEncoder:
-    """MFCC or log-mel frames: no weights."""
+    """MFCC or log-mel frames: an encoder without weights.
+
+    Attributes:
+        kind: mfcc or log_mel.
+        frame_rate_hz: frames a second; divides 100.
+    """
 
     kind: str
     frame_rate_hz: int
@@ -24,52 +29,39 @@ class AcousticEncoder:
 
     @property
     def num_features(self) -> int:
+        """Width of a frame: 39 for MFCC, 80 for log-mel."""
         return NUM_FEATURES if self.kind == "mfcc" else NUM_MELS
 
     @property
-    def spec(self) -> dict[str, Any]:
+    def spec(self) -> EncoderSpec:
+        """Everything that decides the frames besides the rate."""
         return {"kind": self.kind}
 
     def frames(self, waveform: np.ndarray) -> np.ndarray:
+        """float32 [num_frames, num_features] of float32 [num_samples] at 16 kHz."""
         features = mfcc_features if self.kind == "mfcc" else log_mel_features
         return features(waveform, self.frame_rate_hz)
 
 
-def _acoustic(options: EncoderOptions) -> FrameEncoder:
+def build_encoder(options: EncoderOptions) -> FrameEncoder:
+    """Builds the encoder of a kind; a model's weights are read and hashed.
+
+    Raises:
+        UserError: the kind is unknown, the weights, layer or rate are missing or unfit, or a package is missing.
+    """
+    if options.kind == "hubert":
+        from lst.tokenizers.hubert_encoder import build_hubert_encoder
+
+        return build_hubert_encoder(options)
+    if options.kind == "whisper":
+        from lst.tokenizers.whisper_encoder import build_whisper_encoder
+
+        return build_whisper_encoder(options)
+    if options.kind not in KINDS:
+        raise UserError(f"tokenizer.kind={options.kind}: k-means units are made of {', '.join(KINDS)}")
     if options.frame_rate_hz < 1 or 100 % options.frame_rate_hz:
         raise UserError(
             f"tokenizer.frame_rate_hz={options.frame_rate_hz}: {options.kind} frames are averages of frames of 10 ms, "
             "so it must divide 100"
         )
     return AcousticEncoder(options.kind, options.frame_rate_hz)
-
-
-def _hubert(options: EncoderOptions) -> FrameEncoder:
-    from lst.tokenizers.hubert_encoder import build_hubert_encoder
-
-    return build_hubert_encoder(options)
-
-
-def _whisper(options: EncoderOptions) -> FrameEncoder:
-    from lst.tokenizers.whisper_encoder import build_whisper_encoder
-
-    return build_whisper_encoder(options)
-
-
-BUILDERS: dict[str, Callable[[EncoderOptions], FrameEncoder]] = {
-    "mfcc": _acoustic,
-    "log_mel": _acoustic,
-    "hubert": _hubert,
-    "whisper": _whisper,
-}
-
-
-def build_encoder(options: EncoderOptions) -> FrameEncoder:
-    """The encoder of a kind, its weights read and hashed.
-
-    Raises:
-        UserError: the kind is unknown, weights or the layer are missing or unfit, a package is absent.
-    """
-    if options.kind not in BUILDERS:
-        raise UserError(f"tokenizer.kind={options.kind}: k-means units are made of {', '.join(BUILDERS)}")
-    return BUILDERS[options.kind](options)

@@ -1,9 +1,9 @@
-"""What every frame encoder shares: its options, its interface, and the averaging of frames to units."""
+"""What every frame encoder shares: its options, its interface, and the averaging of frames to the rate of units."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -21,11 +21,11 @@ class EncoderOptions:
 
     Attributes:
         kind: mfcc, log_mel, hubert or whisper.
-        frame_rate_hz: frames a second; averaged down from the model's own rate, which it must divide.
-        weights: where the weights lie (see ``lst.tokenizers.weights``); None for kinds without.
-        layer: output of which Transformer layer, 1 for the first.
+        frame_rate_hz: frames a second. The model's own frames are averaged down to this rate, which divides theirs.
+        weights: where the weights are (see ``lst.tokenizers.weights``); None for kinds without weights.
+        layer: the Transformer layer whose output is used, 1 for the first.
         device: cpu or cuda.
-        trust: whether weights may be unpickled.
+        trust: whether weights may be pickles.
     """
 
     kind: str
@@ -36,54 +36,106 @@ class EncoderOptions:
     trust: bool = False
 
 
-class FrameEncoder(Protocol):
-    """Feature frames of one waveform at a time.
+class EncoderSpec(TypedDict, total=False):
+    """Everything that decides the frames of an encoder (or the codes of a codec), as units files record it.
 
-    Attributes:
-        num_features: width of a frame.
-        frame_rate_hz: frames a second.
-        scales_features: whether k-means sees features divided by their standard deviation (handmade features, whose
-            dimensions have different units) or as they are (a model's, as published codebooks expect).
-        spec: everything that decides the frames, as JSON: the kind, the layer, the SHA-256 of the weights.
-        weights: where the weights were read from; None without.
+    ``kind`` is always there. The others are there where the kind has them.
     """
 
+    kind: str
+    layer: int
+    normalize_audio: bool
+    weights_sha256: str
+    architecture: dict[str, Any]
+    note: str
+    num_codebooks: int
+    codebook_pattern: str
+
+
+class FrameEncoder(Protocol):
+    """Feature frames of one waveform at a time."""
+
     @property
-    def num_features(self) -> int: ...
+    def num_features(self) -> int:
+        """Width of a frame."""
+
     @property
-    def frame_rate_hz(self) -> int: ...
+    def frame_rate_hz(self) -> int:
+        """Frames a second."""
+
     @property
-    def scales_features(self) -> bool: ...
+    def scales_features(self) -> bool:
+        """Whether k-means divides features by their standard deviation.
+
+        It does for handmade features, whose dimensions have different units. A model's features stay as they are, as
+        published codebooks expect.
+        """
+
     @property
-    def spec(self) -> dict[str, Any]: ...
+    def spec(self) -> EncoderSpec:
+        """Everything that decides the frames."""
+
     @property
-    def weights(self) -> str | None: ...
+    def weights(self) -> str | None:
+        """Where the weights were read from; None without weights."""
 
     def frames(self, waveform: np.ndarray) -> np.ndarray:
         """float32 [num_frames, num_features] of float32 [num_samples] at 16 kHz."""
-        ...
 
 
-def pool_of(model_rate_hz: int, frame_rate_hz: int, what: str) -> int:
-    """How many of a model's frames are averaged to one; raises ``UserError`` where the rates do not divide."""
-    if frame_rate_hz < 1 or model_rate_hz % frame_rate_hz:
-        raise UserError(
-            f"tokenizer.frame_rate_hz={frame_rate_hz}: {what} gives {model_rate_hz} frames a second, which are "
-            f"averaged in groups: choose {model_rate_hz} or a divisor of it"
-        )
-    return model_rate_hz // frame_rate_hz
+class ModelEncoder:
+    """What the encoders with a model share.
 
+    Args:
+        model: the layers up to the wanted one, with their weights.
+        options: the wanted rate, layer and device.
+        model_rate_hz: the model's own frames a second.
+        what: the model, for errors.
+        sha256: hash of the weights.
+        weights: where the weights were read from.
 
-def averaged_frames(frames: torch.Tensor, group: int) -> np.ndarray:
-    """Means of ``group`` frames each, [ceil(n / group), width]; what is left over at the end is a shorter group."""
-    if group > 1:
-        whole = len(frames) // group * group
-        parts = [frames[:whole].reshape(-1, group, frames.shape[1]).mean(dim=1)]
-        if whole < len(frames):
-            parts.append(frames[whole:].mean(dim=0, keepdim=True))
-        frames = torch.cat(parts)
-    averaged: np.ndarray = frames.float().cpu().numpy()
-    return averaged
+    Attributes:
+        group: how many of the model's frames are averaged to one.
+
+    Raises:
+        UserError: the device is missing, or the wanted rate does not divide the model's.
+    """
+
+    scales_features = False
+
+    def __init__(
+        self, model: Any, options: EncoderOptions, model_rate_hz: int, what: str, sha256: str, weights: str
+    ) -> None:
+        self.device = check_device(options.device)
+        self.model = model.to(self.device).eval()
+        self.layer, self.frame_rate_hz = options.layer or 1, options.frame_rate_hz
+        self.sha256 = sha256
+        self.weights: str | None = weights
+        if self.frame_rate_hz < 1 or model_rate_hz % self.frame_rate_hz:
+            raise UserError(
+                f"tokenizer.frame_rate_hz={self.frame_rate_hz}: {what} gives {model_rate_hz} frames a second, which "
+                f"are averaged in groups: choose {model_rate_hz} or a divisor of it"
+            )
+        self.group = model_rate_hz // self.frame_rate_hz
+
+    def samples(self, waveform: np.ndarray) -> torch.Tensor:
+        """A waveform, float [num_samples], as a float32 tensor on the model's device."""
+        return torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32)).to(self.device)
+
+    def averaged(self, pieces: list[torch.Tensor]) -> np.ndarray:
+        """Means of ``group`` frames each, float32 [ceil(n / group), width], of the joined pieces [n, width].
+
+        The last group is shorter where ``group`` does not divide n.
+        """
+        frames = torch.cat(pieces)
+        if self.group > 1:
+            whole = len(frames) // self.group * self.group
+            parts = [frames[:whole].reshape(-1, self.group, frames.shape[1]).mean(dim=1)]
+            if whole < len(frames):
+                parts.append(frames[whole:].mean(dim=0, keepdim=True))
+            frames = torch.cat(parts)
+        averaged: np.ndarray = frames.float().cpu().numpy()
+        return averaged
 
 
 def check_layer(layer: int | None, num_layers: int, what: str) -> int:
@@ -94,7 +146,7 @@ def check_layer(layer: int | None, num_layers: int, what: str) -> int:
 
 
 def check_device(device: str) -> torch.device:
-    """The torch device; raises ``UserError`` when it is not there."""
+    """The torch device; raises ``UserError`` when this machine does not have it."""
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("tokenizer.device=cuda: torch sees no CUDA GPU here; use tokenizer.device=cpu")
     return torch.device(device)

@@ -1,8 +1,8 @@
 """HuBERT frames: a Transformer layer's output, from torchaudio's model and weights in any of their published names.
 
-Frames are the model's own: one for each receptive field that lies in the audio, so 50 a second for the published
-models and 25 for second-iteration models with one more strided convolution. 50 are averaged to 25 in pairs.
-Long audio is cut into pieces of 100 s, as the published extractors do; each piece is encoded on its own.
+The model gives one frame for each receptive field that fits into the audio: 50 a second for the published models, 25
+for second-iteration models with one more strided convolution. 50 frames are averaged to 25 in pairs. Long audio is cut
+into pieces of 100 s, as the published extractors do, and each piece is encoded on its own.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from torch.nn import functional
 from lst.errors import UserError
 from lst.lazy import import_torchaudio
 from lst.parallel import one_thread
-from lst.tokenizers.frames import EncoderOptions, averaged_frames, check_device, check_layer, pool_of
+from lst.tokenizers.frames import EncoderOptions, EncoderSpec, ModelEncoder, check_layer
 from lst.tokenizers.units import SAMPLE_RATE_HZ
-from lst.tokenizers.weights import BUNDLE_PREFIX, FORMS, Weights, read_weights, weights_sha256
+from lst.tokenizers.weights import BUNDLE_PREFIX, FORMS, Weights, load_tensors, read_weights
 
 PIECE_SAMPLES = 100 * SAMPLE_RATE_HZ
-# Published sizes; a head of the largest has 80 dimensions, of the others 64.
+# The published widths. A head of the largest model has 80 dimensions, of the others 64.
 HEADS_OF_WIDTH = {768: 12, 1024: 16, 1280: 16}
-# Published convolutions: the first has kernel 10 and stride 5, all others stride 2.
+# The published convolutions: the first has kernel 10 and stride 5, all others have stride 2.
 STRIDE_OF_KERNEL = {10: 5, 3: 2, 2: 2}
-# What fairseq calls things, and what torchaudio does.
+# fairseq's names and torchaudio's.
 _FAIRSEQ_NAMES = (
     (r"^feature_extractor\.conv_layers\.(\d+)\.0\.", r"feature_extractor.conv_layers.\1.conv."),
     (r"^feature_extractor\.conv_layers\.(\d+)\.2\.(?:1\.)?", r"feature_extractor.conv_layers.\1.layer_norm."),
@@ -49,47 +49,39 @@ _HUGGING_FACE_NAMES = (
 _WEIGHT_NORM = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
 
 
-class HubertEncoder:
-    """Frames of one layer of HuBERT (or wav2vec 2.0).
+class HubertEncoder(ModelEncoder):
+    """Frames of one layer of HuBERT (or wav2vec 2.0): the layer's output, without the final norm.
 
     Args:
         model: torchaudio's ``Wav2Vec2Model``.
-        layer: 1 for the first Transformer layer's output, without the final norm.
-        frame_rate_hz: frames a second wanted.
-        normalize_audio: whether the model hears audio of mean 0 and deviation 1, as the large models do.
+        options: the wanted rate, layer and device.
+        architecture: the arguments that the model was built from.
         sha256: hash of the weights.
-        architecture: what the model was built from.
-        weights: where they lie.
+        weights: where the weights were read from.
+
+    Raises:
+        UserError: the model's frames a second are no whole number, or the wanted rate does not divide them.
     """
 
-    scales_features = False
-
     def __init__(
-        self,
-        model: Any,
-        layer: int,
-        frame_rate_hz: int,
-        normalize_audio: bool,
-        sha256: str,
-        architecture: dict[str, Any],
-        weights: str,
-        device: torch.device,
+        self, model: Any, options: EncoderOptions, architecture: dict[str, Any], sha256: str, weights: str
     ) -> None:
-        self.model, self.layer, self.frame_rate_hz = model.to(device).eval(), layer, frame_rate_hz
-        self.normalize_audio, self.sha256, self.architecture = normalize_audio, sha256, architecture
-        self.weights: str | None = weights
-        self.device = device
+        self.architecture = architecture
+        # The large models take audio of mean 0 and deviation 1.
+        self.normalize_audio = architecture["extractor_mode"] == "layer_norm"
         hop_samples, self.min_samples = receptive_field(architecture["extractor_conv_layer_config"])
         if SAMPLE_RATE_HZ % hop_samples:
             raise UserError(f"{weights}: a frame every {hop_samples} samples is no whole number of frames a second")
-        self.pool = pool_of(SAMPLE_RATE_HZ // hop_samples, frame_rate_hz, "this HuBERT")
+        super().__init__(model, options, SAMPLE_RATE_HZ // hop_samples, "this HuBERT", sha256, weights)
 
     @property
     def num_features(self) -> int:
+        """Width of a frame."""
         return int(self.architecture["encoder_embed_dim"])
 
     @cached_property
-    def spec(self) -> dict[str, Any]:
+    def spec(self) -> EncoderSpec:
+        """Everything that decides the frames besides the rate."""
         return {
             "kind": "hubert",
             "layer": self.layer,
@@ -99,24 +91,27 @@ class HubertEncoder:
         }
 
     def frames(self, waveform: np.ndarray) -> np.ndarray:
-        """float32 [num_frames, num_features] of float32 [num_samples] at 16 kHz; shorter audio gets zeros behind it."""
-        samples = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32)).to(self.device)
+        """float32 [num_frames, num_features] of float32 [num_samples] at 16 kHz; shorter audio is padded with zeros."""
+        samples = self.samples(waveform)
         if self.normalize_audio:
             samples = functional.layer_norm(samples, samples.shape)
-        if len(samples) < self.min_samples:
-            samples = functional.pad(samples, (0, self.min_samples - len(samples)))
+        samples = functional.pad(samples, (0, max(self.min_samples - len(samples), 0)))
         with torch.inference_mode(), one_thread():
             pieces = [
                 self.model.extract_features(piece[None], num_layers=self.layer)[0][-1][0]
                 for piece in samples.split(PIECE_SAMPLES)
-                # What is left over and too short for one frame has none.
+                # A last piece that is too short for one frame has none.
                 if len(piece) >= self.min_samples
             ]
-        return averaged_frames(torch.cat(pieces), self.pool)
+        return self.averaged(pieces)
 
 
 def receptive_field(convolutions: list[list[int]]) -> tuple[int, int]:
-    """Samples from frame to frame, and samples that one frame sees, of (width, kernel, stride) a convolution."""
+    """Hop between frames and receptive field of a frame, in samples.
+
+    Args:
+        convolutions: width, kernel and stride of each convolution.
+    """
     hop, field = 1, 1
     for _, kernel, stride in convolutions:
         field += (kernel - 1) * hop
@@ -130,16 +125,13 @@ def build_hubert_encoder(options: EncoderOptions) -> HubertEncoder:
     Raises:
         UserError: weights are missing, of another model, or incomplete; the layer or the rate does not fit.
     """
-    device = check_device(options.device)
     forms = f"{FORMS}, or {BUNDLE_PREFIX}HUBERT_BASE"
     weights = read_weights(options.weights, "HuBERT", options.trust, forms)
     tensors = torchaudio_names(weights.tensors)
     architecture = architecture_of(tensors, weights)
-    # Layers above the one wanted are neither built nor hashed: they decide nothing.
-    layer = check_layer(options.layer, architecture["encoder_num_layers"], "this HuBERT")
-    architecture["encoder_num_layers"] = layer
-    models = import_torchaudio().models
-    model = models.wav2vec2_model(
+    # Layers above the wanted one are neither built nor hashed: they have no effect.
+    architecture["encoder_num_layers"] = check_layer(options.layer, architecture["encoder_num_layers"], "this HuBERT")
+    model = import_torchaudio().models.wav2vec2_model(
         **architecture,
         encoder_projection_dropout=0.0,
         encoder_attention_dropout=0.0,
@@ -148,30 +140,12 @@ def build_hubert_encoder(options: EncoderOptions) -> HubertEncoder:
         encoder_layer_drop=0.0,
         aux_num_out=None,
     )
-    kept = {name: tensors[name].float() for name in model.state_dict() if name in tensors}
-    missing = [name for name in model.state_dict() if name not in kept]
-    if missing:
-        raise UserError(
-            f"{weights.where} is no whole HuBERT: {len(missing)} tensors are missing, the first is {missing[0]}"
-        )
-    try:
-        model.load_state_dict(kept)
-    except RuntimeError as error:
-        raise UserError(f"{weights.where} does not fit the model it describes: {error}") from None
-    return HubertEncoder(
-        model,
-        layer,
-        options.frame_rate_hz,
-        architecture["extractor_mode"] == "layer_norm",
-        weights_sha256(kept),
-        architecture,
-        weights.where,
-        device,
-    )
+    sha256 = load_tensors(model, tensors, weights.where, "HuBERT", forms)
+    return HubertEncoder(model, options, architecture, sha256, weights.where)
 
 
 def torchaudio_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tensors of fairseq's, Hugging Face's or torchaudio's names, by torchaudio's."""
+    """Renames tensors with fairseq's, Hugging Face's or torchaudio's names to torchaudio's."""
     bare = {re.sub(r"^(hubert|wav2vec2|w2v_encoder\.w2v_model)\.", "", name): value for name, value in tensors.items()}
     rules: tuple[tuple[str, str], ...] = ()
     if "post_extract_proj.weight" in bare:
@@ -180,21 +154,20 @@ def torchaudio_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Ten
         rules = _HUGGING_FACE_NAMES
     renamed = {}
     for name, value in bare.items():
-        for pattern, replacement in rules:
-            new, count = re.subn(pattern, replacement, name)
-            if count:
-                name = new
-                break
+        # The first rule that matches.
+        name = next((new for old, by in rules if (new := re.sub(old, by, name)) != name), name)
         stem, _, last = name.rpartition(".")
         renamed[f"{stem}.{_WEIGHT_NORM[last]}" if last in _WEIGHT_NORM else name] = value
     return renamed
 
 
 def architecture_of(tensors: Mapping[str, torch.Tensor], weights: Weights) -> dict[str, Any]:
-    """Arguments of torchaudio's ``wav2vec2_model``: shapes say most, the model's description or custom the rest.
+    """Arguments of torchaudio's ``wav2vec2_model``.
+
+    Shapes decide most of them. Heads and strides come from the model's config.json, or from the published sizes.
 
     Raises:
-        UserError: the tensors are no HuBERT's, or of a size whose heads and strides nobody stated.
+        UserError: the tensors are not a HuBERT's, or heads and strides are unknown for this width.
     """
     config = weights.config
     convolutions: list[list[int]] = []
@@ -220,7 +193,7 @@ def architecture_of(tensors: Mapping[str, torch.Tensor], weights: Weights) -> di
     return {
         "extractor_mode": "layer_norm" if every_norm else "group_norm",
         "extractor_conv_layer_config": [
-            [width_, kernel, stride] for (width_, kernel), stride in zip(convolutions, strides, strict=True)
+            [channels, kernel, stride] for (channels, kernel), stride in zip(convolutions, strides, strict=True)
         ],
         "extractor_conv_bias": "feature_extractor.conv_layers.0.conv.bias" in tensors,
         "encoder_embed_dim": width,

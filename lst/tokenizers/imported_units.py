@@ -1,25 +1,21 @@
-"""Speech units that came as numbers, without what made them: their count is known, and audio cannot be encoded."""
+"""Speech units that were imported as numbers: their count is known, but audio cannot be encoded to them."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+import numpy as np
+from safetensors import SafetensorError
 
 from lst.errors import UserError
-from lst.storage import write_bytes
-
-FORMAT = "lst-imported-units-1"
+from lst.tokenizers.units_file import IMPORTED_FORMAT, UnitsDescription, UnitsFile, read_units_file
 
 
 @dataclass(frozen=True)
-class ImportedUnits:
-    """Stands where a speech tokenizer stands.
+class ImportedUnits(UnitsFile):
+    """Takes the place of a speech tokenizer for imported units.
 
     Attributes:
         num_units: size of the codebook.
@@ -32,37 +28,31 @@ class ImportedUnits:
     name: str = "imported units"
     kind: str = "imported"
 
-    @property
-    def sha256(self) -> str:
-        """Hash of the file's content; shards record it."""
-        return hashlib.sha256(self._to_bytes()).hexdigest()
-
     def prepare(self) -> None:
-        """Nothing is needed, for nothing can be encoded."""
+        """Does nothing: no audio can be encoded, so nothing is needed for it."""
 
     def encode(self, waveforms: Any, sample_rate_hz: int = 16_000) -> NoReturn:
         """Always raises ``UserError``."""
         raise UserError(
-            "these speech units were read from files, and what made them is not known: audio cannot be encoded. "
-            "Prepare from recordings to use spoken prompts."
+            "these speech units were read from files, and the model that made them is not known: audio cannot be "
+            "encoded. Prepare from recordings to use spoken prompts."
         )
 
-    def _to_bytes(self) -> bytes:
-        values = {"format": FORMAT, "frame_rate_hz": self.frame_rate_hz, "num_units": self.num_units}
-        return save({}, metadata={"lst": json.dumps(values, sort_keys=True)})
+    def tensors(self) -> dict[str, np.ndarray]:
+        """No tensors: the count is all that is known."""
+        return {}
 
-    def save(self, path: Path) -> None:
-        """Writes the counts as safetensors without tensors."""
-        write_bytes(path, self._to_bytes())
+    def description(self) -> UnitsDescription:
+        """Format, rate and number of units."""
+        return {"format": IMPORTED_FORMAT, "frame_rate_hz": self.frame_rate_hz, "num_units": self.num_units}
 
     @classmethod
     def load(cls, path: Path) -> ImportedUnits | None:
-        """Reads such a file; None where it is absent, damaged or of another kind."""
+        """Reads such a file; None where the file is missing, damaged or of another kind."""
         try:
-            with safe_open(path, framework="numpy") as file:
-                values = json.loads((file.metadata() or {}).get("lst", "{}"))
-            if values.get("format") != FORMAT:
+            values = cast("UnitsDescription", read_units_file(path)[0])
+            if values.get("format") != IMPORTED_FORMAT:
                 return None
             return cls(int(values["num_units"]), int(values["frame_rate_hz"]))
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError):
             return None

@@ -1,36 +1,30 @@
-"""Units by quantised frames: an encoder, and a codebook that names the nearest of its centroids.
+"""Units by quantised frames: an encoder makes frames, a quantiser (k-means or a classifier) names the unit of each.
 
 ::
 
     waveform ── encoder ──► frames [n, D] ── · scale ──► quantiser ──► units [n]
 
-A file holds the quantiser's tensors and, as JSON, what the encoder was: its kind, layer and the SHA-256 of its weights.
-The weights themselves stay where they are; where that was is noted in the file but is no part of its hash.
+A units file holds the quantiser's tensors and describes the encoder: its kind, layer and the SHA-256 of its weights.
+The weights themselves stay where they are. The file notes their place, but the place is no part of its hash.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-from safetensors.numpy import save
 
 from lst.errors import UserError, raise_problems
 from lst.parallel import one_thread
-from lst.storage import differing_settings, write_bytes
+from lst.storage import differing_settings
 from lst.tokenizers.encoders import build_encoder
-from lst.tokenizers.frames import EncoderOptions, FrameEncoder
+from lst.tokenizers.frames import EncoderOptions, EncoderSpec, FrameEncoder
 from lst.tokenizers.units import SAMPLE_RATE_HZ, at_rate
+from lst.tokenizers.units_file import FORMAT, MFCC_FORMAT, UnitsDescription, UnitsFile
 
-# MFCC codebooks keep the format that they have always had, so that old data stays readable and hashes stay the same.
-MFCC_FORMAT, FORMAT = "lst-mfcc-kmeans-1", "lst-units-2"
 MAX_UNITS = 65_535
-# Rows beyond the sample that may wait before the sample is drawn again.
+# Rows held beyond the sample's size before the sample is drawn again, as a share of that size.
 WAITING_SHARE = 0.5
 
 
@@ -38,9 +32,13 @@ WAITING_SHARE = 0.5
 class Centroids:
     """Nearest centroid of scaled features.
 
+    >>> two = Centroids(np.array([[0.0, 0.0], [1.0, 1.0]], np.float32), np.ones(2, np.float32))
+    >>> two.quantise(np.array([[0.9, 0.8], [0.1, 0.2], [2.0, 1.0]], np.float32)).tolist()
+    [1, 0, 1]
+
     Attributes:
         centroids: float32 [num_units, D], in scaled feature space.
-        feature_scale: float32 [D], what features are multiplied by.
+        feature_scale: float32 [D], the factors of the features.
     """
 
     centroids: np.ndarray
@@ -49,10 +47,12 @@ class Centroids:
 
     @property
     def num_units(self) -> int:
+        """Number of units: units are 0 … num_units − 1."""
         return int(self.centroids.shape[0])
 
     @property
     def num_features(self) -> int:
+        """Width of a frame, D."""
         return int(self.centroids.shape[1])
 
     def quantise(self, frames: np.ndarray) -> np.ndarray:
@@ -63,6 +63,7 @@ class Centroids:
         return scores.argmax(axis=1).astype(np.uint16)
 
     def tensors(self) -> dict[str, np.ndarray]:
+        """The tensors of a units file."""
         return {"centroids": self.centroids.astype("<f4"), "feature_scale": self.feature_scale.astype("<f4")}
 
 
@@ -70,13 +71,13 @@ class Centroids:
 class Classifier:
     """A small network that names the unit, trained with a CTC loss so that noise changes little (Gat et al., 2023).
 
-    It is what the published 25 Hz codebook of 500 units is. Its last class is the loss's blank: that makes 501. A blank
-    frame takes the unit before it (the first ones, that of the utterance's end), so a blank itself is only left where
-    an utterance has nothing else.
+    The published 25 Hz codebook of 500 units is such a network. Its last class is the blank of the CTC loss, so it has
+    501. A blank frame takes the unit of the last frame before it that is not blank. Blank frames before the first such
+    frame take the unit of the last one. An utterance of blanks alone keeps them.
 
     Attributes:
-        weights: float32 [out, in] a layer; leaky ReLU between them.
-        biases: float32 [out] a layer.
+        weights: float32 [out, in] of each layer; leaky ReLU between layers.
+        biases: float32 [out] of each layer.
     """
 
     weights: tuple[np.ndarray, ...]
@@ -85,10 +86,12 @@ class Classifier:
 
     @property
     def num_units(self) -> int:
+        """Number of units: units are 0 … num_units − 1."""
         return int(self.weights[-1].shape[0])
 
     @property
     def num_features(self) -> int:
+        """Width of a frame, D."""
         return int(self.weights[0].shape[1])
 
     def quantise(self, frames: np.ndarray) -> np.ndarray:
@@ -101,11 +104,12 @@ class Classifier:
         units = hidden.argmax(axis=1)
         spoken = np.flatnonzero(units != self.num_units - 1)
         if len(spoken):
-            # The last one at or before each frame; −1, before the first, is the last of all.
+            # The last one at or before each frame. Index −1, before the first, takes the last of all.
             units = units[spoken[np.searchsorted(spoken, np.arange(len(units)), side="right") - 1]]
         return units.astype(np.uint16)
 
     def tensors(self) -> dict[str, np.ndarray]:
+        """The tensors of a units file."""
         named = {f"weight_{index}": weight.astype("<f4") for index, weight in enumerate(self.weights)}
         return named | {f"bias_{index}": bias.astype("<f4") for index, bias in enumerate(self.biases)}
 
@@ -114,19 +118,19 @@ Quantiser = Centroids | Classifier
 
 
 @dataclass(frozen=True)
-class KmeansTokenizer:
+class KmeansTokenizer(UnitsFile):
     """Speech units of one codebook; see ``lst.tokenizers.speech.SpeechTokenizer``.
 
     Attributes:
         quantiser: names the unit of a frame.
-        spec: what the encoder is, as its ``spec``.
+        spec: the ``spec`` of the encoder.
         frame_rate_hz: units a second.
-        options: how to get the encoder when it is first needed; no part of what is saved but for the place.
+        options: how to build the encoder when it is first needed. Only the place of the weights is saved.
         ready: the encoder, once it is built.
     """
 
     quantiser: Quantiser
-    spec: dict[str, Any]
+    spec: EncoderSpec
     frame_rate_hz: int = 25
     options: EncoderOptions = field(default_factory=lambda: EncoderOptions("mfcc"), compare=False)
     ready: list[FrameEncoder] = field(default_factory=list, compare=False, repr=False)
@@ -135,51 +139,53 @@ class KmeansTokenizer:
 
     @property
     def kind(self) -> str:
+        """The kind of frames: mfcc, log_mel, hubert or whisper."""
         return str(self.spec["kind"])
 
     @property
     def name(self) -> str:
-        """For people: kind, layer, units and rate."""
+        """Kind, layer, number of units and rate, for people."""
         layer = f"-layer{self.spec['layer']}" if "layer" in self.spec else ""
         form = "kmeans" if isinstance(self.quantiser, Centroids) else "classifier"
         return f"{self.kind}{layer}-{form}-{self.num_units}-{self.frame_rate_hz}hz"
 
     @property
     def num_units(self) -> int:
+        """Number of units: units are 0 … num_units − 1."""
         return self.quantiser.num_units
 
     @property
-    def sha256(self) -> str:
-        """Hash of everything that decides units; of an MFCC codebook, that of its file."""
-        return hashlib.sha256(self._to_bytes("")).hexdigest()
+    def place(self) -> str | None:
+        """Where the weights of the encoder are; None without weights."""
+        return self.options.weights
 
     @property
     def encoder(self) -> FrameEncoder:
-        """The encoder, built when first asked for.
+        """The encoder, built on first use.
 
         Raises:
-            UserError: its weights are missing or are not those that the codebook was made with.
+            UserError: its weights are missing, or they are not the weights that the codebook was made with.
         """
         if not self.ready:
             encoder = build_encoder(self.options)
             raise_problems(
                 f"the weights of {encoder.weights} are not those that these {self.kind} units were made with",
-                differing_settings(self.spec, encoder.spec),
+                differing_settings(dict(self.spec), dict(encoder.spec)),
                 "Give the right ones with tokenizer.weights=, or fit a codebook for these.",
             )
             self.ready.append(encoder)
         return self.ready[0]
 
     def prepare(self) -> None:
-        """Builds the encoder where it is not yet; raises as ``encoder`` does."""
+        """Builds the encoder unless it is built; raises as ``encoder`` does."""
         _ = self.encoder
 
     def encode(self, waveforms: Sequence[np.ndarray], sample_rate_hz: int = SAMPLE_RATE_HZ) -> list[np.ndarray]:
-        """Units of each waveform, uint16 [num_frames]; each is encoded by itself, so batching changes nothing.
+        """Units of each waveform, uint16 [num_frames]. Each is encoded on its own, so batching changes nothing.
 
         Args:
             waveforms: float32 [num_samples] each, mono.
-            sample_rate_hz: of all of them; resampled where it is not 16,000.
+            sample_rate_hz: of all waveforms; they are resampled to 16,000.
         """
         check_waveforms(waveforms)
         return [
@@ -187,35 +193,31 @@ class KmeansTokenizer:
             for waveform in waveforms
         ]
 
-    def _to_bytes(self, place: str) -> bytes:
-        if self.kind == "mfcc" and isinstance(self.quantiser, Centroids):
-            values: dict[str, Any] = {"format": MFCC_FORMAT, "frame_rate_hz": self.frame_rate_hz}
-        else:
-            values = {
-                "format": FORMAT,
-                "kind": self.kind,
-                "frame_rate_hz": self.frame_rate_hz,
-                "encoder": self.spec,
-                "quantiser": self.quantiser.form,
-            }
-        metadata = {"lst": json.dumps(values, sort_keys=True)}
-        if place:
-            metadata["weights"] = place
-        return save(self.quantiser.tensors(), metadata=metadata)
+    def tensors(self) -> dict[str, np.ndarray]:
+        """The quantiser's tensors."""
+        return self.quantiser.tensors()
 
-    def save(self, path: Path) -> None:
-        """Writes codebook and description as safetensors, whole or not at all."""
-        write_bytes(path, self._to_bytes(self.options.weights or ""))
+    def description(self) -> UnitsDescription:
+        """The encoder's spec, the rate, and the form of the quantiser."""
+        if self.kind == "mfcc" and isinstance(self.quantiser, Centroids):
+            return {"format": MFCC_FORMAT, "frame_rate_hz": self.frame_rate_hz}
+        return {
+            "format": FORMAT,
+            "kind": self.kind,
+            "frame_rate_hz": self.frame_rate_hz,
+            "encoder": self.spec,
+            "quantiser": self.quantiser.form,
+        }
 
 
 def check_waveforms(waveforms: Sequence[np.ndarray]) -> None:
-    """Raises ``UserError`` for one waveform where a list of them belongs."""
+    """Raises ``UserError`` for a single waveform in place of a list."""
     if isinstance(waveforms, np.ndarray):
         raise UserError("encode takes a list of waveforms: write encode([waveform], sample_rate_hz)")
 
 
 def kmeans_of(encoder: FrameEncoder, quantiser: Quantiser, options: EncoderOptions) -> KmeansTokenizer:
-    """A tokenizer of a built encoder and a quantiser; raises ``UserError`` where their widths differ."""
+    """The tokenizer of a built encoder and a quantiser; raises ``UserError`` where their widths differ."""
     if quantiser.num_features != encoder.num_features:
         raise UserError(
             f"a codebook of width {quantiser.num_features} does not fit {options.kind} frames of width "
@@ -228,8 +230,12 @@ def kmeans_of(encoder: FrameEncoder, quantiser: Quantiser, options: EncoderOptio
 class FrameSample:
     """A uniform sample of the rows of a stream, without repetition, in the stream's order.
 
-    Every row gets a random key and those with the smallest keys stay: the sample depends on the seed and on the rows'
-    order alone, not on how they are grouped. Memory holds at most 1.5 · ``max_frames`` rows and those just added.
+    Every row gets a random key, and the rows with the smallest keys stay. So the sample depends on the seed and on the
+    order of rows alone, not on how they are grouped. Memory holds 1.5 · ``max_frames`` rows and the rows just added.
+
+    Args:
+        max_frames: size of the sample.
+        seed: of the keys.
     """
 
     def __init__(self, max_frames: int, seed: int) -> None:
@@ -244,7 +250,7 @@ class FrameSample:
         keys = self._random.random(len(rows))
         self.num_seen += len(rows)
         kept = keys < self._limit
-        # Copied, so that what is left out is not held by a view.
+        # A copy: a view would keep the other rows in memory.
         self._rows.append(rows[kept].copy())
         self._keys.append(keys[kept])
         self._num_held += int(kept.sum())
@@ -261,7 +267,7 @@ class FrameSample:
         self._keys, self._rows, self._num_held = [keys], [rows], len(keys)
 
     def rows(self) -> np.ndarray:
-        """The sample, [min(num_seen, max_frames), D]; no rows where none were seen."""
+        """The sample, [min(num_seen, max_frames), D]; [0, 0] where nothing was added."""
         if not self._rows:
             return np.zeros((0, 0), np.float32)
         self._draw()
@@ -278,12 +284,18 @@ def fit_centroids(
 ) -> Centroids:
     """Fits k-means to a sample of a stream of frames.
 
+    >>> frames = np.repeat([[0.0, 1.0], [8.0, 3.0]], 20, axis=0).astype(np.float32)
+    >>> centroids = fit_centroids([frames], num_units=2, seed=0)
+    >>> units = centroids.quantise(frames)
+    >>> len(set(units[:20])), len(set(units[20:])), bool(units[0] != units[20])
+    (1, 1, True)
+
     Args:
-        frames: float32 [n, D] an utterance.
+        frames: float32 [n, D] of each utterance.
         num_units: size of the codebook, k.
         seed: of the k-means++ start, of the mini-batches, and of the sample of frames.
-        max_frames: at most this many frames, drawn at random, enter the fit.
-        frame_rate_hz: for the error.
+        max_frames: upper bound of the frames in the fit; they are drawn at random.
+        frame_rate_hz: frames a second, for the error.
         scales_features: divide features by the sample's standard deviation.
 
     Raises:

@@ -1,4 +1,4 @@
-"""EnCodec units: the residual codebooks of a neural codec, one after the other in one sequence, and back to sound.
+"""EnCodec units: the codes of a neural codec's residual codebooks in one sequence, and back to sound.
 
 ::
 
@@ -6,33 +6,29 @@
     flattened  a0 b0 c0    a1 b1 c1    a2 b2 c2
     delayed    a0 –  –     a1 b0 –     a2 b1 c0    –  b2 c1    –  –  c2
 
-Unit ``q · 1024 + code`` stands for a code of codebook q, so that ids say which codebook they belong to. In the delayed
-pattern codebook q comes q frames late, and one more unit, the last, fills the places without a code.
+Unit ``q · 1024 + code`` stands for a code of codebook q, so each id tells its codebook. In the delayed pattern codebook
+q comes q frames late, and one more unit, the last, fills the places without a code.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import save
 
 from lst.errors import UserError
 from lst.lazy import import_or_explain
 from lst.parallel import one_thread
-from lst.storage import write_bytes
-from lst.tokenizers.frames import check_device
-from lst.tokenizers.kmeans import FORMAT, check_waveforms
+from lst.tokenizers.frames import EncoderSpec, check_device
+from lst.tokenizers.kmeans import check_waveforms
 from lst.tokenizers.trusted import check_trust
 from lst.tokenizers.units import at_rate
-from lst.tokenizers.weights import read_weights, weights_sha256
+from lst.tokenizers.units_file import FORMAT, UnitsDescription, UnitsFile
+from lst.tokenizers.weights import load_tensors, read_weights, weights_sha256
 
 PATTERNS = ("flattened", "delayed")
 CODEC_RATE_HZ, FRAME_RATE_HZ = 24_000, 75
@@ -45,17 +41,18 @@ FORMS = (
 
 
 @dataclass(frozen=True)
-class CodecTokenizer:
+class CodecTokenizer(UnitsFile):
     """Units of EnCodec at 24 kHz; see ``lst.tokenizers.speech.SpeechTokenizer``.
 
     Attributes:
-        num_codebooks: how many of the 32 codebooks, each finer than the one before.
+        num_codebooks: how many of the 32 codebooks are used, each finer than the one before.
         pattern: ``flattened`` or ``delayed``.
         codebooks: float32 [num_codebooks, 1024, D], for the record.
         weights_sha256: hash of the whole model's weights.
-        weights: where they lie.
-        trust: whether they may be unpickled.
+        weights: where the weights are.
+        trust: whether they may be pickles.
         device: cpu or cuda.
+        ready: the model, once it is loaded.
     """
 
     num_codebooks: int
@@ -73,19 +70,22 @@ class CodecTokenizer:
 
     @property
     def units_a_frame(self) -> int:
+        """Units in a row that stand for one frame: one for each codebook."""
         return self.num_codebooks
 
     @property
     def num_units(self) -> int:
+        """Number of units: units are 0 … num_units − 1."""
         return self.num_codebooks * NUM_CODES + (self.pattern == "delayed")
 
     @property
     def name(self) -> str:
-        """For people: kind, codebooks, pattern and rate."""
+        """Kind, codebooks, pattern and rate, for people."""
         return f"encodec-{self.num_codebooks}x{NUM_CODES}-{self.pattern}-{FRAME_RATE_HZ}hz"
 
     @property
-    def spec(self) -> dict[str, Any]:
+    def spec(self) -> EncoderSpec:
+        """Everything that decides the codes."""
         return {
             "kind": "encodec",
             "num_codebooks": self.num_codebooks,
@@ -94,13 +94,13 @@ class CodecTokenizer:
         }
 
     @property
-    def sha256(self) -> str:
-        """Hash of everything that decides units."""
-        return hashlib.sha256(self._to_bytes("")).hexdigest()
+    def place(self) -> str | None:
+        """Where the weights are."""
+        return self.weights
 
     @property
     def model(self) -> Any:
-        """The codec; raises ``UserError`` where its weights are gone or others."""
+        """The codec, loaded on first use; raises ``UserError`` where its weights are missing or have changed."""
         if not self.ready:
             model, sha256, _ = load_codec(self.weights, self.trust, self.device)
             if sha256 != self.weights_sha256:
@@ -112,13 +112,13 @@ class CodecTokenizer:
         return self.ready[0]
 
     def prepare(self) -> None:
-        """Loads the codec where it is not yet; raises as ``model`` does."""
+        """Loads the codec unless it is loaded; raises as ``model`` does."""
         _ = self.model
 
     def encode(self, waveforms: Sequence[np.ndarray], sample_rate_hz: int) -> list[np.ndarray]:
-        """Units of each waveform, uint16 [num_frames · num_codebooks]; each is encoded by itself.
+        """Units of each waveform, uint16 [num_frames · num_codebooks]. Each is encoded on its own.
 
-        Frames are ceil(num_samples · 75 / sample_rate_hz); the delayed pattern has num_codebooks − 1 more.
+        num_frames is ceil(num_samples · 75 / sample_rate_hz); the delayed pattern has num_codebooks − 1 more.
         """
         check_waveforms(waveforms)
         return [self._encode_one(at_rate(waveform, sample_rate_hz, CODEC_RATE_HZ)) for waveform in waveforms]
@@ -131,10 +131,10 @@ class CodecTokenizer:
         return flatten_codes(codes.cpu().numpy(), self.pattern)
 
     def decode(self, units: np.ndarray) -> np.ndarray:
-        """Sound of units: float32 [num_frames · 320] at 24 kHz, of units as ``encode`` gives them.
+        """Sound of units as ``encode`` returns them: float32 [num_frames · 320] at 24 kHz.
 
         Raises:
-            UserError: they are no whole frames, or a unit stands where another codebook's belongs.
+            UserError: the units are no whole frames, or a unit is not of the codebook that its place belongs to.
         """
         codes = unflatten_codes(units, self.num_codebooks, self.pattern)
         device = next(self.model.parameters()).device
@@ -143,20 +143,21 @@ class CodecTokenizer:
             sound: np.ndarray = self.model.decoder(embedded)[0, 0].cpu().numpy()
         return sound
 
-    def _to_bytes(self, place: str) -> bytes:
-        values = {"format": FORMAT, "kind": "encodec", "frame_rate_hz": FRAME_RATE_HZ, "encoder": self.spec}
-        metadata = {"lst": json.dumps(values, sort_keys=True)}
-        if place:
-            metadata["weights"] = place
-        return save({"codebooks": self.codebooks.astype("<f4")}, metadata=metadata)
+    def tensors(self) -> dict[str, np.ndarray]:
+        """The codebooks."""
+        return {"codebooks": self.codebooks.astype("<f4")}
 
-    def save(self, path: Path) -> None:
-        """Writes codebooks and description as safetensors, whole or not at all."""
-        write_bytes(path, self._to_bytes(self.weights))
+    def description(self) -> UnitsDescription:
+        """The spec and the rate."""
+        return {"format": FORMAT, "kind": "encodec", "frame_rate_hz": FRAME_RATE_HZ, "encoder": self.spec}
 
 
 def flatten_codes(codes: np.ndarray, pattern: str) -> np.ndarray:
-    """One sequence of units, uint16 [n · K], of codes [K, T]; n = T, or T + K − 1 where delayed."""
+    """One sequence of units, uint16 [n · K], of codes [K, T]; n = T, or T + K − 1 where delayed.
+
+    >>> flatten_codes(np.array([[7, 8], [1, 2]]), "flattened").tolist()
+    [7, 1025, 8, 1026]
+    """
     num_codebooks, num_frames = codes.shape
     numbered = codes + np.arange(num_codebooks)[:, None] * NUM_CODES
     if pattern == "delayed":
@@ -168,7 +169,7 @@ def flatten_codes(codes: np.ndarray, pattern: str) -> np.ndarray:
 
 
 def unflatten_codes(units: np.ndarray, num_codebooks: int, pattern: str) -> np.ndarray:
-    """Inverse of ``flatten_codes``: int64 [K, T]; raises ``UserError`` where units do not make whole frames."""
+    """Inverse of ``flatten_codes``: int64 [K, T]; raises ``UserError`` where the units are no whole frames."""
     late = num_codebooks - 1 if pattern == "delayed" else 0
     num_frames = len(units) // num_codebooks - late
     if len(units) % num_codebooks or num_frames < 1:
@@ -181,17 +182,24 @@ def unflatten_codes(units: np.ndarray, num_codebooks: int, pattern: str) -> np.n
     codes = np.stack([row[index * shift : index * shift + num_frames] for index, row in enumerate(grid)])
     codes = codes - np.arange(num_codebooks)[:, None] * NUM_CODES
     if codes.min() < 0 or codes.max() >= NUM_CODES:
-        raise UserError("a unit stands where another codebook's belongs: give units as encode makes them")
+        raise UserError("a unit is in another codebook's place: give units as encode returns them")
     return codes
 
 
 def build_codec(
     weights: str | None, num_codebooks: int, pattern: str, trust: bool = False, device: str = "cpu"
 ) -> CodecTokenizer:
-    """EnCodec units of local or published weights; nothing is fitted.
+    """The tokenizer of EnCodec units, from local or published weights; nothing is fitted.
+
+    Args:
+        weights: where the weights are (see ``lst.tokenizers.weights``), or ``pretrained``.
+        num_codebooks: 1 to 32.
+        pattern: ``flattened`` or ``delayed``.
+        trust: whether weights may be pickles.
+        device: cpu or cuda.
 
     Raises:
-        UserError: the package or the weights are missing or unfit; the number of codebooks or the pattern is unknown.
+        UserError: the package or the weights are missing or unfit, or num_codebooks or the pattern is not allowed.
     """
     if not 1 <= num_codebooks <= MAX_CODEBOOKS or pattern not in PATTERNS:
         raise UserError(
@@ -205,7 +213,7 @@ def build_codec(
 
 
 def load_codec(weights: str | None, trust: bool, device: str) -> tuple[Any, str, str]:
-    """The packaged 24 kHz model with its weights, their SHA-256, and where they were."""
+    """The package's 24 kHz model with its weights, their SHA-256, and where they were read from."""
     package: Any = import_or_explain(
         "encodec", "tokenizer.kind=encodec", "pip install encodec (its metadata names CC BY-NC: read its licence first)"
     )
@@ -222,25 +230,16 @@ def load_codec(weights: str | None, trust: bool, device: str) -> tuple[Any, str,
     read = read_weights(weights, "EnCodec", trust, FORMS)
     model = package.EncodecModel.encodec_model_24khz(pretrained=False)
     tensors = package_names(read.tensors, model.state_dict())
-    if missing := [name for name in model.state_dict() if name not in tensors]:
-        raise UserError(
-            f"{read.where} is no whole EnCodec model at 24 kHz: {len(missing)} tensors are missing, the first is "
-            f"{missing[0]}. Give {FORMS}"
-        )
-    kept = {name: tensors[name] for name in model.state_dict()}
-    try:
-        model.load_state_dict(kept)
-    except RuntimeError as error:
-        raise UserError(f"{read.where} does not fit EnCodec at 24 kHz: {error}") from None
+    sha256 = load_tensors(model, tensors, read.where, "EnCodec model at 24 kHz", FORMS)
     if not all(bool(layer._codebook.inited) for layer in model.quantizer.vq.layers):
-        raise UserError(f"{read.where}: its codebooks were never initialised, so all codes would be 0. Give {FORMS}")
-    return model.to(target).eval(), weights_sha256(kept), read.where
+        raise UserError(f"{read.where}: its codebooks were never initialised, and all codes would be 0. Give {FORMS}")
+    return model.to(target).eval(), sha256, read.where
 
 
 def package_names(
     tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]
 ) -> Mapping[str, torch.Tensor]:
-    """Tensors by the package's names, of which Hugging Face's differ by fixed parts."""
+    """Renames tensors with Hugging Face's names to the package's; tensors with the package's names stay."""
     if "encoder.layers.0.conv.bias" not in tensors:
         return tensors
     renamed = {}

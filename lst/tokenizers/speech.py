@@ -1,4 +1,4 @@
-"""Speech units behind one interface: every kind is fitted, loaded, saved and encoded the same way.
+"""Speech units of every kind behind one interface: fit, load, save and encode.
 
 kind       frames                                        rate      codebook
 mfcc       39 cepstra and differences                    25 Hz     k-means, fitted here
@@ -10,90 +10,80 @@ encodec    a neural codec; units decode to sound         75 Hz     its own, 1 to
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from lst.errors import LstError, UserError
 from lst.progress import say
 from lst.tokenizers.config import MODEL_KINDS, TokenizerConfig
 from lst.tokenizers.encoders import build_encoder
 from lst.tokenizers.frames import EncoderOptions, FrameEncoder
-from lst.tokenizers.kmeans import (
-    FORMAT,
-    MFCC_FORMAT,
-    Centroids,
-    Classifier,
-    KmeansTokenizer,
-    Quantiser,
-    fit_centroids,
-    kmeans_of,
-)
+from lst.tokenizers.kmeans import Centroids, Classifier, KmeansTokenizer, Quantiser, fit_centroids, kmeans_of
 from lst.tokenizers.neural_codec import CodecTokenizer, build_codec
 from lst.tokenizers.units import NUM_FEATURES, SAMPLE_RATE_HZ, at_rate
+from lst.tokenizers.units_file import FORMAT, MFCC_FORMAT, UnitsDescription, read_units_file
 
 REMEDY = "Make it again with lst prepare or lst tokenizer fit-units, or name the right run with run_dir=FOLDER."
 
 
 class SpeechTokenizer(Protocol):
-    """Speech to discrete units.
-
-    Attributes:
-        num_units: units are 0 … num_units − 1.
-        frame_rate_hz: frames a second.
-        units_a_frame: units that stand for one frame, in a row (codebooks of a codec); else 1.
-        sha256: hash of everything that decides units; shards and vocabularies record it.
-        kind: mfcc, log_mel, hubert, whisper or encodec.
-        name: kind, layer, size and rate, for people.
-    """
+    """Speech to discrete units."""
 
     @property
-    def num_units(self) -> int: ...
+    def num_units(self) -> int:
+        """Number of units: units are 0 … num_units − 1."""
+
     @property
-    def frame_rate_hz(self) -> int: ...
+    def frame_rate_hz(self) -> int:
+        """Frames a second."""
+
     @property
-    def units_a_frame(self) -> int: ...
+    def units_a_frame(self) -> int:
+        """Units in a row that stand for one frame: the codebooks of a codec, otherwise 1."""
+
     @property
-    def sha256(self) -> str: ...
+    def sha256(self) -> str:
+        """Hash of everything that decides units; shards and vocabularies record it."""
+
     @property
-    def kind(self) -> str: ...
+    def kind(self) -> str:
+        """mfcc, log_mel, hubert, whisper or encodec."""
+
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Kind, layer, size and rate, for people."""
 
     def prepare(self) -> None:
-        """Loads what ``encode`` needs, so that what is missing is no fault of an utterance's.
+        """Loads what ``encode`` needs, so that a missing file is not blamed on an utterance.
 
         Raises:
-            UserError: weights or a package are missing, or the weights are others.
+            UserError: weights or a package are missing, or the weights have changed.
         """
-        ...
 
     def encode(self, waveforms: Sequence[np.ndarray], sample_rate_hz: int) -> list[np.ndarray]:
-        """Units of each waveform, uint16 [n]; a waveform's units do not depend on the others.
+        """Units of each waveform, uint16 [n]. The units of a waveform do not depend on the others.
 
         Args:
             waveforms: float32 [num_samples] each, mono.
-            sample_rate_hz: of all of them; resampled where the kind needs another.
+            sample_rate_hz: of all waveforms; they are resampled where the kind needs another rate.
 
         Raises:
-            UserError: a waveform is empty or not mono; weights or a package are missing.
+            UserError: a waveform is empty or not mono, or weights or a package are missing.
         """
-        ...
 
     def save(self, path: Path) -> None:
         """Writes one safetensors file, whole or not at all."""
-        ...
 
 
 def encoder_options(config: TokenizerConfig) -> EncoderOptions:
-    """The part of the configuration that decides frames.
+    """The options that decide the frames.
 
     Raises:
-        UserError: weights are given for units that have none. Where units are only loaded, their file says the kind.
+        UserError: weights are given for a kind without weights. Where a codebook is loaded, its file decides the kind.
     """
     if config.weights is not None and config.codebook is None and config.kind not in MODEL_KINDS:
         raise UserError(f"tokenizer.weights={config.weights}: {config.kind} units have no weights; set tokenizer.kind=")
@@ -101,17 +91,20 @@ def encoder_options(config: TokenizerConfig) -> EncoderOptions:
 
 
 def unit_places(config: TokenizerConfig) -> dict[str, Any]:
-    """Arguments of ``load_speech_tokenizer`` beside the path: where and how a model's weights are found."""
+    """Keyword arguments of ``load_speech_tokenizer``: where a model's weights are, and how they are read."""
     return {"weights": config.weights, "device": config.device, "trust": config.trust}
 
 
 def fit_speech_tokenizer(config: TokenizerConfig, waveforms: Iterable[np.ndarray], seed: int) -> SpeechTokenizer:
-    """The tokenizer that the options ask for: fitted to speech, or made of what is there.
+    """The tokenizer that the options ask for.
+
+    ``config.codebook`` is loaded where it is given, and EnCodec brings its own codebooks. Otherwise k-means is fitted
+    to the speech.
 
     Args:
-        config: with ``codebook`` that file is loaded, of kind encodec the weights; neither looks at the speech.
-        waveforms: float32 [num_samples] each, mono, 16 kHz; may be a stream. A sample of at most
-            ``config.fit_max_frames`` frames is held.
+        config: the options of units.
+        waveforms: float32 [num_samples] each, mono, 16 kHz. They may be a stream: a sample of up to
+            ``config.fit_max_frames`` frames is held in memory.
         seed: of the sample and of k-means.
 
     Raises:
@@ -130,7 +123,7 @@ def fit_speech_tokenizer(config: TokenizerConfig, waveforms: Iterable[np.ndarray
 def fit_on_frames(
     config: TokenizerConfig, encoder: FrameEncoder, options: EncoderOptions, frames: Iterable[np.ndarray], seed: int
 ) -> SpeechTokenizer:
-    """As ``fit_speech_tokenizer``, of an encoder and its frames, float32 [n, D] an utterance."""
+    """``fit_speech_tokenizer`` for a built encoder and its frames, float32 [n, D] of each utterance."""
     centroids = fit_centroids(
         frames, config.num_units, seed, config.fit_max_frames, config.frame_rate_hz, encoder.scales_features
     )
@@ -140,14 +133,13 @@ def fit_on_frames(
 def load_configured(config: TokenizerConfig) -> SpeechTokenizer:
     """The tokenizer of the file ``config.codebook``.
 
+    The file decides size, layer, codebooks and pattern; a message says so where ``config.layer`` differs.
+
     Raises:
-        UserError: it is missing, damaged, or of another kind or rate than the options say. Of size, layer, codebooks
-            and pattern the file decides; a layer other than the options' is told.
+        UserError: the file is missing or damaged, or its kind or rate differs from the options.
     """
     assert config.codebook is not None
-    tokenizer = load_speech_tokenizer(
-        Path(config.codebook), weights=config.weights, device=config.device, trust=config.trust
-    )
+    tokenizer = load_speech_tokenizer(Path(config.codebook), **unit_places(config))
     if tokenizer.kind != config.kind or tokenizer.frame_rate_hz != config.frame_rate_hz:
         raise UserError(
             f"tokenizer.codebook={config.codebook} holds {tokenizer.kind} units at {tokenizer.frame_rate_hz} Hz, the "
@@ -163,48 +155,40 @@ def load_configured(config: TokenizerConfig) -> SpeechTokenizer:
 def load_speech_tokenizer(
     path: Path, weights: str | None = None, device: str = "cpu", trust: bool = False
 ) -> SpeechTokenizer:
-    """Reads a tokenizer of any kind; a model's weights are looked for when it first encodes.
+    """Reads a tokenizer of any kind. A model's weights are not read until it first encodes.
 
     Args:
         path: a file that a tokenizer's ``save`` wrote.
-        weights: where the model's weights lie, if not where they lay when it was saved.
+        weights: where the model's weights are now; by default where they were when the tokenizer was saved.
         device: cpu or cuda.
-        trust: whether weights may be unpickled.
+        trust: whether weights may be pickles.
 
     Raises:
-        UserError: it is missing, damaged, or of another format.
+        UserError: the file is missing, damaged, or of another format.
     """
     if not path.is_file():
         state = "a folder, not a file" if path.is_dir() else "missing"
         raise UserError(f"the unit codebook is {state}: {path}. {REMEDY}")
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            values = json.loads(metadata.get("lst", "{}"))
-            if not isinstance(values, dict) or values.get("format") not in (FORMAT, MFCC_FORMAT):
-                held = values.get("format") if isinstance(values, dict) else None
-                raise UserError(
-                    f"{path} holds {held or 'no unit codebook of this project'!r}, not {FORMAT!r}. {REMEDY}"
-                )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return _tokenizer_of(values, tensors, weights or metadata.get("weights"), device, trust, path)
-    except (SafetensorError, OSError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, LstError):
-            raise
+        values, tensors, place = read_units_file(path)
+        held = values.get("format") if isinstance(values, dict) else None
+        if held not in (FORMAT, MFCC_FORMAT):
+            raise UserError(f"{path} holds {held or 'no unit codebook of this project'!r}, not {FORMAT!r}. {REMEDY}")
+        return _tokenizer_of(cast("UnitsDescription", values), tensors, weights or place, device, trust, path)
+    except LstError:
+        raise
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"the unit codebook {path} is damaged ({error}). {REMEDY}") from None
 
 
 def _tokenizer_of(
-    values: dict[str, Any], tensors: dict[str, np.ndarray], weights: str | None, device: str, trust: bool, path: Path
+    values: UnitsDescription, tensors: dict[str, np.ndarray], weights: str | None, device: str, trust: bool, path: Path
 ) -> SpeechTokenizer:
     frame_rate_hz = int(values["frame_rate_hz"])
     if values["format"] == MFCC_FORMAT:
-        centroids, scale = tensors["centroids"], tensors["feature_scale"]
-        if centroids.ndim != 2 or centroids.shape[1] != NUM_FEATURES or scale.shape != (NUM_FEATURES,):
-            raise UserError(f"{path}: centroids {centroids.shape}, scale {scale.shape}; expected [k, {NUM_FEATURES}]")
-        options = EncoderOptions("mfcc", frame_rate_hz)
-        return KmeansTokenizer(Centroids(centroids, scale), {"kind": "mfcc"}, frame_rate_hz, options)
-    kind, spec = str(values["kind"]), dict(values["encoder"])
+        centroids = _centroids_of(tensors, path, NUM_FEATURES)
+        return KmeansTokenizer(centroids, {"kind": "mfcc"}, frame_rate_hz, EncoderOptions("mfcc", frame_rate_hz))
+    kind, spec = str(values["kind"]), values["encoder"]
     if kind != spec["kind"]:
         raise UserError(f"the unit codebook {path} is damaged (it names {kind} and {spec['kind']}). {REMEDY}")
     if kind == "encodec":
@@ -222,28 +206,39 @@ def _tokenizer_of(
     return KmeansTokenizer(_quantiser_of(values, tensors, path), spec, frame_rate_hz, options)
 
 
-def _quantiser_of(values: dict[str, Any], tensors: dict[str, np.ndarray], path: Path) -> Quantiser:
+def _quantiser_of(values: UnitsDescription, tensors: dict[str, np.ndarray], path: Path) -> Quantiser:
     if values["quantiser"] == Classifier.form:
         depth = sum(name.startswith("weight_") for name in tensors)
         weights = tuple(tensors[f"weight_{index}"] for index in range(depth))
         return Classifier(weights, tuple(tensors[f"bias_{index}"] for index in range(depth)))
-    centroids, scale = tensors["centroids"], tensors["feature_scale"]
-    if values["quantiser"] != Centroids.form or centroids.ndim != 2 or scale.shape != centroids.shape[1:]:
+    if values["quantiser"] != Centroids.form:
         raise UserError(
-            f"{path}: {values['quantiser']} with centroids {centroids.shape}, scale {scale.shape}; expected "
-            f"{Centroids.form} with [k, D] and [D]"
+            f"{path}: the quantiser is {values['quantiser']!r}; allowed are {Classifier.form} and {Centroids.form}"
+        )
+    return _centroids_of(tensors, path, None)
+
+
+def _centroids_of(tensors: dict[str, np.ndarray], path: Path, width: int | None) -> Centroids:
+    centroids, scale = tensors["centroids"], tensors["feature_scale"]
+    if centroids.ndim != 2 or scale.shape != centroids.shape[1:] or width not in (None, *scale.shape):
+        raise UserError(
+            f"{path}: centroids {centroids.shape}, scale {scale.shape}; expected [k, {width or 'D'}] and "
+            f"[{width or 'D'}]"
         )
     return Centroids(centroids, scale)
 
 
 def deduplicate(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Runs of equal units as one unit and its length.
+    """Replaces each run of equal units by one unit and its duration.
+
+    >>> deduplicate(np.array([5, 5, 5, 2, 5]))
+    (array([5, 2, 5]), array([3, 1, 1]))
 
     Args:
         units: int [n].
 
     Returns:
-        units [m], of the same type, no two neighbours equal; durations int64 [m] in frames, of sum n.
+        Units [m] of the same type, no two neighbours equal, and durations int64 [m] in frames, of sum n.
     """
     if len(units) == 0:
         return units.copy(), np.zeros(0, np.int64)
@@ -252,7 +247,7 @@ def deduplicate(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def reduplicate(units: np.ndarray, durations: np.ndarray) -> np.ndarray:
-    """Inverse of ``deduplicate``: each unit as often as it lasts; raises ``ValueError`` for a duration below 1."""
+    """Inverse of ``deduplicate``: repeats each unit for its duration; raises ``ValueError`` for one below 1."""
     if len(units) != len(durations) or (len(durations) and int(np.min(durations)) < 1):
-        raise ValueError(f"{len(units)} units with {len(durations)} durations: one of 1 or more belongs to each")
+        raise ValueError(f"{len(units)} units with {len(durations)} durations: each unit needs one of 1 or more")
     return np.repeat(units, durations)

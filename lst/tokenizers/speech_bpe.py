@@ -1,43 +1,49 @@
 """Speech BPE: SentencePiece BPE over units, the LST paper's baseline that shortens speech without patches.
 
-A unit is written as one code point, so that SentencePiece takes a sequence of units for a text without spaces. Pieces
-are numbered from 0 in SentencePiece's order; its unknown piece has no number, for every unit is a piece.
+Each unit is written as one code point, so a sequence of units is a text without spaces to SentencePiece. Pieces are
+numbered from 0 in SentencePiece's order, without its unknown piece: every unit is a piece, so none is unknown.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import sentencepiece
 
 from lst.errors import UserError
-from lst.storage import write_bytes
+from lst.tokenizers.pieces import PieceModel, train_pieces
 
-# Unit 0; from here on there are 20,992 assigned code points in a row, all letters of one script.
+# The code point of unit 0. It begins a range of 20,992 assigned code points, all letters of one script.
 FIRST_CODE_POINT = 0x4E00
 MAX_UNITS = 20_000
-# SentencePiece counts places within a text in 16 bits.
+# SentencePiece counts positions within a text in 16 bits.
 MAX_SEQUENCE_UNITS = 60_000
 
 
-class SpeechBPE:
+class SpeechBPE(PieceModel):
     """Joins units to pieces and back.
+
+    >>> units = np.tile([3, 1, 2], 20)
+    >>> bpe = fit_speech_bpe([units], num_units=4, vocab_size=8)
+    >>> len(bpe.encode(units)) < len(units), bool((bpe.decode(bpe.encode(units)) == units).all())
+    (True, True)
 
     Args:
         model: a serialised SentencePiece model, as ``fit_speech_bpe`` makes it.
 
+    Attributes:
+        num_units: K; units are 0 … K − 1.
+        piece_lengths: int64 [pieces], units of each piece.
+
     Raises:
-        ValueError: its pieces are not made of units 0 … K−1, each of them a piece.
+        ValueError: the pieces do not consist of units 0 … K − 1, or a unit is not a piece.
     """
 
+    kind = "speech BPE"
+
     def __init__(self, model: bytes) -> None:
-        self.model = model
-        self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        super().__init__(model)
         pieces = [self._processor.id_to_piece(index) for index in range(1, self._processor.get_piece_size())]
         self._piece_units = [_units_of(piece) for piece in pieces]
         single = sorted(int(units[0]) for units in self._piece_units if len(units) == 1)
@@ -51,12 +57,8 @@ class SpeechBPE:
 
     @property
     def num_pieces(self) -> int:
+        """Number of pieces: pieces are 0 … num_pieces − 1."""
         return len(self._piece_units)
-
-    @property
-    def sha256(self) -> str:
-        """Hash of the model."""
-        return hashlib.sha256(self.model).hexdigest()
 
     def encode(self, units: np.ndarray) -> np.ndarray:
         """Pieces, int32 [m], of units, int [n]; raises ``ValueError`` for a unit outside the codebook."""
@@ -71,19 +73,10 @@ class SpeechBPE:
         into_piece = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         return self._flat[np.repeat(starts, lengths) + into_piece]
 
-    def save(self, path: Path) -> None:
-        write_bytes(path, self.model)
-
     @classmethod
     def load(cls, path: Path) -> SpeechBPE:
-        """Reads a speech BPE; raises ``UserError`` when it is missing, damaged or none."""
-        remedy = "Delete it and run lst train again: it is fitted anew."
-        if not path.exists():
-            raise UserError(f"the speech BPE is missing: {path}. {remedy}")
-        try:
-            return cls(path.read_bytes())
-        except (RuntimeError, ValueError) as error:
-            raise UserError(f"{path} is no speech BPE ({error}). {remedy}") from None
+        """Reads a speech BPE; raises ``UserError`` when the file is missing, damaged or of another kind."""
+        return cls.read(path, "the speech BPE", "Delete it and run lst train again: it is fitted anew.")
 
 
 def _text_of(units: np.ndarray) -> str:
@@ -115,13 +108,14 @@ def fit_speech_bpe(
 
     Args:
         sequences: int [n] units each.
-        num_units: size of the codebook, K; every unit becomes a piece, also one that never occurs.
-        vocab_size: pieces at most, the K single units among them; little speech supports fewer and then gets fewer.
-        max_sequences: more than these are drawn from at random.
+        num_units: size of the codebook, K. Every unit becomes a piece, even if it never occurs.
+        vocab_size: upper bound of the number of pieces, the K single units included. Little speech supports fewer and
+            then gets fewer.
+        max_sequences: upper bound of the sequences that are used; they are drawn at random.
         seed: of that draw.
 
     Raises:
-        UserError: there is no speech, too many units, or fewer pieces are wanted than there are units.
+        UserError: there is no speech, there are too many units, or ``vocab_size`` is below ``num_units``.
     """
     check_sizes(num_units, vocab_size)
     spoken = [units for units in sequences if len(units)]
@@ -135,25 +129,14 @@ def fit_speech_bpe(
         for units in spoken
         for start in range(0, len(units), MAX_SEQUENCE_UNITS)
     ]
-    # SentencePiece knows the characters that it has seen: each unit is once a text of its own, which adds no pair.
+    # SentencePiece must see every character: a text of one unit adds no pair.
     texts += [_text_of(np.array([unit])) for unit in range(num_units)]
-    try:
-        return SpeechBPE(_train(texts, vocab_size))
-    except RuntimeError as error:
-        supported = re.search(r"<= (\d+)", str(error))
-        if supported is None:
-            raise UserError(f"SentencePiece could not be trained on units: {error}") from error
-        return SpeechBPE(_train(texts, int(supported.group(1)) - 1))
-
-
-def _train(texts: list[str], vocab_size: int) -> bytes:
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts),
-        model_writer=model,
+    model = train_pieces(
+        texts,
+        # One more for the unknown piece, which SentencePiece requires.
+        vocab_size + 1,
+        "patching.speech_bpe_size",
         model_type="bpe",
-        # One more for the unknown piece, which SentencePiece insists on.
-        vocab_size=vocab_size + 1,
         character_coverage=1.0,
         normalization_rule_name="identity",
         add_dummy_prefix=False,
@@ -161,12 +144,5 @@ def _train(texts: list[str], vocab_size: int) -> bytes:
         split_by_whitespace=False,
         split_by_unicode_script=False,
         split_by_number=False,
-        max_sentence_length=1 << 20,
-        unk_id=0,
-        bos_id=-1,
-        eos_id=-1,
-        pad_id=-1,
-        num_threads=1,
-        minloglevel=2,
     )
-    return model.getvalue()
+    return SpeechBPE(model)

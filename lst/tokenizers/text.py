@@ -1,14 +1,13 @@
-"""Text pieces by SentencePiece: trained here with byte fallback, so that no text is unknown, or an existing model.
+"""Text to BPE ids and back, by SentencePiece: a model trained here, or an existing one.
 
-An existing model is used as it is: its own normalising, its own numbering, its control pieces (<s>, </s>), which take
-ids of the vocabulary but never come out of ``encode``.
+A model trained here has 256 byte pieces, so no text is unknown to it. An existing model is used as it is: with its own
+normalization, its own numbering and its own control pieces (<s>, </s>). Control pieces take ids of the vocabulary, but
+``encode`` never returns them.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import io
 import re
 import sys
 import tempfile
@@ -16,36 +15,46 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import sentencepiece
 
 from lst.errors import UserError
 from lst.progress import say
-from lst.storage import write_bytes
 from lst.tokenizers.config import TokenizerConfig
+from lst.tokenizers.pieces import PieceModel, parse_model, train_pieces
 
 NUM_BYTE_PIECES = 256
-# SentencePiece writes the space before a word so.
+# SentencePiece writes this sign for the space before a word.
 WORD_MARK = "\u2581"
 # One unknown piece, 256 bytes, and room for letters.
 MIN_VOCAB_SIZE = 300
 
 
-class TextTokenizer:
+class TextTokenizer(PieceModel):
     """Encodes text to BPE ids and back.
+
+    >>> tokenizer = fit_text_tokenizer(["the cat sat on the mat", "the dog sat"] * 9, vocab_size=300)
+    >>> tokenizer.decode(tokenizer.encode("The dog sat on the cat"))
+    'the dog sat on the cat'
+    >>> tokenizer.decode(tokenizer.encode("naïve 中"))  # in bytes: no text is unknown
+    'naïve 中'
 
     Args:
         model: a serialised SentencePiece model.
+
+    Raises:
+        RuntimeError, ValueError: the bytes are no such model.
     """
 
     def __init__(self, model: bytes) -> None:
-        self.model = model
-        self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        super().__init__(model)
+        # SentencePiece takes an empty file for a model without a piece.
+        if self.vocab_size == 0:
+            raise ValueError("it has no piece")
 
     @property
     def vocab_size(self) -> int:
+        """Number of pieces: ids are 0 … vocab_size − 1."""
         return int(self._processor.get_piece_size())
 
     @property
@@ -55,13 +64,8 @@ class TextTokenizer:
 
     @property
     def control_ids(self) -> list[int]:
-        """Ids that stand for no text: <s>, </s> and the like. ``encode`` never gives them, ``decode`` skips them."""
+        """Ids that stand for no text: <s>, </s> and the like. ``encode`` never returns them, ``decode`` skips them."""
         return [index for index in range(self.vocab_size) if self._processor.is_control(index)]
-
-    @property
-    def sha256(self) -> str:
-        """Hash of the model; vocabularies and checkpoints record it."""
-        return hashlib.sha256(self.model).hexdigest()
 
     def encode(self, text: str) -> list[int]:
         """BPE ids of ``text``, without any special token."""
@@ -76,29 +80,17 @@ class TextTokenizer:
         return [str(self._processor.id_to_piece(int(index))) for index in ids]
 
     def piece_characters(self, texts: Sequence[str]) -> list[list[int]]:
-        """How many characters each BPE piece of each text stands for.
+        """Number of characters in each BPE piece of each text.
 
-        What marks the beginning of a word counts for none. A character that is spelt in bytes belongs to the first.
+        The mark that begins a word does not count. A character spelt in bytes counts for its first byte.
         """
         encoded = self._processor.encode(list(texts))
         return [[_num_characters(piece) for piece in self.pieces(ids)] for ids in encoded]
 
-    def save(self, path: Path) -> None:
-        write_bytes(path, self.model)
-
     @classmethod
     def load(cls, path: Path, remedy: str = "Make it again with lst prepare.") -> TextTokenizer:
-        """Reads a SentencePiece model; raises ``UserError`` when it is missing or not one."""
-        if not path.is_file():
-            raise UserError(f"the text tokenizer is missing: {path}. {remedy}")
-        try:
-            tokenizer = cls(path.read_bytes())
-        except (RuntimeError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} is not a SentencePiece model ({error}). {remedy}") from None
-        # An empty file passes for a model without a piece.
-        if tokenizer.vocab_size == 0:
-            raise UserError(f"{path} is not a SentencePiece model (it has no piece). {remedy}")
-        return tokenizer
+        """Reads a SentencePiece model; raises ``UserError`` when the file is missing or not one."""
+        return cls.read(path, "the text tokenizer", remedy)
 
 
 def _num_characters(piece: str) -> int:
@@ -110,15 +102,15 @@ def _num_characters(piece: str) -> int:
 
 @dataclass(frozen=True)
 class TextOptions:
-    """How text pieces are trained; everything ends up inside the SentencePiece model.
+    """How text pieces are trained. The SentencePiece model records all of it.
 
     Attributes:
         model_type: ``bpe`` or ``unigram``.
         character_coverage: share of the characters that become pieces; the others are spelt in bytes.
         normalization: ``nmt_nfkc``, ``nfkc`` or ``identity``.
-        strip_punctuation: leave punctuation but apostrophes out; a dash becomes a space.
+        strip_punctuation: leave out punctuation other than apostrophes; a dash becomes a space.
         split_digits: a piece for each digit.
-        max_lines: lines drawn at random that enter the training, at most.
+        max_lines: upper bound of the lines that enter the training; they are drawn at random.
         seed: of that draw.
     """
 
@@ -132,7 +124,7 @@ class TextOptions:
 
 
 def build_text_tokenizer(config: TokenizerConfig, lines: Iterable[str], seed: int = 0) -> TextTokenizer:
-    """The tokenizer that the options ask for: an existing model as it is, or one trained on ``lines``.
+    """The tokenizer that the options ask for: an existing model, or one trained on ``lines``.
 
     Raises:
         UserError: the existing model cannot be read, or the training fails (see ``fit_text_tokenizer``).
@@ -159,16 +151,17 @@ def build_text_tokenizer(config: TokenizerConfig, lines: Iterable[str], seed: in
 def fit_text_tokenizer(
     lines: Iterable[str], vocab_size: int, lowercase: bool = True, options: TextOptions | None = None
 ) -> TextTokenizer:
-    """Trains byte-fallback BPE or unigram pieces.
+    """Trains BPE or unigram pieces with byte fallback.
 
     Args:
-        lines: training texts; may be a stream, of which ``options.max_lines`` lines are held.
-        vocab_size: pieces at most, the 256 bytes among them; a small text supports fewer and then gets fewer.
+        lines: training texts. They may be a stream: no more than ``options.max_lines`` are held in memory.
+        vocab_size: upper bound of the number of pieces, the 256 bytes included. A small text supports fewer and then
+            gets fewer.
         lowercase: fold case, so that upper-case transcripts and ordinary text share pieces.
-        options: all else; BPE over everything by default.
+        options: everything else; by default BPE over all lines.
 
     Raises:
-        UserError: ``vocab_size`` is below 300 or there is no text.
+        UserError: ``vocab_size`` is below 300 or too small for the letters of the text, or there is no text.
     """
     options = options or TextOptions()
     if vocab_size < MIN_VOCAB_SIZE:
@@ -179,22 +172,22 @@ def fit_text_tokenizer(
     texts = sample_lines((line for line in lines if line.strip()), options.max_lines, options.seed)
     if not texts:
         raise UserError("there is no text to train the text tokenizer on")
-    try:
-        return TextTokenizer(_train(texts, vocab_size, lowercase, options))
-    except RuntimeError as error:
-        supported = re.search(r"<= (\d+)", str(error))
-        if needed := re.search(r"(\d+) vs (\d+)", str(error)):
-            raise UserError(
-                f"tokenizer.text_vocab_size={vocab_size} is too small for the letters of this text: "
-                f"set it to {max(map(int, needed.groups()))} or more"
-            ) from error
-        if supported is None:
-            raise UserError(f"SentencePiece could not be trained: {error}") from error
-        return TextTokenizer(_train(texts, int(supported.group(1)), lowercase, options))
+    with _normalization(lowercase, options) as normalization:
+        model = train_pieces(
+            texts,
+            vocab_size,
+            "tokenizer.text_vocab_size",
+            model_type=options.model_type,
+            byte_fallback=True,
+            character_coverage=options.character_coverage,
+            split_digits=options.split_digits,
+            **normalization,
+        )
+    return TextTokenizer(without_rules_path(model))
 
 
 def sample_lines(lines: Iterable[str], max_lines: int, seed: int) -> list[str]:
-    """At most ``max_lines`` lines of a stream, each as likely as any other, in their order (Vitter's algorithm R)."""
+    """A uniform sample of up to ``max_lines`` lines of a stream, in their order (Vitter's algorithm R)."""
     kept: list[tuple[int, str]] = []
     random = np.random.default_rng([seed, 0x7E87])
     for number, line in enumerate(lines):
@@ -205,81 +198,19 @@ def sample_lines(lines: Iterable[str], max_lines: int, seed: int) -> list[str]:
     return [line for _, line in sorted(kept)]
 
 
-def _train(texts: list[str], vocab_size: int, lowercase: bool, options: TextOptions) -> bytes:
-    model = io.BytesIO()
-    with _normalization(lowercase, options) as normalization:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(texts),
-            model_writer=model,
-            model_type=options.model_type,
-            vocab_size=vocab_size,
-            byte_fallback=True,
-            character_coverage=options.character_coverage,
-            split_digits=options.split_digits,
-            max_sentence_length=1 << 20,
-            unk_id=0,
-            bos_id=-1,
-            eos_id=-1,
-            pad_id=-1,
-            num_threads=1,
-            minloglevel=2,
-            **normalization,
-        )
-    return without_rules_path(model.getvalue()) if options.strip_punctuation else model.getvalue()
-
-
 def without_rules_path(model: bytes) -> bytes:
-    """A SentencePiece model less the path of its rules' file, which says nothing and differs from run to run.
+    """A SentencePiece model without the path of the file of its normalization rules.
 
-    The rules themselves are inside, compiled. In the model's format (protocol buffers) the normaliser is field 3, and
-    the path its field 6.
+    The path is a temporary one and differs from run to run. The model holds the compiled rules themselves.
     """
-    parts = []
-    for number, content, whole in _fields(model):
-        if number == 3:
-            kept = b"".join(inner for inner_number, _, inner in _fields(content) if inner_number != 6)
-            whole = bytes([3 << 3 | 2]) + _varint(len(kept)) + kept
-        parts.append(whole)
-    return b"".join(parts)
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """Number, content and whole bytes of each field of a protocol buffer."""
-    position = 0
-    while position < len(message):
-        start = position
-        tag, position = _read_varint(message, position)
-        kind = tag & 7
-        size = {1: 8, 5: 4}.get(kind, 0)
-        if kind == 0:
-            _, position = _read_varint(message, position)
-        elif kind == 2:
-            size, position = _read_varint(message, position)
-        yield tag >> 3, message[position : position + size], message[start : position + size]
-        position += size
-
-
-def _read_varint(message: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[position]
-        value |= (byte & 0x7F) << shift
-        position, shift = position + 1, shift + 7
-        if byte < 0x80:
-            return value, position
-
-
-def _varint(value: int) -> bytes:
-    parts = []
-    while value > 0x7F:
-        parts.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*parts, value])
+    proto = parse_model(model)
+    proto.normalizer_spec.ClearField("normalization_rule_tsv")
+    return bytes(proto.SerializeToString())
 
 
 @contextlib.contextmanager
-def _normalization(lowercase: bool, options: TextOptions) -> Iterator[dict[str, Any]]:
-    """The trainer's arguments for normalising; rules of our own lie in a file while it reads them."""
+def _normalization(lowercase: bool, options: TextOptions) -> Iterator[dict[str, str]]:
+    """Context manager: the trainer's options for normalization. Rules of our own lie in a temporary file meanwhile."""
     if not options.strip_punctuation:
         folds = lowercase and options.normalization != "identity"
         yield {"normalization_rule_name": options.normalization + ("_cf" if folds else "")}
@@ -291,9 +222,9 @@ def _normalization(lowercase: bool, options: TextOptions) -> Iterator[dict[str, 
 
 
 def unpunctuated_rules(lowercase: bool) -> str:
-    """Normalising rules for SentencePiece: NFKC, case folding if wanted, and no punctuation but apostrophes.
+    """Normalization rules for SentencePiece: NFKC, case folding if wanted, no punctuation other than apostrophes.
 
-    A line a rule: code points, a tab, the code points that take their place.
+    Each line is a rule: code points, a tab, the code points that replace them.
     """
     rules = {}
     for code in range(1, sys.maxunicode + 1):
@@ -301,7 +232,7 @@ def unpunctuated_rules(lowercase: bool) -> str:
         if category in ("Cs", "Cn", "Co"):
             continue
         parts = unicodedata.decomposition(chr(code)).split()
-        # A letter and its accent, written apart, come together first.
+        # A letter followed by its accent is the same text as the composed letter.
         sources = [chr(code)]
         if len(parts) == 2 and not parts[0].startswith("<"):
             sources.append("".join(chr(int(part, 16)) for part in parts))

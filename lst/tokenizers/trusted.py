@@ -1,12 +1,13 @@
-"""The one place where a pickle may be read, and only when the user has said so: what ``tokenizer.trust=true`` allows.
+"""The one place where a pickle may be read, and only after the user has set ``tokenizer.trust=true``.
 
-A pickle can run any program. Published weights and codebooks often are pickles; read once here, they are kept as
-safetensors, and nothing that this project wrote is ever read through this file.
+A pickle can run any program. Published weights and codebooks often are pickles. They are read here once and then kept
+as safetensors. This project never reads a file of its own through this module.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lst.lazy import import_or_explain
 
 
 def check_trust(path: Path | str, trust: bool) -> None:
-    """Raises ``UserError`` unless the user trusts a file whose format can run programs."""
+    """Raises ``UserError`` unless the user trusts a file in a format that can run programs."""
     if not trust:
         raise UserError(
             f"{path} is a pickle, which can run any program when it is read. Give a .safetensors, .npy or .npz file "
@@ -26,41 +27,43 @@ def check_trust(path: Path | str, trust: bool) -> None:
 
 
 def read_torch_pickle(path: Path, trust: bool) -> Any:
-    """What ``torch.save`` wrote, on the CPU: by torch's restricted reader where that will do.
+    """The content of a file written by ``torch.save``, on the CPU; torch's restricted reader is tried first.
 
     Raises:
-        UserError: it is not trusted, missing, no such file, or made of classes that are not installed.
+        UserError: the file is not trusted, missing or damaged, or a package that its objects need is missing.
     """
+
     check_trust(path, trust)
-    if not path.is_file():
-        raise UserError(f"{path} does not exist or is not a file")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as first:
+
+    def load() -> Any:
         try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception:
             return torch.load(path, map_location="cpu", weights_only=False)
-        except ModuleNotFoundError as error:
-            raise UserError(f"{path} holds objects of the package {error.name}: install it to read them") from None
-        except Exception as error:
-            raise UserError(f"{path} cannot be read as a torch file ({error or first})") from None
+
+    return _unpickled(path, load, "a torch file")
 
 
 def read_object_pickle(path: Path, trust: bool) -> Any:
-    """What ``joblib.dump`` or ``pickle.dump`` wrote: a scikit-learn k-means, as fairseq and textless-lib publish it.
+    """The content of a file written by ``joblib.dump`` or ``pickle.dump``, such as a published scikit-learn k-means.
 
     Raises:
-        UserError: it is not trusted, missing, or no such file.
+        UserError: the file is not trusted, missing or damaged, or a package that its objects need is missing.
     """
     check_trust(path, trust)
+    joblib = import_or_explain("joblib", "reading a scikit-learn pickle", "pip install scikit-learn")
+    with warnings.catch_warnings():
+        # scikit-learn warns of a pickle from another of its versions; we take the centroids only.
+        warnings.simplefilter("ignore")
+        return _unpickled(path, lambda: joblib.load(path), "a joblib file")
+
+
+def _unpickled(path: Path, load: Callable[[], Any], what: str) -> Any:
     if not path.is_file():
         raise UserError(f"{path} does not exist or is not a file")
-    joblib = import_or_explain("joblib", "reading a scikit-learn pickle", "pip install scikit-learn")
     try:
-        with warnings.catch_warnings():
-            # scikit-learn warns of another version's pickle; only its centroids are taken.
-            warnings.simplefilter("ignore")
-            return joblib.load(path)
+        return load()
     except ModuleNotFoundError as error:
         raise UserError(f"{path} holds objects of the package {error.name}: install it to read them") from None
     except Exception as error:
-        raise UserError(f"{path} cannot be read as a joblib file ({error})") from None
+        raise UserError(f"{path} cannot be read as {what} ({error or error.__context__})") from None

@@ -1,6 +1,6 @@
-"""What a frame of speech sounds like: MFCC and log-mel features at the frame rate of the units.
+"""MFCC and log-mel features at the frame rate of the units, and resampling.
 
-An utterance's features depend on that utterance alone, never on what it is batched with.
+The features of an utterance depend on that utterance alone, not on its batch.
 """
 
 from __future__ import annotations
@@ -21,27 +21,32 @@ WINDOW_SAMPLES = 400
 NUM_CEPSTRA = 13
 NUM_FEATURES = 3 * NUM_CEPSTRA
 NUM_MELS = 80
-MAX_RESAMPLE_KERNEL = 50_000_000  # weights of the resampler's filter bank, 200 MB of float32
+# Upper bound of the weights in a resampler's filter bank: 200 MB of float32.
+MAX_RESAMPLE_KERNEL = 50_000_000
 
 
 def num_units_in(num_samples: int, frame_rate_hz: int = 25) -> int:
-    """How many frames ``num_samples`` samples at 16 kHz give: one for every begun frame."""
+    """Number of frames of ``num_samples`` samples at 16 kHz, rounded up.
+
+    >>> num_units_in(16_001, frame_rate_hz=25)
+    26
+    """
     return -(-num_samples * frame_rate_hz // SAMPLE_RATE_HZ)
 
 
 def at_rate(waveform: np.ndarray, sample_rate_hz: int, wanted_hz: int) -> np.ndarray:
-    """A waveform, checked, at another rate.
+    """Checks a waveform and resamples it.
 
     Args:
         waveform: float [num_samples], mono.
         sample_rate_hz: its own rate.
-        wanted_hz: the rate wanted.
+        wanted_hz: the wanted rate.
 
     Returns:
         float32 [ceil(num_samples · wanted_hz / sample_rate_hz)].
 
     Raises:
-        UserError: it is not mono, empty, or the two rates have too small a common divisor.
+        UserError: the waveform is not mono or is empty, or the common divisor of the rates is too small.
     """
     if waveform.ndim != 1 or waveform.size == 0:
         raise UserError(f"a waveform must be mono and not empty; its shape is {waveform.shape}")
@@ -54,8 +59,8 @@ def at_rate(waveform: np.ndarray, sample_rate_hz: int, wanted_hz: int) -> np.nda
             f"audio at {sample_rate_hz} Hz cannot be resampled to {wanted_hz} Hz here (their common divisor is "
             f"{divisor}): convert it first, for example with ffmpeg -i FILE -ar {wanted_hz} out.wav"
         )
-    torchaudio = import_torchaudio()
-    resampled: np.ndarray = torchaudio.functional.resample(torch.from_numpy(samples), sample_rate_hz, wanted_hz).numpy()
+    resample = import_torchaudio().functional.resample
+    resampled: np.ndarray = resample(torch.from_numpy(samples), sample_rate_hz, wanted_hz).numpy()
     return resampled
 
 
@@ -69,7 +74,7 @@ def _mfcc_transform() -> Any:
             "n_fft": WINDOW_SAMPLES,
             "hop_length": HOP_SAMPLES,
             "n_mels": 40,
-            # Reflection needs more samples than half a window; zeros serve the shortest sounds too.
+            # Reflection needs more samples than half a window; padding with zeros does not.
             "pad_mode": "constant",
         },
     )
@@ -109,7 +114,7 @@ def mfcc_features(waveform: np.ndarray, frame_rate_hz: int = 25) -> np.ndarray:
 
 
 def log_mel_features(waveform: np.ndarray, frame_rate_hz: int = 25) -> np.ndarray:
-    """Natural logarithm of 80 mel bands, averaged down to ``frame_rate_hz``; the channel and the level stay in.
+    """Natural logarithm of 80 mel bands, averaged down to ``frame_rate_hz``, without any normalization.
 
     Args:
         waveform: float32 [num_samples], mono, 16 kHz.
@@ -125,7 +130,7 @@ def log_mel_features(waveform: np.ndarray, frame_rate_hz: int = 25) -> np.ndarra
 
 
 def _averaged(features: torch.Tensor, num_samples: int, frame_rate_hz: int) -> np.ndarray:
-    """Means of frames of 10 ms over each frame of the units; the last one is repeated where it is too few."""
+    """Means over the 10 ms frames of each unit's frame; the last 10 ms frame is repeated to fill the last group."""
     num_frames = num_units_in(num_samples, frame_rate_hz)
     group = SAMPLE_RATE_HZ // HOP_SAMPLES // frame_rate_hz
     missing = num_frames * group - features.shape[0]

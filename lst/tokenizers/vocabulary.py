@@ -6,7 +6,7 @@
     T … T+4        <pad> <bos> <eos> <text> <speech>
     T+5 … T+4+K    speech units
 
-``<text>`` and ``<speech>`` open every span of their modality; ``<bos>`` and ``<eos>`` stand once a document.
+``<text>`` and ``<speech>`` open every span of their modality. A document has one ``<bos>`` and one ``<eos>``.
 """
 
 from __future__ import annotations
@@ -22,25 +22,32 @@ from lst.errors import UserError, raise_problems
 from lst.storage import fingerprint, read_json, write_json
 
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<text>", "<speech>")
-# Version 2 adds what the units are. A file of version 1 holds MFCC units, one a frame.
+# Version 2 added the fields that describe the units. A file of version 1 is of MFCC units, one for each frame.
 VERSION, READABLE = 2, (1, 2)
 VERSION_1 = ("num_text", "num_units", "text_sha256", "units_sha256", "frame_rate_hz")
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Sizes and origins of the joint vocabulary.
+    """Sizes and origins of the joint vocabulary. ``vocabulary.json`` holds these fields.
+
+    >>> vocabulary = Vocabulary(num_text=300, num_units=100, text_sha256="a", units_sha256="b")
+    >>> vocabulary.size, vocabulary.speech_id, vocabulary.first_unit_id
+    (405, 304, 305)
+    >>> ids = vocabulary.unit_ids(np.array([0, 99]))
+    >>> ids.tolist(), vocabulary.is_unit(ids).tolist()
+    ([305, 404], [True, True])
 
     Attributes:
         num_text: text pieces, T.
-        num_units: speech units, K, or pieces of units.
+        num_units: speech units, or pieces of units, K.
         text_sha256: hash of the text tokenizer.
-        units_sha256: hash of the unit codebook, or of it and the speech BPE over it (see ``of_pieces``).
+        units_sha256: hash of the unit codebook, or of the codebook and the speech BPE over it (see ``of_pieces``).
         frame_rate_hz: frames of speech a second.
-        unit_kind: what units are made of: mfcc, log_mel, hubert, whisper or encodec.
-        unit_name: the same with layer and size, for people; two names of equal units are no difference.
-        units_a_frame: units that stand for one frame, in a row (codebooks of a codec).
-        deduplicated: whether repeated units are left out.
+        unit_kind: mfcc, log_mel, hubert, whisper, encodec or imported.
+        unit_name: kind, layer and size, for people. It is not compared: equal units may have two names.
+        units_a_frame: units in a row that stand for one frame (the codebooks of a codec).
+        deduplicated: whether each run of equal units is one unit.
     """
 
     num_text: int
@@ -55,52 +62,59 @@ class Vocabulary:
 
     @property
     def size(self) -> int:
+        """Number of ids: T + 5 + K."""
         return self.num_text + len(SPECIALS) + self.num_units
 
     def of_pieces(self, num_pieces: int, pieces_sha256: str) -> Vocabulary:
-        """The vocabulary in which pieces of units, joined by a speech BPE, take the place of units.
+        """The vocabulary with the pieces of a speech BPE in place of units.
 
-        Its ``units_sha256`` names the speech BPE and the codebook beneath it, so that another of either shows.
+        Its ``units_sha256`` is a hash of both the speech BPE and the codebook beneath it.
         """
         origin = hashlib.sha256(f"{self.units_sha256} {pieces_sha256}".encode()).hexdigest()
         return replace(self, num_units=num_pieces, units_sha256=origin)
 
     @property
     def pad_id(self) -> int:
+        """Id of ``<pad>``."""
         return self.num_text
 
     @property
     def bos_id(self) -> int:
+        """Id of ``<bos>``, which opens a document."""
         return self.num_text + 1
 
     @property
     def eos_id(self) -> int:
+        """Id of ``<eos>``, which ends a document."""
         return self.num_text + 2
 
     @property
     def text_id(self) -> int:
+        """Id of ``<text>``, which opens a span of text."""
         return self.num_text + 3
 
     @property
     def speech_id(self) -> int:
+        """Id of ``<speech>``, which opens a span of speech."""
         return self.num_text + 4
 
     @property
     def first_unit_id(self) -> int:
+        """Id of speech unit 0."""
         return self.num_text + len(SPECIALS)
 
     @property
     def unit_rate_hz(self) -> int:
-        """Units a second: frames a second times the units that stand for a frame."""
+        """Units a second: frames a second times units for each frame."""
         return self.frame_rate_hz * self.units_a_frame
 
     @property
     def fingerprint(self) -> str:
-        """Equal for vocabularies under which ids mean the same, in whatever version they were written."""
+        """Equal for vocabularies whose ids mean the same, whatever version of the file they come from."""
         values: dict[str, Any] = {"version": 1, "specials": list(SPECIALS)}
         for item in fields(self):
             value = getattr(self, item.name)
-            # What version 1 could not say counts only where it says something else.
+            # Fields that version 1 did not have count only where they differ from its meaning.
             if item.compare and (item.name in VERSION_1 or value != item.default):
                 values[item.name] = value
         return fingerprint(values)
@@ -116,14 +130,24 @@ class Vocabulary:
         return ids >= self.first_unit_id
 
     def to_dict(self) -> dict[str, Any]:
+        """The content of ``vocabulary.json``: version, special tokens, and the fields of this class."""
         return {"version": VERSION, "specials": list(SPECIALS), **asdict(self)}
 
     def save(self, path: Path) -> None:
+        """Writes ``vocabulary.json``."""
         write_json(path, self.to_dict())
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], where: str) -> Vocabulary:
-        """Builds from ``to_dict``'s output; raises ``UserError`` for another version or specials."""
+        """Builds a vocabulary from the output of ``to_dict``.
+
+        Args:
+            values: the parsed JSON.
+            where: the file, for the error.
+
+        Raises:
+            UserError: the version or the special tokens are others, or a field is missing.
+        """
         if not isinstance(values, dict):
             raise UserError(f"{where} is not a vocabulary: it holds {values!r}. Prepare the data again.")
         if values.get("version") not in READABLE or values.get("specials") != list(SPECIALS):
@@ -138,11 +162,17 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
+        """Reads ``vocabulary.json``; raises ``UserError`` where it is missing, damaged or of another version."""
         return cls.from_dict(read_json(path, "the joint vocabulary", "Make it with lst prepare."), str(path))
 
 
 def check_same_vocabulary(expected: Vocabulary, found: Vocabulary, expected_of: str, found_of: str) -> None:
-    """Raises one ``UserError`` naming every field in which two vocabularies differ."""
+    """Raises one ``UserError`` that names every field in which two vocabularies differ.
+
+    Args:
+        expected, found: the vocabularies.
+        expected_of, found_of: whose vocabularies they are, for the error.
+    """
     problems = [
         f"{item.name}: {found_of} has {getattr(found, item.name)}, {expected_of} has {getattr(expected, item.name)}"
         for item in fields(Vocabulary)

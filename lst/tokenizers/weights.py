@@ -1,4 +1,4 @@
-"""Weights of a published model from wherever they lie, by one option ``tokenizer.weights``.
+"""Weights of a published model, from any of these places, by one option ``tokenizer.weights``.
 
 ::
 
@@ -38,7 +38,13 @@ FORMS = (
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors by name, the model's own description where there is one, and where both were found."""
+    """Weights as they were found.
+
+    Attributes:
+        tensors: by the names of the file.
+        where: the file, folder or name that they came from.
+        config: the model's config.json as its publisher wrote it; empty without one.
+    """
 
     tensors: dict[str, torch.Tensor]
     where: str
@@ -46,7 +52,7 @@ class Weights:
 
 
 def missing_weights(source: str | None) -> list[str]:
-    """The problem of a local path that is not there; none of what is elsewhere or not named."""
+    """The problem of a local path that does not exist; empty for other sources and for None."""
     elsewhere = source is None or source == "pretrained" or source.startswith((HUB_PREFIX, BUNDLE_PREFIX))
     if elsewhere or Path(str(source)).expanduser().exists():
         return []
@@ -57,13 +63,13 @@ def read_weights(source: str | None, what: str, trust: bool, forms: str = FORMS)
     """Reads weights.
 
     Args:
-        source: as above.
+        source: one of the forms at the top of this file.
         what: the model, for errors ("HuBERT").
         trust: whether pickles may be read.
-        forms: what may be given, for errors.
+        forms: the allowed forms, for errors.
 
     Raises:
-        UserError: nothing is given or found there, it is damaged, or a pickle that is not trusted.
+        UserError: the source is None or missing, it is damaged, or it is a pickle and not trusted.
     """
     if not source:
         raise UserError(f"{what} units need the model's weights: give tokenizer.weights= {forms}")
@@ -89,23 +95,49 @@ def read_weights(source: str | None, what: str, trust: bool, forms: str = FORMS)
 
 
 def state_dict_in(content: Any, path: Path) -> dict[str, torch.Tensor]:
-    """The tensors by name in what a torch file held: a state dict, or one beneath ``model`` or ``state_dict``."""
+    """The state dict in the content of a torch file: the content itself, or its entry ``model`` or ``state_dict``."""
     for key in ("model", "state_dict", "model_state_dict", "model_weight"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping):
-        raise UserError(f"{path} holds no state dict but {type(content).__name__}")
+        raise UserError(f"{path} holds a {type(content).__name__}, not a state dict")
     return {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
 
 
 def weights_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
-    """Hash of names, shapes and float32 values: the same for the same weights in whatever file they lie."""
+    """Hash of names, shapes and float32 values: equal for equal weights, whatever the format of their file."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         array = tensors[name].detach().cpu().float().contiguous().numpy().astype("<f4", copy=False)
         digest.update(json.dumps([name, list(array.shape)]).encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def load_tensors(model: Any, tensors: Mapping[str, torch.Tensor], where: str, what: str, forms: str) -> str:
+    """Loads those tensors that a model has into it, and returns their hash.
+
+    Args:
+        model: a module.
+        tensors: by the model's own names; others are ignored.
+        where: where the tensors come from, for errors.
+        what: the model, for errors.
+        forms: the allowed forms of weights, for errors.
+
+    Raises:
+        UserError: a tensor is missing or has another shape.
+    """
+    kept = {name: tensors[name] for name in model.state_dict() if name in tensors}
+    if missing := [name for name in model.state_dict() if name not in kept]:
+        raise UserError(
+            f"{where} is not a complete {what}: {len(missing)} tensors are missing, the first is {missing[0]}. "
+            f"Give {forms}"
+        )
+    try:
+        model.load_state_dict(kept)
+    except RuntimeError as error:
+        raise UserError(f"{where} does not fit {what}: {error}") from None
+    return weights_sha256(kept)
 
 
 def _safetensors(path: Path) -> dict[str, torch.Tensor]:
@@ -127,14 +159,12 @@ def _npz(path: Path) -> dict[str, torch.Tensor]:
 def _from_folder(folder: Path, where: str, trust: bool) -> Weights:
     config = read_json(folder / "config.json", "the model's description", f"{folder} must hold config.json.")
     index = folder / "model.safetensors.index.json"
-    if (folder / "model.safetensors").is_file():
-        return Weights(_safetensors(folder / "model.safetensors"), where, config)
-    if index.is_file():
-        parts = sorted(set(read_json(index, "the index of weights", "Download it again.")["weight_map"].values()))
-        tensors: dict[str, torch.Tensor] = {}
-        for part in parts:
-            tensors |= _safetensors(folder / Path(part).name)
-        return Weights(tensors, where, config)
+    parts = {"model.safetensors"} if (folder / "model.safetensors").is_file() else set()
+    if not parts and index.is_file():
+        parts = set(read_json(index, "the index of weights", "Download it again.")["weight_map"].values())
+    if parts:
+        files = [_safetensors(folder / Path(part).name) for part in sorted(parts)]
+        return Weights({name: x for tensors in files for name, x in tensors.items()}, where, config)
     pickled = folder / "pytorch_model.bin"
     if not pickled.is_file():
         raise UserError(f"{folder} holds no model.safetensors: give a folder with config.json and model.safetensors")
@@ -143,12 +173,14 @@ def _from_folder(folder: Path, where: str, trust: bool) -> Weights:
 
 def _from_hub(source: str, trust: bool) -> Weights:
     hub: Any = import_or_explain("huggingface_hub", f"tokenizer.weights={source}", "pip install huggingface_hub")
-    patterns = ["config.json", "model*.safetensors", "model.safetensors.index.json"]
+    name, patterns = (
+        source.removeprefix(HUB_PREFIX),
+        ["config.json", "model*.safetensors", "model.safetensors.index.json"],
+    )
     try:
-        folder = Path(hub.snapshot_download(source.removeprefix(HUB_PREFIX), allow_patterns=patterns))
+        folder = Path(hub.snapshot_download(name, allow_patterns=patterns))
         if trust and not any(folder.glob("model*.safetensors")):
-            pickles = [*patterns, "pytorch_model.bin"]
-            folder = Path(hub.snapshot_download(source.removeprefix(HUB_PREFIX), allow_patterns=pickles))
+            folder = Path(hub.snapshot_download(name, allow_patterns=[*patterns, "pytorch_model.bin"]))
     except Exception as error:
         raise UserError(
             f"tokenizer.weights={source} cannot be downloaded ({type(error).__name__}: {str(error).splitlines()[0]}). "

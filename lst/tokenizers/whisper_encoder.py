@@ -2,8 +2,8 @@
 
 The encoder was trained on transcribed speech: its units are supervised, not self-supervised (Radford et al., 2022).
 
-Audio is heard at its own length, not behind silence up to 30 s: padded with zeros to whole frames only. Longer audio is
-cut every 30 s, and each piece is heard on its own, so the frames of a long recording are those of its pieces, joined.
+Audio is padded with zeros to whole frames, not to 30 s as in Whisper's own code. Longer audio is cut every 30 s, and
+each piece is encoded on its own: the frames of a long recording are those of its pieces, joined.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +20,9 @@ from torch.nn import functional
 from lst.errors import UserError
 from lst.lazy import import_torchaudio
 from lst.parallel import one_thread
-from lst.tokenizers.frames import SUPERVISED_NOTE, EncoderOptions, averaged_frames, check_device, check_layer, pool_of
+from lst.tokenizers.frames import SUPERVISED_NOTE, EncoderOptions, EncoderSpec, ModelEncoder, check_layer
 from lst.tokenizers.units import HOP_SAMPLES, SAMPLE_RATE_HZ, WINDOW_SAMPLES
-from lst.tokenizers.weights import Weights, read_weights, weights_sha256
+from lst.tokenizers.weights import Weights, load_tensors, read_weights
 
 FRAMES_A_SECOND = 50
 FRAME_SAMPLES = SAMPLE_RATE_HZ // FRAMES_A_SECOND
@@ -34,7 +33,13 @@ FORMS = (
 
 
 class WhisperLayer(nn.Module):
-    """Self-attention and feed-forward, each behind a norm."""
+    """A pre-norm Transformer layer: self-attention, then feed-forward.
+
+    Args:
+        width: D.
+        heads: attention heads; divides the width.
+        inner: width of the feed-forward layer.
+    """
 
     def __init__(self, width: int, heads: int, inner: int) -> None:
         super().__init__()
@@ -44,6 +49,7 @@ class WhisperLayer(nn.Module):
         self.widen, self.narrow = nn.Linear(width, inner), nn.Linear(inner, width)
 
     def forward(self, x_LD: torch.Tensor) -> torch.Tensor:
+        """[L, D] → [L, D]."""
         length, width = x_LD.shape
         parts = self.query_key_value(self.attention_norm(x_LD)).chunk(3, dim=-1)
         query, key, value = (part.view(1, length, self.heads, -1).transpose(1, 2) for part in parts)
@@ -55,7 +61,13 @@ class WhisperLayer(nn.Module):
 class WhisperLayers(nn.Module):
     """Two convolutions, positions, and the first layers of Whisper's encoder.
 
-    Shapes: log-mel [num_mels, 2·L] in, [L, D] out.
+    Args:
+        num_mels: mel bands of the input.
+        width: D.
+        heads: attention heads of each layer.
+        inner: width of the feed-forward layers.
+        num_layers: layers.
+        num_positions: upper bound of L.
     """
 
     def __init__(self, num_mels: int, width: int, heads: int, inner: int, num_layers: int, num_positions: int) -> None:
@@ -66,6 +78,7 @@ class WhisperLayers(nn.Module):
         self.layers = nn.ModuleList(WhisperLayer(width, heads, inner) for _ in range(num_layers))
 
     def forward(self, log_mel: torch.Tensor) -> torch.Tensor:
+        """[L, D] of log-mel [num_mels, 2·L]."""
         x_DL = functional.gelu(self.conv2(functional.gelu(self.conv1(log_mel[None]))))[0]
         x_LD = x_DL.T + self.positions[: x_DL.shape[1]]
         for layer in self.layers:
@@ -73,43 +86,40 @@ class WhisperLayers(nn.Module):
         return x_LD
 
 
-class WhisperEncoder:
-    """Frames of one layer of Whisper's encoder.
+class WhisperEncoder(ModelEncoder):
+    """Frames of one layer of Whisper's encoder: the layer's output, without the final norm.
 
     Args:
-        model: its layers up to the one wanted.
-        layer: 1 for the first layer's output, without the final norm.
-        frame_rate_hz: frames a second wanted; divides 50.
+        model: the layers up to the wanted one.
+        options: the wanted rate, layer and device.
         sha256: hash of the weights.
-        weights: where they lie.
+        weights: where the weights were read from.
+
+    Raises:
+        UserError: the wanted rate does not divide 50, or a window is no whole number of groups of frames.
     """
 
-    scales_features = False
-
-    def __init__(
-        self, model: WhisperLayers, layer: int, frame_rate_hz: int, sha256: str, weights: str, device: torch.device
-    ) -> None:
-        self.model, self.layer, self.frame_rate_hz = model.to(device).eval(), layer, frame_rate_hz
-        self.sha256, self.device = sha256, device
-        self.weights: str | None = weights
-        self.pool = pool_of(FRAMES_A_SECOND, frame_rate_hz, "Whisper")
-        if model.positions.shape[0] % self.pool:
+    def __init__(self, model: WhisperLayers, options: EncoderOptions, sha256: str, weights: str) -> None:
+        super().__init__(model, options, FRAMES_A_SECOND, "Whisper", sha256, weights)
+        if model.positions.shape[0] % self.group:
             raise UserError(
-                f"tokenizer.frame_rate_hz={frame_rate_hz}: a window of {model.positions.shape[0]} frames is no whole "
-                f"number of groups of {self.pool}; choose another divisor of {FRAMES_A_SECOND}"
+                f"tokenizer.frame_rate_hz={self.frame_rate_hz}: a window of {model.positions.shape[0]} frames is no "
+                f"whole number of groups of {self.group}; choose another divisor of {FRAMES_A_SECOND}"
             )
 
     @property
     def num_features(self) -> int:
+        """Width of a frame."""
         return int(self.model.positions.shape[1])
 
     @property
     def window_samples(self) -> int:
-        """Samples that are heard together: 30 s of the published models."""
+        """Samples that are encoded together: 30 s in the published models."""
         return int(self.model.positions.shape[0]) * FRAME_SAMPLES
 
     @cached_property
-    def spec(self) -> dict[str, Any]:
+    def spec(self) -> EncoderSpec:
+        """Everything that decides the frames besides the rate."""
         return {
             "kind": "whisper",
             "layer": self.layer,
@@ -125,17 +135,16 @@ class WhisperEncoder:
 
     def frames(self, waveform: np.ndarray) -> np.ndarray:
         """float32 [ceil(num_samples · frame_rate_hz / 16000), num_features] of float32 [num_samples] at 16 kHz."""
-        samples = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32)).to(self.device)
-        group = self.pool * FRAME_SAMPLES
-        samples = functional.pad(samples, (0, -len(samples) % group))
+        samples = self.samples(waveform)
+        samples = functional.pad(samples, (0, -len(samples) % (self.group * FRAME_SAMPLES)))
         with torch.inference_mode(), one_thread():
             pieces = [self.model(self.log_mel(piece)) for piece in samples.split(self.window_samples)]
-        return averaged_frames(torch.cat(pieces), self.pool)
+        return self.averaged(pieces)
 
     def log_mel(self, samples: torch.Tensor) -> torch.Tensor:
-        """Whisper's log-mel, float32 [num_mels, num_samples / 160]: 80 dB below the loudest at most, then scaled."""
+        """Whisper's log-mel, float32 [num_mels, num_samples / 160]: cut off 80 dB below the loudest, then scaled."""
         window = torch.hann_window(WINDOW_SAMPLES, device=samples.device)
-        # Reflection at both ends, as the model was trained; the sound is longer than half a window.
+        # Reflection at both ends, as in the model's training. The sound is longer than half a window.
         spectrum = torch.stft(samples, WINDOW_SAMPLES, HOP_SAMPLES, window=window, return_complex=True)
         power = spectrum[:, :-1].abs() ** 2
         log_mel = (self._filters.to(power) @ power).clamp(min=1e-10).log10()
@@ -161,30 +170,24 @@ def build_whisper_encoder(options: EncoderOptions) -> WhisperEncoder:
     Raises:
         UserError: weights are missing, of another model, or incomplete; the layer or the rate does not fit.
     """
-    device = check_device(options.device)
     weights = read_weights(options.weights, "Whisper", options.trust, FORMS)
     tensors = encoder_names(weights.tensors)
     needed = ("conv1.weight", "conv2.weight", "positions", "layers.0.widen.weight")
     if missing := [name for name in needed if name not in tensors]:
         raise UserError(f"{weights.where} holds no Whisper encoder: {', '.join(missing)} are missing. Give {FORMS}")
     there = {int(found[1]) for name in tensors if (found := re.match(r"layers\.(\d+)\.", name))}
-    layer = check_layer(options.layer, max(there) + 1, "this Whisper encoder")
-    width, num_mels = int(tensors["conv1.weight"].shape[0]), int(tensors["conv1.weight"].shape[1])
+    width, num_mels = tensors["conv1.weight"].shape[:2]
     model = WhisperLayers(
         num_mels,
         width,
         _num_heads(weights),
-        int(tensors["layers.0.widen.weight"].shape[0]),
-        layer,
-        int(tensors["positions"].shape[0]),
+        len(tensors["layers.0.widen.weight"]),
+        # Layers above the wanted one are neither built nor hashed: they have no effect.
+        check_layer(options.layer, max(there) + 1, "this Whisper encoder"),
+        len(tensors["positions"]),
     )
-    # Layers above the one wanted decide nothing, so they are not part of the hash either.
-    kept = {name: tensors[name].float() for name in model.state_dict() if name in tensors}
-    try:
-        model.load_state_dict(kept)
-    except RuntimeError as error:
-        raise UserError(f"{weights.where} is no whole Whisper encoder: {error}") from None
-    return WhisperEncoder(model, layer, options.frame_rate_hz, weights_sha256(kept), weights.where, device)
+    sha256 = load_tensors(model, tensors, weights.where, "Whisper encoder", FORMS)
+    return WhisperEncoder(model, options, sha256, weights.where)
 
 
 def _num_heads(weights: Weights) -> int:
@@ -198,7 +201,7 @@ def _num_heads(weights: Weights) -> int:
 
 
 def encoder_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tensors of Hugging Face's names (encoder.layers.0.fc1…) or of the .npz layout (layer_0.ffn…), by this file's."""
+    """Renames tensors with Hugging Face's names (encoder.layers.0.fc1…) or those of an .npz (layer_0.ffn…)."""
     renamed: dict[str, torch.Tensor] = {}
     for name, value in tensors.items():
         name = re.sub(r"^(model\.)?encoder\.", "", name)

@@ -307,13 +307,13 @@ def test_the_path_is_chosen_by_device_and_length_and_can_be_forced() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kernel": torch.ones(3, 4)}, r"kernel \(3, 4\).*kernel \[H, K\]"),
-        ({"kernel": torch.ones(2, 0)}, r"at least 1"),
-        ({"u": torch.ones(2, 5)}, r"u \(2, 5\)"),
-        ({"skip": torch.ones(1)}, r"skip \(1,\)"),
-        ({"post": torch.ones(1, 2, 5)}, r"post_gate \(1, 2, 5\)"),
-        ({"kernel": torch.ones(2, 4, dtype=torch.complex64)}, r"complex64.*real"),
-        ({"pre": torch.ones(3, 2, 5, device="meta")}, r"on meta.*one device"),
+        ({"kernel": torch.ones(3, 4)}, r"kernel is torch.float32 \(3, 4\), needed is a real \[2, K\]"),
+        ({"kernel": torch.ones(2, 0)}, r"kernel .*\(2, 0\), needed is a real \[2, K\] with K of 1 or more"),
+        ({"u": torch.ones(2, 5)}, r"u is torch.float32 \(2, 5\), needed is a real \[B, H, L\]"),
+        ({"skip": torch.ones(1)}, r"skip is torch.float32 \(1,\), needed is a real \[2\]"),
+        ({"post": torch.ones(1, 2, 5)}, r"post_gate is torch.float32 \(1, 2, 5\), needed is a real \[3, 2, 5\]"),
+        ({"kernel": torch.ones(2, 4, dtype=torch.complex64)}, r"kernel is torch.complex64 .*real"),
+        ({"pre": torch.ones(3, 2, 5, device="meta")}, r"pre_gate on meta.*one device"),
     ],
 )
 def test_arguments_that_do_not_fit_are_named(change: dict[str, torch.Tensor], message: str) -> None:

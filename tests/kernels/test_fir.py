@@ -269,15 +269,15 @@ def test_the_path_is_chosen_by_device_and_can_be_forced() -> None:
     ("changed", "message"),
     [
         ({"u_NC": torch.ones(1, 5, 4)}, r"needed is a real \[N, C\]"),
-        ({"taps_CK": torch.ones(3, 2)}, r"needed are real \[4, K\]"),
-        ({"taps_CK": torch.ones(4, 3, dtype=torch.complex64)}, r"taps are torch.complex64"),
+        ({"taps_CK": torch.ones(3, 2)}, r"needed is a real \[4, K\]"),
+        ({"taps_CK": torch.ones(4, 3, dtype=torch.complex64)}, r"taps is torch.complex64"),
         ({"taps_CK": torch.ones(4, 3, device="meta")}, "inputs are on cpu, taps on meta: move them to one device"),
         ({"starts": torch.tensor([0, 2, 5], device="meta")}, "starts on meta"),
-        ({"taps_CK": torch.ones(4, 0)}, "at least one tap"),
+        ({"taps_CK": torch.ones(4, 0)}, r"needed is a real \[4, K\] with K of 1 or more"),
         ({"starts": torch.tensor([0, 2, 5], dtype=torch.int32)}, r"int64 \[S \+ 1\]"),
         ({"starts": torch.tensor([0])}, "1 to 5 documents"),
         ({"starts": torch.tensor([0, 2, 4])}, "from 0 to 4, needed are strictly increasing offsets from 0 to 5"),
-        ({"history": torch.ones(2, 3, 4)}, r"needed is a real \(2, 2, 4\)"),
+        ({"history": torch.ones(2, 3, 4)}, r"needed is a real \[2, 2, 4\]"),
     ],
 )
 def test_what_does_not_fit_is_named(changed: dict, message: str) -> None:

@@ -419,9 +419,9 @@ def _arguments() -> dict:
             {"query_ND": torch.zeros(4, 5)},
             r"query torch.float32 \(4, 5\), key torch.float32 \(4, 6\), value .*needed are",
         ),
-        ({"taps_DK": torch.zeros(5, 3)}, r"taps torch.float32 \(5, 3\), needed are real \[6, K\]"),
-        ({"taps_DK": torch.zeros(6, 0)}, "at least one tap"),
-        ({"taps_DK": torch.zeros(6, 3, dtype=torch.complex64)}, "taps torch.complex64"),
+        ({"taps_DK": torch.zeros(5, 3)}, r"taps is torch.float32 \(5, 3\), needed is a real \[6, K\]"),
+        ({"taps_DK": torch.zeros(6, 0)}, r"needed is a real \[6, K\] with K of 1 or more"),
+        ({"taps_DK": torch.zeros(6, 3, dtype=torch.complex64)}, "taps is torch.complex64"),
         ({"key_ND": torch.zeros(4, 6, dtype=torch.int64)}, "key torch.int64"),
         ({"key_ND": torch.zeros(4, 6, device="meta")}, "inputs are on cpu, key on meta: move them to one device"),
         ({"starts": torch.tensor([0, 4], device="meta")}, "starts on meta"),
@@ -433,11 +433,15 @@ def _arguments() -> dict:
         ({"starts": torch.tensor([0, 2, 2, 4])}, "strictly increasing"),
         ({"starts": torch.tensor([1, 4])}, "strictly increasing"),
         ({"state_lengths": torch.tensor([5])}, "document 0 has 4 tokens"),
-        ({"state_lengths": torch.tensor([1], dtype=torch.int32)}, r"needed is int64 \(1,\)"),
+        ({"state_lengths": torch.tensor([1], dtype=torch.int32)}, r"needed is an int64 \[1\]"),
         ({"decay_HZ": torch.ones(6, 2, dtype=torch.complex128, device="meta")}, "decay on meta"),
         (
             {"initial_state": H3State(torch.zeros(2, 2, 6), torch.zeros(2, 6, 2, dtype=torch.complex64))},
-            r"needed are a real \(1, 2, 6\) and a complex \(1, 6, 2\)",
+            r"keys of the state is torch.float32 \(2, 2, 6\), needed is a real \[1, 2, 6\]",
+        ),
+        (
+            {"initial_state": H3State(torch.zeros(1, 2, 6), torch.zeros(2, 6, 2, dtype=torch.complex64))},
+            r"modes of the state is torch.complex64 \(2, 6, 2\), needed is a complex \[1, 6, 2\]",
         ),
         (
             {

@@ -415,8 +415,8 @@ def _arguments() -> dict:
         ({"starts": torch.tensor([0])}, r"1 to 5 documents"),
         ({"starts": torch.tensor([0, 2, 4])}, "from 0 to 4, needed are strictly increasing offsets from 0 to 5"),
         ({"starts": torch.tensor([0, 2, 2, 5])}, "strictly increasing"),
-        ({"initial_state": torch.zeros(2, 4, 3)}, r"a complex \(2, 4, 3\)"),
-        ({"state_lengths": torch.zeros(3, dtype=torch.int64)}, r"int64 \(2,\)"),
+        ({"initial_state": torch.zeros(2, 4, 3)}, r"a complex \[2, 4, 3\]"),
+        ({"state_lengths": torch.zeros(3, dtype=torch.int64)}, r"int64 \[2\]"),
         ({"state_lengths": torch.tensor([2, 4])}, "document 1 has 3"),
     ],
 )

@@ -141,9 +141,9 @@ def test_float64_on_a_gpu_is_told_to_take_another_path() -> None:
     ("changed", "message"),
     [
         ({"u_SC": torch.ones(2, 4, dtype=torch.int64)}, "u is torch.int64"),
-        ({"u_SC": torch.ones(1, 4)}, r"state is torch.complex64 \(2, 4, 3\), needed is a complex \(1, 4, 3\)"),
+        ({"u_SC": torch.ones(1, 4)}, r"state is torch.complex64 \(2, 4, 3\), needed is a complex \[1, 4, 3\]"),
         ({"state_SCZ": torch.ones(2, 4, 3)}, r"state is torch.float32 \(2, 4, 3\)"),
-        ({"skip_H": torch.ones(2, dtype=torch.int64)}, "skip torch.int64"),
+        ({"skip_H": torch.ones(2, dtype=torch.int64)}, "skip is torch.int64"),
         ({"state_SCZ": torch.ones(2, 4, 3, dtype=torch.complex64, device="meta")}, "state on meta"),
     ],
 )

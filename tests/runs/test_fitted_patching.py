@@ -262,7 +262,7 @@ def test_a_speech_bpe_of_other_units_or_none_is_refused(run: Path) -> None:
     with pytest.raises(UserError, match=r"(?s)vocabulary of model speech_bpe.*num_units.*units_sha256"):
         evaluate(build_config(overrides(run, "static")))
     path.write_bytes(b"no model")
-    with pytest.raises(UserError, match=r"speech_bpe\.model is no speech BPE"):
+    with pytest.raises(UserError, match=r"speech_bpe\.model is not a speech BPE"):
         evaluate(build_config(overrides(run, "static")))
     path.unlink()
     with pytest.raises(UserError, match="speech BPE is missing"):

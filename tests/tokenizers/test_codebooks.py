@@ -162,7 +162,7 @@ def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nothing\.npy: there is no such file; allowed are \.npy"):
         read_codebook(tmp_path / "nothing.npy", trust=False)
     for name, expected in (
-        ("km.txt", r"\.txt is none of \.npy"),
+        ("km.txt", r"\.txt is not one of \.npy"),
         ("a.npy", "damaged"),
         ("a.npz", "damaged"),
         ("a.safetensors", "damaged"),

@@ -106,7 +106,7 @@ def test_what_is_no_speech_bpe_is_named(tmp_path: Path, content: str) -> None:
             "empty": b"",
         }[content]
     )
-    with pytest.raises(UserError, match=r"speech_bpe\.model is no speech BPE"):
+    with pytest.raises(UserError, match=r"speech_bpe\.model is not a speech BPE"):
         SpeechBPE.load(path)
     with pytest.raises(UserError, match="the speech BPE is missing"):
         SpeechBPE.load(tmp_path / "none.model")

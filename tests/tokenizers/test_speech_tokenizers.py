@@ -224,7 +224,7 @@ def test_codec_whose_codebooks_are_empty_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="never initialised"):
         build_codec(str(tmp_path / "empty.safetensors"), 2, "flattened")
     save_file({"a": torch.zeros(1)}, tmp_path / "none.safetensors")
-    with pytest.raises(UserError, match="is no whole EnCodec model"):
+    with pytest.raises(UserError, match="is not a complete EnCodec model"):
         build_codec(str(tmp_path / "none.safetensors"), 2, "flattened")
     with pytest.raises(UserError, match=r"num_codebooks=33, codebook_pattern=flattened: allowed are 1 to 32"):
         build_codec(None, 33, "flattened")
@@ -284,7 +284,7 @@ def test_deduplication_and_back(units: np.ndarray) -> None:
 
 def test_durations_that_do_not_fit_are_refused() -> None:
     for units, durations in (([1, 2], [1]), ([1, 2], [1, 0])):
-        with pytest.raises(ValueError, match="one of 1 or more belongs to each"):
+        with pytest.raises(ValueError, match="each unit needs one of 1 or more"):
             reduplicate(np.array(units), np.array(durations))
 
 

@@ -8,7 +8,7 @@ or with custom normalisation rules, and words that normalisation empties or spli
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,52 +17,18 @@ from lst.tokenizers.text import WORD_MARK, TextTokenizer
 
 # Words in the cache; a full cache is emptied.
 MAX_CACHED_WORDS = 200_000
-# Fields of SentencePiece's ModelProto, as its public definition (sentencepiece_model.proto) numbers them.
-_TRAINER_SPEC, _NORMALIZER_SPEC, _MODEL_TYPE, _NORMALIZER_NAME, _CHARSMAP, _BPE = 2, 3, 3, 1, 2, 2
-# Rules that come with SentencePiece: none of them joins what stands on two sides of a space.
+# Normalization rules that come with SentencePiece. None of them joins characters across a space.
 _OWN_RULES = ("identity", "nfkc", "nmt_nfkc", "nfkc_cf", "nmt_nfkc_cf")
 
 
 def encodes_by_words(tokenizer: TextTokenizer) -> bool:
     """Whether this tokenizer's pieces of a text are those of its words."""
-    fields = dict(_fields(tokenizer.model))
-    trainer, normalizer = (dict(_fields(_bytes(fields.get(name)))) for name in (_TRAINER_SPEC, _NORMALIZER_SPEC))
-    rules = _bytes(normalizer.get(_NORMALIZER_NAME)).decode("utf-8", "replace")
-    if trainer.get(_MODEL_TYPE) != _BPE or (rules not in _OWN_RULES and normalizer.get(_CHARSMAP)):
+    proto = tokenizer.proto
+    rules = proto.normalizer_spec
+    has_own_rules = rules.name in _OWN_RULES or not rules.precompiled_charsmap
+    if proto.trainer_spec.model_type != proto.trainer_spec.BPE or not has_own_rules:
         return False
     return not any(WORD_MARK in piece.lstrip(WORD_MARK) for piece in tokenizer.pieces(range(tokenizer.vocab_size)))
-
-
-def _bytes(value: int | bytes | None) -> bytes:
-    return value if isinstance(value, bytes) else b""
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Numbers and values of a protocol buffer's fields; groups and what is cut short end it."""
-    place = 0
-
-    def varint() -> int:
-        nonlocal place
-        value = shift = 0
-        while place < len(message):
-            byte = message[place]
-            place += 1
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
-        return value
-
-    while place < len(message):
-        number, kind = divmod(varint(), 8)
-        if kind == 0:
-            yield number, varint()
-        elif kind in (1, 2, 5):
-            size = {1: 8, 5: 4}.get(kind) or varint()
-            yield number, message[place : place + size]
-            place += size
-        else:
-            return
 
 
 class TextPieces(NamedTuple):

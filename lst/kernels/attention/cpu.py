@@ -1,7 +1,7 @@
-"""Interval attention on the CPU: blocks of queries, each against the stretch of keys that its intervals span.
+"""Interval attention on the CPU: blocks of queries, each against the range of keys that its intervals span.
 
-Made of matrix products and in-place sums on buffers that fit the cache. The intervals are read on the host, which on
-the CPU costs nothing; the operator around this hides it from ``torch.compile``.
+It consists of matrix products and in-place sums on buffers that fit the cache. The host reads the intervals, which
+costs nothing on the CPU; the operator hides this from ``torch.compile``.
 """
 
 from __future__ import annotations
@@ -9,18 +9,24 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-# Queries of a block that are tried, and what a block costs beside its products: microseconds, and operations a
-# microsecond, as measured on two AVX2 cores. They choose a block size, no result depends on their being right.
+from lst.kernels.checks import wide_dtype
+
+# Block sizes that are tried, the fixed cost of a block in microseconds, and operations a microsecond, as measured on
+# two AVX2 cores. They only choose a block size: no result depends on them.
 _BLOCK_SIZES = (16, 32, 64, 128, 256)
 _BLOCK_US = 250.0
 _FLOPS_A_US = 60_000.0
 
 
 def plan_blocks(first_key_Q: np.ndarray, last_key_Q: np.ndarray, flops_a_pair: float) -> np.ndarray:
-    """Blocks of queries with the keys they need: int64 [blocks, 4] of first and end query, first and end key.
+    """Blocks of queries with the keys that they need: int64 [blocks, 4] of first and end query, first and end key.
 
-    Blocks break where intervals stop overlapping (a document ends) if that spares work; their size is the one with the
-    least estimated time.
+    Where intervals stop overlapping (a document ends), a block ends too if that saves work. The block size is the one
+    with the least estimated time.
+
+    Args:
+        first_key_Q, last_key_Q: int64 [Q], as for ``interval_attention``.
+        flops_a_pair: operations for each pair of a query and a key.
     """
     num_queries = len(first_key_Q)
     breaks = np.concatenate([[0], np.flatnonzero(first_key_Q[1:] > last_key_Q[:-1]) + 1, [num_queries]])
@@ -50,9 +56,9 @@ def forward(
     first_key_Q: torch.Tensor,
     last_key_Q: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Output [Q, H, D], and zeros [H, Q] in the place of what other paths keep for the backward pass."""
+    """Output [Q, H, D], and zeros [H, Q] in place of the log-sum-exp that Triton's path keeps for the backward pass."""
     num_queries, num_heads, head_dim = query_QHD.shape
-    num_groups, wide = key_KGD.shape[1], _wide(query_QHD.dtype)
+    num_groups, wide = key_KGD.shape[1], wide_dtype(query_QHD.dtype)
     out = torch.empty(query_QHD.shape, dtype=query_QHD.dtype)
     scaled_QHD = query_QHD * head_dim**-0.5
     for start, end, first, stop in _plan(first_key_Q, last_key_Q, 4 * num_heads * head_dim):
@@ -71,13 +77,13 @@ def backward(
     first_key_Q: torch.Tensor,
     last_key_Q: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of query, key and value; the weights are computed anew.
+    """Gradients of query, key and value; the softmax weights are recomputed.
 
-    Sums over blocks are taken in one order, so they repeat bit for bit.
+    Blocks are summed in a fixed order, so results repeat bit for bit.
     """
     num_heads, head_dim = query_QHD.shape[1:]
     num_keys, num_groups = key_KGD.shape[:2]
-    wide = _wide(query_QHD.dtype)
+    wide = wide_dtype(query_QHD.dtype)
     scaled_QHD = query_QHD * head_dim**-0.5
     grad_query = torch.empty(query_QHD.shape, dtype=query_QHD.dtype)
     grad_key, grad_value = (torch.zeros(num_groups, num_keys, head_dim, dtype=wide) for _ in range(2))
@@ -100,7 +106,7 @@ def backward(
 def _weights(
     queries: torch.Tensor, keys: torch.Tensor, first_key_C: torch.Tensor, last_key_C: torch.Tensor, first: int
 ) -> torch.Tensor:
-    """Softmax weights of a block, [groups, heads of the group × C, keys]; zero where a key is not seen."""
+    """Softmax weights of a block, [groups, heads of the group × C, keys]; zero outside the intervals."""
     scores = torch.bmm(queries, keys.transpose(1, 2))
     _hide(scores, first_key_C, last_key_C, first)
     return scores.softmax(dim=-1)
@@ -111,9 +117,9 @@ def _plan(first_key_Q: torch.Tensor, last_key_Q: torch.Tensor, flops_a_pair: flo
 
 
 def _hide(scores: torch.Tensor, first_key_C: torch.Tensor, last_key_C: torch.Tensor, first: int) -> None:
-    """Sets to minus infinity what a block's queries do not see, in scores [groups, heads of the group × C, keys].
+    """Sets scores outside the intervals to minus infinity, in [groups, heads of the group × C, keys].
 
-    The keys from the last query's first to the first query's last are seen by all; only what lies beside is touched.
+    All queries see the keys from the last query's first to the first query's last. Only the others are touched.
     """
     num_groups, _, num_keys = scores.shape
     by_head = scores.view(num_groups, -1, len(first_key_C), num_keys)
@@ -139,10 +145,5 @@ def _groups_first(x_QHD: torch.Tensor, num_groups: int, dtype: torch.dtype) -> t
 
 
 def _queries_first(x: torch.Tensor, num_heads: int) -> torch.Tensor:
-    """The way back: [groups, heads of the group × Q, D] → [Q, H, D]."""
+    """Inverse of ``_groups_first``: [groups, heads of the group × Q, D] → [Q, H, D]."""
     return x.view(num_heads, -1, x.shape[-1]).transpose(0, 1)
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    """What sums are kept in."""
-    return torch.float64 if dtype == torch.float64 else torch.float32

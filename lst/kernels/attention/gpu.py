@@ -1,9 +1,9 @@
 """Interval attention on a GPU, in Triton: one pass with a running softmax, and a backward pass that recomputes it.
 
-A program owns a block of queries of one head (forward, query gradient) or a block of keys of one key head (key and
-value gradients), and walks over the other side's stretch that the intervals reach. As both ends of the intervals never
-move back, the queries that see a block of keys are a stretch as well; two binary searches on the device find it, so
-the host waits for nothing.
+A program computes a block of queries of one head (forward, query gradient) or a block of keys of one key head (key and
+value gradients), and loops over the keys or queries that the intervals reach. Both ends of the intervals are
+non-decreasing, so the queries that see a block of keys are consecutive. Two binary searches on the device find them,
+and the host does not wait.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ LOG2_E = math.log2(math.e)
 
 
 def _tuned(kernel: Any) -> Any:
-    """Warps and tiles fetched ahead are measured on the first call, but under the interpreter, which has no clock.
+    """Tunes warps and loads ahead by measurement on the first call; the interpreter has no clock, so it tunes nothing.
 
-    The size of a tile, which the order of sums depends on, is not tuned: results do not depend on the trial.
+    The tile size, which decides the order of sums, is not tuned: results do not depend on the measurement.
     """
     if isinstance(kernel, InterpretedFunction):
         return kernel
-    # What does not fit the shared memory is passed over.
+    # Triton skips settings that do not fit the shared memory.
     configs = [
         triton.Config({}, num_warps=warps, num_stages=stages) for warps, stages in ((4, 1), (4, 2), (4, 3), (8, 2))
     ]
@@ -40,7 +40,7 @@ def _tuned(kernel: Any) -> Any:
 
 
 def _even_tiles(configs: list[Any], arguments: dict[str, Any], **constants: Any) -> list[Any]:
-    """Small tiles are not spread over more than four warps, which would sum in another order."""
+    """Keeps small tiles on four warps: more would change the order of sums."""
     return [config for config in configs if config.num_warps == 4 or constants["BLOCK_Q"] >= 64]
 
 
@@ -270,7 +270,7 @@ def backward(
     grad, query, key, value = (x.contiguous() for x in (grad_QHD, query_QHD, key_KGD, value_KGD))
     first_key, last_key = first_key_Q.contiguous(), last_key_Q.contiguous()
     (num_queries, num_heads, head_dim), (num_keys, num_groups, _) = query.shape, key.shape
-    # Σ grad·out is Σ weights·grad_weights: what the softmax takes off every score of a query.
+    # Σ grad·out = Σ weights·grad_weights, which the gradient of the softmax subtracts from every score of a query.
     taken_HQ = (grad.float() * out_QHD.float()).sum(dim=-1).t().contiguous()
     grads = [torch.empty_like(x) for x in (query, key, value)]
     sizes = _sizes(query, key)

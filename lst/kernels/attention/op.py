@@ -1,4 +1,4 @@
-"""The front door of interval attention: checks, choice of a path, registration with PyTorch."""
+"""The front door of interval attention: it checks arguments, chooses a path, and registers with PyTorch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import torch
 
 from lst.kernels.attention import cpu
 from lst.kernels.attention.reference import interval_attention_reference
+from lst.kernels.checks import wide_dtype
 from lst.kernels.paths import PathChoice, has_triton
 
 PATHS = ("cpu", "triton", "reference")
-_choice = PathChoice("attention", PATHS)
+_choice = PathChoice("attention", PATHS, on_cpu="cpu", otherwise="reference", narrow=("triton",))
 forced_path = _choice.force
 
 
@@ -27,15 +28,15 @@ def interval_attention(
 
     Args:
         query_QHD: [Q, H, D], float32, float64, bfloat16 or float16.
-        key_KGD, value_KGD: [K, G, D] of the same type; H is a multiple of G, each key head serving H/G query heads
-            that stand together (grouped-query attention).
+        key_KGD, value_KGD: [K, G, D] of the same type. H is a multiple of G: each key head serves H / G neighbouring
+            query heads (grouped-query attention).
         first_key_Q, last_key_Q: int64 [Q], each non-decreasing, 0 ≤ first ≤ last < K.
 
     Returns:
         [Q, H, D]; sums are kept in float32 or wider.
 
     Raises:
-        ValueError: shapes do not go together.
+        ValueError: shapes do not fit together.
     """
     if (
         query_QHD.shape[1] % key_KGD.shape[1]
@@ -53,17 +54,15 @@ def interval_attention(
 
 
 def attention_path(device: torch.device, dtype: torch.dtype = torch.float32) -> str:
-    """Which of ``cpu``, ``triton`` and ``reference`` runs on a device. Triton has no matrix product of float64, which
-    only tests and checks of gradients use: there the reference runs."""
-    path = _choice.forced_on(device)
-    if not path and device.type in ("cpu", "meta"):
-        path = "cpu"
-    if not path and device.type == "cuda" and has_triton():
-        path = "triton"
-    if path:
-        return "reference" if path == "triton" and dtype == torch.float64 else path
-    _warn_once(device.type)
-    return "reference"
+    """The path, one of ``PATHS``, that runs on a device. Triton has no matrix product of float64: ``reference`` runs.
+
+    Raises:
+        ValueError: ``triton`` is forced where it cannot run.
+    """
+    path = _choice.on(device, dtype)
+    if path == "reference" and not _choice.forced and not (device.type == "cuda" and has_triton()):
+        _warn_once(device.type)
+    return path
 
 
 @functools.cache
@@ -91,16 +90,9 @@ def _forward(
 
 
 @_forward.register_fake
-def _(
-    query_QHD: torch.Tensor,
-    key_KGD: torch.Tensor,
-    value_KGD: torch.Tensor,
-    first_key_Q: torch.Tensor,
-    last_key_Q: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    num_queries, num_heads, _ = query_QHD.shape
-    wide = torch.float64 if query_QHD.dtype == torch.float64 else torch.float32
-    return query_QHD.new_empty(query_QHD.shape), query_QHD.new_empty(num_heads, num_queries, dtype=wide)
+def _(query_QHD: torch.Tensor, *_: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    lse_HQ = query_QHD.new_empty(query_QHD.shape[1], query_QHD.shape[0], dtype=wide_dtype(query_QHD.dtype))
+    return query_QHD.new_empty(query_QHD.shape), lse_HQ
 
 
 @torch.library.custom_op("lst::interval_attention_backward", mutates_args=())
@@ -114,30 +106,14 @@ def _backward(
     first_key_Q: torch.Tensor,
     last_key_Q: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    arguments = (grad_QHD, query_QHD, key_KGD, value_KGD, out_QHD, lse_HQ, first_key_Q, last_key_Q)
     if attention_path(query_QHD.device, query_QHD.dtype) == "triton":
         from lst.kernels.attention import gpu
 
-        return gpu.backward(*arguments)
+        return gpu.backward(grad_QHD, query_QHD, key_KGD, value_KGD, out_QHD, lse_HQ, first_key_Q, last_key_Q)
     return cpu.backward(grad_QHD, query_QHD, key_KGD, value_KGD, first_key_Q, last_key_Q)
 
 
-@_backward.register_fake
-def _(
-    grad_QHD: torch.Tensor,
-    query_QHD: torch.Tensor,
-    key_KGD: torch.Tensor,
-    value_KGD: torch.Tensor,
-    out_QHD: torch.Tensor,
-    lse_HQ: torch.Tensor,
-    first_key_Q: torch.Tensor,
-    last_key_Q: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return (
-        query_QHD.new_empty(query_QHD.shape),
-        key_KGD.new_empty(key_KGD.shape),
-        value_KGD.new_empty(value_KGD.shape),
-    )
+_backward.register_fake(lambda _grad, *saved: tuple(x.new_empty(x.shape) for x in saved[:3]))
 
 
 def _setup(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]

@@ -1,4 +1,4 @@
-"""The slow, obviously right version: one dense mask over everything."""
+"""The plain twin of interval attention: one dense mask."""
 
 from __future__ import annotations
 

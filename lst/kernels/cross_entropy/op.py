@@ -1,10 +1,12 @@
-"""The operator, registered with PyTorch so that ``torch.compile`` sees it as a whole."""
+"""The operator, registered with PyTorch as one node of a graph for ``torch.compile``."""
 
 from __future__ import annotations
 
 import torch
 
-# Elements of a chunk of logits: few enough that their passes stay near a CPU's cache, enough to fill a GPU.
+from lst.kernels.checks import wide_dtype
+
+# Elements of a chunk of logits: few enough for a CPU's cache, enough to fill a GPU.
 _CHUNK_ELEMENTS_CPU, _CHUNK_ELEMENTS = 1 << 22, 1 << 26
 _LEAST_CHUNK_TOKENS = 128
 
@@ -16,18 +18,23 @@ def linear_cross_entropy(
     token_weights_N: torch.Tensor,
     z_weight: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weighted cross-entropy of the logits ``hidden_ND @ weight_VD.T``, and that of each token.
+    """Weighted cross-entropy of the logits ``hidden_ND @ weight_VD.T``, in total and for each token.
+
+    >>> hidden, weight = torch.eye(2), torch.eye(2)
+    >>> total, nats = linear_cross_entropy(hidden, weight, torch.tensor([0, -1]), torch.ones(2))
+    >>> nats.tolist()  # −ln softmax([1, 0])[0], and no target
+    [0.31326162815093994, 0.0]
 
     Args:
-        hidden_ND: [N, D]; matrix products are taken in autocast's type where that is on.
+        hidden_ND: [N, D], any floating type. Under autocast, matrix products are in autocast's type.
         weight_VD: [V, D].
         target_ids_N: int64 [N], below zero where there is no target.
-        token_weights_N: [N], float32 or wider; no gradient flows to them.
-        z_weight: of the squared logarithm of the softmax's denominator (PaLM, Chowdhery et al. 2022).
+        token_weights_N: [N], float32 or wider; they get no gradient.
+        z_weight: weight of the squared logarithm of the softmax's denominator (PaLM, Chowdhery et al. 2022).
 
     Returns:
-        Σ weight · (nats + z_weight · log²Z), a scalar; and nats [N], zero where there is no target, which carry no
-        gradient. Both float32 or wider.
+        Σ weight · (nats + z_weight · log²Z), a scalar; and nats [N], zero where there is no target, without gradient.
+        Both are float32 or wider.
     """
     device_type = hidden_ND.device.type
     if torch.is_autocast_enabled(device_type):
@@ -50,11 +57,12 @@ def compute(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Total, nats [N], the total's gradients to hidden [N, D] and weight [V, D], and their scale.
 
-    Gradients are empty where not wanted, and are yet to be multiplied by the scale, a scalar.
-    Weights of a mean are tiny: in half precision gradients are formed relative to the largest, lest they vanish.
+    The gradients must still be multiplied by the scale, a scalar; they are empty unless ``wants_gradient``. The weights
+    of a mean are tiny. In half precision the gradients are therefore relative to the largest weight: otherwise they
+    would underflow.
     """
     num_tokens, vocab_size = hidden_ND.shape[0], weight_VD.shape[0]
-    wide = _wide(hidden_ND.dtype)
+    wide = wide_dtype(hidden_ND.dtype)
     total = hidden_ND.new_zeros((), dtype=wide)
     nats_N = hidden_ND.new_empty(num_tokens, dtype=wide)
     grad_hidden_ND, grad_weight_VD = _empty_gradients(hidden_ND, weight_VD, wants_gradient)
@@ -77,7 +85,7 @@ def compute(
             grads_CV = logits_CV.sub_(log_z[:, None]).exp_()
             weights = weights / scale
             grads_CV.mul_((weights * (1 + 2 * z_weight * log_z))[:, None])
-            # One target a row: no two additions meet.
+            # One target in each row, so no element is added to twice.
             grads_CV.scatter_add_(1, targets, -weights[:, None])
             grads_CV = grads_CV.to(hidden_ND.dtype)
             torch.mm(grads_CV, weight_VD, out=grad_hidden_ND[part])
@@ -97,12 +105,8 @@ def _empty_gradients(
     hidden_ND: torch.Tensor, weight_VD: torch.Tensor, wanted: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     if not wanted:
-        return hidden_ND.new_empty(0), weight_VD.new_empty(0, dtype=_wide(weight_VD.dtype))
-    return torch.empty_like(hidden_ND), torch.empty_like(weight_VD, dtype=_wide(weight_VD.dtype))
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
+        return hidden_ND.new_empty(0), weight_VD.new_empty(0, dtype=wide_dtype(weight_VD.dtype))
+    return torch.empty_like(hidden_ND), torch.empty_like(weight_VD, dtype=wide_dtype(weight_VD.dtype))
 
 
 _forward = torch.library.custom_op("lst::linear_cross_entropy", compute, mutates_args=())
@@ -112,15 +116,13 @@ _forward = torch.library.custom_op("lst::linear_cross_entropy", compute, mutates
 def _(
     hidden_ND: torch.Tensor,
     weight_VD: torch.Tensor,
-    target_ids_N: torch.Tensor,
-    token_weights_N: torch.Tensor,
-    z_weight: float,
-    wants_gradient: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    wide = _wide(hidden_ND.dtype)
-    nats_N = hidden_ND.new_empty(hidden_ND.shape[0], dtype=wide)
-    gradients = _empty_gradients(hidden_ND, weight_VD, wants_gradient)
-    return hidden_ND.new_empty((), dtype=wide), nats_N, *gradients, hidden_ND.new_empty((), dtype=wide)
+    _targets: torch.Tensor,
+    _weights: torch.Tensor,
+    _z: float,
+    wants: bool,
+) -> tuple[torch.Tensor, ...]:
+    total, scale = (hidden_ND.new_empty((), dtype=wide_dtype(hidden_ND.dtype)) for _ in range(2))
+    return total, total.new_empty(hidden_ND.shape[0]), *_empty_gradients(hidden_ND, weight_VD, wants), scale
 
 
 def _setup(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]

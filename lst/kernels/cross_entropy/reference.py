@@ -1,4 +1,4 @@
-"""The slow, obviously right version: all logits at once."""
+"""The plain twin of ``linear_cross_entropy``: all logits at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def linear_cross_entropy_reference(
     token_weights_N: torch.Tensor,
     z_weight: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Twin of ``linear_cross_entropy``."""
+    """Arguments and results of ``linear_cross_entropy``; gradients are autograd's."""
     logits_NV = hidden_ND @ weight_VD.t()
     has_target = target_ids_N >= 0
     nats_N = functional.cross_entropy(logits_NV, target_ids_N.clamp(min=0), reduction="none") * has_target

@@ -1,7 +1,7 @@
-"""The convolution in blocks of a few rows, each padded, transformed, multiplied and transformed back while in cache.
+"""The convolution in blocks of a few rows: each is padded, transformed, multiplied and transformed back in the cache.
 
-On a CPU large temporaries cost more than arithmetic. The code holds for any device; only the block's size differs.
-Everything is widened to the type of sums a block at a time.
+On a CPU large temporaries cost more than arithmetic. The code is the same on every device; only the size of a block
+differs. Each block is converted to the type of sums on its own.
 """
 
 from __future__ import annotations
@@ -11,16 +11,22 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-# Padded signals of a block: what a core's caches hold several times over, or what fills an accelerator.
+from lst.kernels.checks import wide_dtype
+
+# Bytes of a block's padded signals: a core's caches hold several of them, or they fill an accelerator.
 _BLOCK_BYTES_CPU, _BLOCK_BYTES = 1 << 19, 1 << 28
 
-# Of u, kernel, skip, pre and post gate; None where not wanted.
+# Of u, kernel, skip, pre gate and post gate; None for the unwanted ones.
 Gradients = list[torch.Tensor | None]
 
 
 @functools.cache
 def fast_size(least: int) -> int:
-    """The smallest even size of at least ``least`` whose only prime factors are 2, 3 and 5."""
+    """The smallest even size of ``least`` or more whose only prime factors are 2, 3 and 5.
+
+    >>> fast_size(61)
+    64
+    """
     size = least + least % 2
     while True:
         rest = size
@@ -33,9 +39,10 @@ def fast_size(least: int) -> int:
 
 
 def cut_taps(kernel_HK: torch.Tensor, skip_H: torch.Tensor | None, u_BHL: torch.Tensor) -> torch.Tensor:
-    """A copy of the kernel cut to u's length, in the type of sums; the skip is added to its first tap."""
-    wide = torch.float64 if u_BHL.dtype == torch.float64 else torch.float32
-    taps_HK = kernel_HK[:, : u_BHL.shape[-1]].to(wide, copy=True, memory_format=torch.contiguous_format)
+    """A copy of the kernel, cut to u's length, in the type of sums, with the skip added to its first tap."""
+    taps_HK = kernel_HK[:, : u_BHL.shape[-1]].to(
+        wide_dtype(u_BHL.dtype), copy=True, memory_format=torch.contiguous_format
+    )
     if skip_H is not None:
         taps_HK[:, 0] += skip_H
     return taps_HK
@@ -72,11 +79,12 @@ def backward(
     post_gate_BHL: torch.Tensor | None,
     wanted: Sequence[bool],
 ) -> Gradients:
-    """Gradients of u, kernel, skip, pre and post, None where not wanted; spectra are computed anew.
+    """Gradients of u, kernel, skip, pre and post, None for the unwanted ones; spectra are recomputed.
 
-    With g = post · grad and x = pre · u, spectra G and X: x receives the correlation of g with the taps, whose spectrum
-    is G · conj(taps); the taps receive that of g with x, G · conj(X), summed over the batch before one inverse FFT.
-    The skip's gradient is that of the first tap, summed directly, as rounding of the FFT is relative to all taps.
+    Let g = post · grad and x = pre · u, with spectra G and X. The gradient of x is the correlation of g with the taps,
+    with spectrum G · conj(taps). The gradient of the taps is the correlation of g with x, with spectrum G · conj(X),
+    summed over the batch before one inverse FFT. The gradient of the skip is that of the first tap. It is summed
+    directly, because the rounding error of an FFT is relative to all taps.
     """
     plan = _Blocks(u_BHL, kernel_HK, skip_H)
     grads = empty_gradients(u_BHL, kernel_HK, skip_H, pre_gate_BHL, post_gate_BHL, wanted)
@@ -121,29 +129,31 @@ def empty_gradients(
     post_gate_BHL: torch.Tensor | None,
     wanted: Sequence[bool],
 ) -> Gradients:
-    """Places for the gradients of u, kernel, skip, pre and post that are wanted; the skip's is zeros, in the type of
-    sums, to be added to."""
+    """Tensors for the wanted gradients of u, kernel, skip, pre and post.
+
+    The skip's is zeros in the type of sums: rows are added to it.
+    """
     likes = (u_BHL, kernel_HK, skip_H, pre_gate_BHL, post_gate_BHL)
     grads: Gradients = [
         torch.empty(like.shape, dtype=like.dtype, device=like.device) if like is not None and want else None
         for like, want in zip(likes, wanted, strict=True)
     ]
     if grads[2] is not None:
-        grads[2] = torch.zeros_like(grads[2], dtype=torch.float64 if u_BHL.dtype == torch.float64 else torch.float32)
+        grads[2] = torch.zeros_like(grads[2], dtype=wide_dtype(u_BHL.dtype))
     return grads
 
 
 class _Blocks:
-    """Which rows and channels are taken together, and the FFT there and back of such a block.
+    """The blocks of rows and channels, and the FFT and inverse FFT of a block.
 
-    The FFT's size is at least L + K − 1, so that nothing wraps around into the L places that are kept.
+    The size of the FFT is L + K − 1 or more, so that nothing wraps around into the L places that are kept.
     """
 
     def __init__(self, u_BHL: torch.Tensor, kernel_HK: torch.Tensor, skip_H: torch.Tensor | None) -> None:
         self.u_BHL, self.kernel_HK, self.skip_H = u_BHL, kernel_HK, skip_H
         self.num_rows, self.num_channels, self.length = u_BHL.shape
         self.num_taps = min(kernel_HK.shape[1], self.length)
-        self.dtype = torch.float64 if u_BHL.dtype == torch.float64 else torch.float32
+        self.dtype = wide_dtype(u_BHL.dtype)
         self.device = u_BHL.device
         self.fft_size = fast_size(self.length + self.num_taps - 1)
         block_bytes = _BLOCK_BYTES_CPU if self.device.type == "cpu" else _BLOCK_BYTES
@@ -160,7 +170,7 @@ class _Blocks:
             yield slice(start, start + self.rows_a_block)
 
     def buffer(self) -> torch.Tensor:
-        """Place for a block's padded signals; only the first L of each are ever written, so the padding stays zero."""
+        """Zeros for a block's padded signals. Only the first L of each are written, so the padding stays zero."""
         shape = (self.rows_a_block, self.channels_a_block, self.fft_size)
         return torch.zeros(shape, dtype=self.dtype, device=self.device)
 
@@ -170,7 +180,7 @@ class _Blocks:
         return torch.fft.rfft(cut_taps(self.kernel_HK[channels], skip, self.u_BHL), n=self.fft_size)
 
     def padded(self, buffer: torch.Tensor, x: torch.Tensor, gate: torch.Tensor | None) -> torch.Tensor:
-        """The block x times its gate, wide and padded with zeros, [rows, channels, fft_size]."""
+        """The block x times its gate, in the type of sums and padded with zeros, [rows, channels, fft_size]."""
         padded = buffer[: x.shape[0], : x.shape[1]]
         padded[..., : self.length] = x
         if gate is not None:
@@ -178,12 +188,12 @@ class _Blocks:
         return padded
 
     def signal(self, spectrum: torch.Tensor) -> torch.Tensor:
-        """The inverse FFT's first L places."""
+        """The first L places of the inverse FFT."""
         return torch.fft.irfft(spectrum, n=self.fft_size)[..., : self.length]
 
 
 def _add_correlation(total_HF: torch.Tensor, g_spectrum: torch.Tensor, x_spectrum: torch.Tensor) -> None:
-    """Adds Σ G · conj(X) over the rows, one after another, so that sums repeat bit for bit."""
+    """Adds Σ G · conj(X) over the rows in order, so that sums repeat bit for bit."""
     for g, x in zip(g_spectrum, x_spectrum, strict=True):
         total_HF.addcmul_(g, x.conj())
 

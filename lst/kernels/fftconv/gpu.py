@@ -1,17 +1,19 @@
 """The convolution on a GPU, in Triton: gates, FFT, product, inverse FFT and gates in one pass over the data.
 
-A program owns one channel of a few rows and keeps its complex spectrum on chip. Three ideas make that small:
+A program computes one channel of a few rows and keeps its complex spectrum on chip. Three ideas keep the spectrum
+small:
 
-- *Right-angle convolution* (Crandall & Fagin 1994). With the weights ω^j, ω = exp(iπ/2n), what wraps around in a cyclic
-  convolution of size n is turned by ω^n = i: the causal part is the real part, so n ≥ L does, without padding to 2L.
-- *Block FFT* (arXiv 2212.14052, section 4). n = N1·N2·N3; a DFT of each of three dimensions is a small matrix product,
-  with twiddle factors between. The spectrum stays in the order in which it arises, the taps' too, and the inverse goes
-  back the same way.
-- The weights are folded into the first DFT matrix and the first twiddles, so the first product takes a real signal and
-  the last gives a real one: 12 real products instead of 16 there and back.
+- *Right-angle convolution* (Crandall & Fagin 1994). With the weights ω^j, ω = exp(iπ/2n), the part of a cyclic
+  convolution of size n that wraps around is multiplied by ω^n = i. The real part is the causal part, so n ≥ L suffices,
+  without padding to 2L.
+- *Block FFT* (arXiv 2212.14052, section 4). n = N1·N2·N3. The DFT of each of the three dimensions is a small matrix
+  product, with twiddle factors between. Spectra of signal and taps stay in the order that this produces, and the
+  inverse reverses the steps.
+- The weights are part of the first DFT matrix and the first twiddles. So the first product takes a real signal and the
+  last gives one: 12 real products for FFT and inverse, instead of 16.
 
-The correlations of the backward pass need no reversal: with the conjugate of a weighted spectrum what wraps around is
-turned by −i, again off the real part.
+The correlations of the backward pass need no reversal: with the conjugate of a weighted spectrum, the part that wraps
+around is multiplied by −i, which again leaves the real part alone.
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ from triton.runtime.interpreter import InterpretedFunction
 from lst.kernels.fftconv.cpu import Gradients, empty_gradients
 from lst.kernels.paths import float32_precision, on_device_of
 
-# Size → its factors N1, N2, N3 (N2 = 1: two products), each of a product at least 16. N1 costs two real products there,
-# the others four, so the largest comes first.
+# Size → factors N1, N2, N3 (N2 = 1: two products). A matrix product needs a factor of 16 or more. N1 costs two real
+# products, the others four, so the largest comes first.
 FACTORS = {
     256: (16, 1, 16),
     512: (32, 1, 16),
@@ -39,19 +41,19 @@ FACTORS = {
     4096: (16, 16, 16),
     8192: (32, 16, 16),
 }
-# What a program handles at once at least, in several rows where one is short.
+# Least number of elements of a program; short rows are combined.
 _LEAST_ELEMENTS = 1024
-# Size → warps of the kernels that are not tuned, as sums over a whole tile depend on them: the fastest on an H100.
+# Size → warps of the kernels that are not tuned, because their sums depend on it: the fastest on an H100.
 SPECTRA_WARPS = {256: 4, 512: 4, 1024: 8, 2048: 8, 4096: 16, 8192: 32}
 GRADIENT_WARPS = {256: 8, 512: 8, 1024: 8, 2048: 4, 4096: 8, 8192: 8}
-# Up to here one launch makes all gradients, and float32 is multiplied as it is; beyond, three launches leave each the
-# registers that it needs, and tensor cores take over.
+# Up to this size one launch computes all gradients, and float32 is multiplied exactly. Beyond it, three launches have
+# enough registers each, and tensor cores multiply.
 _SMALL_SIZE = 1024
 
 
 @triton.jit
 def _matrix(tables, SIZE: tl.constexpr):
-    """Real and imaginary part of a square matrix, and the place behind it in the tables."""
+    """Real and imaginary part of a square matrix, and the pointer behind it in the tables."""
     place = tl.arange(0, SIZE)[:, None] * SIZE + tl.arange(0, SIZE)[None, :]
     return tl.load(tables + place), tl.load(tables + SIZE * SIZE + place), tables + 2 * SIZE * SIZE
 
@@ -95,7 +97,7 @@ def _spectrum(
 def _signal(
     re, im, tables, N1: tl.constexpr, N2: tl.constexpr, N3: tl.constexpr, ROWS: tl.constexpr, PRECISION: tl.constexpr
 ):
-    """The way back, n times the real part, [N1, ROWS·N2·N3]: every matrix and twiddle conjugated, in reverse order."""
+    """Inverse of ``_spectrum``: n times the real part, [N1, ROWS·N2·N3]. All matrices and twiddles are conjugated."""
     M: tl.constexpr = N2 * N3
     first_re, first_im, tables = _matrix(tables, N1)
     last_re, last_im, tables = _matrix(tables, N3)
@@ -155,7 +157,7 @@ def _convolution_kernel(
     HAS_FACTOR: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    """x · gate convolved with taps, times factor: a few rows of one channel."""
+    """x · gate convolved with taps, times factor, for a few rows of one channel."""
     M: tl.constexpr = N2 * N3
     blocks = tl.cdiv(num_rows, ROWS)
     channel = (tl.program_id(0) // blocks).to(tl.int64)
@@ -230,8 +232,11 @@ def _gradients_kernel(
     WANTS_TAPS: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    """Gradients of one channel, row after row. With g = grad · post and x = u · pre: the correlation of g with the
-    taps, the convolution of x with them, and the correlation of g with x, summed over the batch, and its first tap."""
+    """Gradients of one channel, in a loop over rows.
+
+    Let g = grad · post and x = u · pre. They are the correlation of g with the taps, the convolution of x with them,
+    and the correlation of g with x, summed over the batch, and its first tap.
+    """
     M: tl.constexpr = N2 * N3
     channel = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, ROWS * M)[None, :]
@@ -318,7 +323,7 @@ def backward(
     post_gate_BHL: torch.Tensor | None,
     wanted: Sequence[bool],
 ) -> Gradients:
-    """Gradients of u, kernel, skip, pre and post, None where not wanted; see ``cpu.backward`` for the formulas."""
+    """Gradients of u, kernel, skip, pre and post, None for the unwanted ones; see ``cpu.backward`` for the formulas."""
     num_rows, num_channels, length = u_BHL.shape
     grads = empty_gradients(u_BHL, kernel_HK, skip_H, pre_gate_BHL, post_gate_BHL, wanted)
     grad_u, grad_kernel, grad_skip, grad_pre, grad_post = grads
@@ -326,7 +331,7 @@ def backward(
         return grads
     size, num_taps = _size(length), min(length, kernel_HK.shape[1])
     rows = _rows_at_once(size, num_rows)
-    # One is there where the other alone is wanted: both are made together.
+    # Both are computed together, so each needs memory if the other is wanted.
     taps_out = kernel_HK.new_empty(kernel_HK.shape) if grad_kernel is None else grad_kernel
     skip_out = kernel_HK.new_empty(num_channels, dtype=torch.float32) if grad_skip is None else grad_skip
     taps_out[:, num_taps:] = 0.0
@@ -377,12 +382,12 @@ def _dense(tensor: torch.Tensor | None) -> torch.Tensor | None:
 
 
 def _size(length: int) -> int:
-    """The FFT's size for sequences of this length: a power of two from 256 to 8192."""
+    """The size of the FFT for sequences of this length: a power of two from 256 to 8192."""
     return max(min(FACTORS), triton.next_power_of_2(length))
 
 
 def _rows_at_once(size: int, num_rows: int) -> int:
-    """Rows of a program where nothing is tuned."""
+    """Number of rows of a program that is not tuned."""
     return min(max(1, _LEAST_ELEMENTS // size), triton.next_power_of_2(num_rows))
 
 
@@ -396,15 +401,15 @@ def _constants(size: int) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=32)
 def _tables(size: int, device: torch.device) -> torch.Tensor:
-    """Float32, one after another, each as a plane of real and one of imaginary parts, computed in float64.
+    """The constant tables in one float32 tensor, each as real parts, then imaginary parts, computed in float64.
 
     DFT of N1 with the weights ω^(j1·N2·N3) [k1, j1]; DFT of N3; twiddles [k1, j2·N3 + j3] with the weights
-    ω^(j2·N3 + j3); and, with three factors, DFT of N2 and twiddles [k2, j3]. They hold for inputs of any type.
+    ω^(j2·N3 + j3); and, for three factors, DFT of N2 and twiddles [k2, j3].
     """
     n1, n2, n3 = FACTORS[size]
     rest = n2 * n3
     i1, i2, i3, i_rest = (torch.arange(count, dtype=torch.float64) for count in (n1, n2, n3, rest))
-    # Angles in turns of a full circle; the weights' ω is a quarter of a turn in n steps.
+    # Angles in full turns. The weight ω^n is a quarter of a turn.
     turns = [
         -torch.outer(i1, i1) / n1 + i1 * rest / (4 * size),
         -torch.outer(i3, i3) / n3,
@@ -438,9 +443,9 @@ def _spectra(kernel_HK: torch.Tensor, skip_H: torch.Tensor | None, length: int) 
 
 @functools.cache
 def _tuned(size: int, num_rows: int) -> Any:
-    """The convolution with its rows and its number of warps chosen by trial on the GPU; the interpreter has neither.
+    """The convolution kernel, with rows and warps chosen by measurement on the GPU; the interpreter has neither.
 
-    Only what changes no order of summation is tuned, so results do not depend on the trial.
+    Only settings that do not change the order of sums are tuned, so results do not depend on the measurement.
     """
     if isinstance(_convolution_kernel, InterpretedFunction):
         return _convolution_kernel
@@ -455,15 +460,15 @@ def _tuned(size: int, num_rows: int) -> Any:
 
 
 def _fixed_rows(size: int, num_rows: int) -> dict[str, int]:
-    """Rows of a program of the convolution where nothing is tuned."""
+    """Number of rows of a program of the convolution under the interpreter, where nothing is tuned."""
     return {"ROWS": _rows_at_once(size, num_rows)} if isinstance(_convolution_kernel, InterpretedFunction) else {}
 
 
 def _launch(num_warps: int) -> dict[str, Any]:
-    """Options of a launch; no loop loads ahead.
+    """Options of a launch, without loads ahead in loops.
 
-    Told how many registers a thread may have (of a GPU's 65,536), NVIDIA's assembler no longer gives up on large tiles
-    at 32 and spills less.
+    ``maxnreg`` is the share of a thread in the GPU's 65,536 registers. Without it NVIDIA's assembler falls back to 32
+    registers for large tiles, and spills more.
     """
     options = {"num_warps": num_warps, "num_stages": 1}
     return options if torch.version.hip else options | {"maxnreg": min(255, 65_536 // (32 * num_warps))}

@@ -1,19 +1,21 @@
-"""The front door of the long convolution: checks, choice of a path, registration with PyTorch."""
+"""The front door of the long convolution: it checks arguments, chooses a path, and registers with PyTorch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
+from lst.kernels.checks import check_devices, check_tensor
 from lst.kernels.fftconv import cpu
 from lst.kernels.fftconv.reference import fft_convolution_reference
-from lst.kernels.paths import PathChoice, has_triton
+from lst.kernels.paths import PathChoice
 
 PATHS = ("cpu", "blocked", "triton", "reference")
-# Beyond the first a sequence does not fit on a GPU's chip; beyond the second it fits badly, and plain FFTs are faster.
+# A longer sequence than the first does not fit on a GPU's chip. Beyond the second, plain FFTs are faster.
 MAX_TRITON_LENGTH, FAST_TRITON_LENGTH = 8192, 4096
-_choice = PathChoice("fft_convolution", PATHS)
+_choice = PathChoice("fft_convolution", PATHS, on_cpu="cpu", otherwise="blocked", narrow=("triton",))
 forced_path = _choice.force
 
 
@@ -28,20 +30,24 @@ def fft_convolution(
 
     ``y[b, h, i] = post · (Σ_{j ≤ i} kernel[h, i − j] x[b, h, j] + skip[h] x[b, h, i])`` with ``x = pre · u``.
 
+    >>> u = torch.tensor([[[1.0, 2.0, 3.0]]])
+    >>> fft_convolution(u, torch.tensor([[1.0, 10.0]])).round().flatten().tolist()
+    [1.0, 12.0, 23.0]
+
     Args:
         u_BHL: [B, H, L], float32, float64, bfloat16 or float16; L ≥ 1 is any length.
-        kernel_HK: [H, K], K ≥ 1 taps, real; those beyond L have no effect.
-        skip_H: [H].
-        pre_gate_BHL, post_gate_BHL: [B, H, L].
-            Kernel, skip and gates may have another floating type than u. None stands for a skip of 0, a gate of 1.
+        kernel_HK: real [H, K], K ≥ 1 taps; taps beyond L have no effect.
+        skip_H: real [H], or None for a skip of 0.
+        pre_gate_BHL, post_gate_BHL: real [B, H, L], or None for a gate of 1. Kernel, skip and gates may have another
+            floating type than u.
 
     Returns:
-        [B, H, L] in u's type, computed in float32 (float64 where u is), under autocast too. Differentiable once, to
-        every argument, each gradient in its argument's type. As of every FFT convolution, the error of each element is
-        relative to the largest of its row, later ones included: with float32 about 1e-7 of it.
+        [B, H, L] in u's type, computed in float32 (float64 for float64), under autocast too. Every argument gets a
+        gradient in its own type; there are no gradients of gradients. As in every FFT convolution, the error of an
+        element is relative to the largest element of its row: about 1e-7 of it in float32.
 
     Raises:
-        ValueError: shapes, types or devices do not go together.
+        ValueError: shapes, types or devices do not fit together.
     """
     _check(u_BHL, kernel_HK, skip_H, pre_gate_BHL, post_gate_BHL)
     if _choice.forced == "reference":
@@ -51,27 +57,22 @@ def fft_convolution(
 
 
 def fftconv_path(device: torch.device, length: int, dtype: torch.dtype = torch.float32) -> str:
-    """Which of ``cpu``, ``blocked``, ``triton`` and ``reference`` runs on a device for sequences of this length.
+    """The path, one of ``PATHS``, that runs on a device for sequences of this length.
 
-    On CUDA that is ``triton`` up to 4096. From there to 8192 it can be forced, but on an H100 PyTorch's FFTs took about
-    half the time: the spectrum of such a sequence, and its halves for the tensor cores, overflow the registers.
-    Triton has no matrix product of float64, which only tests and checks of gradients use.
+    On CUDA that is ``triton`` up to 4096. Up to 8192 it can be forced, but on an H100 PyTorch's FFTs took about half
+    the time: the spectrum of such a sequence, and its halves for the tensor cores, overflow the registers. Triton has
+    no matrix product of float64: ``blocked`` runs.
 
     Raises:
         ValueError: ``triton`` is forced beyond 8192, or where it cannot run.
     """
-    forced = _choice.forced_on(device)
-    if forced:
-        if forced == "triton" and length > MAX_TRITON_LENGTH:
-            raise ValueError(
-                f"fft_convolution: length {length} with the path 'triton' forced, which ends at {MAX_TRITON_LENGTH}: "
-                "force 'blocked', or none"
-            )
-        return "blocked" if forced == "triton" and dtype == torch.float64 else forced
-    if device.type in ("cpu", "meta"):
-        return "cpu"
-    fits_triton = length <= FAST_TRITON_LENGTH and dtype != torch.float64
-    return "triton" if device.type == "cuda" and fits_triton and has_triton() else "blocked"
+    path = _choice.on(device, dtype, fits_triton=length <= FAST_TRITON_LENGTH)
+    if _choice.forced == "triton" and length > MAX_TRITON_LENGTH:
+        raise ValueError(
+            f"fft_convolution: length {length} with the path 'triton' forced, which ends at {MAX_TRITON_LENGTH}: "
+            "force 'blocked', or none"
+        )
+    return path
 
 
 def _check(
@@ -81,25 +82,14 @@ def _check(
     pre_gate: torch.Tensor | None,
     post_gate: torch.Tensor | None,
 ) -> None:
-    given = {"u": u, "kernel": kernel, "skip": skip, "pre_gate": pre_gate, "post_gate": post_gate}
-    tensors = {name: x for name, x in given.items() if x is not None}
-    fits = u.dim() == 3 and u.shape[2] >= 1 and kernel.dim() == 2 and kernel.shape[1] >= 1
-    fits = fits and kernel.shape[0] == u.shape[1] and (skip is None or skip.shape == u.shape[1:2])
-    fits = fits and all(gate is None or gate.shape == u.shape for gate in (pre_gate, post_gate))
-    if not fits:
-        raise ValueError(
-            f"fft_convolution: {', '.join(f'{name} {tuple(x.shape)}' for name, x in tensors.items())}: needed are "
-            "u [B, H, L], kernel [H, K], skip [H] and gates [B, H, L] with L and K at least 1"
-        )
-    if not all(x.is_floating_point() for x in tensors.values()):
-        raise ValueError(
-            f"fft_convolution: {', '.join(f'{name} {x.dtype}' for name, x in tensors.items())}: needed are real "
-            "floating-point types (of a complex kernel pass the real part)"
-        )
-    if any(x.device != u.device for x in tensors.values()):
-        raise ValueError(
-            f"fft_convolution: {', '.join(f'{name} on {x.device}' for name, x in tensors.items())}: needed: one device"
-        )
+    name = "fft_convolution"
+    check_tensor(name, "u", u, ("B", "H", "L"))
+    check_tensor(name, "u", u, (*u.shape[:2], "L"), least=1)
+    check_tensor(name, "kernel", kernel, (u.shape[1], "K"), least=1)
+    check_tensor(name, "skip", skip, (u.shape[1],))
+    check_tensor(name, "pre_gate", pre_gate, tuple(u.shape))
+    check_tensor(name, "post_gate", post_gate, tuple(u.shape))
+    check_devices(name, u.device, kernel=kernel, skip=skip, pre_gate=pre_gate, post_gate=post_gate)
 
 
 def _runs_triton(u_BHL: torch.Tensor) -> bool:
@@ -121,15 +111,7 @@ def _forward(
     return cpu.forward(u_BHL, kernel_HK, skip_H, pre_gate_BHL, post_gate_BHL)
 
 
-@_forward.register_fake
-def _(
-    u_BHL: torch.Tensor,
-    kernel_HK: torch.Tensor,
-    skip_H: torch.Tensor | None,
-    pre_gate_BHL: torch.Tensor | None,
-    post_gate_BHL: torch.Tensor | None,
-) -> torch.Tensor:
-    return u_BHL.new_empty(u_BHL.shape)
+_forward.register_fake(lambda u_BHL, *_: u_BHL.new_empty(u_BHL.shape))
 
 
 @torch.library.custom_op("lst::fft_convolution_backward", mutates_args=())
@@ -142,7 +124,7 @@ def _backward(
     post_gate_BHL: torch.Tensor | None,
     wanted: Sequence[bool],
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of the five arguments, empty where not wanted."""
+    """Gradients of the five arguments; the unwanted ones are empty."""
     if _runs_triton(u_BHL):
         from lst.kernels.fftconv import gpu
 
@@ -157,25 +139,12 @@ def _backward(
 
 
 @_backward.register_fake
-def _(
-    grad_BHL: torch.Tensor,
-    u_BHL: torch.Tensor,
-    kernel_HK: torch.Tensor,
-    skip_H: torch.Tensor | None,
-    pre_gate_BHL: torch.Tensor | None,
-    post_gate_BHL: torch.Tensor | None,
-    wanted: Sequence[bool],
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    likes = (u_BHL, kernel_HK, skip_H, pre_gate_BHL, post_gate_BHL)
-    full = [
+def _(_grad: torch.Tensor, u_BHL: torch.Tensor, *others: Any) -> tuple[torch.Tensor, ...]:
+    *likes, wanted = others
+    return tuple(
         like.new_empty(like.shape) if like is not None and want else u_BHL.new_empty(0)
-        for like, want in zip(likes, wanted, strict=True)
-    ]
-    return full[0], full[1], full[2], full[3], full[4]
-
-
-def _setup(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    ctx.save_for_backward(*inputs)
+        for like, want in zip((u_BHL, *likes), wanted, strict=True)
+    )
 
 
 def _gradients(ctx, grad_out):  # type: ignore[no-untyped-def]
@@ -184,4 +153,4 @@ def _gradients(ctx, grad_out):  # type: ignore[no-untyped-def]
     return tuple(grad if want else None for grad, want in zip(grads, wanted, strict=True))
 
 
-_forward.register_autograd(_gradients, setup_context=_setup)
+_forward.register_autograd(_gradients, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs))

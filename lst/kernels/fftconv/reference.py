@@ -1,8 +1,10 @@
-"""The plain versions: one FFT over everything, and a sum over all pairs of positions, which is obviously right."""
+"""The plain twins of the long convolution: one FFT over everything, and a sum over all pairs of positions."""
 
 from __future__ import annotations
 
 import torch
+
+from lst.kernels.checks import wide_dtype
 
 
 def fft_convolution_reference(
@@ -14,7 +16,7 @@ def fft_convolution_reference(
 ) -> torch.Tensor:
     """The convolution theorem on signals padded to L + K; see ``fft_convolution`` for the arguments."""
     length = u_BHL.shape[-1]
-    wide = torch.float64 if u_BHL.dtype == torch.float64 else torch.float32
+    wide = wide_dtype(u_BHL.dtype)
     x_BHL = u_BHL.to(wide) if pre_gate_BHL is None else u_BHL.to(wide) * pre_gate_BHL.to(wide)
     taps_HK = kernel_HK[:, :length].to(wide)
     fft_size = length + taps_HK.shape[1]
@@ -38,7 +40,7 @@ def direct_convolution_reference(
     length = u_BHL.shape[-1]
     x_BHL = u_BHL if pre_gate_BHL is None else u_BHL * pre_gate_BHL
     taps_HK = kernel_HK[:, :length]
-    # Zeros stand for the taps before the first and after the last; row i of the windows ends with tap i.
+    # Zeros before the first tap and after the last: row i of the windows ends with tap i.
     padded = torch.nn.functional.pad(taps_HK, (length - 1, length - taps_HK.shape[1]))
     windows_HLL = padded.unfold(-1, length, 1)
     y_BHL = torch.einsum("hij,bhj->bhi", windows_HLL, x_BHL.flip(-1))

@@ -1,8 +1,8 @@
-"""The short convolution by blocks of channels: PyTorch's direct convolution, one filter a channel, over all documents.
+"""The short convolution by blocks of channels: PyTorch's direct convolution, one filter for each channel.
 
-A stream holds each document's history, or zeros, before its tokens. So one pass over it serves all documents, and as a
-history is as long as a filter reaches, nothing of one document meets the next. Only some channels are laid out at a
-time: what is made in between stays small however many there are.
+A stream holds the tokens of each document after its history, or after zeros. One pass over the stream serves all
+documents, and a history is as long as the reach of a filter, so no document sees another. Only some channels are laid
+out at a time, so intermediate results stay small.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 import torch
 
-# Elements of a stream that are laid out at a time, and channels that PyTorch's convolution takes side by side.
+from lst.kernels.checks import wide_dtype
+
+# Elements of a stream that are laid out at a time, and the multiple of channels that suits PyTorch's convolution.
 _BLOCK_ELEMENTS = 1 << 19
 _CHANNEL_MULTIPLE = 16
 # Tokens of a block in the products that sum the gradients of taps.
@@ -19,7 +21,7 @@ _LEAST_BLOCK_TOKENS, _MOST_BLOCK_TOKENS = 16, 64
 
 
 class _Stream(NamedTuple):
-    """Where documents lie in a stream of N + S·(K − 1) places."""
+    """Places of the documents in a stream of N + S·(K − 1) places."""
 
     num_places: int
     token_places: torch.Tensor  # int64 [N]
@@ -36,7 +38,7 @@ def forward(
     for channels in _channel_blocks(u_NC.shape[1], stream):
         inputs = _inputs(u_NC, history, channels, stream)
         outputs = _correlate(inputs, taps_CK[channels].flip(1))
-        # Outputs of places that a whole filter lies before: the first is that of the first document's first token.
+        # The convolution starts with the first place that has a whole filter before it: the first token.
         y_NC[:, channels] = outputs.t().index_select(0, stream.token_places - (num_taps - 1))
     return y_NC
 
@@ -48,7 +50,7 @@ def backward(
     history: torch.Tensor | None,
     starts: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of u and taps, and of the history, which is empty where there is none."""
+    """Gradients of u, taps and history; the last is empty without a history."""
     num_taps = taps_CK.shape[1]
     stream = _stream(u_NC.shape[0], num_taps, starts)
     grad_u, grad_taps = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (u_NC, taps_CK))
@@ -82,9 +84,9 @@ def _channel_blocks(num_channels: int, stream: _Stream) -> list[slice]:
 
 
 def _inputs(x_NC: torch.Tensor, history: torch.Tensor | None, channels: slice, stream: _Stream) -> torch.Tensor:
-    """Some channels in their places, float32 or float64 [B, places], zeros where there is no history."""
+    """Some channels in their places of the stream, float32 or float64 [B, places]; zeros without a history."""
     x_NB = x_NC[:, channels]
-    dtype = torch.float64 if x_NB.dtype == torch.float64 else torch.float32
+    dtype = wide_dtype(x_NC.dtype)
     places = torch.zeros(stream.num_places, x_NB.shape[1], dtype=dtype, device=x_NB.device)
     places.index_copy_(0, stream.token_places, x_NB.to(dtype))
     if history is not None:
@@ -95,7 +97,7 @@ def _inputs(x_NC: torch.Tensor, history: torch.Tensor | None, channels: slice, s
 def _correlate(x_BM: torch.Tensor, weights_BK: torch.Tensor) -> torch.Tensor:
     """Σ_k weights_k·x_{m+k} for each channel, [B, M − K + 1]."""
     weights = weights_BK.to(x_BM.dtype)[:, None]
-    # On CUDA, where this runs without Triton, a shorter mantissa would be the default.
+    # On CUDA without Triton, TF32 would be the default.
     with torch.backends.cudnn.flags(allow_tf32=False):
         return torch.nn.functional.conv1d(x_BM[None], weights, groups=x_BM.shape[0])[0]
 
@@ -103,7 +105,8 @@ def _correlate(x_BM: torch.Tensor, weights_BK: torch.Tensor) -> torch.Tensor:
 def _tap_gradients(inputs_BM: torch.Tensor, grads_BM: torch.Tensor, num_taps: int) -> torch.Tensor:
     """Σ_m grads_m·inputs_{m−j} for each tap j, [B, K], by products of blocks of T places.
 
-    A block's outputs and the inputs of the block ``reach`` before it make a matrix whose diagonals belong to one tap.
+    The outputs of a block and the inputs ``reach`` blocks before it form a matrix; each of its diagonals belongs to a
+    tap.
     """
     size = max(_LEAST_BLOCK_TOKENS, min(_MOST_BLOCK_TOKENS, 1 << (num_taps - 1).bit_length()))
     num_channels, num_places = inputs_BM.shape
@@ -111,7 +114,7 @@ def _tap_gradients(inputs_BM: torch.Tensor, grads_BM: torch.Tensor, num_taps: in
     missing = num_blocks * size - num_places
     inputs = torch.nn.functional.pad(inputs_BM, (num_reach * size, missing)).view(num_channels, -1, size)
     grads = torch.nn.functional.pad(grads_BM, (0, missing)).view(num_channels, -1, size)
-    # Taps from −(T − 1) on: those before tap 0 would look ahead.
+    # Taps from −(T − 1) on. Those before tap 0 would look ahead and are dropped.
     sums = inputs_BM.new_zeros(num_channels, (num_reach + 2) * size)
     for reach in range(num_reach + 1):
         reached = inputs[:, num_reach - reach : num_reach - reach + num_blocks]
@@ -122,6 +125,6 @@ def _tap_gradients(inputs_BM: torch.Tensor, grads_BM: torch.Tensor, num_taps: in
 def _diagonal_sums(matrices_BTT: torch.Tensor) -> torch.Tensor:
     """Sums [B, 2T − 1] over the diagonals (column minus row from −(T − 1) to T − 1)."""
     size = matrices_BTT.shape[1]
-    # Rows of 2T laid out as rows of 2T − 1 are each moved by one more: diagonals become columns.
+    # Read as rows of 2T − 1, rows of 2T shift by one each: diagonals become columns.
     skewed = torch.nn.functional.pad(matrices_BTT.flip(1), (0, size)).flatten(1)[:, : size * (2 * size - 1)]
     return skewed.view(-1, size, 2 * size - 1).sum(1)

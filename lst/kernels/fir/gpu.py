@@ -1,7 +1,7 @@
-"""The short convolution on a GPU, in Triton: a program owns a block of tokens and channels and walks over the taps.
+"""The short convolution on a GPU, in Triton: a program computes a block of tokens and channels, in a loop over taps.
 
-Which tokens belong to one document is found on the device, so the host waits for nothing. Sums are taken in one order
-and nothing is added atomically: results repeat bit for bit.
+The device finds the document of each token, so the host does not wait. Sums have a fixed order and there are no atomic
+additions: results repeat bit for bit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import triton.language as tl
 
 from lst.kernels.paths import on_device_of
 
-# Programs that sum the taps' gradients, at which a GPU is about full.
+# Number of programs that sum the gradients of taps: about enough to fill a GPU.
 _GRADIENT_PROGRAMS = 1024
 
 
@@ -33,7 +33,7 @@ def _inputs(
     HAS_HISTORY: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    """Inputs ``lag`` tokens before ``rows``, [rows, channels], from the history where that is before the document."""
+    """Inputs ``lag`` tokens before ``rows``, [rows, channels]; those before the document come from the history."""
     is_channel = channels < num_channels
     place = rows.to(tl.int64) - lag
     is_inside = is_row & (place >= start)
@@ -102,8 +102,10 @@ def _input_gradient_kernel(
     BLOCK_N: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    """Row r is an input at token ``places[r]``, which a history's lies before its document's; outputs that it reaches
-    are those from ``firsts[r]`` on and before ``ends[r]``."""
+    """Row r is the input at token ``places[r]``; an input of a history has a place before its document.
+
+    It reaches the outputs from ``firsts[r]`` to ``ends[r]`` − 1.
+    """
     rows = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     channels = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     is_row, is_channel = rows < num_rows, channels < num_channels
@@ -145,7 +147,7 @@ def _tap_gradient_kernel(
     BLOCK_N: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    """Of one tap and some channels, the sum over every PARTS-th block of tokens."""
+    """Gradient of one tap for some channels: the sum over every PARTS-th block of tokens."""
     lag = tl.program_id(0)
     channels = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     part = tl.program_id(2)
@@ -197,7 +199,7 @@ def backward(
     history: torch.Tensor | None,
     starts: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of u and taps, and of the history, which is empty where there is none."""
+    """Gradients of u, taps and history; the last is empty without a history."""
     u, taps, before, offsets, sizes = _arguments(u_NC, taps_CK, history, starts)
     grad, documents = grad_NC.contiguous(), _documents(starts, u.shape[0])
     (num_tokens, num_channels), num_taps = u.shape, taps.shape[1]
@@ -241,7 +243,7 @@ def _input_gradient(
     out: torch.Tensor,
     sizes: dict[str, Any],
 ) -> torch.Tensor:
-    """Fills ``out``, whose rows are inputs at ``places`` that reach the outputs from ``firsts`` to before ``ends``."""
+    """Fills ``out`` with gradients of inputs at ``places``, which reach outputs from ``firsts`` to ``ends`` − 1."""
     num_rows, num_channels = places.numel(), grad.shape[1]
     if num_rows:
         with on_device_of(grad):
@@ -262,7 +264,7 @@ def _input_gradient(
 def _arguments(
     u_NC: torch.Tensor, taps_CK: torch.Tensor, history: torch.Tensor | None, starts: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, dict[str, Any]]:
-    """Contiguous u, taps, history (any pointer where there is none) and offsets, with the kernels' constants."""
+    """Contiguous u, taps, history (u without a history) and offsets, and the kernels' constants."""
     u, taps = u_NC.contiguous(), taps_CK.contiguous()
     sizes = {
         "TAPS": taps.shape[1],

@@ -1,74 +1,60 @@
-"""The front door of the short convolution: checks, choice of a path, registration with PyTorch."""
+"""The front door of the short convolution: it checks arguments, chooses a path, and registers with PyTorch."""
 
 from __future__ import annotations
 
 import torch
 
-from lst.kernels.devices import check_devices
+from lst.kernels.checks import check_devices, check_starts, check_tensor
 from lst.kernels.fir import cpu
 from lst.kernels.fir.reference import short_convolution_reference
-from lst.kernels.offsets import check_starts
-from lst.kernels.paths import PathChoice, has_triton
+from lst.kernels.paths import PathChoice
 
 PATHS = ("blocked", "triton", "reference")
-_choice = PathChoice("short convolution", PATHS)
+_choice = PathChoice("short convolution", PATHS, on_cpu="blocked", otherwise="blocked")
 forced_path = _choice.force
 
 
 def short_convolution(
     u_NC: torch.Tensor, taps_CK: torch.Tensor, *, starts: torch.Tensor, history: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """y_t = Σ_{j<K} taps_j·u_{t−j} within each document, a filter for each channel; autocast does not change it.
+    """y_t = Σ_{j<K} taps_j · u_{t−j} within each document, with one filter for each channel.
+
+    >>> taps = torch.tensor([[1.0, 10.0]])
+    >>> short_convolution(torch.tensor([[1.0], [2.0], [3.0]]), taps, starts=torch.tensor([0, 2, 3])).flatten().tolist()
+    [1.0, 12.0, 3.0]
 
     Args:
-        u_NC: [N, C], the tokens of all documents; float32, float64, bfloat16 or float16. Sums are float32, of float64
-            float64.
+        u_NC: [N, C], the tokens of all documents; float32, float64, bfloat16 or float16. Sums are in float32, or
+            float64 for float64, under autocast too.
         taps_CK: real [C, K], the newest input's tap first.
-        starts: int64 [S + 1], offsets of the documents: 0 first, N last, strictly increasing. On a GPU the values are
-            not read by the host.
+        starts: int64 [S + 1], offsets of the documents, strictly increasing from 0 to N. On a GPU the host does not
+            read the values.
         history: real [S, K − 1, C], the inputs before each document, oldest first, or None for zeros.
 
     Returns:
         [N, C] of the input's type. Gradients flow to u, taps and history.
 
     Raises:
-        ValueError: shapes or types do not go together.
+        ValueError: shapes, types or devices do not fit together.
     """
-    _check(u_NC, taps_CK, starts, history)
-    path = fir_path(u_NC.device)
-    if path == "reference":
+    check_tensor("short_convolution", "u", u_NC, ("N", "C"))
+    num_tokens, num_channels = u_NC.shape
+    check_tensor("short_convolution", "taps", taps_CK, (num_channels, "K"), least=1)
+    check_starts("short_convolution", starts, num_tokens)
+    check_tensor("short_convolution", "history", history, (len(starts) - 1, taps_CK.shape[1] - 1, num_channels))
+    check_devices("short_convolution", u_NC.device, taps=taps_CK, starts=starts, history=history)
+    if fir_path(u_NC.device) == "reference":
         return short_convolution_reference(u_NC, taps_CK, starts=starts, history=history)
     return torch.ops.lst.short_convolution(u_NC, taps_CK, history, starts)
 
 
 def fir_path(device: torch.device) -> str:
-    """Which of ``PATHS`` runs on a device."""
-    forced = _choice.forced_on(device)
-    if forced:
-        return forced
-    if device.type == "cuda" and has_triton():
-        return "triton"
-    return "blocked"
+    """The path, one of ``PATHS``, that runs on a device.
 
-
-def _check(u_NC: torch.Tensor, taps_CK: torch.Tensor, starts: torch.Tensor, history: torch.Tensor | None) -> None:
-    """Raises ValueError that says what was given and what is needed."""
-    if u_NC.ndim != 2 or not u_NC.is_floating_point():
-        raise ValueError(f"short_convolution: u is {u_NC.dtype} {tuple(u_NC.shape)}, needed is a real [N, C]")
-    num_tokens, num_channels = u_NC.shape
-    fits = taps_CK.ndim == 2 and taps_CK.shape[0] == num_channels and taps_CK.shape[1] > 0
-    if not fits or not taps_CK.is_floating_point():
-        raise ValueError(
-            f"short_convolution: taps are {taps_CK.dtype} {tuple(taps_CK.shape)}, needed are real [{num_channels}, K] "
-            "with at least one tap"
-        )
-    check_starts(starts, num_tokens, "short_convolution")
-    needed = (starts.shape[0] - 1, taps_CK.shape[1] - 1, num_channels)
-    if history is not None and (history.shape != needed or not history.is_floating_point()):
-        raise ValueError(
-            f"short_convolution: history is {history.dtype} {tuple(history.shape)}, needed is a real {needed}"
-        )
-    check_devices("short_convolution", u_NC.device, taps=taps_CK, starts=starts, history=history)
+    Raises:
+        ValueError: ``triton`` is forced where it cannot run.
+    """
+    return _choice.on(device, torch.float32)
 
 
 @torch.library.custom_op("lst::short_convolution", mutates_args=())
@@ -83,9 +69,7 @@ def _forward(
         return cpu.forward(u_NC, taps_CK, history, starts)
 
 
-@_forward.register_fake
-def _(u_NC: torch.Tensor, taps_CK: torch.Tensor, history: torch.Tensor | None, starts: torch.Tensor) -> torch.Tensor:
-    return u_NC.new_empty(u_NC.shape)
+_forward.register_fake(lambda u_NC, *_: u_NC.new_empty(u_NC.shape))
 
 
 @torch.library.custom_op("lst::short_convolution_backward", mutates_args=())
@@ -106,18 +90,10 @@ def _backward(
 
 @_backward.register_fake
 def _(
-    grad_NC: torch.Tensor,
-    u_NC: torch.Tensor,
-    taps_CK: torch.Tensor,
-    history: torch.Tensor | None,
-    starts: torch.Tensor,
+    _grad: torch.Tensor, u_NC: torch.Tensor, taps_CK: torch.Tensor, history: torch.Tensor | None, _starts: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     grad_history = u_NC.new_empty(0) if history is None else history.new_empty(history.shape)
     return u_NC.new_empty(u_NC.shape), taps_CK.new_empty(taps_CK.shape), grad_history
-
-
-def _setup(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    ctx.save_for_backward(*inputs)
 
 
 def _gradients(ctx, grad_out):  # type: ignore[no-untyped-def]
@@ -126,4 +102,4 @@ def _gradients(ctx, grad_out):  # type: ignore[no-untyped-def]
     return grad_u, grad_taps, None if history is None else grad_history, None
 
 
-_forward.register_autograd(_gradients, setup_context=_setup)
+_forward.register_autograd(_gradients, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs))

@@ -1,4 +1,4 @@
-"""The slow, obviously right version: a loop over tokens and taps' worth of inputs."""
+"""The plain twin of the short convolution: a loop over tokens."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import itertools
 
 import torch
 
+from lst.kernels.checks import wide_dtype
+
 
 def short_convolution_reference(
     u_NC: torch.Tensor, taps_CK: torch.Tensor, *, starts: torch.Tensor, history: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """See ``short_convolution``; everything is computed in ``u_NC``'s precision, of float32 or wider."""
-    dtype = torch.float64 if u_NC.dtype == torch.float64 else torch.float32
+    """Arguments and result of ``short_convolution``; sums are float32, or float64 for float64."""
+    dtype = wide_dtype(u_NC.dtype)
     num_taps = taps_CK.shape[1]
-    # Newest input first in the filter, oldest first in time.
+    # The filter has the newest input first, time has the oldest first.
     weights_KC = taps_CK.to(dtype).flip(1).t()
     outputs = []
     for document, (start, end) in enumerate(itertools.pairwise(starts.tolist())):

@@ -22,7 +22,7 @@ def native_h3(
     history: torch.Tensor | None,
     state_lengths: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Outputs [N, D] and, with ``state_lengths``, states [S, D·d, Z]; see ``h3_mix``."""
+    """Outputs [N, D] and, with ``state_lengths``, states [S, D·d, Z]; see ``h3_mix`` for the arguments."""
     dtype = value_ND.dtype
     query_ND, key_ND, value_ND = query_ND.float(), key_ND.float(), value_ND.float()
     history = None if history is None else history.float()

@@ -1,4 +1,4 @@
-"""The slow, obviously right version: the shift's state and the modes, token after token."""
+"""The plain twin of H3's mixing: the last keys and the modes, token by token."""
 
 from __future__ import annotations
 

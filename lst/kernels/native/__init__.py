@@ -1,1 +1,1 @@
-"""The compiled CPU kernels: C++ without torch headers, built with the package, called through ctypes."""
+"""The compiled CPU kernels: C++ without PyTorch's headers, built with the package and called through ctypes."""

@@ -1,4 +1,4 @@
-"""Finds, loads and calls the compiled library: a C interface through ctypes, with no tie to PyTorch's own build."""
+"""Loads and calls the compiled library, through a C interface that does not depend on the build of PyTorch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from lst.kernels.native.sources import source_hash
 
 LIBRARY_FILE, SOURCES = "liblst_kernels.so", Path(__file__).parent / "src"
-# Set to 1, the library is passed over, as where there was no compiler.
+# If this environment variable is 1, the library is not used, as on a machine without a compiler.
 DISABLE_VARIABLE = "LST_DISABLE_NATIVE"
 _POINTERS = (
     "query",
@@ -45,7 +45,7 @@ _POINTERS = (
 
 
 class Problem(ctypes.Structure):
-    """``Problem`` of ``src/problem.h``, field by field."""
+    """Sizes and pointers of a call: the same fields as ``Problem`` of ``src/problem.h``."""
 
     _fields_ = (
         ("num_tokens", ctypes.c_int64),
@@ -61,14 +61,14 @@ class Problem(ctypes.Structure):
     )
 
 
-# What the library's functions answer, but for success.
+# Error codes of the library's functions.
 _MEMORY, _STARTS, _STATE_CHUNKS, _SIZES = 1, 2, 3, 4
 _AGAIN = "install the package again (in a source tree: pip install --no-deps -e .)"
 
 
 @functools.cache
 def load_library() -> ctypes.CDLL | None:
-    """The compiled library, or None (with one warning that says why) where it cannot be used."""
+    """The compiled library, or None where it cannot be used; one warning says why."""
     if os.environ.get(DISABLE_VARIABLE) == "1":
         return None
     path = Path(__file__).parent / LIBRARY_FILE
@@ -90,15 +90,17 @@ def load_library() -> ctypes.CDLL | None:
 
 
 def _is_ours(library: ctypes.CDLL) -> bool:
-    """Whether the library was built from the sources beside it (where they are installed), and shares its structure."""
+    """Whether the library was built from the sources beside it, if they are installed, and has the same ``Problem``."""
     if library.lst_problem_bytes() != ctypes.sizeof(Problem):
         return False
     return not SOURCES.is_dir() or library.lst_source_hash() == source_hash(SOURCES).encode()
 
 
 def _open(path: Path) -> ctypes.CDLL:
-    """Its OpenMP functions are left open when it is built, so that it shares the threads of PyTorch's own copy: two
-    copies would each keep a pool, which fight over the cores."""
+    """Opens the library so that it uses PyTorch's copy of OpenMP.
+
+    The library is built without a copy of its own. Two copies would each start a pool of threads on the same cores.
+    """
     if sys.platform == "linux":
         bundled = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"))
         for name in (*map(str, bundled), "libgomp.so.1"):
@@ -109,7 +111,7 @@ def _open(path: Path) -> ctypes.CDLL:
             break
     library = ctypes.CDLL(str(path))
     library.lst_problem_bytes.restype = library.lst_chunk.restype = ctypes.c_int64
-    library.lst_instruction_set.restype = library.lst_source_hash.restype = ctypes.c_char_p
+    library.lst_source_hash.restype = ctypes.c_char_p
     return library
 
 
@@ -119,54 +121,36 @@ def is_available() -> bool:
     return load_library() is not None
 
 
-@torch.compiler.assume_constant_result
-def chunk_length() -> int:
-    """Inputs of a chunk; a state can be kept between two chunks."""
+def _loaded() -> ctypes.CDLL:
     library = load_library()
     assert library is not None
-    return int(library.lst_chunk())
+    return library
+
+
+@torch.compiler.assume_constant_result
+def chunk_length() -> int:
+    """Inputs of a chunk. The library can return states between chunks only."""
+    return int(_loaded().lst_chunk())
 
 
 def plan_sizes(problem: Problem, starts: torch.Tensor) -> tuple[int, int]:
-    """Blocks (states are saved before each) and spans of documents (gradients of parameters are summed over them)."""
-    library = load_library()
-    assert library is not None
+    """Number of blocks (their first states are saved) and of spans of documents (parameter gradients are summed)."""
     blocks, spans = ctypes.c_int64(), ctypes.c_int64()
-    status = library.lst_plan_sizes(
-        ctypes.byref(problem),
-        ctypes.c_void_p(starts.data_ptr()),
-        ctypes.c_int64(len(starts) - 1),
-        ctypes.byref(blocks),
-        ctypes.byref(spans),
-    )
+    offsets = ctypes.c_void_p(starts.data_ptr()), ctypes.c_int64(len(starts) - 1)
+    status = _loaded().lst_plan_sizes(ctypes.byref(problem), *offsets, ctypes.byref(blocks), ctypes.byref(spans))
     _raise_for(status, problem, starts)
     return blocks.value, spans.value
 
 
 def run(problem: Problem, starts: torch.Tensor, backward: bool, baseline: bool = False) -> None:
-    """Runs a problem whose arrays are all in place; ``baseline`` takes the version for processors without AVX2."""
-    library = load_library()
-    assert library is not None
-    status = library.lst_run(
-        ctypes.byref(problem),
-        ctypes.c_void_p(starts.data_ptr()),
-        ctypes.c_int64(len(starts) - 1),
-        int(backward),
-        torch.get_num_threads(),
-        int(baseline),
-    )
-    _raise_for(status, problem, starts)
-
-
-def instruction_set() -> str:
-    """``avx2``, or ``baseline`` on other processors."""
-    library = load_library()
-    assert library is not None
-    return str(library.lst_instruction_set().decode())
+    """Runs a call whose pointers are set; ``baseline`` takes the version for processors without AVX2."""
+    offsets = ctypes.c_void_p(starts.data_ptr()), ctypes.c_int64(len(starts) - 1)
+    settings = int(backward), torch.get_num_threads(), int(baseline)
+    _raise_for(_loaded().lst_run(ctypes.byref(problem), *offsets, *settings), problem, starts)
 
 
 def _raise_for(status: int, problem: Problem, starts: torch.Tensor) -> None:
-    """Raises what a status of the library's stands for."""
+    """Raises the error of an error code."""
     if status == _MEMORY:
         raise MemoryError("the state-space kernel ran out of memory")
     if status == _STARTS:
@@ -177,7 +161,7 @@ def _raise_for(status: int, problem: Problem, starts: torch.Tensor) -> None:
     if status == _SIZES:
         raise ValueError(
             f"state-space kernel: {problem.num_channels} channels, {problem.num_heads} heads, {problem.num_modes} "
-            f"modes, {problem.num_taps} taps: needed is at least one of each, and heads that divide the channels"
+            f"modes, {problem.num_taps} taps: needed are one or more of each, and heads that divide the channels"
         )
     if status == _STATE_CHUNKS:
         raise ValueError("state-space kernel: a state is asked for outside its document: see state_lengths")

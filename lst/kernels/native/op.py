@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
 from lst.kernels.native import library
 
 _baseline: list[bool] = [False]
+# Arguments with gradients, in the order of the operators; and those that are rows of tokens, whose strides may differ.
+_ARGUMENTS = ("value", "query", "key", "taps", "skip", "decay", "readout", "initial_state", "history")
+_ROWS = ("value", "query", "key")
 
 
 @contextlib.contextmanager
 def baseline_instructions() -> Iterator[None]:
-    """Within the block the version for processors without AVX2 runs."""
+    """Context manager: the version for processors without AVX2 runs."""
     _baseline.append(True)
     try:
         yield
@@ -23,36 +26,47 @@ def baseline_instructions() -> Iterator[None]:
 
 
 def padded_modes(num_modes: int) -> int:
-    """Modes are stored in multiples of eight."""
+    """Number of modes in storage: the next multiple of eight.
+
+    >>> padded_modes(9)
+    16
+    """
     return -(-num_modes // 8) * 8
 
 
-def _problem(
-    value_NC: torch.Tensor | None,
-    query_NC: torch.Tensor | None,
-    key_NC: torch.Tensor | None,
-    taps_CK: torch.Tensor | None,
-    decay_HZ2: torch.Tensor,
-) -> library.Problem:
-    assert value_NC is not None
+def _dense(*tensors: torch.Tensor | None) -> dict[str, torch.Tensor | None]:
+    """``_ARGUMENTS`` by name, in the layout that the library reads. Rows of tokens may have a stride."""
+    return {
+        name: x if x is None or (name in _ROWS and (x.stride(1) == 1 or x.shape[1] == 1)) else x.contiguous()
+        for name, x in zip(_ARGUMENTS, tensors, strict=True)
+    }
+
+
+def _problem(arrays: dict[str, torch.Tensor | None]) -> library.Problem:
+    """The sizes and strides of a call."""
+    value, taps, decay = arrays["value"], arrays["taps"], arrays["decay"]
+    assert value is not None
+    assert decay is not None
     problem = library.Problem()
-    problem.num_tokens, problem.num_channels = value_NC.shape
-    problem.num_heads, problem.num_modes = decay_HZ2.shape[:2]
-    problem.num_taps = 1 if taps_CK is None else taps_CK.shape[1]
-    problem.gated = query_NC is not None
-    # Rows may lie apart, as those of a joined projection do.
-    for name, tensor in (("query", query_NC), ("key", key_NC), ("value", value_NC)):
-        setattr(problem, f"{name}_stride", 0 if tensor is None else tensor.stride(0))
+    problem.num_tokens, problem.num_channels = value.shape
+    problem.num_heads, problem.num_modes = decay.shape[:2]
+    problem.num_taps = 1 if taps is None else taps.shape[1]
+    problem.gated = arrays["query"] is not None
+    for name in _ROWS:
+        setattr(problem, f"{name}_stride", 0 if (x := arrays[name]) is None else x.stride(0))
     return problem
 
 
-def _set(problem: library.Problem, **tensors: torch.Tensor | None) -> None:
-    for name, tensor in tensors.items():
+def _run(
+    problem: library.Problem, arrays: Mapping[str, torch.Tensor | None], starts: torch.Tensor, backward: bool
+) -> None:
+    for name, tensor in arrays.items():
         setattr(problem, name, None if tensor is None else tensor.data_ptr())
+    library.run(problem, starts, backward, baseline=_baseline[-1])
 
 
 def _num_sequences(value_NC: torch.Tensor, decay_HZ2: torch.Tensor, gated: bool) -> int:
-    """States of a document: one a channel, or d² a head of d channels."""
+    """Number of sequences with a state: C, or with gates d² for each head of d channels."""
     num_channels = value_NC.shape[1]
     return num_channels * (num_channels // decay_HZ2.shape[0]) if gated else num_channels
 
@@ -72,24 +86,24 @@ def state_space(
     state_chunks: torch.Tensor | None,
     wants_gradient: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Diagonal SSM of values, or with queries and keys the whole H3 mixing; float32 on the CPU.
+    """The diagonal SSM of values, or with queries and keys the whole mixing of H3; float32 on the CPU.
 
     Args:
         value_NC: [N, C].
-        query_NC, key_NC, taps_CK: [N, C] twice and [C, K], or None for the SSM alone.
+        query_NC, key_NC, taps_CK: [N, C], [N, C] and [C, K], or None for the SSM alone.
         skip_H: [H] or None.
         decay_HZ2, readout_HZ2: float64 [H, Z, 2].
-        starts: int64 [S + 1].
+        starts: int64 [S + 1], offsets of the documents.
         initial_state: [S, Q, 2, Z'] with Z' = ``padded_modes(Z)``, or None.
         history: [S, K − 1, C], keys before the documents, or None.
-        state_chunks: int64 [S]: the state is kept after so many full chunks of each document; or None.
-        wants_gradient: whether the states that the backward pass goes on from are saved.
+        state_chunks: int64 [S] or None; the state after that many full chunks of each document is returned.
+        wants_gradient: whether the states that the backward pass needs are saved.
 
     Returns:
-        [N, C]; the saved states; the kept states [S, Q, 2, Z'] (empty without ``state_chunks``).
+        [N, C]; the saved states; the states after ``state_chunks``, [S, Q, 2, Z'] (empty for None).
     """
     arrays = _dense(value_NC, query_NC, key_NC, taps_CK, skip_H, decay_HZ2, readout_HZ2, initial_state, history)
-    problem = _problem(arrays["value"], arrays["query"], arrays["key"], taps_CK, decay_HZ2)
+    problem = _problem(arrays)
     width = (2, padded_modes(decay_HZ2.shape[1]))
     num_sequences = _num_sequences(value_NC, decay_HZ2, query_NC is not None)
     starts = starts.contiguous()
@@ -98,37 +112,10 @@ def state_space(
     block_states = value_NC.new_empty(num_blocks, num_sequences, *width)
     num_kept = 0 if state_chunks is None else len(state_chunks)
     kept_states = value_NC.new_empty(num_kept, num_sequences, *width)
-    arrays |= {"state_chunks": state_chunks, "out": out_NC, "kept_states": kept_states}
-    _set(problem, **arrays, block_states=block_states if wants_gradient else None)
-    library.run(problem, starts, backward=False, baseline=_baseline[-1])
+    saved = block_states if wants_gradient else None
+    arrays |= {"state_chunks": state_chunks, "out": out_NC, "kept_states": kept_states, "block_states": saved}
+    _run(problem, arrays, starts, backward=False)
     return out_NC, block_states, kept_states
-
-
-def _dense(
-    value_NC: torch.Tensor,
-    query_NC: torch.Tensor | None,
-    key_NC: torch.Tensor | None,
-    taps_CK: torch.Tensor | None,
-    skip_H: torch.Tensor | None,
-    decay_HZ2: torch.Tensor,
-    readout_HZ2: torch.Tensor,
-    initial_state: torch.Tensor | None,
-    history: torch.Tensor | None,
-) -> dict[str, torch.Tensor | None]:
-    """What the library reads, by name, in the layout that it reads."""
-    rows = {"value": value_NC, "query": query_NC, "key": key_NC}
-    whole = {
-        "taps": taps_CK,
-        "skip": skip_H,
-        "decay": decay_HZ2,
-        "readout": readout_HZ2,
-        "initial_state": initial_state,
-        "history": history,
-    }
-    return {
-        **{name: x if x is None or x.stride(1) == 1 or x.shape[1] == 1 else x.contiguous() for name, x in rows.items()},
-        **{name: x if x is None else x.contiguous() for name, x in whole.items()},
-    }
 
 
 @state_space.register_fake
@@ -148,7 +135,7 @@ def _(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     width = (2, padded_modes(decay_HZ2.shape[1]))
     num_sequences = _num_sequences(value_NC, decay_HZ2, query_NC is not None)
-    # How many blocks there are depends on the documents' lengths.
+    # The number of blocks depends on the documents' lengths.
     num_blocks = torch.library.get_ctx().new_dynamic_size() if wants_gradient else 0
     num_kept = 0 if state_chunks is None else state_chunks.shape[0]
     return (
@@ -175,19 +162,18 @@ def state_space_backward(
     state_chunks: torch.Tensor | None,
     block_states: torch.Tensor,
 ) -> list[torch.Tensor]:
-    """Gradients of value, query, key, taps, skip, decay, readout, initial state and history, in this order; those of
-    absent arguments are empty."""
-    arrays = _dense(value_NC, query_NC, key_NC, taps_CK, skip_H, decay_HZ2, readout_HZ2, initial_state, history)
-    problem = _problem(arrays["value"], arrays["query"], arrays["key"], taps_CK, decay_HZ2)
+    """Gradients of ``_ARGUMENTS``, in this order; the gradient of an argument that is None is empty."""
+    given = (value_NC, query_NC, key_NC, taps_CK, skip_H, decay_HZ2, readout_HZ2, initial_state, history)
+    arrays = _dense(*given)
+    problem = _problem(arrays)
     starts = starts.contiguous()
     spans = library.plan_sizes(problem, starts)[1]
     arrays |= {"state_chunks": state_chunks, "block_states": block_states, "grad_out": grad_NC.contiguous()}
     if state_chunks is not None:
         arrays["grad_kept_states"] = grad_kept_states.contiguous()
     grads = {
-        f"grad_{name}": None if tensor is None else tensor.new_empty(tensor.shape)
-        for name, tensor in arrays.items()
-        if name in ("value", "query", "key", "initial_state", "history")
+        f"grad_{name}": None if (tensor := arrays[name]) is None else tensor.new_empty(tensor.shape)
+        for name in (*_ROWS, "initial_state", "history")
     }
     sums = {
         "grad_taps": None if taps_CK is None else decay_HZ2.new_empty(spans, *taps_CK.shape),
@@ -195,38 +181,24 @@ def state_space_backward(
         "grad_decay": decay_HZ2.new_empty(spans, *decay_HZ2.shape),
         "grad_readout": decay_HZ2.new_empty(spans, *decay_HZ2.shape),
     }
-    _set(problem, **arrays, **grads, **sums)
-    library.run(problem, starts, backward=True, baseline=_baseline[-1])
+    _run(problem, arrays | grads | sums, starts, backward=True)
     found = grads | {name: None if tensor is None else tensor.sum(dim=0) for name, tensor in sums.items()}
-    if skip_H is None:
-        found["grad_skip"] = None
-    order = ("value", "query", "key", "taps", "skip", "decay", "readout", "initial_state", "history")
-    like = (value_NC, query_NC, key_NC, taps_CK, skip_H, decay_HZ2, readout_HZ2, initial_state, history)
     return [
         value_NC.new_empty(0) if (grad := found[f"grad_{name}"]) is None or tensor is None else grad.to(tensor.dtype)
-        for name, tensor in zip(order, like, strict=True)
+        for name, tensor in zip(_ARGUMENTS, given, strict=True)
     ]
 
 
+def _with_gradients(tensors: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None]:
+    """``_ARGUMENTS`` among the tensors of ``state_space``: all but starts (7) and state_chunks (10)."""
+    return [*tensors[:7], *tensors[8:10]]
+
+
 @state_space_backward.register_fake
-def _(
-    grad_NC: torch.Tensor,
-    grad_kept_states: torch.Tensor,
-    value_NC: torch.Tensor,
-    query_NC: torch.Tensor | None,
-    key_NC: torch.Tensor | None,
-    taps_CK: torch.Tensor | None,
-    skip_H: torch.Tensor | None,
-    decay_HZ2: torch.Tensor,
-    readout_HZ2: torch.Tensor,
-    starts: torch.Tensor,
-    initial_state: torch.Tensor | None,
-    history: torch.Tensor | None,
-    state_chunks: torch.Tensor | None,
-    block_states: torch.Tensor,
-) -> list[torch.Tensor]:
-    like = (value_NC, query_NC, key_NC, taps_CK, skip_H, decay_HZ2, readout_HZ2, initial_state, history)
-    return [value_NC.new_empty(0) if tensor is None else tensor.new_empty(tensor.shape) for tensor in like]
+def _(_grad: torch.Tensor, _grad_kept: torch.Tensor, *tensors: torch.Tensor | None) -> list[torch.Tensor]:
+    value = tensors[0]
+    assert value is not None
+    return [value.new_empty(0) if x is None else x.new_empty(x.shape) for x in _with_gradients(tensors)]
 
 
 def _setup(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
@@ -236,12 +208,8 @@ def _setup(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
 
 def _gradients(ctx, grad_NC, _grad_blocks, grad_kept):  # type: ignore[no-untyped-def]
     *tensors, block_states = ctx.saved_tensors
-    value, query, key, taps, skip, decay, readout, _, initial, history, _ = tensors
     grads = torch.ops.lst.state_space_backward(grad_NC, grad_kept, *tensors, block_states)
-    of = [
-        None if tensor is None else grad
-        for tensor, grad in zip((value, query, key, taps, skip, decay, readout, initial, history), grads, strict=True)
-    ]
+    of = [None if x is None else grad for x, grad in zip(_with_gradients(tensors), grads, strict=True)]
     return *of[:7], None, *of[7:], None, None
 
 

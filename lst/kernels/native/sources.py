@@ -1,4 +1,4 @@
-"""Which sources a library was built from. Imports nothing of the project: ``setup.py`` runs it too."""
+"""Hash of the sources that a library is built from. It imports nothing of the project: ``setup.py`` runs it too."""
 
 from __future__ import annotations
 

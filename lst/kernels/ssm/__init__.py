@@ -1,8 +1,8 @@
-"""The diagonal state space model of H3: x_t = Ā ⊙ x_{t−1} + u_t, y_t = 2·Re Σ C̄·x_t + D·u_t, a channel at a time.
+"""The diagonal state space model (SSM) of H3: x_t = Ā ⊙ x_{t−1} + u_t, y_t = 2·Re Σ C̄·x_t + D·u_t for each channel.
 
-It runs over documents that are joined without padding, and no state passes from one to the next. Dao, Fu et al. 2023
-("Hungry Hungry Hippos", https://arxiv.org/abs/2212.14052), section 4, compute it by chunks of T tokens, which is exact
-and has no limit on the length::
+It runs over documents that are joined without padding, and no state passes from one document to the next. Dao, Fu et
+al. 2023 ("Hungry Hungry Hippos", https://arxiv.org/abs/2212.14052), section 4, compute it by chunks of T tokens. This
+state passing is exact and takes any length::
 
     state before a chunk ──┬──► Ā^T ⊙ ──►(+)──► state before the next
                            │              ▲
@@ -10,10 +10,23 @@ and has no limit on the length::
                            ▼              │
     outputs ◄────────────(+)◄── within ◄──┴── T inputs
 
-Paths: ``native`` (the products above in C++: the CPU, where a compiler was at hand when the package was installed),
-``matrix`` (in PyTorch: the CPU otherwise, devices without another, and float64), ``triton`` (on CUDA), ``convolution``
-(the whole kernel through an FFT, as the paper's baseline) and ``reference`` (the recurrence, token by token: the tests'
-measure). ``ssm_path`` says which one a device gets.
+Paths: ``native`` (the products above in C++: on the CPU, if a compiler was there when the package was installed),
+``matrix`` (in PyTorch: on the CPU otherwise, on devices without Triton, and for float64), ``triton`` (on CUDA),
+``convolution`` (the whole kernel by FFT, the paper's baseline) and ``reference`` (the recurrence, token by token, for
+tests). ``ssm_path`` tells which path a device takes.
+
+State passing: a document cut in two gives the same outputs, if the state is handed on.
+
+>>> import torch
+>>> decay, readout = torch.full((1, 1), 0.5 + 0j), torch.full((1, 1), 0.5 + 0j)
+>>> u = torch.tensor([[1.0], [2.0], [4.0]])
+>>> diagonal_ssm(u, decay, readout, starts=torch.tensor([0, 3])).flatten().tolist()
+[1.0, 2.5, 5.25]
+>>> y, state = diagonal_ssm(
+...     u[:2], decay, readout, starts=torch.tensor([0, 2]), state_lengths=torch.tensor([2])
+... )
+>>> diagonal_ssm(u[2:], decay, readout, starts=torch.tensor([0, 1]), initial_state=state).flatten().tolist()
+[5.25]
 """
 
 from lst.kernels.ssm.op import diagonal_ssm, forced_path, ssm_path

@@ -1,7 +1,7 @@
-"""Where the chunks of joined documents lie, and the state that is handed on from the middle of one.
+"""The chunks of joined documents, and the state of a document in the middle of a chunk.
 
-Every document is cut into chunks of T tokens from its own start. Tables have a size that the shapes alone decide, so
-that the host need not wait for a device: N // T + S chunks are never too few; those left over hold no token.
+Every document is cut into chunks of T tokens from its own start. Shapes alone decide the size of a table, so the host
+does not wait for a device: N // T + S chunks always suffice, and unused ones hold no token.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LEAST_CHUNK_TOKENS = 16
 
 
 class ChunkTable(NamedTuple):
-    """Of G chunks and S documents; int64, but for the flag."""
+    """Tables of G chunks and S documents; int64 except ``continues``."""
 
     first_token: torch.Tensor  # [G], index of the first token, N where there is no chunk
     num_tokens: torch.Tensor  # [G], 0 where there is no chunk
@@ -26,8 +26,12 @@ class ChunkTable(NamedTuple):
 
 
 def choose_chunk_tokens(num_tokens: int, num_documents: int) -> int:
-    """T, a power of two: 64, or less where documents are so short that most of a chunk would be padding."""
-    # By comparisons alone, which also symbolic sizes of a compiled graph allow.
+    """T, a power of two: 64, or less where most of a chunk would be padding.
+
+    >>> choose_chunk_tokens(1000, 1), choose_chunk_tokens(1000, 50)
+    (64, 32)
+    """
+    # Comparisons only: symbolic sizes of a compiled graph allow no more.
     chunk_tokens = _LEAST_CHUNK_TOKENS
     while chunk_tokens < _MOST_CHUNK_TOKENS and chunk_tokens * num_documents < num_tokens:
         chunk_tokens *= 2
@@ -35,7 +39,7 @@ def choose_chunk_tokens(num_tokens: int, num_documents: int) -> int:
 
 
 def chunk_table(starts: torch.Tensor, num_tokens: int, chunk_tokens: int) -> ChunkTable:
-    """The chunks of documents with offsets ``starts`` (int64 [S + 1]), computed where ``starts`` lies."""
+    """The chunks of documents with offsets ``starts`` (int64 [S + 1]), on the device of ``starts``."""
     num_documents = starts.shape[0] - 1
     counts_S = (starts.diff() + chunk_tokens - 1) // chunk_tokens
     first_chunk_S1 = torch.nn.functional.pad(counts_S.cumsum(0), (1, 0))
@@ -63,11 +67,15 @@ def carried_state(
 ) -> torch.Tensor:
     """Complex [S, C, Z]: each document's state after ``state_lengths`` of its inputs.
 
-    It is the state before the chunk that holds the last of them, decayed over the inputs of that chunk, plus those.
+    It is the state before the chunk of the last of these inputs, decayed over the inputs of that chunk, plus those
+    inputs.
 
     Args:
         u_NC: inputs [N, C].
         before_CGW: states before each chunk [C, G, 2Z].
+        matrices: of a chunk.
+        table: of the chunks.
+        starts: int64 [S + 1], offsets of the documents.
         state_lengths: int64 [S], from 0 to the documents' lengths.
     """
     chunk_tokens = matrices.into_state.shape[1]
@@ -84,14 +92,14 @@ def last_inputs(
     num_inputs: int,
     history: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """[S, num_inputs, C]: the last of each document's first ``state_lengths`` inputs, set flush right.
+    """[S, num_inputs, C]: the last of each document's first ``state_lengths`` inputs, aligned to the right.
 
     Args:
         x_NC: [N, C].
         starts: int64 [S + 1].
         state_lengths: int64 [S].
         num_inputs: T.
-        history: [S, M, C], what precedes the documents; zeros without it, and before it.
+        history: [S, M, C], the inputs before each document, or None. Zeros precede it.
     """
     num_documents, num_channels = state_lengths.shape[0], x_NC.shape[1]
     places_ST = state_lengths[:, None] - num_inputs + torch.arange(num_inputs, device=starts.device)
@@ -109,7 +117,7 @@ def last_inputs(
 def advanced_state(
     inputs_STC: torch.Tensor, before_CSW: torch.Tensor, matrices: ChunkMatrices, rest_S: torch.Tensor
 ) -> torch.Tensor:
-    """Complex [S, C, Z]: states [C, S, 2Z] after the last ``rest_S`` (0 to T) of T inputs [S, T, C]."""
+    """Complex [S, C, Z]: the states [C, S, 2Z] advanced by the last ``rest_S`` (0 to T) of T inputs [S, T, C]."""
     num_heads, chunk_tokens, width = matrices.into_state.shape
     num_documents, _, num_channels = inputs_STC.shape
     is_input_ST = torch.arange(chunk_tokens, device=rest_S.device) >= chunk_tokens - rest_S[:, None]

@@ -1,4 +1,4 @@
-"""The compiled path on the CPU: types converted, states of any length carried on."""
+"""The compiled path on the CPU: it converts types, and computes states in the middle of a chunk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def native_ssm(
     initial_state: torch.Tensor | None,
     state_lengths: torch.Tensor | None,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-    """See ``diagonal_ssm``."""
+    """Arguments and results of ``diagonal_ssm``."""
     u_NC, dtype = u_NC.float(), u_NC.dtype
     y_NC, kept = call_state_space(
         u_NC, None, None, None, decay_HZ, readout_HZ, skip_H, starts, initial_state, None, state_lengths
@@ -43,7 +43,10 @@ def call_state_space(
     history: torch.Tensor | None,
     state_lengths: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Outputs [N, C], and the states [S, Q, 2, Z] before the chunk that holds each document's last input."""
+    """Outputs [N, C], and the states [S, Q, 2, Z] before the chunk of each document's last input.
+
+    Arguments are those of ``lst.kernels.native.op.state_space``, with complex decay, readout and initial state.
+    """
     num_modes = decay.shape[1]
     if initial_state is not None:
         split = torch.stack([initial_state.real, initial_state.imag], dim=-2).float()
@@ -73,7 +76,7 @@ def _pairs(x: torch.Tensor) -> torch.Tensor:
 
 
 def _whole_chunks(state_lengths: torch.Tensor) -> torch.Tensor:
-    """Chunks before the one that holds the last input."""
+    """Number of chunks before the chunk of the last input."""
     return (state_lengths - 1).clamp(min=0) // library.chunk_length()
 
 
@@ -84,7 +87,7 @@ def advance(
     readout_HZ: torch.Tensor,
     state_lengths: torch.Tensor,
 ) -> torch.Tensor:
-    """From the states before a chunk to those after its last inputs."""
+    """The states after the last inputs, from the states before their chunk; see ``advanced_state``."""
     size = library.chunk_length()
     matrices = chunk_matrices(decay_HZ, readout_HZ, None, size)
     before_CSW = planes(torch.complex(kept[..., 0, :], kept[..., 1, :])).transpose(0, 1)

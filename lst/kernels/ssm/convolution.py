@@ -1,9 +1,10 @@
-"""The published slow form: the whole kernel, and one FFT over documents padded to the longest."""
+"""The published baseline: the whole kernel, and one FFT over documents padded to the longest."""
 
 from __future__ import annotations
 
 import torch
 
+from lst.kernels.checks import wide_dtype
 from lst.kernels.ssm.kernels import ssm_kernel
 
 
@@ -16,10 +17,10 @@ def convolution_ssm(
 ) -> torch.Tensor:
     """Outputs [N, C] from zero states, in float32 or wider.
 
-    The longest document decides the padding, so the host waits for ``starts``: a baseline to compare with, which
-    neither starts from a state nor hands one on.
+    The longest document decides the padding, so the host waits for ``starts``. This baseline of benchmarks neither
+    takes an initial state nor returns a state.
     """
-    dtype = torch.float64 if u_NC.dtype == torch.float64 else torch.float32
+    dtype = wide_dtype(u_NC.dtype)
     num_tokens, num_channels = u_NC.shape
     lengths_S = starts.diff()
     longest = int(lengths_S.max()) if len(lengths_S) else 1

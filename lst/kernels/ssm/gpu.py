@@ -1,12 +1,12 @@
-"""The chunked diagonal state space model on a GPU, in Triton: chunk states, the pass from one to the next, outputs.
+"""The chunked diagonal SSM on a GPU, in Triton: the states of chunks, the scan over them, and the outputs.
 
-A row of the matrix products is a chunk of one channel, and the rows of a program are of one set of modes, as each has
-its own matrices. Tokens are laid out channel by channel beforehand, so that a chunk is one stretch of memory. The
-backward pass runs the same kernels with the matrices transposed and the pass of states reversed; one more kernel sums
-the gradients of the matrices, in one order and without atomic additions, so that they repeat bit for bit. The table of
-chunks is made on the device, and the host waits for nothing.
+A row of the matrix products is a chunk of one channel. The rows of a program share a set of modes, because each set has
+its own matrices. Tokens are transposed to channel by channel first, so that a chunk is contiguous in memory. The
+backward pass runs the same kernels with transposed matrices and a reversed scan. One more kernel sums the gradients of
+the matrices in a fixed order and without atomic additions, so that they repeat bit for bit. The device computes the
+table of chunks, and the host does not wait.
 
-States lie as planes, the real and then the imaginary parts: W = 2Z.
+A state is W = 2Z real numbers: the real parts, then the imaginary parts.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from lst.kernels.ssm.gpu_kernels import (
     transpose_kernel,
 )
 
-# Programs that sum the gradients of matrices, at which a GPU is about full.
+# Number of programs that sum the gradients of matrices: about enough to fill a GPU.
 _GRADIENT_PROGRAMS = 512
-# Side of a tile that is transposed.
+# Side of the tiles of a transposition.
 _TILE = 64
-# Terms of a product that are summed at a time: exact float32 products hold all of their operands in registers.
+# Terms of a product in one step: exact float32 products keep all operands in registers.
 _BLOCK_TIMES = 16
 
 
@@ -76,7 +76,7 @@ def backward(
     num_heads, chunk_tokens, width = into_state_HTW.shape
     u_CN, grad_CN = _transposed(u_NC), _transposed(grad_NC)
     table = chunk_table(starts, u_NC.shape[0], chunk_tokens)
-    # The gradient of a state as its own chunk's outputs see it, and then as those of all later chunks do.
+    # The gradient of a state through the outputs of its own chunk; the scan adds those of all later chunks.
     grad_added_CGW = _chunk_states(grad_CN, out_of_state_HWT.transpose(1, 2), table)
     if grad_before_CGW is not None:
         grad_added_CGW += grad_before_CGW
@@ -101,7 +101,7 @@ def _transposed(x: torch.Tensor) -> torch.Tensor:
 
 
 def _chunk_states(x_CN: torch.Tensor, matrices_HTW: torch.Tensor, table: ChunkTable) -> torch.Tensor:
-    """[C, G, 2Z]: the tokens of each chunk times the matrix of its set, of whatever strides."""
+    """[C, G, 2Z]: the tokens of each chunk times the matrix of its set. Matrices may have any strides."""
     num_heads, _, width = matrices_HTW.shape
     states = torch.empty(x_CN.shape[0], len(table.first_token), width, dtype=torch.float32, device=x_CN.device)
     num_rows, sizes = states.shape[0] * states.shape[1] // num_heads, _sizes(matrices_HTW.shape[1], width)
@@ -134,8 +134,11 @@ def _pass_states(
     initial_SCW: torch.Tensor | None = None,
     before_CGW: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Turns what chunks add into the states before them, in place; with those, gradients of the latter into gradients
-    of the former. Returns the gradients of the initial states and of the decay [S, C, 2Z], empty in a forward pass."""
+    """Scan over the chunks, in place: from the states that chunks add to the states before them.
+
+    With ``before_CGW`` it is the backward scan: from the gradients of the states before chunks to those of the states
+    that chunks add. Returns the gradients of the initial states and of the decay [S, C, 2Z], empty in a forward pass.
+    """
     num_channels, num_chunks, width = states_CGW.shape
     num_documents, is_backward = len(table.first_chunk) - 1, before_CGW is not None
     shape = (num_documents, num_channels, width) if is_backward else (0,)
@@ -170,7 +173,7 @@ def _chunk_outputs(
     readouts_HWT: torch.Tensor,
     table: ChunkTable,
 ) -> torch.Tensor:
-    """[C, N]: tokens and states of each chunk, each times a matrix of its set, of whatever strides."""
+    """[C, N]: tokens and states of each chunk, each times a matrix of its set. Matrices may have any strides."""
     num_heads, width, chunk_tokens = readouts_HWT.shape
     out = torch.empty_like(x_CN)
     num_rows, sizes = states_CGW.shape[0] * states_CGW.shape[1] // num_heads, _sizes(chunk_tokens, width)
@@ -238,22 +241,22 @@ def _matrix_gradients(
 
 
 def _dense_sets(matrices: torch.Tensor) -> torch.Tensor:
-    """The matrices, one set's after another's, each stored by rows or by columns."""
+    """The matrices with contiguous sets, each stored by rows or by columns."""
     rows, columns = matrices.shape[1:]
     is_dense = matrices.stride() in ((rows * columns, columns, 1), (rows * columns, 1, rows))
     return matrices if is_dense else matrices.contiguous()
 
 
 def _sizes(chunk_tokens: int, width: int) -> dict[str, Any]:
-    """Constants of the products."""
+    """Constants of the kernels with matrix products."""
     return {"CHUNK": chunk_tokens, "WIDTH": width, "PRECISION": float32_precision()}
 
 
 def _block_width(width: int) -> int:
-    """Columns of states a program: a matrix product takes 16 or more, above 64 would not fit the registers."""
+    """Columns of states of a program: a matrix product needs 16 or more, and above 64 registers do not suffice."""
     return min(64, max(16, triton.next_power_of_2(width)))
 
 
 def _fixed_rows() -> dict[str, int]:
-    """Rows a program where nothing is tuned."""
+    """Number of rows of a program under the interpreter, where nothing is tuned."""
     return {"BLOCK_R": 64} if isinstance(chunk_state_kernel, InterpretedFunction) else {}

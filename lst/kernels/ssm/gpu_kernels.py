@@ -10,7 +10,7 @@ from triton.runtime.interpreter import InterpretedFunction
 
 
 def tuned(kernel: Any) -> Any:
-    """Rows a program and warps are measured on the first call, but under the interpreter, which has no clock for it."""
+    """Tunes rows and warps of a program by measurement on the first call; the interpreter tunes nothing."""
     if isinstance(kernel, InterpretedFunction):
         return kernel
     configs = [
@@ -22,8 +22,10 @@ def tuned(kernel: Any) -> Any:
 
 @triton.jit
 def transpose_kernel(x, out, num_rows, num_columns, stride_row, stride_column, BLOCK: tl.constexpr):
-    """out [columns, rows] = the transpose of x [rows, columns], of whatever strides. Programs are counted in one
-    dimension: of the others a GPU allows 65,535, which either side's blocks can exceed."""
+    """out [columns, rows] = the transpose of x [rows, columns] with any strides.
+
+    Programs have one dimension: a GPU allows 65,535 in the others, which may be too few.
+    """
     row_blocks = tl.cdiv(num_rows, BLOCK)
     rows = (tl.program_id(0) % row_blocks).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     columns = (tl.program_id(0) // row_blocks).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -36,8 +38,10 @@ def transpose_kernel(x, out, num_rows, num_columns, stride_row, stride_column, B
 
 @triton.jit
 def chunk_rows(first_tokens, counts, rows, head, num_tokens, num_chunks, num_rows):
-    """Offset into [C, N] of each row's first token, and its number of tokens: row r is chunk r % G of the set's channel
-    r // G."""
+    """Offset into [C, N] of the first token of each row, and its number of tokens.
+
+    Row r is chunk r % G of the set's channel r // G.
+    """
     is_row = rows < num_rows
     member, chunk = rows // num_chunks, rows % num_chunks
     channel = head * (num_rows // num_chunks) + member
@@ -107,8 +111,11 @@ def state_pass_kernel(
     BLOCK_C: tl.constexpr,
     BLOCK_Z: tl.constexpr,
 ):
-    """Of one document: what a chunk adds is replaced by the state before it; backward, by the gradient of the same,
-    walking from the last chunk to the first with the conjugate decay. ``last`` takes what the walk ends with."""
+    """Scan over the chunks of one document, in place: from the state that a chunk adds to the state before it.
+
+    Backward, the scan runs from the last chunk to the first with the conjugate decay, and takes gradients. ``last`` is
+    the final value of the scan.
+    """
     # One dimension for channels and documents: of the others a GPU allows 65,535.
     channel_blocks = tl.cdiv(num_channels, BLOCK_C)
     channels = (tl.program_id(0) % channel_blocks).to(tl.int64) * BLOCK_C + tl.arange(0, BLOCK_C)
@@ -232,8 +239,10 @@ def matrix_gradient_kernel(
     PRECISION: tl.constexpr,
     BLOCK_R: tl.constexpr,
 ):
-    """Gradients of one set's matrices, summed over every PARTS-th block of rows: products of what goes in, transposed,
-    and the gradient of what comes out."""
+    """Gradients of the matrices of one set, summed over every PARTS-th block of rows.
+
+    Each is the product of the transposed input and the gradient of the output.
+    """
     head = tl.program_id(0).to(tl.int64)
     part = tl.program_id(1)
     columns = tl.program_id(2) * BLOCK_W + tl.arange(0, BLOCK_W)

@@ -1,7 +1,7 @@
-"""Convolution kernels and chunk matrices of a diagonal state space model, made by products of powers.
+"""Convolution kernels and chunk matrices of a diagonal SSM, from powers of its decay.
 
-Powers come from one another by multiplication; complex exponentials of every (mode, position) would cost many times
-the convolution itself. All is computed in double precision, as rounding grows with the power.
+Powers are products of lower powers: complex exponentials for every (mode, position) would cost many times the
+convolution. Everything is computed in double precision, because the rounding error grows with the power.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import torch
 
 
 class ChunkMatrices(NamedTuple):
-    """What one chunk of T tokens does, for each of H sets of modes; W = 2Z, the real and then the imaginary parts."""
+    """The linear maps of one chunk of T tokens, for each of H sets of modes.
+
+    A state is W = 2Z real numbers: the real parts, then the imaginary parts.
+    """
 
     into_state: torch.Tensor  # [H, T, 2Z]: row j is Ā^(T−1−j)
     out_of_state: torch.Tensor  # [H, 2Z, T]: column i is x → 2·Re(readout·Ā^(i+1)·x)
-    within: torch.Tensor  # [H, T, T]: y = u @ within, of the chunk's own inputs, the skip on the diagonal
+    within: torch.Tensor  # [H, T, T]: y = u @ within for the chunk's own inputs; the skip is on the diagonal
     chunk_decay: torch.Tensor  # [H, 2Z]: Ā^T
 
 
@@ -36,8 +39,8 @@ def ssm_kernel(decay_HZ: torch.Tensor, readout_HZ: torch.Tensor, length: int) ->
         length: number of taps, at least 1.
 
     Returns:
-        [H, length], float32 for complex64 and float64 for complex128. Ā^(i·n + j) = Ā^(i·n)·Ā^j with n ≈ √length
-        makes it one matrix product, and nothing of [H, Z, length] is held.
+        [H, length], float32 for complex64 and float64 for complex128. With Ā^(i·n + j) = Ā^(i·n)·Ā^j and n ≈ √length it
+        is one matrix product, without a tensor [H, Z, length].
     """
     if length < 1:
         raise ValueError(f"ssm_kernel: length {length}, at least 1 is needed")
@@ -65,15 +68,18 @@ def chunk_matrices(
         dtype: float32 or float64.
 
     Returns:
-        The maps M_ux, M_xy, the kernel and Ā^T of the paper's equation for state passing (section 4.2).
+        M_ux, M_xy, the kernel and Ā^T of the paper's state passing (section 4.2): y_c = M_xy x_{c−1} + f ∗ u_c + D u_c,
+        x_c = Ā^T x_{c−1} + M_ux u_c.
     """
     decay, readout = decay_HZ.to(torch.complex128), readout_HZ.to(torch.complex128)
     return ChunkMatrices(*_ChunkMatrices.apply(decay, readout, skip_H, chunk_tokens, dtype))
 
 
 class _ChunkMatrices(torch.autograd.Function):
-    """``chunk_matrices`` with its gradients in closed form: d Ā^p = p·Ā^(p−1) dĀ, instead of through every product of
-    powers, which on a GPU took hundreds of small launches."""
+    """``chunk_matrices`` with gradients in closed form: d Ā^p = p·Ā^(p−1) dĀ.
+
+    Autograd through every product of powers took hundreds of small launches on a GPU.
+    """
 
     @staticmethod
     def forward(ctx, decay_HZ, readout_HZ, skip_H, chunk_tokens, dtype):  # type: ignore[no-untyped-def]
@@ -100,9 +106,10 @@ class _ChunkMatrices(torch.autograd.Function):
         powers_HPZ, decay_HZ, readout_HZ = ctx.saved_tensors
         num_sets, chunk_tokens, _ = grad_within_HTT.shape
         if torch.is_grad_enabled():
-            # For a gradient of this gradient: the saved powers are numbers, which know of no decay.
+            # For a gradient of this gradient: the saved powers are constants to autograd.
             powers_HPZ = powers(decay_HZ, chunk_tokens + 1)
-        # Tap p's is the sum of the p-th diagonal above the main one: a column, once every row starts one later.
+        # The gradient of tap p is the sum of the p-th diagonal above the main one: a column once each row shifts by
+        # one.
         padded = torch.nn.functional.pad(grad_within_HTT.to(torch.float64), (0, chunk_tokens))
         strides = (padded.stride(0), padded.stride(1) + 1, 1)
         grad_kernel_HT = padded.as_strided((num_sets, chunk_tokens, chunk_tokens), strides).sum(1)
@@ -124,7 +131,7 @@ class _ChunkMatrices(torch.autograd.Function):
 
 
 def _doubled(decay_HZ: torch.Tensor, num_powers: int) -> torch.Tensor:
-    """The same powers by repeated doubling: each is a product of log2(num_powers) terms."""
+    """Powers [H, num_powers, Z] by repeated doubling: each is a product of log2(num_powers) terms."""
     table_HPZ, leap_HZ = torch.ones_like(decay_HZ)[:, None], decay_HZ[:, None]
     while table_HPZ.shape[1] < num_powers:
         table_HPZ = torch.cat([table_HPZ, table_HPZ * leap_HZ], dim=1)
@@ -138,6 +145,6 @@ def planes(x: torch.Tensor) -> torch.Tensor:
 
 
 def from_planes(x: torch.Tensor) -> torch.Tensor:
-    """Real […, 2Z] → complex […, Z]: the way back."""
+    """Real […, 2Z] → complex […, Z]: inverse of ``planes``."""
     real, imaginary = x.chunk(2, dim=-1)
     return torch.complex(real.contiguous(), imaginary.contiguous())

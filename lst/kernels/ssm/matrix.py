@@ -1,8 +1,8 @@
-"""The chunked form in PyTorch: batched matrix products over the chunks of one set of modes, and a pass over the states.
+"""The chunked form in PyTorch: batched matrix products over the chunks of one set of modes, and a scan over the states.
 
-On a GPU nothing waits for the values of the documents' offsets, and everywhere it compiles as one graph. Gradients are
-taken by autograd, except those of moving tokens into chunks and of passing states on, whose backward passes are the
-same operations the other way round.
+On a GPU the host does not wait for the documents' offsets, and it compiles as one graph on every device. Autograd gives
+the gradients, except for moving tokens into chunks and for the scan: their backward passes are the same operations in
+reverse.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ def chunked_ssm(
 
     Args:
         u_NC: inputs [N, C].
+        matrices: of a chunk.
         initial_SCW: states [S, C, 2Z] before each document, or None for zeros.
-        starts: int64 [S + 1].
+        starts: int64 [S + 1], offsets of the documents.
+        table: of the chunks.
     """
     num_heads, chunk_tokens, width = matrices.into_state.shape
     num_channels, num_chunks = u_NC.shape[1], table.first_token.shape[0]
@@ -42,19 +44,19 @@ def chunked_ssm(
 def _places(
     starts: torch.Tensor, table: ChunkTable, num_tokens: int, chunk_tokens: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The token at each place of the chunks [G·T], N where there is none, and the place of each token [N]."""
+    """The token at each place of the chunks [G·T] (N where the place is empty), and the place of each token [N]."""
     within_T = torch.arange(chunk_tokens, device=starts.device)
     token_GT = table.first_token[:, None] + within_T
     token_GT = torch.where(within_T < table.num_tokens[:, None], token_GT, num_tokens)
     tokens_N = torch.arange(num_tokens, device=starts.device)
     document_N = torch.searchsorted(starts[1:].contiguous(), tokens_N, right=True)
-    # Chunks fill up from the left: a document's tokens lie at one stretch of places.
+    # Chunks are filled from the left, so the places of a document's tokens are consecutive.
     place_N = table.first_chunk[document_N] * chunk_tokens + tokens_N - starts[document_N]
     return token_GT.flatten(), place_N
 
 
 class _Move(torch.autograd.Function):
-    """Tokens [N, C] into chunks [C, G·T], zeros between, or back; either is the other's backward pass."""
+    """Moves tokens [N, C] into chunks [C, G·T] with zeros between, or back. Each is the backward pass of the other."""
 
     @staticmethod
     def forward(ctx, x, into_chunks, to_chunk, to_token):  # type: ignore[no-untyped-def]
@@ -81,7 +83,7 @@ def _out_of_chunks(x: torch.Tensor, to_token: torch.Tensor) -> torch.Tensor:
 def _states_before(
     added_CGW: torch.Tensor, decay_HW: torch.Tensor, initial_SCW: torch.Tensor | None, table: ChunkTable
 ) -> torch.Tensor:
-    """x_{g+1} = Ā^T ⊙ x_g + added_g within a document, [C, G, 2Z], the initial state or zeros at its first chunk."""
+    """x_{g+1} = Ā^T ⊙ x_g + added_g within a document, [C, G, 2Z]; its first chunk has the initial state, or zeros."""
     first_CGW = torch.where(table.continues[:, None], added_CGW.roll(1, 1), 0.0)
     if initial_SCW is not None:
         first_CGW = first_CGW.index_copy(1, table.first_chunk[:-1], initial_SCW.transpose(0, 1))
@@ -90,13 +92,13 @@ def _states_before(
 
 @torch.library.custom_op("lst::pass_chunk_states", mutates_args=())
 def _pass(states_CGW: torch.Tensor, decay_HW: torch.Tensor, continues_G: torch.Tensor, backwards: bool) -> torch.Tensor:
-    """y_g = x_g + Ā^T ⊙ y_{g−1} where ``continues_G``, one chunk after the other; or ``backwards``, the transpose of
-    that: y_{g−1} = x_{g−1} + conj(Ā^T) ⊙ y_g.
+    """Scan over the chunks: y_g = x_g + Ā^T ⊙ y_{g−1} where ``continues_G``.
 
-    An operator for ``torch.compile``'s sake: one node, whatever the number of chunks.
+    ``backwards`` is its transpose: y_{g−1} = x_{g−1} + conj(Ā^T) ⊙ y_g. As an operator it is one node of a compiled
+    graph for any number of chunks.
     """
     passed_CGW = states_CGW.clone(memory_format=torch.contiguous_format)
-    # Elsewhere than on the CPU the host would wait for the flags.
+    # On other devices than the CPU, the host would wait for the flags.
     pass_in_place(passed_CGW, decay_HW, continues_G, backwards, reads_flags=continues_G.device.type == "cpu")
     return passed_CGW
 
@@ -104,7 +106,7 @@ def _pass(states_CGW: torch.Tensor, decay_HW: torch.Tensor, continues_G: torch.T
 def pass_in_place(
     states_CGW: torch.Tensor, decay_HW: torch.Tensor, continues_G: torch.Tensor, backwards: bool, reads_flags: bool
 ) -> None:
-    """What ``lst::pass_chunk_states`` computes, with the flags read by the host or not."""
+    """``lst::pass_chunk_states`` in place; with ``reads_flags`` the host reads the flags and skips chunks."""
     num_modes = decay_HW.shape[1] // 2
     by_head = states_CGW.view(decay_HW.shape[0], -1, *states_CGW.shape[1:])
     real, imaginary = by_head[..., :num_modes], by_head[..., num_modes:]
@@ -115,15 +117,13 @@ def pass_in_place(
         source, target = (chunk, chunk - 1) if backwards else (chunk - 1, chunk)
         from_real, from_imaginary = real[:, :, source], imaginary[:, :, source]
         if not reads_flags:
-            # Selected, not multiplied by zero: a document with infinities must not reach the next.
+            # torch.where, not a product with zero: an infinity of one document must not reach the next.
             from_real, from_imaginary = (torch.where(continues_G[chunk], x, 0.0) for x in (from_real, from_imaginary))
         real[:, :, target].addcmul_(from_real, decay_real).addcmul_(from_imaginary, decay_imaginary, value=sign)
         imaginary[:, :, target].addcmul_(from_imaginary, decay_real).addcmul_(from_real, decay_imaginary, value=-sign)
 
 
-@_pass.register_fake
-def _(states_CGW: torch.Tensor, decay_HW: torch.Tensor, continues_G: torch.Tensor, backwards: bool) -> torch.Tensor:
-    return states_CGW.new_empty(states_CGW.shape)
+_pass.register_fake(lambda states_CGW, *_: states_CGW.new_empty(states_CGW.shape))
 
 
 def _setup(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
@@ -136,7 +136,7 @@ def _gradients(ctx, grad_CGW):  # type: ignore[no-untyped-def]
         raise RuntimeError("diagonal_ssm: gradients of gradients are not available")
     states_CGW, decay_HW, continues_G = ctx.saved_tensors
     grad_CGW = torch.ops.lst.pass_chunk_states(grad_CGW, decay_HW, continues_G, True)
-    # Of the product that enters a chunk: its state's gradient with the state before.
+    # The gradient of Ā^T at a chunk: the gradient of its state times the state before it.
     passed = torch.where(continues_G[:, None], grad_CGW, 0.0)[:, 1:]
     (real, imaginary), (grad_real, grad_imaginary) = states_CGW[:, :-1].chunk(2, dim=-1), passed.chunk(2, dim=-1)
     sums = (

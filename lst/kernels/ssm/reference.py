@@ -1,10 +1,12 @@
-"""The slow, obviously right version: the recurrence, one token after the other."""
+"""The plain twin of the diagonal SSM: the recurrence, token by token."""
 
 from __future__ import annotations
 
 import itertools
 
 import torch
+
+from lst.kernels.checks import wide_dtype
 
 
 def diagonal_ssm_reference(
@@ -17,8 +19,8 @@ def diagonal_ssm_reference(
     initial_state: torch.Tensor | None = None,
     state_lengths: torch.Tensor | None = None,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-    """See ``diagonal_ssm``; everything is computed in ``u_NC``'s precision, of float32 or wider."""
-    real = torch.float64 if u_NC.dtype == torch.float64 else torch.float32
+    """Arguments and results of ``diagonal_ssm``; sums are float32, or float64 for float64."""
+    real = wide_dtype(u_NC.dtype)
     members = u_NC.shape[1] // decay_HZ.shape[0]
     decay_CZ, readout_CZ = (x.to(real.to_complex()).repeat_interleave(members, 0) for x in (decay_HZ, readout_HZ))
     outputs, last_states = [], []

@@ -1,11 +1,10 @@
-"""The diagonal SSM one input at a time: what generation runs."""
+"""The diagonal SSM one input at a time, for generation."""
 
 from __future__ import annotations
 
 import torch
 
-from lst.kernels.devices import check_devices
-from lst.kernels.ssm.checks import check_modes
+from lst.kernels.checks import check_devices, check_modes, check_tensor
 
 
 def ssm_step(
@@ -18,32 +17,19 @@ def ssm_step(
     """One more input of each document: outputs [S, C] and the states after it; see ``diagonal_ssm``.
 
     Args:
-        u_SC: [S, C], floating-point; sums are of the state's precision, and autocast does not change them.
-        decay_HZ, readout_HZ, skip_H: as there.
+        u_SC: real [S, C]. Sums are in the state's precision, under autocast too.
+        decay_HZ, readout_HZ, skip_H: as in ``diagonal_ssm``.
         state_SCZ: complex [S, C, Z], as ``diagonal_ssm`` returns it.
 
     Raises:
-        ValueError: shapes or types do not go together.
+        ValueError: shapes, types or devices do not fit together.
     """
-    _check(u_SC, decay_HZ, readout_HZ, skip_H, state_SCZ)
+    check_tensor("ssm_step", "u", u_SC, ("S", "C"))
+    check_modes("ssm_step", decay_HZ, readout_HZ, skip_H, u_SC)
+    check_tensor("ssm_step", "state", state_SCZ, (*u_SC.shape, decay_HZ.shape[1]), "complex")
+    check_devices("ssm_step", u_SC.device, state=state_SCZ)
     with torch.autocast(u_SC.device.type, enabled=False):
         return step_checked(u_SC, decay_HZ, readout_HZ, skip_H, state_SCZ)
-
-
-def _check(
-    u_SC: torch.Tensor,
-    decay_HZ: torch.Tensor,
-    readout_HZ: torch.Tensor,
-    skip_H: torch.Tensor | None,
-    state_SCZ: torch.Tensor,
-) -> None:
-    if u_SC.ndim != 2 or not u_SC.is_floating_point():
-        raise ValueError(f"ssm_step: u is {u_SC.dtype} {tuple(u_SC.shape)}, needed is a real [S, C]")
-    check_modes(decay_HZ, readout_HZ, skip_H, u_SC, "ssm_step")
-    needed = (*u_SC.shape, decay_HZ.shape[1])
-    if state_SCZ.shape != needed or not state_SCZ.is_complex():
-        raise ValueError(f"ssm_step: state is {state_SCZ.dtype} {tuple(state_SCZ.shape)}, needed is a complex {needed}")
-    check_devices("ssm_step", u_SC.device, state=state_SCZ)
 
 
 def step_checked(
@@ -53,7 +39,7 @@ def step_checked(
     skip_H: torch.Tensor | None,
     state_SCZ: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """``ssm_step`` of arguments that were checked, outside autocast."""
+    """``ssm_step`` without its checks and outside autocast."""
     num_documents, num_channels, num_modes = state_SCZ.shape
     by_head = state_SCZ.view(num_documents, len(decay_HZ), -1, num_modes)
     decay, readout = (x.to(state_SCZ.dtype)[:, None] for x in (decay_HZ, readout_HZ))

@@ -1,11 +1,11 @@
-"""A trained model at work: scores of given documents, and new tokens one at a time.
+"""Inference with a trained model: scores of given documents, and generation token by token.
 
 ::
 
     documents ──score_documents──▶ log-likelihood of each token
-    prompt ──generate──▶ tokens;  DecodingState holds the caches, PatchStepper ends the patches
+    prompt ──generate──▶ tokens;  DecodingState holds the caches, PatchStepper closes the patches
 
-Stepping gives the same numbers as the parallel form; the tests hold it to that.
+Stepping gives the same numbers as the parallel form; tests compare the two.
 """
 
 from lst.model.inference.generate import Continuation, SamplingOptions, generate

@@ -1,4 +1,4 @@
-"""What generation keeps of the past, a layer each: keys and values of what is in sight, or states of one size."""
+"""The caches of generation, one for each layer: keys and values within a window, or a state of fixed size."""
 
 from __future__ import annotations
 
@@ -11,27 +11,29 @@ _LEAST_CAPACITY = 64
 
 
 class KeyValueCache:
-    """Keys and values of one layer, [S, G, capacity, D]: place p of a sequence lies in column p mod capacity.
+    """Keys and values of one layer, [S, G, capacity, D]. Position p of a sequence is in column p mod capacity.
 
-    A new place overwrites one that no later query sees, so the capacity is that of the longest stretch in sight,
-    whatever came before it and however different the sequences' lengths are.
+    A new position overwrites one that no later query sees. So the capacity is the length of the longest visible range,
+    however long the sequences are.
 
     Args:
         num_sequences: S.
-        window: places that a query sees at most; None where that depends on the sequences, or all are seen.
+        window: upper bound of the positions that a query sees; None if there is no fixed bound.
+
+    Attributes:
+        key, value: [S, G, capacity, D]; empty before anything is stored.
     """
 
     def __init__(self, num_sequences: int, window: int | None = None) -> None:
         self.num_sequences, self.window = num_sequences, window
-        self.key: torch.Tensor | None = None
-        self.value: torch.Tensor | None = None
-        # The last place of each sequence, by which one knows what each column holds.
+        self.key = self.value = torch.empty(num_sequences, 0, 0, 0)
+        # The last position of each sequence decides which position each column holds.
         self._last = np.full(num_sequences, -1)
 
     @property
     def capacity(self) -> int:
-        """Places that are kept of each sequence at most."""
-        return 0 if self.key is None else self.key.shape[2]
+        """Number of positions of a sequence that fit."""
+        return self.key.shape[2]
 
     def _reserve(self, num_places: int, like: torch.Tensor) -> None:
         capacity = self.capacity
@@ -51,14 +53,12 @@ class KeyValueCache:
             setattr(self, name, grown)
 
     def fill(self, sequence: int, key: torch.Tensor, value: torch.Tensor, first: int = 0) -> None:
-        """Sets the first n places of a sequence, from [n, G, D]; none before ``first`` will be seen."""
+        """Stores the first n positions of a sequence, from [n, G, D]. Positions before ``first`` are not needed."""
         num_places = len(key)
         if self.window is not None:
             first = max(first, num_places - self.window)
-        # A prompt may end where all that comes next sees none of it.
+        # It may be that no later query sees any position of a prompt.
         self._reserve(max(num_places - first, 1), key)
-        assert self.key is not None
-        assert self.value is not None
         self._last[sequence] = num_places - 1
         columns = torch.arange(first, num_places, device=key.device) % self.capacity
         self.key[sequence][:, columns] = key[first:].transpose(0, 1)
@@ -67,23 +67,32 @@ class KeyValueCache:
     def put(
         self, sequences: np.ndarray, places: np.ndarray, first: np.ndarray, key: torch.Tensor, value: torch.Tensor
     ) -> None:
-        """Sets the next place of each of some sequences, from [n, G, D]; none before ``first`` will be seen."""
+        """Stores the next position of each of some sequences.
+
+        Args:
+            sequences: int64 [n], indices of the sequences.
+            places: int64 [n], their next positions.
+            first: int64 [n]; positions before them are not needed any more.
+            key, value: [n, G, D].
+        """
         self._reserve(int((places - first).max()) + 1, key)
-        assert self.key is not None
-        assert self.value is not None
         self._last[sequences] = places
         columns = places % self.capacity
         if len(sequences) == self.num_sequences and (columns == columns[0]).all():
-            # Everyone in one column: a plain slice, which costs a fraction of an indexed write.
+            # All sequences write one column: a slice costs a fraction of an indexed write.
             self.key[:, :, columns[0]], self.value[:, :, columns[0]] = key, value
             return
         rows, at = (torch.from_numpy(index).to(key.device) for index in (sequences, columns))
         self.key[rows, :, at], self.value[rows, :, at] = key, value
 
     def attend(self, query: torch.Tensor, sequences: np.ndarray, first: np.ndarray, last: np.ndarray) -> torch.Tensor:
-        """Queries [n, Q, H, D], one group a sequence, see its places ``first`` … ``last`` (inclusive)."""
-        assert self.key is not None
-        assert self.value is not None
+        """Attention of Q queries of each of some sequences to its positions ``first`` … ``last`` (inclusive).
+
+        Args:
+            query: [n, Q, H, D].
+            sequences: int64 [n], indices of the sequences.
+            first, last: int64 [n].
+        """
         starts, ends = first % self.capacity, last % self.capacity
         wraps = bool((starts > ends).any())
         low, high = (0, self.capacity) if wraps else (int(starts.min()), int(ends.max()) + 1)
@@ -91,7 +100,7 @@ class KeyValueCache:
         if len(sequences) < self.num_sequences:
             rows = torch.from_numpy(sequences).to(query.device)
             key, value = key[rows], value[rows]
-        # Written out: on the CPU a fused attention spends more on its threads than on one query.
+        # Not a fused attention: on the CPU its threads cost more than one query.
         num_queries, head_dim = query.shape[1], query.shape[3]
         grouped = query.view(len(query), num_queries, key.shape[1], -1, head_dim).transpose(1, 2)
         scores = grouped.reshape(len(query), key.shape[1], -1, head_dim) @ key.transpose(-1, -2)
@@ -104,15 +113,15 @@ class KeyValueCache:
         return out.transpose(1, 2).reshape(query.shape)
 
     def keep(self, sequences: torch.Tensor) -> None:
-        """Drops all other sequences."""
+        """Drops all other sequences; int64 [n], indices of those to keep."""
         self.num_sequences = len(sequences)
         self._last = self._last[sequences.cpu().numpy()]
-        if self.key is not None and self.value is not None:
+        if self.capacity:
             self.key, self.value = self.key[sequences], self.value[sequences]
 
 
 class StateCache:
-    """The state of one recurrent mixer, tensors [S, …], and what of its parameters every step needs.
+    """The state of one recurrent mixer, tensors [S, …], and the mixer's constants.
 
     Args:
         mixer: a mixer with ``constants`` and ``step``.
@@ -124,21 +133,20 @@ class StateCache:
         self.state: tuple[torch.Tensor, ...] = ()
 
     def fill(self, state: tuple[torch.Tensor, ...]) -> None:
-        """Sets the states of all sequences."""
+        """Sets the states of all sequences, and computes the mixer's constants."""
         self.constants, self.state = self.mixer.constants(), state
 
-    def step(self, sequences: np.ndarray, *inputs: torch.Tensor) -> torch.Tensor:
-        """One more token of some sequences: inputs [n, D] each → [n, D]."""
+    def step(self, sequences: np.ndarray, mixer: Any, *inputs: torch.Tensor) -> torch.Tensor:
+        """One more token of some sequences, int64 [n]: inputs [n, D] each → [n, D]."""
         if len(sequences) == len(self.state[0]):
-            out, self.state = self.mixer.step(*inputs, constants=self.constants, state=self.state)
+            out, self.state = mixer.step(*inputs, constants=self.constants, state=self.state)
             return out
         rows = torch.from_numpy(sequences).to(inputs[0].device)
-        some = tuple(x[rows] for x in self.state)
-        out, some = self.mixer.step(*inputs, constants=self.constants, state=some)
+        out, some = mixer.step(*inputs, constants=self.constants, state=tuple(x[rows] for x in self.state))
         for whole, part in zip(self.state, some, strict=True):
             whole[rows] = part
         return out
 
     def keep(self, sequences: torch.Tensor) -> None:
-        """Drops all other sequences."""
+        """Drops all other sequences; int64 [n], indices of those to keep."""
         self.state = tuple(x[sequences] for x in self.state)

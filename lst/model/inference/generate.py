@@ -1,4 +1,17 @@
-"""Continues prompts token by token, in text, in speech, or switching between the two."""
+"""Continues prompts token by token, in text, in speech, or in both.
+
+Generation: an untrained model continues ``<bos> <speech>`` and two units, greedily. Ids 0 … 9 are text, 10 … 14 are
+special tokens, units start at 15.
+
+>>> from lst.model.config import ModelConfig
+>>> model = LatentSpeechTextModel(ModelConfig(global_layers=1, decoder_layers=1), vocab_size=20).eval()
+>>> layout = TokenLayout(num_text=10, first_unit_id=15, text_id=13, speech_id=14, eos_id=12)
+>>> prompt = Document("a", np.array([11, 14, 15, 16], np.int32), np.array([TEXT, TEXT, SPEECH, SPEECH], np.uint8))
+>>> greedy = SamplingOptions(max_new_tokens=3, temperature=0, modality="speech")
+>>> (continued,) = generate(model, [prompt], PatchingConfig("static"), layout, greedy)
+>>> continued.ended_by in ("length", "stop"), bool((continued.token_ids >= 15).all())
+(True, True)
+"""
 
 from __future__ import annotations
 
@@ -24,17 +37,20 @@ MODALITIES = ("text", "speech", "any")
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How the next token is drawn, and when to stop.
+    """How the next token is drawn, and when a sequence ends.
 
     Attributes:
-        max_new_tokens: tokens at most.
-        temperature: divides the logits; 0 takes the likeliest token (greedy).
-        top_k: only the k likeliest are drawn from; 0 sets no limit.
-        top_p: only the likeliest that together have this probability are drawn from; 1 sets no limit.
-        modality: ``text`` or ``speech`` continues in that modality, a marker of the other one ends it; ``any`` lets the
-            model switch by markers. A prompt that stands in the other modality is given the marker first.
-        stop_ids: ids that end a sequence, beside ``<eos>``.
-        seed: of the draws; each prompt has draws of its own, which depend on the seed and its number alone.
+        max_new_tokens: upper bound of the new tokens.
+        temperature: divides the logits; 0 takes the most likely token (greedy).
+        top_k: draws from the k most likely tokens; 0 sets no limit.
+        top_p: draws from the fewest most likely tokens whose probabilities sum to this share; 1 sets no limit.
+        modality: ``text`` or ``speech`` continues in that modality, and a marker of the other one ends the sequence.
+            A prompt that ends in the other modality gets the marker first. ``any`` lets the model switch by markers.
+        stop_ids: further ids that end a sequence, besides ``<eos>``.
+        seed: of the draws. The draws of a prompt depend on the seed and the prompt's number alone.
+
+    Raises:
+        UserError: a value is not allowed; all problems are named.
     """
 
     max_new_tokens: int = 50
@@ -46,31 +62,30 @@ class SamplingOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        problems = []
-        if self.max_new_tokens < 1:
-            problems.append(f"max_new_tokens={self.max_new_tokens} must be 1 or more")
-        if not (self.temperature >= 0 and math.isfinite(self.temperature)):
-            problems.append(f"temperature={self.temperature} must be 0 (the likeliest token) or more")
-        if self.top_k < 0:
-            problems.append(f"top_k={self.top_k} must be 0 (no limit) or more")
-        if not 0 < self.top_p <= 1:
-            problems.append(f"top_p={self.top_p} must be above 0 and at most 1 (no limit)")
-        if self.modality not in MODALITIES:
-            problems.append(f"modality={self.modality!r} must be one of {', '.join(MODALITIES)}")
-        if problems:
-            raise UserError(f"sampling: {'; '.join(problems)}")
+        """Checks the values."""
+        wrong = {
+            f"max_new_tokens={self.max_new_tokens} must be 1 or more": self.max_new_tokens < 1,
+            f"temperature={self.temperature} must be 0 (the most likely token) or more": not (
+                self.temperature >= 0 and math.isfinite(self.temperature)
+            ),
+            f"top_k={self.top_k} must be 0 (no limit) or more": self.top_k < 0,
+            f"top_p={self.top_p} must be above 0 and at most 1 (no limit)": not 0 < self.top_p <= 1,
+            f"modality={self.modality!r} must be one of {', '.join(MODALITIES)}": self.modality not in MODALITIES,
+        }
+        if any(wrong.values()):
+            raise UserError(f"sampling: {'; '.join(problem for problem, is_wrong in wrong.items() if is_wrong)}")
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """What a prompt was continued with.
+    """The new tokens of a prompt.
 
     Attributes:
-        token_ids: int32 [n], markers within it included; what ended it is not.
+        token_ids: int32 [n], markers included, without the token that ended the sequence.
         modalities: uint8 [n].
-        token_nats: float64 [n], log-probability of each under the model, whatever was forbidden or tempered.
-        ended_by: ``stop`` (``<eos>``, a stop id, or a marker of a modality not wanted), ``length`` (``max_new_tokens``)
-            or ``context`` (the model's ``max_patches``).
+        token_nats: float64 [n], log-probability of each under the model, before masks and temperature.
+        ended_by: ``stop`` (``<eos>``, a stop id, or an unwanted marker), ``length`` (``max_new_tokens``) or ``context``
+            (the model's ``max_patches``).
     """
 
     token_ids: np.ndarray
@@ -88,23 +103,24 @@ def generate(
     options: SamplingOptions,
     unit_measure: UnitMeasure | None = None,
 ) -> list[Continuation]:
-    """Continues prompts of any lengths together; what each becomes depends on no other, but for rounding.
+    """Continues prompts of any lengths together. Apart from rounding, a prompt does not affect the others.
 
     Args:
-        model: the model.
-        prompts: each opens with one token that is a patch of its own, ``<bos>`` say; entropy patching needs their
+        model: in evaluation mode.
+        prompts: each starts with a token that is a patch of its own, such as ``<bos>``. Entropy patching needs their
             entropies.
-        patching: as the model was trained; what needs an aligner is static here.
+        patching: as in the model's training. Strategies that need an aligner become static.
         layout: what ids mean.
         options: how to draw.
-        unit_measure: of entropy patching, the unit model's ``next_entropy`` (or ``last_surprisal``).
+        unit_measure: for entropy patching, the unit model's ``next_entropy`` (or ``last_surprisal``).
 
     Returns:
-        One a prompt, in order.
+        The continuation of each prompt, in order.
 
     Raises:
-        ValueError: a prompt is empty, too long, has ids outside the vocabulary or a span without marker; or the
-            weights are not finite.
+        UserError: a prompt is empty, too long, has ids outside the vocabulary or a span without a marker; or weights
+        are
+            not finite.
     """
     if not prompts:
         return []
@@ -127,7 +143,7 @@ def generate(
                 writer.draw(logits_V, model)
             going = [place for place, writer in enumerate(active) if writer.ended_by is None]
             for place in list(going):
-                # The next token may open one more patch than there are, complete or not.
+                # The next token may open one more patch.
                 if state.num_patches[place] + (state.steppers[place].num_open > 0) >= model.config.max_patches:
                     active[place].ended_by = "context"
                     going.remove(place)
@@ -145,7 +161,7 @@ def generate(
 
 
 def _with_marker(prompt: Document, layout: TokenLayout, modality: str) -> Document:
-    """The prompt, with the marker of a wanted modality at its end if it stands in the other one."""
+    """The prompt, followed by the marker of the wanted modality if it ends in the other one."""
     if modality == "any" or not len(prompt):
         return prompt
     wanted = SPEECH if modality == "speech" else TEXT
@@ -163,7 +179,7 @@ def _with_marker(prompt: Document, layout: TokenLayout, modality: str) -> Docume
 
 
 def _open_modality(prompt: Document, layout: TokenLayout) -> int | None:
-    """The modality of the span that a document ends in; none before the first marker."""
+    """The modality of the last span of a document; None before the first marker."""
     markers = np.flatnonzero((prompt.token_ids == layout.text_id) | (prompt.token_ids == layout.speech_id))
     if not len(markers):
         return None
@@ -171,7 +187,7 @@ def _open_modality(prompt: Document, layout: TokenLayout) -> int | None:
 
 
 class _Writer:
-    """One growing continuation: what may come next, and the draws."""
+    """One growing continuation: the allowed next tokens, and the draws."""
 
     def __init__(
         self, number: int, prompt: Document, layout: TokenLayout, options: SamplingOptions, vocab_size: int
@@ -187,7 +203,7 @@ class _Writer:
         self._allowed: dict[int | None, torch.Tensor] = {}
 
     def allowed(self) -> torch.Tensor:
-        """Boolean [V], True where a token may come next."""
+        """Boolean [V], True for the allowed next tokens."""
         if self.modality not in self._allowed:
             layout, mask = self.layout, torch.zeros(self.vocab_size, dtype=torch.bool)
             if self.modality == TEXT:
@@ -196,13 +212,13 @@ class _Writer:
                 mask[layout.first_unit_id :] = True
             mask[[layout.eos_id, layout.text_id, layout.speech_id, *self.options.stop_ids]] = True
             if self.modality is not None:
-                # A span goes on without its own marker.
+                # Within a span its own marker is not allowed.
                 mask[layout.marker_id(self.modality)] = False
             self._allowed[self.modality] = mask
         return self._allowed[self.modality]
 
     def draw(self, logits_V: torch.Tensor, model: LatentSpeechTextModel) -> None:
-        """Draws the next token from float64 logits, and notes whether it ends the sequence."""
+        """Draws the next token from float64 logits [V], and records whether it ends the sequence."""
         if not bool(torch.isfinite(logits_V).all()):
             raise UserError(f"the logits are not finite: {describe_weights(model)}")
         token = draw_token(logits_V.masked_fill(~self.allowed(), float("-inf")), self.options, self.generator)
@@ -223,6 +239,7 @@ class _Writer:
             self.ended_by = "length"
 
     def continuation(self) -> Continuation:
+        """All tokens so far, after the end."""
         assert self.ended_by is not None
         return Continuation(
             np.array(self.token_ids, np.int32),
@@ -233,7 +250,16 @@ class _Writer:
 
 
 def draw_token(logits_V: torch.Tensor, options: SamplingOptions, generator: torch.Generator) -> int:
-    """One token from logits [V]; minus infinity is never drawn."""
+    """Draws a token from logits [V].
+
+    >>> draw_token(torch.tensor([0.0, 2.0, 1.0]), SamplingOptions(temperature=0), torch.Generator())
+    1
+
+    Args:
+        logits_V: minus infinity for tokens that are not allowed.
+        options: temperature, top_k and top_p.
+        generator: of the draw.
+    """
     if options.temperature == 0:
         return int(logits_V.argmax())
     logits_V = logits_V / options.temperature
@@ -243,17 +269,17 @@ def draw_token(logits_V: torch.Tensor, options: SamplingOptions, generator: torc
     weights_V = logits_V.softmax(dim=-1)
     if options.top_p < 1:
         ordered = weights_V.sort(descending=True, stable=True)
-        # A token stays if those before it do not reach the share yet: the likeliest always stays.
+        # A token stays if the tokens before it do not reach the share. So the most likely one always stays.
         beyond = ordered.values.cumsum(dim=0) - ordered.values >= options.top_p
         weights_V = weights_V.index_fill(0, ordered.indices[beyond], 0.0)
     return int(torch.multinomial(weights_V, 1, generator=generator))
 
 
 def describe_weights(model: torch.nn.Module) -> str:
-    """Which weights are not finite, for an error."""
+    """Names the weights that are not finite, for an error."""
     broken = [name for name, tensor in model.state_dict().items() if not bool(torch.isfinite(tensor).all())]
     if broken:
         return (
             f"{', '.join(broken[:3])}{' …' if len(broken) > 3 else ''} hold NaN or infinity; load an earlier checkpoint"
         )
-    return "all weights are finite, so they overflow on the way, as half precision can: compute in float32"
+    return "all weights are finite, so values overflow in between, as in half precision: compute in float32"

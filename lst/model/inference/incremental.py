@@ -1,13 +1,14 @@
-"""The model one token at a time, with caches in all three modules; the backbone steps only when a patch closes.
+"""The model one token at a time, with caches in all three modules. The backbone steps only when a patch is complete.
 
-What it gives equals the parallel form: the same layers run, on the same keys and values, which are kept instead of
-being computed anew. Sequences of different lengths step together; each has its own positions and its own patches.
+The result equals the parallel form: the same layers run on the same keys and values, but these come from caches.
+Sequences of different lengths step together, each with its own positions and patches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,7 +18,6 @@ from lst.model.batch import Document, Patches, pack_documents
 from lst.model.inference.caches import KeyValueCache, StateCache
 from lst.model.inference.patch_stepper import PatchStepper
 from lst.model.layers import AttentionCore, Recorder
-from lst.model.state_space import Recurrence
 
 if TYPE_CHECKING:
     from lst.model.config import ModelConfig
@@ -25,13 +25,15 @@ if TYPE_CHECKING:
 
 
 def cached_windows(config: ModelConfig) -> dict[str, list[int | None]]:
-    """How many places a query of each attention layer sees at most, by the names of ``Recorder``; None: no fixed
-    number."""
+    """Upper bound of the positions that a query sees, for each attention layer, by the names of ``Recorder``.
+
+    None stands for no fixed bound.
+    """
     global_windows = {"attention": None, "window_attention": config.global_window_patches}
     windows = {"backbone": [global_windows[mixer] for mixer in config.mixers if mixer not in RECURRENT]}
     if config.has_local_modules:
         windows["encoder.tokens"] = [config.window_tokens] * config.encoder_layers
-        # A fixed number of patches, of as many tokens as they come to.
+        # The window is a number of patches; their number of tokens varies.
         windows["encoder.reads"] = [None] * config.encoder_layers
         windows["decoder.tokens"] = [config.window_tokens] * config.decoder_layers
         windows["decoder.reads"] = [config.decoder_window_patches] * config.decoder_layers
@@ -39,17 +41,17 @@ def cached_windows(config: ModelConfig) -> dict[str, list[int | None]]:
 
 
 class DecodingState:
-    """Some documents, computed in parallel so far, that go on token by token.
+    """The caches of some documents: prompts are computed in parallel, and then continued token by token.
 
     Args:
         model: in evaluation mode.
-        documents: prompts, each opening with a token that is a patch of its own.
+        documents: prompts, each with a first token that is a patch of its own.
         patches: of each document; a last patch that closes late counts as open.
         steppers: of each document, at its end.
 
     Attributes:
         logits: float [S, V], of the token after each document.
-        num_global_steps: patches that the backbone has stepped through since the prompts.
+        num_global_steps: steps of the backbone since the prompts, summed over sequences.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class DecodingState:
         self.num_global_steps = 0
         count = len(documents)
         mixers = self.config.mixers
-        # A layer of the backbone keeps keys and values, or a state.
+        # A layer of the backbone has a state, or keys and values.
         self.states = [
             StateCache(block.mixer)
             for mixer, block in zip(mixers, model.backbone.blocks, strict=True)
@@ -74,7 +76,7 @@ class DecodingState:
             name: [KeyValueCache(count, window) for window in windows]
             for name, windows in cached_windows(self.config).items()
         }
-        # The first token of each patch, the one that comes next included: host lists, which sampling needs anyway.
+        # The first token of each patch, including the next one. Lists on the host, which sampling waits for anyway.
         self.patch_starts = [np.append(0, np.cumsum(cut.lengths)).tolist() for cut in patches]
         for starts, cut in zip(self.patch_starts, patches, strict=True):
             if cut.closes_late[-1]:
@@ -84,11 +86,12 @@ class DecodingState:
 
     @property
     def num_sequences(self) -> int:
+        """Number of sequences, S."""
         return len(self.steppers)
 
     @property
     def num_patches(self) -> np.ndarray:
-        """Complete patches of each sequence, int64 [S]."""
+        """Number of complete patches of each sequence, int64 [S]."""
         return np.array([len(starts) - 1 for starts in self.patch_starts])
 
     @torch.no_grad()
@@ -101,16 +104,15 @@ class DecodingState:
         self.logits = self.model.head(hidden_ND[torch.from_numpy(token_ends - 1).to(self.device)])
         patch_ends = np.cumsum([len(cut) for cut in patches])
         first_reads = self._first_reads(np.arange(self.num_sequences))
+        patch_starts = patch_ends - [len(cut) for cut in patches]
+        # A last patch that closes late is not complete yet.
+        of_patch = zip(patch_starts, patch_starts + self.num_patches, strict=True)
+        spans = {True: list(of_patch), False: list(zip(token_ends - self.positions, token_ends, strict=True))}
         for name, recorded in recorder.keys_values.items():
             of_patches = name in ("backbone", "decoder.reads")
             for cache, (key, value) in zip(self.caches[name], recorded, strict=True):
                 for sequence in range(self.num_sequences):
-                    if of_patches:
-                        start = patch_ends[sequence] - len(patches[sequence])
-                        end = start + self.num_patches[sequence]
-                    else:
-                        end = token_ends[sequence]
-                        start = end - self.positions[sequence]
+                    start, end = spans[of_patches][sequence]
                     first = int(first_reads[sequence]) if name == "encoder.reads" else 0
                     cache.fill(sequence, key[start:end], value[start:end], first)
         for states, recurrent in zip(self.states, recorder.recurrent, strict=True):
@@ -125,7 +127,12 @@ class DecodingState:
 
     @torch.no_grad()
     def step(self, token_ids: np.ndarray, modalities: np.ndarray) -> torch.Tensor:
-        """Adds a token, int [S], to every sequence; gives the logits [S, V] of the one after it."""
+        """Adds a token to every sequence, and returns the logits [S, V] of the next one.
+
+        Args:
+            token_ids: int [S].
+            modalities: int [S].
+        """
         decisions = [
             stepper.push(int(token), int(modality))
             for stepper, token, modality in zip(self.steppers, token_ids, modalities, strict=True)
@@ -144,37 +151,23 @@ class DecodingState:
         return self.logits
 
     def _core(
-        self, cache: KeyValueCache, sequences: np.ndarray, places: np.ndarray, first: np.ndarray
+        self, cache: KeyValueCache, sequences: np.ndarray, first: np.ndarray, last: np.ndarray, stores: bool = True
     ) -> AttentionCore:
-        """Attention that first stores the keys and values of one place of each sequence."""
+        """Attention of queries [n, H, D] or [n, K, H, D] to the positions ``first`` … ``last`` of their sequences.
+
+        With ``stores``, the keys and values of the last position are stored before.
+        """
 
         def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-            cache.put(sequences, places, first, key, value)
-            return cache.attend(query[:, None], sequences, first, places)[:, 0]
-
-        return attend
-
-    def _recurrence(self, states: StateCache, sequences: np.ndarray) -> Recurrence:
-        """The step form of recurrent mixers."""
-
-        def recur(_mixer: Any, *inputs: torch.Tensor) -> torch.Tensor:
-            return states.step(sequences, *inputs)
-
-        return recur
-
-    def _reading_core(
-        self, cache: KeyValueCache, sequences: np.ndarray, first: np.ndarray, last: np.ndarray
-    ) -> AttentionCore:
-        """Attention of queries [n, H, D] or [n, K, H, D] to what is stored."""
-
-        def attend(query: torch.Tensor, _key: torch.Tensor, _value: torch.Tensor) -> torch.Tensor:
+            if stores:
+                cache.put(sequences, last, first, key, value)
             of_sequence = query if query.ndim == 4 else query[:, None]
             return cache.attend(of_sequence, sequences, first, last).view(query.shape)
 
         return attend
 
     def _first_reads(self, sequences: np.ndarray) -> np.ndarray:
-        """The first token that the encoder's readers see when the open patch closes, int64 [n], of some sequences."""
+        """The first token that the encoder's queries of the open patch see, int64 [n], for some sequences."""
         starts = [self.patch_starts[sequence] for sequence in sequences]
         return np.array([own[max(len(own) - self.config.encoder_window_patches, 0)] for own in starts])
 
@@ -187,7 +180,7 @@ class DecodingState:
         first = np.maximum(self.positions - self.config.window_tokens + 1, 0)
         first_read = self._first_reads(everyone)
         for layer, (block, reader) in enumerate(encoder.layers()):
-            core = self._core(self.caches["encoder.tokens"][layer], everyone, self.positions, first)
+            core = self._core(self.caches["encoder.tokens"][layer], everyone, first, self.positions)
             states_SD = block(states_SD, rotation, core)
             if layer == 0:
                 opens_S1 = torch.from_numpy(opens).to(self.device)[:, None]
@@ -198,7 +191,7 @@ class DecodingState:
         return states_SD
 
     def _close_patches(self, sequences: np.ndarray) -> None:
-        """Runs encoder readers and backbone for the open patch of some sequences, which ends at their last token."""
+        """Closes the open patch of some sequences at their last token: runs the encoder's queries and the backbone."""
         encoder, decoder = self.model.encoder, self.model.decoder
         if not len(sequences):
             return
@@ -208,7 +201,7 @@ class DecodingState:
         first = self._first_reads(sequences)
         last = self.positions[sequences] - 1
         for layer, (_, reader) in enumerate(encoder.layers()):
-            core = self._reading_core(self.caches["encoder.reads"][layer], sequences, first, last)
+            core = self._core(self.caches["encoder.reads"][layer], sequences, first, last, stores=False)
             queries_nKD = reader.read(queries_nKD, queries_nKD, queries_nKD, core)
         out_nD = self._step_backbone(encoder.to_global(queries_nKD.flatten(1)), sequences)
         places = self.num_patches[sequences] - 1
@@ -217,7 +210,7 @@ class DecodingState:
             cache.put(sequences, places, first, *reader.keys_values(out_nD))
 
     def _step_backbone(self, patches_nD: torch.Tensor, sequences: np.ndarray) -> torch.Tensor:
-        """One patch of each of some sequences, which ends before the current position."""
+        """One step of the backbone: a patch of each of some sequences, which ends before the current position."""
         backbone = self.model.backbone
         places = self.num_patches[sequences]
         patches_nD, rotation = backbone.place(patches_nD, torch.from_numpy(places).to(self.device))
@@ -225,10 +218,10 @@ class DecodingState:
         caches, states = iter(self.caches["backbone"]), iter(self.states)
         for mixer, block in zip(backbone.mixers, backbone.blocks, strict=True):
             if mixer in RECURRENT:
-                patches_nD = block(patches_nD, self._recurrence(next(states), sequences))
+                patches_nD = block(patches_nD, partial(next(states).step, sequences))
             else:
                 first = np.maximum(places - windows[mixer] + 1, 0)
-                patches_nD = block(patches_nD, rotation, self._core(next(caches), sequences, places, first))
+                patches_nD = block(patches_nD, rotation, self._core(next(caches), sequences, first, places))
         for sequence in sequences:
             self.patch_starts[sequence].append(int(self.positions[sequence]))
         self.num_global_steps += len(sequences)
@@ -243,15 +236,15 @@ class DecodingState:
         last_patch = self.num_patches - 1
         first_patch = np.maximum(last_patch - self.config.decoder_window_patches + 1, 0)
         for layer, (reader, block) in enumerate(decoder.layers()):
-            reading = self._reading_core(self.caches["decoder.reads"][layer], everyone, first_patch, last_patch)
+            reading = self._core(self.caches["decoder.reads"][layer], everyone, first_patch, last_patch, stores=False)
             states_SD = reader.read(states_SD, states_SD, states_SD, reading)
             states_SD = block(
-                states_SD, rotation, self._core(self.caches["decoder.tokens"][layer], everyone, places, first)
+                states_SD, rotation, self._core(self.caches["decoder.tokens"][layer], everyone, first, places)
             )
         return states_SD
 
     def keep(self, sequences: Sequence[int]) -> None:
-        """Goes on with these sequences alone."""
+        """Drops all other sequences."""
         index = torch.tensor(list(sequences), device=self.device)
         for caches in self.caches.values():
             for cache in caches:

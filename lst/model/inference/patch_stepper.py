@@ -1,4 +1,4 @@
-"""Patching token by token: what ``patch_documents`` does to a whole document, told as the document grows."""
+"""Patching token by token: the cuts of ``patch_documents``, as a document grows."""
 
 from __future__ import annotations
 
@@ -11,23 +11,27 @@ from lst.model.batch import SPEECH, Document, Patches
 from lst.model.config import UNPATCHED_STRATEGIES, PatchingConfig
 from lst.model.patching import inference_strategy
 
-# Of the units of a span so far: how uncertain the next is, or how surprising the last was, in nats.
+# From the units of a span so far to the entropy of the next unit, or the surprisal of the last one, in nats.
 UnitMeasure = Callable[[np.ndarray], float]
 
 
 class PatchStepper:
-    """Knows of one growing document which patches are complete.
+    """Tells which patches of one growing document are complete.
+
+    >>> stepper = PatchStepper(PatchingConfig("static", static_size=2), first_unit_id=10)
+    >>> [stepper.push(token, modality) for token, modality in ((3, 0), (10, 1), (11, 1), (12, 1), (4, 0))]
+    [(False, True), (False, False), (False, True), (False, False), (True, True)]
 
     Args:
-        patching: as the model was trained; what needs an aligner is static here.
-        first_unit_id: ids from it on are speech units.
+        patching: as in the model's training. Strategies that need an aligner become static.
+        first_unit_id: the id of speech unit 0.
         measure: for entropy patching, the unit model's ``next_entropy`` or ``last_surprisal``.
 
     Attributes:
-        num_open: tokens of the patch that is not complete; 0 when all are.
+        num_open: tokens of the open patch; 0 if all patches are complete.
 
     Raises:
-        ValueError: entropy patching lacks its unit model or threshold.
+        UserError: entropy patching lacks its unit model or threshold.
     """
 
     def __init__(self, patching: PatchingConfig, first_unit_id: int, measure: UnitMeasure | None = None) -> None:
@@ -42,7 +46,7 @@ class PatchStepper:
         self._span: list[int] = []
 
     def begin(self, document: Document, patches: Patches) -> None:
-        """Takes up where a document ends that was patched as a whole."""
+        """Continues a document from its end, given its patches."""
         self.num_open = int(patches.lengths[-1]) if patches.closes_late[-1] else 0
         others = np.flatnonzero(document.modalities != SPEECH)
         first = int(others[-1]) + 1 if len(others) else 0
@@ -52,7 +56,7 @@ class PatchStepper:
         """Adds a token.
 
         Returns:
-            Whether it shows that the patch before it had ended, and whether its own patch is complete with it.
+            Whether the patch before it had ended, and whether its own patch is complete with it.
         """
         if self.strategy in UNPATCHED_STRATEGIES:
             return False, True
@@ -70,7 +74,7 @@ class PatchStepper:
         return had_ended, complete
 
     def _decide(self) -> tuple[bool, bool]:
-        """What the unit model says of the last unit of the span."""
+        """``push`` for the last unit of the span, by the unit model."""
         assert self.measure is not None
         assert self.patching.entropy_threshold is not None
         above = np.float32(self.measure(np.array(self._span))) > np.float32(self.patching.entropy_threshold)

@@ -1,4 +1,14 @@
-"""Log-likelihood of continuations given a prompt, in any mix of modalities."""
+"""Log-likelihood of continuations given a prompt, in any modalities.
+
+Scoring: the last two of three tokens, by an untrained model, which is close to uniform over 20 ids.
+
+>>> from lst.model.config import ModelConfig
+>>> model = LatentSpeechTextModel(ModelConfig(global_layers=1, decoder_layers=1), vocab_size=20).eval()
+>>> document = Document("a", np.array([1, 4, 7], np.int32), np.zeros(3, np.uint8))
+>>> (scored,) = score_documents(model, [(document, slice(1, 3))], PatchingConfig(), "static", row_patches=8)
+>>> scored.num_tokens, bool(abs(scored.mean_nats + np.log(20)) < 0.5)
+(2, True)
+"""
 
 from __future__ import annotations
 
@@ -19,7 +29,7 @@ from lst.model.patching import patch_documents
 
 @dataclass(frozen=True)
 class ScoredTokens:
-    """What a model thinks of some tokens.
+    """The log-likelihood of some tokens.
 
     Attributes:
         token_nats: float64 [n], log-likelihood of each given all before it, in nats (at most 0).
@@ -29,16 +39,17 @@ class ScoredTokens:
 
     @property
     def num_tokens(self) -> int:
+        """Number of tokens, n."""
         return len(self.token_nats)
 
     @property
     def sum_nats(self) -> float:
-        """Log-likelihood of all of them."""
+        """Log-likelihood of all tokens."""
         return float(self.token_nats.sum())
 
     @property
     def mean_nats(self) -> float:
-        """Log-likelihood a token: the length-normalised score."""
+        """Mean log-likelihood of a token: the length-normalised score."""
         return self.sum_nats / max(self.num_tokens, 1)
 
 
@@ -52,25 +63,26 @@ def score_documents(
     rows_a_batch: int = 8,
     layout: TokenLayout | None = None,
 ) -> list[ScoredTokens]:
-    """Scores a range of tokens of each document, each given all tokens before it.
+    """Scores a range of tokens of each document: ln p(token | all tokens before it).
 
-    Documents are packed; as nothing crosses their boundaries, a score depends neither on what a document is packed with
-    nor on the order, but for rounding.
+    Documents are packed. Nothing crosses their boundaries, so apart from rounding a score depends neither on the other
+    documents nor on the order.
 
     Args:
-        model: the model.
-        items: documents, each with the range of its tokens that is scored; the range may not start at 0.
-        patching, strategy: how documents are cut; the strategy is a fixed one.
-        row_patches: patches a row; a longer document gets a row as long as itself.
-        rows_a_batch: rows computed together.
-        layout: what ids mean; with it, modalities and markers of the documents are checked.
+        model: in evaluation mode.
+        items: documents, each with the range of its tokens to score; a range may not start at 0.
+        patching, strategy: how documents are cut into patches, by a fixed strategy.
+        row_patches: patches of a row; longer documents make the rows longer.
+        rows_a_batch: rows that are computed together.
+        layout: what ids mean. With it, modalities and markers of the documents are checked.
 
     Returns:
-        One a document, in order.
+        The scores of each document, in order.
 
     Raises:
-        ValueError: a range is empty, outside its document, or opens it; an id is outside the vocabulary; a document is
-            longer than the model's context; the model's weights are not finite.
+        UserError: a range is empty, outside its document, or starts at 0; an id is outside the vocabulary; a document
+        is
+            longer than the model's context; weights are not finite.
     """
     for document, tokens in items:
         check_range(document, tokens)
@@ -90,14 +102,14 @@ def score_documents(
         offset = 0
         for index in (i for row in chosen for i in row):
             document, tokens = items[index]
-            # The loss at a token is that of the token after it.
+            # The loss at a token belongs to the next token.
             results.append(ScoredTokens(-nats[offset + tokens.start - 1 : offset + tokens.stop - 1]))
             offset += len(document)
     return results
 
 
 def _rows_of(sizes: Sequence[int], capacity: int) -> list[list[int]]:
-    """Fills rows in order: indices of the items of each."""
+    """Fills rows in order; returns the indices of the items of each row."""
     rows: list[list[int]] = []
     left = 0
     for index, size in enumerate(sizes):
@@ -110,7 +122,7 @@ def _rows_of(sizes: Sequence[int], capacity: int) -> list[list[int]]:
 
 
 def check_range(document: Document, tokens: slice) -> None:
-    """Raises ``UserError`` unless ``tokens`` is a range of the document that leaves a token before it."""
+    """Raises ``UserError`` unless ``tokens`` is a range within the document that does not start at 0."""
     if not 1 <= tokens.start < tokens.stop <= len(document):
         raise UserError(
             f"document {document.id!r} of {len(document)} tokens: the scored range {tokens.start}:{tokens.stop} must "

@@ -1,4 +1,4 @@
-"""What the ids of a joint vocabulary mean to generation and scoring, and whether a document keeps to it."""
+"""What the ids of a joint vocabulary mean, for generation and scoring."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from lst.model.batch import SPEECH, TEXT, Document
 
 @dataclass(frozen=True)
 class TokenLayout:
-    """Where text, markers and speech units lie among the ids.
+    """The ids of text, markers and speech units.
 
     Attributes:
         num_text: ids below it are text pieces.
-        first_unit_id: ids from it on are speech units.
+        first_unit_id: it and all ids above are speech units.
         text_id, speech_id: the markers that open a span of their modality.
         eos_id: ends a document.
     """
@@ -28,6 +28,7 @@ class TokenLayout:
     eos_id: int
 
     def marker_id(self, modality: int) -> int:
+        """The marker of a modality."""
         return self.speech_id if modality == SPEECH else self.text_id
 
     def modality_of(self, token_id: int) -> int:
@@ -35,12 +36,12 @@ class TokenLayout:
         return SPEECH if token_id >= self.first_unit_id else TEXT
 
     def check(self, document: Document) -> None:
-        """Raises ``UserError`` where a modality is not that of its id, or a token is not behind its marker.
+        """Raises ``UserError`` for a token whose modality is not that of its id, or that has not its marker before it.
 
-        The marker that stands last before a text piece or a unit must be that of its modality.
+        The last marker before a text piece or a unit must be the marker of its modality.
         """
         if not len(document):
-            raise UserError(f"document {document.id!r} is empty: it needs one token at least, <bos> say")
+            raise UserError(f"document {document.id!r} is empty: it needs one token or more, such as <bos>")
         ids, is_speech = document.token_ids, document.modalities == SPEECH
         wrong = is_speech != (ids >= self.first_unit_id)
         if wrong.any():
