@@ -135,8 +135,8 @@ SpokenRow: TypeAlias = ManifestRow | UnitRow
 
 def read_lists(folder: Folder) -> tuple[Sequence[SpokenRow], Sequence[WrittenText]]:
     """The lists of utterances and texts as they were gathered."""
-    texts = [WrittenText(**row) for row in storage.read_jsonl(folder / TEXTS_FILE)]
-    if units := storage.read_jsonl(folder / UNIT_ROWS_FILE):
+    texts = [WrittenText(**row) for row in storage.read_jsonl(folder / TEXTS_FILE, dict[str, Any])]
+    if units := storage.read_jsonl(folder / UNIT_ROWS_FILE, dict[str, Any]):
         return [UnitRow(**row) for row in units], texts
     return read_manifest(storage.local_copy(folder / MANIFEST_FILE)), texts
 

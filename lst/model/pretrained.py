@@ -131,7 +131,7 @@ class PretrainedModel(
 
 def read_model_config(path: Path) -> dict[str, Any]:
     """The configuration of a model folder; raises ``UserError`` for another version, missing or unknown options."""
-    config: dict[str, Any] = read_json(path, "the model's configuration", _REMEDY)
+    config: dict[str, Any] = read_json(path, dict[str, Any], "the model's configuration", _REMEDY)
     if config.get("version") != VERSION:
         raise UserError(
             f"{path} has version {config.get('version')}, this project reads {VERSION}: train the model again, or load "

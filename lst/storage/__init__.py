@@ -7,7 +7,8 @@
           access: allow-list of protocols and hosts
 
 ``access`` says which places strings may name, ``places`` makes places of strings, ``files`` reads and writes them,
-``fingerprints`` names their content, ``locks`` keeps two processes from preparing one folder.
+``typed`` holds JSON files to the types that document their formats, ``fingerprints`` names the content of files, and
+``locks`` lets one process at a time prepare a folder.
 """
 
 from lst.storage.access import PlaceError, allow
@@ -25,8 +26,6 @@ from lst.storage.files import (
     modified_s,
     open_binary,
     read_bytes,
-    read_json,
-    read_jsonl,
     read_range,
     read_text,
     remove,
@@ -41,12 +40,18 @@ from lst.storage.files import (
 )
 from lst.storage.fingerprints import differing_settings, files_fingerprint, fingerprint
 from lst.storage.places import Folder, Location, Url, absolute, expanded, is_url, locate, named_in
+from lst.storage.typed import Between, Count, FormatError, OtherVersionError, Seconds, parse_json, read_json, read_jsonl
 
 __all__ = [
     "STAGING_SUFFIX",
+    "Between",
+    "Count",
     "Folder",
+    "FormatError",
     "Location",
+    "OtherVersionError",
     "PlaceError",
+    "Seconds",
     "Url",
     "absolute",
     "allow",
@@ -68,6 +73,7 @@ __all__ = [
     "modified_s",
     "named_in",
     "open_binary",
+    "parse_json",
     "read_bytes",
     "read_json",
     "read_jsonl",

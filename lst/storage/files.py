@@ -272,47 +272,6 @@ def write_jsonl(place: Location, rows: list[dict[str, Any]]) -> None:
     write_text(place, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def read_json(place: Location, what: str, remedy: str) -> Any:
-    """Reads a JSON file of this project.
-
-    Args:
-        place: the file.
-        what: what it is, for the error.
-        remedy: what to do when it is absent or damaged, for the error.
-
-    Raises:
-        UserError: it is absent or not JSON.
-    """
-    try:
-        return json.loads(read_text(place))
-    except FileNotFoundError:
-        raise UserError(f"{what} is missing: {place}. {remedy}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{what} is damaged: {place} is not JSON ({error}). {remedy}") from None
-
-
-def read_jsonl(place: Location) -> list[dict[str, Any]]:
-    """Reads a file of one JSON object a line; an unfinished last line (a killed writer's) is left out.
-
-    An absent file has no rows.
-    """
-    try:
-        lines = read_text(place).split("\n")
-    except FileNotFoundError:
-        return []
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            if number == len(lines):
-                break
-            raise UserError(f"{place}, line {number} is not JSON: {line[:80]!r}") from None
-    return rows
-
-
 def remove(place: Location) -> None:
     """Removes a file. An absent file is no error."""
     found = locate(place)

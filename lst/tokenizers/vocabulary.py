@@ -138,7 +138,9 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
-        return cls.from_dict(read_json(path, "the joint vocabulary", "Make it with lst prepare."), str(path))
+        return cls.from_dict(
+            read_json(path, dict[str, Any], "the joint vocabulary", "Make it with lst prepare."), str(path)
+        )
 
 
 def check_same_vocabulary(expected: Vocabulary, found: Vocabulary, expected_of: str, found_of: str) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from repository import ROOT
@@ -111,9 +112,9 @@ def test_a_dead_owners_lease_does_not_hold(url: Url, dead: str) -> None:
 def test_a_lease_is_renewed_while_it_is_held(url: Url, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "RENEW_S", 0.01)
     with folder_lock(url):
-        first = storage.read_json(url / LEASE_FILE, "", "")["renewed_s"]
+        first = storage.read_json(url / LEASE_FILE, dict[str, Any], "", "")["renewed_s"]
         deadline = time.monotonic() + 30
-        while (now := storage.read_json(url / LEASE_FILE, "", "")["renewed_s"]) == first:
+        while (now := storage.read_json(url / LEASE_FILE, dict[str, Any], "", "")["renewed_s"]) == first:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         assert now > first
@@ -157,5 +158,5 @@ def test_who_has_lost_the_lease_ends_with_an_error_and_leaves_it_to_its_new_owne
     finally:
         signal.signal(signal.SIGINT, before)
     assert finished == ([] if works_on.startswith("until") else [works_on])
-    assert storage.read_json(url / LEASE_FILE, "", "") == other
+    assert storage.read_json(url / LEASE_FILE, dict[str, Any], "", "") == other
     storage.remove(url / LEASE_FILE)

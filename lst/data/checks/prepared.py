@@ -322,12 +322,12 @@ def _is_frame(value: Any) -> bool:
 def _check_left_out(report: CheckReport, folder: Folder, index: dict[str, Any], checker: _SampleChecker) -> None:
     """Every utterance and text of the lists is in a shard or among those left out, and every shard is of the index."""
     try:
-        left_out = {str(item.get("id")) for item in storage.read_jsonl(folder / LEFT_OUT_FILE)}
-        num_left_out = len(storage.read_jsonl(folder / LEFT_OUT_FILE))
+        left_out = {str(item.get("id")) for item in storage.read_jsonl(folder / LEFT_OUT_FILE, dict[str, Any])}
+        num_left_out = len(storage.read_jsonl(folder / LEFT_OUT_FILE, dict[str, Any]))
         ids = {
             str(item.get("id")): name
             for name in (MANIFEST_FILE, UNIT_ROWS_FILE, TEXTS_FILE)
-            for item in storage.read_jsonl(folder / name)
+            for item in storage.read_jsonl(folder / name, dict[str, Any])
         }
     except (LstError, UnicodeDecodeError, AttributeError) as error:
         report.add("left out", f"cannot be read: {error}")

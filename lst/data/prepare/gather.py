@@ -74,7 +74,11 @@ def gather(folder: Folder, options: PrepareOptions) -> Gathered:
     marker = folder / SOURCE_FILE
     made_from = fingerprint(options.made_from())
     fitted_with = fingerprint([asdict(options.tokenizer), options.tokenizer_files(), options.seed])
-    before = storage.read_json(marker, "the source's record", f"Delete {marker}.") if storage.exists(marker) else {}
+    before = (
+        storage.read_json(marker, dict[str, Any], "the source's record", f"Delete {marker}.")
+        if storage.exists(marker)
+        else {}
+    )
     if before.get("made_from") == made_from and before.get("files") == list_hashes(folder):
         kept = Gathered(*read_lists(folder), before)
         refs = {row.audio_ref for row in kept.rows if isinstance(row, ManifestRow) and isinstance(row.path, Path)}

@@ -135,7 +135,7 @@ def _planned(folder: Folder) -> Gathered:
             f"{folder} lacks {', '.join(missing)}: a part of the shards can be made once lst prepare part=plan with "
             "the same options has gathered the corpus and fitted the tokenizers"
         )
-    record = storage.read_json(folder / SOURCE_FILE, "the source's record", f"Delete {folder}.")
+    record = storage.read_json(folder / SOURCE_FILE, dict[str, Any], "the source's record", f"Delete {folder}.")
     if record.get("files") != list_hashes(folder):
         raise UserError(f"the lists in {folder} are not those that were gathered: run lst prepare part=plan again")
     return Gathered(*read_lists(folder), record)
@@ -159,7 +159,9 @@ def _finish(
         "version": VERSION,
         "description": gathered.record["description"],
         "is_synthesised": gathered.record["is_synthesised"],
-        "made_from": storage.read_json(folder / MADE_FROM_FILE, "the record of settings", f"Delete {folder}."),
+        "made_from": storage.read_json(
+            folder / MADE_FROM_FILE, dict[str, Any], "the record of settings", f"Delete {folder}."
+        ),
         "units_sha256": units.sha256,
         "text_sha256": tokenizer.sha256,
         "vocabulary": vocabulary.fingerprint,
@@ -188,7 +190,9 @@ def _check_made_from(folder: Folder, made_from: dict[str, Any], may_begin_anew: 
     path = folder / MADE_FROM_FILE
     if not storage.exists(path):
         return
-    before = storage.read_json(path, "the record of what the data was made from", f"Delete {folder} and prepare again.")
+    before = storage.read_json(
+        path, dict[str, Any], "the record of what the data was made from", f"Delete {folder} and prepare again."
+    )
     with contextlib.suppress(KeyError, TypeError, AttributeError):
         before = deciding(before)
     # A corpus that is gone is no other corpus: what was made of it stays good.
@@ -215,7 +219,7 @@ def _check_unaligned(
     is_all = bool(unaligned) and len(unaligned) == num_spoken
     if share > options.data.max_unaligned_share or is_all:
         # The corpus is read anew next time, for its transcripts may have been mended.
-        record = storage.read_json(folder / SOURCE_FILE, "the source's record", f"Delete {folder}.")
+        record = storage.read_json(folder / SOURCE_FILE, dict[str, Any], "the source's record", f"Delete {folder}.")
         storage.write_json(folder / SOURCE_FILE, {**record, "made_from": ""})
         storage.remove(folder / MADE_FROM_FILE)
         raise ProblemsError(

@@ -110,7 +110,7 @@ def finished_receipt(folder: Location, name: str, made_from: str) -> dict[str, A
 def load_index(data_folder: Location) -> dict[str, Any]:
     """Reads the index of a prepared corpus; raises ``UserError`` when preparing has not finished."""
     path = locate(data_folder) / INDEX_FILE
-    index = read_json(path, "the index of the prepared data", "Run lst prepare (again) first.")
+    index = read_json(path, dict[str, Any], "the index of the prepared data", "Run lst prepare (again) first.")
     if index.get("version") != VERSION:
         raise UserError(
             f"{path} has version {index.get('version')}, this project reads {VERSION}: prepare again in another run_dir"

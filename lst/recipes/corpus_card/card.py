@@ -125,7 +125,7 @@ def write_card(config: Config, data: PreparedData) -> Folder:
 def _corpus_of_card(folder: Folder) -> str | None:
     """Fingerprint of the data that the card which is there tells of; None where it is of another version or damaged."""
     try:
-        card = read_json(folder / CARD_JSON, "the corpus card", "Write it with lst card.")
+        card = read_json(folder / CARD_JSON, dict[str, Any], "the corpus card", "Write it with lst card.")
         return str(card["corpus_fingerprint"])
     except (LstError, KeyError, TypeError):
         return None
@@ -140,7 +140,7 @@ def card_fingerprint(config: Config, data: PreparedData) -> str:
 def _corpus_fingerprint(data: PreparedData) -> str:
     """Names the data and what was left out of it, whatever options a card of it is made with."""
     index = {key: value for key, value in data.index.items() if key != "splits"}
-    return fingerprint([VERSION, index, read_jsonl(data.folder / LEFT_OUT_FILE), data.fingerprint])
+    return fingerprint([VERSION, index, read_jsonl(data.folder / LEFT_OUT_FILE, dict[str, Any]), data.fingerprint])
 
 
 def card_numbers(config: Config, data: PreparedData) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def card_numbers(config: Config, data: PreparedData) -> dict[str, Any]:
         "provenance": _provenance(data),
         "splits": splits,
         "num_speakers_in_train_and_valid": len(speakers[0] & speakers[1]),
-        "left_out": left_out_numbers(read_jsonl(data.folder / LEFT_OUT_FILE), data.index, num_used),
+        "left_out": left_out_numbers(read_jsonl(data.folder / LEFT_OUT_FILE, dict[str, Any]), data.index, num_used),
         "sample": {**sample, "seed": config.seed, "num_without_words": documents.num_without_words},
         "patching": {
             "static_size": config.patching.static_patch_size,

@@ -140,7 +140,7 @@ class RunRecord:
 
     @cached_property
     def left_out(self) -> list[dict[str, str]]:
-        return storage.read_jsonl(self.folder.data / LEFT_OUT_FILE)
+        return storage.read_jsonl(self.folder.data / LEFT_OUT_FILE, dict[str, Any])
 
     @property
     def prepared(self) -> datetime:
@@ -193,7 +193,7 @@ def speech_name(index: dict[str, Any]) -> str:
 
 def _read_model(folder: RunFolder, name: str, colour: int) -> ModelRecord:
     final = folder.final(name)
-    saved = read_json(final / CONFIG_FILE, "the model's configuration", "Train it again.")
+    saved = read_json(final / CONFIG_FILE, dict[str, Any], "the model's configuration", "Train it again.")
     path = folder.eval_result(name)
     result = _optional_json(path)
     if result.get("weights_sha256") not in (None, sha256(final / WEIGHTS_FILE)):
@@ -207,9 +207,9 @@ def _read_model(folder: RunFolder, name: str, colour: int) -> ModelRecord:
         num_parameters=_num_weights(final / WEIGHTS_FILE),
         settings=_optional_json(folder.model(name) / "settings.json"),
         versions=_optional_json(folder.model(name) / "versions.json"),
-        metrics=read_jsonl(folder.model(name) / "metrics.jsonl"),
+        metrics=read_jsonl(folder.model(name) / "metrics.jsonl", dict[str, Any]),
         result=result or None,
-        items=read_jsonl(path.with_name(f"{name}.items.jsonl")) if result else [],
+        items=read_jsonl(path.with_name(f"{name}.items.jsonl"), dict[str, Any]) if result else [],
         finished=modified(final / CONFIG_FILE),
     )
 
@@ -217,7 +217,9 @@ def _read_model(folder: RunFolder, name: str, colour: int) -> ModelRecord:
 def _optional_json(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if path.exists():
-        found = read_json(path, "a record of the run", f"Delete {path} and run the command that makes it again.")
+        found = read_json(
+            path, dict[str, Any], "a record of the run", f"Delete {path} and run the command that makes it again."
+        )
     return found
 
 

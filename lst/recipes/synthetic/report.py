@@ -125,10 +125,10 @@ def found_results(run: Path) -> dict[str, list[Arm]]:
     """Everything that has finished under a run's folder: the arms of each task, by name."""
     groups: dict[str, dict[tuple[str, str], list[tuple[dict[str, Any], SeedCurve]]]] = {}
     for path in sorted(run.glob(f"*/*/seed-*/{RESULT_FILE}")):
-        result = read_json(path, "the result of a training", f"Delete {path.parent} and train again.")
+        result = read_json(path, dict[str, Any], "the result of a training", f"Delete {path.parent} and train again.")
         settings = {key: value for key, value in result["settings"].items() if key != "seed"}
         key = (result["model"], fingerprint([settings, result["steps"] if not result["stopped_early"] else 0]))
-        curve = _curve(result, read_jsonl(path.parent / "metrics.jsonl"))
+        curve = _curve(result, read_jsonl(path.parent / "metrics.jsonl", dict[str, Any]))
         groups.setdefault(result["task"], {}).setdefault(key, []).append((result, curve))
     found: dict[str, list[Arm]] = {}
     for task in (task for task in TASK_SIZES if task in groups):

@@ -135,7 +135,7 @@ def save_ctc_model(
 
 def _load_own(folder: Path) -> CtcModel:
     path = folder / CTC_CONFIG_FILE
-    record = read_json(path, "the description of the CTC model", _REMEDY)
+    record = read_json(path, dict[str, Any], "the description of the CTC model", _REMEDY)
     wanted = {"architecture": dict, "labels": list, "blank_id": int, "normalizes": bool, "sample_rate_hz": int}
     record = record if isinstance(record, dict) else {}
     raise_problems(
@@ -157,7 +157,7 @@ def _load_own(folder: Path) -> CtcModel:
 
 def _load_hugging_face(folder: Path) -> CtcModel:
     path = folder / "config.json"
-    config = read_json(path, "the model's configuration", _REMEDY)
+    config = read_json(path, dict[str, Any], "the model's configuration", _REMEDY)
     if not isinstance(config, dict):
         raise UserError(f"{path} is not a JSON object. {_REMEDY}")
     kind = str(config.get("model_type"))
@@ -171,7 +171,7 @@ def _load_hugging_face(folder: Path) -> CtcModel:
     if not config.get("feat_proj_layer_norm", True):
         problems.append("feat_proj_layer_norm is false: such a model has no counterpart in torchaudio")
     raise_problems(str(path), problems, _REMEDY)
-    vocabulary = read_json(folder / "vocab.json", "the labels of the model", _REMEDY)
+    vocabulary = read_json(folder / "vocab.json", dict[str, Any], "the labels of the model", _REMEDY)
     if not isinstance(vocabulary, dict) or not all(
         type(index) is int and 0 <= index <= MAX_LABELS for index in vocabulary.values()
     ):
@@ -300,7 +300,7 @@ def _read_sharded(folder: Path) -> dict[str, Tensor]:
     index = folder / f"{CTC_WEIGHTS_FILE}.index.json"
     if not index.exists():
         return _read_safetensors(folder / CTC_WEIGHTS_FILE)
-    names = sorted(set(read_json(index, "the list of weight files", _REMEDY)["weight_map"].values()))
+    names = sorted(set(read_json(index, dict[str, Any], "the list of weight files", _REMEDY)["weight_map"].values()))
     return {key: value for name in names for key, value in _read_safetensors(folder / name).items()}
 
 
