@@ -15,7 +15,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -163,20 +163,6 @@ def list_sizes(folder: Location, suffix: str = "") -> dict[str, int]:
         return {name: int(entry["size"]) for name, entry in sorted(names.items()) if name.endswith(suffix)}
 
 
-def find_files(folder: Location) -> list[str]:
-    """Names of all files below a folder, relative to it, in order; the file's own name where it is one."""
-    found = locate(folder)
-    if isinstance(found, Path):
-        paths = [path for path in found.rglob("*") if path.is_file()] if found.is_dir() else [found]
-        return sorted(str(path.relative_to(found)) for path in paths if path.exists())
-    with named_errors(found):
-        system, path = file_system(found, fresh=True)
-        names = sorted(name.removeprefix(path.rstrip("/")).lstrip("/") for name in system.find(path))
-        if outside := [name for name in names if ".." in name.split("/")]:
-            raise StorageError(f"{found} lists {outside[0][:100]!r}, which leads out of it.")
-        return names
-
-
 @contextlib.contextmanager
 def staged(place: Location) -> Iterator[Path]:
     """Yields a local temporary path; on success its content is at ``place``, whole, else nothing has changed.
@@ -267,7 +253,7 @@ def write_json(place: Location, value: Any) -> None:
     write_text(place, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_jsonl(place: Location, rows: list[dict[str, Any]]) -> None:
+def write_jsonl(place: Location, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes one JSON object a line, whole or not at all."""
     write_text(place, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 

@@ -26,10 +26,12 @@ from lst.data.corpora.layouts.plain_manifest import has_named_manifest
 from lst.data.corpora.manifest import EXAMPLES, ManifestProblem, ManifestRow
 from lst.data.corpora.remote import likeness_of
 from lst.errors import UserError
-from lst.storage import Location
+from lst.storage import FileList, Location
 
 
-def load_corpus(place: Location, layout: str = AUTO_LAYOUT) -> tuple[list[ManifestRow], list[ManifestProblem], str]:
+def load_corpus(
+    place: Location, layout: str = AUTO_LAYOUT, files: FileList | None = None
+) -> tuple[list[ManifestRow], list[ManifestProblem], str]:
     """Reads a corpus: a manifest file, or a folder in one of the layouts above.
 
     A folder with ``manifest.{jsonl,tsv,csv}`` is taken for that; any other for the first of ``LAYOUTS`` that it has.
@@ -38,6 +40,7 @@ def load_corpus(place: Location, layout: str = AUTO_LAYOUT) -> tuple[list[Manife
     Args:
         place: the folder or file, or its URL.
         layout: a name of ``LAYOUTS``, or ``auto``.
+        files: the corpus's files, if they have been listed already.
 
     Returns:
         The rows, the problems of those utterances that gave none, and the layout's name. For ``apply_on_error``,
@@ -50,13 +53,13 @@ def load_corpus(place: Location, layout: str = AUTO_LAYOUT) -> tuple[list[Manife
         raise UserError(f"layout={layout}: allowed are {', '.join(LAYOUT_NAMES)}")
     path = storage.locate(place)
     if not isinstance(path, Path):
-        with likeness_of(path) as likeness:
+        with likeness_of(path, files) as likeness:
             rows, problems, layout = load_corpus(likeness.path, layout)
             return [likeness.row(row) for row in rows], [likeness.problem(problem) for problem in problems], layout
     path = path.expanduser()
     if not path.exists():
         raise UserError(f"corpus {path} does not exist. Name a folder of audio and transcripts, or a manifest file.")
-    listing = Listing(path)
+    listing = Listing(path, files)
     if layout == AUTO_LAYOUT:
         layout = find_layout(listing)
     rows, problems = _load(listing, layout)

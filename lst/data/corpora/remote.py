@@ -22,7 +22,7 @@ from lst.data.corpora.layouts.tar_samples import END_BYTES
 from lst.data.corpora.manifest import ManifestProblem, ManifestRow
 from lst.errors import ProblemsError, UserError
 from lst.progress import Progress
-from lst.storage import Url
+from lst.storage import FileList, Url, list_files
 
 LIST_SUFFIXES = (".txt", ".tsv", ".csv", *JSON_LINES_SUFFIXES)
 FETCHED_TOGETHER = 512
@@ -34,6 +34,7 @@ class Likeness:
     Args:
         url: of a folder or of a file.
         base: an empty folder of this disk, which stands for the storage's root.
+        files: the corpus's files, if they have been listed already.
 
     Attributes:
         path: what stands for ``url`` here; its folders are named as there.
@@ -42,16 +43,17 @@ class Likeness:
         UserError: there is nothing at the URL, or it cannot be reached.
     """
 
-    def __init__(self, url: str, base: Path) -> None:
+    def __init__(self, url: str, base: Path, files: FileList | None = None) -> None:
         protocol, _, place = url.partition("://")
         self.prefix, self.base = f"{protocol}://{'/' * place.startswith('/')}", base
         self.path = base / place.strip("/")
-        names = _names_below(self.url_of(self.path)) if place.strip("/") else []
+        # The root of a storage is no corpus.
+        names = (files or list_files(self.url_of(self.path))).names if place.strip("/") else []
         if not names:
             raise UserError(
                 f"corpus {url} does not exist or is empty. Name a folder of audio and transcripts, or a manifest file."
             )
-        if names != [""]:
+        if list(names) != [""]:
             self._take(self.path, names, reads_tars=True)
             return
         folder = self.path.parent
@@ -59,7 +61,7 @@ class Likeness:
         kind = Listing(self.path).json_kind(self.path) if url.endswith(JSON_LINES_SUFFIXES) else None
         if kind not in (PLAIN, LHOTSE) and self.path.suffix.lower() != ".tar" and folder != base:
             # These look for what lies beside their lists.
-            beside = [name for name in _names_below(self.url_of(folder)) if name != self.path.name]
+            beside = [name for name in list_files(self.url_of(folder)).names if name != self.path.name]
             self._take(folder, beside, reads_tars=kind is not None)
 
     def _take(self, folder: Path, names: Sequence[str], reads_tars: bool) -> None:
@@ -108,11 +110,11 @@ class Likeness:
 
 
 @contextlib.contextmanager
-def likeness_of(url: Url) -> Iterator[Likeness]:
-    """A likeness of the corpus at a URL, for as long as it is read; errors name the URL."""
+def likeness_of(url: Url, files: FileList | None = None) -> Iterator[Likeness]:
+    """Context manager: a temporary local copy of the corpus at a URL, without its audio. Errors name the URL."""
     with tempfile.TemporaryDirectory(prefix="lst-corpus-") as folder:
         # Resolved, as some layouts resolve what they find.
-        found = Likeness(url, Path(folder).resolve())
+        found = Likeness(url, Path(folder).resolve(), files)
         try:
             yield found
         except ProblemsError as error:
@@ -122,15 +124,6 @@ def likeness_of(url: Url) -> Iterator[Likeness]:
             ) from None
         except UserError as error:
             raise UserError(found.named(str(error))) from None
-
-
-def _names_below(url: Url) -> list[str]:
-    """Names of the files below a URL, without hidden ones; ``""`` where it is a file, none where nothing is there."""
-    try:
-        names = storage.find_files(url)
-    except FileNotFoundError:
-        return []
-    return [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
 
 
 def _copy_without_audio(url: Url, path: Path) -> None:

@@ -18,8 +18,16 @@ from lst.data.corpora.on_the_fly import read_row
 from lst.data.prepare.gather import Gathered
 from lst.data.prepare.utterances import make_utterances
 from lst.data.prepared import UNITS_FILE, SpokenRow, WrittenText, artefact_path, load_units
-from lst.data.shards import SHARD_FOLDER, finished_receipt, shard_name, write_shard
-from lst.data.shards.reader import SPLITS
+from lst.data.shards import (
+    SHARD_FOLDER,
+    SPLITS,
+    LeftOut,
+    MadeFrom,
+    Receipt,
+    finished_receipt,
+    shard_name,
+    write_shard,
+)
 from lst.data.utterance import Utterance
 from lst.errors import UserError
 from lst.parallel import Done, ExecutorOptions, run_tasks
@@ -71,11 +79,12 @@ class ShardWork:
         made: how each shard of this run was made.
     """
 
-    receipts: dict[str, dict[str, Any]]
+    receipts: dict[str, Receipt]
     num_shards: int
     made: list[Done]
 
-    def by_split(self) -> dict[str, list[dict[str, Any]]]:
+    def by_split(self) -> dict[str, list[Receipt]]:
+        """The receipts of each split, in order."""
         return {
             split: [self.receipts[name] for name in sorted(self.receipts) if name.rpartition("-")[0] == split]
             for split in SPLITS
@@ -130,7 +139,7 @@ def plan_shards(
 
 def make_shards(tasks: Sequence[ShardTask], part: tuple[int, int] | None, options: ExecutorOptions) -> ShardWork:
     """Every shard that is not there yet; with ``part`` (i, n) only those whose number leaves i when divided by n."""
-    receipts: dict[str, dict[str, Any]] = {}
+    receipts: dict[str, Receipt] = {}
     left: list[ShardTask] = []
     for number, task in enumerate(tasks):
         if part is not None and number % part[1] != part[0]:
@@ -154,10 +163,11 @@ def make_shards(tasks: Sequence[ShardTask], part: tuple[int, int] | None, option
     return work
 
 
-def make_shard(task: ShardTask) -> dict[str, Any]:
+def make_shard(task: ShardTask) -> Receipt:
     """Encodes, aligns and writes one shard; returns its receipt. Models stay loaded in the process."""
     _check_reachable(task)
-    utterances, skipped = [], []
+    utterances: list[Utterance] = []
+    skipped: list[LeftOut] = []
     for row, result in _results(task):
         if isinstance(result, Utterance):
             utterances.append(result)
@@ -228,6 +238,6 @@ def origin_of_words(gathered: Gathered, data: DataConfig) -> str:
     return "as in the .on_the_fly files" if "num_units" in gathered.record else aligner_name(data.align)
 
 
-def shards_made_from(made_from: dict[str, Any], units_sha256: str, lists: dict[str, str]) -> str:
+def shards_made_from(made_from: MadeFrom, units_sha256: str, lists: dict[str, str]) -> str:
     """Fingerprint of all that a shard is made from."""
     return fingerprint({**made_from, "units": units_sha256, "lists": lists})

@@ -62,6 +62,7 @@ import numpy as np
 from lst.configs.compose import build_config
 from lst.configs.schema import Config
 from lst.data.prepared import LEFT_OUT_FILE, PreparedData
+from lst.data.shards import Index, LeftOut, entries_of
 from lst.errors import LstError
 from lst.progress import Progress, say
 from lst.recipes.corpus_card.counts import CardCounts
@@ -140,7 +141,7 @@ def card_fingerprint(config: Config, data: PreparedData) -> str:
 def _corpus_fingerprint(data: PreparedData) -> str:
     """Names the data and what was left out of it, whatever options a card of it is made with."""
     index = {key: value for key, value in data.index.items() if key != "splits"}
-    return fingerprint([VERSION, index, read_jsonl(data.folder / LEFT_OUT_FILE, dict[str, Any]), data.fingerprint])
+    return fingerprint([VERSION, index, read_jsonl(data.folder / LEFT_OUT_FILE, LeftOut), data.fingerprint])
 
 
 def card_numbers(config: Config, data: PreparedData) -> dict[str, Any]:
@@ -166,7 +167,7 @@ def card_numbers(config: Config, data: PreparedData) -> dict[str, Any]:
         "provenance": _provenance(data),
         "splits": splits,
         "num_speakers_in_train_and_valid": len(speakers[0] & speakers[1]),
-        "left_out": left_out_numbers(read_jsonl(data.folder / LEFT_OUT_FILE, dict[str, Any]), data.index, num_used),
+        "left_out": left_out_numbers(read_jsonl(data.folder / LEFT_OUT_FILE, LeftOut), data.index, num_used),
         "sample": {**sample, "seed": config.seed, "num_without_words": documents.num_without_words},
         "patching": {
             "static_size": config.patching.static_patch_size,
@@ -213,7 +214,6 @@ def _count(config: Config, data: PreparedData) -> tuple[dict[str, CardCounts], D
 
 def _provenance(data: PreparedData) -> dict[str, Any]:
     index, vocabulary = data.index, data.vocabulary
-    receipts = [receipt for group in index["splits"].values() for receipt in group]
     return {
         "made_from": index["made_from"],
         "aligner": index["aligner"],
@@ -225,14 +225,12 @@ def _provenance(data: PreparedData) -> dict[str, Any]:
         "num_text_pieces": vocabulary.num_text,
         "frame_rate_hz": vocabulary.frame_rate_hz,
         "unit_rate_hz": vocabulary.unit_rate_hz,
-        "num_shards": len(receipts),
-        "shard_bytes": sum(receipt["num_bytes"] for receipt in receipts),
+        "num_shards": len(entries_of(index)),
+        "shard_bytes": sum(entry["num_bytes"] for entry in entries_of(index)),
     }
 
 
-def left_out_numbers(
-    left_out: Sequence[dict[str, str]], index: dict[str, Any], num_used: dict[str, int]
-) -> dict[str, Any]:
+def left_out_numbers(left_out: Sequence[LeftOut], index: Index, num_used: dict[str, int]) -> dict[str, Any]:
     """What is not used, and why, by kinds of reasons.
 
     Args:

@@ -19,7 +19,7 @@ from lst.configs.compose import build_config
 from lst.configs.schema import Config, EvalConfig
 from lst.data.audio import audio_exists, read_row_audio
 from lst.data.prepared import LEFT_OUT_FILE, PreparedData
-from lst.data.shards import INDEX_FILE
+from lst.data.shards import INDEX_FILE, Index, LeftOut
 from lst.data.utterance import Utterance
 from lst.errors import UserError
 from lst.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE
@@ -139,8 +139,8 @@ class RunRecord:
         return corpus_statistics(self.train, self.valid, self.data.text, self.frame_rate_hz)
 
     @cached_property
-    def left_out(self) -> list[dict[str, str]]:
-        return storage.read_jsonl(self.folder.data / LEFT_OUT_FILE, dict[str, Any])
+    def left_out(self) -> list[LeftOut]:
+        return storage.read_jsonl(self.folder.data / LEFT_OUT_FILE, LeftOut)
 
     @property
     def prepared(self) -> datetime:
@@ -186,7 +186,7 @@ def _as_run(folder: RunFolder, config: Config, overrides: Sequence[str]) -> tupl
     return replace(made, run_dir=config.run_dir, data_dir=data_dir, report=config.report), words
 
 
-def speech_name(index: dict[str, Any]) -> str:
+def speech_name(index: Index) -> str:
     """What the speech of prepared data is called wherever its numbers appear."""
     return "synthesised speech" if index["is_synthesised"] else "recordings"
 

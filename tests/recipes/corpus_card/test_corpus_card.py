@@ -17,7 +17,7 @@ from lst.configs.compose import build_config
 from lst.configs.schema import Config
 from lst.data.documents.interleave import DocumentBuilder
 from lst.data.prepared import LEFT_OUT_FILE
-from lst.data.shards.reader import INDEX_FILE, SHARD_FOLDER
+from lst.data.shards import INDEX_FILE, SHARD_FOLDER
 from lst.data.utterance import Utterance
 from lst.recipes.corpus_card.card import (
     NUM_EXAMPLES,

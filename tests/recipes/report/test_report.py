@@ -26,7 +26,7 @@ from lst.configs.schema import Config
 from lst.data.corpora.manifest import write_manifest
 from lst.data.prepare.prepare import MANIFEST_FILE
 from lst.data.prepared import LEFT_OUT_FILE, PreparedData
-from lst.data.shards.reader import INDEX_FILE
+from lst.data.shards import INDEX_FILE
 from lst.errors import UserError
 from lst.evaluation.cloze import DIRECTIONS
 from lst.model.lst import LatentSpeechTextModel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -12,8 +12,7 @@ from typing import NamedTuple
 from lst.data.audio import AUDIO_SUFFIXES
 from lst.data.corpora.manifest import ManifestProblem, ManifestRow, split_of
 from lst.data.corpora.records import first_json_object
-from lst.errors import UserError
-from lst.progress import Progress
+from lst.storage import FileList, list_files
 
 Found = tuple[list[ManifestRow], list[ManifestProblem]]
 JSON_LINES_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
@@ -23,31 +22,43 @@ LHOTSE, NEMO, PEOPLES_SPEECH, PLAIN = "lhotse", "nemo", "peoples_speech", "manif
 class Listing:
     """A corpus: a folder, or one file that stands for it.
 
+    Args:
+        path: the folder or the file.
+        found: the files of the folder, if they have been listed already.
+
     Attributes:
-        root: the folder; of a file, the one it is in.
+        root: the folder; of a file, the folder that holds it.
         file: the file, or None.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, found: FileList | None = None) -> None:
         self.file = None if path.is_dir() else path
         self.root = path if path.is_dir() else path.parent
+        self._found = found if self.file is None else None
         self._kinds: dict[Path, str] = {}
+
+    @cached_property
+    def found(self) -> FileList:
+        """The files below the root, listed when they are first asked for, unless they were handed in."""
+        return self._found or list_files(self.root)
 
     @cached_property
     def files(self) -> list[Path]:
         """Every file below the root, in a fixed order."""
-        return list(_walk_files(self.root))
+        return [self.root / name for name in self.found.checked_names()]
 
     @cached_property
     def top(self) -> list[Path]:
         """The file that was named, or else those directly in the folder, in order of their names."""
         if self.file is not None:
             return [self.file]
-        try:
-            entries = sorted(entry.name for entry in os.scandir(self.root) if entry.is_file())
-        except OSError as error:
-            raise UserError(f"folder {self.root} cannot be read: {error.strerror}.") from None
-        return [self.root / name for name in entries if not name.startswith(".")]
+        self.found.checked_names()
+        return [self.root / name for name in self.found.top]
+
+    def below(self, folder: Path) -> Listing:
+        """The listing of a subfolder; a folder that was named as the corpus is not listed again for it."""
+        found = self.found.below(folder.relative_to(self.root).as_posix()) if self.file is None else None
+        return Listing(folder, found if found and found.names else None)
 
     def json_files(self, kind: str) -> list[Path]:
         """Files of JSON lines at the top that hold records of one kind, told by their first object's keys."""
@@ -85,31 +96,6 @@ def _json_kind(keys: set[str]) -> str:
     if "training_data" in keys or {"duration_ms", "label", "name"} <= keys or {"duration_ms", "text", "id"} <= keys:
         return PEOPLES_SPEECH
     return NEMO if "audio_filepath" in keys else PLAIN
-
-
-def _walk_files(folder: Path) -> Iterator[Path]:
-    """Every file below a folder in a fixed order, through links to folders too, but each folder once."""
-    seen: set[str] = set()
-    with Progress(None, f"looking through {folder.name}", unit="file") as progress:
-        for current, subfolders, names in os.walk(folder, followlinks=True, onerror=_raise_unreadable):
-            real = os.path.realpath(current)
-            if real in seen:
-                subfolders.clear()
-                continue
-            seen.add(real)
-            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-            for name in sorted(name for name in names if not name.startswith(".")):
-                file = Path(current, name)
-                try:
-                    str(file).encode()
-                except UnicodeEncodeError:
-                    raise UserError(f"corpus {folder}: the file name {str(file)!a} is not UTF-8. Rename it.") from None
-                progress.advance()
-                yield file
-
-
-def _raise_unreadable(error: OSError) -> None:
-    raise UserError(f"folder {error.filename} cannot be read: {error.strerror}.") from None
 
 
 def audio_by_stem(files: Iterable[Path]) -> dict[Path, Path]:

@@ -37,7 +37,7 @@ def load(listing: Listing) -> Found:
     audio_folder = folder / AUDIO_FOLDER
     if not audio_folder.is_dir():
         raise UserError(f"corpus {folder}: {table.name} is LJSpeech's, but there is no folder {audio_folder}.")
-    files = Listing(audio_folder).files
+    files = listing.below(audio_folder).files
     audio = audio_by_stem(files)
     rows: list[ManifestRow] = []
     problems: list[ManifestProblem] = []

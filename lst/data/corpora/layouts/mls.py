@@ -63,7 +63,7 @@ def _read_part(
     folder = transcript.parent
     split = split_in_name(folder.resolve().name)
     durations_s = _read_segments(listing, folder / SEGMENTS, problems)
-    audio_files = Listing(folder / AUDIO_FOLDER).files if (folder / AUDIO_FOLDER).is_dir() else []
+    audio_files = listing.below(folder / AUDIO_FOLDER).files if (folder / AUDIO_FOLDER).is_dir() else []
     audio = audio_by_stem(audio_files)
     used: list[Path] = []
     for line, content, fault in decoded_lines(transcript):

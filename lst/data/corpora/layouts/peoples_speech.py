@@ -41,7 +41,7 @@ def _manifests(listing: Listing) -> list[Path]:
     if listing.file is None:
         for part in PARTS:
             if (listing.root / part).is_dir():
-                found += Listing(listing.root / part).json_files(PEOPLES_SPEECH)
+                found += listing.below(listing.root / part).json_files(PEOPLES_SPEECH)
     return found
 
 

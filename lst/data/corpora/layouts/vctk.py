@@ -41,8 +41,8 @@ def load(listing: Listing) -> Found:
             f"corpus {listing.file or listing.root}: VCTK is a folder with {TEXT_FOLDER}/ and "
             f"{' or '.join(AUDIO_FOLDERS)}/."
         )
-    texts = [file for file in Listing(listing.root / TEXT_FOLDER).files if file.suffix.lower() == ".txt"]
-    audio_files = Listing(audio_folder).files
+    texts = [file for file in listing.below(listing.root / TEXT_FOLDER).files if file.suffix.lower() == ".txt"]
+    audio_files = listing.below(audio_folder).files
     audio = audio_by_stem(audio_files)
     rows: list[ManifestRow] = []
     problems: list[ManifestProblem] = []
