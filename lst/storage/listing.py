@@ -13,7 +13,7 @@ from pathlib import Path
 from lst.errors import StorageError, UserError
 from lst.progress import Progress
 from lst.storage.fingerprints import fingerprint
-from lst.storage.places import Folder, Location, Url, file_system, locate, named_errors
+from lst.storage.places import Folder, Location, Url, locate, remote
 
 # A file's name, its bytes, and its time of change in nanoseconds or, behind a URL, the entity tag.
 Mark = tuple[str, int, int | str]
@@ -102,8 +102,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def _list_url(url: Url) -> FileList:
-    with named_errors(url):
-        system, path = file_system(url, fresh=True)
+    with remote(url, fresh=True) as (system, path):
         try:
             entries = sorted(system.find(path, detail=True).items())
         except FileNotFoundError:

@@ -48,7 +48,7 @@ FRAME_SLACK = 2  # frames by which units may differ from duration × rate: featu
 
 
 def check_prepared(folder: Folder, full: bool, max_examples: int) -> CheckReport:
-    """Checks a folder that ``lst prepare`` has made; nothing in it is changed.
+    """Checks a folder of ``lst prepare`` without changing it.
 
     Args:
         folder: with ``index.json``; a path or a URL.
@@ -96,7 +96,7 @@ def _vocabulary(report: CheckReport, folder: Folder) -> Vocabulary | None:
 
 
 def read_samples(path: Folder) -> Iterator[tuple[str, Utterance | str]]:
-    """Samples of one shard in order, as (key, utterance or what is wrong with the sample).
+    """Samples of one shard in order, as (key, utterance or problem).
 
     Raises:
         OSError, tarfile.TarError: the tar itself cannot be read from some place on.
@@ -170,7 +170,7 @@ class _SampleChecker:
 
     def __init__(self, report: CheckReport, index: Index, vocabulary: Vocabulary | None) -> None:
         self.report, self.vocabulary = report, vocabulary
-        # Files of aligned units from elsewhere may have words of no frame; an aligner gives each at least one.
+        # In imported files of units a word may own no frame. An aligner gives each word at least one.
         self.allows_empty_words = "on_the_fly" in index["aligner"]
         self.keeps_repeats = not getattr(vocabulary, "deduplicated", False)
         self.places: dict[str, str] = {}
@@ -199,7 +199,7 @@ class _SampleChecker:
             self.speakers.setdefault(split, set()).add(str(utterance.speaker))
 
     def _units(self, utterance: Utterance, split: str) -> list[Fault]:
-        """Faults of the units themselves, and of how many there are."""
+        """Problems of the units and of their number."""
         units = utterance.units
         if units.ndim != 1 or units.dtype != np.uint16:
             return [
@@ -222,7 +222,7 @@ class _SampleChecker:
             a_frame = int(getattr(self.vocabulary, "units_a_frame", 1))
             expected = utterance.duration_s * self.vocabulary.frame_rate_hz * a_frame
             slack = FRAME_SLACK * a_frame
-            # A codec's delayed codebooks go on for a frame each after the first one.
+            # With a delay pattern, each further codebook of a codec ends a frame later.
             delay = (a_frame - 1) * a_frame
             if len(units) > expected + slack + delay or (self.keeps_repeats and len(units) < expected - slack):
                 what = f"{utterance.duration_s:g} s at {self.vocabulary.frame_rate_hz} Hz are {expected:.1f}"
@@ -248,14 +248,14 @@ class _SampleChecker:
 
 
 def id_faults(key: str, utterance_id: Any) -> list[Fault]:
-    """What is wrong with a sample's key and id."""
+    """Problems of a sample's key and id."""
     if not isinstance(utterance_id, str) or not is_well_formed_id(utterance_id):
         return [("id", f"id {utterance_id!r} is not made of A–Z, a–z, 0–9, _ and - alone")]
     return [("id", f"the record's id is {utterance_id!r}, another than the key")] if utterance_id != key else []
 
 
 def word_faults(utterance: Utterance, allows_empty_words: bool = False) -> list[Fault]:
-    """What is wrong with the words of spoken text: order, place, length, score, text.
+    """Problems of the words of spoken text: order, place, length, score, text.
 
     Args:
         utterance: with units.
@@ -302,7 +302,7 @@ def word_faults(utterance: Utterance, allows_empty_words: bool = False) -> list[
 
 
 def _character_faults(word: Word) -> list[str]:
-    """What is wrong with a word's character times, where it has them."""
+    """Problems of a word's character times, if it has some."""
     ends = getattr(word, "character_ends", ())
     if not ends:
         return []

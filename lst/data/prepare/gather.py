@@ -96,7 +96,7 @@ def gather(folder: Folder, options: PrepareOptions, origin: Origin) -> Gathered:
         **facts,
     }
     if before is None or (record["files"], record["fitted_with"]) != (before["files"], before["fitted_with"]):
-        # Fitted with other settings, or on other utterances, perhaps on ones that are now held out.
+        # These were fitted with other settings or on other utterances, some of which may now be held out.
         for name in (UNITS_FILE, TEXT_FILE):
             storage.remove(folder / name)
     storage.write_json(marker, record)
@@ -119,7 +119,7 @@ def _gone_files(rows: Sequence[SpokenRow], origin: Origin) -> list[str]:
 def _write_lists(folder: Folder, rows: Sequence[SpokenRow], texts: Sequence[WrittenText]) -> None:
     audio = [row for row in rows if isinstance(row, ManifestRow)]
     units = [row for row in rows if isinstance(row, UnitRow)]
-    # One of the two, none of another corpus.
+    # There is one of the two; a list of an earlier corpus is removed.
     storage.remove(folder / (MANIFEST_FILE if units else UNIT_ROWS_FILE))
     if units:
         storage.write_jsonl(folder / UNIT_ROWS_FILE, [row.to_json() for row in units])
@@ -187,7 +187,7 @@ def _check_two(rows: Sequence[SpokenRow], corpus: Location | None) -> None:
         )
 
 
-# A spoken text of more words would be longer than the longest utterance allowed by default.
+# Longer texts would exceed the longest utterance that is allowed by default.
 MAX_SPOKEN_WORDS = 100
 
 
@@ -270,7 +270,7 @@ def _recordings(
     good, faults = check_rows(rows, config.min_duration_s, config.max_duration_s, problems)
     problems = [*problems, *faults]
     if problems and on_error == "raise":
-        # All at once: what would be told next, when these are mended.
+        # Faults of alignments are reported together with those of rows, before work starts.
         problems += [
             ManifestProblem(row.place, row.id, fault, row.path, "alignment")
             for row, own in zip(good, imported_faults(config.align, good) or [], strict=False)
@@ -284,7 +284,7 @@ def _recordings(
 
 
 def texts_beside(text: str | None, held_out_texts: Iterable[str]) -> tuple[list[WrittenText], list[ManifestProblem]]:
-    """Written texts of a file, a line each, without those that are transcripts of held-out utterances; these are told.
+    """Written texts of a file, one a line. Transcripts of held-out utterances are left out and reported.
 
     Args:
         text: the file; None gives no texts.

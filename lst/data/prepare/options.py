@@ -63,7 +63,7 @@ class PrepareOptions:
 
 @dataclass(frozen=True)
 class Origin:
-    """All that prepared data depends on, found out once, with the files of the corpus as they were listed for it.
+    """All that prepared data depends on, and the listing of the corpus that it was found by; made once a run.
 
     Attributes:
         made_from: settings and fingerprints of files; a folder that was made from other things is refused.

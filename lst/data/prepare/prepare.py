@@ -53,7 +53,7 @@ from lst.tokenizers.speech import SpeechTokenizer, unit_places
 from lst.tokenizers.text import TextTokenizer
 from lst.tokenizers.vocabulary import Vocabulary
 
-# Units, words and tar headers of an utterance, by measurement; audio of synthesised speech as 16 kHz FLAC.
+# Measured: units, words and tar headers of an utterance; synthesised speech of a story as 16 kHz FLAC.
 BYTES_A_SHARD_UTTERANCE, BYTES_A_SPOKEN_STORY = 6_000, 330_000
 
 
@@ -106,7 +106,7 @@ def prepare(folder: Location, options: PrepareOptions) -> Index | None:
 
 
 def _check_memory(folder: Folder, options: PrepareOptions) -> None:
-    """Refuses to share between processes what belongs to one."""
+    """Refuses ``memory://``, which belongs to one process, where several work."""
     places = {"data_dir": str(folder), "corpus": str(options.corpus)}
     named = [f"{key}={place}" for key, place in places.items() if place.startswith("memory://")]
     if named and (options.executor == "ray" or options.num_workers > 1):
@@ -128,7 +128,7 @@ def _gather(folder: Folder, origin: Origin, options: PrepareOptions) -> Gathered
 
 
 def _planned(folder: Folder) -> Gathered:
-    """What ``part=plan`` has left."""
+    """The lists that ``part=plan`` wrote."""
     names = (MADE_FROM_FILE, SOURCE_FILE, UNITS_FILE, TEXT_FILE, VOCABULARY_FILE)
     missing = [name for name in names if not storage.exists(folder / name)]
     if missing:
@@ -179,20 +179,20 @@ def _finish(
 
 
 def _clear_partial_files(folder: Folder) -> None:
-    """Takes away what killed runs were writing; the lock says that nobody writes now."""
+    """Removes unfinished files of killed runs; the lock says that nobody writes now."""
     if isinstance(folder, Path):
         for path in [*folder.glob(f".*{STAGING_SUFFIX}*"), *(folder / SHARD_FOLDER).glob(f".*{STAGING_SUFFIX}*")]:
             path.unlink(missing_ok=True)
 
 
 def _check_made_from(folder: Folder, made_from: MadeFrom, may_begin_anew: bool) -> None:
-    """Refuses a folder of other settings, but begins it anew where nothing is lost: no shard, and no plan of others."""
+    """Refuses a folder of other settings; one without shards and without a plan of other processes is begun anew."""
     path = folder / MADE_FROM_FILE
     if not storage.exists(path):
         return
     what = "the record of what the data was made from"
     before = deciding(storage.read_json(path, MadeFrom, what, f"Delete {folder} and prepare again."))
-    # A corpus that is gone is no other corpus: what was made of it stays good.
+    # A corpus that was deleted is not another corpus: data made of it stays good.
     then, now = dict[str, Any](before), dict[str, Any](made_from)
     gone = {key: then.get(key) for key in FILES_KEYS if key in now and now[key] is None}
     if then == {**now, **gone}:
@@ -215,7 +215,7 @@ def _check_unaligned(folder: Folder, unaligned: Sequence[LeftOut], gathered: Gat
     share = len(unaligned) / max(num_spoken, 1)
     is_all = bool(unaligned) and len(unaligned) == num_spoken
     if share > options.data.max_unaligned_share or is_all:
-        # The corpus is read anew next time, for its transcripts may have been mended.
+        # The next run reads the corpus anew, as its transcripts may have been corrected.
         storage.write_json(folder / SOURCE_FILE, {**gathered.record, "made_from": ""})
         storage.remove(folder / MADE_FROM_FILE)
         raise ProblemsError(

@@ -41,7 +41,7 @@ TEXTS_FOR_AN_UTTERANCE = 16
 
 @dataclass(frozen=True)
 class ShardTask:
-    """What one process needs to make one shard; small, but for the rows.
+    """All that one process needs to make one shard; only its rows are large.
 
     Attributes:
         folder: of the prepared data.
@@ -71,11 +71,11 @@ class ShardTask:
 
 @dataclass
 class ShardWork:
-    """What became of the shards.
+    """The result of making shards.
 
     Attributes:
         receipts: of the shards that are there, by name.
-        num_shards: that there must be.
+        num_shards: how many there are in all.
         made: how each shard of this run was made.
     """
 
@@ -152,7 +152,7 @@ def make_shards(tasks: Sequence[ShardTask], part: tuple[int, int] | None, option
     num_there = sum(len(task) for task in tasks if task.name in receipts)
     work = ShardWork(receipts, len(tasks), [])
     if encoding := next((task for task in left if any(isinstance(row, ManifestRow) for row in task.rows)), None):
-        # Before any work: what a speech model lacks is said once, not by every worker.
+        # Before any work, so that a missing speech model is reported once, not by every worker.
         _task_codec(encoding)
     total = num_there + sum(map(len, left))
     with Progress(total, "units and alignment", unit="utterance", initial=num_there) as progress:
@@ -177,7 +177,7 @@ def make_shard(task: ShardTask) -> Receipt:
 
 
 def _results(task: ShardTask) -> Iterator[tuple[SpokenRow | WrittenText, Utterance | Exception]]:
-    """Each row with what became of it: an utterance, or why there is none."""
+    """Each row with its utterance, or with the error that says why there is none."""
     recordings = [row for row in task.rows if isinstance(row, ManifestRow)]
     made = _recordings(task, recordings) if recordings else iter(())
     for row in task.rows:
@@ -201,7 +201,7 @@ def _recordings(task: ShardTask, rows: Sequence[ManifestRow]) -> Iterator[Uttera
 
 
 def _check_reachable(task: ShardTask) -> None:
-    """Raises where this machine is another than the one that planned the task, and does not see what that one saw."""
+    """Raises ``UserError`` where the task was planned on another machine and this one does not see its files."""
     host = socket.gethostname()
     if host == task.host:
         return
@@ -220,7 +220,7 @@ def _task_codec(task: ShardTask) -> SpeechTokenizer:
 
 @lru_cache(maxsize=2)
 def _codec(folder: Folder, units_sha256: str, places: tuple[tuple[str, Any], ...]) -> SpeechTokenizer:
-    """The tokenizer of speech, loaded once a process; its hash tells one of two runs' from the other's.
+    """The tokenizer of speech, loaded once a process. Its hash is part of the key, as a process may serve two runs.
 
     Raises:
         UserError: it is another, or its model cannot be loaded: no utterance is at fault, and no shard is made.
@@ -234,7 +234,7 @@ def _codec(folder: Folder, units_sha256: str, places: tuple[tuple[str, Any], ...
 
 
 def origin_of_words(gathered: Gathered, data: DataConfig) -> str:
-    """What the index calls the origin of the words' places."""
+    """The index's ``aligner``: what placed the words."""
     return "as in the .on_the_fly files" if "num_units" in gathered.record else aligner_name(data.align)
 
 

@@ -18,7 +18,7 @@ from lst.tokenizers.units import SAMPLE_RATE_HZ
 
 
 def check_aligner(config: DataConfig, rows: Sequence[ManifestRow]) -> None:
-    """Before any work: what a model or imported files lack is said once, not by every worker.
+    """Checks model and imported alignments before any work, so that a problem is reported once, not by every worker.
 
     Raises:
         UserError: a CTC model does not load, or more alignments that are taken over are faulty than may be left out;
@@ -69,7 +69,7 @@ def make_utterances(
 def _aligned_utterance(row: ManifestRow, num_samples: int, units: np.ndarray, words: tuple[Word, ...]) -> Utterance:
     ending = None
     if row.ending_start_word is not None:
-        # What is not said joins the word before it, so places in the text and in the words can differ.
+        # Unspoken marks are joined to the word before them, so a word's number may differ from its place in the text.
         written = np.cumsum([0] + [len(word.text.split()) for word in words])
         ending = int(np.searchsorted(written, row.ending_start_word))
     return Utterance(

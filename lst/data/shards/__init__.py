@@ -1,4 +1,4 @@
-"""Aligned utterances in checksummed webdataset tars, each with a receipt of what it holds.
+"""Aligned utterances in checksummed webdataset tars, each with a receipt of its content.
 
 ::
 

@@ -10,7 +10,7 @@
     made_from.json           MadeFrom
     unit_rows.jsonl, texts.jsonl    UnitRow and WrittenText a line; manifest.jsonl is a manifest like a user's
 
-``source.json``, ``made_from.json`` and the lists have no version of their own: they are of version 1.
+``source.json`` and ``made_from.json`` are of version 1, which is not written into them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class LeftOut(TypedDict):
 
 
 class ShardCounts(TypedDict):
-    """What the index and the receipt say alike of a shard.
+    """The part of a receipt that the index repeats.
 
     Attributes:
         version: of the format.
@@ -110,6 +110,7 @@ class SourceFiles(TypedDict, total=False):
     and ``layout`` are there only where they are set.
     """
 
+    version: Literal[1]
     corpus: str | None
     text: str | None
     corpus_files: str | None
@@ -173,8 +174,9 @@ class SourceFacts(TypedDict):
 
 
 class UnitFacts(SourceFacts, total=False):
-    """The same, and where the corpus is of units the size of their codebook."""
+    """The same, and the size of the codebook where the corpus is of units."""
 
+    version: Literal[1]
     num_units: Count
 
 

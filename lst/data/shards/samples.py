@@ -1,4 +1,4 @@
-"""A sample of a shard: the members of one utterance in a tar, where they lie, and how they are read back.
+"""A sample of a shard: the two members of one utterance in a tar, written, found by offset and read back.
 
 KEY.json        everything but the units (see ``Utterance.to_record``)
 KEY.units.npy   uint16 [num_units]
@@ -35,7 +35,7 @@ UNREADABLE = (
     tokenize.TokenError,
 )
 _BLOCK_BYTES = 512
-# The header that numpy writes before a vector of uint16; parsing it in general costs more than all the rest.
+# The header that numpy writes before a vector of uint16. numpy's own parser takes longer than all other reading.
 _NPY_HEADER = re.compile(
     rb"\x93NUMPY\x01\x00\x76\x00\{'descr': '<u2', 'fortran_order': False, 'shape': \((\d+),\), \} *\n"
 )
@@ -43,7 +43,7 @@ _NPY_HEADER_BYTES = 128
 
 
 class SampleError(ValueError):
-    """A sample that cannot be read, and why."""
+    """Raised where a sample cannot be read; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,12 @@ class SampleTable:
         return cls(columns["key"], np.array(places, np.int64).T.reshape(-1, 4), b"".join(hashes))
 
     def range_of(self, number: int) -> tuple[int, int]:
-        """Offset and bytes of all that is read for a sample."""
+        """Offset and number of the bytes that hold a sample."""
         json_offset, _, units_offset, units_bytes = self.places[number].tolist()
         return json_offset, units_offset + units_bytes - json_offset
 
     def decode(self, number: int, content: bytes, check_hash: bool) -> Utterance:
-        """The utterance of ``content``, the bytes of ``range_of``; raises ``SampleError`` where they are not those."""
+        """The utterance in ``content``, the bytes of ``range_of``; raises ``SampleError`` where they were altered."""
         json_offset, json_bytes, units_offset, units_bytes = self.places[number].tolist()
         wanted = units_offset + units_bytes - json_offset
         if len(content) != wanted:

@@ -53,7 +53,7 @@ def _altered(folder: Folder, entry: IndexEntry) -> list[str]:
 
 @dataclass(frozen=True)
 class Damage:
-    """What is wrong with a sample, or with a whole shard where ``key`` is empty."""
+    """A problem of a sample, or of a whole shard where ``key`` is empty."""
 
     shard: str
     key: str
@@ -119,7 +119,7 @@ def _damaged_samples(
         (missing or set()).discard(key)
         offset, wanted = table.range_of(number)
         try:
-            # A range beyond the end is an error of some stores.
+            # Some storages raise an error for a range beyond the end.
             content = storage.read_range(path, offset, wanted) if offset < num_bytes else b""
             table.decode(number, content, check_hash=True)
         except SampleError as error:

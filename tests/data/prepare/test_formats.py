@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import shutil
@@ -200,10 +201,14 @@ def test_any_damaged_list_or_record_ends_without_a_traceback(old: Path, name: st
     (old / "index.json").unlink()
     with pytest.raises(UserError) as raised:
         prepare(old, wanted())
-    if name == "made_from.json" and "corpus" not in str(raised.value):
-        assert "the record of what the data was made from is damaged" in str(raised.value)
-        assert str(raised.value).endswith(f"Delete {old} and prepare again.")
+    what = {"source.json": "the source's record", "made_from.json": "the record of what the data was made from"}.get(
+        name
+    )
+    if what is not None and case != "cut":
         assert "\n" not in str(raised.value)
+        other_version = f"{path} has version 2, this project reads 1: use the release "
+        assert str(raised.value).startswith((f"{what} is damaged: {path} ", other_version))
+        assert str(raised.value).endswith((f"Delete {path}.", f"Delete {old} and prepare again.", "another run_dir"))
 
 
 @pytest.mark.parametrize("case", ANY_FILE)
@@ -214,8 +219,6 @@ def test_a_damaged_receipt_is_named(old: Path, case: str, is_known_to_index: boo
     content = ANY_FILE[case](path)
     path.write_bytes(content)
     if is_known_to_index:
-        import hashlib
-
         index = json.loads((old / "index.json").read_text())
         index["splits"]["train"][0]["receipt_sha256"] = hashlib.sha256(content).hexdigest()
         (old / "index.json").write_text(json.dumps(index))
@@ -237,8 +240,6 @@ def test_a_damaged_receipt_is_named(old: Path, case: str, is_known_to_index: boo
     ],
 )
 def test_a_table_of_samples_that_is_none_is_named(old: Path, change: Callable[[Path], bytes]) -> None:
-    import hashlib
-
     path = old / "shards/text-000000.json"
     path.write_bytes(content := change(path))
     index = json.loads((old / "index.json").read_text())

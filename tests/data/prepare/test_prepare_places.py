@@ -244,6 +244,6 @@ def test_a_storage_that_fails_ends_the_run_and_counts_no_utterance(
 
     monkeypatch.setattr("lst.data.prepare.utterances.read_row_audio", unreachable)
     monkeypatch.setattr("lst.data.prepare.fitting.read_row_audio", unreachable)
-    with pytest.raises(UserError, match="cannot be reached"):
+    with pytest.raises(StorageError, match="cannot be reached"):
         prepare(tmp_path, options(corpus))
     assert not (tmp_path / "shards").exists()
