@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,21 +52,21 @@ def test_too_little_space_is_said_before_work_starts(tmp_path: Path) -> None:
 def test_json_lines_of_a_killed_writer_are_read_up_to_the_break(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     path.write_text('{"a": 1}\n{"a": 2}\n{"a"')
-    assert read_jsonl(path) == [{"a": 1}, {"a": 2}]
+    assert read_jsonl(path, dict[str, Any]) == [{"a": 1}, {"a": 2}]
     path.write_text('{"a": 1}\nbroken\n{"a": 3}\n')
     with pytest.raises(UserError, match="line 2 is not JSON"):
-        read_jsonl(path)
-    assert read_jsonl(tmp_path / "absent.jsonl") == []
+        read_jsonl(path, dict[str, Any])
+    assert read_jsonl(tmp_path / "absent.jsonl", dict[str, Any]) == []
 
 
 def test_missing_and_damaged_json_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"the index is missing: .*Prepare again"):
-        read_json(tmp_path / "x.json", "the index", "Prepare again.")
+        read_json(tmp_path / "x.json", dict[str, Any], "the index", "Prepare again.")
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(UserError, match=r"the index is damaged.*Prepare again"):
-        read_json(tmp_path / "x.json", "the index", "Prepare again.")
+        read_json(tmp_path / "x.json", dict[str, Any], "the index", "Prepare again.")
     write_json(tmp_path / "x.json", {"é": [1, None]})
-    assert read_json(tmp_path / "x.json", "", "") == {"é": [1, None]}
+    assert read_json(tmp_path / "x.json", dict[str, Any], "", "") == {"é": [1, None]}
 
 
 def test_hashes(tmp_path: Path) -> None:

@@ -1,35 +1,49 @@
-"""The files beside the shards that give ids their meaning: codebook, text tokenizer, vocabulary."""
+"""A prepared folder, opened: its shards, and the files that give ids their meaning: codebook, tokenizer, vocabulary."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from lst import storage
 from lst.data.corpora import ManifestRow, UnitRow, read_manifest
-from lst.data.shards import INDEX_FILE, ShardReader, load_index, verify_shards
+from lst.data.shards import (
+    INDEX_FILE,
+    Index,
+    ShardReader,
+    SourceRecord,
+    entries_of,
+    load_index,
+    verify_shards,
+)
 from lst.errors import UserError, raise_problems
 from lst.progress import say
-from lst.storage import (
-    Folder,
-    Location,
-    fingerprint,
-    locate,
-)
+from lst.storage import Folder, FormatError, Location, OtherVersionError, fingerprint, locate, read_json, read_jsonl
 from lst.tokenizers.imported_units import ImportedUnits
 from lst.tokenizers.speech import SpeechTokenizer, load_speech_tokenizer
 from lst.tokenizers.text import TextTokenizer
 from lst.tokenizers.vocabulary import Vocabulary
 
 UNITS_FILE, TEXT_FILE, VOCABULARY_FILE = "units.safetensors", "text.model", "vocabulary.json"
+MANIFEST_FILE, UNIT_ROWS_FILE, TEXTS_FILE = "manifest.jsonl", "unit_rows.jsonl", "texts.jsonl"
+SOURCE_FILE, MADE_FROM_FILE, LEFT_OUT_FILE = "source.json", "made_from.json", "left_out.jsonl"
+
+SpokenRow: TypeAlias = ManifestRow | UnitRow
+
+
+@dataclass(frozen=True)
+class WrittenText:
+    """A text that is not spoken."""
+
+    id: str
+    text: str
 
 
 def artefact_path(folder: Folder, name: str) -> Path:
-    """A local file with the content of one of these: itself, or a copy in the cache, kept by its hash.
+    """A local file with the content of ``folder / name``: itself, or a copy in the cache, kept by its hash.
 
     Raises:
         UserError: behind a URL, there is no such file.
@@ -41,45 +55,39 @@ def artefact_path(folder: Folder, name: str) -> Path:
 
 
 def load_units(path: Path, places: Mapping[str, Any] | None = None) -> SpeechTokenizer:
-    """The tokenizer of speech, or what stands for one where units were imported; ``places`` as ``unit_places``."""
+    """The tokenizer of speech, or its stand-in where units were imported; ``places`` as ``unit_places``."""
     return ImportedUnits.load(path) or load_speech_tokenizer(path, **(places or {}))
 
 
-def check_artefacts(folder: Folder, index: dict[str, Any]) -> None:
+def check_artefacts(folder: Folder, index: Index) -> None:
     """Raises one error naming each of codebook, tokenizer and vocabulary that is not what the shards were made with."""
     raise_problems(
         f"prepared data in {folder}",
-        [problem for problem in _artefact_problems(folder, index).values() if problem],
+        list(_artefact_problems(folder, index).values()),
         "Put the original files back, run lst prepare again with the same settings, or prepare in another run_dir.",
     )
 
 
-def _artefact_problems(folder: Folder, index: dict[str, Any]) -> dict[str, str]:
-    """What is wrong with each artefact's file; an empty text where nothing is."""
-    path_of = partial(artefact_path, folder)
-    readers: dict[str, tuple[str, Any]] = {
-        UNITS_FILE: (index["units_sha256"], lambda: load_units(path_of(UNITS_FILE)).sha256),
-        TEXT_FILE: (index["text_sha256"], lambda: TextTokenizer.load(path_of(TEXT_FILE)).sha256),
-        VOCABULARY_FILE: (
-            index["vocabulary"],
-            lambda: Vocabulary.load(path_of(VOCABULARY_FILE)).fingerprint,
-        ),
+def _artefact_problems(folder: Folder, index: Index) -> dict[str, str]:
+    """What is wrong with the files of codebook, tokenizer and vocabulary, by name of the file."""
+    readers = {
+        UNITS_FILE: (index["units_sha256"], lambda path: load_units(path).sha256),
+        TEXT_FILE: (index["text_sha256"], lambda path: TextTokenizer.load(path).sha256),
+        VOCABULARY_FILE: (index["vocabulary"], lambda path: Vocabulary.load(path).fingerprint),
     }
     problems = {}
     for name, (recorded, read_hash) in readers.items():
         try:
-            found = read_hash()
-            same = found == recorded
-            problems[name] = (
-                "" if same else f"{name} has hash {found[:12]}…, the shards were made with {recorded[:12]}…"
-            )
+            found = read_hash(artefact_path(folder, name))
+            if found != recorded:
+                problems[name] = f"{name} has hash {found[:12]}…, the shards were made with {recorded[:12]}…"
         except UserError as error:
             problems[name] = str(error)
     return problems
 
 
-def whole_index(folder: Folder, full: bool) -> dict[str, Any] | None:
-    """The index of data that is whole; None where it is not there or damaged, which is said and cleared away.
+def whole_index(folder: Folder, full: bool) -> Index | None:
+    """The index of data that is whole. If it is absent or damaged: None, and what is damaged is named and removed.
 
     Args:
         folder: of the prepared data.
@@ -91,53 +99,49 @@ def whole_index(folder: Folder, full: bool) -> dict[str, Any] | None:
     path = folder / INDEX_FILE
     if not storage.exists(path):
         return None
-    problems: list[str] = []
     try:
-        json.loads(storage.read_text(path))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        say(f"{path} is not JSON ({error}): it is made again")
+        index = load_index(folder)
+    except OtherVersionError:
+        raise
+    except FormatError as error:
+        say(f"{error}\nit is made again")
         storage.remove(path)
         return None
-    index = load_index(folder)
-    for check in (lambda: check_artefacts(folder, index), lambda: verify_shards(folder, index, full)):
-        try:
-            check()
-        except UserError as error:
-            problems.append(str(error))
+    damaged = _artefact_problems(folder, index)
+    problems = list(damaged.values())
+    try:
+        verify_shards(folder, entries_of(index), full)
+    except UserError as error:
+        problems.append(str(error))
     if not problems:
         return index
-    say("\n".join([*problems, "what is damaged is made again"]))
+    say("\n".join([f"prepared data in {folder} is damaged:", *problems, "what is damaged is made again"]))
     # Damaged shards are found by their receipts; the index goes last, so that a stop here loses nothing.
-    for name, problem in _artefact_problems(folder, index).items():
-        if problem:
-            storage.remove(folder / name)
+    for name in damaged:
+        storage.remove(folder / name)
     storage.remove(path)
     return None
-
-
-LEFT_OUT_FILE, MADE_FROM_FILE = "left_out.jsonl", "made_from.json"
 
 
 def manifest_rows(folder: Location) -> dict[str, ManifestRow]:
     """The recordings that prepared data was made of, by id; none where it was made of units."""
     try:
-        rows, _ = read_lists(storage.locate(folder))
+        rows, _ = read_lists(locate(folder))
     except (UserError, FileNotFoundError):
         return {}
     return {row.id: row for row in rows if isinstance(row, ManifestRow)}
 
 
-MANIFEST_FILE, UNIT_ROWS_FILE, TEXTS_FILE = "manifest.jsonl", "unit_rows.jsonl", "texts.jsonl"
-SOURCE_FILE = "source.json"
-
-SpokenRow: TypeAlias = ManifestRow | UnitRow
+def read_source(folder: Folder) -> SourceRecord:
+    """The record of what was gathered; raises ``UserError`` where it is absent or damaged."""
+    return read_json(folder / SOURCE_FILE, SourceRecord, "the source's record", f"Delete {folder / SOURCE_FILE}.")
 
 
 def read_lists(folder: Folder) -> tuple[Sequence[SpokenRow], Sequence[WrittenText]]:
     """The lists of utterances and texts as they were gathered."""
-    texts = [WrittenText(**row) for row in storage.read_jsonl(folder / TEXTS_FILE)]
-    if units := storage.read_jsonl(folder / UNIT_ROWS_FILE):
-        return [UnitRow(**row) for row in units], texts
+    texts = read_jsonl(folder / TEXTS_FILE, WrittenText)
+    if units := read_jsonl(folder / UNIT_ROWS_FILE, UnitRow):
+        return units, texts
     return read_manifest(storage.local_copy(folder / MANIFEST_FILE)), texts
 
 
@@ -147,30 +151,26 @@ def list_hashes(folder: Folder) -> dict[str, str]:
     return {path.name: storage.sha256(path) for path in paths if storage.exists(path)}
 
 
-@dataclass(frozen=True)
-class WrittenText:
-    """A text that is not spoken."""
-
-    id: str
-    text: str
-
-
 class PreparedData:
-    """What ``lst prepare`` left, opened for reading and checked for agreement.
+    """A folder of ``lst prepare``, opened for reading and checked for agreement.
 
     Args:
         folder: of the prepared data.
         verify_hash: compare the hashes of shards as they are read.
-        places: where a speech model's weights are now, as ``unit_places``; else where they were.
+        places: where a speech model's weights are now, as ``unit_places``; None if they were not moved.
 
     Raises:
         UserError: preparing has not finished, a shard is damaged, or codebook, tokenizer and vocabulary are not those
             that the shards were made with.
+
+    Attributes:
+        index: the content of ``index.json``.
+        tokenizer, codec, vocabulary: of text, of speech units, and of both together.
     """
 
     def __init__(self, folder: Location, verify_hash: bool = True, places: Mapping[str, Any] | None = None) -> None:
         self.folder, self.verify_hash = locate(folder), verify_hash
-        self.index: dict[str, Any] = load_index(self.folder)
+        self.index = load_index(self.folder)
         check_artefacts(self.folder, self.index)
         self.tokenizer = TextTokenizer.load(artefact_path(self.folder, TEXT_FILE))
         self.codec = load_units(artefact_path(self.folder, UNITS_FILE), places)
@@ -178,19 +178,22 @@ class PreparedData:
 
     @cached_property
     def train(self) -> ShardReader:
+        """The training utterances."""
         return self._reader("train")
 
     @cached_property
     def valid(self) -> ShardReader:
+        """The held-out utterances."""
         return self._reader("valid")
 
     @cached_property
     def text(self) -> ShardReader:
+        """The written texts."""
         return self._reader("text")
 
     @cached_property
     def manifest(self) -> dict[str, ManifestRow]:
-        """The recordings by utterance id: where the audio lies, which shards do not know."""
+        """The recordings by utterance id, which say where the audio lies."""
         return manifest_rows(self.folder)
 
     def _reader(self, split: str) -> ShardReader:
@@ -198,6 +201,5 @@ class PreparedData:
 
     @property
     def fingerprint(self) -> str:
-        """Names the content of all shards and what made them."""
-        hashes = [receipt["sha256"] for group in self.index["splits"].values() for receipt in group]
-        return fingerprint([hashes, self.vocabulary.fingerprint])
+        """Fingerprint of the content of all shards and of the vocabulary."""
+        return fingerprint([[entry["sha256"] for entry in entries_of(self.index)], self.vocabulary.fingerprint])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -66,6 +66,31 @@ class Segment(NamedTuple):
     end_frame: int
 
 
+class WholeRecord(TypedDict):
+    """Everything of an utterance but its units and its character ends.
+
+    The parts of words are lists beside one another, which are quick to read: ``words`` are texts, ``word_starts`` and
+    ``word_ends`` count frames, the end exclusive.
+    """
+
+    id: str
+    speaker: str
+    text: str
+    duration_s: float
+    num_units: int
+    words: list[str]
+    word_starts: list[int]
+    word_ends: list[int]
+    word_scores: list[float]
+    ending_start_word: int | None
+
+
+class SampleRecord(WholeRecord, total=False):
+    """``KEY.json`` in a shard: ``character_ends`` are there where any word has some, a list a word."""
+
+    character_ends: list[list[int]]
+
+
 @dataclass(frozen=True)
 class Utterance:
     """One recording with units and words; a written text has neither.
@@ -90,6 +115,7 @@ class Utterance:
 
     @property
     def num_frames(self) -> int:
+        """Number of units."""
         return len(self.units)
 
     def segments(self) -> list[Segment]:
@@ -105,9 +131,9 @@ class Utterance:
             found.append(Segment(-1, position, self.num_frames))
         return found
 
-    def to_record(self) -> dict[str, Any]:
-        """Everything but the units, as JSON: the parts of words as lists beside one another, which is quick to read."""
-        record: dict[str, Any] = {
+    def to_record(self) -> SampleRecord:
+        """Everything but the units, as JSON."""
+        record: SampleRecord = {
             "id": self.id,
             "speaker": self.speaker,
             "text": self.text,
@@ -124,11 +150,12 @@ class Utterance:
         return record
 
     @classmethod
-    def from_record(cls, record: dict[str, Any], units: np.ndarray) -> Utterance:
+    def from_record(cls, record: SampleRecord, units: np.ndarray) -> Utterance:
         """Inverse of ``to_record``; raises ``ValueError`` when units and record disagree."""
         if record["num_units"] != len(units):
             raise ValueError(f"{record['num_units']} units are recorded, {len(units)} are there")
-        parts = [record["words"], record["word_starts"], record["word_ends"], record["word_scores"]]
+        columns = (record["words"], record["word_starts"], record["word_ends"], record["word_scores"])
+        parts: list[Sequence[Any]] = [*columns]
         if "character_ends" in record:
             parts.append([tuple(ends) for ends in record["character_ends"]])
         return cls(

@@ -131,7 +131,7 @@ def read_model_config(path: Path) -> ModelFolderConfig:
     Raises:
         UserError: the file is missing or of another version, or options are missing, unknown or not allowed.
     """
-    values = read_json(path, "the model's configuration", _REMEDY)
+    values = read_json(path, dict[str, Any], "the model's configuration", _REMEDY)
     if values.get("version") != VERSION:
         raise UserError(
             f"{path} has version {values.get('version')}, this project reads {VERSION}: train the model again, or load "

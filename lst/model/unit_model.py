@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -174,7 +175,7 @@ class UnitModel(nn.Module):
             UserError: a file is missing or damaged, weights do not fit, or the codebook has another size.
         """
         path = folder / CONFIG_FILE
-        config = read_json(path, "the unit model's configuration", _REMEDY)
+        config = read_json(path, dict[str, Any], "the unit model's configuration", _REMEDY)
         if not isinstance(config, dict) or config.get("format") != FORMAT:
             raise UserError(f"{path} does not describe a unit model of format {FORMAT}. {_REMEDY}")
         if num_units is not None and config["num_units"] != num_units:

@@ -47,7 +47,9 @@ def evaluate_model(config: Config, run: RunFolder, data: PreparedData, name: str
     )
     path = run.eval_result(name)
     if path.exists():
-        before: dict[str, Any] = read_json(path, "the evaluation", f"Delete {path} and run lst eval again.")
+        before: dict[str, Any] = read_json(
+            path, dict[str, Any], "the evaluation", f"Delete {path} and run lst eval again."
+        )
         if before.get("made_from") == made_from:
             say(f"{name} is evaluated: nothing to do ({path})")
             return before

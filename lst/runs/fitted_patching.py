@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -198,9 +199,9 @@ def _fit_entropy(config: Config, data: PreparedData, folder: Path) -> FittedPatc
     threshold = patching.entropy_threshold
     if threshold is None and (unit_folder / THRESHOLD_FILE).exists():
         remedy = f"Delete {unit_folder / THRESHOLD_FILE}: it is fitted anew."
-        threshold = read_json(unit_folder / THRESHOLD_FILE, "the threshold of entropy patching", remedy)[
-            "entropy_threshold"
-        ]
+        threshold = read_json(
+            unit_folder / THRESHOLD_FILE, dict[str, Any], "the threshold of entropy patching", remedy
+        )["entropy_threshold"]
     if threshold is None:
         sequences = _training_units(config, data, THRESHOLD_UTTERANCES)
         entropies = [fitted.unit_model.measure(units, name=patching.entropy_measure) for units in sequences]

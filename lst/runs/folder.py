@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from lst.configs.schema import Config
 from lst.data.prepared import PreparedData
@@ -118,7 +119,7 @@ def recorded_commands(path: Path) -> dict[str, list[str]]:
     """The words of each command that has run, by its name (``train NAME`` for a training)."""
     recorded: dict[str, list[str]] = {}
     if path.exists():
-        recorded = read_json(path, "the record of commands", f"Delete {path}.")
+        recorded = read_json(path, dict[str, Any], "the record of commands", f"Delete {path}.")
     return recorded
 
 

@@ -7,7 +7,8 @@
           access: allow-list of protocols and hosts
 
 ``access`` says which places strings may name, ``places`` makes places of strings, ``files`` reads and writes them,
-``fingerprints`` names their content, ``locks`` keeps two processes from preparing one folder.
+``typed`` holds JSON files to the types that document their formats, ``fingerprints`` names the content of files,
+``listing`` lists all files of a corpus once, and ``locks`` lets one process at a time prepare a folder.
 """
 
 from lst.storage.access import PlaceError, allow
@@ -18,15 +19,12 @@ from lst.storage.files import (
     disk_full_error,
     exists,
     fetch,
-    find_files,
     fsync_folder,
     list_sizes,
     local_copy,
     modified_s,
     open_binary,
     read_bytes,
-    read_json,
-    read_jsonl,
     read_range,
     read_text,
     remove,
@@ -39,14 +37,22 @@ from lst.storage.files import (
     write_jsonl,
     write_text,
 )
-from lst.storage.fingerprints import differing_settings, files_fingerprint, fingerprint
+from lst.storage.fingerprints import differing_settings, fingerprint
+from lst.storage.listing import FileList, files_fingerprint, list_files
 from lst.storage.places import Folder, Location, Url, absolute, expanded, is_url, locate, named_in
+from lst.storage.typed import Between, Count, FormatError, OtherVersionError, Seconds, parse_json, read_json, read_jsonl
 
 __all__ = [
     "STAGING_SUFFIX",
+    "Between",
+    "Count",
+    "FileList",
     "Folder",
+    "FormatError",
     "Location",
+    "OtherVersionError",
     "PlaceError",
+    "Seconds",
     "Url",
     "absolute",
     "allow",
@@ -58,16 +64,17 @@ __all__ = [
     "expanded",
     "fetch",
     "files_fingerprint",
-    "find_files",
     "fingerprint",
     "fsync_folder",
     "is_url",
+    "list_files",
     "list_sizes",
     "local_copy",
     "locate",
     "modified_s",
     "named_in",
     "open_binary",
+    "parse_json",
     "read_bytes",
     "read_json",
     "read_jsonl",

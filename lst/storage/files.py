@@ -15,13 +15,13 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from lst.errors import StorageError, UserError
 from lst.storage.fingerprints import sha256_of
-from lst.storage.places import ATOMIC_PUT, Location, Url, file_system, locate, named_errors
+from lst.storage.places import ATOMIC_PUT, Location, Url, file_system, locate, named_errors, remote
 
 STAGING_SUFFIX = ".partial"
 
@@ -61,10 +61,8 @@ def open_binary(place: Location) -> BinaryIO:
     found = locate(place)
     if isinstance(found, Path):
         return open(found, "rb")
-    with named_errors(found):
-        system, path = file_system(found)
-        opened: BinaryIO = system.open(path, "rb")
-        return opened
+    with remote(found) as (system, path):
+        return cast(BinaryIO, system.open(path, "rb"))
 
 
 def read_bytes(place: Location) -> bytes:
@@ -72,10 +70,8 @@ def read_bytes(place: Location) -> bytes:
     found = locate(place)
     if isinstance(found, Path):
         return found.read_bytes()
-    with named_errors(found):
-        system, path = file_system(found)
-        content: bytes = system.cat_file(path)
-        return content
+    with remote(found) as (system, path):
+        return bytes(system.cat_file(path))
 
 
 def read_range(place: Location, offset: int, num_bytes: int) -> bytes:
@@ -84,10 +80,8 @@ def read_range(place: Location, offset: int, num_bytes: int) -> bytes:
     if isinstance(found, Path):
         with open(found, "rb") as file:
             return os.pread(file.fileno(), num_bytes, offset)
-    with named_errors(found):
-        system, path = file_system(found)
-        content: bytes = system.cat_file(path, start=offset, end=offset + num_bytes)
-        return content
+    with remote(found) as (system, path):
+        return bytes(system.cat_file(path, start=offset, end=offset + num_bytes))
 
 
 def read_text(place: Location) -> str:
@@ -114,8 +108,7 @@ def exists(place: Location) -> bool:
     found = locate(place)
     if isinstance(found, Path):
         return found.exists()
-    with named_errors(found):
-        system, path = file_system(found, fresh=True)
+    with remote(found, fresh=True) as (system, path):
         return bool(system.exists(path))
 
 
@@ -124,8 +117,7 @@ def size(place: Location) -> int:
     found = locate(place)
     if isinstance(found, Path):
         return found.stat().st_size
-    with named_errors(found):
-        system, path = file_system(found, fresh=True)
+    with remote(found, fresh=True) as (system, path):
         return int(system.size(path))
 
 
@@ -134,8 +126,7 @@ def modified_s(place: Location) -> float:
     found = locate(place)
     if isinstance(found, Path):
         return found.stat().st_mtime
-    with named_errors(found):
-        system, path = file_system(found, fresh=True)
+    with remote(found, fresh=True) as (system, path):
         try:
             return float(system.modified(path).timestamp())
         except (NotImplementedError, AttributeError):
@@ -151,8 +142,7 @@ def list_sizes(folder: Location, suffix: str = "") -> dict[str, int]:
         with os.scandir(found) as entries:
             sizes = {e.name: e.stat().st_size for e in entries if e.name.endswith(suffix) and e.is_file()}
         return dict(sorted(sizes.items()))
-    with named_errors(found):
-        system, path = file_system(found, fresh=True)
+    with remote(found, fresh=True) as (system, path):
         try:
             entries_there = system.ls(path, detail=True)
         except FileNotFoundError:
@@ -163,23 +153,9 @@ def list_sizes(folder: Location, suffix: str = "") -> dict[str, int]:
         return {name: int(entry["size"]) for name, entry in sorted(names.items()) if name.endswith(suffix)}
 
 
-def find_files(folder: Location) -> list[str]:
-    """Names of all files below a folder, relative to it, in order; the file's own name where it is one."""
-    found = locate(folder)
-    if isinstance(found, Path):
-        paths = [path for path in found.rglob("*") if path.is_file()] if found.is_dir() else [found]
-        return sorted(str(path.relative_to(found)) for path in paths if path.exists())
-    with named_errors(found):
-        system, path = file_system(found, fresh=True)
-        names = sorted(name.removeprefix(path.rstrip("/")).lstrip("/") for name in system.find(path))
-        if outside := [name for name in names if ".." in name.split("/")]:
-            raise StorageError(f"{found} lists {outside[0][:100]!r}, which leads out of it.")
-        return names
-
-
 @contextlib.contextmanager
 def staged(place: Location) -> Iterator[Path]:
-    """Yields a local temporary path; on success its content is at ``place``, whole, else nothing has changed.
+    """Context manager: a local temporary path whose content is put at ``place`` on success; else nothing changes.
 
     Raises:
         UserError: the disk is full, or the storage cannot be written.
@@ -207,8 +183,8 @@ def staged(place: Location) -> Iterator[Path]:
 @contextlib.contextmanager
 def _staged_beside(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Two processes never write into one file: the name is drawn. Its suffix stays last, as soundfile reads the format
-    # from it.
+    # A drawn name, so that two processes never write into one file. The suffix stays last, as soundfile takes the
+    # format from it.
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}{STAGING_SUFFIX}{path.suffix}")
     try:
         yield temporary
@@ -242,7 +218,7 @@ def _put(source: Path, url: Url) -> None:
 
 
 def save_with(place: Location, save: Callable[[Path], object]) -> None:
-    """Has ``save``, which writes whole files and knows of local paths only, write a file that is then at ``place``."""
+    """Saves to any place with ``save``, which writes whole files at local paths."""
     found = locate(place)
     if isinstance(found, Path):
         save(found)
@@ -267,50 +243,9 @@ def write_json(place: Location, value: Any) -> None:
     write_text(place, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_jsonl(place: Location, rows: list[dict[str, Any]]) -> None:
+def write_jsonl(place: Location, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes one JSON object a line, whole or not at all."""
     write_text(place, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def read_json(place: Location, what: str, remedy: str) -> Any:
-    """Reads a JSON file of this project.
-
-    Args:
-        place: the file.
-        what: what it is, for the error.
-        remedy: what to do when it is absent or damaged, for the error.
-
-    Raises:
-        UserError: it is absent or not JSON.
-    """
-    try:
-        return json.loads(read_text(place))
-    except FileNotFoundError:
-        raise UserError(f"{what} is missing: {place}. {remedy}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{what} is damaged: {place} is not JSON ({error}). {remedy}") from None
-
-
-def read_jsonl(place: Location) -> list[dict[str, Any]]:
-    """Reads a file of one JSON object a line; an unfinished last line (a killed writer's) is left out.
-
-    An absent file has no rows.
-    """
-    try:
-        lines = read_text(place).split("\n")
-    except FileNotFoundError:
-        return []
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            if number == len(lines):
-                break
-            raise UserError(f"{place}, line {number} is not JSON: {line[:80]!r}") from None
-    return rows
 
 
 def remove(place: Location) -> None:
@@ -319,8 +254,7 @@ def remove(place: Location) -> None:
     if isinstance(found, Path):
         found.unlink(missing_ok=True)
         return
-    with named_errors(found), contextlib.suppress(FileNotFoundError):
-        system, path = file_system(found, fresh=True)
+    with remote(found, fresh=True) as (system, path), contextlib.suppress(FileNotFoundError):
         system.rm_file(path)
 
 

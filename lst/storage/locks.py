@@ -1,12 +1,12 @@
-"""One process prepares a folder at a time; a second one is told who does, and a dead one holds nothing.
+"""Locks: one process prepares a folder at a time. A second one is told which process does; a dead one holds no lock.
 
-In a local folder ``.lock`` is locked by the operating system (``flock``), which lets go when the process ends, however
-that comes. Parts of one preparation (``part=i/n``) share that lock, and each holds one of its own.
+In a local folder the operating system locks ``.lock`` (``flock``) and unlocks it when the process ends, for whatever
+reason. Parts of one preparation (``part=i/n``) share that lock, and each part has a lock of its own.
 
 Behind a URL there are no such locks: ``lock.json`` is a lease that its owner renews; one that was not renewed for
-``LEASE_S`` seconds, or whose process is gone on this host, is void. Who finds another's in place of its own leaves it
-and ends with an error. Two processes that begin within the same second may both pass where the storage shows writes
-late: they would make the same bytes twice, and harm nothing.
+``LEASE_S`` seconds, or whose process on this host has ended, is void. A process that finds another's lease in place of
+its own leaves it and ends with an error. Two processes that begin within the same second may both pass where the
+storage shows writes late. They then make the same bytes twice, which does no harm.
 """
 
 from __future__ import annotations
@@ -21,16 +21,31 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from lst import storage
 from lst.errors import UserError
-from lst.storage import Folder, Url
+from lst.storage import Folder, FormatError, Url, parse_json
 
 LOCK_FILE, LEASE_FILE = ".lock", "lock.json"
 LEASE_S, RENEW_S, SETTLE_S = 180.0, 30.0, 0.5
+
+
+class Owner(TypedDict):
+    """The content of a lock's file: the process that holds it, and since when."""
+
+    pid: int
+    host: str
+    since: str
+
+
+class Lease(Owner):
+    """``lock.json``: an owner, its drawn token, and when it renewed the lease, in seconds since 1970."""
+
+    token: str
+    renewed_s: float
 
 
 @contextlib.contextmanager
@@ -70,13 +85,13 @@ def _file_lock(path: Path, shared: bool) -> Iterator[None]:
     descriptor = _acquire(path, shared)
     try:
         if not shared:
-            # Who holds it is told for people; a full disk is met, and named, where it matters.
+            # The owner is written for error messages only, so a full disk is ignored here.
             with contextlib.suppress(OSError):
                 os.truncate(descriptor, 0)
                 os.pwrite(descriptor, json.dumps(_owner()).encode(), 0)
         yield
     finally:
-        # Only who holds it alone may take the file away: all who wait for it look at the file again.
+        # Only the sole holder removes the file. Others that opened it check that it is still the same file.
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink(missing_ok=True)
@@ -96,25 +111,25 @@ def _acquire(path: Path, shared: bool) -> int:
         except BaseException:
             os.close(descriptor)
             raise
-        # The former owner took the file away between opening and locking.
+        # The former owner removed the file between opening and locking.
         os.close(descriptor)
 
 
-def _file_owners(path: Path) -> list[dict[str, Any]]:
-    """Who wrote into a lock's file, or into those of the parts that share it."""
-    owners = []
+def _file_owners(path: Path) -> list[Owner]:
+    """Owners that wrote into a lock's file, or into the files of the parts that share it."""
+    owners: list[Owner] = []
     for candidate in [path, *sorted(path.parent.glob(f"{path.name}-part-*"))]:
         with contextlib.suppress(OSError, ValueError):
-            owners.append(json.loads(candidate.read_text()))
+            owners.append(parse_json(candidate.read_bytes(), Owner))
     return owners
 
 
-def _owner() -> dict[str, Any]:
+def _owner() -> Owner:
     return {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
 
 
-def _held(folder: Folder, owners: list[dict[str, Any]]) -> UserError:
-    who = "; ".join(f"process {o.get('pid')} on {o.get('host')} since {o.get('since')}" for o in owners[:3])
+def _held(folder: Folder, owners: Sequence[Owner]) -> UserError:
+    who = "; ".join(f"process {owner['pid']} on {owner['host']} since {owner['since']}" for owner in owners[:3])
     return UserError(
         f"{folder} is being prepared by another process ({who or 'it has not said which yet'}). Wait until it has "
         "ended, or choose another place with run_dir=FOLDER or data_dir=FOLDER."
@@ -132,7 +147,7 @@ def _lease(folder: Url, name: str) -> Iterator[None]:
     _renew(place, token)
     time.sleep(SETTLE_S)
     owner = _read_lease(place)
-    if owner is None or owner.get("token") != token:
+    if owner is None or owner["token"] != token:
         raise _held(folder, [owner] if owner else [])
     renewal = _Renewal(place, token)
     try:
@@ -153,21 +168,21 @@ def _lease(folder: Url, name: str) -> Iterator[None]:
 
 
 class _Renewal:
-    """Renews a lease in a thread; once it is another's, interrupts the work where that is the main thread's.
+    """Renews a lease in a thread. Once another process holds it, interrupts work in the main thread.
 
     Attributes:
-        usurper: who holds the lease instead.
+        usurper: the owner that holds the lease instead; None while it is ours.
     """
 
     def __init__(self, place: Url, token: str) -> None:
         self.place, self.token = place, token
-        self.usurper: dict[str, Any] | None = None
+        self.usurper: Lease | None = None
         self._ended = threading.Event()
         self._is_main = threading.current_thread() is threading.main_thread()
         self._thread = threading.Thread(target=self._keep_renewing, daemon=True)
 
     def __enter__(self) -> None:
-        # A shell has its background commands ignore interrupts, and then ours would be ignored, too.
+        # A shell makes background commands ignore interrupts, and ours would be ignored as well.
         self._ignored = self._is_main and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
         if self._ignored:
             signal.signal(signal.SIGINT, self._interrupt_for_usurper)
@@ -184,14 +199,14 @@ class _Renewal:
             raise KeyboardInterrupt
 
     def look(self) -> None:
-        """Finds out whether the lease is another's by now."""
+        """Sets ``usurper`` if another process holds the lease by now."""
         owner = _read_lease(self.place)
-        if owner is not None and owner.get("token") != self.token:
+        if owner is not None and owner["token"] != self.token:
             self.usurper = owner
 
     def _keep_renewing(self) -> None:
         while not self._ended.wait(RENEW_S):
-            # A failure is met again, and reported, by the next write of the work itself.
+            # If the storage fails, the next write of the work itself reports it.
             with contextlib.suppress(Exception):
                 self.look()
                 if self.usurper is not None:
@@ -210,23 +225,22 @@ def _renew(place: Url, token: str) -> None:
     storage.write_json(place, {**_owner(), "token": token, "renewed_s": time.time()})
 
 
-def _read_lease(place: Url) -> dict[str, Any] | None:
+def _read_lease(place: Url) -> Lease | None:
+    """The lease at a place; None where there is none, or where it is damaged."""
     try:
-        found = json.loads(storage.read_bytes(place))
-    except (FileNotFoundError, ValueError):
+        return parse_json(storage.read_bytes(place), Lease)
+    except (FileNotFoundError, FormatError):
         return None
-    return found if isinstance(found, dict) else None
 
 
-def _is_alive(owner: dict[str, Any]) -> bool:
-    if time.time() - float(owner.get("renewed_s", 0)) > LEASE_S:
+def _is_alive(owner: Lease) -> bool:
+    if time.time() - owner["renewed_s"] > LEASE_S:
         return False
-    if owner.get("host") != socket.gethostname():
-        return True
-    try:
-        os.kill(int(owner.get("pid", -1)), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
+    if owner["host"] == socket.gethostname():
+        try:
+            os.kill(owner["pid"], 0)
+        except (ProcessLookupError, OverflowError):
+            return False
+        except PermissionError:
+            pass
     return True

@@ -16,9 +16,8 @@ from lst.errors import LstError, StorageError, UserError
 from lst.storage import access
 from lst.storage.access import PlaceError
 
+# Storages that show a file only once its upload is complete.
 ATOMIC_PUT = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "memory")
-
-
 # fsspec's protocols whose packages are extras of this project.
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
@@ -27,7 +26,7 @@ class Url(str):
     """A URL to which names are joined with ``/``, as to a ``Path``.
 
     Raises:
-        PlaceError: its protocol or host is not allowed, or it holds a chain or options; see ``lst.access``.
+        PlaceError: its protocol or host is not allowed, or it holds a chain or options; see ``lst.storage.access``.
     """
 
     __slots__ = ()
@@ -42,16 +41,16 @@ class Url(str):
 
     @property
     def name(self) -> str:
+        """What follows the last ``/``."""
         return self.rstrip("/").rpartition("/")[2]
 
     @property
     def parent(self) -> Url:
+        """What lies before the last ``/``."""
         return Url(self.rstrip("/").rpartition("/")[0])
 
 
 Folder: TypeAlias = Path | Url
-
-
 Location: TypeAlias = Path | str
 
 
@@ -111,7 +110,7 @@ def file_system(url: Url, fresh: bool = False) -> tuple[Any, str]:
 
 @contextlib.contextmanager
 def named_errors(url: str) -> Iterator[None]:
-    """Turns what a storage's client raises (no credentials, no network) into an error that names the URL."""
+    """Context manager: errors of a storage's client, as no credentials or no network, name the URL."""
     try:
         yield
     except FileNotFoundError as error:
@@ -129,3 +128,10 @@ def named_errors(url: str) -> Iterator[None]:
             f"{url} cannot be reached ({type(error).__name__}: {error}). Check the address, the network and the "
             "credentials that its package looks for."
         ) from error
+
+
+@contextlib.contextmanager
+def remote(url: Url, fresh: bool = False) -> Iterator[tuple[Any, str]]:
+    """Context manager: ``file_system``, whose errors name the URL."""
+    with named_errors(url):
+        yield file_system(url, fresh)

@@ -163,7 +163,8 @@ class Vocabulary:
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
         """Reads ``vocabulary.json``; raises ``UserError`` where it is missing, damaged or of another version."""
-        return cls.from_dict(read_json(path, "the joint vocabulary", "Make it with lst prepare."), str(path))
+        values = read_json(path, dict[str, Any], "the joint vocabulary", "Make it with lst prepare.")
+        return cls.from_dict(values, str(path))
 
 
 def check_same_vocabulary(expected: Vocabulary, found: Vocabulary, expected_of: str, found_of: str) -> None:

@@ -84,7 +84,9 @@ def read_weights(source: str | None, what: str, trust: bool, forms: str = FORMS)
         raise UserError(f"tokenizer.weights={source}: there is no such file or folder. Give {forms}")
     where = str(path.resolve())
     config = path.with_name("config.json")
-    values = read_json(config, "the model's description", "Download it again.") if config.is_file() else {}
+    values = (
+        read_json(config, dict[str, Any], "the model's description", "Download it again.") if config.is_file() else {}
+    )
     if path.suffix == ".safetensors":
         return Weights(_safetensors(path), where, values)
     if path.suffix == ".npz":
@@ -157,11 +159,14 @@ def _npz(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _from_folder(folder: Path, where: str, trust: bool) -> Weights:
-    config = read_json(folder / "config.json", "the model's description", f"{folder} must hold config.json.")
+    config = read_json(
+        folder / "config.json", dict[str, Any], "the model's description", f"{folder} must hold config.json."
+    )
     index = folder / "model.safetensors.index.json"
     parts = {"model.safetensors"} if (folder / "model.safetensors").is_file() else set()
     if not parts and index.is_file():
-        parts = set(read_json(index, "the index of weights", "Download it again.")["weight_map"].values())
+        found = read_json(index, dict[str, Any], "the index of weights", "Download it again.")
+        parts = set(found["weight_map"].values())
     if parts:
         files = [_safetensors(folder / Path(part).name) for part in sorted(parts)]
         return Weights({name: x for tensors in files for name, x in tensors.items()}, where, config)

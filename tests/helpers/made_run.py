@@ -12,7 +12,7 @@ from lst.configs.compose import build_config
 from lst.configs.schema import Config
 from lst.data.corpora.manifest import ManifestRow, write_manifest
 from lst.data.prepared import LEFT_OUT_FILE, MANIFEST_FILE, TEXT_FILE, UNITS_FILE, VOCABULARY_FILE
-from lst.data.shards.reader import INDEX_FILE, SHARD_FOLDER, VERSION, write_shard
+from lst.data.shards import INDEX_FILE, SHARD_FOLDER, VERSION, index_entry, write_shard
 from lst.data.utterance import Utterance, Word
 from lst.evaluation.cloze import DIRECTIONS, cloze_accuracies, cloze_items, ending_start
 from lst.model.checkpoint import save_model
@@ -107,11 +107,11 @@ def write_data(run: RunFolder, splits: dict[str, list[Utterance]]) -> Vocabulary
         "text_sha256": tokenizer.sha256,
         "vocabulary": vocabulary.fingerprint,
         "aligner": "none",
-        "made_from": {"corpus": None, "text": NASTY},
+        "made_from": {"corpus": None, "text": NASTY, "data": {"align": {}}, "tokenizer": {}},
         "num_left_out": NUM_LEFT_OUT,
         "num_unaligned": NUM_UNALIGNED,
         "splits": {
-            split: [write_shard(data / SHARD_FOLDER, f"{split}-000000", group, [], "x")]
+            split: [index_entry(write_shard(data / SHARD_FOLDER, f"{split}-000000", group, [], "x"))]
             for split, group in splits.items()
         },
     }

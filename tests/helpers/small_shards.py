@@ -11,7 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from lst.data.shards.reader import INDEX_FILE, SHARD_FOLDER, VERSION, index_entry, shard_name, write_shard
+from lst.data.shards import (
+    INDEX_FILE,
+    SHARD_FOLDER,
+    VERSION,
+    Index,
+    Receipt,
+    index_entry,
+    shard_name,
+    write_shard,
+)
 from lst.data.utterance import Utterance, Word
 from lst.storage import sha256, write_json
 
@@ -37,11 +46,27 @@ def write_data(folder: Path, split: str = "train", sizes: tuple[int, ...] = (3, 
     receipts, start = [], 0
     for number, size in enumerate(sizes):
         part = utterances[start : start + size]
-        receipt = write_shard(folder / SHARD_FOLDER, shard_name(split, number), part, [], MADE_FROM)
-        receipts.append(index_entry(receipt))
+        receipts.append(write_shard(folder / SHARD_FOLDER, shard_name(split, number), part, [], MADE_FROM))
         start += size
-    write_json(folder / INDEX_FILE, {"version": VERSION, "splits": {split: receipts}})
+    write_json(folder / INDEX_FILE, index_of(split, receipts))
     return utterances
+
+
+def index_of(split: str, receipts: list[Receipt]) -> Index:
+    """The index of shards of one split, of an unknown corpus."""
+    return {
+        "version": VERSION,
+        "description": "made-up utterances",
+        "is_synthesised": False,
+        "made_from": {"data": {"align": {}}, "tokenizer": {}},
+        "units_sha256": "",
+        "text_sha256": "",
+        "vocabulary": "",
+        "aligner": "none",
+        "num_left_out": 0,
+        "num_unaligned": 0,
+        "splits": {split: [index_entry(receipt) for receipt in receipts]},
+    }
 
 
 def tar_path(folder: Path, number: int = 0) -> Path:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from repository import ROOT
@@ -111,9 +112,9 @@ def test_a_dead_owners_lease_does_not_hold(url: Url, dead: str) -> None:
 def test_a_lease_is_renewed_while_it_is_held(url: Url, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "RENEW_S", 0.01)
     with folder_lock(url):
-        first = storage.read_json(url / LEASE_FILE, "", "")["renewed_s"]
+        first = storage.read_json(url / LEASE_FILE, dict[str, Any], "", "")["renewed_s"]
         deadline = time.monotonic() + 30
-        while (now := storage.read_json(url / LEASE_FILE, "", "")["renewed_s"]) == first:
+        while (now := storage.read_json(url / LEASE_FILE, dict[str, Any], "", "")["renewed_s"]) == first:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         assert now > first
@@ -123,7 +124,8 @@ def test_who_writes_the_lease_last_holds_it(url: Url, monkeypatch: pytest.Monkey
     """Of two that saw no lease, the one whose lease was overwritten steps back."""
 
     def other_writes(_: float) -> None:
-        storage.write_json(url / LEASE_FILE, {"pid": 7, "host": "elsewhere", "since": "now", "token": "other"})
+        lease = {"pid": 7, "host": "elsewhere", "since": "now", "token": "other", "renewed_s": time.time()}
+        storage.write_json(url / LEASE_FILE, lease)
 
     monkeypatch.setattr(time, "sleep", other_writes)
     with pytest.raises(UserError, match="process 7 on elsewhere"), folder_lock(url):
@@ -157,5 +159,24 @@ def test_who_has_lost_the_lease_ends_with_an_error_and_leaves_it_to_its_new_owne
     finally:
         signal.signal(signal.SIGINT, before)
     assert finished == ([] if works_on.startswith("until") else [works_on])
-    assert storage.read_json(url / LEASE_FILE, "", "") == other
+    assert storage.read_json(url / LEASE_FILE, dict[str, Any], "", "") == other
     storage.remove(url / LEASE_FILE)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"null", b"[]", b"\xff", b'{"pid": "1"}', b'{"renewed_s": "x", "pid": 1}', b"[" * 100_000]
+)
+def test_a_damaged_lease_holds_nothing(url: Url, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "SETTLE_S", 0.0)
+    storage.write_bytes(url / LEASE_FILE, content)
+    with folder_lock(url):
+        pass
+    assert not storage.exists(url / LEASE_FILE)
+
+
+def test_a_damaged_lock_file_tells_no_owner(tmp_path: Path) -> None:
+    with folder_lock(tmp_path):
+        for content in ("", "[1]", '{"pid": null}', "{"):
+            (tmp_path / locks.LOCK_FILE).write_text(content)
+            with pytest.raises(UserError, match="it has not said which yet"), folder_lock(tmp_path):
+                pass

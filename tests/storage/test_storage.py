@@ -10,6 +10,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from places import names_below
 
 from lst import storage
 from lst.errors import StorageError, UserError
@@ -40,12 +41,12 @@ def test_every_function_does_the_same_at_every_place(place: Folder) -> None:
         assert file.read(3) == content[1_000:1_003]
     assert storage.size(place / "a.bin") == 1_280
     assert storage.sha256(place / "a.bin") == hashlib.sha256(content).hexdigest()
-    assert storage.read_json(place / "deep" / "b.json", "it", "") == {"é": [1, None]}
-    assert storage.read_jsonl(place / "c.jsonl") == [{"a": 1}, {"a": 2}]
-    assert storage.read_jsonl(place / "none.jsonl") == []
+    assert storage.read_json(place / "deep" / "b.json", dict[str, Any], "it", "") == {"é": [1, None]}
+    assert storage.read_jsonl(place / "c.jsonl", dict[str, Any]) == [{"a": 1}, {"a": 2}]
+    assert storage.read_jsonl(place / "none.jsonl", dict[str, Any]) == []
     assert storage.list_sizes(place) == {"a.bin": 1_280, "c.jsonl": 18, "d.txt": 3}
     assert list(storage.list_sizes(place, ".txt")) == ["d.txt"]
-    assert storage.find_files(place) == ["a.bin", "c.jsonl", "d.txt", "deep/b.json"]
+    assert names_below(place) == ["a.bin", "c.jsonl", "d.txt", "deep/b.json"]
     assert storage.modified_s(place / "a.bin") > 1e9
     storage.remove(place / "a.bin")
     storage.remove(place / "a.bin")
@@ -54,9 +55,9 @@ def test_every_function_does_the_same_at_every_place(place: Folder) -> None:
         with pytest.raises(FileNotFoundError):
             read(place / "a.bin")
     with pytest.raises(UserError, match=r"the thing is missing: .*a\.bin\. Make it"):
-        storage.read_json(place / "a.bin", "the thing", "Make it")
+        storage.read_json(place / "a.bin", dict[str, Any], "the thing", "Make it")
     with pytest.raises(UserError, match=r"the thing is damaged: .*d\.txt is not JSON"):
-        storage.read_json(place / "d.txt", "the thing", "Make it")
+        storage.read_json(place / "d.txt", dict[str, Any], "the thing", "Make it")
 
 
 def test_a_write_that_fails_leaves_what_was_there(place: Folder) -> None:
@@ -70,10 +71,10 @@ def test_a_write_that_fails_leaves_what_was_there(place: Folder) -> None:
     with pytest.raises(RuntimeError, match="stopped"):
         write_half()
     assert storage.read_text(place / "a.txt") == "old"
-    assert storage.find_files(place) == ["a.txt"]
+    assert names_below(place) == ["a.txt"]
     storage.save_with(place / "a.txt", lambda path: storage.write_text(path, "new"))
     assert storage.read_text(place / "a.txt") == "new"
-    assert storage.find_files(place) == ["a.txt"]
+    assert names_below(place) == ["a.txt"]
 
 
 def test_a_move_that_fails_leaves_nothing_beside_the_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

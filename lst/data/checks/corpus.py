@@ -157,7 +157,7 @@ class _Tally:
         return found
 
     def notes(self) -> list[str]:
-        """What is no problem, but worth knowing."""
+        """Observations that are no problems."""
         notes = []
         if low := {rate: count for rate, count in sorted(self.rates.items()) if rate < RATE_HZ}:
             shown = ", ".join(f"{count:,} at {rate:,} Hz" for rate, count in low.items())

@@ -7,7 +7,6 @@ import itertools
 import json
 import math
 import tarfile
-import tokenize
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,22 +17,38 @@ import numpy as np
 from lst import storage
 from lst.data.checks.report import CheckReport
 from lst.data.corpora.row_checks import Fault, is_well_formed_id
-from lst.data.prepared import VOCABULARY_FILE, artefact_path, check_artefacts
-from lst.data.shards import SHARD_FOLDER, load_index, verify_shards
+from lst.data.prepared import (
+    LEFT_OUT_FILE,
+    MANIFEST_FILE,
+    TEXTS_FILE,
+    UNIT_ROWS_FILE,
+    VOCABULARY_FILE,
+    artefact_path,
+    check_artefacts,
+)
+from lst.data.shards import (
+    SHARD_FOLDER,
+    Index,
+    IndexEntry,
+    LeftOut,
+    NamedRow,
+    entries_of,
+    load_index,
+    verify_shards,
+)
+from lst.data.shards.samples import UNREADABLE
 from lst.data.utterance import Utterance, Word
 from lst.errors import LstError, ProblemsError
 from lst.progress import Progress
-from lst.storage import Folder
+from lst.storage import Folder, read_jsonl
 from lst.tokenizers.vocabulary import Vocabulary
 
 TEXT_SPLIT = "text"
-MANIFEST_FILE, LEFT_OUT_FILE = "manifest.jsonl", "left_out.jsonl"
-UNIT_ROWS_FILE, TEXTS_FILE = "unit_rows.jsonl", "texts.jsonl"
 FRAME_SLACK = 2  # frames by which units may differ from duration × rate: feature extractors round, pad or drop an end
 
 
 def check_prepared(folder: Folder, full: bool, max_examples: int) -> CheckReport:
-    """Checks a folder that ``lst prepare`` has made; nothing in it is changed.
+    """Checks a folder of ``lst prepare`` without changing it.
 
     Args:
         folder: with ``index.json``; a path or a URL.
@@ -46,16 +61,16 @@ def check_prepared(folder: Folder, full: bool, max_examples: int) -> CheckReport
     report = CheckReport(f"prepared data in {folder}", max_examples)
     try:
         index = load_index(folder)
-        splits = {str(name): list(entries) for name, entries in index["splits"].items()}
-    except (LstError, KeyError, TypeError, AttributeError) as error:
-        report.add("index", str(error) if isinstance(error, LstError) else f"{folder}: the index lacks {error}")
+    except LstError as error:
+        report.add("index", str(error))
         return report
     _check_artefacts(report, folder, index)
     vocabulary = _vocabulary(report, folder)
     checker = _SampleChecker(report, index, vocabulary)
-    total = sum(int(entry.get("num_utterances", 0)) for entries in splits.values() for entry in entries)
-    with Progress(total, "checking samples", unit="utterance") as progress:
-        for split, entries in splits.items():
+    with Progress(
+        sum(entry["num_utterances"] for entry in entries_of(index)), "checking samples", unit="utterance"
+    ) as progress:
+        for split, entries in index["splits"].items():
             for entry in entries:
                 _check_shard(checker, folder, split, entry, full, progress)
     _check_left_out(report, folder, index, checker)
@@ -63,12 +78,12 @@ def check_prepared(folder: Folder, full: bool, max_examples: int) -> CheckReport
     return report
 
 
-def _check_artefacts(report: CheckReport, folder: Folder, index: dict[str, Any]) -> None:
+def _check_artefacts(report: CheckReport, folder: Folder, index: Index) -> None:
     try:
         check_artefacts(folder, index)
     except ProblemsError as error:
         report.extend("codebook, tokenizer or vocabulary", error.problems)
-    except (LstError, KeyError, TypeError) as error:
+    except LstError as error:
         report.add("codebook, tokenizer or vocabulary", f"cannot be compared: {error}")
 
 
@@ -81,7 +96,7 @@ def _vocabulary(report: CheckReport, folder: Folder) -> Vocabulary | None:
 
 
 def read_samples(path: Folder) -> Iterator[tuple[str, Utterance | str]]:
-    """Samples of one shard in order, as (key, utterance or what is wrong with the sample).
+    """Samples of one shard in order, as (key, utterance or problem).
 
     Raises:
         OSError, tarfile.TarError: the tar itself cannot be read from some place on.
@@ -93,18 +108,7 @@ def read_samples(path: Folder) -> Iterator[tuple[str, Utterance | str]]:
         try:
             units = np.lib.format.read_array(io.BytesIO(members["units.npy"]), allow_pickle=False)
             return key, Utterance.from_record(json.loads(members["json"]), units)
-        except (
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            IndexError,
-            SyntaxError,
-            EOFError,
-            RecursionError,
-            tokenize.TokenError,
-        ) as error:
-            # numpy parses an array's header as Python's tokens, and lets the tokenizer's errors through.
+        except UNREADABLE as error:
             return key, f"cannot be read ({type(error).__name__}: {error})"
 
     with storage.open_binary(path) as opened, tarfile.open(fileobj=opened, mode="r:") as tar:
@@ -122,17 +126,15 @@ def read_samples(path: Folder) -> Iterator[tuple[str, Utterance | str]]:
 
 
 def _check_shard(
-    checker: _SampleChecker, folder: Folder, split: str, entry: dict[str, Any], full: bool, progress: Progress
+    checker: _SampleChecker, folder: Folder, split: str, entry: IndexEntry, full: bool, progress: Progress
 ) -> None:
     """One shard's size and hash, its samples, and whether they are as many as the index says."""
-    report, name = checker.report, str(entry.get("name"))
+    report, name = checker.report, entry["name"]
     try:
-        verify_shards(folder, {"splits": {split: [entry]}}, full)
+        verify_shards(folder, [entry], full)
     except ProblemsError as error:
         for problem in error.problems:
             report.add("shard hash" if "SHA-256" in problem else "shard file", problem)
-    except (KeyError, TypeError) as error:
-        report.add("index", f"the entry of {name} lacks {error}")
     path = folder / SHARD_FOLDER / f"{name}.tar"
     if not storage.exists(path):
         return
@@ -149,9 +151,10 @@ def _check_shard(
             progress.advance()
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         report.add("shard file", f"{path.name} cannot be read after {num_utterances} samples ({error})")
-    for what, found in (("num_utterances", num_utterances), ("num_units", num_units)):
-        if entry.get(what) != found:
-            report.add("index", f"{path.name} holds {found:,} {what[4:]}, the index says {entry.get(what)}")
+    counts = (("utterances", num_utterances, entry["num_utterances"]), ("units", num_units, entry["num_units"]))
+    for what, found, recorded in counts:
+        if found != recorded:
+            report.add("index", f"{path.name} holds {found:,} {what}, the index says {recorded}")
 
 
 @dataclass
@@ -165,10 +168,10 @@ class _Totals:
 class _SampleChecker:
     """Checks one utterance after the other and adds up what they are like."""
 
-    def __init__(self, report: CheckReport, index: dict[str, Any], vocabulary: Vocabulary | None) -> None:
+    def __init__(self, report: CheckReport, index: Index, vocabulary: Vocabulary | None) -> None:
         self.report, self.vocabulary = report, vocabulary
-        # Files of aligned units from elsewhere may have words of no frame; an aligner gives each at least one.
-        self.allows_empty_words = "on_the_fly" in str(index.get("aligner", ""))
+        # In imported files of units a word may own no frame. An aligner gives each word at least one.
+        self.allows_empty_words = "on_the_fly" in index["aligner"]
         self.keeps_repeats = not getattr(vocabulary, "deduplicated", False)
         self.places: dict[str, str] = {}
         self.speakers: dict[str, set[str]] = {}
@@ -196,7 +199,7 @@ class _SampleChecker:
             self.speakers.setdefault(split, set()).add(str(utterance.speaker))
 
     def _units(self, utterance: Utterance, split: str) -> list[Fault]:
-        """Faults of the units themselves, and of how many there are."""
+        """Problems of the units and of their number."""
         units = utterance.units
         if units.ndim != 1 or units.dtype != np.uint16:
             return [
@@ -219,7 +222,7 @@ class _SampleChecker:
             a_frame = int(getattr(self.vocabulary, "units_a_frame", 1))
             expected = utterance.duration_s * self.vocabulary.frame_rate_hz * a_frame
             slack = FRAME_SLACK * a_frame
-            # A codec's delayed codebooks go on for a frame each after the first one.
+            # With a delay pattern, each further codebook of a codec ends a frame later.
             delay = (a_frame - 1) * a_frame
             if len(units) > expected + slack + delay or (self.keeps_repeats and len(units) < expected - slack):
                 what = f"{utterance.duration_s:g} s at {self.vocabulary.frame_rate_hz} Hz are {expected:.1f}"
@@ -245,14 +248,14 @@ class _SampleChecker:
 
 
 def id_faults(key: str, utterance_id: Any) -> list[Fault]:
-    """What is wrong with a sample's key and id."""
+    """Problems of a sample's key and id."""
     if not isinstance(utterance_id, str) or not is_well_formed_id(utterance_id):
         return [("id", f"id {utterance_id!r} is not made of A–Z, a–z, 0–9, _ and - alone")]
     return [("id", f"the record's id is {utterance_id!r}, another than the key")] if utterance_id != key else []
 
 
 def word_faults(utterance: Utterance, allows_empty_words: bool = False) -> list[Fault]:
-    """What is wrong with the words of spoken text: order, place, length, score, text.
+    """Problems of the words of spoken text: order, place, length, score, text.
 
     Args:
         utterance: with units.
@@ -299,7 +302,7 @@ def word_faults(utterance: Utterance, allows_empty_words: bool = False) -> list[
 
 
 def _character_faults(word: Word) -> list[str]:
-    """What is wrong with a word's character times, where it has them."""
+    """Problems of a word's character times, if it has some."""
     ends = getattr(word, "character_ends", ())
     if not ends:
         return []
@@ -319,26 +322,26 @@ def _is_frame(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _check_left_out(report: CheckReport, folder: Folder, index: dict[str, Any], checker: _SampleChecker) -> None:
+def _check_left_out(report: CheckReport, folder: Folder, index: Index, checker: _SampleChecker) -> None:
     """Every utterance and text of the lists is in a shard or among those left out, and every shard is of the index."""
     try:
-        left_out = {str(item.get("id")) for item in storage.read_jsonl(folder / LEFT_OUT_FILE)}
-        num_left_out = len(storage.read_jsonl(folder / LEFT_OUT_FILE))
+        rows = read_jsonl(folder / LEFT_OUT_FILE, LeftOut)
         ids = {
-            str(item.get("id")): name
+            item["id"]: name
             for name in (MANIFEST_FILE, UNIT_ROWS_FILE, TEXTS_FILE)
-            for item in storage.read_jsonl(folder / name)
+            for item in read_jsonl(folder / name, NamedRow)
         }
-    except (LstError, UnicodeDecodeError, AttributeError) as error:
+    except LstError as error:
         report.add("left out", f"cannot be read: {error}")
         return
-    if index.get("num_left_out") != num_left_out:
-        message = f"{LEFT_OUT_FILE} lists {num_left_out}, the index says {index.get('num_left_out')} were left out"
+    left_out = {row["id"] for row in rows}
+    if index["num_left_out"] != len(rows):
+        message = f"{LEFT_OUT_FILE} lists {len(rows)}, the index says {index['num_left_out']} were left out"
         report.add("left out", message)
     for name, list_name in ids.items():
         if name not in checker.places and name not in left_out:
             report.add("left out", f"utterance {name!r} of {list_name} is in no shard and not in {LEFT_OUT_FILE}")
-    known = {f"{entry.get('name')}.tar" for entries in index["splits"].values() for entry in entries}
+    known = {f"{entry['name']}.tar" for entry in entries_of(index)}
     report.extend(
         "shard file",
         [

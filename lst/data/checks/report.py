@@ -36,6 +36,7 @@ class CheckReport:
 
     @property
     def num_problems(self) -> int:
+        """Number of all problems, those without examples too."""
         return self.counts.total()
 
     def to_record(self) -> dict[str, Any]:

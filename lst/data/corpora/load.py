@@ -26,10 +26,12 @@ from lst.data.corpora.layouts.plain_manifest import has_named_manifest
 from lst.data.corpora.manifest import EXAMPLES, ManifestProblem, ManifestRow
 from lst.data.corpora.remote import mirrored
 from lst.errors import UserError
-from lst.storage import Location
+from lst.storage import FileList, Location
 
 
-def load_corpus(place: Location, layout: str = AUTO_LAYOUT) -> tuple[list[ManifestRow], list[ManifestProblem], str]:
+def load_corpus(
+    place: Location, layout: str = AUTO_LAYOUT, files: FileList | None = None
+) -> tuple[list[ManifestRow], list[ManifestProblem], str]:
     """Reads a corpus: a manifest file, or a folder in one of the layouts above.
 
     With ``auto``, a folder that has ``manifest.{jsonl,tsv,csv}`` is read as a manifest; any other gets the first
@@ -39,6 +41,7 @@ def load_corpus(place: Location, layout: str = AUTO_LAYOUT) -> tuple[list[Manife
     Args:
         place: the folder or file, or its URL.
         layout: a name of ``LAYOUTS``, or ``auto``.
+        files: the corpus's files, if they have been listed already.
 
     Returns:
         The rows, the problems of the utterances that gave none, and the layout's name. ``apply_on_error`` takes
@@ -51,13 +54,13 @@ def load_corpus(place: Location, layout: str = AUTO_LAYOUT) -> tuple[list[Manife
         raise UserError(f"layout={layout}: allowed are {', '.join(LAYOUT_NAMES)}")
     path = storage.locate(place)
     if not isinstance(path, Path):
-        with mirrored(path) as mirror:
+        with mirrored(path, files) as mirror:
             rows, problems, layout = load_corpus(mirror.path, layout)
             return [mirror.remote_row(row) for row in rows], [mirror.remote_problem(one) for one in problems], layout
     path = path.expanduser()
     if not path.exists():
         raise UserError(f"corpus {path} does not exist. Name a folder of audio and transcripts, or a manifest file.")
-    listing = Listing(path)
+    listing = Listing(path, files)
     if layout == AUTO_LAYOUT:
         layout = find_layout(listing)
     found = LAYOUTS[layout].load(listing)

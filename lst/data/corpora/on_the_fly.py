@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -23,7 +22,7 @@ from lst.data.corpora.row_checks import duration_fault
 from lst.data.utterance import Utterance, Word
 from lst.errors import UserError
 from lst.progress import Progress
-from lst.storage import Location, absolute, locate
+from lst.storage import FileList, Location, absolute, locate
 
 SUFFIX = ".on_the_fly"
 SEPARATOR, SILENCE = "<LST MODE SEP>", "[SIL]"
@@ -59,8 +58,12 @@ class UnitRow:
         return asdict(self)
 
 
-def on_the_fly_files(corpus: str | None) -> list[Location]:
+def on_the_fly_files(corpus: str | None, listed: FileList | None = None) -> list[Location]:
     """The ``.on_the_fly`` files of a corpus: a named file, or all files in a folder or URL; empty for other corpora.
+
+    Args:
+        corpus: a file or a folder, or its URL.
+        listed: its files, if they have been listed already.
 
     Raises:
         UserError: the named file is absent, or the folder also has recordings or manifests.
@@ -72,9 +75,7 @@ def on_the_fly_files(corpus: str | None) -> list[Location]:
         if not storage.exists(place):
             raise UserError(f"corpus {place} does not exist. Name an {SUFFIX} file, or a folder of some.")
         return [place]
-    if isinstance(place, Path) and not place.is_dir():
-        return []
-    names = storage.list_sizes(place)
+    names = storage.list_sizes(place) if listed is None else listed.top
     files: list[Location] = [place / name for name in names if name.endswith(SUFFIX)]
     others = [name for name in names if name.lower().endswith((*MANIFEST_SUFFIXES, *AUDIO_SUFFIXES, ".tar"))]
     if files and others:

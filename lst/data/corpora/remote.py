@@ -22,7 +22,7 @@ from lst.data.corpora.layouts.tar_samples import END_BYTES
 from lst.data.corpora.manifest import ManifestProblem, ManifestRow
 from lst.errors import ProblemsError, UserError
 from lst.progress import Progress
-from lst.storage import Url
+from lst.storage import FileList, Url, list_files
 
 LIST_SUFFIXES = (".txt", ".tsv", ".csv", *JSON_LINES_SUFFIXES)
 FETCHED_TOGETHER = 512
@@ -34,6 +34,7 @@ class CorpusMirror:
     Args:
         url: of a folder or of a file.
         base: an empty local folder, which mirrors the storage's root.
+        files: the corpus's files, if they have been listed already.
 
     Attributes:
         path: the local path of ``url``; its folders have the same names.
@@ -42,16 +43,17 @@ class CorpusMirror:
         UserError: there is nothing at the URL, or it cannot be reached.
     """
 
-    def __init__(self, url: str, base: Path) -> None:
+    def __init__(self, url: str, base: Path, files: FileList | None = None) -> None:
         protocol, _, place = url.partition("://")
         self.prefix, self.base = f"{protocol}://{'/' * place.startswith('/')}", base
         self.path = base / place.strip("/")
-        names = _names_below(self.url_of(self.path)) if place.strip("/") else []
+        # The root of a storage is no corpus.
+        names = (files or list_files(self.url_of(self.path))).names if place.strip("/") else []
         if not names:
             raise UserError(
                 f"corpus {url} does not exist or is empty. Name a folder of audio and transcripts, or a manifest file."
             )
-        if names != [""]:
+        if list(names) != [""]:
             self._take(self.path, names, reads_tars=True)
             return
         folder = self.path.parent
@@ -59,7 +61,7 @@ class CorpusMirror:
         kind = Listing(self.path).json_kind(self.path) if url.endswith(JSON_LINES_SUFFIXES) else None
         if kind not in (PLAIN, LHOTSE) and self.path.suffix.lower() != ".tar" and folder != base:
             # The other layouts look for audio beside their lists.
-            beside = [name for name in _names_below(self.url_of(folder)) if name != self.path.name]
+            beside = [name for name in list_files(self.url_of(folder)).names if name != self.path.name]
             self._take(folder, beside, reads_tars=kind is not None)
 
     def _take(self, folder: Path, names: Sequence[str], reads_tars: bool) -> None:
@@ -111,11 +113,11 @@ class CorpusMirror:
 
 
 @contextlib.contextmanager
-def mirrored(url: Url) -> Iterator[CorpusMirror]:
+def mirrored(url: Url, files: FileList | None = None) -> Iterator[CorpusMirror]:
     """Context manager: a temporary local mirror of the corpus at a URL. Errors name the URL."""
     with tempfile.TemporaryDirectory(prefix="lst-corpus-") as folder:
         # Resolved, as some layouts resolve the paths that they find.
-        mirror = CorpusMirror(url, Path(folder).resolve())
+        mirror = CorpusMirror(url, Path(folder).resolve(), files)
         try:
             yield mirror
         except ProblemsError as error:
@@ -124,15 +126,6 @@ def mirrored(url: Url) -> Iterator[CorpusMirror]:
             raise ProblemsError(mirror.remote_text(subject), lines, mirror.remote_text(remedy), max_shown) from None
         except UserError as error:
             raise UserError(mirror.remote_text(str(error))) from None
-
-
-def _names_below(url: Url) -> list[str]:
-    """Names of the files below a URL, without hidden ones; ``[""]`` for a file, ``[]`` if nothing is there."""
-    try:
-        names = storage.find_files(url)
-    except FileNotFoundError:
-        return []
-    return [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
 
 
 def _copy_without_audio(url: Url, path: Path) -> None:

@@ -30,7 +30,7 @@ from lst.tokenizers.vocabulary import Vocabulary
 def make_artefacts(
     folder: Folder, gathered: Gathered, options: PrepareOptions
 ) -> tuple[SpeechTokenizer, TextTokenizer, Vocabulary]:
-    """Reads or fits all three, and writes what is not there."""
+    """Reads or fits codebook, text tokenizer and vocabulary, and writes those that are not there."""
     units = _units(folder, gathered, options)
     tokenizer = _text_tokenizer(folder, gathered, options)
     vocabulary = Vocabulary(
@@ -77,7 +77,7 @@ def _text_tokenizer(folder: Folder, gathered: Gathered, options: PrepareOptions)
 
 
 def fit_units(rows: Sequence[ManifestRow], config: TokenizerConfig, seed: int, num_workers: int = 1) -> SpeechTokenizer:
-    """The tokenizer that the options ask for, fitted to training utterances where it is fitted at all.
+    """The tokenizer that the options name; k-means tokenizers are fitted to training utterances.
 
     Utterances are taken in an order drawn from the seed until they hold ``fit_max_frames`` frames; the result does not
     depend on ``num_workers``. Audio that cannot be read is left out and counted.
@@ -96,7 +96,7 @@ def fit_units(rows: Sequence[ManifestRow], config: TokenizerConfig, seed: int, n
     if config.kind == "encodec":
         return build_codec(config.weights, config.num_codebooks, config.codebook_pattern, config.trust, config.device)
     options = encoder_options(config)
-    # Built here too, so that what is missing is said before any work.
+    # Built here too, so that missing weights are reported before any work.
     encoder = build_encoder(options)
     chosen = training_rows(rows, config, seed)
     with one_thread():

@@ -1,11 +1,10 @@
-"""The first stage of preparing: which utterances and texts there are, kept in the folder for every later run."""
+"""The first stage of preparing: the lists of utterances and texts, kept in the folder for later runs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from lst import storage
 from lst.data.alignment import imported_faults
@@ -28,7 +27,7 @@ from lst.data.corpora import (
 from lst.data.corpora.manifest import split_of
 from lst.data.corpora.records import read_utf8
 from lst.data.corpora.row_checks import text_faults
-from lst.data.prepare.options import PrepareOptions
+from lst.data.prepare.options import Origin, PrepareOptions
 from lst.data.prepared import (
     MANIFEST_FILE,
     SOURCE_FILE,
@@ -40,7 +39,9 @@ from lst.data.prepared import (
     WrittenText,
     list_hashes,
     read_lists,
+    read_source,
 )
+from lst.data.shards import LeftOut, SourceRecord, UnitFacts
 from lst.data.synthesis import (
     choose_engine,
     default_cache_dir,
@@ -51,55 +52,74 @@ from lst.data.synthesis import (
 )
 from lst.errors import UserError
 from lst.progress import say
-from lst.storage import Folder, Location, fingerprint, locate
+from lst.storage import FileList, Folder, Location, fingerprint, locate
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """What is prepared.
+    """The lists that shards are made of.
 
     Attributes:
         rows: utterances, as recordings or as units.
         texts: written texts.
-        record: what ``source.json`` holds of them.
+        record: the content of ``source.json``.
     """
 
     rows: Sequence[SpokenRow]
     texts: Sequence[WrittenText]
-    record: dict[str, Any]
+    record: SourceRecord
 
 
-def gather(folder: Folder, options: PrepareOptions) -> Gathered:
-    """The source, kept in the folder so that a second run uses the same list."""
-    marker = folder / SOURCE_FILE
-    made_from = fingerprint(options.made_from())
-    fitted_with = fingerprint([asdict(options.tokenizer), options.tokenizer_files(), options.seed])
-    before = storage.read_json(marker, "the source's record", f"Delete {marker}.") if storage.exists(marker) else {}
-    if before.get("made_from") == made_from and before.get("files") == list_hashes(folder):
+def gather(folder: Folder, options: PrepareOptions, origin: Origin) -> Gathered:
+    """Utterances and texts of the corpus; kept in the folder, so that a later run uses the same lists.
+
+    Args:
+        folder: of the prepared data.
+        options: what is prepared.
+        origin: of these options.
+    """
+    marker, made_from = folder / SOURCE_FILE, fingerprint(origin.made_from)
+    before = read_source(folder) if storage.exists(marker) else None
+    if before is not None and (before["made_from"], before["files"]) == (made_from, list_hashes(folder)):
         kept = Gathered(*read_lists(folder), before)
-        refs = {row.audio_ref for row in kept.rows if isinstance(row, ManifestRow) and isinstance(row.path, Path)}
-        gone = sorted(ref for ref in refs if not audio_exists(ref))
+        gone = _gone_files(kept.rows, origin)
         if not gone:
             return kept
         say(f"{len(gone)} audio files are gone (the first is {gone[0]}): the corpus is gathered again")
-    if files := on_the_fly_files(options.corpus):
-        rows, texts, about = _gather_units(files, options)
-    else:
-        rows, texts, about = _gather_audio(options)
+    files = on_the_fly_files(options.corpus, origin.corpus_files)
+    rows, texts, facts = _gather_units(files, options) if files else _gather_audio(options, origin)
     _write_lists(folder, rows, texts)
-    record = {"made_from": made_from, "fitted_with": fitted_with, "files": list_hashes(folder), **about}
-    if any(record[key] != before.get(key) for key in ("files", "fitted_with")):
-        # Fitted with other settings, or on other utterances, perhaps on ones that are now held out.
+    record: SourceRecord = {
+        "made_from": made_from,
+        "fitted_with": origin.fitted_with,
+        "files": list_hashes(folder),
+        **facts,
+    }
+    if before is None or (record["files"], record["fitted_with"]) != (before["files"], before["fitted_with"]):
+        # These were fitted with other settings or on other utterances, some of which may now be held out.
         for name in (UNITS_FILE, TEXT_FILE):
             storage.remove(folder / name)
     storage.write_json(marker, record)
     return Gathered(rows, texts, record)
 
 
+def _gone_files(rows: Sequence[SpokenRow], origin: Origin) -> list[str]:
+    """Audio files that are no longer there. Those that were listed just now are not looked for again."""
+    listed: set[str] = set()
+    if origin.corpus_files is not None:
+        listed = {str(origin.corpus_files.place / name) for name, *_ in origin.corpus_files.marks or ()}
+    refs = {
+        row.audio_ref
+        for row in rows
+        if isinstance(row, ManifestRow) and isinstance(row.path, Path) and str(row.path) not in listed
+    }
+    return sorted(ref for ref in refs if not audio_exists(ref))
+
+
 def _write_lists(folder: Folder, rows: Sequence[SpokenRow], texts: Sequence[WrittenText]) -> None:
     audio = [row for row in rows if isinstance(row, ManifestRow)]
     units = [row for row in rows if isinstance(row, UnitRow)]
-    # One of the two, none of another corpus.
+    # There is one of the two; a list of an earlier corpus is removed.
     storage.remove(folder / (MANIFEST_FILE if units else UNIT_ROWS_FILE))
     if units:
         storage.write_jsonl(folder / UNIT_ROWS_FILE, [row.to_json() for row in units])
@@ -108,7 +128,9 @@ def _write_lists(folder: Folder, rows: Sequence[SpokenRow], texts: Sequence[Writ
     storage.write_jsonl(folder / TEXTS_FILE, [asdict(text) for text in texts])
 
 
-def _gather_audio(options: PrepareOptions) -> tuple[Sequence[SpokenRow], Sequence[WrittenText], dict[str, Any]]:
+def _gather_audio(
+    options: PrepareOptions, origin: Origin
+) -> tuple[Sequence[SpokenRow], Sequence[WrittenText], UnitFacts]:
     source = gather_source(
         options.corpus,
         options.text,
@@ -118,56 +140,65 @@ def _gather_audio(options: PrepareOptions) -> tuple[Sequence[SpokenRow], Sequenc
         options.max_skipped_share,
         options.num_workers,
         options.layout,
+        origin.corpus_files,
     )
-    about = {
+    facts: UnitFacts = {
         "description": source.description,
         "is_synthesised": source.is_synthesised,
-        "left_out": [{"id": problem.id or problem.place, "reason": str(problem)} for problem in source.problems],
+        "left_out": _left_out(source.problems),
     }
-    return source.rows, source.texts, about
+    return source.rows, source.texts, facts
+
+
+def _left_out(problems: Sequence[ManifestProblem]) -> list[LeftOut]:
+    return [{"id": problem.id or problem.place, "reason": str(problem)} for problem in problems]
 
 
 def _gather_units(
     files: Sequence[Location], options: PrepareOptions
-) -> tuple[Sequence[SpokenRow], Sequence[WrittenText], dict[str, Any]]:
-    """Utterances of ``.on_the_fly`` files; one whose name begins with a split's (``train…``, ``dev…``) is of it."""
+) -> tuple[Sequence[SpokenRow], Sequence[WrittenText], UnitFacts]:
+    """Utterances of ``.on_the_fly`` files. A file name that starts with ``train`` or ``dev`` sets the split."""
     data = options.data
     rows, problems, num_lines = check_on_the_fly(
         files, options.tokenizer.frame_rate_hz, data.min_duration_s, data.max_duration_s, data.on_the_fly_units
     )
     num_rows = num_lines if not problems else len(rows) + num_bad_rows(problems)
     apply_on_error(problems, num_rows, options.on_error, options.max_skipped_share, f"corpus {options.corpus}")
-    if len(rows) < 2:
-        raise UserError(
-            f"corpus {options.corpus} has {len(rows)} usable utterance{'s' * (len(rows) != 1)}: two are needed, one is "
-            "held out"
-        )
-    stems = {str(file): storage.locate(file).name.partition(".")[0] for file in files}
+    _check_two(rows, options.corpus)
+    stems = {str(file): locate(file).name.partition(".")[0] for file in files}
     named = [ManifestRow(row.id, Path(row.place), row.text, split=split_of(stems[row.place]) or "") for row in rows]
     splits = [row.split for row in assign_splits(named, data.valid_share, options.seed)]
     rows = [replace(row, split=split) for row, split in zip(rows, splits, strict=True)]
     texts, found = texts_beside(options.text, [row.text for row in rows if row.split == "valid"])
-    about = {
+    facts: UnitFacts = {
         "description": f"speech units in {Path(str(options.corpus)).name} ({len(files)} .on_the_fly files)",
         "is_synthesised": False,
-        "left_out": [{"id": p.id or p.place, "reason": str(p)} for p in [*problems, *found]],
+        "left_out": _left_out([*problems, *found]),
         "num_units": data.on_the_fly_units or 1 + max(row.max_unit for row in rows),
     }
-    return rows, texts, about
+    return rows, texts, facts
 
 
-# A spoken text of more words would be longer than the longest utterance allowed by default.
+def _check_two(rows: Sequence[SpokenRow], corpus: Location | None) -> None:
+    if len(rows) < 2:
+        raise UserError(
+            f"corpus {corpus} has {len(rows)} usable utterance{'s' * (len(rows) != 1)}: at least two are needed, one "
+            "is held out"
+        )
+
+
+# Longer texts would exceed the longest utterance that is allowed by default.
 MAX_SPOKEN_WORDS = 100
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a corpus is made of.
+    """The content of a corpus.
 
     Attributes:
         rows: utterances with audio, split and duration.
         texts: written texts for training.
-        problems: what was left out, and why.
+        problems: one for each utterance or text that is left out.
         description: one line for people.
         is_synthesised: whether the speech is a synthesiser's.
     """
@@ -188,6 +219,7 @@ def gather_source(
     max_skipped_share: float,
     num_workers: int,
     layout: str = AUTO_LAYOUT,
+    files: FileList | None = None,
 ) -> Source:
     """Finds or makes the utterances; every problem of a corpus is reported before work starts.
 
@@ -200,12 +232,14 @@ def gather_source(
         max_skipped_share: with ``skip``, the largest share of utterances that may be left out.
         num_workers: processes that synthesise.
         layout: of the recordings; see ``load_corpus``.
+        files: the corpus's files, if they have been listed already.
 
     Raises:
         UserError: nothing usable was found; ``ProblemsError`` lists all problems.
     """
     if corpus is not None:
-        return _recordings(locate(corpus), layout, text, config, seed, on_error, max_skipped_share)
+        found = load_corpus(locate(corpus), layout, files)
+        return _recordings(locate(corpus), found, text, config, seed, on_error, max_skipped_share)
     if text is not None:
         return _read_aloud(Path(text), config, seed, on_error, max_skipped_share, num_workers)
     stories = generate_stories(config.num_spoken_stories + config.num_text_stories, seed)
@@ -223,33 +257,34 @@ def gather_source(
 
 
 def _recordings(
-    path: Folder, layout: str, text: str | None, config: DataConfig, seed: int, on_error: str, max_skipped_share: float
+    path: Folder,
+    found: tuple[list[ManifestRow], list[ManifestProblem], str],
+    text: str | None,
+    config: DataConfig,
+    seed: int,
+    on_error: str,
+    max_skipped_share: float,
 ) -> Source:
-    rows, problems, layout = load_corpus(path, layout)
+    rows, problems, layout = found
     num_rows = len(rows) + num_bad_rows(problems)
-    good, found = check_rows(rows, config.min_duration_s, config.max_duration_s, problems)
-    problems = [*problems, *found]
+    good, faults = check_rows(rows, config.min_duration_s, config.max_duration_s, problems)
+    problems = [*problems, *faults]
     if problems and on_error == "raise":
-        # All at once: what would be told next, when these are mended.
+        # Faults of alignments are reported together with those of rows, before work starts.
         problems += [
             ManifestProblem(row.place, row.id, fault, row.path, "alignment")
-            for row, faults in zip(good, imported_faults(config.align, good) or [], strict=False)
-            for fault in faults
+            for row, own in zip(good, imported_faults(config.align, good) or [], strict=False)
+            for fault in own
         ]
     apply_on_error(problems, num_rows, on_error, max_skipped_share, f"corpus {path}")
-    if len(good) < 2:
-        raise UserError(
-            f"corpus {path} has {len(good)} usable utterance{'s' * (len(good) != 1)}: at least two are needed, one is "
-            "held out"
-        )
+    _check_two(good, path)
     rows = assign_splits(good, config.valid_share, seed)
-    texts, found = texts_beside(text, [row.text for row in rows if row.split == "valid"])
-    problems += found
-    return Source(rows, texts, problems, f"recordings in {path.name} ({layout})", is_synthesised=False)
+    texts, held_out = texts_beside(text, [row.text for row in rows if row.split == "valid"])
+    return Source(rows, texts, [*problems, *held_out], f"recordings in {path.name} ({layout})", is_synthesised=False)
 
 
 def texts_beside(text: str | None, held_out_texts: Iterable[str]) -> tuple[list[WrittenText], list[ManifestProblem]]:
-    """Written texts of a file, a line each, without those that are transcripts of held-out utterances; these are told.
+    """Written texts of a file, one a line. Transcripts of held-out utterances are left out and reported.
 
     Args:
         text: the file; None gives no texts.

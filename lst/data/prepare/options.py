@@ -1,15 +1,16 @@
-"""What ``lst prepare`` is told, and the part of it that decides what is prepared."""
+"""The options of ``lst prepare``, and what of them and of the files that they name decides what is prepared."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from lst.data.alignment import align_files
 from lst.data.config import AUTO_LAYOUT, DataConfig, parse_part
+from lst.data.shards import MadeFrom
 from lst.parallel import ExecutorOptions
-from lst.storage import expanded, files_fingerprint, is_url
+from lst.storage import FileList, expanded, files_fingerprint, fingerprint, is_url, list_files
 from lst.tokenizers.config import TokenizerConfig
 
 # Options of data that only later stages read.
@@ -24,15 +25,15 @@ LATER = (
     "max_unaligned_share",
 )
 
-# Options that change no byte, by what their docs say.
+# Options that change no byte of the data.
 NO_BYTE_OF_TOKENIZER, NO_BYTE_OF_ALIGN = ("trust", "device"), ("batch", "device")
-# What names the content of files: None once they are gone.
+# Keys of fingerprints of files: None once a file is gone.
 FILES_KEYS = ("corpus_files", "text_file", "align_files", "codebook_file", "text_model_file")
 
 
 @dataclass
 class PrepareOptions:
-    """All that decides what is prepared, and where the work is done: ``executor`` and what follows change no byte."""
+    """What is prepared, and how: ``num_workers``, ``executor``, ``address`` and ``part`` change no byte."""
 
     corpus: str | None
     text: str | None
@@ -51,46 +52,56 @@ class PrepareOptions:
         self.corpus = None if self.corpus is None else expanded(self.corpus)
         self.text = None if self.text is None else expanded(self.text)
 
-    def made_from(self) -> dict[str, Any]:
-        """What the prepared data depends on; a folder made from other things is refused."""
-        data = asdict(self.data)
-        for later in LATER:
-            data.pop(later)
-        corpus, text = _resolved(self.corpus), _resolved(self.text)
-        layout = {} if self.layout == AUTO_LAYOUT else {"layout": self.layout}
-        files = {
-            "corpus_files": files_fingerprint(corpus),
-            "text_file": files_fingerprint(text),
-            "align_files": align_files(self.data.align),
-            **self.tokenizer_files(),
-        }
-        made_from = {
-            "corpus": corpus,
-            "text": text,
-            **files,
-            **layout,
-            "seed": self.seed,
-            "on_error": self.on_error,
-            "data": data,
-            "tokenizer": asdict(self.tokenizer),
-        }
-        return deciding(made_from)
-
-    def tokenizer_files(self) -> dict[str, str | None]:
-        """Names the content of each file that a tokenizer is taken from; only of those that the options name."""
-        named = {"codebook_file": self.tokenizer.codebook, "text_model_file": self.tokenizer.text_model}
-        return {key: files_fingerprint(expanded(path)) for key, path in named.items() if path is not None}
-
     def parsed_part(self) -> tuple[int, int] | None:
         """Which part (i, n) of the shards is made; None for all of them, or for ``plan``."""
         return None if self.part in (None, "plan") else parse_part(str(self.part))
 
     def executor_options(self) -> ExecutorOptions:
+        """Where tasks run."""
         return ExecutorOptions(self.executor, self.num_workers, self.address)
 
 
-def deciding(made_from: dict[str, Any]) -> dict[str, Any]:
-    """A record of settings, perhaps of a version that recorded more, without those that change no byte."""
+@dataclass(frozen=True)
+class Origin:
+    """All that prepared data depends on, and the listing of the corpus that it was found by; made once a run.
+
+    Attributes:
+        made_from: settings and fingerprints of files; a folder that was made from other things is refused.
+        fitted_with: fingerprint of what codebook and text tokenizer depend on beside the lists.
+        corpus_files: of the corpus; None without one.
+    """
+
+    made_from: MadeFrom
+    fitted_with: str
+    corpus_files: FileList | None
+
+
+def find_origin(options: PrepareOptions) -> Origin:
+    """Lists the corpus, and names the content of it and of the other files that the options name."""
+    data = {key: value for key, value in asdict(options.data).items() if key not in LATER}
+    corpus, text = _resolved(options.corpus), _resolved(options.text)
+    corpus_files = None if corpus is None else list_files(corpus)
+    named = {"codebook_file": options.tokenizer.codebook, "text_model_file": options.tokenizer.text_model}
+    tokenizer_files = {key: files_fingerprint(expanded(path)) for key, path in named.items() if path is not None}
+    made_from = {
+        "corpus": corpus,
+        "text": text,
+        "corpus_files": corpus_files and corpus_files.fingerprint,
+        "text_file": files_fingerprint(text),
+        "align_files": align_files(options.data.align),
+        **tokenizer_files,
+        **({} if options.layout == AUTO_LAYOUT else {"layout": options.layout}),
+        "seed": options.seed,
+        "on_error": options.on_error,
+        "data": data,
+        "tokenizer": asdict(options.tokenizer),
+    }
+    fitted_with = fingerprint([asdict(options.tokenizer), tokenizer_files, options.seed])
+    return Origin(deciding(cast(MadeFrom, made_from)), fitted_with, corpus_files)
+
+
+def deciding(made_from: MadeFrom) -> MadeFrom:
+    """A record of settings without those that change no byte, which an earlier version may have recorded."""
     data, tokenizer = made_from["data"], made_from["tokenizer"]
     align = {key: value for key, value in data["align"].items() if key not in NO_BYTE_OF_ALIGN}
     tokenizer = {key: value for key, value in tokenizer.items() if key not in NO_BYTE_OF_TOKENIZER}

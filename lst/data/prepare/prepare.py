@@ -19,7 +19,6 @@ neither on the executor nor on the number of workers nor on where it was stopped
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ from lst import storage
 from lst.data.corpora import ManifestRow
 from lst.data.prepare.fitting import make_artefacts
 from lst.data.prepare.gather import Gathered, gather
-from lst.data.prepare.options import FILES_KEYS, PrepareOptions, deciding
+from lst.data.prepare.options import FILES_KEYS, Origin, PrepareOptions, deciding, find_origin
 from lst.data.prepare.shard_tasks import ShardWork, make_shards, origin_of_words, plan_shards, shards_made_from
 from lst.data.prepare.utterances import check_aligner
 from lst.data.prepared import (
@@ -41,10 +40,10 @@ from lst.data.prepared import (
     VOCABULARY_FILE,
     list_hashes,
     read_lists,
+    read_source,
     whole_index,
 )
-from lst.data.shards import INDEX_FILE, SHARD_FOLDER, index_entry
-from lst.data.shards.reader import VERSION
+from lst.data.shards import INDEX_FILE, SHARD_FOLDER, VERSION, Index, LeftOut, MadeFrom, index_entry
 from lst.errors import ProblemsError, UserError
 from lst.parallel import warm_up_workers
 from lst.progress import say
@@ -54,18 +53,18 @@ from lst.tokenizers.speech import SpeechTokenizer, unit_places
 from lst.tokenizers.text import TextTokenizer
 from lst.tokenizers.vocabulary import Vocabulary
 
-# Units, words and tar headers of an utterance, by measurement; audio of synthesised speech as 16 kHz FLAC.
+# Measured: units, words and tar headers of an utterance; synthesised speech of a story as 16 kHz FLAC.
 BYTES_A_SHARD_UTTERANCE, BYTES_A_SPOKEN_STORY = 6_000, 330_000
 
 
-def prepare(folder: Location, options: PrepareOptions) -> dict[str, Any]:
+def prepare(folder: Location, options: PrepareOptions) -> Index | None:
     """Prepares a corpus in ``folder`` (a path or a URL), or returns at once when it is there.
 
     With ``options.part`` only that is made: ``plan`` is all but the shards, ``i/n`` one part of the shards, which many
     processes may make at once; a run without ``part`` then writes the index.
 
     Returns:
-        The index, as in ``index.json``; empty with a ``part``.
+        The index, as in ``index.json``; None with a ``part``.
 
     Raises:
         UserError: the input is faulty, the disk is full, the folder holds data made from other things, or another
@@ -76,8 +75,8 @@ def prepare(folder: Location, options: PrepareOptions) -> dict[str, Any]:
     started_s = time.monotonic()
     part = options.parsed_part()
     with folder_lock(place, part):
-        made_from = options.made_from()
-        _check_made_from(place, made_from, may_begin_anew=part is None)
+        origin = find_origin(options)
+        _check_made_from(place, origin.made_from, may_begin_anew=part is None)
         index = whole_index(place, full=options.data.verify == "hash") if part is None else None
         if index is not None:
             say(f"prepared data is whole in {place}: nothing to do")
@@ -88,7 +87,7 @@ def prepare(folder: Location, options: PrepareOptions) -> dict[str, Any]:
             check_ray(options.executor_options())  # before hours of reading and fitting
         if part is None:
             _clear_partial_files(place)
-            gathered = _gather(place, made_from, options)
+            gathered = _gather(place, origin, options)
         else:
             gathered = _planned(place)
         if options.executor == "local" and options.num_workers > 1 and "num_units" not in gathered.record:
@@ -96,16 +95,18 @@ def prepare(folder: Location, options: PrepareOptions) -> dict[str, Any]:
         units, tokenizer, vocabulary = make_artefacts(place, gathered, options)
         if options.part == "plan":
             say(f"planned in {place}: now make the parts with part=i/n, then run the command without part=")
-            return {}
-        origin = shards_made_from(made_from, units.sha256, list_hashes(place))
-        tasks = plan_shards(place, gathered, units, origin, options.data, unit_places(options.tokenizer))
+            return None
+        made_from = shards_made_from(origin.made_from, units.sha256, gathered.record["files"])
+        tasks = plan_shards(place, gathered, units, made_from, options.data, unit_places(options.tokenizer))
         work = make_shards(tasks, part, options.executor_options())
         say(work.summary(time.monotonic() - started_s))
-        return {} if part is not None else _finish(place, gathered, work, (units, tokenizer, vocabulary), options)
+        if part is not None:
+            return None
+        return _finish(place, gathered, work, (units, tokenizer, vocabulary), origin, options)
 
 
 def _check_memory(folder: Folder, options: PrepareOptions) -> None:
-    """Refuses to share between processes what belongs to one."""
+    """Refuses ``memory://``, which belongs to one process, where several work."""
     places = {"data_dir": str(folder), "corpus": str(options.corpus)}
     named = [f"{key}={place}" for key, place in places.items() if place.startswith("memory://")]
     if named and (options.executor == "ray" or options.num_workers > 1):
@@ -116,18 +117,18 @@ def _check_memory(folder: Folder, options: PrepareOptions) -> None:
         )
 
 
-def _gather(folder: Folder, made_from: dict[str, Any], options: PrepareOptions) -> Gathered:
+def _gather(folder: Folder, origin: Origin, options: PrepareOptions) -> Gathered:
     if options.corpus is None and isinstance(folder, Path):
         needed_bytes = options.data.num_spoken_stories * (BYTES_A_SPOKEN_STORY + BYTES_A_SHARD_UTTERANCE)
         check_free_space(folder, needed_bytes, "preparing")
-    gathered = gather(folder, options)
+    gathered = gather(folder, options, origin)
     check_aligner(options.data, [row for row in gathered.rows if isinstance(row, ManifestRow)])
-    storage.write_json(folder / MADE_FROM_FILE, made_from)
+    storage.write_json(folder / MADE_FROM_FILE, origin.made_from)
     return gathered
 
 
 def _planned(folder: Folder) -> Gathered:
-    """What ``part=plan`` has left."""
+    """The lists that ``part=plan`` wrote."""
     names = (MADE_FROM_FILE, SOURCE_FILE, UNITS_FILE, TEXT_FILE, VOCABULARY_FILE)
     missing = [name for name in names if not storage.exists(folder / name)]
     if missing:
@@ -135,8 +136,8 @@ def _planned(folder: Folder) -> Gathered:
             f"{folder} lacks {', '.join(missing)}: a part of the shards can be made once lst prepare part=plan with "
             "the same options has gathered the corpus and fitted the tokenizers"
         )
-    record = storage.read_json(folder / SOURCE_FILE, "the source's record", f"Delete {folder}.")
-    if record.get("files") != list_hashes(folder):
+    record = read_source(folder)
+    if record["files"] != list_hashes(folder):
         raise UserError(f"the lists in {folder} are not those that were gathered: run lst prepare part=plan again")
     return Gathered(*read_lists(folder), record)
 
@@ -146,20 +147,21 @@ def _finish(
     gathered: Gathered,
     work: ShardWork,
     artefacts: tuple[SpeechTokenizer, TextTokenizer, Vocabulary],
+    origin: Origin,
     options: PrepareOptions,
-) -> dict[str, Any]:
-    """Lists what was left out and, where not too much was, writes the index."""
+) -> Index:
+    """Lists what was left out and, unless that is too much, writes the index."""
     units, tokenizer, vocabulary = artefacts
     receipts = work.by_split()
     unaligned = [item for group in receipts.values() for receipt in group for item in receipt["skipped"]]
     left_out = [*gathered.record["left_out"], *unaligned]
     storage.write_jsonl(folder / LEFT_OUT_FILE, left_out)
-    _check_unaligned(folder, unaligned, len(gathered.rows), options)
-    index = {
+    _check_unaligned(folder, unaligned, gathered, options)
+    index: Index = {
         "version": VERSION,
         "description": gathered.record["description"],
         "is_synthesised": gathered.record["is_synthesised"],
-        "made_from": storage.read_json(folder / MADE_FROM_FILE, "the record of settings", f"Delete {folder}."),
+        "made_from": origin.made_from,
         "units_sha256": units.sha256,
         "text_sha256": tokenizer.sha256,
         "vocabulary": vocabulary.fingerprint,
@@ -177,23 +179,23 @@ def _finish(
 
 
 def _clear_partial_files(folder: Folder) -> None:
-    """Takes away what killed runs were writing; the lock says that nobody writes now."""
+    """Removes unfinished files of killed runs; the lock says that nobody writes now."""
     if isinstance(folder, Path):
         for path in [*folder.glob(f".*{STAGING_SUFFIX}*"), *(folder / SHARD_FOLDER).glob(f".*{STAGING_SUFFIX}*")]:
             path.unlink(missing_ok=True)
 
 
-def _check_made_from(folder: Folder, made_from: dict[str, Any], may_begin_anew: bool) -> None:
-    """Refuses a folder of other settings, but begins it anew where nothing is lost: no shard, and no plan of others."""
+def _check_made_from(folder: Folder, made_from: MadeFrom, may_begin_anew: bool) -> None:
+    """Refuses a folder of other settings; one without shards and without a plan of other processes is begun anew."""
     path = folder / MADE_FROM_FILE
     if not storage.exists(path):
         return
-    before = storage.read_json(path, "the record of what the data was made from", f"Delete {folder} and prepare again.")
-    with contextlib.suppress(KeyError, TypeError, AttributeError):
-        before = deciding(before)
-    # A corpus that is gone is no other corpus: what was made of it stays good.
-    gone = {key: before.get(key) for key in FILES_KEYS if key in made_from and made_from[key] is None}
-    if before == {**made_from, **gone}:
+    what = "the record of what the data was made from"
+    before = deciding(storage.read_json(path, MadeFrom, what, f"Delete {folder} and prepare again."))
+    # A corpus that was deleted is not another corpus: data made of it stays good.
+    then, now = dict[str, Any](before), dict[str, Any](made_from)
+    gone = {key: then.get(key) for key in FILES_KEYS if key in now and now[key] is None}
+    if then == {**now, **gone}:
         return
     has_shards = bool(storage.list_sizes(folder / SHARD_FOLDER, ".json"))
     if may_begin_anew and not storage.exists(folder / INDEX_FILE) and not has_shards:
@@ -203,20 +205,18 @@ def _check_made_from(folder: Folder, made_from: dict[str, Any], may_begin_anew: 
         return
     raise ProblemsError(
         f"{folder} was prepared with other settings",
-        differing_settings(before, made_from),
+        differing_settings(then, now),
         f"Use the same settings, choose another place with run_dir=FOLDER, or delete {folder}.",
     )
 
 
-def _check_unaligned(
-    folder: Folder, unaligned: Sequence[dict[str, str]], num_spoken: int, options: PrepareOptions
-) -> None:
+def _check_unaligned(folder: Folder, unaligned: Sequence[LeftOut], gathered: Gathered, options: PrepareOptions) -> None:
+    num_spoken = len(gathered.rows)
     share = len(unaligned) / max(num_spoken, 1)
     is_all = bool(unaligned) and len(unaligned) == num_spoken
     if share > options.data.max_unaligned_share or is_all:
-        # The corpus is read anew next time, for its transcripts may have been mended.
-        record = storage.read_json(folder / SOURCE_FILE, "the source's record", f"Delete {folder}.")
-        storage.write_json(folder / SOURCE_FILE, {**record, "made_from": ""})
+        # The next run reads the corpus anew, as its transcripts may have been corrected.
+        storage.write_json(folder / SOURCE_FILE, {**gathered.record, "made_from": ""})
         storage.remove(folder / MADE_FROM_FILE)
         raise ProblemsError(
             f"{len(unaligned)} of {num_spoken} utterances ({share:.1%}) could not be aligned, "

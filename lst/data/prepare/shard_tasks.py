@@ -18,8 +18,16 @@ from lst.data.corpora.on_the_fly import read_row
 from lst.data.prepare.gather import Gathered
 from lst.data.prepare.utterances import make_utterances
 from lst.data.prepared import UNITS_FILE, SpokenRow, WrittenText, artefact_path, load_units
-from lst.data.shards import SHARD_FOLDER, finished_receipt, shard_name, write_shard
-from lst.data.shards.reader import SPLITS
+from lst.data.shards import (
+    SHARD_FOLDER,
+    SPLITS,
+    LeftOut,
+    MadeFrom,
+    Receipt,
+    finished_receipt,
+    shard_name,
+    write_shard,
+)
 from lst.data.utterance import Utterance
 from lst.errors import UserError
 from lst.parallel import Done, ExecutorOptions, run_tasks
@@ -33,7 +41,7 @@ TEXTS_FOR_AN_UTTERANCE = 16
 
 @dataclass(frozen=True)
 class ShardTask:
-    """What one process needs to make one shard; small, but for the rows.
+    """All that one process needs to make one shard; only its rows are large.
 
     Attributes:
         folder: of the prepared data.
@@ -63,19 +71,20 @@ class ShardTask:
 
 @dataclass
 class ShardWork:
-    """What became of the shards.
+    """The result of making shards.
 
     Attributes:
         receipts: of the shards that are there, by name.
-        num_shards: that there must be.
+        num_shards: how many there are in all.
         made: how each shard of this run was made.
     """
 
-    receipts: dict[str, dict[str, Any]]
+    receipts: dict[str, Receipt]
     num_shards: int
     made: list[Done]
 
-    def by_split(self) -> dict[str, list[dict[str, Any]]]:
+    def by_split(self) -> dict[str, list[Receipt]]:
+        """The receipts of each split, in order."""
         return {
             split: [self.receipts[name] for name in sorted(self.receipts) if name.rpartition("-")[0] == split]
             for split in SPLITS
@@ -130,7 +139,7 @@ def plan_shards(
 
 def make_shards(tasks: Sequence[ShardTask], part: tuple[int, int] | None, options: ExecutorOptions) -> ShardWork:
     """Every shard that is not there yet; with ``part`` (i, n) only those whose number leaves i when divided by n."""
-    receipts: dict[str, dict[str, Any]] = {}
+    receipts: dict[str, Receipt] = {}
     left: list[ShardTask] = []
     for number, task in enumerate(tasks):
         if part is not None and number % part[1] != part[0]:
@@ -143,7 +152,7 @@ def make_shards(tasks: Sequence[ShardTask], part: tuple[int, int] | None, option
     num_there = sum(len(task) for task in tasks if task.name in receipts)
     work = ShardWork(receipts, len(tasks), [])
     if encoding := next((task for task in left if any(isinstance(row, ManifestRow) for row in task.rows)), None):
-        # Before any work: what a speech model lacks is said once, not by every worker.
+        # Before any work, so that a missing speech model is reported once, not by every worker.
         _task_codec(encoding)
     total = num_there + sum(map(len, left))
     with Progress(total, "units and alignment", unit="utterance", initial=num_there) as progress:
@@ -154,10 +163,11 @@ def make_shards(tasks: Sequence[ShardTask], part: tuple[int, int] | None, option
     return work
 
 
-def make_shard(task: ShardTask) -> dict[str, Any]:
+def make_shard(task: ShardTask) -> Receipt:
     """Encodes, aligns and writes one shard; returns its receipt. Models stay loaded in the process."""
     _check_reachable(task)
-    utterances, skipped = [], []
+    utterances: list[Utterance] = []
+    skipped: list[LeftOut] = []
     for row, result in _results(task):
         if isinstance(result, Utterance):
             utterances.append(result)
@@ -167,7 +177,7 @@ def make_shard(task: ShardTask) -> dict[str, Any]:
 
 
 def _results(task: ShardTask) -> Iterator[tuple[SpokenRow | WrittenText, Utterance | Exception]]:
-    """Each row with what became of it: an utterance, or why there is none."""
+    """Each row with its utterance, or with the error that says why there is none."""
     recordings = [row for row in task.rows if isinstance(row, ManifestRow)]
     made = _recordings(task, recordings) if recordings else iter(())
     for row in task.rows:
@@ -191,7 +201,7 @@ def _recordings(task: ShardTask, rows: Sequence[ManifestRow]) -> Iterator[Uttera
 
 
 def _check_reachable(task: ShardTask) -> None:
-    """Raises where this machine is another than the one that planned the task, and does not see what that one saw."""
+    """Raises ``UserError`` where the task was planned on another machine and this one does not see its files."""
     host = socket.gethostname()
     if host == task.host:
         return
@@ -210,7 +220,7 @@ def _task_codec(task: ShardTask) -> SpeechTokenizer:
 
 @lru_cache(maxsize=2)
 def _codec(folder: Folder, units_sha256: str, places: tuple[tuple[str, Any], ...]) -> SpeechTokenizer:
-    """The tokenizer of speech, loaded once a process; its hash tells one of two runs' from the other's.
+    """The tokenizer of speech, loaded once a process. Its hash is part of the key, as a process may serve two runs.
 
     Raises:
         UserError: it is another, or its model cannot be loaded: no utterance is at fault, and no shard is made.
@@ -224,10 +234,10 @@ def _codec(folder: Folder, units_sha256: str, places: tuple[tuple[str, Any], ...
 
 
 def origin_of_words(gathered: Gathered, data: DataConfig) -> str:
-    """What the index calls the origin of the words' places."""
+    """The index's ``aligner``: what placed the words."""
     return "as in the .on_the_fly files" if "num_units" in gathered.record else aligner_name(data.align)
 
 
-def shards_made_from(made_from: dict[str, Any], units_sha256: str, lists: dict[str, str]) -> str:
+def shards_made_from(made_from: MadeFrom, units_sha256: str, lists: dict[str, str]) -> str:
     """Fingerprint of all that a shard is made from."""
     return fingerprint({**made_from, "units": units_sha256, "lists": lists})

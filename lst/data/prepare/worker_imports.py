@@ -1,6 +1,6 @@
-"""What workers of ``lst prepare`` need, imported once in the server that they are forked from.
+"""Modules that workers of ``lst prepare`` need, imported once in the server that they are forked from.
 
-What does not load here is said by the first task that needs it.
+A package that does not load here is reported by the first task that needs it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import importlib
 from lst.errors import UserError
 from lst.lazy import import_or_explain, import_torchaudio
 
-# All that the stages of preparing load when they are used.
+# The stages of preparing import these modules when they run.
 importlib.import_module("lst.data.prepare.shard_tasks")
 importlib.import_module("lst.data.prepare.fitting")
 with contextlib.suppress(UserError):

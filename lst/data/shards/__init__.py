@@ -1,4 +1,4 @@
-"""Aligned utterances in checksummed webdataset tars, each with a receipt of what it holds.
+"""Aligned utterances in checksummed webdataset tars, each with a receipt of its content.
 
 ::
 
@@ -9,23 +9,49 @@
 from lst.data.shards.files import (
     INDEX_FILE,
     SHARD_FOLDER,
+    SPLITS,
+    entries_of,
     finished_receipt,
     index_entry,
     load_index,
     shard_name,
     write_shard,
 )
+from lst.data.shards.formats import (
+    VERSION,
+    Index,
+    IndexEntry,
+    LeftOut,
+    MadeFrom,
+    NamedRow,
+    Receipt,
+    SourceRecord,
+    UnitFacts,
+)
 from lst.data.shards.reader import ShardReader
-from lst.data.shards.verify import verify_shards
+from lst.data.shards.verify import Damage, verify_samples, verify_shards
 
 __all__ = [
     "INDEX_FILE",
     "SHARD_FOLDER",
+    "SPLITS",
+    "VERSION",
+    "Damage",
+    "Index",
+    "IndexEntry",
+    "LeftOut",
+    "MadeFrom",
+    "NamedRow",
+    "Receipt",
     "ShardReader",
+    "SourceRecord",
+    "UnitFacts",
+    "entries_of",
     "finished_receipt",
     "index_entry",
     "load_index",
     "shard_name",
+    "verify_samples",
     "verify_shards",
     "write_shard",
 ]

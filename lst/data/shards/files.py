@@ -1,4 +1,4 @@
-"""Shards: webdataset tars of aligned utterances, each with a receipt of its content, and an index written last.
+"""Writes shards and reads their index: tars of aligned utterances, each with a receipt, and an index written last.
 
 ::
 
@@ -16,22 +16,32 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 from lst import storage
+from lst.data.shards.formats import (
+    VERSION,
+    Index,
+    IndexEntry,
+    LeftOut,
+    Receipt,
+    StoredReceipt,
+    WholeReceipt,
+    WithSamples,
+)
 from lst.data.shards.samples import SampleTable, write_samples
 from lst.data.utterance import Utterance
 from lst.errors import UserError
-from lst.storage import Folder, Location, fingerprint, locate, read_json, sha256
+from lst.storage import Folder, FormatError, Location, fingerprint, locate, parse_json, read_json, sha256
 
 INDEX_FILE = "index.json"
 SHARD_FOLDER = "shards"
-VERSION = 2
 SPLITS = ("train", "valid", "text")
 REMEDY = "Run lst prepare again with the same settings: it makes anew what is damaged, and nothing else."
 
 
 def shard_name(split: str, number: int) -> str:
+    """The name of a split's shard, without suffix: ``train-000000``."""
     return f"{split}-{number:06d}"
 
 
@@ -39,17 +49,17 @@ def write_shard(
     folder: Location,
     name: str,
     utterances: Sequence[Utterance],
-    skipped: Sequence[dict[str, str]],
+    skipped: Sequence[LeftOut],
     made_from: str,
     units_sha256: str = "",
-) -> dict[str, Any]:
+) -> Receipt:
     """Writes one shard and, last, its receipt.
 
     Args:
         folder: where ``name.tar`` and ``name.json`` go; a path or a URL.
         name: without suffix.
         utterances: the content, in order.
-        skipped: what was left out: ``{"id", "reason"}`` each.
+        skipped: what was left out.
         made_from: fingerprint of what the shard was made from; a re-run keeps a shard whose fingerprint is the same.
         units_sha256: hash of the codebook that gave the units.
 
@@ -61,13 +71,13 @@ def write_shard(
         with open(temporary, "wb") as file:
             samples = write_samples(file, utterances)
         num_bytes, content_sha256 = temporary.stat().st_size, sha256(temporary)
-    receipt = {
+    receipt: StoredReceipt = {
         "version": VERSION,
         "name": name,
         "made_from": made_from,
         "units_sha256": units_sha256,
         "num_utterances": len(utterances),
-        "num_units": int(sum(utterance.num_frames for utterance in utterances)),
+        "num_units": sum(utterance.num_frames for utterance in utterances),
         "num_words": sum(len(utterance.words) for utterance in utterances),
         "duration_s": round(sum(utterance.duration_s for utterance in utterances), 3),
         "num_bytes": num_bytes,
@@ -80,55 +90,60 @@ def write_shard(
     return {**receipt, "receipt_sha256": hashlib.sha256(content).hexdigest()}
 
 
-def index_entry(receipt: dict[str, Any]) -> dict[str, Any]:
+def index_entry(receipt: Receipt) -> IndexEntry:
     """What the index holds of a shard: what was left out is counted there, and listed in the receipt."""
     entry = {key: value for key, value in receipt.items() if key != "skipped"}
-    return {**entry, "num_skipped": len(receipt["skipped"])}
+    return cast(IndexEntry, {**entry, "num_skipped": len(receipt["skipped"])})
 
 
-def finished_receipt(folder: Location, name: str, made_from: str) -> dict[str, Any] | None:
+def finished_receipt(folder: Location, name: str, made_from: str) -> Receipt | None:
     """The receipt, as ``write_shard`` returns it, of a shard that is there, whole and of the same origin; else None."""
     place = locate(folder)
     try:
         content = storage.read_bytes(place / f"{name}.json")
-        receipt = json.loads(content)
-        # Without it a damaged count or table of samples would be taken over into the index as if it were right.
-        if receipt.pop("check") != fingerprint(receipt):
+        whole = parse_json(content, WholeReceipt)
+        receipt = {key: value for key, value in whole.items() if key != "check"}
+        # Without its check, a damaged count or table of samples would be taken over into the index as if it were right.
+        if whole["check"] != fingerprint(receipt) or whole["made_from"] != made_from:
             return None
-        if receipt["version"] != VERSION or receipt["made_from"] != made_from:
+        tar = place / f"{name}.tar"
+        if storage.size(tar) != whole["num_bytes"] or storage.sha256(tar) != whole["sha256"]:
             return None
-        if storage.size(place / f"{name}.tar") != receipt["num_bytes"]:
-            return None
-        if storage.sha256(place / f"{name}.tar") != receipt["sha256"]:
-            return None
-        del receipt["samples"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+    except (FileNotFoundError, FormatError):
         return None
-    return {**receipt, "receipt_sha256": hashlib.sha256(content).hexdigest()}
+    del receipt["samples"]
+    return cast(Receipt, {**receipt, "receipt_sha256": hashlib.sha256(content).hexdigest()})
 
 
-def load_index(data_folder: Location) -> dict[str, Any]:
-    """Reads the index of a prepared corpus; raises ``UserError`` when preparing has not finished."""
+def load_index(data_folder: Location) -> Index:
+    """Reads the index of a prepared corpus.
+
+    Raises:
+        UserError: preparing has not finished, or the index is damaged or of another version.
+    """
     path = locate(data_folder) / INDEX_FILE
-    index = read_json(path, "the index of the prepared data", "Run lst prepare (again) first.")
-    if index.get("version") != VERSION:
-        raise UserError(
-            f"{path} has version {index.get('version')}, this project reads {VERSION}: prepare again in another run_dir"
-        )
-    return index
+    return read_json(path, Index, "the index of the prepared data", "Run lst prepare (again) first.")
 
 
-def read_samples_table(shard_folder: Folder, entry: dict[str, Any]) -> SampleTable:
+def entries_of(index: Index) -> list[IndexEntry]:
+    """All shards of an index, split by split."""
+    return [entry for entries in index["splits"].values() for entry in entries]
+
+
+def read_samples_table(shard_folder: Folder, entry: IndexEntry) -> SampleTable:
     """Where a shard's samples lie, from its receipt.
 
     Raises:
-        UserError: the receipt is missing or is not the one that was written.
+        UserError: the receipt is missing, or is not the one that was written.
     """
     path = shard_folder / f"{entry['name']}.json"
     try:
         content = storage.read_bytes(path)
     except FileNotFoundError:
         raise UserError(f"the receipt of a shard is missing: {path}. {REMEDY}") from None
-    if hashlib.sha256(content).hexdigest() != entry["receipt_sha256"]:
-        raise UserError(f"the receipt of a shard was altered: {path}: its SHA-256 is not the recorded one. {REMEDY}")
-    return SampleTable.from_json(json.loads(content)["samples"])
+    try:
+        if hashlib.sha256(content).hexdigest() != entry["receipt_sha256"]:
+            raise ValueError("its SHA-256 is not the recorded one")
+        return SampleTable.from_json(parse_json(content, WithSamples)["samples"])
+    except ValueError as error:
+        raise UserError(f"the receipt of a shard was altered: {path}: {error}. {REMEDY}") from None

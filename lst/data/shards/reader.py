@@ -1,4 +1,4 @@
-"""The front door of shards: what writes and verifies them (see ``lst.data.shards.files``), and their reader."""
+"""Reads the utterances of a split, by index or in order, from a folder or a URL."""
 
 from __future__ import annotations
 
@@ -11,49 +11,22 @@ from pathlib import Path
 from typing import Any, overload
 
 from lst import storage
-from lst.data.shards.files import (
-    INDEX_FILE,
-    REMEDY,
-    SHARD_FOLDER,
-    SPLITS,
-    VERSION,
-    finished_receipt,
-    index_entry,
-    load_index,
-    read_samples_table,
-    shard_name,
-    write_shard,
-)
+from lst.data.shards.files import REMEDY, SHARD_FOLDER, load_index, read_samples_table
+from lst.data.shards.formats import Index, IndexEntry
 from lst.data.shards.samples import SampleError, SampleTable
-from lst.data.shards.verify import Damage, verify_samples, verify_shards
+from lst.data.shards.verify import verify_shards
 from lst.data.utterance import Utterance
 from lst.errors import UserError
 from lst.storage import Location, locate
 
-__all__ = [
-    "INDEX_FILE",
-    "SHARD_FOLDER",
-    "SPLITS",
-    "VERSION",
-    "Damage",
-    "ShardReader",
-    "finished_receipt",
-    "index_entry",
-    "load_index",
-    "shard_name",
-    "verify_samples",
-    "verify_shards",
-    "write_shard",
-]
-
-# What is kept of shards that were read, whatever their number: about 130 bytes a sample, and open files.
+# Bounds of what is kept of shards that were read: about 130 bytes a sample, and open files.
 MAX_CACHED_SAMPLES, MAX_OPEN_FILES = 262_144, 64
-# Read in one request when a shard behind a URL is read in order.
+# Bytes a request when a shard behind a URL is read in order.
 STREAM_BYTES = 4 << 20
 
 
 class _OpenFile:
-    """A file's descriptor, closed when nobody holds it any more; reading by offset shares no position."""
+    """A file's descriptor, closed with the last reference to it. Reads by offset, so it has no position to share."""
 
     def __init__(self, path: Path) -> None:
         self.descriptor = os.open(path, os.O_RDONLY)
@@ -67,25 +40,23 @@ class ShardReader(Sequence[Utterance]):
     """The utterances of one split, by index, in order or at random.
 
     ``reader[i]`` reads one sample by one read of its range; iterating over data behind a URL reads a few megabytes at a
-    time. Tables and open files of the shards used last are kept, up to a bound, so memory does not grow with what is
-    read. It may be sent to other processes; what it keeps does not travel.
+    time. Tables and open files of the shards used last are kept, up to a bound. A reader may be pickled for another
+    process, which opens its own files.
 
     Args:
         data_folder: the folder that holds ``index.json``; a path or a URL.
         split: ``train``, ``valid`` or ``text``.
         verify_hash: compare the hash of every sample that is read; lengths are always compared.
-        index: the index, where it is read already.
+        index: the index, if it has been read already.
 
     Raises:
         UserError: the index is missing, or a shard is missing or has another size; on reading, a sample is damaged.
     """
 
-    def __init__(
-        self, data_folder: Location, split: str, verify_hash: bool = True, index: dict[str, Any] | None = None
-    ) -> None:
+    def __init__(self, data_folder: Location, split: str, verify_hash: bool = True, index: Index | None = None) -> None:
         index = load_index(data_folder) if index is None else index
-        self.receipts: list[dict[str, Any]] = index["splits"].get(split, [])
-        verify_shards(data_folder, {"splits": {split: self.receipts}}, full=False)
+        self.receipts: list[IndexEntry] = index["splits"].get(split, [])
+        verify_shards(data_folder, self.receipts, full=False)
         self.folder = locate(data_folder) / SHARD_FOLDER
         self.split, self.verify_hash = split, verify_hash
         self._ends = list(accumulate(entry["num_utterances"] for entry in self.receipts))
@@ -101,7 +72,7 @@ class ShardReader(Sequence[Utterance]):
 
     @property
     def shard_sizes(self) -> list[int]:
-        """Utterances of each shard, in order: what a shuffle of few shards at a time goes by."""
+        """Number of utterances of each shard, in order, for a shuffle that reads few shards at a time."""
         return [receipt["num_utterances"] for receipt in self.receipts]
 
     @overload

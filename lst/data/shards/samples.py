@@ -1,4 +1,4 @@
-"""A sample of a shard: the members of one utterance in a tar, where they lie, and how they are read back.
+"""A sample of a shard: the two members of one utterance in a tar, written, found by offset and read back.
 
 KEY.json        everything but the units (see ``Utterance.to_record``)
 KEY.units.npy   uint16 [num_units]
@@ -10,19 +10,32 @@ import hashlib
 import io
 import json
 import re
-import tarfile
 import tokenize
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
+from lst.data.shards.formats import SampleColumns
 from lst.data.utterance import Utterance
 
 SUFFIXES = ("json", "units.npy")
+# What reading a foreign record or array may raise: numpy parses an array's header as Python's tokens, and lets the
+# tokenizer's errors through.
+UNREADABLE = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    SyntaxError,
+    EOFError,
+    RecursionError,
+    tokenize.TokenError,
+)
 _BLOCK_BYTES = 512
-# The header that numpy writes before a vector of uint16; parsing it in general costs more than all the rest.
+# The header that numpy writes before a vector of uint16. numpy's own parser takes longer than all other reading.
 _NPY_HEADER = re.compile(
     rb"\x93NUMPY\x01\x00\x76\x00\{'descr': '<u2', 'fortran_order': False, 'shape': \((\d+),\), \} *\n"
 )
@@ -30,7 +43,7 @@ _NPY_HEADER_BYTES = 128
 
 
 class SampleError(ValueError):
-    """A sample that cannot be read, and why."""
+    """Raised where a sample cannot be read; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -50,27 +63,35 @@ class SampleTable:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def to_json(self) -> dict[str, Any]:
-        columns = ("json_offset", "json_bytes", "units_offset", "units_bytes")
+    def to_json(self) -> SampleColumns:
+        """The table as it lies in a receipt."""
+        json_offset, json_bytes, units_offset, units_bytes = self.places.T.tolist()
         return {
             "key": self.keys,
-            **{name: self.places[:, place].tolist() for place, name in enumerate(columns)},
+            "json_offset": json_offset,
+            "json_bytes": json_bytes,
+            "units_offset": units_offset,
+            "units_bytes": units_bytes,
             "sha256": [self.sha256[start : start + 32].hex() for start in range(0, len(self.sha256), 32)],
         }
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> SampleTable:
-        columns = [values[name] for name in ("json_offset", "json_bytes", "units_offset", "units_bytes")]
-        places = np.array(columns, np.int64).T.reshape(len(values["key"]), 4)
-        return cls(list(values["key"]), places, bytes.fromhex("".join(values["sha256"])))
+    def from_json(cls, columns: SampleColumns) -> SampleTable:
+        """Inverse of ``to_json``; raises ``ValueError`` where columns have other lengths or a hash is none."""
+        places = [columns["json_offset"], columns["json_bytes"], columns["units_offset"], columns["units_bytes"]]
+        hashes = [bytes.fromhex(text) for text in columns["sha256"]]
+        num_samples = len(columns["key"])
+        if any(len(column) != num_samples for column in places) or [*map(len, hashes)] != [32] * num_samples:
+            raise ValueError("its columns are not of one length, or a hash has not 64 digits")
+        return cls(columns["key"], np.array(places, np.int64).T.reshape(-1, 4), b"".join(hashes))
 
     def range_of(self, number: int) -> tuple[int, int]:
-        """Offset and bytes of all that is read for a sample."""
+        """Offset and number of the bytes that hold a sample."""
         json_offset, _, units_offset, units_bytes = self.places[number].tolist()
         return json_offset, units_offset + units_bytes - json_offset
 
     def decode(self, number: int, content: bytes, check_hash: bool) -> Utterance:
-        """The utterance of ``content``, the bytes of ``range_of``; raises ``SampleError`` where they are not those."""
+        """The utterance in ``content``, the bytes of ``range_of``; raises ``SampleError`` where they were altered."""
         json_offset, json_bytes, units_offset, units_bytes = self.places[number].tolist()
         wanted = units_offset + units_bytes - json_offset
         if len(content) != wanted:
@@ -88,19 +109,25 @@ class SampleTable:
 
 
 def write_samples(file: IO[bytes], utterances: Sequence[Utterance]) -> SampleTable:
-    """Writes a tar of utterances; the same ones give the same bytes."""
+    """Writes a tar of utterances by webdataset's writer. The same utterances give the same bytes.
+
+    Args:
+        file: open for writing; the writer never opens a file by name.
+        utterances: in order.
+    """
+    # Here and not above: webdataset loads torch, which readers of shards do not need.
+    from webdataset import TarWriter
+
     places, digests = [], []
-    with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+    # Owner, mode and time are fixed, so that they do not depend on who writes the shard, and when.
+    with TarWriter(file, user="lst", group="lst", mode=0o644, mtime=0, encoder=False) as tar:
         for utterance in utterances:
             place: list[int] = []
             digest = hashlib.sha256()
             for suffix, content in zip(SUFFIXES, encode_sample(utterance), strict=True):
-                info = tarfile.TarInfo(f"{utterance.id}.{suffix}")
-                # Fixed owner, mode and time.
-                info.size, info.mode, info.mtime, info.uname, info.gname = len(content), 0o644, 0, "lst", "lst"
-                tar.addfile(info, io.BytesIO(content))
-                padded = -(-len(content) // _BLOCK_BYTES) * _BLOCK_BYTES
-                place += [tar.offset - padded, len(content)]
+                tar.write({"__key__": utterance.id, suffix: content})
+                padded_bytes = -(-len(content) // _BLOCK_BYTES) * _BLOCK_BYTES
+                place += [tar.tarstream.offset - padded_bytes, len(content)]
                 digest.update(content)
             places.append(place)
             digests.append(digest.digest())
@@ -120,8 +147,7 @@ def decode_sample(record: bytes, units: bytes) -> Utterance:
     """Inverse of ``encode_sample``; raises ``SampleError``."""
     try:
         return Utterance.from_record(json.loads(record), _read_units(units))
-    except (ValueError, KeyError, TypeError, AttributeError, SyntaxError, tokenize.TokenError) as error:
-        # numpy parses an array's header as Python's tokens, and lets the tokenizer's errors through.
+    except UNREADABLE as error:
         raise SampleError(f"cannot be read ({error})") from error
 
 

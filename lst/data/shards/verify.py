@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from lst import storage
 from lst.data.shards.files import REMEDY, SHARD_FOLDER, load_index, read_samples_table
+from lst.data.shards.formats import IndexEntry
 from lst.data.shards.samples import SampleError
 from lst.errors import UserError, raise_problems
 from lst.storage import Folder, Location, locate
 
 
-def verify_shards(data_folder: Location, index: dict[str, Any], full: bool) -> None:
+def verify_shards(data_folder: Location, entries: Iterable[IndexEntry], full: bool) -> None:
     """Raises one error naming every shard that is missing, cut short or altered.
 
     Args:
         data_folder: the folder that holds ``index.json``; a path or a URL.
-        index: its content.
+        entries: the shards, as the index lists them.
         full: compare hashes too, not only sizes, and name the samples that were altered.
     """
     folder = locate(data_folder) / SHARD_FOLDER
     sizes = storage.list_sizes(folder)
     problems = []
-    for receipts in index["splits"].values():
-        for entry in receipts:
-            name = f"{entry['name']}.tar"
-            if f"{entry['name']}.json" not in sizes:
-                problems.append(f"{entry['name']}.json is missing, the receipt of {name}")
-            if name not in sizes:
-                problems.append(f"{name} is missing")
-            elif sizes[name] != entry["num_bytes"]:
-                problems.append(f"{name} has {sizes[name]:,} bytes, {entry['num_bytes']:,} were written")
-            elif full:
-                problems += _altered(folder, entry)
+    for entry in entries:
+        name = f"{entry['name']}.tar"
+        if f"{entry['name']}.json" not in sizes:
+            problems.append(f"{entry['name']}.json is missing, the receipt of {name}")
+        if name not in sizes:
+            problems.append(f"{name} is missing")
+        elif sizes[name] != entry["num_bytes"]:
+            problems.append(f"{name} has {sizes[name]:,} bytes, {entry['num_bytes']:,} were written")
+        elif full:
+            problems += _altered(folder, entry)
     raise_problems(f"shards in {folder}", problems, REMEDY)
 
 
-def _altered(folder: Folder, entry: dict[str, Any]) -> list[str]:
+def _altered(folder: Folder, entry: IndexEntry) -> list[str]:
     name = f"{entry['name']}.tar"
     found = []
     try:
@@ -54,7 +53,7 @@ def _altered(folder: Folder, entry: dict[str, Any]) -> list[str]:
 
 @dataclass(frozen=True)
 class Damage:
-    """What is wrong with a sample, or with a whole shard where ``key`` is empty."""
+    """A problem of a sample, or of a whole shard where ``key`` is empty."""
 
     shard: str
     key: str
@@ -70,16 +69,16 @@ def verify_samples(
     shards: Collection[str] | None = None,
     keys: Collection[str] | None = None,
 ) -> list[Damage]:
-    """Reads samples of a split with their hashes, whichever are named, and returns everything that is damaged.
+    """Reads samples of a split, compares their hashes, and returns everything that is damaged.
 
     Args:
         data_folder: the folder that holds ``index.json``; a path or a URL.
         split: ``train``, ``valid`` or ``text``.
-        shards: names of shards without suffix; all without.
-        keys: ids of utterances; all of those shards without.
+        shards: names of shards without suffix; None for all.
+        keys: ids of utterances; None for all of these shards.
 
     Raises:
-        UserError: the index is missing, or a name is none of the split's.
+        UserError: the index is missing, or the split has no shard or utterance of such a name.
     """
     folder = locate(data_folder) / SHARD_FOLDER
     entries = load_index(data_folder)["splits"].get(split, [])
@@ -100,9 +99,9 @@ def verify_samples(
 
 
 def _damaged_samples(
-    folder: Folder, entry: dict[str, Any], keys: Collection[str] | None, missing: set[str] | None = None
+    folder: Folder, entry: IndexEntry, keys: Collection[str] | None, missing: set[str] | None = None
 ) -> list[Damage]:
-    """Damage of the samples named by ``keys`` (all without); those found are taken out of ``missing``."""
+    """Damage of the samples named by ``keys``, or of all; keys that were found are taken out of ``missing``."""
     name, path = entry["name"], folder / f"{entry['name']}.tar"
     try:
         table = read_samples_table(folder, entry)
@@ -120,7 +119,7 @@ def _damaged_samples(
         (missing or set()).discard(key)
         offset, wanted = table.range_of(number)
         try:
-            # A range beyond the end is an error of some stores.
+            # Some storages raise an error for a range beyond the end.
             content = storage.read_range(path, offset, wanted) if offset < num_bytes else b""
             table.decode(number, content, check_hash=True)
         except SampleError as error:

@@ -62,6 +62,7 @@ import numpy as np
 from lst.configs.compose import build_config
 from lst.configs.schema import Config
 from lst.data.prepared import LEFT_OUT_FILE, PreparedData
+from lst.data.shards import Index, LeftOut, entries_of
 from lst.errors import LstError
 from lst.progress import Progress, say
 from lst.recipes.corpus_card.counts import CardCounts
@@ -124,7 +125,7 @@ def write_card(config: Config, data: PreparedData) -> Folder:
 def _corpus_of_card(folder: Folder) -> str | None:
     """Data fingerprint of the existing card; None if there is no card, or it is damaged or of another version."""
     try:
-        card = read_json(folder / CARD_JSON, "the corpus card", "Write it with lst card.")
+        card = read_json(folder / CARD_JSON, dict[str, Any], "the corpus card", "Write it with lst card.")
         return str(card["corpus_fingerprint"])
     except (LstError, KeyError, TypeError):
         return None
@@ -139,7 +140,7 @@ def card_fingerprint(config: Config, data: PreparedData) -> str:
 def _corpus_fingerprint(data: PreparedData) -> str:
     """Fingerprint of the data and of what was left out of it; independent of the card's options."""
     index = {key: value for key, value in data.index.items() if key != "splits"}
-    return fingerprint([VERSION, index, read_jsonl(data.folder / LEFT_OUT_FILE), data.fingerprint])
+    return fingerprint([VERSION, index, read_jsonl(data.folder / LEFT_OUT_FILE, LeftOut), data.fingerprint])
 
 
 def card_numbers(config: Config, data: PreparedData) -> dict[str, Any]:
@@ -165,7 +166,7 @@ def card_numbers(config: Config, data: PreparedData) -> dict[str, Any]:
         "provenance": _provenance(data),
         "splits": splits,
         "num_speakers_in_train_and_valid": len(speakers[0] & speakers[1]),
-        "left_out": left_out_numbers(read_jsonl(data.folder / LEFT_OUT_FILE), data.index, num_used),
+        "left_out": left_out_numbers(read_jsonl(data.folder / LEFT_OUT_FILE, LeftOut), data.index, num_used),
         "sample": {**sample, "seed": config.seed, "num_without_words": documents.num_without_words},
         "patching": {
             "static_size": config.patching.static_patch_size,
@@ -212,7 +213,6 @@ def _count(config: Config, data: PreparedData) -> tuple[dict[str, CardCounts], D
 
 def _provenance(data: PreparedData) -> dict[str, Any]:
     index, vocabulary = data.index, data.vocabulary
-    receipts = [receipt for group in index["splits"].values() for receipt in group]
     return {
         "made_from": index["made_from"],
         "aligner": index["aligner"],
@@ -224,14 +224,12 @@ def _provenance(data: PreparedData) -> dict[str, Any]:
         "num_text_pieces": vocabulary.num_text,
         "frame_rate_hz": vocabulary.frame_rate_hz,
         "unit_rate_hz": vocabulary.unit_rate_hz,
-        "num_shards": len(receipts),
-        "shard_bytes": sum(receipt["num_bytes"] for receipt in receipts),
+        "num_shards": len(entries_of(index)),
+        "shard_bytes": sum(entry["num_bytes"] for entry in entries_of(index)),
     }
 
 
-def left_out_numbers(
-    left_out: Sequence[dict[str, str]], index: dict[str, Any], num_used: dict[str, int]
-) -> dict[str, Any]:
+def left_out_numbers(left_out: Sequence[LeftOut], index: Index, num_used: dict[str, int]) -> dict[str, Any]:
     """Counts the utterances that are not used, by kind of reason.
 
     Args:

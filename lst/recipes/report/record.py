@@ -19,7 +19,7 @@ from lst.configs.compose import build_config
 from lst.configs.schema import Config, EvalConfig
 from lst.data.audio import audio_exists, read_row_audio
 from lst.data.prepared import LEFT_OUT_FILE, PreparedData
-from lst.data.shards import INDEX_FILE
+from lst.data.shards import INDEX_FILE, Index, LeftOut
 from lst.data.utterance import Utterance
 from lst.errors import UserError
 from lst.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE
@@ -156,9 +156,9 @@ class RunRecord:
         return self.folder.data / LEFT_OUT_FILE
 
     @cached_property
-    def left_out(self) -> list[dict[str, str]]:
+    def left_out(self) -> list[LeftOut]:
         """``id`` and ``reason`` of each utterance that is not used."""
-        return read_jsonl(self.left_out_path)
+        return read_jsonl(self.left_out_path, LeftOut)
 
     @property
     def prepared(self) -> datetime:
@@ -205,14 +205,14 @@ def _as_run(folder: RunFolder, config: Config, overrides: Sequence[str]) -> tupl
     return replace(made, run_dir=config.run_dir, data_dir=data_dir, report=config.report), words
 
 
-def speech_name(index: dict[str, Any]) -> str:
+def speech_name(index: Index) -> str:
     """``synthesised speech`` or ``recordings``: what pages call the speech of prepared data."""
     return "synthesised speech" if index["is_synthesised"] else "recordings"
 
 
 def _read_model(folder: RunFolder, name: str, colour: int) -> ModelRecord:
     final = folder.final(name)
-    saved = read_json(final / CONFIG_FILE, "the model's configuration", "Train it again.")
+    saved = read_json(final / CONFIG_FILE, dict[str, Any], "the model's configuration", "Train it again.")
     path = folder.eval_result(name)
     result = _optional_json(path)
     if result.get("weights_sha256") not in (None, sha256(final / WEIGHTS_FILE)):
@@ -226,9 +226,9 @@ def _read_model(folder: RunFolder, name: str, colour: int) -> ModelRecord:
         num_parameters=_num_weights(final / WEIGHTS_FILE),
         settings=_optional_json(folder.model(name) / "settings.json"),
         versions=_optional_json(folder.model(name) / "versions.json"),
-        metrics=read_jsonl(folder.model(name) / "metrics.jsonl"),
+        metrics=read_jsonl(folder.model(name) / "metrics.jsonl", dict[str, Any]),
         result=result or None,
-        items=read_jsonl(path.with_name(f"{name}.items.jsonl")) if result else [],
+        items=read_jsonl(path.with_name(f"{name}.items.jsonl"), dict[str, Any]) if result else [],
         finished=modified(final / CONFIG_FILE),
     )
 
@@ -236,7 +236,8 @@ def _read_model(folder: RunFolder, name: str, colour: int) -> ModelRecord:
 def _optional_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
-    return dict(read_json(path, "a record of the run", f"Delete {path} and run the command that makes it again."))
+    remedy = f"Delete {path} and run the command that makes it again."
+    return read_json(path, dict[str, Any], "a record of the run", remedy)
 
 
 def _num_weights(path: Path) -> int:

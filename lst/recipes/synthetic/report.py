@@ -100,10 +100,10 @@ def found_results(run: Path) -> dict[str, list[Arm]]:
     """Everything that has finished under a run's folder: the arms of each task, by name."""
     groups: defaultdict[tuple[str, str, str], list[tuple[dict[str, Any], SeedCurve]]] = defaultdict(list)
     for path in run.glob(f"*/*/seed-*/{RESULT_FILE}"):
-        result = read_json(path, "the result of a training", f"Delete {path.parent} and train again.")
+        result = read_json(path, dict[str, Any], "the result of a training", f"Delete {path.parent} and train again.")
         settings = {key: value for key, value in result["settings"].items() if key != "seed"}
         alike = fingerprint([settings, result["steps"] if not result["stopped_early"] else 0])
-        curve = _curve(result, read_jsonl(path.parent / "metrics.jsonl"))
+        curve = _curve(result, read_jsonl(path.parent / "metrics.jsonl", dict[str, Any]))
         groups[result["task"], result["model"], alike].append((result, curve))
     found: defaultdict[str, list[Arm]] = defaultdict(list)
     for key in sorted(groups):

@@ -102,7 +102,9 @@ def _conflicts(config: SyntheticConfig, folder: Path, settings: dict[str, Any]) 
     path = folder / "settings.json"
     if not path.exists():
         return []
-    before = read_json(path, "the record of the training's settings", f"Delete {folder} and train again.")
+    before = read_json(
+        path, dict[str, Any], "the record of the training's settings", f"Delete {folder} and train again."
+    )
     found = [f"{folder.name}: {difference}" for difference in differing_settings(before, settings)]
     done = _steps_done(folder)
     if config.train.max_steps is not None and done > config.train.max_steps:
@@ -120,7 +122,9 @@ def _steps_done(folder: Path) -> int:
 def _is_done(config: SyntheticConfig, folder: Path) -> bool:
     if not (folder / RESULT_FILE).exists():
         return False
-    result = read_json(folder / RESULT_FILE, "the result of a training", f"Delete {folder} and train again.")
+    result = read_json(
+        folder / RESULT_FILE, dict[str, Any], "the result of a training", f"Delete {folder} and train again."
+    )
     return bool(result["stopped_early"] or result["steps"] == config.train.max_steps)
 
 
@@ -138,7 +142,7 @@ def _train_seed(config: SyntheticConfig, seed: int, folder: Path, overrides: Seq
             f"{config.train.batch_sequences} × {data.num_tokens:,} tokens"
         )
         outcome = training.run()
-    result = _result(config, seed, data, outcome, read_jsonl(folder / METRICS_FILE))
+    result = _result(config, seed, data, outcome, read_jsonl(folder / METRICS_FILE, dict[str, Any]))
     return {
         **result,
         "parameters": training.model.num_parameters,

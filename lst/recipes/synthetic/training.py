@@ -165,7 +165,7 @@ class Training:
             self.optimiser.load_state_dict(saved["optimiser"])
             self.step, self.stopped_early = saved["step"], saved["stopped_early"]
             self.step_s = saved["step_s"].tolist()
-        rows = [row for row in read_jsonl(self.metrics_path) if row["step"] <= self.step]
+        rows = [row for row in read_jsonl(self.metrics_path, dict[str, Any]) if row["step"] <= self.step]
         # A shorter training ended with an accuracy that a longer one does not take.
         write_jsonl(self.metrics_path, [row for row in rows if "loss" in row or self._evaluates_at(row["step"])])
 

@@ -30,7 +30,7 @@ class RunCallback(lightning.Callback):
     def __init__(self, folder: Path, config: TrainConfig, first_step: int, description: str) -> None:
         self.metrics_path, self.checkpoints = folder / "metrics.jsonl", folder / "checkpoints"
         self.config, self.first_step, self.description = config, first_step, description
-        self.rows = [row for row in read_jsonl(self.metrics_path) if row["step"] <= first_step]
+        self.rows = [row for row in read_jsonl(self.metrics_path, dict[str, Any]) if row["step"] <= first_step]
         self.progress: Progress | None = None
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:

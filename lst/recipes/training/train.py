@@ -116,7 +116,9 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
     path = folder / "settings.json"
     if not path.exists():
         return
-    before = read_json(path, "the record of the training's settings", f"Delete {folder} and train again.")
+    before = read_json(
+        path, dict[str, Any], "the record of the training's settings", f"Delete {folder} and train again."
+    )
     raise_problems(
         f"{folder} was begun with other settings",
         differing_settings(before, settings),

@@ -26,7 +26,7 @@ from lst.data.checks.corpus import check_corpus
 from lst.data.config import AlignConfig, DataConfig, InterleaveConfig
 from lst.data.documents.interleave import DocumentBuilder, Span
 from lst.data.prepare.prepare import prepare
-from lst.data.shards.reader import ShardReader
+from lst.data.shards import ShardReader
 from lst.data.synthesis.engine_times import ESPEAK_PHONEME, ESPEAK_WORD, espeak_spans
 from lst.data.synthesis.voices import choose_engine, pseudo_speakers, synthesize, synthesize_cached
 from lst.data.utterance import TimedWord, Utterance, Word

@@ -24,7 +24,7 @@ from lst.data.corpora.on_the_fly import (
 from lst.data.documents.interleave import DocumentBuilder
 from lst.data.prepare.prepare import prepare
 from lst.data.prepared import PreparedData
-from lst.data.shards.reader import ShardReader
+from lst.data.shards import ShardReader
 from lst.data.utterance import Utterance, Word
 from lst.errors import ProblemsError, UserError
 from lst.model.batch import SPEECH

@@ -15,9 +15,10 @@ import soundfile
 from lst.data.alignment.hmm import PocketsphinxAligner
 from lst.data.audio.read import read_audio
 from lst.data.config import AlignConfig, DataConfig, InterleaveConfig, MixConfig
+from lst.data.prepare.options import find_origin
 from lst.data.prepare.prepare import prepare
 from lst.data.prepared import manifest_rows
-from lst.data.shards.reader import ShardReader, index_entry
+from lst.data.shards import ShardReader, index_entry
 from lst.errors import ProblemsError
 from lst.storage import fingerprint, sha256
 from lst.tokenizers.config import TokenizerConfig
@@ -145,7 +146,7 @@ def test_settings_of_later_stages_may_change(copy: Path, corpus: Path) -> None:
 
 def test_fields_that_decide_the_data_are_all_recorded() -> None:
     """An option that is not recorded would let a folder be taken for what it is not."""
-    recorded = options(Path("corpus")).made_from()
+    recorded = find_origin(options(Path("corpus"))).made_from
     streams = {"num_streams", "num_loader_workers", "shuffle_shards"}
     later = {"interleave", "mix", "pack_buffer", "verify", "max_unaligned_share", *streams}
     assert recorded["data"].keys() == {field.name for field in dataclasses.fields(DataConfig)} - later
@@ -165,7 +166,9 @@ def test_fields_that_decide_the_data_are_all_recorded() -> None:
         "data",
         "tokenizer",
     }
-    files = options(Path("corpus"), codebook="absent", text_model="gone").made_from().keys() - recorded.keys()
+    files = (
+        find_origin(options(Path("corpus"), codebook="absent", text_model="gone")).made_from.keys() - recorded.keys()
+    )
     assert files == {"codebook_file", "text_model_file"}
 
 

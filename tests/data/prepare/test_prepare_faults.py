@@ -21,9 +21,9 @@ from repository import ROOT
 from lst import storage
 from lst.cli import main
 from lst.data.prepare.prepare import prepare
-from lst.data.shards.reader import VERSION, ShardReader, load_index, verify_shards
+from lst.data.shards import VERSION, ShardReader, entries_of, load_index, verify_shards
 from lst.errors import ProblemsError, StorageError, UserError
-from lst.storage import Url
+from lst.storage import Url, files
 from tests.data.conftest import MakeCorpus, files_in, hashes, is_alive, options, times
 
 ARTEFACTS = ["text.model", "units.safetensors", "vocabulary.json"]
@@ -147,11 +147,9 @@ def test_storage_out_of_reach_is_no_damage(
 
         return read_or_fail
 
-    for function in ("read_bytes", "open_binary"):
-        failing = unreachable(getattr(storage, function))
-        # The door's name, and that by which the room's own functions call it.
-        monkeypatch.setattr(storage, function, failing)
-        monkeypatch.setattr(storage.files, function, failing)
+    for module in (storage, files):
+        for function in ("read_bytes", "open_binary"):
+            monkeypatch.setattr(module, function, unreachable(getattr(module, function)))
     with pytest.raises(StorageError, match=rf"{name} cannot be reached"):
         prepare(Url(f"local://{folder}"), options(corpus))
     after = times(folder)
@@ -187,7 +185,7 @@ def test_doing_as_a_reader_of_damaged_shards_says_mends_the_data(copy: Path, cor
         r"train-000002\.tar was altered.*\nRun lst prepare again with the same settings: it makes anew what is damaged"
     )
     with pytest.raises(ProblemsError, match=remedy):
-        verify_shards(copy, load_index(copy), full=True)
+        verify_shards(copy, entries_of(load_index(copy)), full=True)
     with pytest.raises(UserError, match=r"train-000002\.tar: sample 'utt_\d' was altered.*Run lst prepare again"):
         list(ShardReader(copy, "train"))
     prepare(copy, options(corpus))
@@ -267,9 +265,8 @@ def test_index_of_another_version_is_refused_and_left_as_it_is(copy: Path, corpu
     index = json.loads((copy / "index.json").read_text())
     (copy / "index.json").write_text(json.dumps({**index, "version": VERSION + 1}))
     before = times(copy)
-    with pytest.raises(
-        UserError, match=rf"index\.json has version {VERSION + 1}, this project reads {VERSION}: prepare"
-    ):
+    told = rf"index\.json has version {VERSION + 1}, this project reads {VERSION}: use .* in another run_dir"
+    with pytest.raises(UserError, match=told):
         prepare(copy, options(corpus))
     assert times(copy) == before
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import names_below
 
 from lst import storage
 from lst.cli import main
@@ -14,10 +15,11 @@ from lst.configs.compose import build_config
 from lst.data.corpora import row_checks
 from lst.data.prepare.fitting import make_artefacts
 from lst.data.prepare.gather import gather
+from lst.data.prepare.options import find_origin
 from lst.data.prepare.prepare import prepare
 from lst.data.prepare.shard_tasks import make_shard, plan_shards
 from lst.data.prepared import PreparedData
-from lst.data.shards.reader import ShardReader
+from lst.data.shards import ShardReader
 from lst.errors import ProblemsError, StorageError, UserError
 from lst.runs.folder import open_data
 from lst.storage import Url, sha256
@@ -26,7 +28,7 @@ from tests.data.conftest import MakeCorpus, files_in, hashes, options, times
 
 
 def remote_hashes(url: Url) -> dict[str, str]:
-    return {name: storage.sha256(url / name) for name in storage.find_files(url)}
+    return {name: storage.sha256(url / name) for name in names_below(url)}
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
@@ -90,11 +92,11 @@ def test_where_the_audio_lies_does_not_change_the_data(make_corpus: MakeCorpus, 
 def test_parts_of_a_job_array_make_the_same(prepared: Path, corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"lacks .*: a part of the shards can be made once lst prepare part=plan"):
         prepare(tmp_path, options(corpus, part="0/3"))
-    assert prepare(tmp_path, options(corpus, part="plan")) == {}
+    assert prepare(tmp_path, options(corpus, part="plan")) is None
     assert not (tmp_path / "shards").exists()
     made = []
     for part in ("2/3", "0/3", "1/3", "1/3"):
-        assert prepare(tmp_path, options(corpus, part=part)) == {}
+        assert prepare(tmp_path, options(corpus, part=part)) is None
         made.append(sorted(path.name for path in (tmp_path / "shards").glob("*.tar")))
     assert [len(names) for names in made] == [1, 3, 4, 4]
     assert not (tmp_path / "index.json").exists()
@@ -112,7 +114,7 @@ def test_a_part_with_other_settings_leaves_the_plan_to_the_others(corpus: Path, 
     with pytest.raises(ProblemsError, match=r"other settings(.*\n)+.*seed: 0 then, 4 now"):
         prepare(tmp_path, options(corpus, part="0/3", seed=4))
     assert times(tmp_path) == before
-    assert prepare(tmp_path, options(corpus, part="0/3")) == {}
+    assert prepare(tmp_path, options(corpus, part="0/3")) is None
     assert {**before, **times(tmp_path)}.keys() > before.keys()
 
 
@@ -138,7 +140,7 @@ def test_memory_of_one_process_is_not_shared_by_several(corpus: Path, changes: d
     url = Url("memory://test_prepare_places/shared")
     with pytest.raises(UserError, match=r"data_dir=memory://.* belongs to one process"):
         prepare(url, options(corpus, **changes))
-    assert storage.find_files(url) == []
+    assert names_below(url) == []
 
 
 def test_ray_is_asked_for_before_the_corpus_is_read(
@@ -157,7 +159,7 @@ def test_the_home_folder_is_known_by_its_sign(
     wanted = options(None)
     wanted = dataclasses.replace(wanted, corpus=f"~/{corpus.name}", text="~/texts.txt")
     assert (wanted.corpus, wanted.text) == (str(corpus), str(corpus.parent / "texts.txt"))
-    assert wanted.made_from()["corpus_files"] is not None
+    assert find_origin(wanted).made_from["corpus_files"] is not None
     prepare(tmp_path / "data", dataclasses.replace(wanted, text=None))
     assert hashes(tmp_path / "data") == hashes(prepared)
     assert storage.locate("~/a") == storage.absolute("~/a") == corpus.parent / "a"
@@ -221,7 +223,7 @@ def test_a_node_that_does_not_see_the_files_is_named(
     corpus = make_corpus(tmp_path / "corpus")
     folder = tmp_path / "data"
     prepare(folder, options(corpus, part="plan"))
-    gathered = gather(folder, options(corpus))
+    gathered = gather(folder, options(corpus), find_origin(options(corpus)))
     units, _, _ = make_artefacts(folder, gathered, options(corpus))
     task = plan_shards(folder, gathered, units, "origin", options(corpus).data, {})[0]
     assert make_shard(dataclasses.replace(task, host="elsewhere"))["num_utterances"] == 2

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from small_shards import members, npy, replace_member, rewrite, same, seal, tar_path, write_data
 
-from lst.data.shards.reader import INDEX_FILE, VERSION, ShardReader, load_index, verify_samples, verify_shards
+from lst.data.shards import INDEX_FILE, VERSION, ShardReader, entries_of, load_index, verify_samples, verify_shards
 from lst.errors import ProblemsError, UserError
 from lst.storage import write_json
 
@@ -24,7 +24,10 @@ def test_index_is_missing_damaged_or_of_another_version(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"damaged: .*index\.json is not JSON.*lst prepare"):
         load_index(tmp_path)
     write_json(tmp_path / INDEX_FILE, {"version": VERSION + 1, "splits": {}})
-    with pytest.raises(UserError, match=rf"has version {VERSION + 1}, this project reads {VERSION}: prepare again"):
+    told = (
+        rf"index\.json has version {VERSION + 1}, this project reads {VERSION}: use the release .* in another run_dir"
+    )
+    with pytest.raises(UserError, match=told):
         load_index(tmp_path)
 
 
@@ -49,7 +52,7 @@ def test_other_splits_may_be_damaged(tmp_path: Path) -> None:
     write_json(tmp_path / INDEX_FILE, index)
     assert len(ShardReader(tmp_path, "train")) == 8
     with pytest.raises(ProblemsError, match=r"valid-000000\.tar is missing"):
-        verify_shards(tmp_path, index, full=False)
+        verify_shards(tmp_path, entries_of(index), full=False)
 
 
 @pytest.mark.parametrize("verify_hash", [True, False])
@@ -80,9 +83,9 @@ def test_flipped_byte_is_found_by_hash_and_not_by_size(tmp_path: Path) -> None:
     found = ShardReader(tmp_path, "train", verify_hash=False)[1]
     assert found.units[0] == written[1].units[0] ^ 1
     index = load_index(tmp_path)
-    verify_shards(tmp_path, index, full=False)
+    verify_shards(tmp_path, entries_of(index), full=False)
     with pytest.raises(ProblemsError, match=r"train-000000\.tar was altered \(sample 'utt_1'\): its SHA-256 is not"):
-        verify_shards(tmp_path, index, full=True)
+        verify_shards(tmp_path, entries_of(index), full=True)
 
 
 @pytest.mark.parametrize("mask", [0x01, 0x80])
@@ -222,7 +225,7 @@ def test_damaged_receipt_is_named(tmp_path: Path, damage: str) -> None:
     else:
         path.write_text(path.read_text().replace('"num_units": 43', '"num_units": 44'))
         with pytest.raises(ProblemsError, match=r"train-000001\.json was altered, the receipt"):
-            verify_shards(tmp_path, load_index(tmp_path), full=True)
+            verify_shards(tmp_path, entries_of(load_index(tmp_path)), full=True)
     with pytest.raises(UserError, match=r"receipt of a shard (is missing|was altered): .*train-000001\.json"):
         reader[3]
     assert reader[0].id == "utt_0"

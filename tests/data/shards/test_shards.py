@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import webdataset
-from small_shards import MADE_FROM, members, same, tar_path, utterance, write_data
+from small_shards import MADE_FROM, index_of, members, same, tar_path, utterance, write_data
 
 from lst import storage
-from lst.data.shards import reader as shards
-from lst.data.shards.reader import (
+from lst.data.shards import (
     INDEX_FILE,
     SHARD_FOLDER,
     VERSION,
@@ -27,6 +26,7 @@ from lst.data.shards.reader import (
     verify_samples,
     write_shard,
 )
+from lst.data.shards import reader as shards
 from lst.data.utterance import Utterance, Word
 from lst.errors import ProblemsError, UserError
 from lst.storage import fingerprint, sha256, write_json
@@ -201,7 +201,7 @@ def test_character_ends_of_words_are_kept(tmp_path: Path) -> None:
     words = (Word("a b", 0, 4, -1.0, (2, 4)), Word("", 4, 4, 0.0), Word("c", 4, 6, 0.5, (2,)))
     item = Utterance("utt_0", "s", "a b c", 0.24, np.arange(6, dtype=np.uint16), words)
     receipt = write_shard(tmp_path / SHARD_FOLDER, "train-000000", [item], [], MADE_FROM)
-    write_json(tmp_path / INDEX_FILE, {"version": VERSION, "splits": {"train": [index_entry(receipt)]}})
+    write_json(tmp_path / INDEX_FILE, index_of("train", [receipt]))
     (found,) = ShardReader(tmp_path, "train")
     assert found.words == words
     assert same(found, item)
@@ -216,7 +216,7 @@ def test_data_behind_a_url_reads_the_same(tmp_path: Path) -> None:
     assert receipt == write_shard(tmp_path / "again", "train-000000", part, [], MADE_FROM)
     assert finished_receipt(url / SHARD_FOLDER, "train-000000", MADE_FROM) == receipt
     assert finished_receipt(url / SHARD_FOLDER, "train-000001", MADE_FROM) is None
-    storage.write_json(url / INDEX_FILE, {"version": VERSION, "splits": {"train": [index_entry(receipt)]}})
+    storage.write_json(url / INDEX_FILE, index_of("train", [receipt]))
     reader = ShardReader(url, "train")
     assert all(same(left, right) for left, right in zip(reader, part, strict=True))
     assert same(reader[2], part[2])

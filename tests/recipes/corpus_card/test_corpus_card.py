@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from lst.configs.compose import build_config
 from lst.configs.schema import Config
 from lst.data.documents.interleave import DocumentBuilder
 from lst.data.prepared import LEFT_OUT_FILE
-from lst.data.shards.reader import INDEX_FILE, SHARD_FOLDER
+from lst.data.shards import INDEX_FILE, SHARD_FOLDER
 from lst.data.utterance import Utterance
 from lst.recipes.corpus_card.card import (
     NUM_EXAMPLES,
@@ -117,7 +118,10 @@ def test_prepare_writes_the_card_once_and_lst_card_the_same_bytes(copied, smoke_
 
 def test_title_and_licence_are_shown_as_text_and_make_another_card(copied, config):
     path = copied / "data" / INDEX_FILE
-    write_json(path, {**read_json(path, "", ""), "is_synthesised": False, "description": "recordings in my-corpus"})
+    write_json(
+        path,
+        {**read_json(path, dict[str, Any], "", ""), "is_synthesised": False, "description": "recordings in my-corpus"},
+    )
     words = [f"card.title={NASTY}", f"card.licence={NASTY} 4.0", "data.mix.speech=0"]
     here = replace(config, run_dir=str(copied))
     written = card_of_run(here, [f"run_dir={copied}", *words])
@@ -132,7 +136,7 @@ def test_title_and_licence_are_shown_as_text_and_make_another_card(copied, confi
     assert "recordings in my-corpus" in found.texts["top"]
     assert "synthesised" not in found.raw
     # With other options the next preparing makes another card.
-    numbers = read_json(copied / "data" / CARD_JSON, "", "")
+    numbers = read_json(copied / "data" / CARD_JSON, dict[str, Any], "", "")
     assert numbers["fingerprint"] != card_fingerprint(here, open_data(here))
 
 
@@ -202,7 +206,7 @@ def test_a_corpus_without_words_or_without_speech_has_a_card(tmp_path, has_speec
     assert found.faults == []
     assert "There is no aligned speech to cut" in found.texts["patches"]
     assert ("There is no speech" in found.texts["durations"]) != has_speech
-    numbers = read_json(Path(config.run_dir) / "data" / CARD_JSON, "", "")
+    numbers = read_json(Path(config.run_dir) / "data" / CARD_JSON, dict[str, Any], "", "")
     assert numbers["sample"]["num_without_words"] == len(spoken)
     assert numbers["mixture"]["speech_share"] is None
     assert numbers["splits"]["train"]["num_units"] == 150 * has_speech
@@ -223,11 +227,11 @@ def test_damaged_or_missing_data_is_said_in_a_line(copied, tmp_path, capsys):
 
 def test_a_broken_card_is_made_again(copied, config):
     here = replace(config, run_dir=str(copied))
-    before = read_json(copied / "data" / CARD_JSON, "", "")
+    before = read_json(copied / "data" / CARD_JSON, dict[str, Any], "", "")
     (copied / "data" / CARD_JSON).write_text("{")
     write_jsonl(copied / "data" / LEFT_OUT_FILE, [{"id": "x", "reason": "another"}])
     card_after_prepare(here)
-    after = read_json(copied / "data" / CARD_JSON, "", "")
+    after = read_json(copied / "data" / CARD_JSON, dict[str, Any], "", "")
     assert after["fingerprint"] != before["fingerprint"] == card_fingerprint(config, open_data(config))
     assert after["left_out"]["num"] == 1
     assert after["splits"] == before["splits"]

@@ -21,7 +21,7 @@ from lst.configs.compose import build_config
 from lst.data.corpora.manifest import UNKNOWN_SPEAKER
 from lst.data.documents.interleave import document_generator, draw_spans, span_frames
 from lst.data.prepared import PreparedData
-from lst.data.shards.reader import SHARD_FOLDER
+from lst.data.shards import SHARD_FOLDER
 from lst.data.text.spoken import pocketsphinx_dictionary
 from lst.data.utterance import Utterance
 from lst.model.batch import SPEECH

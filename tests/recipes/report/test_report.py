@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -24,7 +25,7 @@ from lst.configs.compose import build_config
 from lst.configs.schema import Config
 from lst.data.corpora.manifest import write_manifest
 from lst.data.prepared import LEFT_OUT_FILE, MANIFEST_FILE, PreparedData
-from lst.data.shards.reader import INDEX_FILE
+from lst.data.shards import INDEX_FILE
 from lst.errors import UserError
 from lst.evaluation.cloze import DIRECTIONS
 from lst.model.lst import LatentSpeechTextModel
@@ -95,7 +96,8 @@ def test_text_of_a_corpus_stays_text(page):
 
 def test_the_main_table_tells_what_the_evaluation_says(page, config):
     results = {
-        name: read_json(RunFolder(Path(config.run_dir)).eval_result(name), "", "") for name in ("baseline", "static")
+        name: read_json(RunFolder(Path(config.run_dir)).eval_result(name), dict[str, Any], "", "")
+        for name in ("baseline", "static")
     }
     for name, result in results.items():
         first = page.row("results", name)
@@ -120,7 +122,7 @@ def test_the_best_of_each_column_is_marked_unless_all_are_equal(page):
 
 def test_the_cost_table_tells_what_the_metrics_say(page, config):
     for name in ("baseline", "static"):
-        rows = read_jsonl(RunFolder(Path(config.run_dir)).model(name) / "metrics.jsonl")
+        rows = read_jsonl(RunFolder(Path(config.run_dir)).model(name) / "metrics.jsonl", dict[str, Any])
         last = [row for row in rows if "training_flops" in row][-1]
         cells = [cell.split() for cell in page.row("cost", name)[2:]]
         assert cells[0] == ["60"]
@@ -135,14 +137,14 @@ def test_the_cost_table_tells_what_the_metrics_say(page, config):
 
 def test_parameters_are_those_of_the_models(page, config):
     for name in ("baseline", "static"):
-        saved = read_json(RunFolder(Path(config.run_dir)).final(name) / "config.json", "", "")
+        saved = read_json(RunFolder(Path(config.run_dir)).final(name) / "config.json", dict[str, Any], "", "")
         own = build_config([*make_overrides(Path(config.run_dir)), *config.arms[name]]).model
         model = LatentSpeechTextModel(own, saved["vocab_size"])
         assert page.row("cost", name)[1] == f"{model.num_parameters:,}"
 
 
 def test_scores_of_an_item_are_those_of_its_rows(page, config):
-    rows = read_jsonl(Path(config.run_dir) / "eval" / "baseline.items.jsonl")
+    rows = read_jsonl(Path(config.run_dir) / "eval" / "baseline.items.jsonl", dict[str, Any])
     row = next(row for row in rows if row["direction"] == "T→T")
     true, false = row["true_nats"] / row["true_tokens"], row["false_nats"] / row["false_tokens"]
     cells = page.row("items", "baseline")
@@ -168,7 +170,10 @@ def test_synthesised_speech_is_called_so_wherever_its_numbers_are(page):
 
 def test_recordings_are_not_called_synthesised(copied):
     path = Path(copied.run_dir) / "data" / INDEX_FILE
-    write_json(path, {**read_json(path, "", ""), "is_synthesised": False, "description": "recordings in my-corpus"})
+    write_json(
+        path,
+        {**read_json(path, dict[str, Any], "", ""), "is_synthesised": False, "description": "recordings in my-corpus"},
+    )
     page = page_of(copied)
     assert "synthesised" not in "".join(page.texts.values())
     assert "recordings" in page.texts["results"]
@@ -278,7 +283,7 @@ def test_no_audio_when_none_is_asked_for(copied):
 
 def test_unequal_slots_are_said_to_be_unfair(copied):
     path = RunFolder(Path(copied.run_dir)).model("static") / "metrics.jsonl"
-    write_jsonl(path, [row for row in read_jsonl(path) if row["step"] <= 40])
+    write_jsonl(path, [row for row in read_jsonl(path, dict[str, Any]) if row["step"] <= 40])
     assert "not trained on equally many patch slots" in part_of(copied, cost_section).texts["cost"]
 
 

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def assert_same_training(folder: Path, other: Path) -> None:
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert (folder / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
-    results = [read_json(place / "result.json", "", "") for place in (folder, other)]
+    results = [read_json(place / "result.json", dict[str, Any], "", "") for place in (folder, other)]
     for result in results:
         del result["timing"], result["command"]
     assert results[0] == results[1]
@@ -75,11 +76,11 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_command_leaves_metrics_and_results(tiny_run: Path) -> None:
     for seed in (0, 1):
         folder = tiny_run / "associative_recall" / "attention" / f"seed-{seed}"
-        rows = read_jsonl(folder / "metrics.jsonl")
+        rows = read_jsonl(folder / "metrics.jsonl", dict[str, Any])
         assert [row["step"] for row in rows if "loss" in row] == list(range(1, 11))
         assert [row["step"] for row in rows if "test_accuracy" in row] == [4, 8, 10]
         assert [row["learning_rate"] for row in rows if "loss" in row][:3] == [1e-3, 2e-3, 2e-3]
-        result = read_json(folder / "result.json", "", "")
+        result = read_json(folder / "result.json", dict[str, Any], "", "")
         assert result["steps"] == 10
         assert 0 <= result["accuracy"] <= result["best_accuracy"] <= 1
         assert result["timing"]["training_s"] > 0
@@ -179,14 +180,14 @@ def test_stopping_at_an_accuracy_is_final(tmp_path: Path) -> None:
     words = ["seeds=[0]", "train.max_steps=40", "train.stop_at=0.01", *TINY, f"run_dir={tmp_path}"]
     folder = tmp_path / "associative_recall" / "attention" / "seed-0"
     run_command(*words)
-    result = read_json(folder / "result.json", "", "")
+    result = read_json(folder / "result.json", dict[str, Any], "", "")
     assert result["stopped_early"]
     assert result["steps"] < 40
     assert result["accuracy"] >= 0.01
     metrics = (folder / "metrics.jsonl").read_bytes()
     (folder / "result.json").unlink()
     run_command(*words)
-    again = read_json(folder / "result.json", "", "")
+    again = read_json(folder / "result.json", dict[str, Any], "", "")
     assert again["steps"] == result["steps"]
     assert (folder / "metrics.jsonl").read_bytes() == metrics
 
@@ -247,7 +248,7 @@ def test_curves_stand_alone_as_files(tiny_run: Path) -> None:
 
 def test_speeds_compare_with_a_transformer_at_the_same_work(tiny_run: Path, tmp_path: Path) -> None:
     source = tiny_run / "listops" / "attention" / "seed-0"
-    result = read_json(source / "result.json", "", "")
+    result = read_json(source / "result.json", dict[str, Any], "", "")
     for name, step_s, tokens in (("attention", 0.4, 25), ("h3", 0.1, 25), ("h3-plain", 0.2, 25), ("s4d", 0.1, 50)):
         folder = tmp_path / "listops" / name / "seed-0"
         timing = {**result["timing"], "median_step_s": step_s}

@@ -141,7 +141,7 @@ def save_ctc_model(
 
 def _load_own(folder: Path) -> CtcModel:
     path = folder / CTC_CONFIG_FILE
-    record = read_json(path, "the description of the CTC model", _REMEDY)
+    record = read_json(path, dict[str, Any], "the description of the CTC model", _REMEDY)
     wanted = {"architecture": dict, "labels": list, "blank_id": int, "normalizes": bool, "sample_rate_hz": int}
     found = record if isinstance(record, dict) else {}
     wrong = [key for key, kind in wanted.items() if not isinstance(found.get(key), kind)]
@@ -155,11 +155,11 @@ def _load_own(folder: Path) -> CtcModel:
 
 def _load_hugging_face(folder: Path) -> CtcModel:
     path = folder / "config.json"
-    config = read_json(path, "the model's configuration", _REMEDY)
+    config = read_json(path, dict[str, Any], "the model's configuration", _REMEDY)
     if not isinstance(config, dict):
         raise UserError(f"{path} is not a JSON object. {_REMEDY}")
     raise_problems(str(path), _hugging_face_problems(config), _REMEDY)
-    vocabulary = read_json(folder / "vocab.json", "the labels of the model", _REMEDY)
+    vocabulary = read_json(folder / "vocab.json", dict[str, Any], "the labels of the model", _REMEDY)
     if not isinstance(vocabulary, dict) or not all(
         type(index) is int and 0 <= index <= MAX_LABELS for index in vocabulary.values()
     ):
@@ -296,7 +296,7 @@ def _read_sharded(folder: Path) -> dict[str, Tensor]:
     index = folder / f"{CTC_WEIGHTS_FILE}.index.json"
     names = {CTC_WEIGHTS_FILE}
     if index.exists():
-        names = set(read_json(index, "the list of weight files", _REMEDY)["weight_map"].values())
+        names = set(read_json(index, dict[str, Any], "the list of weight files", _REMEDY)["weight_map"].values())
     return {key: value for name in sorted(names) for key, value in _read_safetensors(folder / name).items()}
 
 
@@ -345,7 +345,7 @@ def _check_rate(path: Path, sample_rate_hz: int) -> None:
 
 
 def _optional_json(path: Path) -> Mapping[str, Any]:
-    found = read_json(path, "a part of the checkpoint", _REMEDY) if path.exists() else None
+    found = read_json(path, dict[str, Any], "a part of the checkpoint", _REMEDY) if path.exists() else None
     return found if isinstance(found, dict) else {}
 
 

@@ -14,6 +14,7 @@ from lst.data.corpora.manifest import ManifestProblem, ManifestRow, split_of
 from lst.data.corpora.records import Record, first_json_object, json_records
 from lst.errors import UserError
 from lst.progress import Progress
+from lst.storage import FileList, list_files
 
 JSON_LINES_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 LHOTSE, NEMO, PEOPLES_SPEECH, PLAIN = "lhotse", "nemo", "peoples_speech", "manifest"
@@ -22,35 +23,43 @@ LHOTSE, NEMO, PEOPLES_SPEECH, PLAIN = "lhotse", "nemo", "peoples_speech", "manif
 class Listing:
     """The files of a corpus, which is a folder or one file.
 
+    Args:
+        path: the folder or the file.
+        found: the files of the folder, if they have been listed already.
+
     Attributes:
         root: the folder, or the folder of the file.
         file: the file; None for a folder.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, found: FileList | None = None) -> None:
         self.file = None if path.is_dir() else path
         self.root = path if path.is_dir() else path.parent
+        self._found = found if self.file is None else None
         self._kinds: dict[Path, str] = {}
+
+    @cached_property
+    def found(self) -> FileList:
+        """The files below the root, listed when they are first asked for, unless they were handed in."""
+        return self._found or list_files(self.root)
 
     @cached_property
     def files(self) -> list[Path]:
         """Every file below the root, in a fixed order."""
-        return list(_walk_files(self.root))
+        return [self.root / name for name in self.found.checked_names()]
 
     @cached_property
     def top(self) -> list[Path]:
         """The named file, or the files directly in the folder, sorted by name."""
         if self.file is not None:
             return [self.file]
-        try:
-            entries = sorted(entry.name for entry in os.scandir(self.root) if entry.is_file())
-        except OSError as error:
-            raise UserError(f"folder {self.root} cannot be read: {error.strerror}.") from None
-        return [self.root / name for name in entries if not name.startswith(".")]
+        self.found.checked_names()
+        return [self.root / name for name in self.found.top]
 
     def below(self, folder: Path) -> Listing:
-        """The listing of a folder below the root."""
-        return Listing(folder)
+        """The listing of a subfolder; a folder that was named as the corpus is not listed again for it."""
+        found = self.found.below(folder.relative_to(self.root).as_posix()) if self.file is None else None
+        return Listing(folder, found if found and found.names else None)
 
     def json_files(self, kind: str) -> list[Path]:
         """JSON-lines files in ``top`` whose first object has the keys of ``kind``."""
@@ -173,31 +182,6 @@ def _json_kind(keys: set[str]) -> str:
     if "training_data" in keys or {"duration_ms", "label", "name"} <= keys or {"duration_ms", "text", "id"} <= keys:
         return PEOPLES_SPEECH
     return NEMO if "audio_filepath" in keys else PLAIN
-
-
-def _walk_files(folder: Path) -> Iterator[Path]:
-    """Every file below a folder in a fixed order; follows links to folders and enters each folder once."""
-    seen: set[str] = set()
-    with Progress(None, f"looking through {folder.name}", unit="file") as progress:
-        for current, subfolders, names in os.walk(folder, followlinks=True, onerror=_raise_unreadable):
-            real = os.path.realpath(current)
-            if real in seen:
-                subfolders.clear()
-                continue
-            seen.add(real)
-            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-            for name in sorted(name for name in names if not name.startswith(".")):
-                file = Path(current, name)
-                try:
-                    str(file).encode()
-                except UnicodeEncodeError:
-                    raise UserError(f"corpus {folder}: the file name {str(file)!a} is not UTF-8. Rename it.") from None
-                progress.advance()
-                yield file
-
-
-def _raise_unreadable(error: OSError) -> None:
-    raise UserError(f"folder {error.filename} cannot be read: {error.strerror}.") from None
 
 
 def audio_by_stem(files: Iterable[Path]) -> dict[Path, Path]:

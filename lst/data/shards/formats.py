@@ -1,0 +1,194 @@
+"""The formats of the JSON files of prepared data; a class a file or a row, checked when the file is read.
+
+::
+
+    index.json               Index ── splits ──▶ IndexEntry a shard
+    shards/NAME.json         WholeReceipt: Receipt, SampleColumns, check
+    shards/NAME.tar          SampleRecord (``lst.data.utterance``) a member KEY.json
+    left_out.jsonl           LeftOut a line
+    source.json              SourceRecord
+    made_from.json           MadeFrom
+    unit_rows.jsonl, texts.jsonl    UnitRow and WrittenText a line; manifest.jsonl is a manifest like a user's
+
+``source.json`` and ``made_from.json`` are of version 1, which is not written into them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+from lst.storage import Count, Seconds
+
+# Of index and receipts.
+VERSION: Literal[2] = 2
+
+
+class LeftOut(TypedDict):
+    """An utterance or a text that is not used: its id, or its place where it has no id, and why."""
+
+    id: str
+    reason: str
+
+
+class ShardCounts(TypedDict):
+    """The part of a receipt that the index repeats.
+
+    Attributes:
+        version: of the format.
+        name: of the shard, without suffix.
+        made_from: fingerprint of settings, lists and codebook; a shard with another one is made again.
+        units_sha256: hash of the codebook.
+        num_utterances, num_units, num_words: that the shard holds.
+        duration_s: of all its audio.
+        num_bytes, sha256: of the tar.
+    """
+
+    version: Literal[2]
+    name: str
+    made_from: str
+    units_sha256: str
+    num_utterances: Count
+    num_units: Count
+    num_words: Count
+    duration_s: Seconds
+    num_bytes: Count
+    sha256: str
+
+
+class IndexEntry(ShardCounts):
+    """A shard in the index: its receipt's counts, the hash of the receipt's file, and how much was left out."""
+
+    receipt_sha256: str
+    num_skipped: Count
+
+
+class StoredReceipt(ShardCounts):
+    """A receipt without its table of samples; ``skipped`` lists what was left out of the shard."""
+
+    skipped: list[LeftOut]
+
+
+class Receipt(StoredReceipt):
+    """The same, with the hash of the receipt's file."""
+
+    receipt_sha256: str
+
+
+class NamedRow(TypedDict):
+    """A row of any of the lists, of which only the id matters."""
+
+    id: str
+
+
+class SampleColumns(TypedDict):
+    """Where the samples of a shard lie, a list a column; ``sha256`` are hashes of a sample's JSON and units."""
+
+    key: list[str]
+    json_offset: list[Count]
+    json_bytes: list[Count]
+    units_offset: list[Count]
+    units_bytes: list[Count]
+    sha256: list[str]
+
+
+class WithSamples(TypedDict):
+    """The part of a receipt that readers of samples need."""
+
+    samples: SampleColumns
+
+
+class WholeReceipt(StoredReceipt, WithSamples):
+    """``shards/NAME.json``: ``check`` is the fingerprint of all else in it."""
+
+    check: str
+
+
+class SourceFiles(TypedDict, total=False):
+    """Corpus and files that prepared data depends on, with their fingerprints.
+
+    A fingerprint is null where the options name no file, or where it is gone; ``codebook_file``, ``text_model_file``
+    and ``layout`` are there only where they are set.
+    """
+
+    version: Literal[1]
+    corpus: str | None
+    text: str | None
+    corpus_files: str | None
+    text_file: str | None
+    align_files: str | None
+    codebook_file: str | None
+    text_model_file: str | None
+    layout: str
+    seed: int
+    on_error: str
+
+
+class DataSettings(TypedDict):
+    """Options of ``data`` by name, of which only those of alignment are looked into."""
+
+    align: dict[str, Any]
+
+
+class MadeFrom(SourceFiles):
+    """What prepared data depends on: files, options of ``data`` and of ``tokenizer``; see ``find_origin``."""
+
+    data: DataSettings
+    tokenizer: dict[str, Any]
+
+
+class Index(TypedDict):
+    """``index.json``, written last: its presence says that the data is whole.
+
+    Attributes:
+        version: of the format.
+        description: of the corpus, one line for people.
+        is_synthesised: whether the speech is a synthesiser's.
+        made_from: as in ``made_from.json``.
+        units_sha256, text_sha256: hashes of codebook and text tokenizer.
+        vocabulary: fingerprint of the joint vocabulary.
+        aligner: what placed the words.
+        num_left_out: rows of ``left_out.jsonl``.
+        num_unaligned: those of them that could not be encoded or aligned.
+        splits: shards of ``train``, ``valid`` and ``text``, in order.
+    """
+
+    version: Literal[2]
+    description: str
+    is_synthesised: bool
+    made_from: MadeFrom
+    units_sha256: str
+    text_sha256: str
+    vocabulary: str
+    aligner: str
+    num_left_out: Count
+    num_unaligned: Count
+    splits: dict[str, list[IndexEntry]]
+
+
+class SourceFacts(TypedDict):
+    """What is known of a corpus once it is gathered: a description, whether speech is synthesised, what is left out."""
+
+    description: str
+    is_synthesised: bool
+    left_out: list[LeftOut]
+
+
+class UnitFacts(SourceFacts, total=False):
+    """The same, and the size of the codebook where the corpus is of units."""
+
+    version: Literal[1]
+    num_units: Count
+
+
+class SourceRecord(UnitFacts):
+    """``source.json``: what was gathered, and from what.
+
+    Attributes:
+        made_from: fingerprint of settings and files.
+        fitted_with: fingerprint of what codebook and text tokenizer depend on beside the lists.
+        files: hashes of the lists by name.
+    """
+
+    made_from: str
+    fitted_with: str
+    files: dict[str, str]

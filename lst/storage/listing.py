@@ -1,0 +1,174 @@
+"""All files below a place, listed once with their sizes and times: for fingerprints, and for those who look for files.
+
+A listing of a large corpus takes minutes, so it is made once and handed on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lst.errors import StorageError, UserError
+from lst.progress import Progress
+from lst.storage.fingerprints import fingerprint
+from lst.storage.places import Folder, Location, Url, locate, remote
+
+# A file's name, its bytes, and its time of change in nanoseconds or, behind a URL, the entity tag.
+Mark = tuple[str, int, int | str]
+# What an entry of fsspec's listings may call the tag or the time of change, the most telling first.
+_MARK_KEYS = ("ETag", "etag", "LastModified", "mtime", "created")
+
+
+@dataclass(frozen=True)
+class FileList:
+    """The files at or below a place.
+
+    Attributes:
+        place: a folder or a file; a path or a URL.
+        marks: of all files, in order, hidden ones too, but none behind links to folders; None where nothing is there.
+        names: of files that are not hidden, from ``place`` on, folder by folder, behind links to folders too, each
+            folder once; ``""`` for a URL that is a file.
+        special: those of ``names`` that are no regular file, as broken links.
+        problem: why a folder could not be read; empty where all could.
+    """
+
+    place: Folder
+    marks: Sequence[Mark] | None = None
+    names: Sequence[str] = ()
+    special: frozenset[str] = frozenset()
+    problem: str = ""
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Names the files by name, size and time of change; None where there is none."""
+        return None if self.marks is None else fingerprint(self.marks)
+
+    @property
+    def top(self) -> list[str]:
+        """Names of the regular files directly in the folder."""
+        return [name for name in self.names if name and "/" not in name and name not in self.special]
+
+    def below(self, name: str) -> FileList:
+        """The part of the list that lies in a subfolder; it has no marks."""
+        prefix = f"{name}/"
+        names = [other.removeprefix(prefix) for other in self.names if other.startswith(prefix)]
+        special = frozenset(other.removeprefix(prefix) for other in self.special if other.startswith(prefix))
+        return FileList(self.place / name, None, names, special, self.problem)
+
+    def checked_names(self) -> Sequence[str]:
+        """``names``; raises ``UserError`` where a folder could not be read or a name is not UTF-8."""
+        if self.problem:
+            raise UserError(self.problem)
+        try:
+            "".join(self.names).encode()
+        except UnicodeEncodeError as error:
+            faulty = next(name for name in self.names if not _is_utf8(name))
+            file = f"{self.place}/{faulty}"
+            raise UserError(f"corpus {self.place}: the file name {file!a} is not UTF-8. Rename it.") from error
+        return self.names
+
+
+def list_files(place: Location) -> FileList:
+    """Lists the files at or below a place; an absent place has none."""
+    found = locate(place)
+    if isinstance(found, Url):
+        return _list_url(found)
+    if found.is_dir():
+        with Progress(None, f"looking through {found.name}", unit="file") as progress:
+            return _Walk(found, progress).files()
+    if not found.exists():
+        return FileList(found)
+    stat = found.stat()
+    return FileList(found, [(".", stat.st_size, stat.st_mtime_ns)])
+
+
+def files_fingerprint(place: str | None) -> str | None:
+    """The fingerprint of the files at or below a place; None where there is none.
+
+    It changes when recordings or transcripts of a corpus change. Behind a URL the entity tag counts, or else the time
+    of change, where the storage keeps one.
+    """
+    return None if place is None else list_files(place).fingerprint
+
+
+def _is_utf8(name: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+def _list_url(url: Url) -> FileList:
+    with remote(url, fresh=True) as (system, path):
+        try:
+            entries = sorted(system.find(path, detail=True).items())
+        except FileNotFoundError:
+            entries = []
+    marks = [
+        (name, entry["size"], str(next((entry[key] for key in _MARK_KEYS if entry.get(key)), "")))
+        for name, entry in entries
+    ]
+    names = [name.removeprefix(path.rstrip("/")).lstrip("/") for name, _ in entries]
+    if outside := [name for name in names if ".." in name.split("/")]:
+        raise StorageError(f"{url} lists {outside[0][:100]!r}, which leads out of it.")
+    return FileList(url, marks or None, [name for name in names if not _is_hidden(name)])
+
+
+@dataclass
+class _Walk:
+    """One walk through a local folder that finds both marks and names."""
+
+    root: Path
+    progress: Progress
+    marks: list[Mark] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    special: set[str] = field(default_factory=set)
+    seen: set[str] = field(default_factory=set)
+    problem: str = ""
+
+    def files(self) -> FileList:
+        """Walks, and returns what was found."""
+        self._visit(str(self.root), "", is_direct=True, is_named=True)
+        self.marks.sort(key=lambda mark: mark[0].split("/"))
+        return FileList(self.root, self.marks, self.names, frozenset(self.special), self.problem)
+
+    def _visit(self, folder: str, prefix: str, is_direct: bool, is_named: bool) -> None:
+        """``is_direct``: reached through no link. ``is_named``: not hidden, and not visited by another way before."""
+        if is_named:
+            real = os.path.realpath(folder)
+            is_named = real not in self.seen
+            self.seen.add(real)
+        if not (is_direct or is_named):
+            return
+        try:
+            with os.scandir(folder) as opened:
+                entries = sorted(opened, key=lambda entry: entry.name)
+        except OSError as error:
+            if is_named:
+                self.problem = self.problem or f"folder {folder} cannot be read: {error.strerror}."
+            return
+        folders = [entry for entry in entries if entry.is_dir()]
+        for entry in entries:
+            if not entry.is_dir():
+                self._add(entry, prefix, is_direct, is_named)
+        for entry in folders:
+            self._visit(
+                entry.path,
+                f"{prefix}{entry.name}/",
+                is_direct and not entry.is_symlink(),
+                is_named and not entry.name.startswith("."),
+            )
+
+    def _add(self, entry: os.DirEntry[str], prefix: str, is_direct: bool, is_named: bool) -> None:
+        name, is_file = prefix + entry.name, entry.is_file()
+        if is_direct and is_file:
+            stat = entry.stat()
+            self.marks.append((name, stat.st_size, stat.st_mtime_ns))
+        if is_named and not entry.name.startswith("."):
+            self.names.append(name)
+            self.progress.advance()
+            if not is_file:
+                self.special.add(name)
