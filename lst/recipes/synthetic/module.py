@@ -55,18 +55,16 @@ class SyntheticModule(TrainingModule):
     """
 
     def __init__(self, model: LatentSpeechTextModel, config: SyntheticTrainConfig, seed: int) -> None:
-        super().__init__(model, config, fused=True)
-        self.config, self.seed = config, seed
+        super().__init__(
+            model,
+            config,
+            lambda step: learning_rate_share(step, config),
+            lambda step: seed_of_step(seed, step),
+            fused=True,
+        )
+        self.stop_at = config.stop_at
         self.step_s: list[float] = []
         self._num_right, self._num_answers, self._nats = 0, 0, 0.0
-
-    def rate_share(self, step: int) -> float:
-        """See ``learning_rate_share``."""
-        return learning_rate_share(step, self.config)
-
-    def seed_of_step(self, step: int) -> int:
-        """See the function of this name."""
-        return seed_of_step(self.seed, step)
 
     def batch_loss(self, batch: PackedBatch) -> torch.Tensor:
         """Mean cross-entropy, in nats a target."""
@@ -96,7 +94,7 @@ class SyntheticModule(TrainingModule):
     def on_validation_epoch_end(self) -> None:
         """Ends the training at the accuracy ``stop_at``."""
         super().on_validation_epoch_end()
-        if self.config.stop_at and self.valid_metrics()["test_accuracy"] >= self.config.stop_at:
+        if self.stop_at and self.valid_metrics()["test_accuracy"] >= self.stop_at:
             self.stopped_early = self.trainer.should_stop = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -7,24 +7,17 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import lightning
 
+from lst.configs.schema import TrainConfig
+from lst.configs.synthetic_schema import SyntheticTrainConfig
 from lst.errors import UserError
 from lst.progress import Progress
 from lst.recipes.training.checkpoints import checkpoint_folder, complete_checkpoints
 from lst.recipes.training.folder import METRICS_FILE
 from lst.storage import read_jsonl, write_jsonl
-
-
-class RunOptions(Protocol):
-    """Options of a training that decide when files are written."""
-
-    max_steps: Any
-    learning_rate: float
-    eval_every: int
-    checkpoint_every: int
 
 
 class RunCallback(lightning.Callback):
@@ -45,7 +38,7 @@ class RunCallback(lightning.Callback):
     def __init__(
         self,
         folder: Path,
-        options: RunOptions,
+        options: TrainConfig | SyntheticTrainConfig,
         first_step: int,
         description: str,
         keep_checkpoints: int = 1,

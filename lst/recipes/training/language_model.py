@@ -53,22 +53,19 @@ class LanguageModelModule(TrainingModule):
         num_valid_units: int,
         seed: int = 0,
     ) -> None:
-        super().__init__(model, config)
-        self.config, self.loss_config, self.seed = config, loss_config, seed
+        super().__init__(
+            model,
+            config,
+            lambda step: learning_rate_share(step, config),
+            lambda step: int(np.random.default_rng([seed, step]).integers(2**63)),
+        )
+        self.loss_config = loss_config
         self.text_bytes, self.num_text, self.num_valid_units = text_bytes, num_text, num_valid_units
         # Shapes differ from batch to batch: static ones would be compiled anew for each.
         self._loss = torch.compile(model.loss, dynamic=True) if config.compile else model.loss
         self.loader_state: LoaderState | None = None
         self.training_flops = 0.0
         self._valid_nats: dict[str, float] = {}
-
-    def rate_share(self, step: int) -> float:
-        """See ``learning_rate_share``."""
-        return learning_rate_share(step, self.config)
-
-    def seed_of_step(self, step: int) -> int:
-        """A draw from the training's seed and the step."""
-        return int(np.random.default_rng([self.seed, step]).integers(2**63))
 
     def step_row(self, step: int, loss: float) -> LanguageModelRow:
         """Adds what the loader and the FLOP counter say."""

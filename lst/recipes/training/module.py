@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import lightning
 import torch
 
+from lst.configs.schema import TrainConfig
+from lst.configs.synthetic_schema import SyntheticTrainConfig
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.optimiser import build_adamw
 from lst.runs.formats import StepRow
 
 
-class OptimiserOptions(Protocol):
-    """Options of AdamW, as in ``train=`` of every command that trains."""
-
-    learning_rate: float
-    weight_decay: float
-    beta1: float
-    beta2: float
-
-
 class TrainingModule(lightning.LightningModule):
-    """A model in training. Subclasses give the loss, the schedule, the seed of a step and the metrics.
+    """A model in training. Subclasses give the loss, the validation and its metrics.
 
     Args:
         model: the model.
-        config: options of the optimiser.
+        options: of the training.
+        rate_share: share of the peak learning rate at a step, from 0.
+        seed_of_step: seed of torch's generator for a step.
         fused: whether AdamW updates all parameters in one call; results differ in rounding.
 
     Attributes:
@@ -34,19 +30,19 @@ class TrainingModule(lightning.LightningModule):
         stopped_early: whether the training reached its goal before its last step.
     """
 
-    def __init__(self, model: LatentSpeechTextModel, config: OptimiserOptions, fused: bool | None = None) -> None:
+    def __init__(
+        self,
+        model: LatentSpeechTextModel,
+        options: TrainConfig | SyntheticTrainConfig,
+        rate_share: Callable[[int], float],
+        seed_of_step: Callable[[int], int],
+        fused: bool | None = None,
+    ) -> None:
         super().__init__()
-        self.model, self.options, self.fused = model, config, fused
+        self.model, self.options, self.fused = model, options, fused
+        self.rate_share, self.seed_of_step = rate_share, seed_of_step
         self.gradient_norm = torch.tensor(0.0)
         self.stopped_early = False
-
-    def rate_share(self, step: int) -> float:
-        """Share of the peak learning rate at a step, from 0."""
-        raise NotImplementedError
-
-    def seed_of_step(self, step: int) -> int:
-        """Seed of torch's generator for a step, from 0."""
-        raise NotImplementedError
 
     def batch_loss(self, batch: Any) -> torch.Tensor:
         """Loss of a training batch, a scalar."""

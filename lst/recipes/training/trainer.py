@@ -89,7 +89,7 @@ def fit(
     """
     if options.accelerator in ("auto", "cpu"):
         keep_freed_memory()
-    with _quiet_lightning(), _interrupts_as_such(), reproducible():
+    with _contained():
         trainer = build_trainer(options, callbacks)
         # Lightning converts after it has read a checkpoint: float64 weights would be rounded on the way.
         trainer.precision_plugin.convert_module(module)
@@ -116,19 +116,31 @@ class _Endless(IterableDataset[Any]):
 
 
 @contextlib.contextmanager
-def reproducible() -> Iterator[None]:
-    """Context manager: puts torch's generator and its settings of determinism back at the end."""
-    before = torch.are_deterministic_algorithms_enabled()
+def _contained() -> Iterator[None]:
+    """Context manager around Lightning.
+
+    It hides advice and device tables (errors stay), raises ``KeyboardInterrupt`` where Lightning exits, and puts
+    torch's generator and its settings of determinism back at the end.
+    """
+    loggers = {logging.getLogger(name): 0 for name in ("lightning.pytorch", "lightning.fabric", "lightning")}
+    for logger in loggers:
+        loggers[logger] = logger.level
+        logger.setLevel(logging.ERROR)
+    deterministic = torch.are_deterministic_algorithms_enabled()
     filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
-    state = torch.get_rng_state()
     # Determinism is of sums; filling fresh memory before it is written would only cost time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
-        yield
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\..*")
+            yield
+    except SystemExit as exit_:
+        raise KeyboardInterrupt from exit_
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.use_deterministic_algorithms(deterministic)
         torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
-        torch.set_rng_state(state)
+        for logger, level in loggers.items():
+            logger.setLevel(level)
 
 
 class _Half(HalfPrecision):
@@ -150,28 +162,3 @@ def _precision_plugins(precision: str) -> list[Precision]:
     if precision == "64-true":
         return [_Double()]
     return [_Half("bf16-true")] if precision == "bf16-true" else []
-
-
-@contextlib.contextmanager
-def _interrupts_as_such() -> Iterator[None]:
-    """Context manager: an interrupt stays an interrupt; Lightning exits without a word."""
-    try:
-        yield
-    except SystemExit as exit_:
-        raise KeyboardInterrupt from exit_
-
-
-@contextlib.contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Context manager: hides Lightning's advice and device tables; its errors stay."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning\..*")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
