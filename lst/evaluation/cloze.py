@@ -1,16 +1,15 @@
-"""Cloze on held-out utterances: the true ending against another utterance's, in all four directions.
+"""Cloze on held-out utterances: the true ending against another utterance's, in four directions.
 
-The context is what precedes the last sentence (where the corpus knows sentences) or a share of the words. Context and
-ending are each spoken or written: S→S, T→T, S→T, T→S. A model is right when it gives the true ending the higher
-log-likelihood given the context; a tie counts one half. Log-likelihoods are summed, and also normalised by the number
-of tokens, since summing favours short endings. Markers and ``<eos>`` are not scored.
+The context ends where the last sentence starts, or after a share of the words if the corpus has no sentences. Context
+and ending are each spoken or written: S→S, T→T, S→T, T→S. A model is right if it gives the true ending the higher
+log-likelihood given the context; a tie counts one half. Log-likelihoods are summed, and also averaged over tokens,
+because a sum favours short endings. Markers and ``<eos>`` are not scored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -19,27 +18,23 @@ from lst.data.documents import DocumentBuilder, document_generator
 from lst.data.documents.interleave import Span
 from lst.data.utterance import Utterance
 from lst.errors import UserError
+from lst.evaluation.results import Accuracy, ClozeRow, ClozeScore
+from lst.evaluation.scorer import Scorer
 from lst.model.batch import SPEECH, TEXT, Document
-from lst.model.config import PatchingConfig
-from lst.model.inference import ScoredTokens, score_documents
-from lst.model.lst import LatentSpeechTextModel
-from lst.runs import token_layout
 
 DIRECTIONS = ("S→S", "T→T", "S→T", "T→S")
-
-NORMALISATIONS = ("sum", "mean")
 _DISTRACTOR_EPOCH = 0xC102E
 
 
 @dataclass(frozen=True)
 class ClozeItem:
-    """An utterance, where its ending opens, and whose ending is the false one.
+    """A context with a true and a false ending.
 
     Attributes:
         utterance: gives context and true ending.
-        ending_start: the word with which its ending opens.
+        ending_start: index of the true ending's first word.
         other: gives the false ending.
-        other_ending_start: the word with which that opens.
+        other_ending_start: index of the false ending's first word.
     """
 
     utterance: Utterance
@@ -49,10 +44,10 @@ class ClozeItem:
 
 
 def cloze_items(utterances: Sequence[Utterance], config: EvalConfig, seed: int) -> list[ClozeItem]:
-    """Pairs each utterance with another's ending, by the same speaker where there is one.
+    """Pairs each utterance with the ending of another one, of the same speaker if possible.
 
-    A speaker's utterances are shuffled from the seed into a circle, and each takes the next one's ending: every ending
-    is then true once and false once, so a model gains nothing by liking some endings whatever their context.
+    A speaker's utterances are shuffled into a circle, and each takes the ending of the next. Every ending is thus true
+    once and false once: a model gains nothing by preferring some endings whatever their context.
 
     Raises:
         UserError: fewer than two utterances are long enough.
@@ -60,8 +55,8 @@ def cloze_items(utterances: Sequence[Utterance], config: EvalConfig, seed: int) 
     usable = [utterance for utterance in utterances if len(utterance.words) >= config.min_words]
     if 0 < config.max_items < len(usable):
         # Drawn before pairing, so that endings stay balanced, and from all speakers.
-        kept = sorted(document_generator(seed, _DISTRACTOR_EPOCH, "items").permutation(len(usable))[: config.max_items])
-        usable = [usable[index] for index in kept]
+        order = document_generator(seed, _DISTRACTOR_EPOCH, "items").permutation(len(usable))
+        usable = [usable[index] for index in sorted(order[: config.max_items])]
     starts = {utterance.id: ending_start(utterance, config.context_share) for utterance in usable}
     endings = {utterance.id: _ending_text(utterance, starts[utterance.id]) for utterance in usable}
     everyone = _shuffled(usable, seed, "")
@@ -71,11 +66,10 @@ def cloze_items(utterances: Sequence[Utterance], config: EvalConfig, seed: int) 
     }
     items: list[ClozeItem] = []
     for utterance in usable:
-        for circle in (by_speaker[utterance.speaker], everyone):
-            other = _next_in_circle(circle, utterance, endings)
-            if other is not None:
-                items.append(ClozeItem(utterance, starts[utterance.id], other, starts[other.id]))
-                break
+        circles = (by_speaker[utterance.speaker], everyone)
+        others = (_next_in_circle(circle, utterance, endings) for circle in circles)
+        if other := next(filter(None, others), None):
+            items.append(ClozeItem(utterance, starts[utterance.id], other, starts[other.id]))
     if not items:
         raise UserError(
             f"cloze needs two held-out utterances of eval.min_words={config.min_words} words or more with different "
@@ -90,16 +84,14 @@ def _shuffled(utterances: Sequence[Utterance], seed: int, name: str) -> list[Utt
 
 
 def _next_in_circle(circle: list[Utterance], utterance: Utterance, endings: dict[str, str]) -> Utterance | None:
-    """The next utterance with another ending; None when there is none."""
+    """The next utterance with a different ending; None if all endings are equal."""
     place = next(index for index, other in enumerate(circle) if other.id == utterance.id)
-    for other in circle[place + 1 :] + circle[:place]:
-        if endings[other.id] != endings[utterance.id]:
-            return other
-    return None
+    others = circle[place + 1 :] + circle[:place]
+    return next((other for other in others if endings[other.id] != endings[utterance.id]), None)
 
 
 def ending_start(utterance: Utterance, context_share: float) -> int:
-    """The word with which the ending opens; context and ending have a word each at least."""
+    """Index of the ending's first word. Context and ending have at least one word each."""
     start = utterance.ending_start_word
     if start is None:
         start = round(context_share * len(utterance.words))
@@ -125,54 +117,42 @@ def cloze_document(
 
 
 def score_cloze(
-    model: LatentSpeechTextModel,
-    builder: DocumentBuilder,
-    items: Sequence[ClozeItem],
-    patching: PatchingConfig,
-    strategy: str,
-    row_patches: int,
-    rows_a_batch: int,
-    advance: Any = None,
-) -> list[dict[str, Any]]:
-    """Scores every item in every direction.
-
-    Returns:
-        A row an item and direction: ``utterance``, ``other``, ``direction``, and of the true and the false ending the
-        summed log-likelihood in nats and the number of tokens.
-    """
-    rows: list[dict[str, Any]] = []
-    layout = token_layout(builder.vocabulary)
+    scorer: Scorer, items: Sequence[ClozeItem], advance: Callable[[int], None] = lambda _: None
+) -> list[ClozeRow]:
+    """Scores every item in every direction; a row for each. ``advance`` is told how many rows were scored."""
+    rows: list[ClozeRow] = []
     for direction in DIRECTIONS:
-        documents = [cloze_document(builder, item, direction, true) for item in items for true in (True, False)]
-        scores = score_documents(model, documents, patching, strategy, row_patches, rows_a_batch, layout)
-        for item, true, false in zip(items, scores[::2], scores[1::2], strict=True):
-            rows.append(_row(item, direction, true, false))
-        if advance is not None:
-            advance(len(items))
+        documents = [cloze_document(scorer.builder, item, direction, true) for item in items for true in (True, False)]
+        scores = scorer.score(documents)
+        rows += [
+            {
+                "utterance": item.utterance.id,
+                "other": item.other.id,
+                "direction": direction,
+                "true_nats": true.sum_nats,
+                "true_tokens": true.num_tokens,
+                "false_nats": false.sum_nats,
+                "false_tokens": false.num_tokens,
+            }
+            for item, true, false in zip(items, scores[::2], scores[1::2], strict=True)
+        ]
+        advance(len(items))
     return rows
 
 
-def _row(item: ClozeItem, direction: str, true: ScoredTokens, false: ScoredTokens) -> dict[str, Any]:
-    return {
-        "utterance": item.utterance.id,
-        "other": item.other.id,
-        "direction": direction,
-        "true_nats": true.sum_nats,
-        "true_tokens": true.num_tokens,
-        "false_nats": false.sum_nats,
-        "false_tokens": false.num_tokens,
-    }
+def item_credits(rows: Sequence[Mapping[str, object]], normalisation: str) -> np.ndarray:
+    """1 for each row in which the true ending scores higher, ½ for a tie or no token, 0 otherwise: float [rows].
 
-
-def item_credits(rows: Sequence[dict[str, Any]], normalisation: str) -> np.ndarray:
-    """1 for each row in which the true ending scores higher, ½ for a tie or no token, 0 otherwise: float [rows]."""
-    true = np.array([row["true_nats"] for row in rows])
-    false = np.array([row["false_nats"] for row in rows])
+    Args:
+        rows: each a ``ClozeRow``.
+        normalisation: ``sum`` or ``mean`` of the log-likelihoods of an ending's tokens.
+    """
+    true, false = (np.array([row[key] for row in rows]) for key in ("true_nats", "false_nats"))
+    true_tokens, false_tokens = (np.array([row[key] for row in rows]) for key in ("true_tokens", "false_tokens"))
     if normalisation == "mean":
-        true = true / np.maximum([row["true_tokens"] for row in rows], 1)
-        false = false / np.maximum([row["false_tokens"] for row in rows], 1)
-    # Nothing can be said of an ending whose units all repeat the context's last one, for it has no token.
-    is_empty = np.array([not (row["true_tokens"] and row["false_tokens"]) for row in rows])
+        true, false = true / np.maximum(true_tokens, 1), false / np.maximum(false_tokens, 1)
+    # An ending has no token if all its units repeat the last unit of the context: nothing can be said of it.
+    is_empty = np.minimum(true_tokens, false_tokens) == 0
     return np.where((true == false) | is_empty, 0.5, (true > false).astype(float))
 
 
@@ -184,14 +164,18 @@ def bootstrap_interval(values: np.ndarray, num_samples: int, seed: int) -> tuple
     return float(low), float(high)
 
 
-def cloze_accuracies(rows: Sequence[dict[str, Any]], num_samples: int, seed: int) -> dict[str, Any]:
-    """Accuracy with its interval, by direction and normalisation: ``{"S→S": {"sum": {"accuracy", "low", "high"}}}``."""
-    table: dict[str, Any] = {}
+def cloze_accuracies(rows: Sequence[ClozeRow], num_samples: int, seed: int) -> dict[str, ClozeScore]:
+    """Accuracies by direction, with intervals from ``num_samples`` resamples."""
+    table: dict[str, ClozeScore] = {}
     for direction in DIRECTIONS:
         chosen = [row for row in rows if row["direction"] == direction]
-        table[direction] = {"num_items": len(chosen)}
-        for normalisation in NORMALISATIONS:
-            values = item_credits(chosen, normalisation)
-            low, high = bootstrap_interval(values, num_samples, seed)
-            table[direction][normalisation] = {"accuracy": float(values.mean()), "low": low, "high": high}
+        summed, mean = (
+            _accuracy(item_credits(chosen, normalisation), num_samples, seed) for normalisation in ("sum", "mean")
+        )
+        table[direction] = {"num_items": len(chosen), "sum": summed, "mean": mean}
     return table
+
+
+def _accuracy(values: np.ndarray, num_samples: int, seed: int) -> Accuracy:
+    low, high = bootstrap_interval(values, num_samples, seed)
+    return {"accuracy": float(values.mean()), "low": low, "high": high}

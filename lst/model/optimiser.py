@@ -42,6 +42,8 @@ def build_adamw(
     learning_rate: float,
     weight_decay: float,
     betas: tuple[float, float] = (0.9, 0.95),
+    fused: bool | None = None,
 ) -> torch.optim.AdamW:
-    """Builds AdamW over ``parameter_groups``."""
-    return torch.optim.AdamW(parameter_groups(model, learning_rate, weight_decay), lr=learning_rate, betas=betas)
+    """Builds AdamW over ``parameter_groups``; ``fused`` as in torch."""
+    groups = parameter_groups(model, learning_rate, weight_decay)
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=fused)

@@ -1,4 +1,4 @@
-"""``lst check``: every problem of a raw corpus or of prepared data at once, with counts, examples and statistics."""
+"""``lst check``: all problems of a raw corpus or of prepared data, with counts, examples and statistics."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ PROBLEMS_EXIT = 1
 
 
 def check(config: Config, overrides: Sequence[str]) -> int:
-    """Checks ``corpus=``, the prepared data of ``run_dir=``, or both where both are given; prints what it finds.
+    """Checks ``corpus=``, the prepared data of ``run_dir=``, or both; prints a report of each.
 
     Returns:
-        The exit status: 0, or 1 where there is a problem.
+        The exit status: 0, or 1 if there is a problem.
     """
     reports: list[CheckReport] = []
     options = config.check

@@ -1,91 +1,88 @@
-"""Evaluates trained models on held-out utterances: what ``lst eval`` runs."""
+"""``lst eval``: scores of trained models on held-out utterances."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 from lst.configs.schema import Config
-from lst.data.prepared import PreparedData
-from lst.evaluation import DIRECTIONS, cloze_accuracies, cloze_items, held_out_bits, score_cloze
-from lst.model.checkpoint import WEIGHTS_FILE, load_model
-from lst.model.patching import inference_strategy
+from lst.evaluation import (
+    DIRECTIONS,
+    ClozeScore,
+    EvalResult,
+    Scorer,
+    cloze_accuracies,
+    cloze_items,
+    held_out_bits,
+    score_cloze,
+)
 from lst.progress import Progress, say
-from lst.runs import RunFolder, load_patching, open_data, require_models
-from lst.storage import fingerprint, read_json, sha256, write_json, write_jsonl
-from lst.tokenizers.vocabulary import Vocabulary, check_same_vocabulary
+from lst.runs import RunFolder, TrainedModel, open_data, open_trained, require_models
+from lst.runs.formats import read_record, versioned
+from lst.storage import fingerprint, write_json, write_jsonl
 
 # Raised when the same models and data would give other results.
 VERSION = 3
 
 
-def evaluate(config: Config) -> dict[str, dict[str, Any]]:
-    """Evaluates every trained model of the run; a model that was evaluated alike before is not evaluated again.
+def evaluate(config: Config) -> dict[str, EvalResult]:
+    """Evaluates every trained model of the run. A model with an equal evaluation is not evaluated again.
 
     Returns:
         The result of each model by name, as in ``eval/NAME.json``.
 
     Raises:
-        UserError: no model is trained, or a model's vocabulary is not the data's.
+        UserError: no model is trained, or a model's vocabulary is not that of the data.
     """
     run = RunFolder.of(config)
     names = require_models(run)
     data = open_data(config)
-    return {name: evaluate_model(config, run, data, name) for name in names}
+    return {name: evaluate_model(config, run, open_trained(run, name, data)) for name in names}
 
 
-def evaluate_model(config: Config, run: RunFolder, data: PreparedData, name: str) -> dict[str, Any]:
+def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel) -> EvalResult:
     """Cloze accuracies, bits a speech unit and bits a text byte of one model."""
-    model, patching, vocabulary = load_model(run.final(name))
-    fitted = load_patching(run.final(name), patching, data)
-    check_same_vocabulary(
-        fitted.vocabulary, Vocabulary.from_dict(vocabulary, str(run.final(name))), "the prepared data", f"model {name}"
-    )
-    weights_sha256 = sha256(run.final(name) / WEIGHTS_FILE)
+    name, patching, weights_sha256 = trained.name, trained.patching, trained.weights_sha256
+    options = asdict(config.eval)
     made_from = fingerprint(
-        [VERSION, weights_sha256, asdict(patching), data.fingerprint, asdict(config.eval), config.seed, *fitted.hashes]
+        [
+            VERSION,
+            weights_sha256,
+            asdict(patching.config),
+            trained.data.fingerprint,
+            options,
+            config.seed,
+            *patching.hashes,
+        ]
     )
     path = run.eval_result(name)
     if path.exists():
-        before: dict[str, Any] = read_json(
-            path, dict[str, Any], "the evaluation", f"Delete {path} and run lst eval again."
-        )
+        before = read_record(path, EvalResult, "the evaluation", f"Delete {path} and run lst eval again.")
         if before.get("made_from") == made_from:
             say(f"{name} is evaluated: nothing to do ({path})")
             return before
-    strategy = inference_strategy(patching)
-    builder = fitted.builder(config, data)
-    utterances = list(data.valid)
+    scorer = Scorer.of(trained, config)
+    utterances = list(trained.data.valid)
     items = cloze_items(utterances, config.eval, config.seed)
     with Progress(len(items) * len(DIRECTIONS), f"evaluate {name}", unit="item") as progress:
-        rows = score_cloze(
-            model,
-            builder,
-            items,
-            patching,
-            strategy,
-            config.train.row_patches,
-            config.eval.rows_a_batch,
-            progress.advance,
-        )
-    result = {
+        rows = score_cloze(scorer, items, progress.advance)
+    result: EvalResult = {
         "made_from": made_from,
         "name": name,
         "weights_sha256": weights_sha256,
         "seed": config.seed,
-        "strategy": strategy,
-        "options": asdict(config.eval),
-        "num_parameters": model.num_parameters,
+        "strategy": trained.strategy,
+        "options": options,
+        "num_parameters": trained.model.num_parameters,
         "cloze": cloze_accuracies(rows, config.eval.bootstrap_samples, config.seed),
-        "bits": held_out_bits(model, builder, utterances, patching, strategy, config),
+        "bits": held_out_bits(scorer, utterances),
     }
-    write_jsonl(run.root / "eval" / f"{name}.items.jsonl", rows)
-    write_json(path, result)
+    write_jsonl(run.eval_items(name), [{**row} for row in rows])
+    write_json(path, versioned(result))
     return result
 
 
-def results_as_text(results: dict[str, dict[str, Any]]) -> str:
-    """A line a model: accuracies in per cent, length-normalised and summed, and bits."""
+def results_as_text(results: dict[str, EvalResult]) -> str:
+    """A line for each model: accuracies in per cent, by mean and by sum, and bits."""
     first = next(iter(results.values()))
     num_items = first["cloze"][DIRECTIONS[0]]["num_items"]
     width = max(map(len, [*results, "model"]))
@@ -113,8 +110,8 @@ def results_as_text(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def cloze_cell(cell: dict[str, Any]) -> str:
-    """``61.2 [55–67]/58.0``: mean-normalised accuracy with its interval, then the summed one."""
+def cloze_cell(cell: ClozeScore) -> str:
+    """``61.2 [55–67]/58.0``: accuracy by mean log-likelihood with its interval, then accuracy by sum."""
     mean, total = cell["mean"], cell["sum"]
     return (
         f"{100 * mean['accuracy']:.1f} [{100 * mean['low']:.0f}–{100 * mean['high']:.0f}]/{100 * total['accuracy']:.1f}"

@@ -1,4 +1,4 @@
-"""``lst export``: prepared data in another format, one file a split, or a folder of files."""
+"""``lst export``: writes prepared data in another format, as one file or one folder for each split."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lst.progress import say
 from lst.runs import open_data
 from lst.storage import Folder, absolute
 
-# What the files of a split are called, and what writes them: place, utterances and units a second to how many.
+# By format: the suffix of a split's file or folder, and its writer, which returns how many utterances it wrote.
 _WRITERS: dict[str, tuple[str, Callable[[Folder, Iterable[Utterance], float], int]]] = {
     "on_the_fly": (SUFFIX, lambda place, utterances, _: write_on_the_fly(place, utterances)),
     "textgrid": ("", write_textgrids),
@@ -24,12 +24,12 @@ _WRITERS: dict[str, tuple[str, Callable[[Folder, Iterable[Utterance], float], in
 
 
 def export(config: Config) -> str:
-    """Writes the spoken utterances of a run's prepared data; returns what was written where.
+    """Writes the spoken utterances of a run's prepared data; returns a line for each place written.
 
-    ``on_the_fly`` and ``ctm`` give a file a split, ``textgrid`` a folder a split and a file an utterance in it.
+    ``on_the_fly`` and ``ctm`` write a file for each split, ``textgrid`` a folder with a file for each utterance.
 
     Raises:
-        UserError: the data is not prepared or damaged, it holds no speech, or a word or an id cannot be written.
+        UserError: the data is not prepared or damaged, has no speech, or has a word or id that cannot be written.
     """
     data, folder = open_data(config), absolute(config.export.folder)
     suffix, write = _WRITERS[config.export.format]

@@ -1,4 +1,4 @@
-"""Continues a written or spoken prompt with a trained model: what ``lst generate`` runs."""
+"""``lst generate``: continues a written or spoken prompt with a trained model."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ import numpy as np
 from lst.configs.schema import Config
 from lst.data.audio import read_audio
 from lst.data.documents import DocumentBuilder, DocumentPart
-from lst.data.prepared import PreparedData
 from lst.errors import UserError
 from lst.model.batch import SPEECH
-from lst.model.checkpoint import load_model
 from lst.model.inference import Continuation, SamplingOptions, generate
-from lst.runs import FittedPatching, RunFolder, load_patching, open_data, require_models, token_layout
+from lst.runs import FittedPatching, RunFolder, open_data, open_trained, require_models
+from lst.tokenizers.text import TextTokenizer
 from lst.tokenizers.units import SAMPLE_RATE_HZ
-from lst.tokenizers.vocabulary import Vocabulary, check_same_vocabulary
 
 
 def continue_prompt(config: Config) -> str:
@@ -35,52 +33,46 @@ def continue_prompt(config: Config) -> str:
     names = require_models(run)
     if config.name not in names:
         raise UserError(f"no trained model {config.name!r} in {run.root}; there are {', '.join(names)}: set name=NAME")
-    data = open_data(config)
-    model, patching, saved = load_model(run.final(config.name))
-    fitted = load_patching(run.final(config.name), patching, data)
-    vocabulary = fitted.vocabulary
-    check_same_vocabulary(
-        vocabulary, Vocabulary.from_dict(saved, config.name), "the prepared data", f"model {config.name}"
-    )
-    builder = fitted.builder(config, data)
-    prompt = (
-        _text_prompt(builder, options.text) if options.text is not None else _audio_prompt(builder, data, options.audio)
-    )
+    trained = open_trained(run, config.name, open_data(config))
+    builder = trained.builder(config)
+    if options.text is not None:
+        prompt = _text_prompt(builder, options.text)
+    else:
+        waveform = read_audio(Path(str(options.audio)))
+        prompt = builder.speech_part(trained.data.codec.encode([waveform], SAMPLE_RATE_HZ)[0])
     modality = ("speech" if prompt.modality == SPEECH else "text") if options.modality == "same" else options.modality
     (continued,) = generate(
-        model,
+        trained.model,
         [builder.document("prompt", [prompt], end=False)],
-        patching,
-        token_layout(vocabulary),
+        trained.patching.config,
+        trained.layout,
         SamplingOptions(
             options.max_new_tokens, options.temperature, options.top_k, options.top_p, modality, seed=config.seed
         ),
-        fitted.unit_measure,
+        trained.patching.unit_measure,
     )
-    shown = options.text if options.text is not None else f"{options.audio}: {_units(prompt.token_ids, fitted)}"
-    words = show_continuation(continued, fitted, data)
+    shown = options.text or f"{options.audio}: {_units(prompt.token_ids, trained.patching)}"
+    words = show_continuation(continued, trained.patching, trained.data.tokenizer)
     reason = {
         "stop": "it ended there",
         "length": f"generate.max_new_tokens={options.max_new_tokens} reached",
-        "context": f"model.max_patches={model.config.max_patches} reached",
+        "context": f"model.max_patches={trained.model.config.max_patches} reached",
     }[continued.ended_by]
     return f"prompt:       {shown}\ncontinuation: {words}\n({len(continued.token_ids)} tokens; {reason})"
 
 
-def show_continuation(continued: Continuation, fitted: FittedPatching, data: PreparedData) -> str:
-    """Text as text and speech as unit numbers, each stretch behind its marker where there are several."""
-    vocabulary, ids = fitted.vocabulary, continued.token_ids
+def show_continuation(continued: Continuation, patching: FittedPatching, tokenizer: TextTokenizer) -> str:
+    """Text as text, speech as unit numbers; with markers if the continuation has stretches of both."""
+    vocabulary, ids = patching.vocabulary, continued.token_ids
     is_content = (ids < vocabulary.num_text) | (ids >= vocabulary.first_unit_id)
     bounds = np.flatnonzero(np.diff(continued.modalities.astype(int)) != 0) + 1
     stretches = []
     for part in np.split(np.arange(len(ids)), bounds):
         tokens = ids[part][is_content[part]]
-        if not len(tokens):
-            continue
-        if tokens[0] >= vocabulary.first_unit_id:
-            stretches.append(f"<speech> {_units(tokens, fitted)}")
-        else:
-            stretches.append(f"<text> {data.tokenizer.decode(tokens.tolist())}")
+        if len(tokens) and tokens[0] >= vocabulary.first_unit_id:
+            stretches.append(f"<speech> {_units(tokens, patching)}")
+        elif len(tokens):
+            stretches.append(f"<text> {tokenizer.decode(tokens.tolist())}")
     if len(stretches) == 1:
         return stretches[0].partition("> ")[2]
     return " ".join(stretches)
@@ -90,11 +82,6 @@ def _text_prompt(builder: DocumentBuilder, text: str) -> DocumentPart:
     if not text.strip():
         raise UserError("generate.text is empty: give a few words")
     return builder.text_part(text)
-
-
-def _audio_prompt(builder: DocumentBuilder, data: PreparedData, path: str | None) -> DocumentPart:
-    assert path is not None
-    return builder.speech_part(data.codec.encode([read_audio(Path(path))], SAMPLE_RATE_HZ)[0])
 
 
 def _units(ids: np.ndarray, patching: FittedPatching) -> str:

@@ -1,4 +1,4 @@
-"""What ``lst prepare`` runs: its options from the configuration, its plan, and the corpus card at its end."""
+"""``lst prepare``: prepares the data of a run and writes its corpus card."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STORY_S = 11.5
 
 
 def prepare_plan(config: Config) -> list[str]:
-    """What preparing would read and write, and how long it would take, as lines of text."""
+    """Plan of ``lst prepare``, as lines of text: input, output, disk and time."""
     folder = RunFolder.of(config).data
     if storage.exists(folder / INDEX_FILE):
         return [f"prepare: {folder} is prepared, nothing to do"]
@@ -53,7 +53,7 @@ def prepare_plan(config: Config) -> list[str]:
 
 
 def prepare_options(config: Config) -> PrepareOptions:
-    """The part of a configuration that preparing depends on; raises ``UserError`` for weights that it cannot use."""
+    """Options of ``prepare`` from a configuration; raises ``UserError`` for weights that cannot be used."""
     encoder_options(config.tokenizer)
     return PrepareOptions(
         corpus=config.corpus,
@@ -72,7 +72,7 @@ def prepare_options(config: Config) -> PrepareOptions:
 
 
 def prepare_run(config: Config) -> None:
-    """Prepares the data of a run and writes its card, unless only a part of the shards is made."""
+    """Prepares the data of a run and writes its card; with ``part=``, only a part of the shards."""
     prepare(RunFolder.of(config).data, prepare_options(config))
     if config.card.after_prepare and config.part is None:
         from lst.recipes.corpus_card.card import card_after_prepare

@@ -1,4 +1,4 @@
-"""What ``lst tokenizer`` does: fit, score, convert and show speech units, and train text pieces."""
+"""``lst tokenizer``: fits, scores, converts and shows speech units, and trains text pieces."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ import gzip
 import json
 import lzma
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from lst.configs.schema import Config
 from lst.data.alignment import AlignmentError
@@ -64,10 +61,10 @@ def fit_units(config: Config) -> str:
 
 
 def convert_units(config: Config) -> str:
-    """Makes a units file of a published codebook and the weights that it belongs to.
+    """Converts a published codebook, with the weights of its encoder, to a units file.
 
     Raises:
-        UserError: a path is missing, the file is a pickle that is not trusted, or codebook and weights do not fit.
+        UserError: a path is missing, the file is an untrusted pickle, or codebook and weights do not fit.
     """
     out = _out(config, "units.safetensors")
     if config.tokenizer.codebook is None:
@@ -128,7 +125,8 @@ def score(config: Config) -> str:
     if aligned == 0:
         raise UserError(f"none of {len(held_out)} held-out utterances could be aligned: check transcripts and language")
     if aligned < len(utterances):
-        say(f"{len(utterances) - aligned} of {len(utterances)} utterances could not be aligned: no phones are theirs")
+        num_lost = len(utterances) - aligned
+        say(f"{num_lost} of {len(utterances)} utterances could not be aligned: their phones do not count")
     scores = score_units(utterances, tokenizer.num_units, tokenizer.frame_rate_hz, tokenizer.units_a_frame)
     result = {
         "units": tokenizer.name,
@@ -145,7 +143,7 @@ def score(config: Config) -> str:
 
 
 def scores_as_text(result: dict[str, Any]) -> str:
-    """A line a measure."""
+    """A line for each measure."""
     lines = [
         f"{result['units']} on {result['num_aligned']} utterances of {result['num_speakers']} speakers, "
         f"{result['num_phone_frames']:,} frames of speech"
@@ -161,17 +159,17 @@ def scores_as_text(result: dict[str, Any]) -> str:
 
 
 def describe_units(tokenizer: SpeechTokenizer) -> str:
-    """A units file as JSON for people."""
-    values: dict[str, Any] = {
+    """A units file, described as JSON."""
+    values = {
         "name": tokenizer.name,
         "kind": tokenizer.kind,
         "num_units": tokenizer.num_units,
         "frame_rate_hz": tokenizer.frame_rate_hz,
         "units_a_frame": tokenizer.units_a_frame,
         "sha256": tokenizer.sha256,
+        "encoder": getattr(tokenizer, "spec", {}),
+        "weights": _weights_of(tokenizer),
     }
-    values["encoder"] = getattr(tokenizer, "spec", {})
-    values["weights"] = _weights_of(tokenizer)
     return json.dumps(values, indent=2, ensure_ascii=False)
 
 
@@ -180,7 +178,7 @@ def _weights_of(tokenizer: SpeechTokenizer) -> str | None:
 
 
 def describe_text(tokenizer: TextTokenizer) -> str:
-    """A SentencePiece model as JSON for people."""
+    """A SentencePiece model, described as JSON."""
     control = tokenizer.control_ids
     values = {
         "vocab_size": tokenizer.vocab_size,
@@ -192,12 +190,11 @@ def describe_text(tokenizer: TextTokenizer) -> str:
 
 
 def text_lines(path: Path) -> Iterator[str]:
-    """Lines of a UTF-8 text file, plain, .gz or .xz, one at a time; raises ``UserError`` where it cannot be read."""
+    """Lines of a UTF-8 text file (plain, .gz or .xz), one at a time; raises ``UserError`` if it cannot be read."""
     openers: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
     try:
         with openers.get(path.suffix, open)(path, "rt", encoding="utf-8") as file:
-            for line in file:
-                yield line.strip()
+            yield from map(str.strip, file)
     except UnicodeDecodeError as error:
         raise UserError(f"text={path} is not UTF-8 ({error}): convert it first") from None
     except (OSError, EOFError, lzma.LZMAError) as error:
@@ -208,7 +205,7 @@ def plan(action: str, config: Config) -> list[str]:
     """What ``--dry-run`` prints.
 
     Raises:
-        UserError: a file, weights or the corpus that the action reads are not there; all that are missing are named.
+        UserError: files, weights or the corpus are missing; all of them are named.
     """
     options = config.tokenizer
     raise_problems(f"lst tokenizer {action}", _missing(action, config), "Give paths that are there.")
@@ -231,7 +228,7 @@ def plan(action: str, config: Config) -> list[str]:
 
 
 def _missing(action: str, config: Config) -> list[str]:
-    """Of the files that an action reads, those that are not there."""
+    """A line for each missing file that the action reads."""
     options = config.tokenizer
     found = [
         f"{key}={path}: there is no such file"
@@ -255,7 +252,7 @@ def _out(config: Config, example: str) -> Path:
 
 
 def _check_source(action: str, config: Config) -> None:
-    """Raises where there is no speech, or for text no text: stories are for ``lst prepare`` and ``lst quickstart``."""
+    """Raises ``UserError`` without a corpus or text: only ``lst prepare`` and ``lst quickstart`` make up stories."""
     if config.corpus is None and (action != "fit-text" or config.text is None):
         needed = "corpus= (or text= a file of lines)" if action == "fit-text" else "corpus= a folder or a manifest"
         raise UserError(f"lst tokenizer {action} needs {needed}; of prepared data it is run_dir's data/manifest.jsonl")
@@ -277,17 +274,12 @@ def _rows(config: Config) -> list[ManifestRow]:
     return source.rows
 
 
-@dataclass(frozen=True)
-class _Worker:
-    """What one process keeps for all its utterances."""
-
-    tokenizer: SpeechTokenizer
-    aligner: PhoneAligner
-
-
 @functools.lru_cache(maxsize=1)
-def _worker(codebook: str, sha256: str, weights: str | None, device: str, trust: bool) -> _Worker:
-    return _Worker(load_speech_tokenizer(Path(codebook), weights, device, trust), PhoneAligner())
+def _tools(
+    codebook: str, sha256: str, weights: str | None, device: str, trust: bool
+) -> tuple[SpeechTokenizer, PhoneAligner]:
+    """Loaded once a process."""
+    return load_speech_tokenizer(Path(codebook), weights, device, trust), PhoneAligner()
 
 
 def _scored(rows: Sequence[ManifestRow], options: TokenizerConfig, num_workers: int) -> Iterator[ScoredUtterance]:
@@ -300,14 +292,12 @@ def _scored(rows: Sequence[ManifestRow], options: TokenizerConfig, num_workers: 
 
 
 def _score_row(key: tuple[str, str, str | None, str, bool], row: ManifestRow) -> ScoredUtterance:
-    worker = _worker(*key)
+    tokenizer, aligner = _tools(*key)
     waveform = read_row_audio(row)
-    units = worker.tokenizer.encode([waveform], SAMPLE_RATE_HZ)[0]
-    phones: np.ndarray | None = None
+    units = tokenizer.encode([waveform], SAMPLE_RATE_HZ)[0]
     try:
-        found = worker.aligner.phones(waveform, row.text)
-        num_frames = len(units) // worker.tokenizer.units_a_frame
-        phones = phones_of_units(found, num_frames, worker.tokenizer.frame_rate_hz)
+        found = aligner.phones(waveform, row.text)
+        phones = phones_of_units(found, len(units) // tokenizer.units_a_frame, tokenizer.frame_rate_hz)
     except AlignmentError:
-        pass
+        return ScoredUtterance(units, None, row.speaker)
     return ScoredUtterance(units, phones, row.speaker)

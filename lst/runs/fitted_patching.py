@@ -1,11 +1,10 @@
-"""What some strategies fit before a model is trained: a unit model and its threshold, or a speech BPE.
+"""Patchings that are fitted before a model is trained: a unit model with a threshold, or a speech BPE.
 
 ::
 
     RUN/models/NAME/unit_model/         weights.safetensors, config.json, threshold.json
     RUN/models/NAME/speech_bpe.model
-    RUN/models/NAME/final/…             the same once more, with the model that needs it; the threshold is in the
-                                        patching options of its config.json
+    RUN/models/NAME/final/…             copies beside the trained model; its config.json holds the threshold
 """
 
 from __future__ import annotations
@@ -34,21 +33,19 @@ from lst.tokenizers.vocabulary import Vocabulary
 
 UNIT_MODEL_FOLDER, THRESHOLD_FILE, SPEECH_BPE_FILE = "unit_model", "threshold.json", "speech_bpe.model"
 FITTED_STRATEGIES = ("entropy", "speech_bpe")
-# Enough for a unit model and for a quantile; more would only take longer.
+# Enough to fit a unit model and a quantile.
 UNIT_MODEL_UTTERANCES, THRESHOLD_UTTERANCES = 20_000, 1_000
 
 
 @dataclass(frozen=True)
 class FittedPatching:
-    """A way of patching with all that it needs, and the vocabulary of its tokens.
+    """A patching strategy with everything that was fitted for it, and the vocabulary of its tokens.
 
     Attributes:
-        config: the options, the threshold of entropy patching among them.
-        vocabulary: the data's, or that of the pieces of a speech BPE.
-        unit_model: of entropy patching.
-        speech_bpe: of the strategy of that name.
-
-    Where units are deduplicated, the vocabulary says so, and documents are made accordingly.
+        config: the options, with the threshold of entropy patching.
+        vocabulary: of the data, or of the pieces of a speech BPE; it says whether units are deduplicated.
+        unit_model: for entropy patching.
+        speech_bpe: for the strategy of that name.
     """
 
     config: PatchingConfig
@@ -57,44 +54,37 @@ class FittedPatching:
     speech_bpe: SpeechBPE | None = None
 
     def builder(self, config: Config, data: PreparedData) -> DocumentBuilder:
-        """Makes documents that this patching can cut."""
+        """Makes documents with everything that this patching needs to cut them."""
         return DocumentBuilder(
             data.tokenizer,
             self.vocabulary,
             config.data.interleave,
             config.seed,
             segment_level=self.config.aligned_to,
-            entropies=self._entropies,
+            entropies=partial(self.unit_model.measure, name=self.config.entropy_measure) if self.unit_model else None,
             speech_bpe=self.speech_bpe,
         )
 
     @property
-    def _entropies(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray] | None:
-        return partial(self.unit_model.measure, name=self.config.entropy_measure) if self.unit_model else None
-
-    @property
     def unit_measure(self) -> Callable[[np.ndarray], float] | None:
-        """What entropy patching asks the unit model after each unit of a growing document."""
+        """Measure of a document's units so far, for entropy patching during generation; None for other strategies."""
         if self.unit_model is None:
             return None
-        return (
-            self.unit_model.next_entropy
-            if self.config.entropy_measure == "entropy"
-            else (self.unit_model.last_surprisal)
-        )
+        is_entropy = self.config.entropy_measure == "entropy"
+        return self.unit_model.next_entropy if is_entropy else self.unit_model.last_surprisal
 
     @property
     def hashes(self) -> list[str]:
-        """Of what was fitted; none where nothing is."""
+        """Hashes of the fitted parts."""
         return [part.sha256 for part in (self.unit_model, self.speech_bpe) if part is not None]
 
     def units_of(self, ids: np.ndarray) -> np.ndarray:
-        """Units, int [n], that joint ids of speech, int [m], stand for."""
+        """Units, int [n], of joint ids of speech, int [m]."""
         tokens = ids - self.vocabulary.first_unit_id
         return tokens if self.speech_bpe is None else self.speech_bpe.decode(tokens)
 
     def save(self, folder: Path) -> None:
-        """Writes what was fitted into a model's folder; nothing for the other strategies."""
+        """Writes the fitted parts into a model's folder."""
         if self.unit_model is not None:
             self.unit_model.save(folder / UNIT_MODEL_FOLDER)
         if self.speech_bpe is not None:
@@ -102,15 +92,15 @@ class FittedPatching:
 
 
 def plain_patching(config: PatchingConfig, data: PreparedData) -> FittedPatching:
-    """A patching that fits nothing."""
+    """A patching without fitted parts."""
     return FittedPatching(config, unit_vocabulary(config, data.vocabulary))
 
 
 def unit_vocabulary(config: PatchingConfig, vocabulary: Vocabulary) -> Vocabulary:
-    """The data's vocabulary, or the one under which a run of units counts once.
+    """The vocabulary of the data, marked as deduplicated if ``patching.deduplicate`` is set.
 
     Raises:
-        UserError: units are to be read once that repeat in no run, for several stand for a frame.
+        UserError: units of several codebooks cannot be deduplicated.
     """
     if not config.deduplicate:
         return vocabulary
@@ -123,15 +113,15 @@ def unit_vocabulary(config: PatchingConfig, vocabulary: Vocabulary) -> Vocabular
 
 
 def load_patching(folder: Path, config: PatchingConfig, data: PreparedData) -> FittedPatching:
-    """The patching that a model was trained with.
+    """Loads the patching that a model was trained with.
 
     Args:
         folder: of the trained model, or of a training.
-        config: as the model's configuration has it.
+        config: from the model's configuration.
         data: that the model is used on.
 
     Raises:
-        UserError: what was fitted is missing or damaged, or is of another codebook.
+        UserError: a fitted part is missing or damaged, or belongs to another codebook.
     """
     if config.strategy == "entropy":
         model = UnitModel.load(folder / UNIT_MODEL_FOLDER, data.vocabulary.num_units)
@@ -144,7 +134,7 @@ def load_patching(folder: Path, config: PatchingConfig, data: PreparedData) -> F
 
 
 def check_patching(patching: PatchingConfig, data: PreparedData) -> None:
-    """Raises ``UserError`` where this data cannot be patched so: before anything is written."""
+    """Raises ``UserError`` if this data cannot be patched so. Call it before anything is written."""
     unit_vocabulary(patching, data.vocabulary)
     if patching.strategy in FITTED_STRATEGIES and len(data.train) < 2:
         raise UserError(
@@ -156,15 +146,15 @@ def check_patching(patching: PatchingConfig, data: PreparedData) -> None:
 
 
 def fit_patching(config: Config, data: PreparedData, folder: Path) -> FittedPatching:
-    """Fits what the strategy needs to the training split, or finds what an earlier call fitted.
+    """Fits the strategy to the training split, or loads the parts that an earlier call fitted.
 
     Args:
         config: options and seed.
         data: gives the speech.
-        folder: of the training, where it is kept.
+        folder: of the training; fitted parts are kept there.
 
     Raises:
-        UserError: there is too little speech, or what was fitted is damaged.
+        UserError: there is too little speech, or a fitted part is damaged.
     """
     patching = config.patching
     if patching.strategy == "entropy":
@@ -215,9 +205,8 @@ def _fit_entropy(config: Config, data: PreparedData, folder: Path) -> FittedPatc
 
 
 def _training_units(config: Config, data: PreparedData, limit: int) -> list[np.ndarray]:
-    """Units, as they will be read, of at most ``limit`` training utterances, drawn from the seed."""
+    """Units, as documents hold them, of at most ``limit`` training utterances, drawn with the seed."""
     order = np.random.default_rng([config.seed, 0xF17]).permutation(len(data.train))[:limit]
     utterances: list[Utterance] = [data.train[index] for index in np.sort(order).tolist()]
-    if config.patching.deduplicate:
-        return [deduplicate(utterance.units)[0] for utterance in utterances]
-    return [utterance.units for utterance in utterances]
+    is_raw = not config.patching.deduplicate
+    return [utterance.units if is_raw else deduplicate(utterance.units)[0] for utterance in utterances]

@@ -1,15 +1,17 @@
-"""A run's folder: where each stage finds what the stage before it left.
+"""A run's folder: where each stage finds the files of the stages before it.
 
 ::
 
     RUN/data/                    see ``lst.data.prepare.prepare``; elsewhere, a URL too, with data_dir=
     RUN/data/card.html, .json    see ``lst.recipes.corpus_card.card``
-    RUN/models/NAME/             config.yaml, metrics.jsonl, tensorboard/, checkpoints/, final/; and what patching
-                                 fitted: unit_model/ or speech_bpe.model
+    RUN/models/NAME/             settings.json, config.yaml, versions.json, metrics.jsonl, tensorboard/, checkpoints/,
+                                 final/; and what patching fitted: unit_model/ or speech_bpe.model
     RUN/eval/NAME.json           accuracies and bits
     RUN/eval/NAME.items.jsonl    every cloze item with its scores
-    RUN/commands.json            the words of the commands that made all this
+    RUN/commands.json            command → its words, as given; ``train NAME`` for a training
     RUN/report.html              all of it on one page
+
+``formats`` documents the JSON files.
 """
 
 from __future__ import annotations
@@ -21,21 +23,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from lst.configs.schema import Config
 from lst.data.prepared import PreparedData
 from lst.errors import UserError
-from lst.storage import Folder, absolute, read_json, write_json
+from lst.runs.formats import read_record, versioned
+from lst.storage import Folder, absolute, write_json
 from lst.storage.locks import waiting_lock
 from lst.tokenizers.speech import unit_places
-
-
-def recorded_words(folder: RunFolder) -> list[str] | None:
-    """The ``key=value`` words that a run was made with; None where no command is recorded."""
-    recorded = recorded_commands(folder.commands)
-    return recorded.get("quickstart", recorded.get("prepare"))
-
 
 CARD_PAGE, CARD_JSON = "card.html", "card.json"
 REPORTED_PACKAGES = (
@@ -58,7 +53,7 @@ REPORTED_PACKAGES = (
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths below a run's folder, and where its prepared data lies."""
+    """Paths below a run's folder, and the place of its prepared data (elsewhere with ``data_dir=``)."""
 
     root: Path
     data_dir: str | None = None
@@ -70,31 +65,39 @@ class RunFolder:
 
     @property
     def data(self) -> Folder:
+        """Folder of the prepared data."""
         return self.root / "data" if self.data_dir is None else absolute(self.data_dir)
 
     @property
     def report(self) -> Path:
+        """Page of the run's report."""
         return self.root / "report.html"
 
     @property
     def commands(self) -> Path:
+        """Record of the commands that succeeded."""
         return self.root / "commands.json"
 
     def model(self, name: str) -> Path:
+        """Folder of a training."""
         return self.root / "models" / name
 
     def final(self, name: str) -> Path:
+        """Folder of a trained model."""
         return self.model(name) / "final"
 
     def eval_result(self, name: str) -> Path:
+        """Result of a model's evaluation."""
         return self.root / "eval" / f"{name}.json"
+
+    def eval_items(self, name: str) -> Path:
+        """Scores of each cloze item of a model's evaluation."""
+        return self.root / "eval" / f"{name}.items.jsonl"
 
     def trained_models(self) -> list[str]:
         """Names of the models whose training has finished, oldest first."""
-        finished = [path.parent.parent for path in (self.root / "models").glob("*/final/config.json")]
-        return [
-            path.name for path in sorted(finished, key=lambda path: (path / "final" / "config.json").stat().st_mtime)
-        ]
+        finished = (self.root / "models").glob("*/final/config.json")
+        return [path.parent.parent.name for path in sorted(finished, key=lambda path: path.stat().st_mtime)]
 
 
 def arm_overrides(config: Config, overrides: Sequence[str], name: str) -> list[str]:
@@ -103,28 +106,31 @@ def arm_overrides(config: Config, overrides: Sequence[str], name: str) -> list[s
 
 
 def open_data(config: Config) -> PreparedData:
+    """Opens the run's prepared data; raises ``UserError`` if it is absent or damaged."""
     return PreparedData(RunFolder.of(config).data, config.data.verify == "hash", unit_places(config.tokenizer))
 
 
 def record_command(config: Config, command: str, overrides: Sequence[str]) -> None:
-    """Keeps the words of a command that has succeeded, so that the report can repeat what was really run."""
+    """Records the words of a command that succeeded, so that the report can name the commands that made the run."""
     path = RunFolder.of(config).commands
     name = f"train {config.name}" if command == "train" else command
     # Trainings of one run may end at the same time.
     with waiting_lock(path.parent):
-        write_json(path, {**recorded_commands(path), name: list(overrides)})
+        write_json(path, versioned({**_recorded_commands(path), name: list(overrides)}))
 
 
-def recorded_commands(path: Path) -> dict[str, list[str]]:
-    """The words of each command that has run, by its name (``train NAME`` for a training)."""
-    recorded: dict[str, list[str]] = {}
-    if path.exists():
-        recorded = read_json(path, dict[str, Any], "the record of commands", f"Delete {path}.")
-    return recorded
+def _recorded_commands(path: Path) -> dict[str, list[str]]:
+    return read_record(path, dict[str, list[str]], "the record of commands", f"Delete {path}.") if path.exists() else {}
+
+
+def recorded_words(folder: RunFolder) -> list[str] | None:
+    """The ``key=value`` words that the run was made with; None if no command is recorded."""
+    recorded = _recorded_commands(folder.commands)
+    return recorded.get("quickstart", recorded.get("prepare"))
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide results, and the kind of machine."""
+    """Content of ``versions.json``: Python, the packages that decide results, and the kind of machine."""
     found = {
         "python": sys.version.split()[0],
         "platform": f"{platform.system()} {platform.machine()}",

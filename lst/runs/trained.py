@@ -1,13 +1,83 @@
-"""What a trained model and the prepared data agree on."""
+"""A trained model with everything that belongs to it: patching, vocabulary and the data's tokenizers."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
+from lst.configs.schema import Config
+from lst.data.documents import DocumentBuilder
+from lst.data.prepared import PreparedData
+from lst.model.checkpoint import WEIGHTS_FILE, load_model, save_model
 from lst.model.inference import TokenLayout
-from lst.tokenizers.vocabulary import Vocabulary
+from lst.model.lst import LatentSpeechTextModel
+from lst.model.patching import inference_strategy
+from lst.runs.fitted_patching import FittedPatching, load_patching
+from lst.runs.folder import RunFolder
+from lst.storage import sha256
+from lst.tokenizers.vocabulary import Vocabulary, check_same_vocabulary
 
 
-def token_layout(vocabulary: Vocabulary) -> TokenLayout:
-    """What a vocabulary's ids mean to the model."""
-    return TokenLayout(
-        vocabulary.num_text, vocabulary.first_unit_id, vocabulary.text_id, vocabulary.speech_id, vocabulary.eos_id
+@dataclass(frozen=True)
+class TrainedModel:
+    """A trained model of a run, opened on prepared data.
+
+    Attributes:
+        name: within the run.
+        folder: of its weights.
+        model: in evaluation mode.
+        patching: with everything that was fitted for it.
+        data: prepared data with the model's vocabulary; gives the tokenizers.
+    """
+
+    name: str
+    folder: Path
+    model: LatentSpeechTextModel
+    patching: FittedPatching
+    data: PreparedData
+
+    @property
+    def strategy(self) -> str:
+        """Patching strategy at inference."""
+        return inference_strategy(self.patching.config)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Joint vocabulary of the model's tokens."""
+        return self.patching.vocabulary
+
+    @property
+    def layout(self) -> TokenLayout:
+        """Ranges and markers of the model's token ids."""
+        ids = self.vocabulary
+        return TokenLayout(ids.num_text, ids.first_unit_id, ids.text_id, ids.speech_id, ids.eos_id)
+
+    @property
+    def weights_sha256(self) -> str:
+        """Hash of the weights' file."""
+        return sha256(self.folder / WEIGHTS_FILE)
+
+    def builder(self, config: Config) -> DocumentBuilder:
+        """Makes documents that the model reads."""
+        return self.patching.builder(config, self.data)
+
+
+def open_trained(run: RunFolder, name: str, data: PreparedData) -> TrainedModel:
+    """Opens the trained model ``name`` of a run.
+
+    Raises:
+        UserError: a file is absent or damaged, or the model's vocabulary is not that of the data.
+    """
+    folder = run.final(name)
+    model, patching, vocabulary = load_model(folder)
+    fitted = load_patching(folder, patching, data)
+    check_same_vocabulary(
+        fitted.vocabulary, Vocabulary.from_dict(vocabulary, str(folder)), "the prepared data", f"model {name}"
     )
+    return TrainedModel(name, folder, model, fitted, data)
+
+
+def save_trained(folder: Path, model: LatentSpeechTextModel, patching: FittedPatching) -> None:
+    """Writes a trained model with its patching and vocabulary; ``open_trained`` opens it."""
+    patching.save(folder)
+    save_model(folder, model, patching.config, patching.vocabulary.to_dict())

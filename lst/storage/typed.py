@@ -134,6 +134,15 @@ def parse_json(content: bytes, kind: type[T]) -> T:
         raise FormatError("is nested too deeply") from None
     except ValueError as error:
         raise NotJsonError(f"is not JSON ({error})") from None
+    return checked(value, kind)
+
+
+def checked(value: Any, kind: type[T]) -> T:
+    """A value of JSON as ``kind``.
+
+    Raises:
+        FormatError: it is not of this type; the first few problems are named.
+    """
     problems: list[str] = []
     found: T = _check(value, kind, "", problems)
     if problems:

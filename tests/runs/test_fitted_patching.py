@@ -129,9 +129,10 @@ def test_pieces_hold_the_units_of_their_spans(trained: Path) -> None:
     assert fitted.vocabulary.num_units == vocabulary["num_units"]
     assert fitted.vocabulary.units_sha256 == vocabulary["units_sha256"] != data.vocabulary.units_sha256
     builder = fitted.builder(config, data)
+    of_units = plain_patching(build_config(["patching=static"]).patching, data).builder(config, data)
     for epoch, utterance in enumerate(data.train):
         document = builder.interleaved(utterance, epoch)
-        plain = plain_patching(config.patching, data).builder(config, data).interleaved(utterance, epoch)
+        plain = of_units.interleaved(utterance, epoch)
         pieces, units = (x.token_ids[x.modalities == SPEECH] for x in (document, plain))
         assert fitted.units_of(pieces).tolist() == (units - data.vocabulary.first_unit_id).tolist()
         assert len(pieces) < len(units)
@@ -247,11 +248,11 @@ def test_a_continuation_that_switches_is_shown_by_its_stretches(run: Path) -> No
     ids = np.array([*words, vocabulary.speech_id, *vocabulary.unit_ids(np.array([3, 4]))], np.int32)
     modalities = (ids >= vocabulary.first_unit_id).astype(np.uint8)
     continued = Continuation(ids, modalities, np.zeros(len(ids)), "length")
-    assert show_continuation(continued, fitted, data) == "<text> went home <speech> 3 4"
+    assert show_continuation(continued, fitted, data.tokenizer) == "<text> went home <speech> 3 4"
     only_text = Continuation(ids[: len(words)], modalities[: len(words)], np.zeros(len(words)), "stop")
-    assert show_continuation(only_text, fitted, data) == "went home"
+    assert show_continuation(only_text, fitted, data.tokenizer) == "went home"
     nothing = Continuation(ids[:0], modalities[:0], np.zeros(0), "stop")
-    assert show_continuation(nothing, fitted, data) == ""
+    assert show_continuation(nothing, fitted, data.tokenizer) == ""
 
 
 def test_a_speech_bpe_of_other_units_or_none_is_refused(run: Path) -> None:

@@ -1,1 +1,6 @@
-"""Small models on synthetic languages and ListOps: tasks, training, and a report of all of them."""
+"""Small models on synthetic languages and ListOps.
+
+::
+
+    tasks, listops ─▶ sequences ─batches─▶ module (trained as ``lst.recipes.training`` trains) ─▶ results ─▶ report
+"""

@@ -1,4 +1,4 @@
-"""Synthetic languages and ListOps: what ``lst synthetic`` runs. Stopped at any moment and run again, it goes on.
+"""``lst synthetic``: synthetic languages and ListOps. Stop it at any moment and run it again: it goes on.
 
 ::
 
@@ -16,34 +16,28 @@ from typing import Any
 import numpy as np
 import torch
 
-from lst.configs.compose import to_yaml
 from lst.configs.synthetic_schema import SyntheticConfig
 from lst.errors import UserError, raise_problems
 from lst.model.flops import model_flops, typical_workload
-from lst.parallel import keep_freed_memory
 from lst.progress import say
+from lst.recipes.synthetic.batches import scored_batches, training_batches
+from lst.recipes.synthetic.module import SyntheticModule, build_module, convolution_path, seconds_a_step
 from lst.recipes.synthetic.report import RESULT_FILE, found_results, results_as_text, write_synthetic_report
+from lst.recipes.synthetic.results import SyntheticResult, SyntheticSettings
 from lst.recipes.synthetic.tasks import TaskData, build_task
-from lst.recipes.synthetic.training import (
-    METRICS_FILE,
-    Outcome,
-    Training,
-    convolution_path,
-    reproducible,
-    seconds_a_step,
-    steps_of,
-)
-from lst.recipes.training.checkpoints import complete_checkpoints
-from lst.runs.folder import versions
-from lst.storage import differing_settings, read_json, read_jsonl, write_json, write_text
+from lst.recipes.training.callbacks import RunCallback
+from lst.recipes.training.folder import METRICS_FILE, TrainingFolder
+from lst.recipes.training.trainer import TrainerOptions, fit
+from lst.runs.formats import read_record, versioned
+from lst.storage import read_jsonl, write_json
 
-# The accuracy at which a task counts as learnt, for the steps that the report states.
+# The accuracy at which a task counts as learnt.
 LEARNT = 0.99
-BYTES_A_CHECKPOINT_PARAMETER, BYTES_A_METRICS_ROW = 12, 90
+BYTES_A_CHECKPOINT_PARAMETER, BYTES_A_METRICS_ROW = 12, 125
 
 
 def synthetic(config: SyntheticConfig, overrides: Sequence[str]) -> str:
-    """Trains the model with each seed, skipping what is done, and writes the report of everything in the run.
+    """Trains the model with each seed that is not done, and writes the report of everything in the run.
 
     Returns:
         The results as text, with the report's path.
@@ -52,37 +46,32 @@ def synthetic(config: SyntheticConfig, overrides: Sequence[str]) -> str:
         UserError: a seed was begun with other settings, or trained for more steps than are asked for now.
     """
     run = Path(config.run_dir)
-    folders = {seed: seed_folder(config, seed) for seed in config.seeds}
-    settings = {seed: training_settings(config, seed) for seed in config.seeds}
     # All seeds first, so that a conflict of the last one shows before the first is trained.
-    problems = [problem for seed in config.seeds for problem in _conflicts(config, folders[seed], settings[seed])]
     raise_problems(
         f"{run} holds other trainings under these names",
-        problems,
+        _conflicts(config),
         f"Use the same settings, train under another name=NAME or run_dir=FOLDER, or delete {run / config.task.name}.",
     )
-    keep_freed_memory()
-    for seed, folder in folders.items():
+    for seed in config.seeds:
+        folder = seed_folder(config, seed)
         if _is_done(config, folder):
             say(f"{config.task.name}, {config.label}, seed {seed} is trained: nothing to do ({folder})")
             continue
-        write_json(folder / "settings.json", settings[seed])
-        write_text(folder / "config.yaml", to_yaml(config))
-        write_json(folder / "versions.json", versions())
-        write_json(folder / RESULT_FILE, _train_seed(config, seed, folder, overrides))
+        TrainingFolder(folder).begin(training_settings(config, seed), config)
+        write_json(folder / RESULT_FILE, versioned(_train_seed(config, seed, folder, overrides)))
     report = write_synthetic_report(run)
     return f"{results_as_text(found_results(run))}\nreport: {report.resolve()}"
 
 
 def seed_folder(config: SyntheticConfig, seed: int) -> Path:
-    """Where a training of one seed leaves its files."""
+    """Folder of the training with one seed."""
     return Path(config.run_dir) / config.task.name / config.label / f"seed-{seed}"
 
 
-def training_settings(config: SyntheticConfig, seed: int) -> dict[str, Any]:
-    """All that decides weights and metrics: a training goes on only with the same.
+def training_settings(config: SyntheticConfig, seed: int) -> SyntheticSettings:
+    """Everything that decides weights and metrics: a training goes on with equal settings only.
 
-    Not the number of steps, unless the rate depends on it: a longer training then begins as a shorter one.
+    Without the number of steps, unless the rate depends on it: a longer training then begins as a shorter one.
     """
     task, train = asdict(config.task), asdict(config.train)
     for unused in ("quick_steps", "quick_init_std", "published_steps"):
@@ -98,109 +87,98 @@ def training_settings(config: SyntheticConfig, seed: int) -> dict[str, Any]:
     }
 
 
-def _conflicts(config: SyntheticConfig, folder: Path, settings: dict[str, Any]) -> list[str]:
-    path = folder / "settings.json"
-    if not path.exists():
-        return []
-    before = read_json(
-        path, dict[str, Any], "the record of the training's settings", f"Delete {folder} and train again."
-    )
-    found = [f"{folder.name}: {difference}" for difference in differing_settings(before, settings)]
-    done = _steps_done(folder)
-    if config.train.max_steps is not None and done > config.train.max_steps:
-        found.append(
-            f"{folder.name}: trained for {done:,} steps already, train.max_steps={config.train.max_steps:,} now"
-        )
+def _conflicts(config: SyntheticConfig) -> list[str]:
+    """A line for each difference between the trainings that were begun and what is asked for now."""
+    found, steps = [], config.train.max_steps
+    for seed in config.seeds:
+        folder = TrainingFolder(seed_folder(config, seed))
+        name, done = folder.path.name, folder.steps_done
+        found += [f"{name}: {difference}" for difference in folder.conflicts(training_settings(config, seed))]
+        if steps is not None and done > steps:
+            found.append(f"{name}: trained for {done:,} steps already, train.max_steps={steps:,} now")
     return found
 
 
-def _steps_done(folder: Path) -> int:
-    checkpoints = complete_checkpoints(folder / "checkpoints")
-    return int(checkpoints[-1].name.rpartition("-")[2]) if checkpoints else 0
-
-
 def _is_done(config: SyntheticConfig, folder: Path) -> bool:
-    if not (folder / RESULT_FILE).exists():
+    path = folder / RESULT_FILE
+    if not path.exists():
         return False
-    result = read_json(
-        folder / RESULT_FILE, dict[str, Any], "the result of a training", f"Delete {folder} and train again."
-    )
-    return bool(result["stopped_early"] or result["steps"] == config.train.max_steps)
+    result = read_record(path, SyntheticResult, "the result of a training", f"Delete {folder} and train again.")
+    return result["stopped_early"] or result["steps"] == config.train.max_steps
 
 
-def _train_seed(config: SyntheticConfig, seed: int, folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
+def _train_seed(config: SyntheticConfig, seed: int, path: Path, overrides: Sequence[str]) -> SyntheticResult:
     """Trains one seed, or goes on with it; returns its result."""
     description = f"{config.task.name}, {config.label}, seed {seed}"
+    train, folder = config.train, TrainingFolder(path)
+    assert train.max_steps is not None
     data = build_task(config.task, seed)
-    with reproducible(), convolution_path(config):
-        training = Training(config, seed, data, folder, description)
-        training.restore()
-        if training.step:
-            say(f"{description}: going on from step {training.step:,}")
-        say(
-            f"{description}: {training.model.num_parameters:,} parameters, {config.train.max_steps:,} steps of "
-            f"{config.train.batch_sequences} × {data.num_tokens:,} tokens"
-        )
-        outcome = training.run()
-    result = _result(config, seed, data, outcome, read_jsonl(folder / METRICS_FILE, dict[str, Any]))
-    return {
-        **result,
-        "parameters": training.model.num_parameters,
-        "command": list(overrides),
-        "timing": _timing(outcome),
-    }
+    module = build_module(config, data, seed)
+    resume, saved = folder.load_newest()
+    first_step = folder.steps_done
+    if resume:
+        module.on_load_checkpoint(saved)
+        say(f"{description}: going on from step {first_step:,}")
+    say(
+        f"{description}: {module.model.num_parameters:,} parameters, {train.max_steps:,} steps of "
+        f"{train.batch_sequences} × {data.num_tokens:,} tokens"
+    )
+    if not module.stopped_early:
+        batches = training_batches(data, train.batch_sequences, seed, first_step)
+        callback = RunCallback(path, train, first_step, description, validates_last=True)
+        options = TrainerOptions(train.max_steps, train.eval_every)
+        with convolution_path(config):
+            fit(module, batches, scored_batches(data), options, [callback], resume)
+    return _result(config, seed, data, module, path, overrides)
 
 
 def _result(
-    config: SyntheticConfig, seed: int, data: TaskData, outcome: Outcome, rows: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """What the report reads of a training, but its times."""
-    scores = [row for row in rows if "test_accuracy" in row]
-    commonest = np.bincount(data.train.answers).argmax()
+    config: SyntheticConfig,
+    seed: int,
+    data: TaskData,
+    module: SyntheticModule,
+    folder: Path,
+    overrides: Sequence[str],
+) -> SyntheticResult:
+    scores = [row for row in read_jsonl(folder / METRICS_FILE, dict[str, Any]) if "test_accuracy" in row]
+    learnt = [row["step"] for row in scores if row["test_accuracy"] >= LEARNT]
+    step_s = torch.tensor(module.step_s)
     return {
         "task": config.task.name,
         "model": config.label,
         "seed": seed,
-        "steps": outcome.step,
-        "stopped_early": outcome.stopped_early,
+        "steps": len(step_s),
+        "stopped_early": module.stopped_early,
         "accuracy": scores[-1]["test_accuracy"],
         "test_loss": scores[-1]["test_loss"],
         "best_accuracy": max(row["test_accuracy"] for row in scores),
-        "learnt_at_step": steps_of(scores, lambda row: row["test_accuracy"] >= LEARNT),
-        "passes": outcome.step * config.train.batch_sequences / len(data.train),
-        "majority_accuracy": float((data.test.answers == commonest).mean()),
+        "learnt_at_step": learnt[0] if learnt else None,
+        "passes": len(step_s) * config.train.batch_sequences / len(data.train),
+        "majority_accuracy": float((data.test.answers == np.bincount(data.train.answers).argmax()).mean()),
         "test_sequences": len(data.test),
         "num_tokens": data.num_tokens,
         "vocab_size": data.vocab_size,
         "settings": training_settings(config, seed),
-    }
-
-
-def _timing(outcome: Outcome) -> dict[str, Any]:
-    """Seconds of the training steps, evaluations not counted; the median is what a step takes undisturbed."""
-    return {
-        "training_s": float(outcome.step_s.sum()),
-        "median_step_s": float(outcome.step_s.median()),
-        "threads": torch.get_num_threads(),
+        "parameters": module.model.num_parameters,
+        "command": list(overrides),
+        "timing": {
+            "training_s": float(step_s.sum()),
+            "median_step_s": float(step_s.median()),
+            "threads": torch.get_num_threads(),
+        },
     }
 
 
 def plan(config: SyntheticConfig) -> list[str]:
     """What the command would do, for ``--dry-run``; a step's time is measured on a few that are thrown away."""
-    data = build_task(config.task, config.seeds[0])
     train, steps = config.train, config.train.max_steps
     assert steps is not None
-    to_do = [seed for seed in config.seeds if not _is_done(config, seed_folder(config, seed))]
-    conflicts = [
-        line
-        for seed in config.seeds
-        for line in _conflicts(config, seed_folder(config, seed), training_settings(config, seed))
-    ]
-    if conflicts:
+    if conflicts := _conflicts(config):
         raise UserError("; ".join(conflicts))
-    with reproducible():
-        step_s = seconds_a_step(config, data)
-        num_parameters = Training(config, 0, data, Path(), "").model.num_parameters
+    data = build_task(config.task, config.seeds[0])
+    num_to_do = sum(not _is_done(config, seed_folder(config, seed)) for seed in config.seeds)
+    step_s = seconds_a_step(config, data)
+    num_parameters = build_module(config, data, 0).model.num_parameters
     num_tokens = train.batch_sequences * data.num_tokens
     flops = model_flops(
         config.model, data.vocab_size, typical_workload(config.model, num_tokens, num_tokens, data.num_tokens)
@@ -210,8 +188,8 @@ def plan(config: SyntheticConfig) -> list[str]:
         f"task {config.task.name}: {len(data.train):,} training and {len(data.test):,} test sequences of "
         f"{data.num_tokens:,} tokens, vocabulary {data.vocab_size}; chance is {config.task.chance:.1%}",
         f"model {config.label}: {num_parameters:,} parameters",
-        f"  {len(to_do)} of {len(config.seeds)} seeds to train, {steps:,} steps of {train.batch_sequences} sequences "
+        f"  {num_to_do} of {len(config.seeds)} seeds to train, {steps:,} steps of {train.batch_sequences} sequences "
         f"({num_tokens:,} tokens), {flops.training / 1e9:,.2f} GFLOP a step",
-        f"  into {config.run_dir}; disk about {max(1, len(to_do)) * disk / 1e6:,.1f} MB; time about "
-        f"{len(to_do) * steps * step_s / 60:,.1f} minutes ({1000 * step_s:,.1f} ms a step just now)",
+        f"  into {config.run_dir}; disk about {max(1, num_to_do) * disk / 1e6:,.1f} MB; time about "
+        f"{num_to_do * steps * step_s / 60:,.1f} minutes ({1000 * step_s:,.1f} ms a step just now)",
     ]

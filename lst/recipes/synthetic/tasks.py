@@ -1,4 +1,4 @@
-"""Sequences that a rule makes: induction head and associative recall (H3, arXiv 2212.14052), and ListOps.
+"""Sequences made by rules: induction head and associative recall (H3, arXiv 2212.14052), and ListOps.
 
 A task is equally long sequences of ids, each with one answer that the sequence determines. What is drawn depends on
 the seed alone, and no sequence occurs twice: none of the test is in the training.
@@ -44,7 +44,7 @@ class Split:
 
 @dataclass(frozen=True)
 class TaskData:
-    """Both splits, and what the ids stand for."""
+    """Both splits of a task, and the symbol of each id."""
 
     train: Split
     test: Split
@@ -52,6 +52,7 @@ class TaskData:
 
     @property
     def vocab_size(self) -> int:
+        """Number of symbols."""
         return len(self.symbols)
 
     @property
@@ -88,7 +89,7 @@ def build_task(config: TaskConfig, seed: int) -> TaskData:
 
 
 def language_symbols(vocabulary: int) -> tuple[str, ...]:
-    """What the ids of a synthetic language stand for: ordinary tokens, the full stop and the marker."""
+    """Symbols of a synthetic language by id: ordinary tokens, the full stop and the marker."""
     return (*(f"t{index}" for index in range(vocabulary - 2)), ".", "⇒")
 
 
@@ -146,9 +147,9 @@ def _distinct(
 
 
 def _listops(config: TaskConfig, generator: np.random.Generator, count: int) -> Split:
-    """Expressions up to one length, ended by ``=``, which is where the answer is asked for; nothing else is a target.
+    """Expressions up to one length, ended by ``=``, where the answer is predicted; nothing else is a target.
 
-    What fills the shorter ones comes after the answer, so that a causal model never reads it.
+    Padding comes after the answer, so that a causal model never reads it.
     """
     expressions = draw_expressions(config, generator, count)
     assert config.max_length is not None

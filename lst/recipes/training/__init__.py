@@ -1,8 +1,11 @@
-"""Training one model of a run through Lightning.
+"""Training through Lightning: the one trainer of language models and of the models of ``lst synthetic``.
 
 ::
 
-    train ──▶ batches (from prepared data), module (loss, optimiser), callbacks (metrics, checkpoints) ──▶ final model
+    batches ─▶ module: loss, AdamW, schedule ─▶ fit (Lightning) ─▶ RunCallback: metrics.jsonl, checkpoints, progress
+                  │                                                    ▲
+                  ├─ LanguageModelModule (language_model)              └─ TrainingFolder: settings, newest checkpoint
+                  └─ SyntheticModule (lst.recipes.synthetic.module)
 
 ``checkpoints`` writes Lightning's state as safetensors and JSON, ``plan`` says what a training would cost.
 """

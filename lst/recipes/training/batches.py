@@ -22,7 +22,7 @@ def build_loader(
     state: dict[str, Any] | None = None,
     patching: FittedPatching | None = None,
 ) -> BatchLoader:
-    """The training batches of a configuration; a strategy that fits something needs ``patching``."""
+    """The training batches of a configuration; fitted strategies need ``patching``."""
     patching = patching or plain_patching(config.patching, data)
     plan = StreamPlan(
         mix_sources(data.train, data.text, config.data.mix),

@@ -1,79 +1,97 @@
-"""What happens beside the steps of a training: metrics, checkpoints and progress."""
+"""Files and progress of a training: metrics as JSON lines, and checkpoints."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning
 
 from lst.configs.schema import TrainConfig
+from lst.configs.synthetic_schema import SyntheticTrainConfig
 from lst.errors import UserError
 from lst.progress import Progress
 from lst.recipes.training.checkpoints import checkpoint_folder, complete_checkpoints
-from lst.recipes.training.module import learning_rate_share
+from lst.recipes.training.folder import METRICS_FILE
 from lst.storage import read_jsonl, write_jsonl
 
 
 class RunCallback(lightning.Callback):
-    """Progress, metrics as JSON lines, checkpoints, and an end to a training whose loss is no number.
+    """Writes metrics and checkpoints, shows progress, and ends a training whose loss is no number.
+
+    A checkpoint is written after the validation of its step, so that a resumed training misses no row.
 
     Args:
-        folder: of the model in the run.
-        config: options of the training.
-        first_step: steps done by an earlier, stopped run; metrics written after them are dropped.
+        folder: of the training.
+        options: of the training.
+        first_step: steps done by an earlier, stopped run; rows after them are dropped.
         description: for the progress bar.
+        keep_checkpoints: how many of the latest checkpoints stay.
+        validates_last: whether the last step is validated even if ``eval_every`` leaves it out. A longer training drops
+            that row.
     """
 
-    def __init__(self, folder: Path, config: TrainConfig, first_step: int, description: str) -> None:
-        self.metrics_path, self.checkpoints = folder / "metrics.jsonl", folder / "checkpoints"
-        self.config, self.first_step, self.description = config, first_step, description
-        self.rows = [row for row in read_jsonl(self.metrics_path, dict[str, Any]) if row["step"] <= first_step]
+    def __init__(
+        self,
+        folder: Path,
+        options: TrainConfig | SyntheticTrainConfig,
+        first_step: int,
+        description: str,
+        keep_checkpoints: int = 1,
+        validates_last: bool = False,
+    ) -> None:
+        self.metrics_path, self.checkpoints = folder / METRICS_FILE, folder / "checkpoints"
+        self.options, self.first_step, self.description = options, first_step, description
+        self.keep_checkpoints, self.validates_last = keep_checkpoints, validates_last
         self.progress: Progress | None = None
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        write_jsonl(self.metrics_path, self.rows)
-        self.progress = Progress(self.config.max_steps, self.description, "step", initial=self.first_step)
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Drops the rows that this training writes again, and starts the progress."""
+        rows = [row for row in read_jsonl(self.metrics_path, dict[str, Any]) if row["step"] <= self.first_step]
+        if self.validates_last:
+            rows = [row for row in rows if "loss" in row or self._validates(row["step"])]
+        write_jsonl(self.metrics_path, rows)
+        self.progress = Progress(self.options.max_steps, self.description, "step", initial=self.first_step)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        step, state = trainer.global_step, batch[1]
-        loss = float(outputs["loss"])
+        """Writes the step's row; raises ``UserError`` if the loss is no number."""
+        step, loss = trainer.global_step, float(outputs["loss"])
         if not math.isfinite(loss):
             raise UserError(
                 f"the training loss is {loss} at step {step}: lower train.learning_rate (it is "
-                f"{self.config.learning_rate}) or raise train.warmup_steps; the last checkpoint is kept"
+                f"{self.options.learning_rate}) or raise train.warmup_steps; the last checkpoint is kept"
             )
-        row = {
-            "step": step,
-            "loss": loss,
-            "learning_rate": self.config.learning_rate * learning_rate_share(step - 1, self.config),
-            "tokens": state.num_tokens,
-            "patches": state.num_patches,
-            "slots": state.num_slots,
-            "packing_waste": state.waste,
-            "speech_tokens": state.num_speech_tokens,
-            "cut_documents": state.num_cut,
-            "training_flops": pl_module.training_flops,
-        }
-        self._append(row)
-        pl_module.log("train_loss", loss)
+        self._append(pl_module.step_row(step, loss))
+        if trainer.loggers:
+            pl_module.log_dict({"train_loss": loss, "gradient_norm": float(pl_module.gradient_norm)})
         assert self.progress is not None
         self.progress.advance(note=f"loss {loss:.3f}")
-        if step % self.config.checkpoint_every == 0 or step == self.config.max_steps:
-            self._save(trainer, step)
+        # Lightning validates once more when it is asked to stop.
+        if self.validates_last and step == self.options.max_steps:
+            trainer.should_stop = True
+        if not self._validates(step):
+            self._save_if_due(trainer, step)
 
-    def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        if not trainer.sanity_checking:
-            self._append({"step": trainer.global_step, **pl_module.valid_metrics()})
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Writes the row of a validation, then the checkpoint of its step."""
+        metrics = pl_module.valid_metrics()
+        self._append({"step": trainer.global_step, **metrics})
+        assert self.progress is not None
+        self.progress.note += "".join(f", {name.replace('_', ' ')} {value:.3f}" for name, value in metrics.items())
+        self._save_if_due(trainer, trainer.global_step)
 
-    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def teardown(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
+        """Ends the progress."""
         self._close()
 
     def on_exception(self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Ends the progress."""
         self._close()
 
     def _close(self) -> None:
@@ -81,11 +99,19 @@ class RunCallback(lightning.Callback):
             self.progress.close()
             self.progress = None
 
-    def _append(self, row: dict[str, Any]) -> None:
+    def _validates(self, step: int) -> bool:
+        return step % self.options.eval_every == 0 or (self.validates_last and step == self.options.max_steps)
+
+    def _append(self, row: Mapping[str, Any]) -> None:
         with open(self.metrics_path, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
-    def _save(self, trainer: lightning.Trainer, step: int) -> None:
+    def _save_if_due(self, trainer: lightning.Trainer, step: int) -> None:
+        if step % self.options.checkpoint_every and step != self.options.max_steps and not trainer.should_stop:
+            return
+        # Before the checkpoint: a resumed training does not write the rows before it again.
+        with open(self.metrics_path, "rb") as file:
+            os.fsync(file.fileno())
         trainer.save_checkpoint(checkpoint_folder(self.checkpoints, step))
-        for old in complete_checkpoints(self.checkpoints)[: -self.config.keep_checkpoints]:
+        for old in complete_checkpoints(self.checkpoints)[: -self.keep_checkpoints]:
             trainer.strategy.remove_checkpoint(old)

@@ -1,4 +1,4 @@
-"""What a training would cost: parameters, FLOPs, disk and time, for ``lst train --dry-run``."""
+"""``lst train --dry-run``: parameters, FLOPs, disk and time of a training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lst.tokenizers.vocabulary import SPECIALS
 # Share of the matrix-product peak that a training step of the small models reaches on a CPU.
 TRAINING_EFFICIENCY = 0.3
 BYTES_A_CHECKPOINT_PARAMETER = 12
-# Where nothing is prepared: tokens a patch and patches a document of the embedded stories.
+# Used if no data is prepared: tokens a patch and patches a document of the embedded stories.
 ASSUMED_TOKENS_A_PATCH = {
     "none": 1.0,
     "static": 2.4,
@@ -33,7 +33,7 @@ ASSUMED_DOCUMENT_PATCHES = 80.0
 
 
 def train_plan(config: Config, peak_flops: float) -> list[str]:
-    """What a training would cost, as lines of text; ``peak_flops`` as ``peak_flops`` measures it."""
+    """Cost of a training, as lines of text, on a CPU of ``peak_flops`` operations a second."""
     train = config.train
     slots = train.rows * train.row_patches
     strategy = config.patching.strategy
@@ -77,7 +77,7 @@ def train_plan(config: Config, peak_flops: float) -> list[str]:
 
 
 def peak_flops(size: int = 1024) -> float:
-    """Float32 matrix-product rate of this CPU, operations a second, by a probe of a fraction of a second."""
+    """Rate of float32 matrix products on this CPU, in operations a second, from a short measurement."""
     a = torch.randn(size, size)
     a @ a
     rates = []

@@ -20,12 +20,16 @@ from lst.cli import main
 from lst.configs.compose import SYNTHETIC
 from lst.configs.synthetic_schema import SyntheticConfig
 from lst.errors import ProblemsError
+from lst.model.batch import PackedBatch
 from lst.options import list_options
+from lst.recipes.synthetic.batches import scored_batches, training_batches
+from lst.recipes.synthetic.module import SyntheticModule, build_module, convolution_path, learning_rate_share
 from lst.recipes.synthetic.plots import standalone_svg
 from lst.recipes.synthetic.report import found_results, language_table, listops_table, write_synthetic_report
 from lst.recipes.synthetic.tasks import build_task
-from lst.recipes.synthetic.training import Training, convolution_path, learning_rate_share, reproducible
+from lst.recipes.training.callbacks import RunCallback
 from lst.recipes.training.checkpoints import SafeCheckpointIO, complete_checkpoints
+from lst.recipes.training.trainer import TrainerOptions, fit
 from lst.storage import read_json, read_jsonl, write_json
 
 TINY = (
@@ -47,7 +51,8 @@ def run_command(*words: str) -> None:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return SafeCheckpointIO().load_checkpoint(complete_checkpoints(folder / "checkpoints")[-1])["model"]
+    state = SafeCheckpointIO().load_checkpoint(complete_checkpoints(folder / "checkpoints")[-1])["state_dict"]
+    return {name.removeprefix("model."): tensor for name, tensor in state.items()}
 
 
 def assert_same_training(folder: Path, other: Path) -> None:
@@ -80,6 +85,7 @@ def test_command_leaves_metrics_and_results(tiny_run: Path) -> None:
         assert [row["step"] for row in rows if "loss" in row] == list(range(1, 11))
         assert [row["step"] for row in rows if "test_accuracy" in row] == [4, 8, 10]
         assert [row["learning_rate"] for row in rows if "loss" in row][:3] == [1e-3, 2e-3, 2e-3]
+        assert all(row["gradient_norm"] > 0 for row in rows if "loss" in row)
         result = read_json(folder / "result.json", dict[str, Any], "", "")
         assert result["steps"] == 10
         assert 0 <= result["accuracy"] <= result["best_accuracy"] <= 1
@@ -120,20 +126,65 @@ def test_a_longer_training_begins_as_a_shorter_one(tiny_run: Path, tmp_path: Pat
 def test_stopped_in_the_middle_it_ends_the_same(
     died_at: int, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real_step = Training._take_step
+    real_loss = SyntheticModule.batch_loss
 
-    def dying_step(training: Training) -> dict[str, float]:
-        if training.step == died_at:
+    def dying_loss(module: SyntheticModule, batch: PackedBatch) -> torch.Tensor:
+        if module.global_step == died_at:
             raise KeyboardInterrupt
-        return real_step(training)
+        return real_loss(module, batch)
 
     words = ["synthetic", "seeds=[0]", "train.max_steps=10", *TINY, f"run_dir={tmp_path}"]
-    monkeypatch.setattr(Training, "_take_step", dying_step)
+    monkeypatch.setattr(SyntheticModule, "batch_loss", dying_loss)
     assert main(words) == 130
-    monkeypatch.setattr(Training, "_take_step", real_step)
+    monkeypatch.setattr(SyntheticModule, "batch_loss", real_loss)
     assert main(words) == 0
     place = Path("associative_recall/attention/seed-0")
     assert_same_training(tmp_path / place, tiny_run / place)
+
+
+@pytest.mark.parametrize("written_first", [False, True])
+def test_stopped_at_a_validation_it_ends_the_same(
+    written_first: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where every step of a checkpoint is validated: before its row is written, and after its checkpoint."""
+    words = ["synthetic", "seeds=[0]", "train.max_steps=8", *TINY, "train.checkpoint_every=2", "train.eval_every=2"]
+    place = Path("associative_recall/attention/seed-0")
+    real_end = RunCallback.on_validation_end
+
+    def dying_end(callback: RunCallback, trainer: Any, module: Any) -> None:
+        if written_first:
+            real_end(callback, trainer, module)
+        if trainer.global_step == 4:
+            raise KeyboardInterrupt
+        if not written_first:
+            real_end(callback, trainer, module)
+
+    monkeypatch.setattr(RunCallback, "on_validation_end", dying_end)
+    assert main([*words, f"run_dir={tmp_path / 'a'}"]) == 130
+    newest = complete_checkpoints(tmp_path / "a" / place / "checkpoints")[-1]
+    assert newest.name == ("step-00000004" if written_first else "step-00000002")
+    monkeypatch.setattr(RunCallback, "on_validation_end", real_end)
+    for run in ("a", "b"):
+        assert main([*words, f"run_dir={tmp_path / run}"]) == 0
+    assert_same_training(tmp_path / "a" / place, tmp_path / "b" / place)
+
+
+def test_trainings_begun_with_version_0_1_are_refused_with_a_way_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["synthetic", "seeds=[0]", *TINY, f"run_dir={tmp_path}"]
+    assert main([*words, "train.max_steps=2"]) == 0
+    checkpoint = tmp_path / "associative_recall/attention/seed-0/checkpoints/step-00000002"
+    SafeCheckpointIO().save_checkpoint({"step": 2, "model": {}, "optimiser": {}}, checkpoint)
+    assert main([*words, "train.max_steps=3"]) == 2
+    assert "begun with version 0.1" in capsys.readouterr().err
+
+
+def test_torch_is_left_as_it_was(tmp_path: Path) -> None:
+    state = torch.get_rng_state()
+    run_command("seeds=[0]", "train.max_steps=1", *TINY, f"run_dir={tmp_path}")
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_killed_without_warning_it_ends_the_same(tmp_path: Path) -> None:
@@ -393,9 +444,11 @@ def test_models_learn_associative_recall(tmp_path: Path, model: str) -> None:
             "model.embedding_dropout=0",
         ]
     )
-    with reproducible():
-        training = Training(config, 0, build_task(config.task, 0), tmp_path, "learning")
-        assert training.run().stopped_early
+    data = build_task(config.task, 0)
+    module, batches = build_module(config, data, 0), training_batches(data, config.train.batch_sequences, 0, 0)
+    callback = RunCallback(tmp_path, config.train, 0, "learning", validates_last=True)
+    fit(module, batches, scored_batches(data), TrainerOptions(2000, config.train.eval_every), [callback])
+    assert module.stopped_early
     scores = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert scores[-1]["test_accuracy"] >= 0.95
 

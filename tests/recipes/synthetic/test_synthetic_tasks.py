@@ -14,9 +14,10 @@ from lst.configs.synthetic_schema import TaskConfig
 from lst.errors import UserError
 from lst.model.batch import IGNORE_ID, TEXT, Document, pack_documents
 from lst.model.patching import unpatched
+from lst.recipes.synthetic.batches import Batches, rows_of_step
 from lst.recipes.synthetic.listops import OPERATORS, SYMBOLS, Expression, _draw_expression, _Uniforms, draw_expressions
+from lst.recipes.synthetic.module import seed_of_step
 from lst.recipes.synthetic.tasks import Split, TaskData, build_task, language_symbols
-from lst.recipes.synthetic.training import Batches, rows_of_step, seed_of_step
 
 INDUCTION = TaskConfig("induction_head", length=30, vocabulary=20)
 RECALL = TaskConfig("associative_recall", length=20, vocabulary=10)

@@ -20,7 +20,7 @@ from lst.cli import main
 from lst.configs.compose import build_config
 from lst.configs.schema import TrainConfig
 from lst.errors import UserError
-from lst.recipes.training.module import learning_rate_share
+from lst.recipes.training.language_model import learning_rate_share
 from lst.recipes.training.train import train
 
 STEPS = ["train.max_steps=9", "train.checkpoint_every=3", "train.eval_every=4"]
@@ -110,6 +110,17 @@ def test_losses_fall_and_metrics_count(run: Path) -> None:
     assert last["slots"] == 30 * 2 * 96
     assert 0.5 * last["slots"] < last["patches"] <= last["slots"]
     assert last["training_flops"] > 0
+    assert all(row["gradient_norm"] > 0 for row in rows if "loss" in row)
+
+
+def test_gradient_norm_is_that_before_clipping(run: Path) -> None:
+    """The first step of two trainings differs in the clipping only."""
+    norms = []
+    for clip_norm in ("1e-3", "1e3"):
+        train(build_config(overrides(run, f"name=c{clip_norm}", "train.max_steps=2", f"train.clip_norm={clip_norm}")))
+        norms.append([row["gradient_norm"] for row in metrics(run, f"c{clip_norm}") if "loss" in row])
+    assert norms[0][0] == norms[1][0] > 0.01
+    assert norms[0][1] != norms[1][1]
 
 
 def test_other_settings_are_refused_with_their_names(run: Path) -> None:

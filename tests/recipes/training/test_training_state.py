@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,17 @@ def test_round_trip_keeps_types_keys_and_values(tmp_path: Path) -> None:
     assert_equal(io.load_checkpoint(tmp_path / "step-00000001"), STATE)
     names = {path.name for path in (tmp_path / "step-00000001").iterdir()}
     assert names == {"state.json", "tensors.safetensors", "COMPLETE"}
+
+
+def test_version_1_is_read_and_later_versions_are_refused(tmp_path: Path) -> None:
+    io, folder = SafeCheckpointIO(), tmp_path / "step-00000001"
+    io.save_checkpoint(STATE, folder)
+    index = json.loads((folder / "state.json").read_text())
+    (folder / "state.json").write_text(json.dumps(index["state"]))
+    assert_equal(io.load_checkpoint(folder), STATE)
+    (folder / "state.json").write_text(json.dumps({**index, "version": 3}))
+    with pytest.raises(UserError, match=r"format version 3, known are 1 to 2\. Delete"):
+        io.load_checkpoint(folder)
 
 
 def test_objects_are_refused() -> None:

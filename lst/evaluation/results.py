@@ -1,0 +1,71 @@
+"""Formats of an evaluation's files: ``eval/NAME.json`` and ``eval/NAME.items.jsonl``. See ``lst.runs.formats``."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+
+class Accuracy(TypedDict):
+    """Share of items, 0 to 1, with its 95 % interval."""
+
+    accuracy: float
+    low: float
+    high: float
+
+
+class ClozeScore(TypedDict):
+    """Cloze accuracies in one direction, by summed and by mean log-likelihood a token."""
+
+    num_items: int
+    sum: Accuracy
+    mean: Accuracy
+
+
+class HeldOutBits(TypedDict):
+    """Bits over whole held-out utterances, and the counts that they are divided by."""
+
+    bits_per_unit: float
+    bits_per_byte: float
+    num_units: int
+    num_bytes: int
+
+
+class EvalResult(TypedDict):
+    """``eval/NAME.json``.
+
+    Keys:
+        made_from: fingerprint of weights, data, options and seed; an equal one is not evaluated again.
+        name: of the model in the run.
+        strategy: patching strategy at inference.
+        options: of ``eval=``.
+        cloze: by direction, such as ``S→T``.
+    """
+
+    made_from: str
+    name: str
+    weights_sha256: str
+    seed: int
+    strategy: str
+    options: dict[str, Any]
+    num_parameters: int
+    cloze: dict[str, ClozeScore]
+    bits: HeldOutBits
+
+
+class ClozeRow(TypedDict):
+    """A row of ``eval/NAME.items.jsonl``: one item in one direction.
+
+    Keys:
+        utterance: id of the utterance that gives context and true ending.
+        other: id of the utterance that gives the false ending.
+        true_nats, false_nats: summed log-likelihood of an ending given the context.
+        true_tokens, false_tokens: length of an ending.
+    """
+
+    utterance: str
+    other: str
+    direction: str
+    true_nats: float
+    true_tokens: int
+    false_nats: float
+    false_tokens: int

@@ -1,0 +1,47 @@
+"""Log-likelihoods of documents under a trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lst.configs.schema import Config
+from lst.data.documents import DocumentBuilder
+from lst.model.batch import Document
+from lst.model.inference import ScoredTokens, score_documents
+from lst.runs import TrainedModel
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A trained model with the documents that it reads and the size of its batches.
+
+    Attributes:
+        trained: the model.
+        builder: makes its documents.
+        row_patches: patches of a row.
+        rows_a_batch: rows scored together.
+    """
+
+    trained: TrainedModel
+    builder: DocumentBuilder
+    row_patches: int
+    rows_a_batch: int
+
+    @classmethod
+    def of(cls, trained: TrainedModel, config: Config) -> Scorer:
+        """A scorer with the sizes of ``config``."""
+        return cls(trained, trained.builder(config), config.train.row_patches, config.eval.rows_a_batch)
+
+    def score(self, documents: Sequence[tuple[Document, slice]]) -> list[ScoredTokens]:
+        """Scores a range of tokens of each document, given all tokens before it; cut as at inference."""
+        trained = self.trained
+        return score_documents(
+            trained.model,
+            documents,
+            trained.patching.config,
+            trained.strategy,
+            self.row_patches,
+            self.rows_a_batch,
+            trained.layout,
+        )

@@ -1,0 +1,130 @@
+"""The module of ``lst train``: a language model over text and speech, in patches."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from lst.configs.schema import TrainConfig
+from lst.data.batches import LoaderState
+from lst.model.batch import IGNORE_ID, SPEECH, PackedBatch
+from lst.model.config import LossConfig
+from lst.model.flops import model_flops, workload_of_batch
+from lst.model.lst import LatentSpeechTextModel
+from lst.recipes.training.module import TrainingModule
+from lst.runs.formats import LanguageModelRow
+
+
+def learning_rate_share(step: int, config: TrainConfig) -> float:
+    """Share of the peak rate: linear warm-up, then a cosine to ``final_rate_share`` at the last step."""
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(config.max_steps - config.warmup_steps, 1)
+    cosine = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    return config.final_rate_share + (1 - config.final_rate_share) * cosine
+
+
+class LanguageModelModule(TrainingModule):
+    """Trains on the mean cross-entropy; validates by bits a speech unit and bits a text byte.
+
+    Batches come with the state that the loader had after them. Checkpoints keep the state of the last batch that was
+    used, because the loader is ahead of the training.
+
+    Args:
+        model: the model.
+        config: options of the training.
+        loss_config: weights of the loss.
+        text_bytes: bytes of the text in the validation batches.
+        num_text: text pieces of the vocabulary; ids from here on are no text.
+        num_valid_units: units of the speech in the validation batches (a token may hold several).
+        seed: of dropout.
+    """
+
+    def __init__(
+        self,
+        model: LatentSpeechTextModel,
+        config: TrainConfig,
+        loss_config: LossConfig,
+        text_bytes: int,
+        num_text: int,
+        num_valid_units: int,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            model,
+            config,
+            lambda step: learning_rate_share(step, config),
+            lambda step: int(np.random.default_rng([seed, step]).integers(2**63)),
+        )
+        self.loss_config = loss_config
+        self.text_bytes, self.num_text, self.num_valid_units = text_bytes, num_text, num_valid_units
+        # Shapes differ from batch to batch: static ones would be compiled anew for each.
+        self._loss = torch.compile(model.loss, dynamic=True) if config.compile else model.loss
+        self.loader_state: LoaderState | None = None
+        self.training_flops = 0.0
+        self._valid_nats: dict[str, float] = {}
+
+    def step_row(self, step: int, loss: float) -> LanguageModelRow:
+        """Adds what the loader and the FLOP counter say."""
+        state = self.loader_state
+        assert state is not None
+        return {
+            **super().step_row(step, loss),
+            "tokens": state.num_tokens,
+            "patches": state.num_patches,
+            "slots": state.num_slots,
+            "packing_waste": state.waste,
+            "speech_tokens": state.num_speech_tokens,
+            "cut_documents": state.num_cut,
+            "training_flops": self.training_flops,
+        }
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Moves a batch; counts the FLOPs of a training batch on the host, so that no step waits for the device."""
+        if isinstance(batch, PackedBatch):
+            return batch.to(device)
+        packed, state = batch
+        work = workload_of_batch(packed, self.model.config)
+        return packed.to(device), state, model_flops(self.model.config, self.model.vocab_size, work).training
+
+    def batch_loss(self, batch: tuple[PackedBatch, LoaderState, float]) -> torch.Tensor:
+        """Weighted mean cross-entropy, in nats a target."""
+        packed, self.loader_state, flops = batch
+        self.training_flops += flops
+        # Here, because a compiled loss does not check.
+        self.model.check_batch(packed)
+        return self._loss(packed, self.loss_config)
+
+    def on_validation_epoch_start(self) -> None:
+        """Sets the sums to zero."""
+        self._valid_nats = {"speech": 0.0, "text": 0.0}
+
+    def validation_step(self, batch: PackedBatch, batch_idx: int) -> None:
+        """Sums the nats of units and of text; markers are not counted."""
+        nats = self.model.losses(batch)
+        has_target = batch.target_ids != IGNORE_ID
+        to_unit = has_target & (batch.target_modalities == SPEECH)
+        to_text = has_target & ~to_unit & (batch.target_ids < self.num_text)
+        self._valid_nats["speech"] += float(nats[to_unit].sum())
+        self._valid_nats["text"] += float(nats[to_text].sum())
+
+    def valid_metrics(self) -> dict[str, float]:
+        """Bits a speech unit and bits a text byte."""
+        return {
+            "valid_bits_per_unit": self._valid_nats["speech"] / math.log(2) / max(self.num_valid_units, 1),
+            "valid_bits_per_byte": self._valid_nats["text"] / math.log(2) / max(self.text_bytes, 1),
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the loader's state and the FLOPs so far."""
+        assert self.loader_state is not None
+        checkpoint["loader_state"] = self.loader_state.to_json()
+        checkpoint["training_flops"] = self.training_flops
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Inverse of ``on_save_checkpoint``."""
+        self.loader_state = LoaderState.from_json(checkpoint["loader_state"])
+        self.training_flops = checkpoint["training_flops"]

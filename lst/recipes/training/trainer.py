@@ -1,0 +1,164 @@
+"""The one trainer: Lightning on one device, with sums in one order, quiet, and stopped by an interrupt."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, Precision
+from torch.utils.data import DataLoader, IterableDataset
+
+from lst.parallel import keep_freed_memory
+from lst.recipes.training.checkpoints import SafeCheckpointIO
+from lst.recipes.training.module import TrainingModule
+
+
+@dataclass(frozen=True)
+class TrainerOptions:
+    """What Lightning's Trainer is built from.
+
+    Attributes:
+        max_steps: optimiser steps.
+        eval_every: steps between validations.
+        clip_norm: gradients are scaled down to this norm; None leaves them.
+        accelerator, precision: Lightning's.
+        logger: of losses and validation metrics, beside ``metrics.jsonl``.
+    """
+
+    max_steps: int
+    eval_every: int
+    clip_norm: float | None = None
+    accelerator: str = "cpu"
+    precision: str = "32-true"
+    logger: Logger | None = None
+
+
+def build_trainer(options: TrainerOptions, callbacks: list[lightning.Callback]) -> lightning.Trainer:
+    """A Lightning Trainer with safe checkpoints, which only ``callbacks`` write."""
+    plugins = _precision_plugins(options.precision)
+    return lightning.Trainer(
+        accelerator=options.accelerator,
+        devices=1,
+        max_steps=options.max_steps,
+        max_epochs=-1,
+        # Sums of gradients are taken in one order, whatever the threads do: resuming is exact only so.
+        deterministic=True,
+        gradient_clip_val=options.clip_norm,
+        val_check_interval=options.eval_every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+        logger=options.logger or False,
+        precision=None if plugins else options.precision,  # type: ignore[arg-type]
+        plugins=[SafeCheckpointIO(), *plugins],
+        callbacks=callbacks,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+
+
+def fit(
+    module: TrainingModule,
+    train_batches: Iterable[Any],
+    valid_batches: list[Any],
+    options: TrainerOptions,
+    callbacks: list[lightning.Callback],
+    resume: Path | None = None,
+) -> None:
+    """Trains to the last step, or until the module has stopped early.
+
+    Args:
+        module: the model, its loss and its metrics.
+        train_batches: endless.
+        valid_batches: the same at every validation.
+        options: of the trainer.
+        callbacks: what happens beside the steps.
+        resume: the checkpoint to go on from.
+
+    Raises:
+        KeyboardInterrupt: the process was interrupted or told to terminate.
+    """
+    if options.accelerator in ("auto", "cpu"):
+        keep_freed_memory()
+    with _contained():
+        trainer = build_trainer(options, callbacks)
+        # Lightning converts after it has read a checkpoint: float64 weights would be rounded on the way.
+        trainer.precision_plugin.convert_module(module)
+        # Batches are made elsewhere: the workers of a DataLoader would have to be told where the others are.
+        trainer.fit(
+            module,
+            DataLoader(_Endless(train_batches), batch_size=None, num_workers=0),
+            DataLoader(valid_batches, batch_size=None, num_workers=0),  # type: ignore[arg-type]
+            ckpt_path=str(resume) if resume else None,
+        )
+    if trainer.global_step < options.max_steps and not module.stopped_early:
+        # Lightning returns as if all were well when it is told to terminate.
+        raise KeyboardInterrupt
+
+
+class _Endless(IterableDataset[Any]):
+    """Batches without a length: only the number of steps ends a training."""
+
+    def __init__(self, batches: Iterable[Any]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.batches)
+
+
+@contextlib.contextmanager
+def _contained() -> Iterator[None]:
+    """Context manager around Lightning.
+
+    It hides advice and device tables (errors stay), raises ``KeyboardInterrupt`` where Lightning exits, and puts
+    torch's generator and its settings of determinism back at the end.
+    """
+    loggers = {logging.getLogger(name): 0 for name in ("lightning.pytorch", "lightning.fabric", "lightning")}
+    for logger in loggers:
+        loggers[logger] = logger.level
+        logger.setLevel(logging.ERROR)
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    # Determinism is of sums; filling fresh memory before it is written would only cost time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\..*")
+            yield
+    except SystemExit as exit_:
+        raise KeyboardInterrupt from exit_
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
+        for logger, level in loggers.items():
+            logger.setLevel(level)
+
+
+class _Half(HalfPrecision):
+    """``bf16-true`` for batches of ids. Lightning's own refuses dataclasses without real numbers."""
+
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+
+class _Double(DoublePrecision):
+    """``64-true``, likewise."""
+
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+
+def _precision_plugins(precision: str) -> list[Precision]:
+    """Plugins in place of the Trainer's ``precision``; empty if Lightning's own will do."""
+    if precision == "64-true":
+        return [_Double()]
+    return [_Half("bf16-true")] if precision == "bf16-true" else []

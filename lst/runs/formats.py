@@ -1,0 +1,113 @@
+"""Formats of the JSON files of a run, one TypedDict each, and their reader.
+
+Every format has a version: ``read_record`` checks the key ``version`` of a file and leaves it out, ``versioned`` adds
+it. A file without the key has version 1. JSON-lines files and ``versions.json`` have no such key: ``settings.json``
+gives the version of its neighbours ``metrics.jsonl`` and ``versions.json``, ``eval/NAME.json`` that of
+``eval/NAME.items.jsonl``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict, TypeVar
+
+from lst.errors import UserError
+from lst.storage import Location, read_json
+from lst.storage.typed import FormatError, checked
+
+FORMAT_VERSION = 1
+
+# A section of the configuration: its options by name.
+Options = dict[str, Any]
+Format = TypeVar("Format")
+
+
+class TrainingSettings(TypedDict):
+    """``models/NAME/settings.json``: everything that decides the weights. A training resumes with equal ones only.
+
+    Keys:
+        data: fingerprint of the prepared data.
+        train: without the options that may change on resuming (how often to evaluate and to save).
+    """
+
+    data: str
+    seed: int
+    interleave: Options
+    mix: Options
+    pack_buffer: int
+    num_streams: int
+    shuffle_shards: int
+    patching: Options
+    model: Options
+    loss: Options
+    train: Options
+
+
+class StepRow(TypedDict):
+    """A row of ``metrics.jsonl`` after an optimiser step.
+
+    Keys:
+        step: from 1.
+        loss: of the step's batch, in nats a target.
+        gradient_norm: before clipping; absent in rows of version 0.1 of the package.
+    """
+
+    step: int
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+
+
+class LanguageModelRow(StepRow):
+    """``StepRow`` of ``lst train``. Counts are sums since step 1.
+
+    Keys:
+        slots: patches that batches have room for; ``packing_waste`` is the empty share of them.
+        cut_documents: documents that were cut to fit a row.
+        training_flops: of forward and backward passes.
+    """
+
+    tokens: int
+    patches: int
+    slots: int
+    packing_waste: float
+    speech_tokens: int
+    cut_documents: int
+    training_flops: float
+
+
+class ValidationRow(TypedDict):
+    """A row of ``metrics.jsonl`` after an evaluation on held-out utterances."""
+
+    step: int
+    valid_bits_per_unit: float
+    valid_bits_per_byte: float
+
+
+def read_record(place: Location, kind: type[Format], what: str, remedy: str) -> Format:
+    """Reads a JSON file of a run as the TypedDict ``kind``; the key ``version`` is left out.
+
+    Args:
+        place: the file.
+        kind: its format.
+        what: what the file is, for errors.
+        remedy: what to do if it cannot be read, for errors.
+
+    Raises:
+        UserError: the file is absent, damaged, or of a later version of the format.
+    """
+    found = read_json(place, dict[str, Any], what, remedy)
+    version = found.pop("version", FORMAT_VERSION)
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{what} has format version {version!r}, this package reads version {FORMAT_VERSION}: {place}. "
+            f"Use the version of the package that wrote it. Or: {remedy}"
+        )
+    try:
+        return checked(found, kind)
+    except FormatError as error:
+        raise UserError(f"{what} is damaged: {place} {error}. {remedy}") from None
+
+
+def versioned(record: Any) -> dict[str, Any]:
+    """A record as it is written: with the version of its format first."""
+    return {"version": FORMAT_VERSION, **record}

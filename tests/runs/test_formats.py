@@ -1,0 +1,37 @@
+"""Files of a run: versions of their formats, commands, and trained models as they are opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lst.errors import UserError
+from lst.runs.folder import RunFolder, recorded_words
+from lst.runs.formats import TrainingSettings, read_record, versioned
+from lst.storage import read_json, write_json
+
+
+def test_a_file_without_a_version_has_version_1(tmp_path: Path) -> None:
+    record = {"seed": 3, "train": {"max_steps": 2}}
+    for written in (record, versioned(record)):
+        write_json(tmp_path / "settings.json", written)
+        assert read_record(tmp_path / "settings.json", TrainingSettings, "the settings", "") == record
+    assert read_json(tmp_path / "settings.json", "", "")["version"] == 1
+
+
+def test_later_versions_and_damaged_files_are_refused_with_a_way_out(tmp_path: Path) -> None:
+    path = tmp_path / "settings.json"
+    for content, said in (({"version": 2}, "has format version 2, this package reads"), ([], "is damaged")):
+        write_json(path, content)
+        with pytest.raises(UserError, match=rf"(?s)the settings {said}.*Delete it\."):
+            read_record(path, TrainingSettings, "the settings", "Delete it.")
+
+
+def test_commands_of_version_0_1_are_read(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    assert recorded_words(run) is None
+    write_json(run.commands, {"prepare": ["seed=1"], "train a": ["name=a"]})
+    assert recorded_words(run) == ["seed=1"]
+    write_json(run.commands, versioned({"prepare": ["seed=1"], "quickstart": ["seed=2"]}))
+    assert recorded_words(run) == ["seed=2"]
