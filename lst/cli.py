@@ -6,19 +6,21 @@ Heavy imports wait until a command needs them, so that ``--help`` and mistakes a
 from __future__ import annotations
 
 import contextlib
-import difflib
 import errno
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lst import __version__
-from lst.errors import LstError, UserError
+from lst.errors import LstError, UserError, nearest
 from lst.storage import access, disk_full_error
 
 if TYPE_CHECKING:
+    from lst.configs.command_line import CommandWords
     from lst.configs.compose import Job
     from lst.configs.schema import Config
     from lst.configs.synthetic_schema import SyntheticConfig
@@ -96,42 +98,141 @@ def _synthetic(config: SyntheticConfig, overrides: Sequence[str]) -> None:
     print(synthetic(config, overrides))
 
 
-# What each command does, and the sections of the configuration it reads. A command may return its exit status.
-COMMANDS: dict[str, tuple[Callable[[Any, Sequence[str]], int | None], str, tuple[str, ...]]] = {
-    "check": (_check, "list every problem of corpus=, or of the prepared data in run_dir=", ("check", "data")),
-    "prepare": (_prepare, "audio and transcripts to units, aligned words and shards", ("tokenizer", "data", "card")),
-    "card": (_card, "the prepared corpus in numbers: one HTML page and JSON", ("data", "patching", "card")),
-    "train": (_train, "train one model of the run", ("data", "patching", "model", "loss", "train")),
-    "eval": (_eval, "cloze accuracy in four directions and bits, of every trained model", ("data", "eval", "train")),
-    "report": (_report, "one HTML page of everything in the run", ("eval", "report")),
-    "quickstart": (
+@dataclass(frozen=True)
+class Command:
+    """What ``lst`` can do.
+
+    Attributes:
+        run: gets the configuration and the words that gave it; may return an exit status.
+        does: one line for help.
+        sections: of the configuration, those that it reads.
+        first: the options that most people change, at most ten.
+        output: the option that names its results; empty where it prints them.
+        reads_run: it writes into the run that it reads.
+    """
+
+    run: Callable[[Any, Sequence[str]], int | None]
+    does: str
+    sections: str
+    first: str
+    output: str = ""
+    reads_run: bool = False
+
+
+_UNITS = "tokenizer.kind tokenizer.num_units tokenizer.frame_rate_hz tokenizer.weights tokenizer.layer"
+_TRAIN = "train.max_steps train.learning_rate train.rows train.row_patches"
+COMMANDS = {
+    "check": Command(
+        _check,
+        "list every problem of corpus=, or of the prepared data in run_dir=",
+        "check data",
+        "run_dir corpus layout data_dir check.decode check.examples check.json num_workers data.min_duration_s "
+        "data.max_duration_s",
+        "check.json",
+    ),
+    "prepare": Command(
+        _prepare,
+        "audio and transcripts to units, aligned words and shards",
+        "tokenizer data card",
+        "run_dir corpus layout data_dir num_workers on_error seed tokenizer.kind tokenizer.num_units data.align.method",
+        "run_dir",
+    ),
+    "card": Command(
+        _card,
+        "the prepared corpus in numbers: one HTML page and JSON",
+        "data patching card",
+        "run_dir data_dir card.title card.licence card.max_utterances seed patching.static_size patching.max_patch "
+        "patching.deduplicate data.mix.by",
+        "run_dir",
+        reads_run=True,
+    ),
+    "train": Command(
+        _train,
+        "train one model of the run",
+        "data patching model loss train",
+        f"run_dir name seed {_TRAIN} train.precision train.accelerator patching.static_size",
+        "name",
+    ),
+    "eval": Command(
+        _eval,
+        "cloze accuracy in four directions and bits, of every trained model",
+        "data eval train",
+        "run_dir data_dir seed eval.max_items eval.context_share eval.min_words eval.rows_a_batch "
+        "eval.bootstrap_samples train.accelerator data.verify",
+        "run_dir",
+        reads_run=True,
+    ),
+    "report": Command(
+        _report,
+        "one HTML page of everything in the run",
+        "eval report",
+        "run_dir data_dir report.num_audio",
+        "run_dir",
+        reads_run=True,
+    ),
+    "quickstart": Command(
         _quickstart,
         "all of the above: prepare, train each of arms, eval, report",
-        ("tokenizer", "data", "patching", "model", "loss", "train", "eval", "report"),
+        "tokenizer data patching model loss train eval report",
+        f"run_dir corpus text arms num_workers seed {_TRAIN}",
+        "run_dir",
     ),
-    "generate": (_generate, "continue a spoken or written prompt", ("generate", "tokenizer")),
-    "export": (_export, "prepared data in another format: .on_the_fly JSON lines, TextGrids, CTM", ("export",)),
-    "synthetic": (
+    "generate": Command(
+        _generate,
+        "continue a spoken or written prompt",
+        "generate tokenizer",
+        "run_dir name seed generate.text generate.audio generate.modality generate.max_new_tokens generate.temperature "
+        "generate.top_k generate.top_p",
+    ),
+    "export": Command(
+        _export,
+        "prepared data in another format: .on_the_fly JSON lines, TextGrids, CTM",
+        "export",
+        "run_dir data_dir export.format export.folder",
+        "export.folder",
+    ),
+    "synthetic": Command(
         _synthetic,
         "train a small model on a synthetic language or ListOps, and report all of them",
-        ("task", "model", "train"),
+        "task model train",
+        "run_dir seeds convolution task.length task.vocabulary train.max_steps train.learning_rate "
+        "train.batch_sequences train.stop_at model.global_dim",
+        "run_dir",
     ),
-    "tokenizer fit-units": (_tokenizer("fit_units"), "fit speech units to corpus=, write out=", ("tokenizer", "data")),
-    "tokenizer score-units": (
+    "tokenizer fit-units": Command(
+        _tokenizer("fit_units"),
+        "fit speech units to corpus=, write out=",
+        "tokenizer data",
+        f"corpus layout out {_UNITS} tokenizer.device num_workers",
+        "out",
+    ),
+    "tokenizer score-units": Command(
         _tokenizer("score"),
         "what the units tokenizer.codebook= say about phones and speakers of corpus=",
-        ("tokenizer", "data"),
+        "tokenizer data",
+        "corpus layout tokenizer.codebook out tokenizer.weights tokenizer.device num_workers",
+        "out",
     ),
-    "tokenizer convert-units": (
+    "tokenizer convert-units": Command(
         _tokenizer("convert_units"),
         "a published codebook, tokenizer.codebook=, and its model's weights to a units file, out=",
-        ("tokenizer",),
+        "tokenizer",
+        f"tokenizer.codebook out {_UNITS} tokenizer.trust",
+        "out",
     ),
-    "tokenizer fit-text": (_tokenizer("fit_text"), "train text pieces on text= or corpus=, write out=", ("tokenizer",)),
-    "tokenizer show": (
+    "tokenizer fit-text": Command(
+        _tokenizer("fit_text"),
+        "train text pieces on text= or corpus=, write out=",
+        "tokenizer",
+        "text corpus out tokenizer.text_model_type tokenizer.text_vocab_size tokenizer.normalization "
+        "tokenizer.lowercase tokenizer.character_coverage tokenizer.text_max_lines seed",
+        "out",
+    ),
+    "tokenizer show": Command(
         _tokenizer("show"),
         "what a units file, tokenizer.codebook=, or tokenizer.text_model= holds",
-        ("tokenizer",),
+        "tokenizer",
+        "tokenizer.codebook tokenizer.text_model",
     ),
 }
 GROUP = "tokenizer"
@@ -149,13 +250,16 @@ def usage() -> str:
     lines = [
         f"lst {__version__}: pre-train and evaluate speech-text language models on latent patches",
         "",
-        "usage: lst COMMAND [key=value …] [--dry-run] [--cfg job] [--help]",
+        "usage: lst COMMAND [key=value …] [flags]",
         "",
-        *(f"  {name:<23} {does}" for name, (_, does, _) in COMMANDS.items()),
+        *(f"  {name:<23} {command.does}" for name, command in COMMANDS.items()),
         "",
-        "  --dry-run   print sizes, FLOPs, disk and time without working",
-        "  --cfg job   print the resolved configuration",
-        "  --help      with a command: every option, its default and what it does",
+        "flags:",
+        "  --dry-run            print sizes, FLOPs, disk and time without working",
+        "  --cfg job            print the resolved configuration",
+        "  -m, --multirun       run every combination of values, such as train.learning_rate=1e-3,3e-3",
+        "  --config-dir DIR     your own YAML files",
+        "  --help               with a command: its options, their defaults and what they do",
         "",
         "Every command can be stopped at any moment and started again. First steps: lst quickstart",
         "On your own recordings: lst quickstart corpus=FOLDER run_dir=runs/mine",
@@ -165,20 +269,11 @@ def usage() -> str:
 
 def command_help(command: str) -> str:
     """What ``lst COMMAND --help`` prints: groups and options that the command reads."""
-    from lst.configs.schema import describe_fields
+    from lst.configs.help import option_help
 
-    job, (_, does, sections) = job_of(command), COMMANDS[command]
-    lines = [f"lst {command}: {does}", "", f"usage: lst {command} [key=value …] [--dry-run] [--cfg job]", ""]
-    chosen = {name: files for name, files in job.groups().items() if name in sections or name == "experiment"}
-    lines.append("whole groups (group=choice):")
-    lines += [f"  {name:<12} {' | '.join(files)}" for name, files in chosen.items()]
-    lines += ["", "options (key=default):"]
-    for key, default, doc in describe_fields(job.build([])):
-        section = key.partition(".")[0]
-        if "." not in key or section in (*sections, "storage"):
-            shown = "null" if default is None else "…" if isinstance(default, dict) else default
-            lines.append(f"  {f'{key}={shown}':<44} {doc}")
-    return "\n".join(lines)
+    what = COMMANDS[command]
+    lines = [f"lst {command}: {what.does}", "", f"usage: lst {command} [key=value …] [flags]", ""]
+    return "\n".join([*lines, *option_help(job_of(command), what.sections.split(), what.first.split())])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -221,47 +316,47 @@ def _run(command: str, rest: list[str]) -> int:
         actions = [name.removeprefix(f"{GROUP} ") for name in COMMANDS if name.startswith(f"{GROUP} ")]
         raise UserError(f"say what to do: lst {GROUP} {' | '.join(actions)}. See lst {GROUP} fit-units --help")
     if command not in COMMANDS:
-        close = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
-        nearest = f" (did you mean {close[0]}?)" if close else ""
-        raise UserError(f"unknown command{nearest}; allowed are {', '.join(COMMANDS)}. See lst --help")
-    if "--help" in rest or "-h" in rest:
+        allowed = list(COMMANDS)
+        raise UserError(f"unknown command{nearest(command, allowed)}; allowed are {', '.join(allowed)}. See lst --help")
+    from lst.configs.command_line import split_words
+
+    words = split_words(job_of(command), rest)
+    if words.wants_help:
         print(command_help(command))
         return 0
-    shows_config = "--cfg" in rest
-    if shows_config:
-        place = rest.index("--cfg")
-        if rest[place + 1 : place + 2] != ["job"]:
-            raise UserError("--cfg shows the job's configuration: write --cfg job")
-        del rest[place : place + 2]
-    flags = [word for word in rest if word.startswith("-")]
-    if unknown := [flag for flag in flags if flag != "--dry-run"]:
-        from lst.configs.schema import describe_fields
+    return _run_many(command, words) if words.is_multirun else _run_once(command, words)
 
-        names = {flag.lstrip("-").partition("=")[0].replace("-", "_") for flag in unknown}
-        keys = [
-            key for key, _, _ in describe_fields(job_of(command).build([])) if {key, key.rpartition(".")[2]} & names
-        ]
-        options = f"; options are words: {', '.join(f'{key}=…' for key in keys[:5])}" if keys else ""
-        raise UserError(f"unknown flag {', '.join(unknown)}; allowed are --dry-run, --cfg job, --help{options}")
-    from lst.configs.compose import to_yaml
 
-    overrides = [word for word in rest if word not in flags]
+def _run_once(command: str, words: CommandWords) -> int:
     # Composed before anything heavy is imported, so that mistakes are answered at once.
-    config = job_of(command).build(overrides)
+    config = job_of(command).build(words.overrides)
     _allow_places(config)
-    if shows_config:
-        print(to_yaml(config), end="")
-    elif flags:
-        print(describe(command, overrides))
-    else:
-        status = COMMANDS[command][0](config, overrides)
-        # A part is no command that makes the data again; the one that joins them is.
-        if command in ("prepare", "train", "eval") and (command != "prepare" or config.part is None):
-            from lst.runs.folder import record_command
+    if words.shows_config:
+        from lst.configs.compose import to_yaml
 
-            record_command(config, command, overrides)
-        return status or 0
-    return 0
+        print(to_yaml(config), end="")
+        return 0
+    if words.is_dry_run:
+        print(describe(command, words.overrides))
+        return 0
+    status = COMMANDS[command].run(config, words.overrides)
+    # A part is no command that makes the data again; the one that joins them is.
+    if command in ("prepare", "train", "eval") and (command != "prepare" or config.part is None):
+        from lst.runs.folder import record_command
+
+        record_command(config, command, words.overrides)
+    return status or 0
+
+
+def _run_many(command: str, words: CommandWords) -> int:
+    from lst.recipes.multirun import SweptCommand, multirun, plan_runs
+
+    what = COMMANDS[command]
+    swept = SweptCommand(command, job_of(command), what.output, what.reads_run)
+    if words.is_dry_run:
+        print("\n".join(shlex.join(["lst", *child.words[3:]]) for child in plan_runs(swept, words.overrides)))
+        return 0
+    return multirun(swept, words.overrides, words.multirun)
 
 
 def describe(command: str, overrides: Sequence[str]) -> str:
@@ -299,10 +394,10 @@ def describe(command: str, overrides: Sequence[str]) -> str:
 
 def _allow_places(config: Any) -> None:
     """Lets the command open what it names itself, and of what files name only what ``storage=`` allows."""
-    from lst.configs.schema import describe_fields
+    from lst.options import list_options
 
     storage = getattr(config, "storage", None)
-    named = [value for _, value, _ in describe_fields(config) if isinstance(value, str)]
+    named = [option.value for option in list_options(config) if isinstance(option.value, str)]
     if storage is not None:
         access.allow(storage.allow_protocols, storage.allow_hosts, named)
 

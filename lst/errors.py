@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 
 
@@ -52,3 +53,11 @@ def raise_problems(subject: str, problems: Sequence[str], remedy: str = "") -> N
     """Raises one ``ProblemsError`` naming all ``problems``; does nothing when there are none."""
     if problems:
         raise ProblemsError(subject, problems, remedy)
+
+
+def nearest(word: str, allowed: Sequence[str]) -> str:
+    """`` (did you mean X?)`` with the likeliest of the allowed words; empty where none is like it."""
+    close = difflib.get_close_matches(word, allowed, n=1, cutoff=0.5)
+    # The last part of a dotted key (learning_rate) stands for the whole.
+    close = close or [key for key in allowed if key.rpartition(".")[2] == word][:1]
+    return f" (did you mean {close[0]}?)" if close else ""

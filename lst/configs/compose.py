@@ -1,37 +1,41 @@
-"""Puts YAML groups and ``key=value`` overrides together, checks everything, and reports all mistakes at once."""
+"""Puts YAML groups and ``key=value`` overrides together, checks everything, and reports all mistakes at once.
+
+::
+
+    shipped YAML ─┐
+    user's YAML ──┼─ Hydra ─▶ mapping ──▶ dataclasses of the schema ──▶ Options.problems()
+    overrides ────┘
+"""
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, is_dataclass
+from functools import cached_property
 from importlib import resources
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from hydra import compose, initialize_config_module
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lst.configs.schema import Config, describe_fields
+from lst.configs.schema import Config
 from lst.configs.synthetic_schema import SyntheticConfig
-from lst.errors import UserError, raise_problems
+from lst.configs.user_files import DIR_FLAG, NAME_FLAG, UserFiles, show_to_hydra, text_problems
+from lst.errors import nearest, raise_problems
+from lst.options import Option, Options, list_options
 
 ROOT_FILE = "config.yaml"
 # A comma that stands in no inner brackets.
 _COMMA_OF_LIST = re.compile(r",(?![^\[]*\])")
+_NEEDS_MULTIRUN = "several values need one run each: add -m (--multirun)"
 
-
-class CheckedConfig(Protocol):
-    """A configuration that says what is wrong with it."""
-
-    def problems(self) -> list[str]: ...
-
-
-ConfigT = TypeVar("ConfigT", bound=CheckedConfig)
+ConfigT = TypeVar("ConfigT", bound=Options)
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,15 @@ class Job(Generic[ConfigT]):
     schema: type[ConfigT]
     command: str = "COMMAND"
 
+    # cached_property writes to the instance's dictionary, which frozen dataclasses allow.
+    @cached_property
+    def options(self) -> dict[str, Option]:
+        """Every option by its dotted key."""
+        return {option.key: option for option in list_options(self.schema())}
+
+    @cached_property
     def groups(self) -> dict[str, list[str]]:
-        """Choices of each group of YAML files, such as ``{"patching": ["aligned", "curriculum", …]}``."""
+        """Shipped choices of each group of YAML files, such as ``{"patching": ["aligned", "curriculum", …]}``."""
         found: dict[str, list[str]] = {}
         for folder in resources.files(self.module).iterdir():
             if folder.is_dir():
@@ -59,109 +70,153 @@ class Job(Generic[ConfigT]):
                     found[folder.name] = sorted(Path(name).stem for name in files)
         return dict(sorted(found.items()))
 
-    def known_keys(self) -> list[str]:
-        """Every option, dotted."""
-        return [key for key, _, _ in describe_fields(self.schema())]
+    def is_group(self, key: str) -> bool:
+        """Whether ``key=`` chooses a file; a group and an option may share a name."""
+        return key in self.groups and key not in self.options
 
-    def build(self, overrides: Sequence[str]) -> ConfigT:
+    def is_text(self, key: str) -> bool:
+        """Whether the values of ``key=`` are taken as they are written: they never pass through Hydra's grammar."""
+        return key in self.options and self.options[key].is_text
+
+    def user_files(self, words: Sequence[str]) -> UserFiles:
+        """The user's YAML that ``--config-dir=`` among the words gives."""
+        folder = _last_flag(words, DIR_FLAG)
+        return UserFiles(None if folder is None else Path(folder).expanduser(), list(self.options))
+
+    def build(self, words: Sequence[str]) -> ConfigT:
         """The configuration of a command.
 
         Args:
-            overrides: ``key=value`` each; a group's name chooses a file of that group (``patching=static``).
+            words: ``key=value`` each; a group's name chooses a file of that group (``patching=static``,
+                ``model=/path/mine.yaml``). ``--config-dir=DIR`` and ``--config-name=NAME`` stand among them.
 
         Raises:
             UserError: ``ProblemsError`` lists every unknown key (with the nearest valid one), unknown choice, value of
                 the wrong type, and impossible value.
         """
-        remedy = f"See lst {self.command} --help for all options."
-        raise_problems("configuration", self._override_problems(overrides), remedy)
-        # Paths, names and prompts may hold any sign, so they never pass through Hydra's grammar.
-        text_keys = self._text_keys()
-        texts = [override for override in overrides if override.partition("=")[0] in text_keys]
-        try:
-            with initialize_config_module(self.module, version_base="1.3"):
-                composed = compose(
-                    "config", [self._forced(override) for override in overrides if override not in texts]
-                )
-        except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(f"configuration: {str(error).splitlines()[0]}") from None
-        plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
+        files = self.user_files(words)
+        overrides, texts, problems = self._sorted_words(words, files)
+        name = (_last_flag(words, NAME_FLAG) or "config").removesuffix(".yaml")
+        shipped = name == ROOT_FILE.removesuffix(".yaml")
+        if not shipped and files.find(name) is None:
+            files.problems.append(f"{NAME_FLAG}{name}: there is no {name}.yaml in --config-dir={files.folder or ''}")
+            name = "config"
         config = OmegaConf.structured(self.schema)
-        raise_problems("configuration", _merge(config, plain, ""), remedy)
+        composed = self._compose(name, overrides, files, problems)
+        problems += files.problems
+        if not files.problems:
+            problems += _merge(config, composed, "")
         built: ConfigT = OmegaConf.to_object(config)  # type: ignore[assignment]
-        for override in texts:
-            key, _, value = override.partition("=")
-            section, _, name = key.rpartition(".")
-            owner = attrgetter(section)(built) if section else built
-            setattr(owner, name, None if value == "null" else value)
-        raise_problems("configuration", built.problems(), remedy)
+        for key, value in texts.items():
+            section, _, last = key.rpartition(".")
+            setattr(attrgetter(section)(built) if section else built, last, None if value == "null" else value)
+        # What is missing because of a mistake must not look like a second mistake.
+        problems += built.limit_problems() if problems else built.problems()
+        raise_problems("configuration", problems, f"See lst {self.command} --help for all options.")
         return built
 
-    def _forced(self, override: str) -> str:
-        """An override as Hydra takes it: options may be absent from the YAML."""
-        key, _, value = override.partition("=")
-        if key in self.groups() and key not in self.known_keys():
-            return override
-        if key.startswith("arms.") and not {"'", '"'} & set(value):
-            # Options within a list: Hydra reads an equals sign only between quotes.
-            items = _COMMA_OF_LIST.split(value.strip()[1:-1])
-            value = "[" + ",".join(f"'{item.strip()}'" for item in items if item.strip()) + "]"
-        return f"++{key}={value}"
+    def _sorted_words(self, words: Sequence[str], files: UserFiles) -> tuple[list[str], dict[str, str], list[str]]:
+        """Overrides as Hydra takes them, values that are text, and problems; faulty words are only in the problems."""
+        overrides: list[str] = []
+        texts: dict[str, str] = {}
+        problems: list[str] = []
+        for word in words:
+            if word.startswith((DIR_FLAG, NAME_FLAG)):
+                continue
+            key, _, value = word.partition("=")
+            if found := self._word_problems(word, files):
+                problems += found
+            elif self.is_group(key):
+                overrides.append(f"{key}={files.name_file(key, value) if is_file_name(value) else value}")
+            elif self.is_text(key):
+                texts[key] = value
+            else:
+                overrides.append(_forced(key, value))
+        return overrides, texts, problems
 
-    def _text_keys(self) -> set[str]:
-        """Options whose values are text."""
-        found = {key for key, default, _ in describe_fields(self.schema()) if isinstance(default, str)}
-        paths = {"tokenizer.weights", "tokenizer.codebook", "tokenizer.text_model", "data_dir", "check.json", "out"}
-        return found | paths | {"corpus", "text", "address", "part", "generate.text", "generate.audio"}
+    def _word_problems(self, word: str, files: UserFiles) -> list[str]:
+        key, equals, value = word.partition("=")
+        if not equals:
+            return [f"{word!r} is not of the form key=value"]
+        if self.is_group(key):
+            return _choice_problems(key, value, self.groups[key], files)
+        is_arm = key.startswith("arms.") and "arms" in self.options
+        if key not in self.options and not is_arm:
+            return [f"unknown option {key!r}{nearest(key, [*self.options, *self.groups])}"]
+        if self.is_text(key):
+            return [] if self.options[key].limits.is_prose else text_problems(key, value)
+        if is_arm or self.options[key].kind.startswith("list["):
+            example = ["patching=static"] if is_arm else self.options[key].value
+            found = _list_problems(key, value, example)
+        else:
+            found = []
+        return found or text_problems(key, value) or _grammar_problems(key, value)
 
-    def _list_defaults(self) -> dict[str, list[Any]]:
-        """Options whose values are lists, and what they are without a word."""
-        return {key: default for key, default, _ in describe_fields(self.schema()) if isinstance(default, list)}
-
-    def _override_problems(self, overrides: Sequence[str]) -> list[str]:
-        choices, keys, lists = self.groups(), self.known_keys(), self._list_defaults()
-        allowed = [*keys, *choices]
-        problems = []
-        for override in overrides:
-            key, equals, value = override.partition("=")
-            if not equals:
-                problems.append(f"{override!r} is not of the form key=value")
-            elif key in choices and key not in keys:
-                if value not in choices[key]:
-                    nearest = _nearest(value, choices[key])
-                    problems.append(f"{key}={value}: allowed are {', '.join(choices[key])}{nearest}")
-            elif key not in keys and not (key.startswith("arms.") and "arms" in keys):
-                problems.append(f"unknown option {key!r}{_nearest(key, allowed)}")
-            elif key in lists or key.startswith("arms."):
-                problems += _list_problems(key, value, lists.get(key, ["patching=static"]))
-        return problems
+    def _compose(self, name: str, overrides: list[str], files: UserFiles, problems: list[str]) -> dict[str, Any]:
+        show_to_hydra(files)
+        try:
+            with initialize_config_module(self.module, version_base="1.3"):
+                composed = compose(name, overrides)
+            return OmegaConf.to_container(composed, resolve=True)  # type: ignore[return-value]
+        except (HydraException, OmegaConfBaseException) as error:
+            reason = str(error) or str(error.__cause__)
+            # Where a file was refused, Hydra misses what would have been in it.
+            if not files.problems:
+                problems.append(reason.splitlines()[0])
+            return {}
 
 
 MAIN = Job("lst.configs", Config)
 SYNTHETIC = Job("lst.configs.synthetic", SyntheticConfig, "synthetic")
 
 
-def groups() -> dict[str, list[str]]:
-    """The main job's groups."""
-    return MAIN.groups()
-
-
-def known_keys() -> list[str]:
-    """The main job's options, dotted."""
-    return MAIN.known_keys()
-
-
-def build_config(overrides: Sequence[str]) -> Config:
+def build_config(words: Sequence[str]) -> Config:
     """The main job's configuration; see ``Job.build``."""
-    return MAIN.build(overrides)
+    return MAIN.build(words)
 
 
-def _nearest(word: str, allowed: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, allowed, n=1, cutoff=0.5)
-    if not close:
-        # A bare last part (learning_rate) stands for its dotted key.
-        close = [key for key in allowed if key.rpartition(".")[2] == word][:1]
-    return f" (did you mean {close[0]}?)" if close else ""
+def is_file_name(value: str) -> bool:
+    """Whether the value of a group is a path of a file, not one of the group's choices."""
+    return value.endswith((".yaml", ".yml")) or "/" in value
+
+
+def _last_flag(words: Sequence[str], flag: str) -> str | None:
+    values = [word.removeprefix(flag) for word in words if word.startswith(flag)]
+    return values[-1] if values else None
+
+
+def _forced(key: str, value: str) -> str:
+    """An override as Hydra takes it: options may be absent from the YAML."""
+    if key.startswith("arms.") and not {"'", '"'} & set(value):
+        # Options within a list: Hydra reads an equals sign only between quotes.
+        items = _COMMA_OF_LIST.split(value.strip()[1:-1])
+        value = "[" + ",".join(f"'{item.strip()}'" for item in items if item.strip()) + "]"
+    return f"++{key}={value}"
+
+
+def _choice_problems(key: str, value: str, shipped: Sequence[str], files: UserFiles) -> list[str]:
+    own = files.choices(key)
+    if value in shipped and value in own:
+        return [f"{key}={value}: {files.folder} has a file of that name too, and so has LST; rename yours"]
+    if value in shipped or value in own:
+        return []
+    if text_problems(key, value):
+        return text_problems(key, value)
+    if "," in value:
+        return [f"{key}={value}: {_NEEDS_MULTIRUN}"]
+    allowed = [*shipped, *own]
+    if is_file_name(value):
+        return []
+    return [f"{key}={value}: allowed are {', '.join(allowed)}{nearest(value, allowed)}"]
+
+
+def _grammar_problems(key: str, value: str) -> list[str]:
+    """What is wrong with a value in Hydra's grammar."""
+    try:
+        parsed = OverridesParser.create().parse_override(_forced(key, value))
+    except HydraException as error:
+        return [f"{key}={value}: {str(error).splitlines()[0]}"]
+    return [f"{key}={value}: {_NEEDS_MULTIRUN}"] if parsed.is_sweep_override() else []
 
 
 def _list_problems(key: str, value: str, example: Sequence[Any]) -> list[str]:
@@ -180,7 +235,7 @@ def _list_problems(key: str, value: str, example: Sequence[Any]) -> list[str]:
     return [f"{key}={value}: a list is needed: write {key}=[{items}]"]
 
 
-def _merge(config: Any, values: dict[str, Any], prefix: str) -> list[str]:
+def _merge(config: DictConfig, values: dict[str, Any], prefix: str) -> list[str]:
     """Sets each value on its own, so that every wrong type is found."""
     problems = []
     for key, value in values.items():
@@ -195,6 +250,6 @@ def _merge(config: Any, values: dict[str, Any], prefix: str) -> list[str]:
     return problems
 
 
-def to_yaml(config: CheckedConfig) -> str:
+def to_yaml(config: Options) -> str:
     """The resolved configuration as YAML."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 from lst.data.config import EXECUTORS, LAYOUT_NAMES, DataConfig, parse_part
 from lst.model.config import LossConfig, ModelConfig, PatchingConfig, patching_problems
-from lst.storage import is_url
+from lst.options import Options, option
 from lst.tokenizers.config import TokenizerConfig
 
 EXPORT_FORMATS = ("on_the_fly", "textgrid", "ctm")
@@ -17,176 +15,121 @@ EXPORT_FORMATS = ("on_the_fly", "textgrid", "ctm")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
 
 
-@dataclass
-class TrainConfig:
-    rows: int = field(default=2, metadata={"doc": "rows of a batch"})
-    row_patches: int = field(default=512, metadata={"doc": "patches of a row; tokens, for the baseline"})
-    max_steps: int = field(default=360, metadata={"doc": "optimiser steps"})
-    learning_rate: float = field(default=3e-3, metadata={"doc": "peak learning rate"})
-    warmup_steps: int = field(default=36, metadata={"doc": "steps of linear warm-up"})
-    final_rate_share: float = field(default=0.01, metadata={"doc": "share of the peak rate at the end of the cosine"})
-    beta1: float = field(default=0.9, metadata={"doc": "AdamW's first decay"})
-    beta2: float = field(default=0.95, metadata={"doc": "AdamW's second decay"})
-    weight_decay: float = field(default=0.1, metadata={"doc": "AdamW's weight decay, of matrices only"})
-    clip_norm: float = field(default=1.0, metadata={"doc": "gradients are scaled down to this norm"})
-    eval_every: int = field(default=90, metadata={"doc": "steps between losses on held-out documents"})
-    eval_utterances: int = field(default=48, metadata={"doc": "held-out utterances for those losses"})
-    checkpoint_every: int = field(default=90, metadata={"doc": "steps between checkpoints"})
-    keep_checkpoints: int = field(default=2, metadata={"doc": "latest checkpoints that are kept"})
-    accelerator: str = field(default="auto", metadata={"doc": "Lightning's accelerator: auto, cpu, gpu, …"})
-    compile: bool = field(default=False, metadata={"doc": "torch.compile the loss: takes minutes at first"})
-    precision: str = field(default="32-true", metadata={"doc": f"Lightning's precision: {', '.join(PRECISIONS)}"})
-
-    def problems(self) -> list[str]:
-        found = []
-        for name in (
-            "rows",
-            "row_patches",
-            "max_steps",
-            "eval_every",
-            "eval_utterances",
-            "checkpoint_every",
-            "keep_checkpoints",
-        ):
-            if getattr(self, name) < 1:
-                found.append(f"train.{name}={getattr(self, name)}: must be 1 or more")
-        if not 0 <= self.warmup_steps <= self.max_steps:
-            found.append(
-                f"train.warmup_steps={self.warmup_steps}: must lie between 0 and train.max_steps={self.max_steps}"
-            )
-        if self.learning_rate <= 0 or self.clip_norm <= 0:
-            found.append(f"train.learning_rate={self.learning_rate}, clip_norm={self.clip_norm}: both must be above 0")
-        if not 0 <= self.final_rate_share <= 1:
-            found.append(f"train.final_rate_share={self.final_rate_share}: must lie between 0 and 1")
-        if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
-            found.append(f"train.beta1={self.beta1}, beta2={self.beta2}: must be at least 0 and below 1")
-        if self.row_patches < 8:
-            found.append(f"train.row_patches={self.row_patches}: must be 8 or more")
-        if self.precision not in PRECISIONS:
-            found.append(f"train.precision={self.precision}: allowed are {', '.join(PRECISIONS)}")
-        return found
+def name_problems(name: str) -> list[str]:
+    """What is wrong with the name of a model: it becomes a folder's."""
+    return [] if re.fullmatch(r"[A-Za-z0-9_-]+", name) else [f"name={name!r}: allowed are letters, digits, _ and -"]
 
 
 @dataclass
-class EvalConfig:
-    max_items: int = field(default=500, metadata={"doc": "cloze items at most; 0 takes every held-out utterance"})
-    context_share: float = field(
-        default=0.6, metadata={"doc": "share of the words that is context, where no sentence end is known"}
-    )
-    min_words: int = field(default=6, metadata={"doc": "utterances with fewer words make no cloze item"})
-    bootstrap_samples: int = field(default=2000, metadata={"doc": "resamples for the 95 % intervals"})
-    rows_a_batch: int = field(default=8, metadata={"doc": "rows scored together"})
+class TrainConfig(Options, prefix="train."):
+    """Options of training."""
 
-    def problems(self) -> list[str]:
-        found = []
-        if self.max_items < 0:
-            found.append(f"eval.max_items={self.max_items}: must be 0 (all) or more")
-        if not 0 < self.context_share < 1:
-            found.append(f"eval.context_share={self.context_share}: must lie between 0 and 1")
-        if self.min_words < 2:
-            found.append(f"eval.min_words={self.min_words}: must be 2 or more")
-        if self.bootstrap_samples < 100 or self.rows_a_batch < 1:
-            found.append(
-                f"eval.bootstrap_samples={self.bootstrap_samples}, rows_a_batch={self.rows_a_batch}: "
-                "must be at least 100 and 1"
-            )
-        return found
+    rows: int = option(2, "rows of a batch", low=1)
+    row_patches: int = option(512, "patches of a row; tokens, for the baseline", low=8)
+    max_steps: int = option(360, "optimiser steps", low=1)
+    learning_rate: float = option(3e-3, "peak learning rate", above=0)
+    warmup_steps: int = option(36, "steps of linear warm-up", low=0)
+    final_rate_share: float = option(0.01, "share of the peak rate at the end of the cosine", low=0, high=1)
+    beta1: float = option(0.9, "AdamW's first decay", low=0, below=1)
+    beta2: float = option(0.95, "AdamW's second decay", low=0, below=1)
+    weight_decay: float = option(0.1, "AdamW's weight decay, of matrices only", low=0)
+    clip_norm: float = option(1.0, "gradients are scaled down to this norm", above=0)
+    eval_every: int = option(90, "steps between losses on held-out documents", low=1)
+    eval_utterances: int = option(48, "held-out utterances for those losses", low=1)
+    checkpoint_every: int = option(90, "steps between checkpoints", low=1)
+    keep_checkpoints: int = option(2, "latest checkpoints that are kept", low=1)
+    accelerator: str = option("auto", "Lightning's accelerator: auto, cpu, gpu, …")
+    compile: bool = option(False, "torch.compile the loss: takes minutes at first")
+    precision: str = option("32-true", "Lightning's precision", choices=PRECISIONS)
 
-
-@dataclass
-class GenerateConfig:
-    text: str | None = field(default=None, metadata={"doc": "written prompt"})
-    audio: str | None = field(default=None, metadata={"doc": "spoken prompt, an audio file"})
-    modality: str = field(
-        default="same",
-        metadata={"doc": "what to continue with: same as the prompt, text, speech, or any (it may switch)"},
-    )
-    max_new_tokens: int = field(default=50, metadata={"doc": "new tokens at most"})
-    temperature: float = field(default=0.8, metadata={"doc": "0 takes the likeliest token"})
-    top_k: int = field(default=0, metadata={"doc": "draw from the k likeliest only; 0 sets no limit"})
-    top_p: float = field(
-        default=1.0, metadata={"doc": "draw from the likeliest that together have this probability; 1 sets no limit"}
-    )
-
-    def problems(self) -> list[str]:
-        found = []
-        if self.modality not in ("same", "text", "speech", "any"):
-            found.append(f"generate.modality={self.modality}: allowed are same, text, speech, any")
-        if self.max_new_tokens < 1:
-            found.append(f"generate.max_new_tokens={self.max_new_tokens}: must be 1 or more")
-        if self.temperature < 0:
-            found.append(f"generate.temperature={self.temperature}: must be 0 (the likeliest token) or more")
-        if self.top_k < 0:
-            found.append(f"generate.top_k={self.top_k}: must be 0 (no limit) or more")
-        if not 0 < self.top_p <= 1:
-            found.append(f"generate.top_p={self.top_p}: must be above 0 and at most 1 (no limit)")
-        return found
+    def rules(self) -> list[str]:
+        """Warm-up ends within the training."""
+        if self.warmup_steps <= self.max_steps:
+            return []
+        return [f"train.warmup_steps={self.warmup_steps}: must lie between 0 and train.max_steps={self.max_steps}"]
 
 
 @dataclass
-class ReportConfig:
-    num_audio: int = field(default=4, metadata={"doc": "utterances to listen to in the report"})
+class EvalConfig(Options, prefix="eval."):
+    """Options of the evaluation."""
 
-    def problems(self) -> list[str]:
-        return [f"report.num_audio={self.num_audio}: must be 0 or more"] if self.num_audio < 0 else []
+    max_items: int = option(500, "cloze items at most; 0 takes every held-out utterance", low=0)
+    context_share: float = option(
+        0.6, "share of the words that is context, where no sentence end is known", above=0, below=1
+    )
+    min_words: int = option(6, "utterances with fewer words make no cloze item", low=2)
+    bootstrap_samples: int = option(2000, "resamples for the 95 % intervals", low=100)
+    rows_a_batch: int = option(8, "rows scored together", low=1)
 
 
 @dataclass
-class CardConfig:
-    title: str = field(
-        default="", metadata={"doc": "name of the corpus on its card; empty takes what it was made from"}
-    )
-    licence: str = field(default="", metadata={"doc": "licence of the corpus, as its card states it"})
-    max_utterances: int = field(
-        default=2000, metadata={"doc": "utterances sampled for documents and patches; 0 takes all of training"}
-    )
-    after_prepare: bool = field(default=True, metadata={"doc": "write the card at the end of lst prepare"})
+class GenerateConfig(Options, prefix="generate."):
+    """Options of continuing a prompt."""
 
-    def problems(self) -> list[str]:
-        """What is wrong with these values, a line each."""
-        if self.max_utterances < 0:
-            return [f"card.max_utterances={self.max_utterances}: must be 0 (all) or more"]
-        return []
+    text: str | None = option(None, "written prompt", is_prose=True)
+    audio: str | None = option(None, "spoken prompt, an audio file", path="file", url_allowed=True)
+    modality: str = option(
+        "same",
+        "what to continue with: the same as the prompt, or any (it may switch)",
+        choices=("same", "text", "speech", "any"),
+    )
+    max_new_tokens: int = option(50, "new tokens at most", low=1)
+    temperature: float = option(0.8, "0 takes the likeliest token", low=0)
+    top_k: int = option(0, "draw from the k likeliest only; 0 sets no limit", low=0)
+    top_p: float = option(
+        1.0, "draw from the likeliest that together have this probability; 1 sets no limit", above=0, high=1
+    )
 
 
 @dataclass
-class ExportConfig:
-    format: str = field(
-        default="on_the_fly",
-        metadata={"doc": "on_the_fly (words and units), textgrid (a file an utterance) or ctm (words and times)"},
-    )
-    folder: str = field(default="export", metadata={"doc": "folder or URL that the files go into"})
+class ReportConfig(Options, prefix="report."):
+    """Options of the report."""
 
-    def problems(self) -> list[str]:
-        allowed = ", ".join(EXPORT_FORMATS)
-        found = [] if self.format in EXPORT_FORMATS else [f"export.format={self.format}: allowed are {allowed}"]
-        return found + ([] if self.folder else ["export.folder= is empty: give a folder"])
+    num_audio: int = option(4, "utterances to listen to in the report", low=0)
 
 
 @dataclass
-class CheckConfig:
-    examples: int = field(default=5, metadata={"doc": "examples of each kind of problem that are shown; 0 shows all"})
-    decode: bool = field(
-        default=False, metadata={"doc": "decode all audio of corpus=, which finds damage behind a sound header"}
-    )
-    json: str | None = field(default=None, metadata={"doc": "file to write the whole report to, as JSON"})
+class CardConfig(Options, prefix="card."):
+    """Options of the corpus card."""
 
-    def problems(self) -> list[str]:
-        return [f"check.examples={self.examples}: must be 0 (all) or more"] if self.examples < 0 else []
+    title: str = option("", "name of the corpus on its card; empty takes what it was made from", is_prose=True)
+    licence: str = option("", "licence of the corpus, as its card states it", is_prose=True)
+    max_utterances: int = option(2000, "utterances sampled for documents and patches; 0 takes all of training", low=0)
+    after_prepare: bool = option(True, "write the card at the end of lst prepare")
 
 
 @dataclass
-class StorageConfig:
-    allow_protocols: list[str] = field(
-        default_factory=list, metadata={"doc": "protocols that URLs may have beside file, http, s3, gs and abfs"}
+class ExportConfig(Options, prefix="export."):
+    """Options of the export."""
+
+    format: str = option(
+        "on_the_fly",
+        "on_the_fly (words and units), textgrid (a file an utterance) or ctm (words and times)",
+        choices=EXPORT_FORMATS,
     )
-    allow_hosts: list[str] = field(
-        default_factory=list,
-        metadata={"doc": "the only HTTP hosts that a corpus may name (NAME or *.NAME); empty allows all public ones"},
+    folder: str = option("export", "folder or URL that the files go into", path="folder", url_allowed=True)
+
+
+@dataclass
+class CheckConfig(Options, prefix="check."):
+    """Options of the check of a corpus or of prepared data."""
+
+    examples: int = option(5, "examples of each kind of problem that are shown; 0 shows all", low=0)
+    decode: bool = option(False, "decode all audio of corpus=, which finds damage behind a sound header")
+    json: str | None = option(None, "file to write the whole report to, as JSON", path="file")
+
+
+@dataclass
+class StorageConfig(Options, prefix="storage."):
+    """Places that files may name."""
+
+    allow_protocols: list[str] = option([], "protocols that URLs may have beside file, http, s3, gs and abfs")
+    allow_hosts: list[str] = option(
+        [], "the only HTTP hosts that a corpus may name (NAME or *.NAME); empty allows all public ones"
     )
 
-    def problems(self) -> list[str]:
-        """What is wrong with these values, a line each."""
+    def rules(self) -> list[str]:
+        """Protocols and hosts are written as URLs have them."""
         found = [
             f"storage.allow_protocols: {name!r} is no protocol: letters and digits, such as sftp"
             for name in self.allow_protocols
@@ -201,35 +144,38 @@ class StorageConfig:
 
 
 @dataclass
-class Config:
-    run_dir: str = field(default="runs/quickstart", metadata={"doc": "folder of the run"})
-    name: str = field(default="curriculum", metadata={"doc": "name of the model within the run"})
-    seed: int = field(default=0, metadata={"doc": "seed of everything that is drawn"})
-    corpus: str | None = field(
-        default=None,
-        metadata={"doc": "your recordings: a folder or a manifest, or its URL; without, stories are synthesised"},
+class Config(Options):
+    """All options but those of ``lst synthetic``."""
+
+    run_dir: str = option(
+        "runs/quickstart", "folder of the run", path="folder", note="for prepared data there is data_dir="
     )
-    text: str | None = field(
-        default=None, metadata={"doc": "text file, a document a line: read aloud, or with corpus= used as written text"}
+    name: str = option("curriculum", "name of the model within the run")
+    seed: int = option(0, "seed of everything that is drawn", low=0)
+    corpus: str | None = option(
+        None,
+        "your recordings: a folder or a manifest, or its URL; without, stories are synthesised",
+        path="file or folder",
+        url_allowed=True,
     )
-    layout: str = field(default="auto", metadata={"doc": f"how corpus= is laid out: {', '.join(LAYOUT_NAMES)}"})
-    out: str | None = field(default=None, metadata={"doc": "file that lst tokenizer writes"})
-    on_error: str = field(default="raise", metadata={"doc": "faulty utterances: raise, or skip (they are listed)"})
-    max_skipped_share: float = field(default=0.05, metadata={"doc": "share that on_error=skip may leave out"})
-    num_workers: int = field(default=2, metadata={"doc": "processes that prepare"})
-    data_dir: str | None = field(
-        default=None, metadata={"doc": "where prepared data lies, a folder or a URL (s3://…); without, RUN_DIR/data"}
+    text: str | None = option(
+        None, "text file, a document a line: read aloud, or with corpus= used as written text", path="file"
     )
-    executor: str = field(default="local", metadata={"doc": "what prepares: local (processes here), or ray"})
-    address: str | None = field(
-        default=None, metadata={"doc": "Ray cluster (auto, ray://HOST:PORT); without, Ray is started here"}
+    layout: str = option("auto", "how corpus= is laid out", choices=LAYOUT_NAMES)
+    out: str | None = option(None, "file that lst tokenizer writes", path="file")
+    on_error: str = option("raise", "faulty utterances: raise, or skip (they are listed)", choices=("raise", "skip"))
+    max_skipped_share: float = option(0.05, "share that on_error=skip may leave out", low=0, high=1)
+    num_workers: int = option(2, "processes that prepare", low=1)
+    data_dir: str | None = option(
+        None,
+        "where prepared data lies, a folder or a URL (s3://…); without, RUN_DIR/data",
+        path="folder",
+        url_allowed=True,
     )
-    part: str | None = field(
-        default=None, metadata={"doc": "prepare in parts, of a job array: plan, then i/n each, then without part"}
-    )
-    arms: dict[str, list[str]] = field(
-        default_factory=dict, metadata={"doc": "models that quickstart trains: name and options"}
-    )
+    executor: str = option("local", "what prepares: local (processes here), or ray", choices=EXECUTORS)
+    address: str | None = option(None, "Ray cluster (auto, ray://HOST:PORT); without, Ray is started here")
+    part: str | None = option(None, "prepare in parts, of a job array: plan, then i/n each, then without part")
+    arms: dict[str, list[str]] = option({}, "models that quickstart trains: name and options")
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     data: DataConfig = field(default_factory=DataConfig)
     patching: PatchingConfig = field(default_factory=PatchingConfig)
@@ -244,15 +190,9 @@ class Config:
     check: CheckConfig = field(default_factory=CheckConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
 
-    def problems(self) -> list[str]:
-        """Everything that is wrong with these values, a line each."""
-        found = []
-        for name in ("run_dir", "corpus", "text", "data_dir", "out"):
-            if getattr(self, name) == "" or (name == "run_dir" and not self.run_dir):
-                found.append(f"{name}= is empty: give a path, or leave the option out")
-        found += self._path_problems()
-        if self.executor not in EXECUTORS:
-            found.append(f"executor={self.executor}: allowed are {', '.join(EXECUTORS)}")
+    def rules(self) -> list[str]:
+        """Options of different sections agree."""
+        found = name_problems(self.name)
         if self.address is not None and self.executor != "ray":
             found.append(f"address={self.address} is of a Ray cluster: add executor=ray, or leave it out")
         if self.part not in (None, "plan"):
@@ -260,60 +200,9 @@ class Config:
                 parse_part(self.part)
             except ValueError as error:
                 found.append(f"part={self.part}: {error}; or plan")
-        if self.layout not in LAYOUT_NAMES:
-            found.append(f"layout={self.layout}: allowed are {', '.join(LAYOUT_NAMES)}")
-        if self.on_error not in ("raise", "skip"):
-            found.append(f"on_error={self.on_error}: allowed are raise, skip")
-        if not 0 <= self.max_skipped_share <= 1:
-            found.append(f"max_skipped_share={self.max_skipped_share}: must lie between 0 and 1")
-        if self.num_workers < 1:
-            found.append(f"num_workers={self.num_workers}: must be 1 or more")
-        if self.seed < 0:
-            found.append(f"seed={self.seed}: must be 0 or more")
-        if not self.name or set(self.name) - set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"):
-            found.append(f"name={self.name!r}: allowed are letters, digits, _ and -")
-        for section in fields(self):
-            value = getattr(self, section.name)
-            if is_dataclass(value):
-                found += getattr(value, "problems")()  # noqa: B009
         if self.train.row_patches > self.model.max_patches >= 1:
             found.append(
                 f"train.row_patches={self.train.row_patches}: a document may fill a row, and model.max_patches="
                 f"{self.model.max_patches}: lower the one or raise the other"
             )
         return found + patching_problems(self.model, self.patching.strategy)
-
-    def _path_problems(self) -> list[str]:
-        """URLs where only a path of this machine will do, folders in place of files, files in place of folders."""
-        align, units = self.data.align, self.tokenizer
-        folders = {"run_dir": self.run_dir, "export.folder": self.export.folder}
-        single_files = {"out": self.out, "check.json": self.check.json, "text": self.text}
-        others = {
-            "data.align.source": align.source,
-            "data.align.weights": align.weights,
-            "tokenizer.weights": units.weights,
-            "tokenizer.codebook": units.codebook,
-            "tokenizer.text_model": units.text_model,
-        }
-        found = []
-        for key, value in {**folders, **single_files, **others}.items():
-            if is_url(value) and key != "export.folder":
-                instead = "; for prepared data there is data_dir=" if key == "run_dir" else ""
-                found.append(f"{key}={value} is a URL: a path of this machine is needed{instead}")
-            elif value and key in single_files and os.path.isdir(value):
-                found.append(f"{key}={value} is a folder: name a file in it")
-            elif value and key in folders and os.path.isfile(value):
-                found.append(f"{key}={value} is a file: name a folder")
-        return found
-
-
-def describe_fields(instance: Any, prefix: str = "") -> list[tuple[str, Any, str]]:
-    """(key, default, what it does) of every option below a configuration, depth first."""
-    rows: list[tuple[str, Any, str]] = []
-    for item in fields(instance):
-        value = getattr(instance, item.name)
-        if is_dataclass(value):
-            rows += describe_fields(value, f"{prefix}{item.name}.")
-        else:
-            rows.append((prefix + item.name, value, item.metadata.get("doc", "")))
-    return rows

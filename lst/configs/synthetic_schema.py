@@ -5,84 +5,90 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from lst.configs.schema import name_problems
 from lst.model.config import ModelConfig
+from lst.options import Options, option
 
-NAME_SIGNS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
-CONVOLUTIONS = ("fast", "plain")
-# Which options give the size of which task; the others have none of them.
-LANGUAGE_SIZES = ("length", "vocabulary")
-LISTOPS_SIZES = ("min_length", "max_length", "max_depth", "max_arguments")
+
+@dataclass(frozen=True)
+class Size:
+    """What a size of a task may be.
+
+    Attributes:
+        least: smallest value.
+        multiple_of: the value must be a multiple of this.
+        why: what needs the smallest value.
+    """
+
+    least: int
+    multiple_of: int = 1
+    why: str = ""
+
+
+# Sizes of each task; options that are sizes of other tasks only are left out.
 TASK_SIZES = {
-    "associative_recall": LANGUAGE_SIZES,
-    "induction_head": LANGUAGE_SIZES,
-    "listops": LISTOPS_SIZES,
+    "associative_recall": {
+        "length": Size(2, 2, "pairs of key and value"),
+        "vocabulary": Size(6, 2, "marker, full stop, two keys or more and as many values"),
+    },
+    "induction_head": {
+        "length": Size(3, 1, "marker, what follows it, and one more"),
+        "vocabulary": Size(4, 1, "marker, full stop, two tokens"),
+    },
+    "listops": {
+        "min_length": Size(4, 1, "an operator, two digits and a bracket"),
+        "max_length": Size(4, 1, "an operator, two digits and a bracket"),
+        "max_depth": Size(2, 1, "an operator and its digits"),
+        "max_arguments": Size(2),
+    },
 }
+ALL_SIZES = tuple(dict.fromkeys(name for sizes in TASK_SIZES.values() for name in sizes))
 # Distinct sequences are drawn until there are enough: beyond this share of all that exist, that would take long.
 GREATEST_SHARE_DRAWN = 0.25
 
 
 @dataclass
-class TaskConfig:
-    name: str = field(default="associative_recall", metadata={"doc": f"one of {', '.join(TASK_SIZES)}"})
-    length: int | None = field(default=None, metadata={"doc": "tokens before the question, without ListOps"})
-    vocabulary: int | None = field(
-        default=None, metadata={"doc": "ids of the language, marker and full stop included, without ListOps"}
-    )
-    min_length: int | None = field(default=None, metadata={"doc": "ListOps: tokens of the shortest expression"})
-    max_length: int | None = field(default=None, metadata={"doc": "ListOps: tokens of the longest expression"})
-    max_depth: int | None = field(default=None, metadata={"doc": "ListOps: nested levels at most, digits included"})
-    max_arguments: int | None = field(default=None, metadata={"doc": "ListOps: arguments of an operator at most"})
-    train_sequences: int = field(default=5000, metadata={"doc": "sequences to train on, all different"})
-    test_sequences: int = field(default=500, metadata={"doc": "sequences to test on, none of which is trained on"})
-    quick_steps: int = field(default=6000, metadata={"doc": "steps that train=quick takes"})
-    quick_init_std: float = field(
-        default=0.05, metadata={"doc": "deviation of the initial weights that train=quick takes"}
-    )
-    published_steps: int | None = field(
-        default=None, metadata={"doc": "steps that train=published takes; null where none is published"}
-    )
+class TaskConfig(Options, prefix="task."):
+    """Sizes of a synthetic task."""
 
-    def problems(self) -> list[str]:
-        """What is wrong with these values, a line each."""
+    name: str = option("associative_recall", "the task; task= sets it", choices=tuple(TASK_SIZES))
+    length: int | None = option(None, "tokens before the question, without ListOps")
+    vocabulary: int | None = option(None, "ids of the language, marker and full stop included, without ListOps")
+    min_length: int | None = option(None, "ListOps: tokens of the shortest expression")
+    max_length: int | None = option(None, "ListOps: tokens of the longest expression")
+    max_depth: int | None = option(None, "ListOps: nested levels at most, digits included")
+    max_arguments: int | None = option(None, "ListOps: arguments of an operator at most")
+    train_sequences: int = option(5000, "sequences to train on, all different", low=1)
+    test_sequences: int = option(500, "sequences to test on, none of which is trained on", low=1)
+    quick_steps: int = option(6000, "steps that train=quick takes", low=1)
+    quick_init_std: float = option(0.05, "deviation of the initial weights that train=quick takes", above=0)
+    published_steps: int | None = option(None, "steps that train=published takes; null where none is published", low=1)
+
+    def rules(self) -> list[str]:
+        """The sizes are those of the task, and enough different sequences exist."""
         if self.name not in TASK_SIZES:
-            return [f"task.name={self.name}: allowed are {', '.join(TASK_SIZES)}"]
-        found = []
-        for size in dict.fromkeys(size for sizes in TASK_SIZES.values() for size in sizes):
-            value = getattr(self, size)
-            if size in TASK_SIZES[self.name] and value is None:
-                found.append(f"task.{size}=null: task={self.name} needs a number")
-            elif size not in TASK_SIZES[self.name] and value is not None:
-                found.append(f"task.{size}={value}: task={self.name} has no such size; leave it out")
-        for size in ("train_sequences", "test_sequences", "quick_steps"):
-            if getattr(self, size) < 1:
-                found.append(f"task.{size}={getattr(self, size)}: must be 1 or more")
-        if any(getattr(self, size) is None for size in TASK_SIZES[self.name]):
-            return found
-        of_task = self._listops_problems() if self.name == "listops" else self._language_problems()
-        return found + (of_task or (self._count_problems() if not found else []))
-
-    def _language_problems(self) -> list[str]:
-        assert self.length is not None
-        assert self.vocabulary is not None
-        found = []
-        if self.name == "induction_head":
-            if self.length < 3:
-                found.append(f"task.length={self.length}: must be 3 or more: marker, what follows it, and one more")
-            if self.vocabulary < 4:
-                found.append(f"task.vocabulary={self.vocabulary}: must be 4 or more: marker, full stop, two tokens")
-            return found
-        if self.length < 2 or self.length % 2:
-            found.append(f"task.length={self.length}: must be an even number of 2 or more: pairs of key and value")
-        if self.vocabulary < 6 or self.vocabulary % 2:
+            return []
+        found = [problem for name in ALL_SIZES if (problem := self._size_problem(name))]
+        if self.min_length is None or self.max_length is None:
+            return found or self._count_problems()
+        if self.min_length > self.max_length:
             found.append(
-                f"task.vocabulary={self.vocabulary}: must be an even number of 6 or more: marker, full stop, two keys "
-                "or more and as many values"
+                f"task.min_length={self.min_length}, max_length={self.max_length}: must satisfy min_length ≤ max_length"
             )
         return found
 
+    def _size_problem(self, name: str) -> str:
+        value, size = getattr(self, name), TASK_SIZES[self.name].get(name)
+        if size is None:
+            return "" if value is None else f"task.{name}={value}: task={self.name} has no such size; leave it out"
+        if value is None:
+            return f"task.{name}=null: task={self.name} needs a number"
+        if value >= size.least and value % size.multiple_of == 0:
+            return ""
+        kind = "an even number of " if size.multiple_of == 2 else ""
+        return f"task.{name}={value}: must be {kind}{size.least} or more{size.why and ': '}{size.why}"
+
     def _count_problems(self) -> list[str]:
-        if self.name == "listops":
-            return []
         wanted, possible = self.train_sequences + self.test_sequences, self.num_possible_sequences()
         if wanted <= GREATEST_SHARE_DRAWN * possible:
             return []
@@ -91,23 +97,6 @@ class TaskConfig:
             f"different sequences of this length and vocabulary at most {GREATEST_SHARE_DRAWN:.0%} can be drawn; lower "
             "the counts or raise task.length or task.vocabulary"
         ]
-
-    def _listops_problems(self) -> list[str]:
-        assert self.min_length is not None
-        assert self.max_length is not None
-        assert self.max_depth is not None
-        assert self.max_arguments is not None
-        found = []
-        if not 4 <= self.min_length <= self.max_length:
-            found.append(
-                f"task.min_length={self.min_length}, max_length={self.max_length}: must satisfy "
-                "4 ≤ min_length ≤ max_length (an operator, two digits and a bracket are the shortest)"
-            )
-        if self.max_depth < 2:
-            found.append(f"task.max_depth={self.max_depth}: must be 2 or more: an operator and its digits")
-        if self.max_arguments < 2:
-            found.append(f"task.max_arguments={self.max_arguments}: must be 2 or more")
-        return found
 
     def num_possible_sequences(self) -> int:
         """How many different sequences a synthetic language of this length and vocabulary has."""
@@ -145,61 +134,43 @@ def _num_surjections(num_items: int, num_kinds: int) -> int:
 
 
 @dataclass
-class SyntheticTrainConfig:
-    batch_sequences: int = field(default=32, metadata={"doc": "sequences of a batch"})
-    max_steps: int | None = field(
-        default=None, metadata={"doc": "optimiser steps; with decay_share=0, more of them go on where it ended"}
-    )
-    learning_rate: float = field(default=2e-3, metadata={"doc": "learning rate after warm-up"})
-    warmup_steps: int = field(default=100, metadata={"doc": "steps of linear warm-up; the rate is constant after it"})
-    decay_share: float = field(
-        default=0.0, metadata={"doc": "share of the steps, the last ones, over which the rate falls to zero"}
-    )
-    weight_decay: float = field(default=0.1, metadata={"doc": "AdamW's weight decay"})
-    beta1: float = field(default=0.9, metadata={"doc": "AdamW's first decay"})
-    beta2: float = field(default=0.999, metadata={"doc": "AdamW's second decay"})
-    eval_every: int = field(default=200, metadata={"doc": "steps between accuracies on the test sequences"})
-    stop_at: float | None = field(
-        default=None,
-        metadata={"doc": "test accuracy that ends the training early, such as 0.999; null trains to the last step"},
-    )
-    checkpoint_every: int = field(default=500, metadata={"doc": "steps between checkpoints"})
+class SyntheticTrainConfig(Options, prefix="train."):
+    """Options of training on a synthetic task."""
 
-    def problems(self) -> list[str]:
-        """What is wrong with these values, a line each."""
-        found = []
-        for name in ("batch_sequences", "eval_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                found.append(f"train.{name}={getattr(self, name)}: must be 1 or more")
-        if self.max_steps is None:
-            found.append("train.max_steps=null: give a number (no setting of this task is published: use train=quick)")
-        elif self.max_steps < 1:
-            found.append(f"train.max_steps={self.max_steps}: must be 1 or more")
-        if not 0 < self.learning_rate < math.inf:
-            found.append(f"train.learning_rate={self.learning_rate}: must be a number above 0")
-        if self.warmup_steps < 0 or self.weight_decay < 0:
-            found.append(
-                f"train.warmup_steps={self.warmup_steps}, weight_decay={self.weight_decay}: both must be 0 or more"
-            )
-        if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
-            found.append(f"train.beta1={self.beta1}, beta2={self.beta2}: must be at least 0 and below 1")
-        if not 0 <= self.decay_share <= 1:
-            found.append(f"train.decay_share={self.decay_share}: must lie between 0 and 1")
-        if self.stop_at is not None and not 0 < self.stop_at <= 1:
-            found.append(f"train.stop_at={self.stop_at}: must be null, or above 0 and at most 1")
-        return found
+    batch_sequences: int = option(32, "sequences of a batch", low=1)
+    max_steps: int | None = option(
+        None, "optimiser steps; with decay_share=0, more of them go on where it ended", low=1
+    )
+    learning_rate: float = option(2e-3, "learning rate after warm-up", above=0)
+    warmup_steps: int = option(100, "steps of linear warm-up; the rate is constant after it", low=0)
+    decay_share: float = option(
+        0.0, "share of the steps, the last ones, over which the rate falls to zero", low=0, high=1
+    )
+    weight_decay: float = option(0.1, "AdamW's weight decay", low=0)
+    beta1: float = option(0.9, "AdamW's first decay", low=0, below=1)
+    beta2: float = option(0.999, "AdamW's second decay", low=0, below=1)
+    eval_every: int = option(200, "steps between accuracies on the test sequences", low=1)
+    stop_at: float | None = option(
+        None, "test accuracy that ends the training early, such as 0.999; null trains to the last step", above=0, high=1
+    )
+    checkpoint_every: int = option(500, "steps between checkpoints", low=1)
+
+    def rules(self) -> list[str]:
+        """The number of steps is known."""
+        if self.max_steps is not None:
+            return []
+        return ["train.max_steps=null: give a number (no setting of this task is published: use train=quick)"]
 
 
 @dataclass
-class SyntheticConfig:
-    run_dir: str = field(default="runs/synthetic", metadata={"doc": "folder of all tasks, models and seeds"})
-    name: str = field(default="attention", metadata={"doc": "name of the model within the run; model= sets it"})
-    seeds: list[int] = field(
-        default_factory=lambda: [0, 1, 2],
-        metadata={"doc": "trained one after the other; of sequences, weights, order and dropout"},
-    )
-    convolution: str = field(
-        default="fast", metadata={"doc": "how state-space models convolve: fast, or plain (one FFT, for comparison)"}
+class SyntheticConfig(Options):
+    """All options of ``lst synthetic``."""
+
+    run_dir: str = option("runs/synthetic", "folder of all tasks, models and seeds", path="folder")
+    name: str = option("attention", "name of the model within the run; model= sets it")
+    seeds: list[int] = option([0, 1, 2], "trained one after the other; of sequences, weights, order and dropout")
+    convolution: str = option(
+        "fast", "how state-space models convolve; plain is one FFT, for comparison", choices=("fast", "plain")
     )
     task: TaskConfig = field(default_factory=TaskConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -214,20 +185,14 @@ class SyntheticConfig:
     def has_convolutions(self) -> bool:
         return any(mixer not in ("attention", "window_attention") for mixer in self.model.global_mixers)
 
-    def problems(self) -> list[str]:
-        """Everything that is wrong with these values, a line each."""
-        found = []
-        if not self.run_dir:
-            found.append("run_dir= is empty: give a path, or leave the option out")
-        if not self.name or set(self.name) - NAME_SIGNS:
-            found.append(f"name={self.name!r}: allowed are letters, digits, _ and -")
+    def rules(self) -> list[str]:
+        """Seeds differ, and the model suits sequences without patches."""
+        found = name_problems(self.name)
         if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
             found.append(
                 f"seeds={list(self.seeds)}: give one or more different numbers of 0 or more, as in seeds=[0,1]"
             )
-        if self.convolution not in CONVOLUTIONS:
-            found.append(f"convolution={self.convolution}: allowed are {', '.join(CONVOLUTIONS)}")
-        elif self.convolution == "plain" and not self.has_convolutions:
+        if self.convolution == "plain" and not self.has_convolutions:
             found.append(
                 "convolution=plain: this model has no convolution; choose model=h3 or model=s4d, or leave it out"
             )
@@ -236,4 +201,4 @@ class SyntheticConfig:
                 f"model.encoder_layers={self.model.encoder_layers}, decoder_layers={self.model.decoder_layers}: both "
                 "must be 0: these sequences have no patches"
             )
-        return found + self.task.problems() + self.model.problems() + self.train.problems()
+        return found

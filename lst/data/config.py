@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, field
+
+from lst.options import Options, option
 
 EXECUTORS = ("local", "ray")
 MIX_BY = ("tokens", "documents")
@@ -38,101 +39,86 @@ def parse_part(text: str) -> tuple[int, int]:
 
 
 @dataclass
-class InterleaveConfig:
-    text_min_words: int = field(default=5, metadata={"doc": "shortest text span, in words"})
-    text_max_words: int = field(default=30, metadata={"doc": "longest text span, in words"})
-    text_max_share: float = field(default=0.6, metadata={"doc": "longest text span, as a share of the utterance"})
-    speech_ratio: float = field(default=0.5, metadata={"doc": "words of a speech span for each of the text before it"})
-    speech_min_words: int = field(default=2, metadata={"doc": "shortest speech span, in words"})
-    leading_speech_max_words: int = field(default=15, metadata={"doc": "longest speech span that opens a document"})
+class InterleaveConfig(Options, prefix="data.interleave."):
+    """How documents switch between text and speech."""
 
-    def problems(self) -> list[str]:
-        found = []
-        if not 1 <= self.text_min_words <= self.text_max_words:
-            found.append(
-                f"data.interleave.text_min_words={self.text_min_words}, text_max_words={self.text_max_words}: "
-                "must satisfy 1 ≤ min ≤ max"
+    text_min_words: int = option(5, "shortest text span, in words", low=1, unit="words")
+    text_max_words: int = option(30, "longest text span, in words", low=1, unit="words")
+    text_max_share: float = option(0.6, "longest text span, as a share of the utterance", above=0, high=1)
+    speech_ratio: float = option(0.5, "words of a speech span for each of the text before it", above=0)
+    speech_min_words: int = option(2, "shortest speech span, in words", low=1, unit="words")
+    leading_speech_max_words: int = option(15, "longest speech span that opens a document", low=1, unit="words")
+
+    def rules(self) -> list[str]:
+        """The longest spans are not shorter than the shortest ones."""
+        return [
+            f"data.interleave.{least}={getattr(self, least)}, {most}={getattr(self, most)}: must satisfy min ≤ max"
+            for least, most in (
+                ("text_min_words", "text_max_words"),
+                ("speech_min_words", "leading_speech_max_words"),
             )
-        if not 0 < self.text_max_share <= 1:
-            found.append(f"data.interleave.text_max_share={self.text_max_share}: must be above 0 and at most 1")
-        if self.speech_ratio <= 0:
-            found.append(f"data.interleave.speech_ratio={self.speech_ratio}: must be above 0")
-        if not 1 <= self.speech_min_words <= self.leading_speech_max_words:
-            found.append(
-                f"data.interleave.speech_min_words={self.speech_min_words}, "
-                f"leading_speech_max_words={self.leading_speech_max_words}: must satisfy 1 ≤ min ≤ max"
-            )
-        return found
+            if getattr(self, least) > getattr(self, most)
+        ]
 
 
 @dataclass
-class MixConfig:
-    interleaved: float = field(default=1.0, metadata={"doc": "weight of documents that switch between speech and text"})
-    text: float = field(default=0.5, metadata={"doc": "weight of documents of text alone"})
-    speech: float = field(default=1.0, metadata={"doc": "weight of documents of speech alone (the paper uses none)"})
-    by: str = field(
-        default="tokens",
-        metadata={"doc": "what the weights are of: tokens (exact), or documents (drawn, whatever their length)"},
+class MixConfig(Options, prefix="data.mix."):
+    """Weights of the kinds of documents."""
+
+    interleaved: float = option(1.0, "weight of documents that switch between speech and text", low=0)
+    text: float = option(0.5, "weight of documents of text alone", low=0)
+    speech: float = option(1.0, "weight of documents of speech alone (the paper uses none)", low=0)
+    by: str = option(
+        "tokens", "what the weights are of: tokens (exact), or documents (drawn, whatever their length)", choices=MIX_BY
     )
 
-    def problems(self) -> list[str]:
-        found = []
-        weights = (self.interleaved, self.text, self.speech)
-        # Infinity and NaN are no weights either.
-        if not all(0 <= weight < math.inf for weight in weights) or max(weights) <= 0:
-            found.append(f"data.mix={weights}: weights must not be negative, and one must be above 0")
-        if self.by not in MIX_BY:
-            found.append(f"data.mix.by={self.by}: allowed are {', '.join(MIX_BY)}")
-        return found
+    def rules(self) -> list[str]:
+        """One kind of documents has a weight."""
+        if max(self.interleaved, self.text, self.speech) > 0:
+            return []
+        return [f"data.mix.interleaved={self.interleaved}, text={self.text}, speech={self.speech}: one must be above 0"]
 
 
 @dataclass
-class AlignConfig:
-    method: str = field(
-        default="pocketsphinx",
-        metadata={
-            "doc": "who places words: pocketsphinx, ctc, import (files of another aligner), manifest (times that the "
-            "corpus gives) or stamps (of the voice)"
-        },
+class AlignConfig(Options, prefix="data.align."):
+    """How words are aligned with audio."""
+
+    method: str = option(
+        "pocketsphinx",
+        "who places words: pocketsphinx, ctc, import (files of another aligner), manifest (times that the "
+        "corpus gives) or stamps (of the voice)",
+        choices=ALIGN_METHODS,
     )
-    level: str = field(
-        default="word", metadata={"doc": "word, or character (ctc, import): pieces of words get their own frames"}
+    level: str = option(
+        "word", "word, or character (ctc, import): pieces of words get their own frames", choices=ALIGN_LEVELS
     )
-    checkpoint: str = field(
-        default="", metadata={"doc": "ctc: a folder (Hugging Face, or ctc.json), or a torchaudio bundle such as MMS_FA"}
+    checkpoint: str = option("", "ctc: a folder (Hugging Face, or ctc.json), or a torchaudio bundle such as MMS_FA")
+    weights: str = option(
+        "",
+        "ctc: safetensors with the bundle's weights; empty takes torch's hub cache or downloads",
+        path="file or folder",
     )
-    weights: str = field(
-        default="",
-        metadata={"doc": "ctc: safetensors with the bundle's weights; empty takes torch's hub cache or downloads"},
+    device: str = option("cpu", "ctc: where the model runs: cpu, cuda, cuda:1, …")
+    window_s: float = option(30.0, "ctc: longer audio passes the model in such windows", above=0, unit="s")
+    overlap_s: float = option(2.0, "ctc: what a window hears besides its own part, each side", low=0, unit="s")
+    batch: int = option(8, "ctc: windows that pass the model together; results don't depend on it", low=1)
+    source: str = option(
+        "", "import: a file, or a folder of files named after utterances; stamps: their folder", path="file or folder"
     )
-    device: str = field(default="cpu", metadata={"doc": "ctc: where the model runs: cpu, cuda, cuda:1, …"})
-    window_s: float = field(default=30.0, metadata={"doc": "ctc: longer audio passes the model in such windows"})
-    overlap_s: float = field(default=2.0, metadata={"doc": "ctc: what a window hears besides its own part, each side"})
-    batch: int = field(
-        default=8, metadata={"doc": "ctc: windows that pass the model together; results don't depend on it"}
+    format: str = option(
+        "auto", "import: textgrid, ctm, mfa_json, whisper_json; auto goes by file and content", choices=ALIGN_FORMATS
     )
-    source: str = field(
-        default="",
-        metadata={"doc": "import: a file, or a folder of files named after utterances; stamps: their folder"},
+    min_score: float | None = option(
+        None, "utterances whose words score less on average are left out; aligners differ in scale"
     )
-    format: str = field(
-        default="auto", metadata={"doc": "import: textgrid, ctm, mfa_json, whisper_json; auto goes by file and content"}
-    )
-    min_score: float | None = field(
-        default=None,
-        metadata={"doc": "utterances whose words score less on average are left out; aligners differ in scale"},
-    )
-    min_words_per_second: float = field(default=0.0, metadata={"doc": "utterances spoken slower are left out"})
-    max_words_per_second: float | None = field(
-        default=None, metadata={"doc": "utterances spoken faster are left out; null sets no limit"}
+    min_words_per_second: float = option(0.0, "utterances spoken slower are left out", low=0)
+    max_words_per_second: float | None = option(
+        None, "utterances spoken faster are left out; null sets no limit", low=0
     )
 
-    def problems(self) -> list[str]:
-        """What is wrong with these values, a line each."""
+    def rules(self) -> list[str]:
+        """The aligner has what it needs, and lower limits lie below upper ones."""
         found = []
-        for name, allowed in (("method", ALIGN_METHODS), ("level", ALIGN_LEVELS), ("format", ALIGN_FORMATS)):
-            if getattr(self, name) not in allowed:
-                found.append(f"data.align.{name}={getattr(self, name)}: allowed are {', '.join(allowed)}")
         if self.level == "character" and self.method in ("pocketsphinx", "manifest", "stamps"):
             found.append(
                 f"data.align.level=character: {self.method} places words only; use data.align.method=ctc or import, "
@@ -142,90 +128,62 @@ class AlignConfig:
             found.append("data.align.method=ctc: say which model with data.align.checkpoint=FOLDER or BUNDLE")
         if self.method == "import" and not self.source:
             found.append("data.align.method=import: say where the files are with data.align.source=PATH")
-        if not (self.window_s > 0 and self.overlap_s >= 0 and 2 * self.overlap_s < self.window_s):
+        if 2 * self.overlap_s >= self.window_s:
             found.append(
-                f"data.align.window_s={self.window_s}, overlap_s={self.overlap_s}: must satisfy 0 ≤ 2 overlap < window"
+                f"data.align.window_s={self.window_s}, overlap_s={self.overlap_s}: must satisfy 2 overlap < window"
             )
-        if self.batch < 1:
-            found.append(f"data.align.batch={self.batch}: must be 1 or more")
-        most = float("inf") if self.max_words_per_second is None else self.max_words_per_second
-        if not 0 <= self.min_words_per_second < most:
+        if self.max_words_per_second is not None and self.min_words_per_second >= self.max_words_per_second:
             found.append(
                 f"data.align.min_words_per_second={self.min_words_per_second}, "
-                f"max_words_per_second={self.max_words_per_second}: must satisfy 0 ≤ min < max"
+                f"max_words_per_second={self.max_words_per_second}: must satisfy min < max"
             )
         return found
 
 
 @dataclass
-class DataConfig:
-    num_spoken_stories: int = field(default=600, metadata={"doc": "stories that are spoken, without corpus="})
-    num_text_stories: int = field(default=4000, metadata={"doc": "stories that stay text, without corpus="})
-    voice: str = field(
-        default="auto", metadata={"doc": "flite, espeak-ng or pico; auto takes the first of these installed"}
+class DataConfig(Options, prefix="data."):
+    """Options of preparing and loading data."""
+
+    num_spoken_stories: int = option(600, "stories that are spoken, without corpus=", low=1)
+    num_text_stories: int = option(4000, "stories that stay text, without corpus=", low=1)
+    voice: str = option("auto", "flite, espeak-ng or pico; auto takes the first of these installed", choices=ENGINES)
+    num_speakers: int = option(4, "pseudo-speakers that the voice is varied into", low=1)
+    valid_share: float = option(0.25, "share of utterances held out when the corpus has no split", above=0, below=1)
+    min_duration_s: float = option(0.2, "shorter audio is refused", above=0, unit="s")
+    max_duration_s: float = option(60.0, "longer audio is refused", above=0, unit="s")
+    max_unaligned_share: float = option(
+        0.1, "share of utterances that may fail to align; all of them are listed", low=0, high=1
     )
-    num_speakers: int = field(default=4, metadata={"doc": "pseudo-speakers that the voice is varied into"})
-    valid_share: float = field(
-        default=0.25, metadata={"doc": "share of utterances held out when the corpus has no split"}
+    on_the_fly_units: int = option(
+        0, "codebook size of .on_the_fly files; 0 takes the largest unit there and one", low=0, high=65_536
     )
-    min_duration_s: float = field(default=0.2, metadata={"doc": "shorter audio is refused"})
-    max_duration_s: float = field(default=60.0, metadata={"doc": "longer audio is refused"})
-    max_unaligned_share: float = field(
-        default=0.1, metadata={"doc": "share of utterances that may fail to align; all of them are listed"}
+    shard_utterances: int = option(64, "utterances a shard", low=1)
+    pack_buffer: int = option(128, "documents from which rows are packed, of each stream", low=1)
+    num_streams: int = option(
+        4, "streams that give batches in turn; as many as there are loader workers, or more", low=1
     )
-    on_the_fly_units: int = field(
-        default=0, metadata={"doc": "codebook size of .on_the_fly files; 0 takes the largest unit there and one"}
+    num_loader_workers: int = option(
+        0, "processes that make training batches ahead; 0 makes them in the training itself", low=0
     )
-    shard_utterances: int = field(default=64, metadata={"doc": "utterances a shard"})
-    pack_buffer: int = field(default=128, metadata={"doc": "documents from which rows are packed, of each stream"})
-    num_streams: int = field(
-        default=4, metadata={"doc": "streams that give batches in turn; as many as there are loader workers, or more"}
+    shuffle_shards: int = option(
+        0, "shards that are read and shuffled at a time, for storage far away; 0 for all", low=0
     )
-    num_loader_workers: int = field(
-        default=0, metadata={"doc": "processes that make training batches ahead; 0 makes them in the training itself"}
-    )
-    shuffle_shards: int = field(
-        default=0, metadata={"doc": "shards that are read and shuffled at a time, for storage far away; 0 for all"}
-    )
-    verify: str = field(default="hash", metadata={"doc": "check of every sample read: hash, or size alone"})
+    verify: str = option("hash", "check of every sample read: hash, or size alone", choices=("hash", "size"))
     align: AlignConfig = field(default_factory=AlignConfig)
     interleave: InterleaveConfig = field(default_factory=InterleaveConfig)
     mix: MixConfig = field(default_factory=MixConfig)
 
-    def problems(self) -> list[str]:
-        """What is wrong with these values, a line each."""
-        found = [*self.align.problems(), *self.interleave.problems(), *self.mix.problems()]
-        for name in (
-            "num_spoken_stories",
-            "num_text_stories",
-            "num_speakers",
-            "shard_utterances",
-            "pack_buffer",
-            "num_streams",
-        ):
-            if getattr(self, name) < 1:
-                found.append(f"data.{name}={getattr(self, name)}: must be 1 or more")
-        if not 0 <= self.on_the_fly_units <= 65_536:
-            found.append(f"data.on_the_fly_units={self.on_the_fly_units}: must be 0 (found) to 65536")
-        for name in ("num_loader_workers", "shuffle_shards"):
-            if getattr(self, name) < 0:
-                found.append(f"data.{name}={getattr(self, name)}: must be 0 or more")
+    def rules(self) -> list[str]:
+        """Every loader worker has a stream, and the shortest audio is shorter than the longest."""
+        found = []
         if self.num_loader_workers > self.num_streams >= 1:
             found.append(
                 f"data.num_loader_workers={self.num_loader_workers}: a worker makes the batches of one stream or more, "
                 f"so at most data.num_streams={self.num_streams} have work; lower the one or raise the other"
             )
-        if self.voice not in ENGINES:
-            found.append(f"data.voice={self.voice}: allowed are {', '.join(ENGINES)}")
-        if not 0 < self.valid_share < 1:
-            found.append(f"data.valid_share={self.valid_share}: must lie between 0 and 1")
-        if not 0 < self.min_duration_s < self.max_duration_s:
+        if self.min_duration_s >= self.max_duration_s:
             found.append(
                 f"data.min_duration_s={self.min_duration_s}, max_duration_s={self.max_duration_s}: "
-                "must satisfy 0 < min < max"
+                "must satisfy min < max"
             )
-        if not 0 <= self.max_unaligned_share <= 1:
-            found.append(f"data.max_unaligned_share={self.max_unaligned_share}: must lie between 0 and 1")
-        if self.verify not in ("hash", "size"):
-            found.append(f"data.verify={self.verify}: allowed are hash, size")
         return found

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from lst.options import Options, option
 
 STRATEGIES = ("none", "static", "aligned", "mixed", "curriculum", "entropy", "speech_bpe")
 SILENCES = ("separate", "merged")
@@ -21,49 +22,45 @@ UNPATCHED_STRATEGIES = ("none", "speech_bpe")
 
 
 @dataclass
-class PatchingConfig:
-    strategy: str = field(
-        default="curriculum",
-        metadata={
-            "doc": "none, static, aligned, mixed, curriculum (aligned, then static), entropy, or speech_bpe (no "
-            "patches, but units joined by BPE)"
-        },
+class PatchingConfig(Options, prefix="patching."):
+    """How speech is cut into patches."""
+
+    strategy: str = option(
+        "curriculum",
+        "none, static, aligned, mixed, curriculum (aligned, then static), entropy, or speech_bpe (no "
+        "patches, but units joined by BPE)",
+        choices=STRATEGIES,
     )
-    static_size: int = field(default=4, metadata={"doc": "units in a static patch"})
-    silence: str = field(
-        default="separate", metadata={"doc": "silences of aligned patching: separate patches, or merged into a word"}
+    static_size: int = option(4, "units in a static patch", low=1, unit="units")
+    silence: str = option(
+        "separate", "silences of aligned patching: separate patches, or merged into a word", choices=SILENCES
     )
-    max_patch: int = field(default=0, metadata={"doc": "longest patch in units; 0 sets no limit"})
-    curriculum_start: float = field(
-        default=1 / 3, metadata={"doc": "share of training after which aligned patching begins to give way"}
+    max_patch: int = option(0, "longest patch in units; 0 sets no limit", low=0, unit="units")
+    curriculum_start: float = option(
+        1 / 3, "share of training after which aligned patching begins to give way", low=0, high=1
     )
-    curriculum_end: float = field(
-        default=2 / 3, metadata={"doc": "share of training after which all patching is static"}
+    curriculum_end: float = option(2 / 3, "share of training after which all patching is static", low=0, high=1)
+    aligned_to: str = option(
+        "word",
+        "aligned patches hold a word, or a bpe piece (its share of the word's units is estimated)",
+        choices=SEGMENT_LEVELS,
     )
-    aligned_to: str = field(
-        default="word",
-        metadata={"doc": "aligned patches hold a word, or a bpe piece (its share of the word's units is estimated)"},
+    entropy_measure: str = option(
+        "entropy",
+        "entropy ends a patch where the next unit is uncertain, surprisal begins one at a rare unit",
+        choices=ENTROPY_MEASURES,
     )
-    entropy_measure: str = field(
-        default="entropy",
-        metadata={"doc": "entropy ends a patch where the next unit is uncertain, surprisal begins one at a rare unit"},
+    entropy_size: float = option(
+        4.0, "mean entropy patch in units, which the threshold is fitted to", low=1, unit="units"
     )
-    entropy_size: float = field(
-        default=4.0, metadata={"doc": "mean entropy patch in units, which the threshold is fitted to"}
+    entropy_threshold: float | None = option(
+        None, "threshold in nats of entropy patching; null fits it to entropy_size", low=0, unit="nats"
     )
-    entropy_threshold: float | None = field(
-        default=None, metadata={"doc": "threshold in nats of entropy patching; null fits it to entropy_size"}
-    )
-    unit_context: int = field(default=8, metadata={"doc": "units that the entropy patching's unit model looks back"})
-    speech_bpe_size: int = field(default=1000, metadata={"doc": "pieces that speech_bpe joins units to"})
-    speech_bpe_sequences: int = field(
-        default=100_000, metadata={"doc": "utterances at most that speech_bpe is fitted on"}
-    )
-    deduplicate: bool = field(
-        default=False,
-        metadata={
-            "doc": "a run of one speech unit is read once, before it is patched or joined; shards keep every frame"
-        },
+    unit_context: int = option(8, "units that the entropy patching's unit model looks back", low=1, unit="units")
+    speech_bpe_size: int = option(1000, "pieces that speech_bpe joins units to", low=1)
+    speech_bpe_sequences: int = option(100_000, "utterances at most that speech_bpe is fitted on", low=1)
+    deduplicate: bool = option(
+        False, "a run of one speech unit is read once, before it is patched or joined; shards keep every frame"
     )
 
     @property
@@ -71,101 +68,75 @@ class PatchingConfig:
         """Units of a full static patch: ``static_size``, or ``max_patch`` where that is less."""
         return min(self.static_size, self.max_patch) if self.max_patch else self.static_size
 
-    def problems(self) -> list[str]:
-        """What is wrong with these values, a line each."""
-        found = self._entropy_problems()
-        if self.strategy not in STRATEGIES:
-            found.append(f"patching.strategy={self.strategy}: allowed are {', '.join(STRATEGIES)}")
-        if self.silence not in SILENCES:
-            found.append(f"patching.silence={self.silence}: allowed are {', '.join(SILENCES)}")
-        if self.static_size < 1:
-            found.append(f"patching.static_size={self.static_size}: must be 1 or more")
-        if self.max_patch < 0:
-            found.append(f"patching.max_patch={self.max_patch}: must be 0 (no limit) or more")
-        if not 0 <= self.curriculum_start <= self.curriculum_end <= 1:
+    def rules(self) -> list[str]:
+        """The curriculum starts before it ends, and patches can have the mean that is asked for."""
+        found = []
+        if self.curriculum_start > self.curriculum_end:
             found.append(
                 f"patching.curriculum_start={self.curriculum_start}, curriculum_end={self.curriculum_end}: "
-                "must satisfy 0 ≤ start ≤ end ≤ 1"
+                "must satisfy start ≤ end"
             )
-        if self.aligned_to not in SEGMENT_LEVELS:
-            found.append(f"patching.aligned_to={self.aligned_to}: allowed are {', '.join(SEGMENT_LEVELS)}")
-        for name in ("speech_bpe_size", "speech_bpe_sequences"):
-            if getattr(self, name) < 1:
-                found.append(f"patching.{name}={getattr(self, name)}: must be 1 or more")
-        return found
-
-    def _entropy_problems(self) -> list[str]:
-        found = []
-        if self.entropy_measure not in ENTROPY_MEASURES:
-            found.append(f"patching.entropy_measure={self.entropy_measure}: allowed are {', '.join(ENTROPY_MEASURES)}")
-        if not 1 <= self.entropy_size < math.inf:
-            found.append(f"patching.entropy_size={self.entropy_size}: must be a number of 1 or more")
-        elif self.strategy == "entropy" and 0 < self.max_patch < self.entropy_size:
+        if self.strategy == "entropy" and 0 < self.max_patch < self.entropy_size:
             found.append(
                 f"patching.entropy_size={self.entropy_size}: no mean can exceed patching.max_patch={self.max_patch}"
             )
-        if self.entropy_threshold is not None and not 0 <= self.entropy_threshold < math.inf:
-            found.append(f"patching.entropy_threshold={self.entropy_threshold}: must be null (fitted), or 0 or more")
-        if self.unit_context < 1:
-            found.append(f"patching.unit_context={self.unit_context}: must be 1 or more")
         return found
 
 
 @dataclass
-class ModelConfig:
-    global_dim: int = field(default=192, metadata={"doc": "width of the backbone"})
-    global_layers: int = field(default=4, metadata={"doc": "layers of the backbone"})
-    global_heads: int = field(default=6, metadata={"doc": "attention heads of the backbone"})
-    global_kv_heads: int = field(
-        default=0, metadata={"doc": "key and value heads of the backbone, each shared by some heads; 0: one a head"}
+class ModelConfig(Options, prefix="model."):
+    """Shape of the model."""
+
+    global_dim: int = option(192, "width of the backbone", low=1)
+    global_layers: int = option(4, "layers of the backbone", low=1)
+    global_heads: int = option(6, "attention heads of the backbone", low=1)
+    global_kv_heads: int = option(
+        0, "key and value heads of the backbone, each shared by some heads; 0: one a head", low=0
     )
-    global_mixers: list[str] = field(
-        default_factory=lambda: ["attention"],
-        metadata={
-            "doc": "mixers of the backbone, one for all layers or one a layer: attention, window_attention, h3, s4d; "
-            "or h3_hybrid: h3, with attention at layers 2 and 2 + half the layers"
-        },
+    global_mixers: list[str] = option(
+        ["attention"],
+        "mixers of the backbone, one for all layers or one a layer: attention, window_attention, h3, s4d; "
+        "or h3_hybrid: h3, with attention at layers 2 and 2 + half the layers",
     )
-    global_window_patches: int = field(
-        default=512, metadata={"doc": "patches back that window_attention reaches, its own included"}
+    global_window_patches: int = option(
+        512, "patches back that window_attention reaches, its own included", low=1, unit="patches"
     )
-    positions: str = field(
-        default="rotary", metadata={"doc": "the backbone's positions: rotary, learned, or none (as in H3)"}
+    positions: str = option(
+        "rotary", "the backbone's positions: rotary, learned, or none (as in H3)", choices=POSITIONS
     )
-    norm: str = field(default="rms", metadata={"doc": "the backbone's norm: rms, or layer (with a bias)"})
-    ffn: str = field(
-        default="swiglu", metadata={"doc": "the backbone's feed-forward: swiglu, or gelu (four times as wide, biased)"}
+    norm: str = option("rms", "the backbone's norm: rms, or layer (with a bias)", choices=NORMS)
+    ffn: str = option(
+        "swiglu", "the backbone's feed-forward: swiglu, or gelu (four times as wide, biased)", choices=FEED_FORWARDS
     )
-    h3_head_dim: int = field(default=1, metadata={"doc": "channels of an H3 head, whose states are their products"})
-    ssm_modes: int = field(default=32, metadata={"doc": "modes of a diagonal SSM: half its state size"})
-    ssm_discretisation: str = field(default="bilinear", metadata={"doc": "of diagonal SSMs: bilinear, or zoh"})
-    shift_taps: int = field(default=64, metadata={"doc": "state size of H3's shift SSM, in patches"})
-    local_dim: int = field(default=96, metadata={"doc": "width of patch encoder and decoder"})
-    local_heads: int = field(default=3, metadata={"doc": "attention heads of patch encoder and decoder"})
-    local_kv_heads: int = field(
-        default=0, metadata={"doc": "key and value heads of patch encoder and decoder; 0: one a head"}
+    h3_head_dim: int = option(1, "channels of an H3 head, whose states are their products", low=1)
+    ssm_modes: int = option(32, "modes of a diagonal SSM: half its state size", low=1)
+    ssm_discretisation: str = option("bilinear", "of diagonal SSMs: bilinear, or zoh", choices=DISCRETISATIONS)
+    shift_taps: int = option(64, "state size of H3's shift SSM, in patches", low=1)
+    local_dim: int = option(96, "width of patch encoder and decoder", low=1)
+    local_heads: int = option(3, "attention heads of patch encoder and decoder", low=1)
+    local_kv_heads: int = option(0, "key and value heads of patch encoder and decoder; 0: one a head", low=0)
+    encoder_layers: int = option(1, "layers of the patch encoder; 0 for the token baseline", low=0)
+    decoder_layers: int = option(2, "layers of the patch decoder; 0 for the token baseline", low=0)
+    sub_queries: int = option(2, "queries a patch sends to its tokens, k", low=1)
+    window_tokens: int = option(512, "sliding window of the local self-attention, in tokens", low=1, unit="tokens")
+    encoder_window_patches: int = option(
+        512, "patches whose tokens a patch's queries read, its own included; 1: its own alone", low=1, unit="patches"
     )
-    encoder_layers: int = field(default=1, metadata={"doc": "layers of the patch encoder; 0 for the token baseline"})
-    decoder_layers: int = field(default=2, metadata={"doc": "layers of the patch decoder; 0 for the token baseline"})
-    sub_queries: int = field(default=2, metadata={"doc": "queries a patch sends to its tokens, k"})
-    window_tokens: int = field(default=512, metadata={"doc": "sliding window of the local self-attention, in tokens"})
-    encoder_window_patches: int = field(
-        default=512, metadata={"doc": "patches whose tokens a patch's queries read, its own included; 1: its own alone"}
+    decoder_window_patches: int = option(
+        512, "patches back that a token's cross-attention reaches", low=1, unit="patches"
     )
-    decoder_window_patches: int = field(
-        default=512, metadata={"doc": "patches back that a token's cross-attention reaches"}
+    max_patches: int = option(4096, "patches of a document at most: the backbone's context", low=1)
+    ffn_multiple_of: int = option(32, "feed-forward widths are rounded up to this", low=1)
+    rope_theta: float = option(500_000.0, "base of the rotary position embedding", above=0)
+    init: str = option(
+        "depth_scaled",
+        "initial weights: depth_scaled, or mup (and learning rates) that suit every width",
+        choices=INITS,
     )
-    max_patches: int = field(default=4096, metadata={"doc": "patches of a document at most: the backbone's context"})
-    ffn_multiple_of: int = field(default=32, metadata={"doc": "feed-forward widths are rounded up to this"})
-    rope_theta: float = field(default=500_000.0, metadata={"doc": "base of the rotary position embedding"})
-    init: str = field(
-        default="depth_scaled",
-        metadata={"doc": "initial weights: depth_scaled, or mup (and learning rates) that suit every width"},
-    )
-    init_std: float = field(default=0.02, metadata={"doc": "standard deviation of the initial weights"})
-    tied_head: bool = field(default=False, metadata={"doc": "the head's weights are the embedding's"})
-    embedding_dropout: float = field(default=0.0, metadata={"doc": "share of embedded values zeroed in training"})
-    mup_base_dim: int = field(default=256, metadata={"doc": "width at which init=mup equals depth_scaled"})
+    init_std: float = option(0.02, "standard deviation of the initial weights", above=0)
+    tied_head: bool = option(False, "the head's weights are the embedding's")
+    embedding_dropout: float = option(0.0, "share of embedded values zeroed in training", low=0, below=1)
+    mup_base_dim: int = option(256, "width at which init=mup equals depth_scaled", low=1)
 
     @property
     def has_local_modules(self) -> bool:
@@ -193,48 +164,22 @@ class ModelConfig:
         wanted = 8 * dim / 3
         return int(-(-wanted // self.ffn_multiple_of) * self.ffn_multiple_of)
 
-    def problems(self) -> list[str]:
-        """What is wrong with these values, a line each."""
-        found = []
-        for name in (
-            "global_dim",
-            "global_layers",
-            "global_heads",
-            "local_dim",
-            "local_heads",
-            "sub_queries",
-            "window_tokens",
-            "encoder_window_patches",
-            "decoder_window_patches",
-            "max_patches",
-            "ffn_multiple_of",
-            "mup_base_dim",
-            "global_window_patches",
-            "h3_head_dim",
-            "ssm_modes",
-            "shift_taps",
-        ):
-            if getattr(self, name) < 1:
-                found.append(f"model.{name}={getattr(self, name)}: must be 1 or more")
-        for name in ("encoder_layers", "decoder_layers", "global_kv_heads", "local_kv_heads"):
-            if getattr(self, name) < 0:
-                found.append(f"model.{name}={getattr(self, name)}: must be 0 or more")
-        choices = {
-            "init": INITS,
-            "positions": POSITIONS,
-            "norm": NORMS,
-            "ffn": FEED_FORWARDS,
-            "ssm_discretisation": DISCRETISATIONS,
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                found.append(f"model.{name}={getattr(self, name)}: allowed are {', '.join(allowed)}")
-        if not 0 <= self.embedding_dropout < 1:
-            found.append(f"model.embedding_dropout={self.embedding_dropout}: must be at least 0 and below 1")
-        found += self._mixer_problems()
-        if self.init_std <= 0 or self.rope_theta <= 0:
-            found.append(f"model.init_std={self.init_std}, rope_theta={self.rope_theta}: both must be above 0")
-        return found or self._misfits()
+    def rules(self) -> list[str]:
+        """Mixers fit the layers, heads divide widths, and both local modules are there or neither."""
+        found = self._mixer_problems() + self._head_problems("global") + self._head_problems("local")
+        if self.init == "mup" and self.tied_head:
+            found.append(
+                "model.init=mup, tied_head=true: head and embedding need different scales; choose init=depth_scaled "
+                "or tied_head=false"
+            )
+        if self.h3_head_dim >= 1 and self.global_dim % self.h3_head_dim:
+            found.append(f"model.h3_head_dim={self.h3_head_dim}: must divide model.global_dim={self.global_dim}")
+        if (self.encoder_layers == 0) != (self.decoder_layers == 0):
+            found.append(
+                f"model.encoder_layers={self.encoder_layers}, decoder_layers={self.decoder_layers}: "
+                "both are 0 (the token baseline) or neither is"
+            )
+        return found
 
     def _mixer_problems(self) -> list[str]:
         named = self.global_mixers
@@ -252,56 +197,36 @@ class ModelConfig:
             )
         return found
 
-    def _misfits(self) -> list[str]:
-        """Values that are possible alone but not together."""
+    def _head_problems(self, place: str) -> list[str]:
+        """Problems of the heads of the ``global`` or ``local`` attention; none while a count is out of its limits."""
+        dim, heads, kv_heads = (getattr(self, f"{place}_{name}") for name in ("dim", "heads", "kv_heads"))
+        if min(dim, heads) < 1 or kv_heads < 0:
+            return []
         found = []
-        for place in ("global", "local"):
-            dim, heads = getattr(self, f"{place}_dim"), getattr(self, f"{place}_heads")
-            if dim % (2 * heads):
-                found.append(f"model.{place}_dim={dim}: must be an even multiple of model.{place}_heads={heads}")
-            if heads % getattr(self, f"{place}_key_heads"):
-                found.append(
-                    f"model.{place}_kv_heads={getattr(self, f'{place}_kv_heads')}: must divide "
-                    f"model.{place}_heads={heads}"
-                )
-        if self.init == "mup" and self.tied_head:
-            found.append(
-                "model.init=mup, tied_head=true: head and embedding need different scales; choose init=depth_scaled "
-                "or tied_head=false"
-            )
-        if self.global_dim % self.h3_head_dim:
-            found.append(f"model.h3_head_dim={self.h3_head_dim}: must divide model.global_dim={self.global_dim}")
-        if (self.encoder_layers == 0) != (self.decoder_layers == 0):
-            found.append(
-                f"model.encoder_layers={self.encoder_layers}, decoder_layers={self.decoder_layers}: "
-                "both are 0 (the token baseline) or neither is"
-            )
+        if dim % (2 * heads):
+            found.append(f"model.{place}_dim={dim}: must be an even multiple of model.{place}_heads={heads}")
+        if heads % (kv_heads or heads):
+            found.append(f"model.{place}_kv_heads={kv_heads}: must divide model.{place}_heads={heads}")
         return found
 
 
 @dataclass
-class LossConfig:
-    text_weight: float = field(default=1.0, metadata={"doc": "weight of the loss of text and special tokens"})
-    speech_weight: float = field(default=1.0, metadata={"doc": "weight of the loss of speech units"})
-    z_weight: float = field(
-        default=0.0, metadata={"doc": "weight of the squared logarithm of the softmax's denominator (z-loss)"}
-    )
+class LossConfig(Options, prefix="loss."):
+    """Weights of the loss."""
 
-    def problems(self) -> list[str]:
-        """What is wrong with these values, a line each."""
-        found = []
-        if min(self.text_weight, self.speech_weight) < 0 or self.text_weight + self.speech_weight <= 0:
-            found.append(
-                f"loss.text_weight={self.text_weight}, speech_weight={self.speech_weight}: must be 0 or more, and one "
-                "of them above 0"
-            )
-        if self.z_weight < 0:
-            found.append(f"loss.z_weight={self.z_weight}: must be 0 (no z-loss) or more")
-        return found
+    text_weight: float = option(1.0, "weight of the loss of text and special tokens", low=0)
+    speech_weight: float = option(1.0, "weight of the loss of speech units", low=0)
+    z_weight: float = option(0.0, "weight of the squared logarithm of the softmax's denominator (z-loss)", low=0)
+
+    def rules(self) -> list[str]:
+        """Text or speech has a weight."""
+        if max(self.text_weight, self.speech_weight) > 0:
+            return []
+        return [f"loss.text_weight={self.text_weight}, speech_weight={self.speech_weight}: one of them must be above 0"]
 
 
 def patching_problems(model: ModelConfig, strategy: str) -> list[str]:
-    """What keeps a model and a patching strategy from going together."""
+    """Problems of combining this model with this patching strategy; empty if they fit."""
     if not model.has_local_modules and strategy not in UNPATCHED_STRATEGIES:
         return [
             f"patching.strategy={strategy} with model.encoder_layers=0: a model without local modules cannot tell the "

@@ -26,6 +26,7 @@ from lst.configs.schema import Config
 from lst.data.prepared import PreparedData
 from lst.errors import UserError
 from lst.storage import Folder, absolute, read_json, write_json
+from lst.storage.locks import waiting_lock
 from lst.tokenizers.speech import unit_places
 
 
@@ -108,7 +109,9 @@ def record_command(config: Config, command: str, overrides: Sequence[str]) -> No
     """Keeps the words of a command that has succeeded, so that the report can repeat what was really run."""
     path = RunFolder.of(config).commands
     name = f"train {config.name}" if command == "train" else command
-    write_json(path, {**recorded_commands(path), name: list(overrides)})
+    # Trainings of one run may end at the same time.
+    with waiting_lock(path.parent):
+        write_json(path, {**recorded_commands(path), name: list(overrides)})
 
 
 def recorded_commands(path: Path) -> dict[str, list[str]]:

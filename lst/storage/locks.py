@@ -54,6 +54,18 @@ def folder_lock(folder: Folder, part: tuple[int, int] | None = None) -> Iterator
 
 
 @contextlib.contextmanager
+def waiting_lock(folder: Path) -> Iterator[None]:
+    """Holds a local folder for a moment; waits until other processes that do so let go. Leaves no file behind."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
 def _file_lock(path: Path, shared: bool) -> Iterator[None]:
     descriptor = _acquire(path, shared)
     try:

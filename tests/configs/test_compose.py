@@ -6,12 +6,13 @@ import dataclasses
 
 import pytest
 
-from lst.configs.compose import MAIN, SYNTHETIC, Job, build_config, groups, known_keys, to_yaml
-from lst.configs.schema import Config, describe_fields
+from lst.configs.compose import MAIN, SYNTHETIC, Job, build_config, to_yaml
+from lst.configs.schema import Config
 from lst.errors import ProblemsError, UserError
+from lst.options import list_options
 
 
-@pytest.mark.parametrize("choice", [f"{g}={n}" for g, names in groups().items() for n in names])
+@pytest.mark.parametrize("choice", [f"{g}={n}" for g, names in MAIN.groups.items() for n in names])
 def test_every_shipped_file_composes(choice: str) -> None:
     extra = ["patching=none"] if choice.startswith(("model=baseline", "model=h3_")) else []
     if choice in ("tokenizer=encodec", "tokenizer=hubert_kmeans", "tokenizer=whisper_kmeans"):
@@ -21,7 +22,7 @@ def test_every_shipped_file_composes(choice: str) -> None:
 
 
 def test_every_option_says_what_it_does() -> None:
-    silent = [key for key, _, doc in describe_fields(Config()) if not doc]
+    silent = [option.key for option in list_options(Config()) if not option.doc]
     assert silent == []
 
 
@@ -60,7 +61,7 @@ def test_all_impossible_values_are_reported_together() -> None:
     assert len(raised.value.problems) == 5
 
 
-def list_options(schema: type) -> list[str]:
+def options_that_are_lists(schema: type) -> list[str]:
     """Found by the types that the fields are declared with."""
 
     def below(kind: type, prefix: str) -> list[str]:
@@ -76,7 +77,7 @@ def list_options(schema: type) -> list[str]:
     return below(schema, "")
 
 
-LISTS = [(job, key) for job in (MAIN, SYNTHETIC) for key in list_options(job.schema)]
+LISTS = [(job, key) for job in (MAIN, SYNTHETIC) for key in options_that_are_lists(job.schema)]
 
 
 @pytest.mark.parametrize(("job", "key"), [*LISTS, (MAIN, "arms.mine")], ids=lambda x: getattr(x, "command", x))
@@ -178,4 +179,4 @@ def test_overrides_beat_the_experiment_and_the_experiment_beats_the_default() ->
 def test_yaml_round_trip() -> None:
     text = to_yaml(build_config(["seed=7"]))
     assert "seed: 7" in text
-    assert all(key.split(".")[-1] in text for key in known_keys())
+    assert all(key.split(".")[-1] in text for key in MAIN.options)

@@ -175,7 +175,9 @@ def test_faulty_options_are_all_named() -> None:
         "data.num_streams=0: must be 1 or more",
         "data.num_loader_workers=-1: must be 0 or more",
         "data.shuffle_shards=-2",
-        "weights must not be negative",
+        "data.mix.interleaved=-1.0: must be 0 or more",
+        "data.mix.text=nan: must be a finite number",
+        "interleaved=-1.0, text=nan, speech=0.0: one must be above 0",
         "data.mix.by=letters: allowed are tokens",
     ):
         assert part in problems

@@ -197,7 +197,7 @@ def test_a_folder_that_another_process_prepares_is_refused(corpus: Path, tmp_pat
         (["part=all"], "part=all: 'all' is not i/n"),
         (["data_dir="], "data_dir= is empty"),
         (["export.format=csv"], "export.format=csv: allowed are on_the_fly, textgrid, ctm"),
-        (["data.on_the_fly_units=-1"], r"data.on_the_fly_units=-1: must be 0"),
+        (["data.on_the_fly_units=-1"], r"data.on_the_fly_units=-1: allowed are 0 to 65536"),
     ],
 )
 def test_impossible_options_are_named(words: list[str], told: str) -> None:

@@ -17,9 +17,9 @@ import torch
 
 from lst.cli import main
 from lst.configs.compose import SYNTHETIC
-from lst.configs.schema import describe_fields
 from lst.configs.synthetic_schema import SyntheticConfig
 from lst.errors import ProblemsError
+from lst.options import list_options
 from lst.recipes.synthetic.plots import standalone_svg
 from lst.recipes.synthetic.report import found_results, language_table, listops_table, write_synthetic_report
 from lst.recipes.synthetic.tasks import build_task
@@ -273,7 +273,7 @@ def test_help_lists_choices_and_options(capsys: pytest.CaptureFixture[str]) -> N
         "convolution=fast",
     ):
         assert part in out
-    assert [key for key, _, doc in describe_fields(SyntheticConfig()) if not doc] == []
+    assert [option.key for option in list_options(SyntheticConfig()) if not option.doc] == []
 
 
 def test_cfg_job_and_dry_run_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -303,7 +303,7 @@ def test_cfg_job_and_dry_run_write_nothing(tmp_path: Path, capsys: pytest.Captur
     assert not (tmp_path / "r").exists()
 
 
-@pytest.mark.parametrize("choice", [f"{group}={name}" for group, names in SYNTHETIC.groups().items() for name in names])
+@pytest.mark.parametrize("choice", [f"{group}={name}" for group, names in SYNTHETIC.groups.items() for name in names])
 def test_every_shipped_choice_composes(choice: str) -> None:
     assert isinstance(SYNTHETIC.build([choice]), SyntheticConfig)
 

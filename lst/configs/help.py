@@ -1,0 +1,52 @@
+"""What ``lst COMMAND --help`` prints: the options that most people change, then all that the command reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+from lst.configs.command_line import FLAGS, MultirunOptions
+from lst.configs.compose import Job
+from lst.options import Option, list_options
+
+_KEY_WIDTH = 44
+
+
+def option_help(job: Job[Any], sections: Sequence[str], first: Sequence[str]) -> list[str]:
+    """Groups and options, one line each.
+
+    Args:
+        job: the options of the command.
+        sections: those that it reads; options without a section are read by all.
+        first: keys of the options that most people change.
+    """
+    options = list_options(job.build([]))
+    by_key = {option.key: option for option in options}
+    lines = ["whole groups (group=choice, or group=/path/to/mine.yaml):"]
+    for name, files in job.groups.items():
+        if name in (*sections, "experiment"):
+            lines.append(f"  {name:<12} {' | '.join(files)}")
+    lines += ["", "most used options (key=default):", *(_line(by_key[key]) for key in first)]
+    others = [
+        option for option in options if option.key not in first and _section(option) in ("", *sections, "storage")
+    ]
+    for section, members in groupby(others, key=_section):
+        lines += ["", f"options of {section}:" if section else "general options:", *map(_line, members)]
+    lines += ["", "options of --multirun:", *map(_line, list_options(MultirunOptions()))]
+    return [*lines, "", "flags:", *flag_help()]
+
+
+def flag_help() -> list[str]:
+    """The flags that every command takes, one line each."""
+    return [f"  {flag:<20} {does}" for flag, does in FLAGS.items()]
+
+
+def _section(option: Option) -> str:
+    return option.key.partition(".")[0] if "." in option.key else ""
+
+
+def _line(option: Option) -> str:
+    shown = "null" if option.value is None else "…" if isinstance(option.value, dict) else option.value
+    allowed = f" [{option.limits.help_text}]" if option.limits.help_text else ""
+    return f"  {f'{option.key}={shown}':<{_KEY_WIDTH}} {option.doc}{allowed}"

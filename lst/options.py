@@ -1,0 +1,185 @@
+"""Options of a configuration: a dataclass field with its description and its limits, and one check for all of them.
+
+::
+
+    option(default, doc, low=…, choices=…)  ──▶  field of a dataclass derived from Options
+    Options.problems()    limits of every field, then the rules that relate fields to each other
+    list_options()        key, type, default, description and limits of every option, for help and documentation
+
+>>> @dataclass
+... class Train(Options, prefix="train."):
+...     rows: int = option(2, "rows of a batch", low=1)
+>>> Train(rows=0).problems()
+['train.rows=0: must be 1 or more']
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal
+
+from lst.storage import is_url
+
+PathKind = Literal["file", "folder", "file or folder"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Values that an option may take. None (``null``) always passes: the option's type decides whether it is allowed.
+
+    Attributes:
+        low, high: least and greatest value.
+        above, below: bounds that the value must not reach.
+        choices: the allowed texts; empty allows any.
+        unit: unit of the number, as help shows it.
+        note: reason or remedy that the error message adds.
+        path: what the path must name; empty where the option is no path.
+        url_allowed: a path may be a URL.
+        is_prose: free text, in which commas and ``${`` have no meaning.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    below: float | None = None
+    choices: tuple[str, ...] = ()
+    unit: str = ""
+    note: str = ""
+    path: PathKind | None = None
+    url_allowed: bool = False
+    is_prose: bool = False
+
+    @property
+    def range_text(self) -> str:
+        """The bounds in words, such as ``1 or more``; empty where there are none."""
+        if self.low is not None and self.high is not None:
+            return f"{self.low} to {self.high}"
+        lower = f"above {self.above}" if self.above is not None else "" if self.low is None else f"at least {self.low}"
+        upper = f"below {self.below}" if self.below is not None else "" if self.high is None else f"at most {self.high}"
+        if lower and upper:
+            return f"{lower} and {upper}"
+        return f"{self.low} or more" if self.low is not None else lower or upper
+
+    @property
+    def help_text(self) -> str:
+        """Choices, or bounds with their unit, as help shows them; empty where there are none."""
+        if self.choices:
+            return " | ".join(self.choices)
+        return f"{self.range_text} {self.unit}".strip() if self.range_text else ""
+
+    def problem(self, value: Any, default: Any) -> str:
+        """What is wrong with ``value``, to follow ``key=value``; empty where nothing is."""
+        if isinstance(value, str):
+            if self.choices and value not in self.choices:
+                return f": allowed are {', '.join(self.choices)}"
+            return self._path_problem(value, default) if self.path else ""
+        if not isinstance(value, (int, float)):
+            return ""
+        if not math.isfinite(value):
+            return ": must be a finite number"
+        if not self._holds(value):
+            verb = "allowed are" if self.low is not None and self.high is not None else "must be"
+            return f": {verb} {self.range_text}{f' ({self.note})' if self.note else ''}"
+        return ""
+
+    def _holds(self, value: float) -> bool:
+        return (
+            (self.low is None or value >= self.low)
+            and (self.high is None or value <= self.high)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
+
+    def _path_problem(self, value: str, default: Any) -> str:
+        if not value:
+            return "" if default == "" else " is empty: give a path, or leave the option out"
+        if is_url(value):
+            note = f"; {self.note}" if self.note else ""
+            return "" if self.url_allowed else f" is a URL: a path of this machine is needed{note}"
+        if self.path == "file" and os.path.isdir(value):
+            return " is a folder: name a file in it"
+        if self.path == "folder" and os.path.isfile(value):
+            return " is a file: name a folder"
+        return ""
+
+
+def option(default: Any, doc: str, **limits: Any) -> Any:
+    """A dataclass field with a description, and the limits that ``Limits`` names."""
+    metadata = {"doc": doc, "limits": Limits(**limits)}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: copy.deepcopy(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class Options:
+    """Base of every section of a configuration; ``prefix`` is the dotted place of the section, such as ``data.mix.``"""
+
+    prefix: ClassVar[str] = ""
+
+    def __init_subclass__(cls, prefix: str = "") -> None:
+        cls.prefix = prefix
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with these values, one line each."""
+        return self.limit_problems() + self._rule_problems()
+
+    def limit_problems(self) -> list[str]:
+        """Values outside the limits of their option, of this section and those below it."""
+        found = []
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if "limits" in item.metadata and (wrong := item.metadata["limits"].problem(value, item.default)):
+                found.append(f"{self.prefix}{item.name}={value}{wrong}")
+        return found + [problem for section in self._sections() for problem in section.limit_problems()]
+
+    def rules(self) -> list[str]:
+        """Problems of values that are allowed alone but not together; also called when a value is out of its limits."""
+        return []
+
+    def _rule_problems(self) -> list[str]:
+        return self.rules() + [problem for section in self._sections() for problem in section._rule_problems()]
+
+    def _sections(self) -> Iterator[Options]:
+        values = (getattr(self, item.name) for item in fields(self))
+        return (value for value in values if isinstance(value, Options))
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a configuration.
+
+    Attributes:
+        key: dotted, such as ``train.rows``.
+        kind: its type as it is written in the code, such as ``float | None``.
+        value: of the configuration that was listed; its default where that was made without arguments.
+        doc: what it does.
+        limits: the values it may take.
+    """
+
+    key: str
+    kind: str
+    value: Any
+    doc: str
+    limits: Limits
+
+    @property
+    def is_text(self) -> bool:
+        """Whether values are taken as they are written, without quotes."""
+        return self.kind in ("str", "str | None")
+
+
+def list_options(config: Options, prefix: str = "") -> list[Option]:
+    """Every option of a configuration, depth first."""
+    found: list[Option] = []
+    for item in fields(config):
+        value, key = getattr(config, item.name), prefix + item.name
+        if isinstance(value, Options):
+            found += list_options(value, f"{key}.")
+        else:
+            found.append(Option(key, str(item.type), value, item.metadata["doc"], item.metadata["limits"]))
+    return found
