@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from functools import cached_property
 from importlib import resources
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import yaml
 from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf._utils import get_omega_conf_dumper
 from omegaconf.errors import OmegaConfBaseException
 
 from lst.configs.schema import Config
@@ -252,4 +254,6 @@ def _merge(config: DictConfig, values: dict[str, Any], prefix: str) -> list[str]
 
 def to_yaml(config: Options) -> str:
     """The resolved configuration as YAML."""
-    return OmegaConf.to_yaml(OmegaConf.structured(config))
+    # Not through OmegaConf, which fails on a prompt with half an interpolation in it.
+    dumper = get_omega_conf_dumper()
+    return str(yaml.dump(asdict(config), default_flow_style=False, allow_unicode=True, sort_keys=False, Dumper=dumper))

@@ -30,9 +30,19 @@ def test_mistakes_are_one_line_and_exit_2(capsys: pytest.CaptureFixture[str]) ->
     for words, expected in (
         (["trian"], "did you mean train?"),
         (["train", "train.max_stps=3"], "did you mean train.max_steps?"),
-        (["train", "--fast"], "unknown flag --fast"),
-        (["prepare", "--num-workers=2"], "--help; options are words: num_workers=…"),
-        (["tokenizer", "convert-units", "--trust"], "options are words: tokenizer.trust=…"),
+        (["train", "--fast"], "unknown flag --fast; flags are --dry-run, --cfg job, --config-dir DIR"),
+        (["train", "--dryrun"], "unknown flag --dryrun: did you mean --dry-run?"),
+        (["prepare", "--num-workers=2"], "unknown flag --num-workers=2: write num_workers=2"),
+        (["tokenizer", "convert-units", "--trust"], "unknown flag --trust: write tokenizer.trust=true"),
+        (["train", "--patching", "static"], "unknown flag --patching: write patching=static"),
+        (["train", "-s", "3"], "unknown flag -s: write seed=3"),
+        (["synthetic", "-lr", "1e-3"], "unknown flag -lr: write train.learning_rate=1e-3"),
+        (["train", "--learning-rate", "--dry-run"], "write train.learning_rate=…"),
+        (["train", "--config-dir"], "--config-dir needs a value: write --config-dir DIR"),
+        (["train", "jobs=2"], "jobs=2 is an option of --multirun: add -m"),
+        (["train", "-m", "jobs=two"], "jobs=two: must be a whole number"),
+        (["train", "-m", "jobs=0"], "jobs=0: must be 1 or more"),
+        (["train", "-m", "--cfg", "job"], "leave -m out"),
         (["train", "--cfg", "all"], "--cfg job"),
         (["prepare", "corpus=/no/such/folder"], "/no/such/folder"),
     ):
@@ -40,6 +50,25 @@ def test_mistakes_are_one_line_and_exit_2(capsys: pytest.CaptureFixture[str]) ->
         err = capsys.readouterr().err
         assert expected in err
         assert "Traceback" not in err
+        if words[0] == "train" and len(words) > 1 and words[1].startswith("-"):
+            assert err.count("\n") == 1
+
+
+def test_flags_of_other_tools_are_all_answered_together(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--patching", "static", "seed=3", "-s", "3", "--fast", "--name=x"]) == 2
+    err = capsys.readouterr().err
+    for part in ("write patching=static", "write seed=3", "unknown flag --fast;", "write name=x", "4 problems"):
+        assert part in err
+
+
+def test_help_and_import_are_quick_because_no_torch_is_imported() -> None:
+    for code in (
+        "import lst",
+        "import lst.cli; lst.cli.main(['--help'])",
+        "import lst.cli; lst.cli.main(['train', '--help'])",
+    ):
+        check = f"import sys; {code}; sys.exit(sum(name in sys.modules for name in ('torch', 'numpy', 'lightning')))"
+        assert subprocess.run([sys.executable, "-c", check], stdout=subprocess.DEVNULL).returncode == 0, code
 
 
 def test_cfg_job_prints_yaml(capsys: pytest.CaptureFixture[str]) -> None:
