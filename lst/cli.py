@@ -292,7 +292,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"lst {words[0]}: {error}", file=sys.stderr)
         return USAGE_EXIT
     except BrokenPipeError:
-        # Whoever read (head, a pager that was left) has enough. Nothing more can be said on the way out.
+        # The reader (head, a pager) has closed the pipe, so flushing at exit would fail again.
         with contextlib.suppress(AttributeError, OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_EXIT

@@ -57,7 +57,7 @@ _VALUE_FLAGS = {
 class MultirunOptions(Options):
     """Options of ``--multirun`` itself; they are no part of a run's configuration."""
 
-    jobs: int = option(1, "runs at the same time; results do not depend on it", low=1)
+    jobs: int | None = option(None, "runs at the same time; without, 1, or all of a SLURM array", low=1)
     threads: int | None = option(None, "threads of each run; without, OMP_NUM_THREADS, or 1", low=1)
     slurm: str | None = option(None, "write a SLURM array script to this file and run nothing", path="file")
 

@@ -183,6 +183,7 @@ class SyntheticConfig(Options):
 
     @property
     def has_convolutions(self) -> bool:
+        """Whether the model has a state-space layer, which can be computed as a convolution."""
         return any(mixer not in ("attention", "window_attention") for mixer in self.model.global_mixers)
 
     def rules(self) -> list[str]:

@@ -177,7 +177,7 @@ def show_to_hydra(files: UserFiles) -> None:
 
 
 def is_target(key: str) -> bool:
-    """Whether a key, dotted or not, is one that Hydra would call code by, such as ``_target_``."""
+    """Whether a key, dotted or not, would make Hydra call code, as ``_target_`` does."""
     return any(len(part) > 2 and part.startswith("_") and part.endswith("_") for part in key.split("."))
 
 

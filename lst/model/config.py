@@ -140,14 +140,17 @@ class ModelConfig(Options, prefix="model."):
 
     @property
     def has_local_modules(self) -> bool:
+        """Whether there is a patch encoder or decoder; the token baseline has neither."""
         return self.encoder_layers > 0 or self.decoder_layers > 0
 
     @property
     def global_key_heads(self) -> int:
+        """Key and value heads of the backbone's attention."""
         return self.global_kv_heads or self.global_heads
 
     @property
     def local_key_heads(self) -> int:
+        """Key and value heads of the attention in patch encoder and decoder."""
         return self.local_kv_heads or self.local_heads
 
     @property

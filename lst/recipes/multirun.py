@@ -19,8 +19,8 @@ from typing import Any
 
 from lst.configs.command_line import MultirunOptions
 from lst.configs.compose import Job, is_file_name
-from lst.configs.sweep import swept_runs
-from lst.errors import UserError
+from lst.configs.sweep import SweptRun, swept_runs
+from lst.errors import ProblemsError, raise_problems
 from lst.parallel.commands import ChildCommand, FinishedCommand, run_commands
 from lst.storage import fingerprint, write_text
 
@@ -65,7 +65,7 @@ def multirun(command: SweptCommand, words: Sequence[str], options: MultirunOptio
         print(f"{options.slurm}: {len(children)} runs; submit it with: sbatch {shlex.quote(options.slurm)}")
         return 0
     threads = options.threads if options.threads or "OMP_NUM_THREADS" in os.environ else 1
-    finished = sorted(run_commands(children, options.jobs, threads), key=lambda done: done.number)
+    finished = sorted(run_commands(children, options.jobs or 1, threads), key=lambda done: done.number)
     print(results_table(finished))
     return FAILED_EXIT if any(done.exit_code for done in finished) else 0
 
@@ -78,27 +78,42 @@ def plan_runs(command: SweptCommand, words: Sequence[str]) -> list[ChildCommand]
     """
     children: list[ChildCommand] = []
     places: dict[tuple[str, ...], str] = {}
+    problems: list[str] = []
     for run in swept_runs(command.job, words):
-        config = command.job.build(run.words)
-        # Prepared data goes to data_dir= where that is given.
-        is_data = command.name == "prepare" and config.data_dir is not None
-        output = "data_dir" if is_data else command.output
-        label = _label({key: value for key, value in run.swept.items() if key not in (output, *_PLACES)})
-        placed = list(run.words)
-        if output and label and not command.reads_run and (value := attrgetter(output)(config)) is not None:
-            placed = [word for word in placed if not word.startswith(f"{output}=")]
-            placed.append(f"{output}={_with_label(output, value, label)}")
-            config = command.job.build(placed)
         title = _label(run.swept) or command.name
-        place = (config.run_dir, str(attrgetter(output)(config)), str(getattr(config, "part", ""))) if output else ()
+        try:
+            config = command.job.build(run.words)
+            log = Path(config.run_dir) / "multirun" / f"{command.name.replace(' ', '-')}-{title}.log"
+            placed, place = _placed(command, run, config)
+        except ProblemsError as error:
+            problems += error.problems
+            continue
         if place and (other := places.setdefault(place, title)) is not title:
-            raise UserError(
-                f"multirun: {other} and {title} would both write to {output}={place[1]}: give each run another "
-                f"{output}=, as in {output}=one,two"
+            problems.append(
+                f"{other} and {title} would both write to {command.output}={place[-1]}: give each run another "
+                f"{command.output}=, as in {command.output}=one,two"
             )
-        log = Path(command.job.build(run.words).run_dir) / "multirun" / f"{command.name.replace(' ', '-')}-{title}.log"
         children.append(ChildCommand(title, (sys.executable, "-m", "lst", *command.name.split(), *placed), log))
+    # Most mistakes are in every run.
+    raise_problems("multirun", list(dict.fromkeys(problems)), f"See lst {command.name} --help for all options.")
     return children
+
+
+def _placed(command: SweptCommand, run: SweptRun, config: Any) -> tuple[list[str], tuple[str, ...]]:
+    """The words of a run with a place for its results, and that place; empty where it writes nothing."""
+    # Prepared data goes to data_dir= where that is given.
+    is_data = command.name == "prepare" and config.data_dir is not None
+    output = "data_dir" if is_data else command.output
+    value = attrgetter(output)(config) if output else None
+    if value is None:
+        return run.words, ()
+    words = run.words
+    label = _label({key: value for key, value in run.swept.items() if key not in (output, *_PLACES)})
+    if label and not command.reads_run:
+        value = _with_label(output, value, label)
+        words = [*(word for word in words if not word.startswith(f"{output}=")), f"{output}={value}"]
+        command.job.build(words)
+    return words, ("" if output == "run_dir" else config.run_dir, getattr(config, "part", None) or "", value)
 
 
 def slurm_script(command: str, children: Sequence[ChildCommand], options: MultirunOptions) -> str:
@@ -109,7 +124,7 @@ def slurm_script(command: str, children: Sequence[ChildCommand], options: Multir
         [
             "#!/bin/bash",
             f"#SBATCH --job-name=lst-{command.replace(' ', '-')}",
-            f"#SBATCH --array=0-{len(children) - 1}%{options.jobs}",
+            f"#SBATCH --array=0-{len(children) - 1}{f'%{options.jobs}' if options.jobs else ''}",
             "set -eu",
             f"cd {shlex.quote(os.getcwd())}",
             f"export OMP_NUM_THREADS={threads}",

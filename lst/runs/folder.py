@@ -115,7 +115,7 @@ def record_command(config: Config, command: str, overrides: Sequence[str]) -> No
     path = RunFolder.of(config).commands
     name = f"train {config.name}" if command == "train" else command
     # Trainings of one run may end at the same time.
-    with waiting_lock(path.parent):
+    with waiting_lock(path.with_suffix(".lock")):
         write_json(path, versioned({**_recorded_commands(path), name: list(overrides)}))
 
 

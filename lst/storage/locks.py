@@ -69,20 +69,16 @@ def folder_lock(folder: Folder, part: tuple[int, int] | None = None) -> Iterator
 
 
 @contextlib.contextmanager
-def waiting_lock(folder: Path) -> Iterator[None]:
-    """Holds a local folder for a moment; waits until other processes that do so let go. Leaves no file behind."""
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+def waiting_lock(path: Path) -> Iterator[None]:
+    """Holds a local lock file for a moment, after waiting for other processes that hold it; removes the file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _file_lock(path, shared=False, waits=True):
         yield
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager
-def _file_lock(path: Path, shared: bool) -> Iterator[None]:
-    descriptor = _acquire(path, shared)
+def _file_lock(path: Path, shared: bool, waits: bool = False) -> Iterator[None]:
+    descriptor = _acquire(path, shared, waits)
     try:
         if not shared:
             # The owner is written for error messages only, so a full disk is ignored here.
@@ -98,11 +94,11 @@ def _file_lock(path: Path, shared: bool) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _acquire(path: Path, shared: bool) -> int:
+def _acquire(path: Path, shared: bool, waits: bool) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if waits else fcntl.LOCK_NB))
             if os.path.exists(path) and os.stat(path).st_ino == os.fstat(descriptor).st_ino:
                 return descriptor
         except BlockingIOError:

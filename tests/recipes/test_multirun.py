@@ -124,6 +124,7 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, capfd: pytest
             ],
         ),
         ("generate", ["generate.top_k=1,2"], [["generate.top_k=1"], ["generate.top_k=2"]]),
+        ("check", ["corpus=a,b"], [["corpus=a"], ["corpus=b"]]),
         ("eval", ["run_dir=a,b"], [["run_dir=a"], ["run_dir=b"]]),
         (
             "synthetic",
@@ -156,8 +157,10 @@ def test_runs_that_would_share_a_place_are_refused(command: str, words: list[str
 
 
 def test_a_mistake_in_any_run_shows_before_the_first(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "-m", f"run_dir={tmp_path}/r", "train.rows=2,0"]) == 2
-    assert "train.rows=0: must be 1 or more" in capfd.readouterr().err
+    assert main(["train", "-m", f"run_dir={tmp_path}/r", "train.rows=2,0,-1", "train.clip_norm=0"]) == 2
+    told = capfd.readouterr().err
+    for part in ("train.rows=0: must be 1 or more", "train.rows=-1", "train.clip_norm=0", "3 problems"):
+        assert part in told, "of all runs, each once"
     assert not (tmp_path / "r").exists()
 
 
@@ -175,6 +178,8 @@ def test_a_slurm_script_runs_one_line_of_it(tmp_path: Path, capsys: pytest.Captu
     assert f"sbatch {script}" in capsys.readouterr().out
     text = script.read_text()
     assert "#SBATCH --array=0-1%3\n" in text
+    assert main(["train", "-m", *words, f"slurm={tmp_path}/all.sh"]) == 0
+    assert "#SBATCH --array=0-1\n" in (tmp_path / "all.sh").read_text()
     assert sum(line.endswith(";;") for line in text.splitlines()) == 2, "a line a run"
     # What the second line would run: the program is replaced by one that prints its arguments.
     shown = tmp_path / "shown.sh"

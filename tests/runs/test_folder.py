@@ -1,0 +1,34 @@
+"""The record of a run's commands, written by processes that end at the same time."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from lst.configs.compose import build_config
+from lst.runs import folder
+
+
+def test_records_of_trainings_that_end_together_are_all_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configs = [build_config([f"run_dir={tmp_path}", f"name=m{number}"]) for number in range(4)]
+    read = folder.recorded_commands
+
+    def slow_read(path: Path) -> dict[str, list[str]]:
+        found = read(path)
+        # Time for another to read what this one is about to replace.
+        time.sleep(0.1)
+        return found
+
+    monkeypatch.setattr(folder, "recorded_commands", slow_read)
+    threads = [threading.Thread(target=folder.record_command, args=(one, "train", [one.name])) for one in configs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    recorded = json.loads((tmp_path / "commands.json").read_text())
+    assert recorded == {f"train m{number}": [f"m{number}"] for number in range(4)}
+    assert [path.name for path in tmp_path.iterdir()] == ["commands.json"], "no lock is left behind"
