@@ -14,8 +14,10 @@ help:
 	@echo "make bench-kernels  the same of the state-space kernels, and a plot: runs/bench/kernels.json, kernels.svg (about 15 minutes)"
 	@echo "make bench-gpu    kernels against their plain twins on a CUDA GPU: runs/bench/gpu.json"
 	@echo "make bench-data   speed of preparing, interleaving and loading: runs/bench/data.json (about 6 minutes; ARGS=CORPUS measures your recordings)"
+	@echo "make docs         the documentation as a site: site/index.html"
+	@echo "make wheel        build the wheel, install it alone and run the smoke experiment with it"
 	@echo "make format       format the code"
-	@echo "make clean        remove .venv and caches; runs/ stays"
+	@echo "make clean        remove .venv, caches, build/ and site/; runs/ stays"
 
 # Made anew when the requirements or the compiled kernels change; the marker is written last, so a broken installation is repeated.
 $(VENV)/.installed: pyproject.toml setup.py $(wildcard lst/kernels/native/src/*)
@@ -35,6 +37,31 @@ test: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# The pages need nothing from the network. The two variables silence adverts of MkDocs' themes and plugins.
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@
+
+.PHONY: docs
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict $(ARGS)
+
+# A fresh environment that borrows the packages of the first one: lst itself comes from the wheel. Its own folder is no
+# checkout, so a file that the wheel lacks is missed.
+WHEEL := build/wheel
+
+.PHONY: wheel
+wheel: $(VENV)/.installed
+	rm -rf $(WHEEL) build/lib build/bdist.*
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir $(WHEEL) .
+	$(BIN)/python -m venv --without-pip $(WHEEL)/env
+	$(BIN)/python -m pip --python $(WHEEL)/env/bin/python install --quiet --no-deps $(WHEEL)/*.whl
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$($(WHEEL)/env/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/first_environment.pth"
+	cd $(WHEEL) && env/bin/python -c 'import lst; assert "/wheel/env/" in lst.__file__, lst.__file__'
+	cd $(WHEEL) && env/bin/lst --help > /dev/null
+	cd $(WHEEL) && env/bin/lst quickstart experiment=smoke
+	@test -s $(WHEEL)/runs/smoke/report.html
 
 .PHONY: bench-model
 bench-model: $(VENV)/.installed
@@ -59,4 +86,4 @@ format: $(VENV)/.installed
 
 .PHONY: clean
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build site *.egg-info

@@ -14,7 +14,8 @@ from lst.model.pointwise import NORM_EPS, RMSNorm
 from lst.model.ranges import KeyRange
 from lst.model.state_space import H3, S4D, Recurrence
 
-RECURRENT = ("h3", "s4d")
+# Mixers that keep a state; the others are attention.
+RECURRENT: dict[str, type[Any]] = {"h3": H3, "s4d": S4D}
 
 
 class Backbone(nn.Module):
@@ -80,10 +81,8 @@ def build_block(mixer: str, config: ModelConfig) -> Block:
 
 def build_mixer(mixer: str, config: ModelConfig) -> nn.Module:
     """A mixer by its name in the config."""
-    if mixer == "h3":
-        return H3(config)
-    if mixer == "s4d":
-        return S4D(config)
+    if mixer in RECURRENT:
+        return RECURRENT[mixer](config)
     return SelfAttention(config.global_dim, config.global_heads, config.global_key_heads)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lst.model.backbone import RECURRENT
 from lst.model.batch import PackedBatch
 from lst.model.config import ModelConfig
 from lst.model.ranges import KeyRange, attention_ranges
@@ -131,16 +132,10 @@ def model_flops(config: ModelConfig, vocab_size: int, work: Workload) -> Flops:
 def _mixer(mixer: str, config: ModelConfig, work: Workload) -> float:
     """One layer's mixer of the backbone."""
     dim = config.global_dim
-    if mixer in ("attention", "window_attention"):
+    if mixer not in RECURRENT:
         pairs = work.patch_pairs if mixer == "attention" else work.window_pairs
         return _attention(dim, config.global_heads, config.global_key_heads, work.num_patches, pairs)
-    # A mode: one complex product and sum for the state, and the real part of another for the output.
-    mode = 8 + 4
-    if mixer == "h3":
-        sequences = dim * config.h3_head_dim
-        mixing = 2 * dim * config.shift_taps + sequences * (mode * config.ssm_modes + 4)
-        return work.num_patches * (8 * dim * dim + mixing)
-    return work.num_patches * (4 * dim * dim + dim * mode * config.ssm_modes)
+    return work.num_patches * RECURRENT[mixer].flops_a_position(config)
 
 
 def _feed_forward(config: ModelConfig) -> float:

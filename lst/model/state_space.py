@@ -23,6 +23,8 @@ from lst.model.pointwise import Linear
 Recurrence = Callable[..., torch.Tensor]
 
 DT_RANGE = (1e-3, 0.1)
+# Operations of one mode: a complex product and sum for the state, and the real part of another for the output.
+MODE_FLOPS = 8 + 4
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
@@ -139,6 +141,13 @@ class H3(nn.Module):
         self.ssm = DiagonalSSM(dim // config.h3_head_dim, config.ssm_modes, config.ssm_discretisation)
         self.output = Linear(dim, dim, bias=True)
 
+    @staticmethod
+    def flops_a_position(config: ModelConfig) -> float:
+        """Forward operations of one position: projections, short convolution, and the SSM of each head's products."""
+        dim = config.global_dim
+        sequences = dim * config.h3_head_dim
+        return 8 * dim * dim + 2 * dim * config.shift_taps + sequences * (MODE_FLOPS * config.ssm_modes + 4)
+
     def forward(self, x: torch.Tensor, recurrence: Recurrence) -> torch.Tensor:
         """[n, D] → [n, D]; ``recurrence`` mixes whole documents, or one token of each."""
         projected = self.query_key_value(x)
@@ -179,6 +188,12 @@ class S4D(nn.Module):
         super().__init__()
         self.ssm = DiagonalSSM(config.global_dim, config.ssm_modes, config.ssm_discretisation)
         self.output = Linear(config.global_dim, 2 * config.global_dim, bias=True)
+
+    @staticmethod
+    def flops_a_position(config: ModelConfig) -> float:
+        """Forward operations of one position: the SSM of each channel, and the gated linear unit."""
+        dim = config.global_dim
+        return 4 * dim * dim + dim * MODE_FLOPS * config.ssm_modes
 
     def forward(self, x: torch.Tensor, recurrence: Recurrence) -> torch.Tensor:
         """[n, D] → [n, D]; ``recurrence`` mixes whole documents, or one token of each."""

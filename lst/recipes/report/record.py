@@ -82,7 +82,7 @@ class ModelRecord:
             "curriculum": f"{aligned}, then {static}",
             "entropy": f"where {cut.entropy_measure} exceeds {cut.entropy_threshold or 0:.2f} nats",
             "speech_bpe": "no patches: a piece of units each",
-        }[cut.strategy]
+        }.get(cut.strategy, cut.strategy)
         return f"{text}; repeated units read once" if cut.deduplicate else text
 
 

@@ -53,7 +53,7 @@ def train_plan(config: Config, peak_flops: float) -> list[str]:
     except UserError:
         num_ids = max(config.patching.speech_bpe_size, num_units) if strategy == "speech_bpe" else num_units
         vocab_size = config.tokenizer.text_vocab_size + len(SPECIALS) + num_ids
-        tokens = slots * ASSUMED_TOKENS_A_PATCH[strategy]
+        tokens = slots * ASSUMED_TOKENS_A_PATCH.get(strategy, ASSUMED_TOKENS_A_PATCH["static"])
         documents = slots / ASSUMED_DOCUMENT_PATCHES
         source = (
             f"assumed: {strategy} is fitted first"

@@ -1,0 +1,229 @@
+"""Reference pages made from the code while the site is built: commands, options, file formats, Python API.
+
+MkDocs calls the two functions named ``on_…``. ``pages`` needs no MkDocs, so tests can call it too.
+"""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import lst
+from lst.cli import COMMANDS, usage
+from lst.configs.compose import MAIN, SYNTHETIC
+
+PACKAGE = Path(lst.__file__).parent
+# The copy of the sources that mkdocstrings reads.
+SOURCES = Path(__file__).parents[2] / "build" / "docs"
+# Rooms of the Python API, in the order of the data flow.
+ROOMS = ("tokenizers", "data", "model", "kernels", "runs", "evaluation", "storage", "parallel", "configs")
+# Modules whose docstrings describe files, with the headings of the page.
+FILE_FORMATS = {
+    "A run's folder": "runs/folder.py",
+    "Prepared data": "data/prepare/prepare.py",
+    "Shards": "data/shards/files.py",
+    "Samples of a shard": "data/shards/samples.py",
+    "Manifests": "data/corpora/manifest.py",
+    "`.on_the_fly` files": "data/corpora/on_the_fly.py",
+    "Units files": "tokenizers/kmeans.py",
+    "Model folders": "model/pretrained.py",
+    "Training checkpoints": "recipes/training/checkpoints.py",
+    "The corpus card": "recipes/corpus_card/card.py",
+}
+
+
+def on_startup(**_: object) -> None:
+    """Copies the package to where mkdocstrings reads it, every folder with an ``__init__.py``.
+
+    Some rooms of the package have none, and mkdocstrings skips such folders.
+    """
+    shutil.rmtree(SOURCES, ignore_errors=True)
+    for path in PACKAGE.rglob("*.py"):
+        copy = SOURCES / path.relative_to(PACKAGE.parent)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        # A line of two colons opens a diagram in docstrings; Markdown would show the colons.
+        copy.write_text(path.read_text(encoding="utf-8").replace("\n::\n", "\n\n"), encoding="utf-8")
+        (copy.parent / "__init__.py").touch()
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Adds the generated pages to those of the folder."""
+    from mkdocs.structure.files import File
+
+    for name, text in pages().items():
+        files.append(File.generated(config, name, content=text))
+    return files
+
+
+def pages() -> dict[str, str]:
+    """Markdown of every generated page by its path below ``docs``."""
+    return {
+        "reference/commands.md": commands_page(),
+        "reference/options.md": options_page(),
+        "reference/files.md": files_page(),
+        "reference/python/index.md": python_index(),
+        **{f"reference/python/{room}.md": python_page(room) for room in ROOMS},
+    }
+
+
+def commands_page() -> str:
+    """Every command: what it does and the sections of options that it reads."""
+    rows = [
+        f"| `lst {name}` | {does} | {', '.join(section_link(section, name) for section in sections)} |"
+        for name, (_, does, sections) in COMMANDS.items()
+    ]
+    table = "\n".join(["| command | does | options |", "|---|---|---|", *rows])
+    intro = "`lst COMMAND --help` lists the options of a command. Every command also reads the [general options]"
+    return f"# Commands\n\n{intro}(options.md#general).\n\n{table}\n\n## `lst --help`\n\n```text\n{usage()}\n```\n"
+
+
+def section_link(section: str, command: str) -> str:
+    """Link to a section of the options page."""
+    anchor = f"synthetic-{section}" if command == "synthetic" else section
+    return f"[{section}](options.md#{anchor})"
+
+
+def options_page() -> str:
+    """Every option of the schema, a table a section."""
+    parts = [
+        "# Options",
+        "Write `key=value` after a command. Defaults are those of the default configuration. A group chooses a whole "
+        "YAML file: `patching=static`. A mistyped key is refused with the nearest valid one.",
+        "## Groups",
+        groups_table(MAIN.groups()),
+    ]
+    for section, rows in option_sections(MAIN.build([])).items():
+        parts += [f"## {section or 'general'} {{ #{section or 'general'} }}", options_table(rows)]
+    parts += ["## Options of `lst synthetic`", groups_table(SYNTHETIC.groups())]
+    for section, rows in option_sections(SYNTHETIC.build([])).items():
+        name = section or "general"
+        parts += [f"### {name} {{ #synthetic-{name} }}", options_table(rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def groups_table(groups: Mapping[str, list[str]]) -> str:
+    """The choices of each group of YAML files."""
+    rows = [f"| `{name}=` | {', '.join(f'`{choice}`' for choice in choices)} |" for name, choices in groups.items()]
+    return "\n".join(["| group | choices |", "|---|---|", *rows])
+
+
+def option_sections(config: Any) -> dict[str, list[tuple[str, Any, Mapping[str, Any]]]]:
+    """(key, default, metadata) of every option by its first section; options without a section come first."""
+    found: dict[str, list[tuple[str, Any, Mapping[str, Any]]]] = {"": []}
+    for key, default, metadata in options_of(config):
+        found.setdefault(key.partition(".")[0] if "." in key else "", []).append((key, default, metadata))
+    return found
+
+
+def options_of(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
+    """(key, default, metadata) of every option below a configuration, depth first."""
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if is_dataclass(value):
+            yield from options_of(value, f"{prefix}{item.name}.")
+        else:
+            yield prefix + item.name, value, item.metadata
+
+
+def options_table(rows: list[tuple[str, Any, Mapping[str, Any]]]) -> str:
+    """A table of options; a column for each kind of metadata beside the text, such as bounds."""
+    extra = sorted({name for _, _, metadata in rows for name in metadata if name != "doc"})
+    head = ["option", "default", "what it does", *extra]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for key, default, metadata in rows:
+        cells = [f"`{key}`", f"`{shown(default)}`", cell(metadata.get("doc", ""))]
+        cells += [cell(metadata[name]) if name in metadata else "" for name in extra]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def shown(value: Any) -> str:
+    """A default as a user would write it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, dict):
+        return ", ".join(value) or "{}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(shown, value)) + "]"
+    return str(value) or "''"
+
+
+def cell(value: Any) -> str:
+    """Text of a table's cell: bars and angle brackets would be taken for markup."""
+    text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("_", "\\_").replace("*", "\\*")
+
+
+def files_page() -> str:
+    """What the modules that read and write files say of them."""
+    intro = (
+        "# File formats\n\nEach section is the description that stands in the code that reads and writes the files. "
+        "Nothing that is read back is a pickle. Files are written beside their place, flushed and renamed; a marker "
+        "or index comes last."
+    )
+    sections = [f"## {title}\n\n{module_text(PACKAGE / path)}" for title, path in FILE_FORMATS.items()]
+    return "\n\n".join([intro, *sections]) + "\n"
+
+
+def module_text(path: Path) -> str:
+    """A module's docstring as Markdown, with its path."""
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return f"{markdown_of(docstring)}\n\nCode: `{path.relative_to(PACKAGE.parent)}`"
+
+
+def markdown_of(docstring: str) -> str:
+    """A docstring with its diagrams as code blocks: what is indented, or aligned by several spaces."""
+    blocks = []
+    for block in docstring.split("\n\n"):
+        lines = [line for line in block.splitlines() if line.strip() != "::"]
+        is_diagram = bool(lines) and (lines[0].startswith("    ") or any("   " in line.strip() for line in lines))
+        if is_diagram:
+            # The last line before a diagram may be prose of the same block.
+            blocks.append("```text\n" + textwrap.dedent("\n".join(lines)).replace("``", "") + "\n```")
+        elif lines:
+            blocks.append("\n".join(lines).replace("``", "`"))
+    return "\n\n".join(blocks)
+
+
+def python_index() -> str:
+    """The rooms and what each is for."""
+    rows = [f"| [`lst.{room}`]({room}.md) | {first_line(PACKAGE / room)} |" for room in ROOMS]
+    table = "\n".join(["| room | what lives there |", "|---|---|", *rows])
+    return (
+        "# Python API\n\nImport from the rooms; a room of folders hands on what others use at the folder's door. "
+        f"Names without a leading underscore are public.\n\n{table}\n"
+    )
+
+
+def first_line(folder: Path) -> str:
+    """First line of a package's docstring; else the names of its modules."""
+    init = folder / "__init__.py"
+    docstring = ast.get_docstring(ast.parse(init.read_text(encoding="utf-8"))) if init.exists() else None
+    names = ", ".join(sorted(f"`{path.stem}`" for path in folder.iterdir() if path.suffix == ".py" or is_room(path)))
+    return cell(docstring.splitlines()[0]) if docstring else names
+
+
+def is_room(path: Path) -> bool:
+    """Whether a path is a folder of Python files."""
+    return path.is_dir() and (path / "__init__.py").exists()
+
+
+def python_page(room: str) -> str:
+    """Every public module of a room, documented from its source."""
+    modules = [module for path in sorted((PACKAGE / room).rglob("*.py")) if (module := public_module(path))]
+    blocks = "\n\n".join(f"::: {module}" for module in modules)
+    return f"# lst.{room}\n\n{blocks}\n"
+
+
+def public_module(path: Path) -> str | None:
+    """``lst.data.audio`` for ``lst/data/audio/__init__.py``; None for private modules and empty packages."""
+    if path.stem.startswith("_") and path.stem != "__init__":
+        return None
+    if path.stem == "__init__" and not path.read_text(encoding="utf-8").strip():
+        return None
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
