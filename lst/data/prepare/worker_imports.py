@@ -14,6 +14,8 @@ from lst.lazy import import_or_explain, import_torchaudio
 # The stages of preparing import these modules when they run.
 importlib.import_module("lst.data.prepare.shard_tasks")
 importlib.import_module("lst.data.prepare.fitting")
+# The writer of shards loads it when it is first used.
+importlib.import_module("webdataset")
 with contextlib.suppress(UserError):
     import_torchaudio()
 with contextlib.suppress(UserError):
