@@ -11,8 +11,7 @@ import soundfile
 from lst.configs.compose import build_config
 from lst.configs.schema import Config
 from lst.data.corpora.manifest import ManifestRow, write_manifest
-from lst.data.prepare.prepare import MANIFEST_FILE, TEXT_FILE, UNITS_FILE, VOCABULARY_FILE
-from lst.data.prepared import LEFT_OUT_FILE
+from lst.data.prepared import LEFT_OUT_FILE, MANIFEST_FILE, TEXT_FILE, UNITS_FILE, VOCABULARY_FILE
 from lst.data.shards import INDEX_FILE, SHARD_FOLDER, VERSION, index_entry, write_shard
 from lst.data.utterance import Utterance, Word
 from lst.evaluation.cloze import DIRECTIONS, cloze_accuracies, cloze_items, ending_start

@@ -131,7 +131,7 @@ def test_pieces_hold_the_units_of_their_spans(trained: Path) -> None:
     builder = fitted.builder(config, data)
     for epoch, utterance in enumerate(data.train):
         document = builder.interleaved(utterance, epoch)
-        plain = data.builder(config).interleaved(utterance, epoch)
+        plain = plain_patching(config.patching, data).builder(config, data).interleaved(utterance, epoch)
         pieces, units = (x.token_ids[x.modalities == SPEECH] for x in (document, plain))
         assert fitted.units_of(pieces).tolist() == (units - data.vocabulary.first_unit_id).tolist()
         assert len(pieces) < len(units)

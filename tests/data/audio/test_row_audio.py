@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from lst.data.audio import read as audio
+from lst.data.audio import AUDIO_SUFFIXES
 from lst.data.audio.places import AudioRef, audio_exists, format_audio_ref, parse_audio_ref
 from lst.data.audio.read import probe_audio, read_audio, read_audio_ref, read_row_audio
 from lst.data.corpora.manifest import ManifestRow, parse_manifest, read_manifest, write_manifest
@@ -273,4 +273,4 @@ def test_a_header_is_read_again_when_the_file_changes(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(UserError, match="does not exist"):
         probe_audio(path)
-    assert audio.AUDIO_SUFFIXES[0] == ".flac"
+    assert AUDIO_SUFFIXES[0] == ".flac"

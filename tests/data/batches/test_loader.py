@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 from repository import ROOT
-from tests.data.test_stream import SPOKEN, WRITTEN, make_plan, same
 
 from lst.data.batches.loader import BatchLoader, LoaderState
 from lst.data.batches.stream import STATE_VERSION, BatchStream
@@ -23,6 +22,7 @@ from lst.data.utterance import Utterance
 from lst.errors import UserError
 from lst.model.batch import PackedBatch
 from lst.model.patching import strategy_of_batch
+from tests.data.batches.test_stream import SPOKEN, WRITTEN, make_plan, same
 
 NUM_STREAMS = 4
 Given = list[tuple[PackedBatch, LoaderState]]
@@ -192,7 +192,7 @@ def test_closing_ends_the_workers() -> None:
 
 PARENT = """
 import sys, time
-from tests.data.test_loader import BatchLoader, plan
+from tests.data.batches.test_loader import BatchLoader, plan
 if __name__ == "__main__":
     loader = BatchLoader(plan(), num_workers=2)
     next(loader)
@@ -207,7 +207,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     parent = subprocess.Popen(
         [sys.executable, str(script)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests/helpers'}"},
         stdout=subprocess.PIPE,
         text=True,
     )

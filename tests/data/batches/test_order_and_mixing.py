@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.data.test_stream import SPOKEN, WRITTEN, make_plan
 
 from lst.data.batches.mixing import DocumentMix, MixSource, TokenMix, mix_sources
 from lst.data.batches.order import PassOrder, Shuffle
@@ -20,6 +19,7 @@ from lst.data.batches.stream import BatchStream
 from lst.data.config import DataConfig, MixConfig
 from lst.data.utterance import Utterance
 from lst.errors import UserError
+from tests.data.batches.test_stream import SPOKEN, WRITTEN, make_plan
 
 
 def items(order: Shuffle | PassOrder) -> list[int]:

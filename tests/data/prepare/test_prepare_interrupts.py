@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 import tasks
 from processes import descendants
+from repository import ROOT
 
 from lst.parallel.pool import WorkerPool, uninterrupted
 from lst.parallel.tasks import run_tasks
 from lst.parallel.work import ExecutorOptions
-from tests.data.conftest import ROOT, files_in, hashes, is_alive
+from tests.data.conftest import files_in, hashes, is_alive
 
 NUM_INTERRUPTS = 3
 # A test that was begun in the background ignores interrupts, and so would its children.

@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from processes import busy_ray_workers, command_of, descendants
+from repository import ROOT
 
 from lst.data.prepare.prepare import PrepareOptions, prepare
-from tests.data.conftest import ROOT, files_in, hashes, is_alive, options
+from tests.data.conftest import files_in, hashes, is_alive, options
 
 NUM_KILLS = 30
 NUM_SHARDS = 24

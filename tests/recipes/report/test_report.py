@@ -24,8 +24,7 @@ from made_run import NASTY, NUM_LEFT_OUT, make_overrides, make_run
 from lst.configs.compose import build_config
 from lst.configs.schema import Config
 from lst.data.corpora.manifest import write_manifest
-from lst.data.prepare.prepare import MANIFEST_FILE
-from lst.data.prepared import LEFT_OUT_FILE, PreparedData
+from lst.data.prepared import LEFT_OUT_FILE, MANIFEST_FILE, PreparedData
 from lst.data.shards import INDEX_FILE
 from lst.errors import UserError
 from lst.evaluation.cloze import DIRECTIONS

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from safetensors import SafetensorError
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from lst.errors import ProblemsError, UserError, raise_problems
 from lst.lazy import import_torchaudio
-from lst.storage import read_json, staged, write_json
+from lst.storage import Between, read_json, staged, write_json
 
 CTC_SAMPLE_RATE_HZ = 16_000
 CTC_CONFIG_FILE, CTC_WEIGHTS_FILE = "ctc.json", "model.safetensors"
@@ -171,11 +171,9 @@ def _load_hugging_face(folder: Path) -> CtcModel:
     if not config.get("feat_proj_layer_norm", True):
         problems.append("feat_proj_layer_norm is false: such a model has no counterpart in torchaudio")
     raise_problems(str(path), problems, _REMEDY)
-    vocabulary = read_json(folder / "vocab.json", dict[str, Any], "the labels of the model", _REMEDY)
-    if not isinstance(vocabulary, dict) or not all(
-        type(index) is int and 0 <= index <= MAX_LABELS for index in vocabulary.values()
-    ):
-        raise UserError(f"{folder / 'vocab.json'} must give each label its number (of several languages, keep one)")
+    remedy = f"It must give each label its number (of several languages, keep one). {_REMEDY}"
+    numbers = dict[str, Annotated[int, Between(0, MAX_LABELS)]]
+    vocabulary = read_json(folder / "vocab.json", numbers, "the labels of the model", remedy)
     labels = [""] * (max(vocabulary.values(), default=-1) + 1)
     for label, index in vocabulary.items():
         labels[index] = label
