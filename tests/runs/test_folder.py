@@ -15,7 +15,7 @@ from lst.runs import folder
 
 def test_records_of_trainings_that_end_together_are_all_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     configs = [build_config([f"run_dir={tmp_path}", f"name=m{number}"]) for number in range(4)]
-    read = folder.recorded_commands
+    read = folder._recorded_commands
 
     def slow_read(path: Path) -> dict[str, list[str]]:
         found = read(path)
@@ -23,12 +23,12 @@ def test_records_of_trainings_that_end_together_are_all_kept(tmp_path: Path, mon
         time.sleep(0.1)
         return found
 
-    monkeypatch.setattr(folder, "recorded_commands", slow_read)
+    monkeypatch.setattr(folder, "_recorded_commands", slow_read)
     threads = [threading.Thread(target=folder.record_command, args=(one, "train", [one.name])) for one in configs]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     recorded = json.loads((tmp_path / "commands.json").read_text())
-    assert recorded == {f"train m{number}": [f"m{number}"] for number in range(4)}
+    assert recorded == {"version": 1} | {f"train m{number}": [f"m{number}"] for number in range(4)}
     assert [path.name for path in tmp_path.iterdir()] == ["commands.json"], "no lock is left behind"

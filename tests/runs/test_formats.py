@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,11 +14,29 @@ from lst.storage import read_json, write_json
 
 
 def test_a_file_without_a_version_has_version_1(tmp_path: Path) -> None:
-    record = {"seed": 3, "train": {"max_steps": 2}}
+    options: dict[str, Any] = {"interleave": {}, "mix": {}, "patching": {}, "model": {}, "loss": {}}
+    numbers = {"seed": 3, "pack_buffer": 8, "num_streams": 2, "shuffle_shards": 4}
+    record = {"data": "a1", **numbers, **options, "train": {"max_steps": 2}}
     for written in (record, versioned(record)):
         write_json(tmp_path / "settings.json", written)
         assert read_record(tmp_path / "settings.json", TrainingSettings, "the settings", "") == record
-    assert read_json(tmp_path / "settings.json", "", "")["version"] == 1
+    assert read_json(tmp_path / "settings.json", dict[str, Any], "", "")["version"] == 1
+
+
+def test_a_file_of_other_types_is_refused_with_the_place_in_it(tmp_path: Path) -> None:
+    write_json(tmp_path / "settings.json", {"data": "a1", "seed": "three"})
+    with pytest.raises(UserError, match=r"(?s)the settings is damaged: .*interleave is missing.*Delete it\."):
+        read_record(tmp_path / "settings.json", TrainingSettings, "the settings", "Delete it.")
+    assert read_record(write(tmp_path, {"train a": ["name=a"]}), dict[str, list[str]], "it", "") == {
+        "train a": ["name=a"]
+    }
+    with pytest.raises(UserError, match=r"'train a' must be a list"):
+        read_record(write(tmp_path, {"train a": "name=a"}), dict[str, list[str]], "it", "")
+
+
+def write(folder: Path, value: Any) -> Path:
+    write_json(folder / "commands.json", value)
+    return folder / "commands.json"
 
 
 def test_later_versions_and_damaged_files_are_refused_with_a_way_out(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from lst.configs.compose import to_yaml
 from lst.recipes.training.checkpoints import SafeCheckpointIO, complete_checkpoints
 from lst.runs.folder import versions
-from lst.runs.formats import TrainingSettings, read_record, versioned
+from lst.runs.formats import read_record, versioned
 from lst.storage import differing_settings, write_json, write_text
 
 METRICS_FILE = "metrics.jsonl"
@@ -41,8 +41,9 @@ class TrainingFolder:
         if not path.exists():
             return []
         remedy = f"Delete {self.path} and train again."
-        before = read_record(path, TrainingSettings, "the record of the training's settings", remedy)
-        return differing_settings({**before}, {**settings})
+        # Of the trainings of several kinds of models; the comparison names what a record lacks.
+        before = read_record(path, dict[str, Any], "the record of the training's settings", remedy)
+        return differing_settings(before, {**settings})
 
     def begin(self, settings: Mapping[str, Any], config: Any) -> None:
         """Writes settings, configuration and versions."""

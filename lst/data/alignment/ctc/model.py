@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from safetensors import SafetensorError
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from lst.errors import UserError, raise_problems
 from lst.lazy import import_torchaudio
-from lst.storage import read_json, staged, write_json
+from lst.storage import Between, read_json, staged, write_json
 
 CTC_SAMPLE_RATE_HZ = 16_000
 CTC_CONFIG_FILE, CTC_WEIGHTS_FILE = "ctc.json", "model.safetensors"
@@ -159,11 +159,9 @@ def _load_hugging_face(folder: Path) -> CtcModel:
     if not isinstance(config, dict):
         raise UserError(f"{path} is not a JSON object. {_REMEDY}")
     raise_problems(str(path), _hugging_face_problems(config), _REMEDY)
-    vocabulary = read_json(folder / "vocab.json", dict[str, Any], "the labels of the model", _REMEDY)
-    if not isinstance(vocabulary, dict) or not all(
-        type(index) is int and 0 <= index <= MAX_LABELS for index in vocabulary.values()
-    ):
-        raise UserError(f"{folder / 'vocab.json'} must give each label its number (of several languages, keep one)")
+    remedy = f"It must give each label its number (of several languages, keep one). {_REMEDY}"
+    numbers = dict[str, Annotated[int, Between(0, MAX_LABELS)]]
+    vocabulary = read_json(folder / "vocab.json", numbers, "the labels of the model", remedy)
     special = _optional_json(folder / "tokenizer_config.json")
     delimiter = _token(special.get("word_delimiter_token"), "|")
     # Outputs without a label belong to tokens that were added later.
