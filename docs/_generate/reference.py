@@ -25,8 +25,11 @@ ROOMS = ("tokenizers", "data", "model", "kernels", "runs", "evaluation", "storag
 # Modules whose docstrings describe files, with the headings of the page.
 FILE_FORMATS = {
     "A run's folder": "runs/folder.py",
+    "Settings and metrics": "runs/formats.py",
+    "Evaluations": "evaluation/results.py",
     "Prepared data": "data/prepare/prepare.py",
     "Shards": "data/shards/files.py",
+    "Index, receipts and lists": "data/shards/formats.py",
     "Samples of a shard": "data/shards/samples.py",
     "Manifests": "data/corpora/manifest.py",
     "`.on_the_fly` files": "data/corpora/on_the_fly.py",
@@ -34,6 +37,7 @@ FILE_FORMATS = {
     "Model folders": "model/pretrained.py",
     "Training checkpoints": "recipes/training/checkpoints.py",
     "The corpus card": "recipes/corpus_card/card.py",
+    "Synthetic tasks": "recipes/synthetic/results.py",
 }
 
 
@@ -171,9 +175,28 @@ def files_page() -> str:
 
 
 def module_text(path: Path) -> str:
-    """A module's docstring as Markdown, with its path."""
-    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    return f"{markdown_of(docstring)}\n\nCode: `{path.relative_to(PACKAGE.parent)}`"
+    """A module's docstring as Markdown, with the keys of its formats and its path."""
+    module = ast.parse(path.read_text(encoding="utf-8"))
+    formats = [format_text(node) for node in module.body if isinstance(node, ast.ClassDef) and is_format(node)]
+    docstring = markdown_of(ast.get_docstring(module) or "")
+    return "\n\n".join([docstring, *formats, f"Code: `{path.relative_to(PACKAGE.parent)}`"])
+
+
+def is_format(node: ast.ClassDef) -> bool:
+    """Whether a class documents the keys of a JSON file: a public TypedDict, or a class derived from one here."""
+    bases = {ast.unparse(base) for base in node.bases}
+    return not node.name.startswith("_") and bool(bases) and not bases & {"NamedTuple", "UserError"}
+
+
+def format_text(node: ast.ClassDef) -> str:
+    """A format as Markdown: its docstring, and a table of its keys and their types."""
+    keys = [
+        f"| `{item.target.id}` | `{ast.unparse(item.annotation).replace('|', chr(92) + '|')}` |"
+        for item in node.body
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
+    ]
+    table = "\n".join(["| key | type |", "|---|---|", *keys])
+    return f"### {node.name}\n\n{markdown_of(ast.get_docstring(node) or '')}\n\n{table}"
 
 
 def markdown_of(docstring: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 
 class Accuracy(TypedDict):
@@ -28,6 +28,27 @@ class HeldOutBits(TypedDict):
     bits_per_byte: float
     num_units: int
     num_bytes: int
+
+
+class BitsColumn(NamedTuple):
+    """How a key of ``HeldOutBits`` is shown; less is better.
+
+    Attributes:
+        name: head of the column in the report.
+        short: head of the column in the terminal.
+        modality: what it is measured on, ``speech`` or ``text``.
+    """
+
+    name: str
+    short: str
+    modality: str
+
+
+# The columns of bits in the order in which the terminal and the report show them.
+BITS_COLUMNS = {
+    "bits_per_unit": BitsColumn("bits a unit", "bits/unit", "speech"),
+    "bits_per_byte": BitsColumn("bits a byte", "bits/byte", "text"),
+}
 
 
 class EvalResult(TypedDict):

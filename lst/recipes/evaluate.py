@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 from lst.configs.schema import Config
 from lst.evaluation import (
@@ -15,6 +17,7 @@ from lst.evaluation import (
     held_out_bits,
     score_cloze,
 )
+from lst.evaluation.results import BITS_COLUMNS
 from lst.progress import Progress, say
 from lst.runs import RunFolder, TrainedModel, open_data, open_trained, require_models
 from lst.runs.formats import read_record, versioned
@@ -86,8 +89,9 @@ def results_as_text(results: dict[str, EvalResult]) -> str:
     first = next(iter(results.values()))
     num_items = first["cloze"][DIRECTIONS[0]]["num_items"]
     width = max(map(len, [*results, "model"]))
-    header = (
-        f"{'model':<{width}}  " + "  ".join(f"{direction:>17}" for direction in DIRECTIONS) + "   bits/unit  bits/byte"
+    header = "  ".join(
+        [f"{'model':<{width}}", *(f"{direction:>17}" for direction in DIRECTIONS)]
+        + [f"{column.short:>10}" for column in BITS_COLUMNS.values()]
     )
     lines = [
         f"cloze accuracy, % (mean log-likelihood a token [95 % interval] / summed), {num_items} items; chance is 50",
@@ -95,11 +99,15 @@ def results_as_text(results: dict[str, EvalResult]) -> str:
     ]
     for name, result in results.items():
         cells = [cloze_cell(result["cloze"][direction]) for direction in DIRECTIONS]
-        bits = result["bits"]
+        bits: Mapping[str, Any] = result["bits"]
         lines.append(
-            f"{name:<{width}}  "
-            + "  ".join(f"{cell:>17}" for cell in cells)
-            + f"   {bits['bits_per_unit']:>9.3f}  {bits['bits_per_byte']:>9.3f}"
+            "  ".join(
+                [
+                    f"{name:<{width}}",
+                    *(f"{cell:>17}" for cell in cells),
+                    *(f"{bits[key]:>10.3f}" for key in BITS_COLUMNS),
+                ]
+            )
         )
     counts = {name: result["bits"]["num_units"] for name, result in results.items()}
     if len(set(counts.values())) > 1:

@@ -13,6 +13,7 @@ from lst.data.documents import span_frames
 from lst.data.utterance import Utterance
 from lst.evaluation import DIRECTIONS
 from lst.evaluation.cloze import ending_start, item_credits
+from lst.evaluation.results import BITS_COLUMNS, BitsColumn
 from lst.recipes.report.page import Section
 from lst.recipes.report.plots import DIRECTION_NAMES, Curve, accuracy_plot, curves_plot, smoothing_window
 from lst.recipes.report.record import ModelRecord, RunRecord
@@ -46,6 +47,7 @@ class ResultsSection(Section):
     num_units: Sequence[int]
     has_few_items: bool
     best: Mapping[tuple[str, ...], float]
+    bits_columns: Mapping[str, BitsColumn]
     above_chance: Mapping[str, Sequence[str]]
 
 
@@ -69,6 +71,7 @@ def results_section(run: RunRecord) -> ResultsSection:
         num_units=num_units,
         has_few_items=min(num_items, default=0) < FEW_ITEMS,
         best=best,
+        bits_columns=BITS_COLUMNS,
         above_chance={
             name: [direction for direction in DIRECTIONS if result["cloze"][direction]["mean"]["low"] > 0.5]
             for name, result in results.items()
@@ -83,7 +86,7 @@ def _best_of_columns(results: Sequence[dict[str, Any]]) -> dict[tuple[str, ...],
         for direction in DIRECTIONS
         for normalisation in ("mean", "sum")
     }
-    bits = {(key,): [result["bits"][key] for result in results] for key in ("bits_per_unit", "bits_per_byte")}
+    bits = {(key,): [result["bits"][key] for result in results] for key in BITS_COLUMNS}
     return {
         key: choose(values)
         for columns, choose in ((accuracies, max), (bits, min))
