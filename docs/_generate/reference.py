@@ -8,14 +8,14 @@ from __future__ import annotations
 import ast
 import shutil
 import textwrap
-from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lst
 from lst.cli import COMMANDS, usage
 from lst.configs.compose import MAIN, SYNTHETIC
+from lst.options import Option, Options, list_options
 
 PACKAGE = Path(lst.__file__).parent
 # The copy of the sources that mkdocstrings reads.
@@ -78,8 +78,9 @@ def pages() -> dict[str, str]:
 def commands_page() -> str:
     """Every command: what it does and the sections of options that it reads."""
     rows = [
-        f"| `lst {name}` | {does} | {', '.join(section_link(section, name) for section in sections)} |"
-        for name, (_, does, sections) in COMMANDS.items()
+        f"| `lst {name}` | {command.does} | "
+        f"{', '.join(section_link(section, name) for section in command.sections.split())} |"
+        for name, command in COMMANDS.items()
     ]
     table = "\n".join(["| command | does | options |", "|---|---|---|", *rows])
     intro = "`lst COMMAND --help` lists the options of a command. Every command also reads the [general options]"
@@ -99,11 +100,11 @@ def options_page() -> str:
         "Write `key=value` after a command. Defaults are those of the default configuration. A group chooses a whole "
         "YAML file: `patching=static`. A mistyped key is refused with the nearest valid one.",
         "## Groups",
-        groups_table(MAIN.groups()),
+        groups_table(MAIN.groups),
     ]
     for section, rows in option_sections(MAIN.build([])).items():
         parts += [f"## {section or 'general'} {{ #{section or 'general'} }}", options_table(rows)]
-    parts += ["## Options of `lst synthetic`", groups_table(SYNTHETIC.groups())]
+    parts += ["## Options of `lst synthetic`", groups_table(SYNTHETIC.groups)]
     for section, rows in option_sections(SYNTHETIC.build([])).items():
         name = section or "general"
         parts += [f"### {name} {{ #synthetic-{name} }}", options_table(rows)]
@@ -116,34 +117,21 @@ def groups_table(groups: Mapping[str, list[str]]) -> str:
     return "\n".join(["| group | choices |", "|---|---|", *rows])
 
 
-def option_sections(config: Any) -> dict[str, list[tuple[str, Any, Mapping[str, Any]]]]:
-    """(key, default, metadata) of every option by its first section; options without a section come first."""
-    found: dict[str, list[tuple[str, Any, Mapping[str, Any]]]] = {"": []}
-    for key, default, metadata in options_of(config):
-        found.setdefault(key.partition(".")[0] if "." in key else "", []).append((key, default, metadata))
+def option_sections(config: Options) -> dict[str, list[Option]]:
+    """Every option by its first section; options without a section come first."""
+    found: dict[str, list[Option]] = {"": []}
+    for option in list_options(config):
+        found.setdefault(option.key.partition(".")[0] if "." in option.key else "", []).append(option)
     return found
 
 
-def options_of(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
-    """(key, default, metadata) of every option below a configuration, depth first."""
-    for item in fields(config):
-        value = getattr(config, item.name)
-        if is_dataclass(value):
-            yield from options_of(value, f"{prefix}{item.name}.")
-        else:
-            yield prefix + item.name, value, item.metadata
-
-
-def options_table(rows: list[tuple[str, Any, Mapping[str, Any]]]) -> str:
-    """A table of options; a column for each kind of metadata beside the text, such as bounds."""
-    extra = sorted({name for _, _, metadata in rows for name in metadata if name != "doc"})
-    head = ["option", "default", "what it does", *extra]
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    for key, default, metadata in rows:
-        cells = [f"`{key}`", f"`{shown(default)}`", cell(metadata.get("doc", ""))]
-        cells += [cell(metadata[name]) if name in metadata else "" for name in extra]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+def options_table(options: list[Option]) -> str:
+    """A table of options with their limits."""
+    rows = [
+        f"| `{option.key}` | `{shown(option.value)}` | {cell(option.limits.help_text)} | {cell(option.doc)} |"
+        for option in options
+    ]
+    return "\n".join(["| option | default | allowed | what it does |", "|---|---|---|---|", *rows])
 
 
 def shown(value: Any) -> str:
