@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lst.configs.compose import Job, is_file_name
+from lst.configs.compose import HABITS, Job, is_file_name
 from lst.configs.user_files import DIR_FLAG, NAME_FLAG
 from lst.errors import UserError, raise_problems
 from lst.options import Options, option
@@ -21,26 +21,6 @@ FLAGS = {
     "--config-name NAME": "start from DIR/NAME.yaml in place of the default configuration",
     "-m, --multirun": "run every combination of values: train.learning_rate=1e-3,3e-3 seed=range(3)",
     "--help": "with a command: its options, their defaults and what they do",
-}
-# Names that other tools give to options of this one.
-HABITS = {
-    "b": "train.rows",
-    "batch_size": "train.rows",
-    "bs": "train.rows",
-    "d": "data_dir",
-    "device": "train.accelerator",
-    "epochs": "train.max_steps",
-    "i": "corpus",
-    "input": "corpus",
-    "j": "num_workers",
-    "lr": "train.learning_rate",
-    "n": "name",
-    "o": "run_dir",
-    "output": "run_dir",
-    "output_dir": "run_dir",
-    "s": "seed",
-    "steps": "train.max_steps",
-    "workers": "num_workers",
 }
 # Other spellings of flags that take a value.
 _VALUE_FLAGS = {

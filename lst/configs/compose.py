@@ -32,6 +32,26 @@ from lst.configs.user_files import DIR_FLAG, NAME_FLAG, UserFiles, show_to_hydra
 from lst.errors import nearest, raise_problems
 from lst.options import Option, Options, list_options
 
+# Names that other tools give to options of this one.
+HABITS = {
+    "b": "train.rows",
+    "batch_size": "train.rows",
+    "bs": "train.rows",
+    "d": "data_dir",
+    "device": "train.accelerator",
+    "epochs": "train.max_steps",
+    "i": "corpus",
+    "input": "corpus",
+    "j": "num_workers",
+    "lr": "train.learning_rate",
+    "n": "name",
+    "o": "run_dir",
+    "output": "run_dir",
+    "output_dir": "run_dir",
+    "s": "seed",
+    "steps": "train.max_steps",
+    "workers": "num_workers",
+}
 ROOT_FILE = "config.yaml"
 # A comma that stands in no inner brackets.
 _COMMA_OF_LIST = re.compile(r",(?![^\[]*\])")
@@ -144,7 +164,9 @@ class Job(Generic[ConfigT]):
             return _choice_problems(key, value, self.groups[key], files)
         is_arm = key.startswith("arms.") and "arms" in self.options
         if key not in self.options and not is_arm:
-            return [f"unknown option {key!r}{nearest(key, [*self.options, *self.groups])}"]
+            meant = HABITS.get(key.rpartition(".")[2])
+            hint = f" (did you mean {meant}?)" if meant in self.options else nearest(key, [*self.options, *self.groups])
+            return [f"unknown option {key!r}{hint}"]
         if self.is_text(key):
             return [] if self.options[key].limits.is_prose else text_problems(key, value)
         if is_arm or self.options[key].kind.startswith("list["):

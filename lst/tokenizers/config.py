@@ -63,7 +63,7 @@ class TokenizerConfig(Options, prefix="tokenizer."):
 
     def _kind_problems(self) -> list[str]:
         found = []
-        whole_hz = 100 if self.kind in ("mfcc", "log_mel") else 50
+        whole_hz = 50 if self.kind in MODEL_KINDS else 100
         if self.kind == "encodec":
             if self.frame_rate_hz != CODEC_RATE_HZ:
                 found.append(f"tokenizer.frame_rate_hz={self.frame_rate_hz}: EnCodec gives {CODEC_RATE_HZ} a second")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +10,6 @@ import numpy as np
 from lst.errors import UserError
 from lst.tokenizers.frames import EncoderOptions, EncoderSpec, FrameEncoder
 from lst.tokenizers.units import NUM_FEATURES, NUM_MELS, log_mel_features, mfcc_features
-
-KINDS = ("mfcc", "log_mel", "hubert", "whisper")
 
 
 @dataclass(frozen=True)
@@ -43,25 +42,41 @@ class AcousticEncoder:
         return features(waveform, self.frame_rate_hz)
 
 
-def build_encoder(options: EncoderOptions) -> FrameEncoder:
-    """Builds the encoder of a kind; a model's weights are read and hashed.
-
-    Raises:
-        UserError: the kind is unknown, the weights, layer or rate are missing or unfit, or a package is missing.
-    """
-    if options.kind == "hubert":
-        from lst.tokenizers.hubert_encoder import build_hubert_encoder
-
-        return build_hubert_encoder(options)
-    if options.kind == "whisper":
-        from lst.tokenizers.whisper_encoder import build_whisper_encoder
-
-        return build_whisper_encoder(options)
-    if options.kind not in KINDS:
-        raise UserError(f"tokenizer.kind={options.kind}: k-means units are made of {', '.join(KINDS)}")
+def _acoustic(options: EncoderOptions) -> AcousticEncoder:
     if options.frame_rate_hz < 1 or 100 % options.frame_rate_hz:
         raise UserError(
             f"tokenizer.frame_rate_hz={options.frame_rate_hz}: {options.kind} frames are averages of frames of 10 ms, "
             "so it must divide 100"
         )
     return AcousticEncoder(options.kind, options.frame_rate_hz)
+
+
+def _hubert(options: EncoderOptions) -> FrameEncoder:
+    from lst.tokenizers.hubert_encoder import build_hubert_encoder
+
+    return build_hubert_encoder(options)
+
+
+def _whisper(options: EncoderOptions) -> FrameEncoder:
+    from lst.tokenizers.whisper_encoder import build_whisper_encoder
+
+    return build_whisper_encoder(options)
+
+
+BUILDERS: dict[str, Callable[[EncoderOptions], FrameEncoder]] = {
+    "mfcc": _acoustic,
+    "log_mel": _acoustic,
+    "hubert": _hubert,
+    "whisper": _whisper,
+}
+
+
+def build_encoder(options: EncoderOptions) -> FrameEncoder:
+    """Builds the encoder of a kind; a model's weights are read and hashed.
+
+    Raises:
+        UserError: the kind is unknown, the weights, layer or rate are missing or unfit, or a package is missing.
+    """
+    if options.kind not in BUILDERS:
+        raise UserError(f"tokenizer.kind={options.kind}: k-means units are made of {', '.join(BUILDERS)}")
+    return BUILDERS[options.kind](options)

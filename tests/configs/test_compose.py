@@ -180,3 +180,8 @@ def test_yaml_round_trip() -> None:
     text = to_yaml(build_config(["seed=7"]))
     assert "seed: 7" in text
     assert all(key.split(".")[-1] in text for key in MAIN.options)
+
+
+def test_a_name_of_another_tool_is_answered_with_the_option_of_this_one() -> None:
+    with pytest.raises(ProblemsError, match=r"unknown option 'train\.lr' \(did you mean train\.learning_rate\?\)"):
+        build_config(["train.lr=1"])

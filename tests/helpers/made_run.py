@@ -15,6 +15,7 @@ from lst.data.prepared import LEFT_OUT_FILE, MANIFEST_FILE, TEXT_FILE, UNITS_FIL
 from lst.data.shards import INDEX_FILE, SHARD_FOLDER, VERSION, index_entry, write_shard
 from lst.data.utterance import Utterance, Word
 from lst.evaluation.cloze import DIRECTIONS, cloze_accuracies, cloze_items, ending_start
+from lst.evaluation.results import BITS_COLUMNS
 from lst.model.checkpoint import save_model
 from lst.model.lst import LatentSpeechTextModel
 from lst.runs.folder import RunFolder
@@ -80,7 +81,11 @@ def make_run(root: Path) -> Config:
         write_jsonl(run.model(name) / "metrics.jsonl", make_metrics(rng, place))
         rows = make_scores(rng, config, valid)
         write_jsonl(run.root / "eval" / f"{name}.items.jsonl", rows)
-        bits = {"bits_per_unit": 4.5 - place / 3, "bits_per_byte": 2.25, "num_units": 1234, "num_bytes": 567}
+        bits = dict.fromkeys(BITS_COLUMNS, 2.25) | {
+            "bits_per_unit": 4.5 - place / 3,
+            "num_units": 1234,
+            "num_bytes": 567,
+        }
         result = {"name": name, "strategy": "static", "cloze": cloze_accuracies(rows, 200, 0), "bits": bits}
         write_json(run.eval_result(name), result)
     return config

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from lst.configs.compose import build_config, groups
+from lst.configs.compose import MAIN, build_config
 from lst.kernels.attention import forced_path
 from lst.model.batch import Document, PackedBatch, pack_documents
 from lst.model.config import ModelConfig, PatchingConfig
@@ -163,5 +163,5 @@ def test_parameters_of_the_shipped_shapes(size: str) -> None:
 
 
 def test_every_model_file_is_a_model() -> None:
-    for name in groups()["model"]:
+    for name in MAIN.groups["model"]:
         assert build_config([f"model={name}", "patching=none"]).model.problems() == []

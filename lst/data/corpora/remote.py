@@ -17,6 +17,7 @@ from pathlib import Path
 from lst import storage
 from lst.data.audio import AUDIO_SUFFIXES, open_location
 from lst.data.audio.places import open_tar
+from lst.data.corpora.layouts import LAYOUTS
 from lst.data.corpora.layouts.listing import JSON_LINES_SUFFIXES, LHOTSE, PLAIN, Listing
 from lst.data.corpora.layouts.tar_samples import END_BYTES
 from lst.data.corpora.manifest import ManifestProblem, ManifestRow
@@ -67,7 +68,8 @@ class CorpusMirror:
     def _take(self, folder: Path, names: Sequence[str], reads_tars: bool) -> None:
         """Fetches the lists among the files below a folder, and makes an empty file for each of the others."""
         paths = [folder / name for name in names]
-        lists = [path for path in paths if path.name.lower().endswith(LIST_SUFFIXES)]
+        suffixes = (*LIST_SUFFIXES, *(end for layout in LAYOUTS.values() for end in layout.lists))
+        lists = [path for path in paths if path.name.lower().endswith(suffixes)]
         tars = [path for path in paths if reads_tars and path.suffix.lower() == ".tar"]
         for parent in {path.parent for path in paths}:
             parent.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ from lst.data.prepared import LEFT_OUT_FILE, PreparedData
 from lst.data.shards import INDEX_FILE, Index, LeftOut
 from lst.data.utterance import Utterance
 from lst.errors import UserError
+from lst.evaluation.results import BITS_COLUMNS
 from lst.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from lst.model.config import PatchingConfig
 from lst.recipes.report.statistics import corpus_statistics
@@ -215,8 +216,9 @@ def _read_model(folder: RunFolder, name: str, colour: int) -> ModelRecord:
     saved = read_json(final / CONFIG_FILE, dict[str, Any], "the model's configuration", "Train it again.")
     path = folder.eval_result(name)
     result = _optional_json(path)
-    if result.get("weights_sha256") not in (None, sha256(final / WEIGHTS_FILE)):
-        # The model was trained anew since it was evaluated.
+    is_other_model = result.get("weights_sha256") not in (None, sha256(final / WEIGHTS_FILE))
+    if is_other_model or BITS_COLUMNS.keys() - result.get("bits", {}).keys():
+        # The model was trained anew since it was evaluated, or evaluated before a column was added.
         result = {}
     return ModelRecord(
         name=name,

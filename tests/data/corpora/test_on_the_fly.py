@@ -177,7 +177,7 @@ def test_units_go_through_prepare_and_export_and_come_back(
     assert [item.text for item in data.text] == ["A text of its own."]
     assert len(left_out(tmp_path / "run/data")) == 1
     assert data.index["aligner"] == "as in the .on_the_fly files"
-    with pytest.raises(UserError, match="what made them is not known: audio cannot be encoded"):
+    with pytest.raises(UserError, match="the model that made them is not known: audio cannot be encoded"):
         data.codec.encode(np.zeros(100, np.float32))
     assert main(["export", f"run_dir={tmp_path / 'run'}", f"export.folder={tmp_path / 'out'}"]) == 0
     told = capsys.readouterr()

@@ -28,6 +28,7 @@ from lst.data.prepared import LEFT_OUT_FILE, MANIFEST_FILE, PreparedData
 from lst.data.shards import INDEX_FILE
 from lst.errors import UserError
 from lst.evaluation.cloze import DIRECTIONS
+from lst.evaluation.results import BITS_COLUMNS
 from lst.model.lst import LatentSpeechTextModel
 from lst.recipes.report.audio import audio_section
 from lst.recipes.report.corpus import patches_section
@@ -107,7 +108,8 @@ def test_the_main_table_tells_what_the_evaluation_says(page, config):
             for direction, cell in zip(DIRECTIONS, cells, strict=True):
                 found = {key: 100 * value for key, value in result["cloze"][direction][normalisation].items()}
                 assert cell.split() == [f"{found['accuracy']:.1f}", f"{found['low']:.1f}–{found['high']:.1f}"]
-        assert first[6:] == [f"{result['bits']['bits_per_unit']:.3f}", f"{result['bits']['bits_per_byte']:.3f}"]
+        assert list(BITS_COLUMNS)[:2] == ["bits_per_unit", "bits_per_byte"]
+        assert first[6:] == [f"{result['bits'][key]:.3f}" for key in BITS_COLUMNS]
     text = page.texts["results"]
     for wanted in ("4 items", "chance is 50 %", "a tie counts ½", "drawn from the seed", "1,234 units"):
         assert wanted in text

@@ -151,6 +151,8 @@ class Layout:
         read: reads those files; adds rows and problems to a ``Found``.
         is_sure: whether files that were found really are of this layout, where names alone do not tell.
         reads_any_file: whether a file that the user names with ``layout=`` is read without ``find``.
+        lists: ends of its transcripts' names beside the usual ones (``LIST_SUFFIXES``). Behind a URL only lists are
+            fetched; all other files are empty.
     """
 
     name: str
@@ -160,6 +162,7 @@ class Layout:
     read: Callable[[Listing, list[Path], Found], None]
     is_sure: Callable[[Listing, list[Path]], bool] = lambda listing, files: True
     reads_any_file: bool = False
+    lists: tuple[str, ...] = ()
 
     def matches(self, listing: Listing) -> bool:
         """Whether a corpus has this layout."""
