@@ -9,7 +9,7 @@ A task (``work``) is a module's function and a picklable argument. ``machine`` l
 it keep the memory that it frees.
 """
 
-from lst.parallel.machine import keep_freed_memory, one_thread
+from lst.parallel.machine import check_one_process, keep_freed_memory, one_thread
 from lst.parallel.ordered import ordered_map
 from lst.parallel.pool import end_with_parent, uninterrupted, warm_up_workers
 from lst.parallel.tasks import run_tasks
@@ -18,6 +18,7 @@ from lst.parallel.work import Done, ExecutorOptions
 __all__ = [
     "Done",
     "ExecutorOptions",
+    "check_one_process",
     "end_with_parent",
     "keep_freed_memory",
     "one_thread",

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import platform
 import sys
 from collections.abc import Iterator
 
 import threadpoolctl
 import torch
+
+from lst.errors import UserError
 
 # Parameters of glibc's mallopt.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
@@ -50,3 +53,22 @@ def set_one_thread() -> None:
     """Limits the rest of this process to one thread."""
     torch.set_num_threads(1)
     threadpoolctl.threadpool_limits(1)
+
+
+# How launchers tell a process that it is one of several: torchrun, srun, and those of MPI.
+_TASK_COUNTS = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+
+
+def check_one_process(command: str) -> None:
+    """Raises ``UserError`` where a launcher has started this command several times.
+
+    Each of the processes would do all of the work, and write it into one folder.
+    """
+    for variable in _TASK_COUNTS:
+        count = os.environ.get(variable, "")
+        if count.isdigit() and int(count) > 1:
+            raise UserError(
+                f"{command} was started as {count} processes ({variable}={count}), and each would train all of the "
+                f"model in one folder; it uses one process so far. Start it once: without torchrun, or with srun "
+                f"--ntasks=1"
+            )

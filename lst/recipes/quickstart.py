@@ -11,6 +11,7 @@ from lst.configs.schema import Config
 from lst.data.prepare import prepare
 from lst.errors import UserError
 from lst.evaluation import cloze_items
+from lst.parallel import check_one_process
 from lst.progress import say
 from lst.recipes.corpus_card.card import card_after_prepare
 from lst.recipes.evaluate import evaluate, results_as_text
@@ -39,6 +40,7 @@ def quickstart(overrides: Sequence[str]) -> Path:
     Raises:
         UserError: an option is wrong (also one of an arm), or a stage's input is.
     """
+    check_one_process("lst quickstart")
     started_s = time.monotonic()
     config = build_config(overrides)
     # All arms are composed first, so that a mistake in the last one shows before the first is trained.

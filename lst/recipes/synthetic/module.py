@@ -7,9 +7,11 @@ training resumed from a checkpoint therefore ends with the same weights, bit for
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -122,8 +124,8 @@ def seconds_a_step(config: SyntheticConfig, data: TaskData, repeats: int = 2) ->
     """The shortest of some real steps, after one that is not counted; nothing is written."""
     module, num_steps = build_module(config, data, 0), 1 + repeats
     batches = training_batches(data, config.train.batch_sequences, 0, 0)
-    with convolution_path(config):
-        fit(module, batches, [], TrainerOptions(num_steps, num_steps + 1), [])
+    with convolution_path(config), tempfile.TemporaryDirectory() as folder:
+        fit(module, batches, [], TrainerOptions(num_steps, num_steps + 1, Path(folder)), [])
     return min(module.step_s[1:])
 
 

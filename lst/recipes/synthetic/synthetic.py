@@ -19,6 +19,7 @@ import torch
 from lst.configs.synthetic_schema import SyntheticConfig
 from lst.errors import UserError, raise_problems
 from lst.model.flops import model_flops, typical_workload
+from lst.parallel import check_one_process
 from lst.progress import say
 from lst.recipes.synthetic.batches import scored_batches, training_batches
 from lst.recipes.synthetic.module import SyntheticModule, build_module, convolution_path, seconds_a_step
@@ -45,6 +46,7 @@ def synthetic(config: SyntheticConfig, overrides: Sequence[str]) -> str:
     Raises:
         UserError: a seed was begun with other settings, or trained for more steps than are asked for now.
     """
+    check_one_process("lst synthetic")
     run = Path(config.run_dir)
     # All seeds first, so that a conflict of the last one shows before the first is trained.
     raise_problems(
@@ -126,7 +128,7 @@ def _train_seed(config: SyntheticConfig, seed: int, path: Path, overrides: Seque
     if not module.stopped_early:
         batches = training_batches(data, train.batch_sequences, seed, first_step)
         callback = RunCallback(path, train, first_step, description, validates_last=True)
-        options = TrainerOptions(train.max_steps, train.eval_every)
+        options = TrainerOptions(train.max_steps, train.eval_every, path)
         with convolution_path(config):
             fit(module, batches, scored_batches(data), options, [callback], resume)
     return _result(config, seed, data, module, path, overrides)

@@ -57,6 +57,14 @@ class RunCallback(lightning.Callback):
         write_jsonl(self.metrics_path, rows)
         self.progress = Progress(self.options.max_steps, self.description, "step", initial=self.first_step)
 
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Raises ``UserError`` if Lightning begins at another step than the checkpoint that was meant."""
+        if trainer.global_step != self.first_step:
+            raise UserError(
+                f"{self.description} would begin at step {trainer.global_step}, not at step {self.first_step}: another "
+                f"checkpoint was loaded. Remove what does not belong to {self.checkpoints.parent} and start again."
+            )
+
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:

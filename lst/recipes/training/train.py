@@ -12,6 +12,7 @@ from lst.data.prepared import PreparedData
 from lst.errors import raise_problems
 from lst.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from lst.model.lst import LatentSpeechTextModel
+from lst.parallel import check_one_process
 from lst.progress import say
 from lst.recipes.training.batches import build_loader, validation_batches
 from lst.recipes.training.callbacks import RunCallback
@@ -33,6 +34,7 @@ def train(config: Config) -> Path:
     Raises:
         UserError: the data is not prepared or damaged, or the model was begun with other settings.
     """
+    check_one_process("lst train")
     run, options = RunFolder.of(config), config.train
     final, folder = run.final(config.name), TrainingFolder(run.model(config.name))
     data = open_data(config)
@@ -64,6 +66,7 @@ def train(config: Config) -> Path:
     trainer_options = TrainerOptions(
         options.max_steps,
         options.eval_every,
+        folder.path,
         options.clip_norm,
         options.accelerator,
         options.precision,

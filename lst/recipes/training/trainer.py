@@ -13,6 +13,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, Precision
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -29,12 +30,14 @@ class TrainerOptions:
         max_steps: optimiser steps.
         eval_every: steps between validations.
         clip_norm: gradients are scaled down to this norm; None leaves them.
+        folder: of the training; Lightning looks nowhere else for checkpoints of its own.
         accelerator, precision: Lightning's.
         logger: of losses and validation metrics, beside ``metrics.jsonl``.
     """
 
     max_steps: int
     eval_every: int
+    folder: Path
     clip_norm: float | None = None
     accelerator: str = "cpu"
     precision: str = "32-true"
@@ -58,7 +61,10 @@ def build_trainer(options: TrainerOptions, callbacks: list[lightning.Callback]) 
         log_every_n_steps=10,
         logger=options.logger or False,
         precision=None if plugins else options.precision,  # type: ignore[arg-type]
-        plugins=[SafeCheckpointIO(), *plugins],
+        # Without one named, Lightning finds SLURM's by itself: it would handle signals and write checkpoints of its own
+        # into the working directory, which the next training started there would load.
+        plugins=[SafeCheckpointIO(), LightningEnvironment(), *plugins],
+        default_root_dir=options.folder,
         callbacks=callbacks,
         enable_progress_bar=False,
         enable_model_summary=False,

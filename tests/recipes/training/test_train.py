@@ -20,6 +20,7 @@ from lst.cli import main
 from lst.configs.compose import build_config
 from lst.configs.schema import TrainConfig
 from lst.errors import UserError
+from lst.recipes.training.folder import TrainingFolder
 from lst.recipes.training.language_model import learning_rate_share
 from lst.recipes.training.train import train
 
@@ -80,6 +81,55 @@ def test_other_precisions_train_and_resume(run: Path, precision: str, dtype: str
     second = load_file(train(config) / "model.safetensors")
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert metrics(run, "p") == losses
+
+
+SLURM = {
+    "SLURM_NTASKS": "1",
+    "SLURM_JOB_ID": "7",
+    "SLURM_JOB_NAME": "train",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+    "SLURM_NODEID": "0",
+    "SLURM_NODELIST": "node-1",
+    "SLURM_STEP_NUM_TASKS": "1",
+}
+
+
+def test_in_a_slurm_job_a_foreign_checkpoint_is_not_loaded(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Lightning's own requeueing leaves in the working directory belongs to another model."""
+    plain = load_file(train(build_config(overrides(run, "name=plain"))) / "model.safetensors")
+    for name, value in SLURM.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hpc_ckpt_1.ckpt").mkdir()
+    handlers = [signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGTERM)]
+    in_job = load_file(train(build_config(overrides(run, "name=in_job"))) / "model.safetensors")
+    assert all(torch.equal(plain[name], in_job[name]) for name in plain)
+    assert [signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGTERM)] == handlers
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "hpc_ckpt_1.ckpt"}
+
+
+def test_a_training_that_begins_at_another_step_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = build_config(overrides(run, "name=other"))
+    train(config)
+    shutil.rmtree(run / "models" / "other" / "final")
+    monkeypatch.setattr(TrainingFolder, "load_newest", lambda self: (None, {}))
+    with pytest.raises(UserError, match=r"would begin at step 0, not at step 9: another checkpoint was loaded"):
+        train(config)
+
+
+@pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"])
+def test_several_processes_of_one_training_are_refused(
+    run: Path, variable: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(variable, "2")
+    assert main(["train", *overrides(run, "name=twice")]) == 2
+    assert f"was started as 2 processes ({variable}=2)" in capsys.readouterr().err
+    assert not (run / "models").exists()
+    monkeypatch.setenv(variable, "1")
+    assert main(["train", *overrides(run, "name=once", "train.max_steps=1", "train.warmup_steps=0")]) == 0
 
 
 def test_a_finished_training_is_not_done_again(run: Path) -> None:
