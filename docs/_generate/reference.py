@@ -6,6 +6,7 @@ MkDocs calls the two functions named ``on_…``. ``pages`` needs no MkDocs, so t
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 import textwrap
 from collections.abc import Mapping
@@ -23,6 +24,8 @@ SOURCES = Path(__file__).parents[2] / "build" / "docs"
 # Rooms of the Python API, in the order of the data flow.
 ROOMS = ("tokenizers", "data", "model", "kernels", "runs", "evaluation", "storage", "parallel", "configs")
 # Modules whose docstrings describe files, with the headings of the page.
+# A runnable example of a docstring: from a prompt to the next empty line or the end of the docstring.
+EXAMPLE = re.compile(r'^( *)>>> .*(?:\n(?=\1)(?! *""").*\S.*)*', re.MULTILINE)
 FILE_FORMATS = {
     "A run's folder": "runs/folder.py",
     "Settings and metrics": "runs/formats.py",
@@ -31,6 +34,7 @@ FILE_FORMATS = {
     "Shards": "data/shards/files.py",
     "Index, receipts and lists": "data/shards/formats.py",
     "Samples of a shard": "data/shards/samples.py",
+    "Vocabularies": "tokenizers/vocabulary.py",
     "Manifests": "data/corpora/manifest.py",
     "`.on_the_fly` files": "data/corpora/on_the_fly.py",
     "Units files": "tokenizers/kmeans.py",
@@ -50,8 +54,10 @@ def on_startup(**_: object) -> None:
     for path in PACKAGE.rglob("*.py"):
         copy = SOURCES / path.relative_to(PACKAGE.parent)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        # A line of two colons opens a diagram in docstrings; Markdown would show the colons.
-        copy.write_text(path.read_text(encoding="utf-8").replace("\n::\n", "\n\n"), encoding="utf-8")
+        # A line of two colons opens a diagram in docstrings; Markdown would show the colons, and take an example's
+        # signs for quotations and links.
+        text = path.read_text(encoding="utf-8").replace("\n::\n", "\n\n")
+        copy.write_text(EXAMPLE.sub(r"\1```pycon\n\g<0>\n\1```", text), encoding="utf-8")
         (copy.parent / "__init__.py").touch()
 
 

@@ -28,6 +28,7 @@ PROTOCOLS_VARIABLE, HOSTS_VARIABLE, NAMED_VARIABLE = "LST_ALLOW_PROTOCOLS", "LST
 VARIABLES = (PROTOCOLS_VARIABLE, HOSTS_VARIABLE, NAMED_VARIABLE)
 # Azure's long form, CONTAINER@ACCOUNT.dfs.core.windows.net, is the one address with an @ before its path.
 _AZURE_ACCOUNT = re.compile(r"[a-z0-9-]+@[a-z0-9]+\.(dfs|blob)\.core\.windows\.net")
+_DIGITS = re.compile(r"[0-9.]+")
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 
 
@@ -77,11 +78,15 @@ def place_problem(place: str) -> str:
 
 
 def _http_problem(url: str, shown: str) -> str:
-    if "\\" in url or _CONTROL.search(url.split("?")[0].partition("://")[2].partition("/")[0]):
+    authority = url.split("?")[0].partition("://")[2].partition("/")[0]
+    # Clients fold other digits and dots to those of ASCII; names of other scripts have a spelling in ASCII (xn--…).
+    if "\\" in url or _CONTROL.search(authority) or not authority.isascii():
         return f"{shown} is no valid address"
     host = host_of(url)
     if not host:
         return f"{shown} names no host"
+    if _DIGITS.fullmatch(host) and not _is_address(host):
+        return f"{shown} is no valid address"
     return f"{shown}: {problem}" if (problem := host_problem(host)) else ""
 
 
@@ -103,7 +108,7 @@ def host_problem(host: str, addresses: Sequence[str] = ()) -> str:
     inside = host == "localhost" or host.endswith(".localhost")
     if inside or any(_is_inside(address) for address in (host, *addresses)):
         return (
-            f"host {host} is this machine or lies in a private network, which a file must not make this program ask; "
+            f"host {host} is this machine or lies in a private network, where files may not point; "
             f"allow it by storage.allow_hosts=[{host}]"
         )
     return ""
@@ -113,18 +118,28 @@ def _matches(host: str, allowed: str) -> bool:
     return host.endswith(allowed[1:].lower()) if allowed.startswith("*.") else host == allowed.lower()
 
 
-def _is_inside(address: str) -> bool:
-    """Whether a numeric address is none of the public internet; a name is not."""
+def _is_address(host: str) -> bool:
     try:
-        found = ipaddress.ip_address(address.partition("%")[0])
+        ipaddress.ip_address(host)
     except ValueError:
         return False
+    return True
+
+
+def _is_inside(address: str) -> bool:
+    """Whether a numeric address is not public; False for names."""
+    address = address.partition("%")[0]
+    if not _is_address(address):
+        return False
+    found = ipaddress.ip_address(address)
     if isinstance(found, ipaddress.IPv6Address):
         # Addresses that carry one of IPv4: mapped, 6to4 and the well-known NAT64 prefix.
         carried = found.ipv4_mapped or found.sixtofour
         if found in ipaddress.ip_network("64:ff9b::/96"):
             carried = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
-        found = carried or found
+        if carried is None:
+            return not found.is_global or found.is_multicast or found.is_reserved or found.is_site_local
+        found = carried
     return not found.is_global or found.is_multicast
 
 
@@ -137,8 +152,11 @@ async def http_session(**options: Any) -> Any:
     import aiohttp
     from aiohttp.abc import AbstractResolver
 
+    # Addresses inside that allowed names resolve to.
+    approved: set[str] = set()
+
     class Resolver(AbstractResolver):
-        """Resolves names by the system and refuses those that lead inside; what it answers is connected to."""
+        """Resolves host names and refuses private addresses, so the checked address is the one connected to."""
 
         def __init__(self) -> None:
             self.system = aiohttp.ThreadedResolver()
@@ -147,19 +165,28 @@ async def http_session(**options: Any) -> Any:
             found = await self.system.resolve(host, port, family)
             if problem := host_problem(host.lower().rstrip("."), [entry["host"] for entry in found]):
                 raise PlaceError(problem)
+            approved.update(entry["host"] for entry in found)
             return found
 
         async def close(self) -> None:
             await self.system.close()
 
+    def connect(address_info: Any) -> socket.socket:
+        """A socket for an address; the last gate, as numeric hosts of any spelling are not resolved."""
+        family, kind, protocol, _, sockaddr = address_info
+        address = str(sockaddr[0])
+        if _is_inside(address) and address not in approved and host_problem(address):
+            raise PlaceError(f"address {address}: {host_problem(address)}")
+        return socket.socket(family, kind, protocol)
+
     async def check_redirect(session: Any, context: Any, parameters: Any) -> None:
-        target = urljoin(str(parameters.url), parameters.response.headers.get("Location", ""))
+        headers = parameters.response.headers
+        target = urljoin(str(parameters.url), headers.get("Location") or headers.get("URI", ""))
         if problem := place_problem(target):
             raise PlaceError(f"{parameters.url} redirects: {problem}")
 
     redirects = aiohttp.TraceConfig()
     redirects.on_request_redirect.append(check_redirect)
     options.pop("loop", None)
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(resolver=Resolver()), trace_configs=[redirects], **options
-    )
+    connector = aiohttp.TCPConnector(resolver=Resolver(), socket_factory=connect)
+    return aiohttp.ClientSession(connector=connector, trace_configs=[redirects], **options)

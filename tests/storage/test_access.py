@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.http import HTTPFileSystem
 from repository import ROOT
 
 from lst import storage
@@ -83,6 +84,14 @@ def test_a_manifest_runs_no_code(tmp_path: Path) -> None:
         ("http://10.1.2.3/a", "private network"),
         ("http://[fe80:0:0:0:0:0:0:1]/a", "private network"),
         ("http://[0:0:0:0:0:ffff:7f00:1]/a", "private network"),
+        ("http://[0:0:0:0:0:0:7f00:1]/a", "private network"),
+        ("http://[fec0:0:0:0:0:0:0:1]/a", "private network"),
+        ("http://127。0。0。1/a", "is no valid address"),
+        ("http://①②⑦.0.0.①/a", "is no valid address"),
+        ("http://１０.0.0.1/a", "is no valid address"),
+        ("http://2130706433/a", "is no valid address"),
+        ("http://127.1/a", "is no valid address"),
+        ("http://0177.0.0.1/a", "is no valid address"),
     ],
 )
 def test_what_no_string_may_name(place: str, problem: str) -> None:
@@ -144,7 +153,8 @@ class Redirects(BaseHTTPRequestHandler):
         target = None if self.path.endswith("plain") else getattr(self.server, "target", None)
         self.send_response(302 if target else 200)
         if target:
-            self.send_header("Location", target)
+            # Headers go out as Latin-1; a hostile server sends UTF-8.
+            self.send_header("Location", target.encode().decode("latin-1"))
         self.send_header("Content-Length", "0" if target else "2")
         self.end_headers()
         if not target:
@@ -185,8 +195,36 @@ def test_a_redirect_leads_to_no_other_place_than_a_string_may_name(server: HTTPS
         for read in (storage.read_bytes, lambda url: open_location(url).read()):
             with pytest.raises(UserError, match=r"redirects: .* is this machine or lies in a private network"):
                 read(start)
+    server.target = f"http://127。0。0。1:{server.server_port}/plain"  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=r"redirects: .* is no valid address"):
+        storage.read_bytes(start)
     server.target = "/plain"  # type: ignore[attr-defined]
     assert storage.read_bytes(start) == b"ok"
+
+
+@pytest.mark.parametrize("header", ["URI", "Location"])
+def test_a_redirect_in_any_header_is_checked(server: HTTPServer, header: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server is named as localhost; it redirects to its own number, which nobody named."""
+    start = f"http://localhost:{server.server_port}/start"
+    access.allow(named=[start])
+    send = Redirects.send_header
+    monkeypatch.setattr(
+        Redirects, "send_header", lambda self, name, value: send(self, header if name == "Location" else name, value)
+    )
+    server.target = f"http://127.0.0.1:{server.server_port}/plain"  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=r"redirects: .* is this machine or lies in a private network"):
+        storage.read_bytes(start)
+
+
+def test_a_number_of_any_spelling_is_refused_when_it_is_connected_to(
+    server: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if a spelling had passed the check of the text; by a client that has approved no address yet."""
+    HTTPFileSystem.clear_instance_cache()
+    monkeypatch.setattr(access, "place_problem", lambda place: "")
+    with pytest.raises(PlaceError, match=r"address 127\.0\.0\.1: host 127\.0\.0\.1 is this machine"):
+        storage.read_bytes(f"http://127。0。0。1:{server.server_port}/plain")
+    assert server.asked == []  # type: ignore[attr-defined]
 
 
 def test_a_name_that_resolves_to_this_machine_is_not_asked(server: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
