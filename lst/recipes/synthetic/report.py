@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,8 +15,10 @@ import numpy as np
 from lst.configs.synthetic_schema import TASK_SIZES, TaskConfig
 from lst.recipes.report.page import Section, number_text, page
 from lst.recipes.synthetic.plots import SeedCurve, seed_curves_plot, standalone_svg
+from lst.recipes.synthetic.results import SyntheticResult
 from lst.runs.folder import versions
-from lst.storage import fingerprint, read_json, read_jsonl, write_text
+from lst.runs.formats import read_record
+from lst.storage import fingerprint, read_jsonl, write_text
 
 RESULT_FILE = "result.json"
 TITLES = {
@@ -54,11 +56,11 @@ class Arm:
     """
 
     name: str
-    results: Sequence[dict[str, Any]]
+    results: Sequence[SyntheticResult]
     curves: Sequence[SeedCurve]
 
     @property
-    def first(self) -> dict[str, Any]:
+    def first(self) -> SyntheticResult:
         """The result of the first seed."""
         return self.results[0]
 
@@ -69,7 +71,8 @@ class Arm:
 
     def mean(self, key: str) -> float:
         """Mean of a number of the results over the seeds."""
-        return float(np.mean([result[key] for result in self.results]))
+        numbers: Sequence[Mapping[str, Any]] = self.results
+        return float(np.mean([result[key] for result in numbers]))
 
     @property
     def median_step_s(self) -> float:
@@ -98,9 +101,11 @@ class PlainTable:
 
 def found_results(run: Path) -> dict[str, list[Arm]]:
     """Everything that has finished under a run's folder: the arms of each task, by name."""
-    groups: defaultdict[tuple[str, str, str], list[tuple[dict[str, Any], SeedCurve]]] = defaultdict(list)
+    groups: defaultdict[tuple[str, str, str], list[tuple[SyntheticResult, SeedCurve]]] = defaultdict(list)
     for path in run.glob(f"*/*/seed-*/{RESULT_FILE}"):
-        result = read_json(path, dict[str, Any], "the result of a training", f"Delete {path.parent} and train again.")
+        result = read_record(
+            path, SyntheticResult, "the result of a training", f"Delete {path.parent} and train again."
+        )
         settings = {key: value for key, value in result["settings"].items() if key != "seed"}
         alike = fingerprint([settings, result["steps"] if not result["stopped_early"] else 0])
         curve = _curve(result, read_jsonl(path.parent / "metrics.jsonl", dict[str, Any]))
@@ -112,7 +117,7 @@ def found_results(run: Path) -> dict[str, list[Arm]]:
     return {task: found[task] for task in TASK_SIZES if task in found}
 
 
-def _curve(result: dict[str, Any], rows: list[dict[str, Any]]) -> SeedCurve:
+def _curve(result: SyntheticResult, rows: list[dict[str, Any]]) -> SeedCurve:
     rows = [row for row in rows if row["step"] <= result["steps"]]
     losses = [row for row in rows if "loss" in row]
     scores = [row for row in rows if "test_accuracy" in row]

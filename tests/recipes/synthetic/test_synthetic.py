@@ -19,7 +19,7 @@ import torch
 from lst.cli import main
 from lst.configs.compose import SYNTHETIC
 from lst.configs.synthetic_schema import SyntheticConfig
-from lst.errors import ProblemsError
+from lst.errors import ProblemsError, UserError
 from lst.model.batch import PackedBatch
 from lst.options import list_options
 from lst.recipes.synthetic.batches import scored_batches, training_batches
@@ -468,3 +468,15 @@ def test_plain_convolution_has_a_name_and_a_path_of_its_own(monkeypatch: pytest.
             pass
     assert asked == ["convolution"]
     assert (fast.label, plain.label) == ("h3", "h3-plain")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [({"version": 9}, "has format version 9"), ({"task": "listops"}, "model is missing"), ([], "is damaged")],
+)
+def test_the_report_refuses_a_result_of_another_form_with_its_place(tmp_path: Path, content: Any, said: str) -> None:
+    path = tmp_path / "listops" / "h3" / "seed-0" / "result.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"(?s){said}.*Delete .*seed-0 and train again"):
+        found_results(tmp_path)
