@@ -110,14 +110,21 @@ def fit_speech_tokenizer(config: TokenizerConfig, waveforms: Iterable[np.ndarray
     Raises:
         UserError: weights are missing or unfit, or there is too little speech.
     """
-    if config.codebook is not None:
-        return load_configured(config)
-    if config.kind == "encodec":
-        return build_codec(config.weights, config.num_codebooks, config.codebook_pattern, config.trust, config.device)
+    if (given := given_tokenizer(config)) is not None:
+        return given
     options = encoder_options(config)
     encoder = build_encoder(options)
     frames = (encoder.frames(at_rate(waveform, SAMPLE_RATE_HZ, SAMPLE_RATE_HZ)) for waveform in waveforms)
     return fit_on_frames(config, encoder, options, frames, seed)
+
+
+def given_tokenizer(config: TokenizerConfig) -> SpeechTokenizer | None:
+    """The units that need no fitting: those of a units file, or of a codec; None for all others."""
+    if config.codebook is not None:
+        return load_configured(config)
+    if config.kind == "encodec":
+        return build_codec(config.weights, config.num_codebooks, config.codebook_pattern, config.trust, config.device)
+    return None
 
 
 def fit_on_frames(

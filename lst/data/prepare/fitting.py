@@ -21,8 +21,7 @@ from lst.tokenizers.config import TokenizerConfig
 from lst.tokenizers.encoders import build_encoder
 from lst.tokenizers.frames import EncoderOptions, FrameEncoder
 from lst.tokenizers.imported_units import ImportedUnits
-from lst.tokenizers.neural_codec import build_codec
-from lst.tokenizers.speech import SpeechTokenizer, encoder_options, fit_on_frames, load_configured, unit_places
+from lst.tokenizers.speech import SpeechTokenizer, encoder_options, fit_on_frames, given_tokenizer, unit_places
 from lst.tokenizers.text import TextTokenizer, build_text_tokenizer
 from lst.tokenizers.vocabulary import Vocabulary
 
@@ -91,10 +90,8 @@ def fit_units(rows: Sequence[ManifestRow], config: TokenizerConfig, seed: int, n
     Raises:
         UserError: weights are missing or unfit, or there is too little speech.
     """
-    if config.codebook is not None:
-        return load_configured(config)
-    if config.kind == "encodec":
-        return build_codec(config.weights, config.num_codebooks, config.codebook_pattern, config.trust, config.device)
+    if (given := given_tokenizer(config)) is not None:
+        return given
     options = encoder_options(config)
     # Built here too, so that missing weights are reported before any work.
     encoder = build_encoder(options)
