@@ -399,7 +399,7 @@ def _allow_places(config: Any) -> None:
     storage = getattr(config, "storage", None)
     named = [option.value for option in list_options(config) if isinstance(option.value, str)]
     if storage is not None:
-        access.allow(storage.allow_protocols, storage.allow_hosts, named)
+        access.allow(storage.allow_protocols, storage.allow_hosts, named, storage.max_file_bytes)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from lst.data.audio import format_audio_ref
-from lst.data.corpora.records import Record, json_records, read_utf8, table_cells
+from lst.data.corpora.records import Record, json_records, table_cells
 from lst.data.utterance import TimedWord
 from lst.errors import UserError, raise_problems
 from lst.storage import PlaceError, named_in, write_jsonl
@@ -179,7 +179,7 @@ def parse_manifest(path: Path) -> tuple[list[ManifestRow], list[ManifestProblem]
     suffix = path.suffix.lower()
     if suffix not in MANIFEST_SUFFIXES:
         raise UserError(f"manifest {path}: its name must end in {', '.join(MANIFEST_SUFFIXES)}.")
-    records = list(json_records(path)) if suffix == ".jsonl" else _table_records(path, read_utf8(path))
+    records = list(json_records(path)) if suffix == ".jsonl" else _table_records(path)
     if not records:
         raise UserError(f"manifest {path} holds no rows. For example:\n{EXAMPLES[suffix]}")
     sound = [record for _, record in records if isinstance(record, dict)]
@@ -204,9 +204,9 @@ def record_problems(row: ManifestRow, faults: Sequence[str]) -> list[ManifestPro
     ]
 
 
-def _table_records(path: Path, text: str) -> list[tuple[int, Record | str]]:
+def _table_records(path: Path) -> list[tuple[int, Record | str]]:
     """Lines of a table as (line number, cells by lower-case column name, or what is wrong with the line)."""
-    cells = table_cells(path, text)
+    cells = table_cells(path)
     if not cells:
         return []
     header = [name.strip().lower() for name in cells[0][1]]
