@@ -66,7 +66,12 @@ def check_free_space(folder: Path, needed_bytes: int, what: str) -> None:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Opens a local regular file for reading bytes; links are followed.
+    """Opens a local regular file for reading bytes; see ``open_descriptor``."""
+    return os.fdopen(open_descriptor(path), "rb")
+
+
+def open_descriptor(path: Path) -> int:
+    """The descriptor of a local regular file, opened for reading; links are followed.
 
     Raises:
         FileNotFoundError: it is absent.
@@ -77,10 +82,10 @@ def open_regular(path: Path) -> BinaryIO:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         check_regular(path, os.fstat(descriptor).st_mode)
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
+    except OSError:
         os.close(descriptor)
         raise
+    return descriptor
 
 
 def check_regular(path: Path, mode: int) -> None:
