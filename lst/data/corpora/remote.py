@@ -126,7 +126,7 @@ def mirrored(url: Url, files: FileList | None = None) -> Iterator[CorpusMirror]:
             lines = [mirror.remote_text(problem) for problem in problems]
             raise ProblemsError(mirror.remote_text(subject), lines, mirror.remote_text(remedy), max_shown) from None
         except UserError as error:
-            raise UserError(mirror.remote_text(str(error))) from None
+            raise UserError(*map(mirror.remote_text, error.args)) from None
 
 
 def _copy_without_audio(url: Url, path: Path) -> None:
