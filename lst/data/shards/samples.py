@@ -67,7 +67,7 @@ class SampleTable:
         return len(self.keys)
 
     def to_json(self) -> SampleColumns:
-        """The table as it lies in a receipt."""
+        """The table as columns of JSON, the form it has in a receipt."""
         json_offset, json_bytes, units_offset, units_bytes = self.places.T.tolist()
         return {
             "key": self.keys,
@@ -80,7 +80,7 @@ class SampleTable:
 
     @classmethod
     def from_json(cls, columns: SampleColumns) -> SampleTable:
-        """Inverse of ``to_json``; raises ``ValueError`` where columns have other lengths or a hash is none."""
+        """Inverse of ``to_json``; raises ``ValueError`` if columns differ in length or a hash is not a SHA-256."""
         places = [columns["json_offset"], columns["json_bytes"], columns["units_offset"], columns["units_bytes"]]
         hashes = [bytes.fromhex(text) for text in columns["sha256"]]
         num_samples = len(columns["key"])
