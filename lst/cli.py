@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import shlex
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lst import __version__
-from lst.errors import LstError, UserError, nearest
+from lst.errors import LstError, UserError, nearest, one_line, printable
 from lst.storage import access, disk_full_error
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 
 USAGE_EXIT, INTERRUPT_EXIT, PIPE_EXIT = 2, 130, 141
+
+
+def _show(result: object) -> None:
+    print(printable(str(result)))
 
 
 def _check(config: Config, overrides: Sequence[str]) -> int:
@@ -44,25 +49,25 @@ def _prepare(config: Config, overrides: Sequence[str]) -> None:
 def _card(config: Config, overrides: Sequence[str]) -> None:
     from lst.recipes.corpus_card.card import card_of_run
 
-    print(card_of_run(config, overrides))
+    _show(card_of_run(config, overrides))
 
 
 def _train(config: Config, overrides: Sequence[str]) -> None:
     from lst.recipes.training.train import train
 
-    print(train(config))
+    _show(train(config))
 
 
 def _eval(config: Config, overrides: Sequence[str]) -> None:
     from lst.recipes.evaluate import evaluate, results_as_text
 
-    print(results_as_text(evaluate(config)))
+    _show(results_as_text(evaluate(config)))
 
 
 def _report(config: Config, overrides: Sequence[str]) -> None:
     from lst.recipes.report.write import write_report
 
-    print(write_report(config, overrides))
+    _show(write_report(config, overrides))
 
 
 def _quickstart(config: Config, overrides: Sequence[str]) -> None:
@@ -74,20 +79,20 @@ def _quickstart(config: Config, overrides: Sequence[str]) -> None:
 def _generate(config: Config, overrides: Sequence[str]) -> None:
     from lst.recipes.generate import continue_prompt
 
-    print(continue_prompt(config))
+    _show(continue_prompt(config))
 
 
 def _export(config: Config, overrides: Sequence[str]) -> None:
     from lst.recipes.export import export
 
-    print(export(config))
+    _show(export(config))
 
 
 def _tokenizer(action: str) -> Callable[[Config, Sequence[str]], None]:
     def run(config: Config, overrides: Sequence[str]) -> None:
         from lst.recipes import tokenizer as unit_tools
 
-        print(getattr(unit_tools, action)(config))
+        _show(getattr(unit_tools, action)(config))
 
     return run
 
@@ -95,7 +100,7 @@ def _tokenizer(action: str) -> Callable[[Config, Sequence[str]], None]:
 def _synthetic(config: SyntheticConfig, overrides: Sequence[str]) -> None:
     from lst.recipes.synthetic.synthetic import synthetic
 
-    print(synthetic(config, overrides))
+    _show(synthetic(config, overrides))
 
 
 @dataclass(frozen=True)
@@ -239,7 +244,7 @@ GROUP = "tokenizer"
 
 
 def job_of(command: str) -> Job[Any]:
-    """What configures a command: ``synthetic`` has options of its own, all others share theirs."""
+    """Where a command takes its configuration from: ``synthetic`` has options of its own, all others share theirs."""
     from lst.configs.compose import MAIN, SYNTHETIC
 
     return SYNTHETIC if command == "synthetic" else MAIN
@@ -280,38 +285,69 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status: 0, 1 where a check finds problems, 2 for a mistake of the user's, 130
     when interrupted.
     """
+    _show_any_text()
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if words[0] == GROUP and len(words) > 1 and words[1][:1] != "-" and "=" not in words[1]:
         words[:2] = [f"{GROUP} {words[1]}"]
     try:
+        _check_encoding(words)
         status = _run(words[0], words[1:])
         if sys.stdout is not None:
             sys.stdout.flush()
         return status
-    except LstError as error:
-        print(f"lst {words[0]}: {error}", file=sys.stderr)
-        return USAGE_EXIT
     except BrokenPipeError:
-        # The reader (head, a pager) has closed the pipe, so flushing at exit would fail again.
-        with contextlib.suppress(AttributeError, OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader (head, a pager) has ended.
+        _drop_output()
         return PIPE_EXIT
-    except OSError as error:
-        full = disk_full_error(Path(error.filename or ".")) if error.errno == errno.ENOSPC else error
-        print(f"lst {words[0]}: {full}", file=sys.stderr)
-        return USAGE_EXIT
     except KeyboardInterrupt:
-        print(f"\nlst {words[0]}: stopped; the same command goes on from here", file=sys.stderr)
+        _complain("stopped; the same command goes on from here", words, before="\n")
         return INTERRUPT_EXIT
+    except LstError as error:
+        _complain(str(error), words)
+    except OSError as error:
+        if error.errno == errno.ENOSPC and error.filename is None:
+            _drop_output()
+            _complain("the output cannot be written: the disk that it goes to is full", words)
+        else:
+            full = disk_full_error(Path(error.filename)) if error.errno == errno.ENOSPC else error
+            _complain(one_line(str(full)), words)
+    return USAGE_EXIT
+
+
+def _show_any_text() -> None:
+    """Lets output hold any character: those that the terminal's encoding lacks are written as escapes (``\\xe9``)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _check_encoding(words: Sequence[str]) -> None:
+    """Raises ``UserError`` for words that are not UTF-8: configurations and file formats cannot hold them."""
+    if wrong := [word for word in words if any("\ud800" <= character <= "\udfff" for character in word)]:
+        raise UserError(f"{wrong[0]} is not UTF-8: write it in UTF-8, and rename files whose names are not")
+
+
+def _drop_output() -> None:
+    """Sends what is left of the output nowhere: flushing it at exit would fail again."""
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _complain(message: str, words: Sequence[str], before: str = "") -> None:
+    print(f"{before}lst {one_line(words[0])}: {message}", file=sys.stderr)
 
 
 def _run(command: str, rest: list[str]) -> int:
+    if command in ("-h", "--help", "help") and rest and rest[0] in COMMANDS:
+        command, rest = rest[0], ["--help"]
     if command in ("-h", "--help", "help"):
         print(usage())
         return 0
-    if command == "--version":
+    if {command, *rest} & {"-V", "--version"} or command == "version":
         print(f"lst {__version__}")
         return 0
+    if command.startswith("-") or "=" in command:
+        raise UserError(f"the command comes first: lst COMMAND {command} …; commands are {', '.join(COMMANDS)}")
     if command == GROUP:
         actions = [name.removeprefix(f"{GROUP} ") for name in COMMANDS if name.startswith(f"{GROUP} ")]
         raise UserError(f"say what to do: lst {GROUP} {' | '.join(actions)}. See lst {GROUP} fit-units --help")
@@ -337,10 +373,10 @@ def _run_once(command: str, words: CommandWords) -> int:
         print(to_yaml(config), end="")
         return 0
     if words.is_dry_run:
-        print(describe(command, words.overrides))
+        _show(describe(command, words.overrides))
         return 0
     status = COMMANDS[command].run(config, words.overrides)
-    # A part is no command that makes the data again; the one that joins them is.
+    # A part alone does not make the data again: the command that joins the parts is recorded.
     if command in ("prepare", "train", "eval") and (command != "prepare" or config.part is None):
         from lst.runs.folder import record_command
 
@@ -393,13 +429,13 @@ def describe(command: str, overrides: Sequence[str]) -> str:
 
 
 def _allow_places(config: Any) -> None:
-    """Lets the command open what it names itself, and of what files name only what ``storage=`` allows."""
+    """Allows every place that the command line names, and of the places that files name those of ``storage.…``."""
     from lst.options import list_options
 
     storage = getattr(config, "storage", None)
     named = [option.value for option in list_options(config) if isinstance(option.value, str)]
     if storage is not None:
-        access.allow(storage.allow_protocols, storage.allow_hosts, named)
+        access.allow(storage.allow_protocols, storage.allow_hosts, named, storage.max_file_bytes)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,48 @@
-"""Errors that a user can cause and mend: what was given, what is allowed, what to change."""
+"""Errors that a user can cause and mend: what was given, what is allowed, what to change.
+
+Messages quote names and texts of files that may come from anywhere. A terminal would obey escape sequences in them,
+show text in another order, or take a line break for the end of a message. So ``one_line`` writes each line of an error.
+"""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
+
+# Control characters except the tab; invisible ones, as those that turn the direction of text; halves of pairs.
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0a-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def one_line(text: str) -> str:
+    """A text as one line that a terminal shows as it is: other characters stand there as Python writes them.
+
+    >>> print(one_line("evil\\x1b[2J name\\nlst: all is well"))
+    evil\\x1b[2J name\\nlst: all is well
+    """
+    return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def printable(text: str) -> str:
+    """A text of several lines, each as ``one_line`` writes it."""
+    return "\n".join(map(one_line, text.split("\n")))
 
 
 class LstError(Exception):
-    """What the command line prints without a traceback: the base of the two kinds below."""
+    """What the command line prints without a traceback: the base of the two kinds below.
+
+    Args:
+        lines: of the message; line breaks within one are quoted.
+    """
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__(*lines)
+
+    def __str__(self) -> str:
+        return "\n".join(map(one_line, self.args))
 
 
 class UserError(LstError, ValueError):
@@ -41,7 +76,7 @@ class ProblemsError(UserError):
             lines.append(f"  … and {count - max_shown} more of them")
         if remedy:
             lines.append(remedy)
-        super().__init__("\n".join(lines))
+        super().__init__(*lines)
         self.parts = (subject, list(problems), remedy, max_shown)
 
     def __reduce__(self) -> tuple[type[ProblemsError], tuple[str, list[str], str, int]]:

@@ -8,6 +8,8 @@ from typing import IO
 
 from tqdm import tqdm
 
+from lst.errors import one_line, printable
+
 PLAIN_INTERVAL_S = 10.0
 BAR_DELAY_S = 1.0
 
@@ -26,7 +28,7 @@ class Progress:
     def __init__(
         self, total: int | None, description: str, unit: str = "item", initial: int = 0, stream: IO[str] | None = None
     ) -> None:
-        self.total, self.description, self.unit = total, description, unit
+        self.total, self.description, self.unit = total, one_line(description), unit
         self.initial = self.done = initial
         self.stream = stream if stream is not None else sys.stderr
         self.started_s = self.printed_s = time.monotonic()
@@ -35,7 +37,7 @@ class Progress:
         if self.stream.isatty():
             self._bar = tqdm(
                 total=total,
-                desc=description,
+                desc=self.description,
                 unit=unit,
                 initial=initial,
                 file=self.stream,
@@ -52,10 +54,10 @@ class Progress:
     def advance(self, count: int = 1, note: str = "") -> None:
         """Adds ``count`` units; ``note`` (for example a loss) is shown beside them."""
         self.done += count
-        self.note = note or self.note
+        self.note = one_line(note) or self.note
         if self._bar is not None:
             if note:
-                self._bar.set_postfix_str(note, refresh=False)
+                self._bar.set_postfix_str(self.note, refresh=False)
             self._bar.update(count)
         elif time.monotonic() - self.printed_s >= PLAIN_INTERVAL_S:
             self._print_line()
@@ -88,4 +90,9 @@ class Progress:
 
 def say(message: str) -> None:
     """Prints a line to standard error. Standard output is only for the result of a command."""
-    print(message, file=sys.stderr, flush=True)
+    print(printable(message), file=sys.stderr, flush=True)
+
+
+def show(result: object) -> None:
+    """Prints the result of a command, which may hold names and texts of foreign files, to standard output."""
+    print(printable(str(result)))

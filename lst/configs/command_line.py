@@ -120,12 +120,13 @@ def _right_spelling(job: Job[Any], flag: str, value: str) -> str:
         return f": did you mean {close[0]}?"
     keys = [key for key in [*job.groups, *job.options] if name in (key, key.rpartition(".")[2])]
     keys = keys or [key for habit, key in HABITS.items() if habit == name and key in job.options]
+    advice = ": write " if keys else ": options are words, did you mean "
     keys = keys or difflib.get_close_matches(name, [*job.groups, *job.options], n=1, cutoff=0.7)
     if not keys:
         return f"; flags are {', '.join(FLAGS)}, and options are words: key=value"
     is_switch = keys[0] in job.options and job.options[keys[0]].kind == "bool"
     shown = value or ("true" if is_switch else "…")
-    return f": write {' or '.join(f'{key}={shown}' for key in keys[:3])}"
+    return advice + " or ".join(f"{key}={shown}" for key in keys[:3]) + ("?" if advice.endswith("mean ") else "")
 
 
 def _take_multirun(found: CommandWords) -> list[str]:

@@ -159,7 +159,9 @@ class Job(Generic[ConfigT]):
     def _word_problems(self, word: str, files: UserFiles) -> list[str]:
         key, equals, value = word.partition("=")
         if not equals:
-            return [f"{word!r} is not of the form key=value"]
+            name, _, given = word.partition(":")
+            is_known = name in self.options or self.is_group(name)
+            return [f"{word!r} is not of the form key=value" + (f": write {name}={given or '…'}" if is_known else "")]
         if self.is_group(key):
             return _choice_problems(key, value, self.groups[key], files)
         is_arm = key.startswith("arms.") and "arms" in self.options

@@ -127,6 +127,9 @@ class StorageConfig(Options, prefix="storage."):
     allow_hosts: list[str] = option(
         [], "the only HTTP hosts that a corpus may name (NAME or *.NAME); empty allows all public ones"
     )
+    max_file_bytes: int = option(
+        256 << 20, "larger transcripts, tables and decoded recordings are refused", low=1 << 20, unit="bytes"
+    )
 
     def rules(self) -> list[str]:
         """Protocols and hosts are written as URLs have them."""

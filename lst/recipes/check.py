@@ -8,7 +8,7 @@ from pathlib import Path
 from lst.configs.schema import Config
 from lst.data.checks import CheckReport, check_corpus, check_prepared, check_units
 from lst.data.corpora import on_the_fly_files
-from lst.progress import say
+from lst.progress import say, show
 from lst.runs import RunFolder
 from lst.storage import locate, write_json
 
@@ -51,7 +51,7 @@ def check(config: Config, overrides: Sequence[str]) -> int:
         folder = RunFolder.of(config).data
         reports.append(check_prepared(folder, config.data.verify == "hash", options.examples))
     for report in reports:
-        print(report.as_text())
+        show(report.as_text())
     if options.json is not None:
         records = [report.to_record() for report in reports]
         num_problems = sum(report.num_problems for report in reports)

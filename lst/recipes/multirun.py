@@ -22,6 +22,7 @@ from lst.configs.compose import Job, is_file_name
 from lst.configs.sweep import SweptRun, swept_runs
 from lst.errors import ProblemsError, raise_problems
 from lst.parallel.commands import ChildCommand, FinishedCommand, run_commands
+from lst.progress import show
 from lst.storage import fingerprint, write_text
 
 FAILED_EXIT = 2
@@ -62,11 +63,11 @@ def multirun(command: SweptCommand, words: Sequence[str], options: MultirunOptio
     children = plan_runs(command, words)
     if options.slurm is not None:
         write_text(Path(options.slurm), slurm_script(command.name, children, options))
-        print(f"{options.slurm}: {len(children)} runs; submit it with: sbatch {shlex.quote(options.slurm)}")
+        show(f"{options.slurm}: {len(children)} runs; submit it with: sbatch {shlex.quote(options.slurm)}")
         return 0
     threads = options.threads if options.threads or "OMP_NUM_THREADS" in os.environ else 1
     finished = sorted(run_commands(children, options.jobs or 1, threads), key=lambda done: done.number)
-    print(results_table(finished))
+    show(results_table(finished))
     return FAILED_EXIT if any(done.exit_code for done in finished) else 0
 
 

@@ -12,7 +12,7 @@ from lst.data.prepare import prepare
 from lst.errors import UserError
 from lst.evaluation import cloze_items
 from lst.parallel import check_one_process
-from lst.progress import say
+from lst.progress import say, show
 from lst.recipes.corpus_card.card import card_after_prepare
 from lst.recipes.evaluate import evaluate, results_as_text
 from lst.recipes.prepare import prepare_options
@@ -62,7 +62,7 @@ def quickstart(overrides: Sequence[str]) -> Path:
     record_command(config, "quickstart", overrides)
     say("4/4 report")
     report = write_report(config, overrides)
-    print(results_as_text(results))
+    show(results_as_text(results))
     say(f"done in {(time.monotonic() - started_s) / 60:.1f} minutes")
-    print(f"report: {report.resolve()}")
+    show(f"report: {report.resolve()}")
     return report

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import gzip
 import json
-import lzma
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from lst.data.alignment import AlignmentError
 from lst.data.alignment.hmm import PhoneAligner, phones_of_units
 from lst.data.audio import read_row_audio
 from lst.data.corpora import ManifestRow
+from lst.data.corpora.records import decoded_lines
 from lst.data.prepare.fitting import fit_units as fit_units_to
 from lst.data.prepare.fitting import training_rows
 from lst.data.prepare.gather import gather_source
@@ -191,14 +190,10 @@ def describe_text(tokenizer: TextTokenizer) -> str:
 
 def text_lines(path: Path) -> Iterator[str]:
     """Lines of a UTF-8 text file (plain, .gz or .xz), one at a time; raises ``UserError`` if it cannot be read."""
-    openers: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
-    try:
-        with openers.get(path.suffix, open)(path, "rt", encoding="utf-8") as file:
-            yield from map(str.strip, file)
-    except UnicodeDecodeError as error:
-        raise UserError(f"text={path} is not UTF-8 ({error}): convert it first") from None
-    except (OSError, EOFError, lzma.LZMAError) as error:
-        raise UserError(f"text={path} cannot be read: {error}") from None
+    for number, content, fault in decoded_lines(path):
+        if fault:
+            raise UserError(f"text={path} cannot be read: line {number} {fault}")
+        yield content.strip()
 
 
 def plan(action: str, config: Config) -> list[str]:

@@ -25,7 +25,9 @@ from lst.errors import UserError
 PROTOCOLS = ("file", "http", "https", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az")
 # Child processes, and Ray's workers on other machines, are told by these.
 PROTOCOLS_VARIABLE, HOSTS_VARIABLE, NAMED_VARIABLE = "LST_ALLOW_PROTOCOLS", "LST_ALLOW_HOSTS", "LST_NAMED_HOSTS"
-VARIABLES = (PROTOCOLS_VARIABLE, HOSTS_VARIABLE, NAMED_VARIABLE)
+SIZE_VARIABLE = "LST_MAX_FILE_BYTES"
+VARIABLES = (PROTOCOLS_VARIABLE, HOSTS_VARIABLE, NAMED_VARIABLE, SIZE_VARIABLE)
+MAX_FILE_BYTES = 256 << 20  # the default of storage.max_file_bytes
 # Azure's long form, CONTAINER@ACCOUNT.dfs.core.windows.net, is the one address with an @ before its path.
 _AZURE_ACCOUNT = re.compile(r"[a-z0-9-]+@[a-z0-9]+\.(dfs|blob)\.core\.windows\.net")
 _DIGITS = re.compile(r"[0-9.]+")
@@ -36,16 +38,23 @@ class PlaceError(UserError):
     """A string that names no place that may be opened."""
 
 
-def allow(protocols: Sequence[str] = (), hosts: Sequence[str] = (), named: Iterable[str | None] = ()) -> None:
+def allow(
+    protocols: Sequence[str] = (),
+    hosts: Sequence[str] = (),
+    named: Iterable[str | None] = (),
+    max_file_bytes: int = MAX_FILE_BYTES,
+) -> None:
     """Sets what this process and the processes that it starts may open.
 
     Args:
         protocols: allowed beside ``PROTOCOLS``.
         hosts: the only HTTP hosts that are allowed, each a name or ``*.NAME``; none allows every public one.
         named: places of the command line; their hosts are allowed even on this machine or in a private network.
+        max_file_bytes: of a text file that is read whole, and of the decoded audio of one utterance.
     """
     found = {host_of(place) for place in named if place and "://" in place}
-    values = ([*_listed(PROTOCOLS_VARIABLE), *protocols], hosts, sorted(host for host in found if host))
+    hosts_named = sorted(host for host in found if host)
+    values = ([*_listed(PROTOCOLS_VARIABLE), *protocols], hosts, hosts_named, [str(max_file_bytes)])
     for variable, words in zip(VARIABLES, values, strict=True):
         os.environ[variable] = ",".join(dict.fromkeys(words))
 
@@ -53,6 +62,23 @@ def allow(protocols: Sequence[str] = (), hosts: Sequence[str] = (), named: Itera
 def settings() -> dict[str, str]:
     """The environment that hands these settings to a worker of another machine."""
     return {variable: os.environ[variable] for variable in VARIABLES if variable in os.environ}
+
+
+def max_file_bytes() -> int:
+    """The limit ``storage.max_file_bytes`` of this process."""
+    return int(os.environ.get(SIZE_VARIABLE, MAX_FILE_BYTES))
+
+
+def size_problem(num_bytes: int, what: str = "has") -> str:
+    """Why so many bytes of a foreign file are not taken into memory; empty where they are.
+
+    >>> size_problem(1 << 29, "decodes to")
+    'decodes to 536,870,912 bytes or more, at most storage.max_file_bytes=268435456 are read'
+    """
+    limit = max_file_bytes()
+    if num_bytes <= limit:
+        return ""
+    return f"{what} {num_bytes:,} bytes or more, at most storage.max_file_bytes={limit} are read"
 
 
 def place_problem(place: str) -> str:

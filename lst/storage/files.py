@@ -13,6 +13,7 @@ import errno
 import json
 import os
 import shutil
+import stat
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,10 +21,18 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from lst.errors import StorageError, UserError
+from lst.storage import access
 from lst.storage.fingerprints import sha256_of
 from lst.storage.places import ATOMIC_PUT, Location, Url, file_system, locate, named_errors, remote
 
 STAGING_SUFFIX = ".partial"
+# What may stand where a regular file is wanted.
+_KINDS = (
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
 
 
 def fsync_folder(folder: Path) -> None:
@@ -56,11 +65,43 @@ def check_free_space(folder: Path, needed_bytes: int, what: str) -> None:
         )
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Opens a local regular file for reading bytes; see ``open_descriptor``."""
+    return os.fdopen(open_descriptor(path), "rb")
+
+
+def open_descriptor(path: Path) -> int:
+    """The descriptor of a local regular file, opened for reading; links are followed.
+
+    Raises:
+        FileNotFoundError: it is absent.
+        OSError: it is a folder, a FIFO, a device or a socket; none of these is opened, so nothing waits for a writer.
+    """
+    check_regular(path, os.stat(path).st_mode)
+    # Opened without waiting and looked at again: another process may have put something else there.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        check_regular(path, os.fstat(descriptor).st_mode)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def check_regular(path: Path, mode: int) -> None:
+    """Raises ``OSError`` unless the mode that ``os.stat`` gives is that of a regular file."""
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "no file")
+        raise OSError(errno.EINVAL, f"is {kind}, a regular file is needed", str(path))
+
+
 def open_binary(place: Location) -> BinaryIO:
-    """Opens a file for reading bytes; ``FileNotFoundError`` where it is absent."""
+    """Opens a file for reading bytes; ``FileNotFoundError`` where it is absent, ``OSError`` where it is no file."""
     found = locate(place)
     if isinstance(found, Path):
-        return open(found, "rb")
+        return open_regular(found)
     with remote(found) as (system, path):
         return cast(BinaryIO, system.open(path, "rb"))
 
@@ -69,16 +110,32 @@ def read_bytes(place: Location) -> bytes:
     """A file's content; ``FileNotFoundError`` where it is absent."""
     found = locate(place)
     if isinstance(found, Path):
-        return found.read_bytes()
+        with open_regular(found) as file:
+            return file.read()
     with remote(found) as (system, path):
         return bytes(system.cat_file(path))
+
+
+def read_foreign(place: Location) -> bytes:
+    """The content of a file that may come from anywhere: at most ``storage.max_file_bytes``.
+
+    Raises:
+        FileNotFoundError: it is absent.
+        UserError: it is larger.
+    """
+    with open_binary(place) as file:
+        # Read from the file and not told by its size: it may grow, and a storage may tell another.
+        content = file.read(access.max_file_bytes() + 1)
+    if too_large := access.size_problem(len(content)):
+        raise UserError(f"{place} {too_large}.")
+    return content
 
 
 def read_range(place: Location, offset: int, num_bytes: int) -> bytes:
     """``num_bytes`` bytes from ``offset`` on, by one request; fewer where the file ends before."""
     found = locate(place)
     if isinstance(found, Path):
-        with open(found, "rb") as file:
+        with open_regular(found) as file:
             return os.pread(file.fileno(), num_bytes, offset)
     with remote(found) as (system, path):
         return bytes(system.cat_file(path, start=offset, end=offset + num_bytes))

@@ -27,10 +27,11 @@ class FileList:
 
     Attributes:
         place: a folder or a file; a path or a URL.
-        marks: of all files, in order, hidden ones too, but none behind links to folders; None where nothing is there.
-        names: of files that are not hidden, from ``place`` on, folder by folder, behind links to folders too, each
-            folder once; ``""`` for a URL that is a file.
-        special: those of ``names`` that are no regular file, as broken links.
+        marks: of all files in order, including hidden files, excluding files behind links to folders; None if nothing
+            is there.
+        names: paths from ``place`` of files that are not hidden, folder by folder. Links to folders are followed; each
+            folder is visited once. A URL of a file has the one name ``""``.
+        special: names that are no regular file, such as broken links and FIFOs.
         problem: why a folder could not be read; empty where all could.
     """
 
@@ -42,7 +43,7 @@ class FileList:
 
     @property
     def fingerprint(self) -> str | None:
-        """Names the files by name, size and time of change; None where there is none."""
+        """Fingerprint of the names, sizes and times of change of all files; None if nothing is there."""
         return None if self.marks is None else fingerprint(self.marks)
 
     @property

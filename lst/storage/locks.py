@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import signal
 import socket
+import stat
 import threading
 import time
 import uuid
@@ -31,6 +33,7 @@ from lst.storage import Folder, FormatError, Url, parse_json
 
 LOCK_FILE, LEASE_FILE = ".lock", "lock.json"
 LEASE_S, RENEW_S, SETTLE_S = 180.0, 30.0, 0.5
+MAX_OWNER_BYTES = 4096
 
 
 class Owner(TypedDict):
@@ -60,18 +63,25 @@ def folder_lock(folder: Folder, part: tuple[int, int] | None = None) -> Iterator
         with _lease(folder, name):
             yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    made = [one for one in (folder, *folder.parents) if not one.exists()]
     with contextlib.ExitStack() as held:
+        held.callback(_remove_empty, made)
         held.enter_context(_file_lock(folder / LOCK_FILE, shared=part is not None))
         if part is not None:
             held.enter_context(_file_lock(folder / f"{LOCK_FILE}{name}", shared=False))
         yield
 
 
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Removes folders that were made for a lock if work ended before it wrote anything; the innermost comes first."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
+
+
 @contextlib.contextmanager
 def waiting_lock(path: Path) -> Iterator[None]:
     """Holds a local lock file for a moment, after waiting for other processes that hold it; removes the file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with _file_lock(path, shared=False, waits=True):
         yield
 
@@ -96,10 +106,12 @@ def _file_lock(path: Path, shared: bool, waits: bool = False) -> Iterator[None]:
 
 def _acquire(path: Path, shared: bool, waits: bool) -> int:
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _open(path)
         try:
             fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if waits else fcntl.LOCK_NB))
             if os.path.exists(path) and os.stat(path).st_ino == os.fstat(descriptor).st_ino:
+                _check_content(path, descriptor)
                 return descriptor
         except BlockingIOError:
             os.close(descriptor)
@@ -111,12 +123,45 @@ def _acquire(path: Path, shared: bool, waits: bool) -> int:
         os.close(descriptor)
 
 
+def _open(path: Path) -> int:
+    """Opens a lock's file, which is made if it is absent; never another file by a link, and never waits for one."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise
+        raise _no_lock(path) from None
+    status = os.fstat(descriptor)
+    # A file of two names would be emptied under the other one as well.
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        os.close(descriptor)
+        raise _no_lock(path)
+    return descriptor
+
+
+def _check_content(path: Path, descriptor: int) -> None:
+    """Raises ``UserError`` for a file that holds anything but an owner: writing an owner would destroy it."""
+    content = os.pread(descriptor, MAX_OWNER_BYTES, 0).strip(b"\0")
+    if not content:
+        return
+    try:
+        parse_json(content, Owner)
+    except FormatError:
+        raise _no_lock(path) from None
+
+
+def _no_lock(path: Path) -> UserError:
+    return UserError(
+        f"{path} is no lock of this project (it is a link, no regular file, or holds other things): move it"
+    )
+
+
 def _file_owners(path: Path) -> list[Owner]:
     """Owners that wrote into a lock's file, or into the files of the parts that share it."""
     owners: list[Owner] = []
     for candidate in [path, *sorted(path.parent.glob(f"{path.name}-part-*"))]:
         with contextlib.suppress(OSError, ValueError):
-            owners.append(parse_json(candidate.read_bytes(), Owner))
+            owners.append(parse_json(storage.read_bytes(candidate), Owner))
     return owners
 
 
@@ -150,16 +195,16 @@ def _lease(folder: Url, name: str) -> Iterator[None]:
         with renewal:
             yield
     except KeyboardInterrupt:
-        if renewal.usurper is None:
+        if renewal.taken_by is None:
             raise
     finally:
         renewal.look()
-        if renewal.usurper is None:
+        if renewal.taken_by is None:
             storage.remove(place)
-    if renewal.usurper is not None:
+    if renewal.taken_by is not None:
         raise UserError(
             f"this process could not renew its hold on {folder} for {LEASE_S:g} seconds, and another one has taken it "
-            f"over. {_held(folder, [renewal.usurper])} Then run the same command again."
+            f"over. {_held(folder, [renewal.taken_by])} Then run the same command again."
         )
 
 
@@ -167,12 +212,12 @@ class _Renewal:
     """Renews a lease in a thread. Once another process holds it, interrupts work in the main thread.
 
     Attributes:
-        usurper: the owner that holds the lease instead; None while it is ours.
+        taken_by: the owner that holds the lease instead; None while it is ours.
     """
 
     def __init__(self, place: Url, token: str) -> None:
         self.place, self.token = place, token
-        self.usurper: Lease | None = None
+        self.taken_by: Lease | None = None
         self._ended = threading.Event()
         self._is_main = threading.current_thread() is threading.main_thread()
         self._thread = threading.Thread(target=self._keep_renewing, daemon=True)
@@ -181,7 +226,7 @@ class _Renewal:
         # A shell makes background commands ignore interrupts, and ours would be ignored as well.
         self._ignored = self._is_main and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
         if self._ignored:
-            signal.signal(signal.SIGINT, self._interrupt_for_usurper)
+            signal.signal(signal.SIGINT, self._interrupt_if_taken)
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
@@ -190,25 +235,25 @@ class _Renewal:
         if self._ignored:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    def _interrupt_for_usurper(self, *_: object) -> None:
-        if self.usurper is not None:
+    def _interrupt_if_taken(self, *_: object) -> None:
+        if self.taken_by is not None:
             raise KeyboardInterrupt
 
     def look(self) -> None:
-        """Sets ``usurper`` if another process holds the lease by now."""
+        """Sets ``taken_by`` if another process holds the lease by now."""
         owner = _read_lease(self.place)
         if owner is not None and owner["token"] != self.token:
-            self.usurper = owner
+            self.taken_by = owner
 
     def _keep_renewing(self) -> None:
         while not self._ended.wait(RENEW_S):
             # If the storage fails, the next write of the work itself reports it.
             with contextlib.suppress(Exception):
                 self.look()
-                if self.usurper is not None:
+                if self.taken_by is not None:
                     break
                 _renew(self.place, self.token)
-        if self.usurper is not None and self._is_main and not self._ended.is_set():
+        if self.taken_by is not None and self._is_main and not self._ended.is_set():
             _thread.interrupt_main()
 
 

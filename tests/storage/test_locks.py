@@ -180,3 +180,43 @@ def test_a_damaged_lock_file_tells_no_owner(tmp_path: Path) -> None:
             (tmp_path / locks.LOCK_FILE).write_text(content)
             with pytest.raises(UserError, match="it has not said which yet"), folder_lock(tmp_path):
                 pass
+
+
+def test_a_lock_that_is_another_file_is_left_as_it_is(tmp_path: Path) -> None:
+    precious = tmp_path / "precious.txt"
+    precious.write_text("do not touch")
+    folder = tmp_path / "data"
+    folder.mkdir()
+    lock = folder / LOCK_FILE
+    makers = {
+        "link": lambda: lock.symlink_to(precious),
+        "broken link": lambda: lock.symlink_to(tmp_path / "made.txt"),
+        "hard link": lambda: lock.hardlink_to(precious),
+        "FIFO": lambda: os.mkfifo(lock),
+        "device": lambda: lock.symlink_to("/dev/zero"),
+        "another file": lambda: lock.write_text("passwords"),
+    }
+    for name, make in makers.items():
+        make()
+        with pytest.raises(UserError, match=r"\.lock is no lock of this project"), folder_lock(folder):
+            pytest.fail(name)
+        assert precious.read_text() == "do not touch"
+        assert not (tmp_path / "made.txt").exists()
+        assert name != "another file" or lock.read_text() == "passwords"
+        lock.unlink()
+    (folder / LOCK_FILE).mkdir()
+    with pytest.raises(UserError, match="no lock of this project"), folder_lock(folder):
+        pytest.fail("a folder")
+
+
+def test_folders_made_for_a_lock_go_with_it_unless_they_hold_something(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), folder_lock(tmp_path / "runs" / "data"):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    with folder_lock(tmp_path / "runs" / "data"):
+        (tmp_path / "runs" / "kept.txt").touch()
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["kept.txt"]
+    (tmp_path / "was there").mkdir()
+    with folder_lock(tmp_path / "was there"):
+        pass
+    assert (tmp_path / "was there").exists()

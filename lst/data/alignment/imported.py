@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from lst import storage
 from lst.data.alignment.aligner import AlignItem, AlignmentError, AlignResult, align_each
 from lst.data.alignment.formats.aligner_json import read_aligner_json, read_mfa_json, read_whisper_json
 from lst.data.alignment.formats.ctm import read_ctm
@@ -98,7 +99,7 @@ class ImportAligner(GivenTimesAligner):
     def _add(self, path: Path) -> list[str]:
         """Adds the alignments of a file; returns the problems."""
         try:
-            own = read_ctm(path.read_bytes(), path.name) if _is_ctm(path) else {path.stem: path}
+            own = read_ctm(_content(path), path.name) if _is_ctm(path) else {path.stem: path}
         except ProblemsError as error:
             return [f"{path.name}, {problem}" for problem in error.problems]
         before = [(key, self._found[key]) for key in own if key in self._found]
@@ -117,12 +118,15 @@ class ImportAligner(GivenTimesAligner):
         raise UserError(f"{utterance_id}: there is no alignment of it in {self.source}")
 
     def _read(self, path: Path) -> list[TimedWord]:
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise UserError(f"{path} cannot be read: {error}") from None
         by_suffix = "textgrid" if path.suffix.lower() == ".textgrid" else "json"
-        return READERS[by_suffix if self.file_format == "auto" else self.file_format](content, path.name)
+        return READERS[by_suffix if self.file_format == "auto" else self.file_format](_content(path), path.name)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return storage.read_foreign(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def _is_ctm(path: Path) -> bool:

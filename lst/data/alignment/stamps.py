@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lst import storage
 from lst.data.alignment.aligner import ALIGNER_SAMPLE_RATE_HZ, AlignItem, AlignmentError, AlignResult, align_each
 from lst.data.alignment.hmm import PocketsphinxAligner
 from lst.data.alignment.words import match_words, place_words
@@ -77,7 +78,7 @@ class StampsAligner:
 
     def _stamped(self, item: AlignItem) -> list[TimedWord] | None:
         try:
-            rows = json.loads(stamps_path(item.waveform, self.folder).read_text(encoding="utf-8"))["words"]
+            rows = json.loads(storage.read_foreign(stamps_path(item.waveform, self.folder)))["words"]
             timed = [TimedWord(str(word), float(start), float(end)) for word, start, end in rows]
         except (OSError, ValueError, TypeError, KeyError):
             return None

@@ -13,7 +13,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 import soundfile
 
-from lst.data.audio.places import content_key, described, open_audio_bytes
+from lst.data.audio.places import content_key, described
+from lst.data.audio.tars import open_audio_bytes
 from lst.errors import UserError
 from lst.storage import is_url
 
@@ -23,6 +24,8 @@ MP3_SLACK_FRAMES = 6  # frames without audio: the one that states the length, th
 # Bit rates of MPEG layer III in kbit/s by their index, of version 1 and of versions 2 and 2.5; 0 is invalid.
 _MP3_KBIT_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0)
 _MP3_KBIT_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0)
+_MP3_BLOCK_BYTES = 1 << 20
+MP3_MAX_JUNK_BYTES = 16 << 20  # pictures and lyrics beside the audio are smaller
 # Writers that do not know the size beforehand write a number at or above this.
 OPEN_SIZE_BYTES = 0x7FFFF000
 # libsndfile's log of a data chunk that promises more than the file holds.
@@ -113,8 +116,10 @@ def _check_mp3_length(name: str, file: BinaryIO, stated_samples: int) -> None:
 
     libsndfile takes the length from the first frame, or guesses it from the first bit rate: it can be far off.
     """
-    file.seek(0)
-    held_samples, frame_samples = _count_mp3_samples(file.read())
+    try:
+        held_samples, frame_samples = _count_mp3_samples(file)
+    except ValueError as error:
+        raise UserError(f"{name} {error}. Convert it, for example: ffmpeg -i FILE out.wav") from None
     if frame_samples and stated_samples > held_samples + frame_samples:
         raise cut_short(name, f"its header says {stated_samples:,} samples, its frames hold {held_samples:,}")
     if frame_samples and held_samples > stated_samples + MP3_SLACK_FRAMES * frame_samples:
@@ -124,27 +129,50 @@ def _check_mp3_length(name: str, file: BinaryIO, stated_samples: int) -> None:
         )
 
 
-def _count_mp3_samples(content: bytes) -> tuple[int, int]:
+def _count_mp3_samples(file: BinaryIO) -> tuple[int, int]:
     """Samples a channel in all frames of an MP3 and in one frame, from the frames' headers (ISO 11172-3, 2.4.1.3).
 
-    Both are 0 if there is no frame of layer III.
+    Both are 0 if there is no frame of layer III. The file is read block by block.
+
+    Raises:
+        ValueError: frames lie behind more than ``MP3_MAX_JUNK_BYTES`` that are none.
     """
-    num_samples = frame_samples = position = 0
-    if content[:3] == b"ID3":  # its size has 7 bits a byte
-        position = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(content[6:10], (21, 14, 7, 0), strict=True))
-    while 0 <= position < len(content) - 3:
-        sync, second, third = content[position : position + 3]
-        version = (second >> 3) & 3  # 3 is MPEG 1, 2 is 2, 0 is 2.5
-        kbit = (_MP3_KBIT_1 if version == 3 else _MP3_KBIT_2)[third >> 4]
-        rate_index = (third >> 2) & 3
-        if sync != 0xFF or second & 0xE6 != 0xE2 or version == 1 or not kbit or rate_index == 3:
-            position = content.find(b"\xff", position + 1)
-            continue
-        rate_hz = (44100, 48000, 32000)[rate_index] // {3: 1, 2: 2, 0: 4}[version]
-        frame_samples = MP3_FRAME if version == 3 else MP3_FRAME // 2
-        num_samples += frame_samples
-        position += frame_samples * kbit * 125 // rate_hz + ((third >> 1) & 1)
-    return num_samples, frame_samples
+    file.seek(0)
+    start = file.read(10)
+    position = num_samples = frame_samples = 0
+    if start[:3] == b"ID3" and len(start) == 10:  # its size has 7 bits a byte
+        position = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(start[6:10], (21, 14, 7, 0), strict=True))
+    heard = position  # up to here, the file is frames
+    while True:
+        file.seek(position)
+        if len(block := file.read(_MP3_BLOCK_BYTES)) < 4:
+            return num_samples, frame_samples
+        at = 0
+        while at < len(block) - 3:
+            if (frame := _mp3_frame(block[at : at + 3])) is None:
+                found = block.find(b"\xff", at + 1)
+                at = found if found >= 0 else len(block)
+                continue
+            frame_samples, frame_bytes = frame
+            num_samples += frame_samples
+            at += frame_bytes
+            heard = position + at
+        position += at
+        if position - heard > MP3_MAX_JUNK_BYTES:
+            raise ValueError(f"holds more than {MP3_MAX_JUNK_BYTES:,} bytes in a row that are no audio")
+
+
+def _mp3_frame(header: bytes) -> tuple[int, int] | None:
+    """Samples and bytes of the frame of layer III that begins with these three bytes; None if none does."""
+    sync, second, third = header
+    version = (second >> 3) & 3  # 3 is MPEG 1, 2 is 2, 0 is 2.5
+    kbit = (_MP3_KBIT_1 if version == 3 else _MP3_KBIT_2)[third >> 4]
+    rate_index = (third >> 2) & 3
+    if sync != 0xFF or second & 0xE6 != 0xE2 or version == 1 or not kbit or rate_index == 3:
+        return None
+    rate_hz = (44100, 48000, 32000)[rate_index] // {3: 1, 2: 2, 0: 4}[version]
+    num_samples = MP3_FRAME if version == 3 else MP3_FRAME // 2
+    return num_samples, num_samples * kbit * 125 // rate_hz + ((third >> 1) & 1)
 
 
 def unreadable(name: str, error: Exception) -> UserError:

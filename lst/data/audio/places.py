@@ -1,19 +1,14 @@
 """Opens audio at any place: a local file, a URL, or a member of an uncompressed tar at either.
 
-A member is read at its place in the tar: each process reads the tar's directory once, and no other member.
+``lst.data.audio.tars`` reads members of tars.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
-import tarfile
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 from urllib.parse import parse_qs, quote
 
 from lst import storage
@@ -144,74 +139,3 @@ def content_key(path: Path | str) -> tuple[str, int, int]:
 def is_present(path: Path | str) -> bool:
     """Whether a local file exists; True for every URL, which is only checked when it is opened."""
     return is_url(path) or os.path.exists(path)
-
-
-@contextlib.contextmanager
-def open_audio_bytes(path: Path | str, member: str = "") -> Iterator[BinaryIO]:
-    """Context manager: an audio file, or a member of a tar, opened for reading and seeking.
-
-    Raises:
-        UserError: the file is absent, the tar cannot be read, or it has no such member.
-    """
-    if not is_url(path) and not os.path.isfile(path):  # unlike Path.is_file, no error for names that are too long
-        raise UserError(f"{path} does not exist or is not a file.")
-    members = tar_directory(*content_key(path)) if member else {}
-    if member and member not in members:
-        raise UserError(f"{path} has no member {member!r}; it has {len(members):,} others.")
-    with open_location(path) as file:
-        yield io.BufferedReader(_Part(file, *members[member])) if member else file
-
-
-@lru_cache(maxsize=16)
-def tar_directory(path: str, size_bytes: int, mtime_ns: int) -> dict[str, tuple[int, int]]:
-    """Offset and size in bytes of each file in an uncompressed tar, by name; cached.
-
-    Args:
-        path, size_bytes, mtime_ns: from ``content_key``, so that a changed file is read again.
-
-    Raises:
-        UserError: the file is not a complete, uncompressed tar.
-    """
-    with open_location(path) as file, open_tar(path, file) as tar:
-        try:
-            return {member.name: (member.offset_data, member.size) for member in tar if member.isreg()}
-        except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-            raise UserError(f"{path} is damaged or cut short: it cannot be read as a tar ({error}).") from error
-
-
-def open_tar(path: Path | str, file: BinaryIO) -> tarfile.TarFile:
-    """Opens an uncompressed tar; a compressed one could only be read from its start.
-
-    Raises:
-        UserError: the file is compressed, or not a tar.
-    """
-    try:
-        return tarfile.open(fileobj=file, mode="r:")
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        raise UserError(f"{path} is not an uncompressed tar ({error}). Unpack it first: gunzip FILE") from None
-
-
-class _Part(io.RawIOBase):
-    """A read-only file of ``num_bytes`` bytes of another file, from ``offset`` on."""
-
-    def __init__(self, file: BinaryIO, offset: int, num_bytes: int) -> None:
-        self.file, self.offset, self.num_bytes, self.position = file, offset, num_bytes, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.num_bytes}[whence]
-        self.position = max(0, start + offset)
-        return self.position
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer)[: max(0, self.num_bytes - self.position)]
-        self.file.seek(self.offset + self.position)
-        content = self.file.read(len(view))
-        view[: len(content)] = content
-        self.position += len(content)
-        return len(content)

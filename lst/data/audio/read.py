@@ -17,14 +17,17 @@ import numpy.typing as npt
 import soundfile
 
 from lst.data.audio.header import MP3_FRAME, AudioInfo, cut_short, probe_audio, sound_source, unreadable
-from lst.data.audio.places import AudioPlace, AudioRef, content_key, described, open_audio_bytes, parse_audio_ref
+from lst.data.audio.places import AudioPlace, AudioRef, content_key, described, parse_audio_ref
+from lst.data.audio.tars import open_audio_bytes
 from lst.errors import LstError, UserError
 from lst.lazy import import_torchaudio
+from lst.storage.access import size_problem
 
 MAX_RESAMPLE_KERNEL = 50_000_000  # weights of the resampler's filters: 200 MB of float32
 RESAMPLE_ZEROS, RESAMPLE_ROLLOFF = 6, 0.99  # of torchaudio's windowed sinc; they give the filter's length
 SEGMENT_SLACK_S = 0.011  # a segment may pass the end of its file by this, as its times may be rounded to 0.01 s
-_BLOCK_FRAMES = 1 << 16
+_BLOCK_SAMPLES = 1 << 16  # of all channels that are decoded at a time
+MAX_RATE_HZ = 1_000_000  # recorders go up to 768 kHz
 
 
 def read_audio_ref(ref: str, sample_rate_hz: int = 16000) -> npt.NDArray[np.float32]:
@@ -106,43 +109,59 @@ def place_faults(row: AudioPlace, duration_s: float, num_channels: int) -> list[
 def _mono(row: AudioPlace, header: AudioInfo, first: int, end: int) -> npt.NDArray[np.float32]:
     """Decodes samples ``[end − first]`` at the file's own rate: one channel, or the mean of all."""
     name = described(row.path, row.member)
+    # A few bytes may stand for hours of silence, so what they decode to is limited, not only the file.
+    if too_large := size_problem(4 * (end - first), "decodes to"):
+        raise UserError(f"{name} {too_large}. Name a part of it (start_s, duration_s).")
+    mono = np.empty(end - first, np.float32)
+    num_decoded = 0
     try:
-        samples = _decode(row, header, first, end - first)
+        for block in _decode(row, header, first, end - first):
+            part = mono[num_decoded : num_decoded + len(block)]
+            if row.channel is not None or block.shape[1] == 1:
+                part[:] = block[:, row.channel or 0]
+            else:
+                block.mean(axis=1, dtype=np.float32, out=part)
+            num_decoded += len(block)
     except LstError:
         raise
     except (soundfile.SoundFileError, RuntimeError, ValueError, MemoryError, OSError) as error:
         raise unreadable(name, error) from error
-    if len(samples) < end - first - (MP3_FRAME if header.format == "MP3" else 0):
-        raise cut_short(name, f"{first + len(samples):,} of {header.num_frames:,} samples could be decoded")
-    if row.channel is not None:
-        mono = samples[:, row.channel]
-    else:
-        mono = samples.mean(axis=1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
+    if num_decoded < end - first - (MP3_FRAME if header.format == "MP3" else 0):
+        raise cut_short(name, f"{first + num_decoded:,} of {header.num_frames:,} samples could be decoded")
+    mono = mono[:num_decoded]
     if not np.isfinite(mono).all():
         raise UserError(f"{name} holds NaN or infinite samples. Export it again, for example as 16-bit wav.")
-    return np.ascontiguousarray(mono)
+    return mono
 
 
-def _decode(row: AudioPlace, header: AudioInfo, first: int, num_frames: int) -> npt.NDArray[np.float32]:
-    """Samples ``[num_frames, num_channels]`` from ``first`` on."""
+def _decode(row: AudioPlace, header: AudioInfo, first: int, num_frames: int) -> Iterator[npt.NDArray[np.float32]]:
+    """Blocks of samples ``[≤ num_frames, num_channels]`` from ``first`` on; together at most ``num_frames``."""
+    block_frames = max(1, _BLOCK_SAMPLES // header.num_channels)
     if row.is_segment and (header.format == "MP3" or header.subtype == "OPUS"):
-        return _forward.read(row.path, row.member, first, num_frames)
+        yield from _forward.read(row.path, row.member, first, num_frames, block_frames)
+        return
     with _opened(row.path, row.member) as sound:
         if first:
             sound.seek(first)
-        return sound.read(num_frames, dtype="float32", always_2d=True)
+        yield from _blocks(sound, num_frames, block_frames)
+
+
+def _blocks(sound: Any, num_frames: int, block_frames: int) -> Iterator[npt.NDArray[np.float32]]:
+    while num_frames and len(block := sound.read(min(block_frames, num_frames), dtype="float32", always_2d=True)):
+        num_frames -= len(block)
+        yield block
 
 
 class _Unsought(soundfile.SoundFile):
-    """A sound file without seeking. soundfile otherwise seeks after each read, which restarts MP3 decoding."""
+    """A sound file that is read block by block. soundfile otherwise seeks after each block: MP3 decoding restarts."""
 
     def seekable(self) -> bool:
         return False
 
 
 @contextlib.contextmanager
-def _opened(path: Path | str, member: str, opener: type[Any] = soundfile.SoundFile) -> Iterator[Any]:
-    with open_audio_bytes(path, member) as file, opener(sound_source(path, member, file)) as sound:
+def _opened(path: Path | str, member: str) -> Iterator[Any]:
+    with open_audio_bytes(path, member) as file, _Unsought(sound_source(path, member, file)) as sound:
         yield sound
 
 
@@ -155,24 +174,23 @@ class _ForwardDecoder(threading.local):
         self.sound: Any = None
         self.position = 0
 
-    def read(self, path: Path | str, member: str, first: int, num_frames: int) -> npt.NDArray[np.float32]:
+    def read(
+        self, path: Path | str, member: str, first: int, num_frames: int, block_frames: int
+    ) -> Iterator[npt.NDArray[np.float32]]:
         key = (*content_key(path), member)
         if key != self.key or first < self.position:
             self.close()
-            self.sound = self.stack.enter_context(_opened(path, member, _Unsought))
+            self.sound = self.stack.enter_context(_opened(path, member))
             self.key = key
         try:
-            while self.position < first:
-                skipped = self.sound.read(min(_BLOCK_FRAMES, first - self.position), dtype="float32", always_2d=True)
-                if not len(skipped):
-                    break
-                self.position += len(skipped)
-            samples: npt.NDArray[np.float32] = self.sound.read(num_frames, dtype="float32", always_2d=True)
+            for block in _blocks(self.sound, first - self.position, block_frames):
+                self.position += len(block)
+            for block in _blocks(self.sound, num_frames, block_frames):
+                self.position += len(block)
+                yield block
         except BaseException:
             self.close()
             raise
-        self.position += len(samples)
-        return samples
 
     def close(self) -> None:
         self.stack.close()
@@ -202,9 +220,11 @@ def _resample(
 def rate_fault(own_rate_hz: int, wanted_rate_hz: int = 16000) -> str:
     """Why audio cannot be resampled from one rate to another; empty if it can.
 
-    >>> rate_fault(44_100), rate_fault(1_000_003)[:20]
-    ('', 'has 1000003 Hz, whic')
+    >>> rate_fault(44_100), rate_fault(999_983)[:20]
+    ('', 'has 999983 Hz, which')
     """
+    if own_rate_hz > MAX_RATE_HZ:
+        return f"has {own_rate_hz} Hz, allowed are up to {MAX_RATE_HZ}"
     divisor = math.gcd(own_rate_hz, wanted_rate_hz)
     if (own_rate_hz // divisor) * (wanted_rate_hz // divisor) <= MAX_RESAMPLE_KERNEL:
         return ""

@@ -103,7 +103,7 @@ def _add(report: CheckReport, problems: list[ManifestProblem]) -> None:
 
 
 class _Tally:
-    """Sums over rows; durations are kept for their quantiles, 8 bytes a row."""
+    """Sums over rows; durations are kept for their quantiles and hashes to tell files apart, some bytes a row."""
 
     def __init__(self) -> None:
         self.num_rows = self.num_good = self.num_words = self.num_odd_rates = self.num_timed = 0
@@ -113,6 +113,7 @@ class _Tally:
         self.rates: Counter[int] = Counter()
         self.channels: Counter[int] = Counter()
         self.kinds: Counter[str] = Counter()
+        self.files: set[int] = set()  # hashes of their places: segments of one file are one file
 
     def add(self, row: ManifestRow, info: AudioInfo | None, is_good: bool) -> None:
         self.num_rows += 1
@@ -120,8 +121,10 @@ class _Tally:
         if info is not None:
             self.rates[info.sample_rate_hz] += 1
             self.channels[info.num_channels] += 1
-        kind = Path(row.member or row.path).suffix.lower().lstrip(".") or "no suffix"
-        self.kinds[f"{kind} in a tar" if row.member else kind] += 1
+        if (file := hash((row.path, row.member))) not in self.files:
+            self.files.add(file)
+            kind = Path(row.member or row.path).suffix.lower().lstrip(".") or "no suffix"
+            self.kinds[f"{kind} in a tar" if row.member else kind] += 1
         if row.speaker != UNKNOWN_SPEAKER:
             self.speakers.add(row.speaker)
         if not is_good or row.duration_s is None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lst import storage
+from lst.data.audio.tars import TAR_ERRORS, member_fault, members, open_tar
 from lst.data.checks.report import CheckReport
 from lst.data.corpora.row_checks import Fault, is_well_formed_id
 from lst.data.prepared import (
@@ -41,6 +42,7 @@ from lst.data.utterance import Utterance, Word
 from lst.errors import LstError, ProblemsError
 from lst.progress import Progress
 from lst.storage import Folder, read_jsonl
+from lst.storage.access import size_problem
 from lst.tokenizers.vocabulary import Vocabulary
 
 TEXT_SPLIT = "text"
@@ -99,30 +101,32 @@ def read_samples(path: Folder) -> Iterator[tuple[str, Utterance | str]]:
     """Samples of one shard in order, as (key, utterance or problem).
 
     Raises:
-        OSError, tarfile.TarError: the tar itself cannot be read from some place on.
+        One of ``TAR_ERRORS``: the tar itself cannot be read from some place on.
     """
 
-    def sample(key: str, members: dict[str, bytes]) -> tuple[str, Utterance | str]:
-        if members.keys() != {"json", "units.npy"}:
-            return key, f"has the members {', '.join(sorted(members))}; json and units.npy are needed"
+    def sample(key: str, parts: dict[str, bytes]) -> tuple[str, Utterance | str]:
+        if parts.keys() != {"json", "units.npy"}:
+            return key, f"has the members {', '.join(sorted(parts))}; json and units.npy are needed"
         try:
-            units = np.lib.format.read_array(io.BytesIO(members["units.npy"]), allow_pickle=False)
-            return key, Utterance.from_record(json.loads(members["json"]), units)
+            units = np.lib.format.read_array(io.BytesIO(parts["units.npy"]), allow_pickle=False)
+            return key, Utterance.from_record(json.loads(parts["json"]), units)
         except UNREADABLE as error:
             return key, f"cannot be read ({type(error).__name__}: {error})"
 
-    with storage.open_binary(path) as opened, tarfile.open(fileobj=opened, mode="r:") as tar:
-        key, members = "", dict[str, bytes]()
-        for member in tar:
+    with storage.open_binary(path) as opened, open_tar(path, opened) as tar:
+        key, parts = "", dict[str, bytes]()
+        for member in members(tar, opened):
+            if fault := member_fault(member) or size_problem(member.size):
+                raise tarfile.HeaderError(f"member {member.name[:100]!r} {fault}")
             member_key, _, kind = member.name.partition(".")
-            if members and (member_key != key or kind in members):
-                yield sample(key, members)
-                members = {}
+            if parts and (member_key != key or kind in parts):
+                yield sample(key, parts)
+                parts = {}
             key = member_key
-            file = tar.extractfile(member) if member.isreg() else None
-            members[kind] = file.read() if file else b""
-        if members:
-            yield sample(key, members)
+            opened.seek(member.offset_data)
+            parts[kind] = opened.read(member.size)
+        if parts:
+            yield sample(key, parts)
 
 
 def _check_shard(
@@ -149,7 +153,7 @@ def _check_shard(
                 num_units += sample.num_frames
                 checker.check(key, sample, split, place)
             progress.advance()
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+    except TAR_ERRORS as error:
         report.add("shard file", f"{path.name} cannot be read after {num_utterances} samples ({error})")
     counts = (("utterances", num_utterances, entry["num_utterances"]), ("units", num_units, entry["num_units"]))
     for what, found, recorded in counts:

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from lst.errors import one_line
+
 
 class CheckReport:
     """Collects what a check finds; memory does not grow with the number of problems beyond the examples kept.
@@ -57,7 +59,7 @@ class CheckReport:
         lines += [f"  {name:<22} {_shown(value)}" for name, value in self.statistics.items()]
         lines += [f"  note: {note}" for note in self.notes]
         if not self.num_problems:
-            return "\n".join([*lines, "no problem found"])
+            return "\n".join(map(one_line, [*lines, "no problem found"]))
         plural = "s" if self.num_problems != 1 else ""
         lines.append(f"{self.num_problems:,} problem{plural}:")
         for kind, count in self.counts.most_common():
@@ -65,7 +67,7 @@ class CheckReport:
             lines += [f"    - {example}" for example in self.examples[kind]]
             if count > len(self.examples[kind]):
                 lines.append(f"    … and {count - len(self.examples[kind]):,} more (check.examples=0 shows all)")
-        return "\n".join(lines)
+        return "\n".join(map(one_line, lines))
 
 
 def _shown(value: Any) -> str:

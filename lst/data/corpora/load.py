@@ -80,8 +80,9 @@ def find_layout(listing: Listing) -> str:
     found = ", ".join(shown) + (f" … ({len(files):,} files)" if len(files) > len(shown) else "")
     looked_for = "; ".join(layout.looked_for for layout in reversed(list(LAYOUTS.values())))
     raise UserError(
-        f"corpus {listing.root} has no known layout.\n"
-        f"Looked for: {looked_for}.\nFound: {found or 'no file at all'}\n"
-        f"Write a manifest.tsv, tab separated with a header, paths from its own folder. For example:\n"
-        f"{EXAMPLES['.tsv']}"
+        f"corpus {listing.root} has no known layout.",
+        f"Looked for: {looked_for}.",
+        f"Found: {found or 'no file at all'}",
+        "Write a manifest.tsv, tab separated with a header, paths from its own folder. For example:",
+        *EXAMPLES[".tsv"].split("\n"),
     )

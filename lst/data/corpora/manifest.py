@@ -34,9 +34,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from lst.data.audio import format_audio_ref
-from lst.data.corpora.records import Record, json_records, read_utf8, table_cells
+from lst.data.corpora.records import Record, json_records, table_cells
 from lst.data.utterance import TimedWord
-from lst.errors import UserError, raise_problems
+from lst.errors import UserError, one_line, raise_problems
 from lst.storage import PlaceError, named_in, write_jsonl
 
 # Names of each column, in lower case; if a row has several of them, the first one counts.
@@ -138,7 +138,7 @@ class ManifestProblem:
 
     def __str__(self) -> str:
         name = f" (id {self.id!r})" if self.id else ""
-        return f"{self.place}{name}: {self.message}"
+        return one_line(f"{self.place}{name}: {self.message}")
 
 
 def split_of(value: str) -> str | None:
@@ -179,9 +179,9 @@ def parse_manifest(path: Path) -> tuple[list[ManifestRow], list[ManifestProblem]
     suffix = path.suffix.lower()
     if suffix not in MANIFEST_SUFFIXES:
         raise UserError(f"manifest {path}: its name must end in {', '.join(MANIFEST_SUFFIXES)}.")
-    records = list(json_records(path)) if suffix == ".jsonl" else _table_records(path, read_utf8(path))
+    records = list(json_records(path)) if suffix == ".jsonl" else _table_records(path)
     if not records:
-        raise UserError(f"manifest {path} holds no rows. For example:\n{EXAMPLES[suffix]}")
+        raise UserError(f"manifest {path} holds no rows. For example:", *EXAMPLES[suffix].split("\n"))
     sound = [record for _, record in records if isinstance(record, dict)]
     if sound:
         _check_columns(path, list(dict.fromkeys(chain.from_iterable(sound))))
@@ -204,9 +204,9 @@ def record_problems(row: ManifestRow, faults: Sequence[str]) -> list[ManifestPro
     ]
 
 
-def _table_records(path: Path, text: str) -> list[tuple[int, Record | str]]:
+def _table_records(path: Path) -> list[tuple[int, Record | str]]:
     """Lines of a table as (line number, cells by lower-case column name, or what is wrong with the line)."""
-    cells = table_cells(path, text)
+    cells = table_cells(path)
     if not cells:
         return []
     header = [name.strip().lower() for name in cells[0][1]]
@@ -230,10 +230,12 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
     needed = "; ".join(f"{name} (or {', '.join(ALIASES[name][1:])})" for name in REQUIRED)
     optional = "; ".join(" or ".join(aliases) for name, aliases in ALIASES.items() if name not in REQUIRED)
     raise UserError(
-        f"manifest {path} has no column for: {', '.join(missing)}.\n"
-        f"Columns found: {', '.join(repr(column) for column in columns) or 'none'}\n"
-        f"Columns needed: {needed}\nColumns that may be there: {optional}\n"
-        f"For example:\n{EXAMPLES[path.suffix.lower()]}"
+        f"manifest {path} has no column for: {', '.join(missing)}.",
+        f"Columns found: {', '.join(repr(column) for column in columns) or 'none'}",
+        f"Columns needed: {needed}",
+        f"Columns that may be there: {optional}",
+        "For example:",
+        *EXAMPLES[path.suffix.lower()].split("\n"),
     )
 
 

@@ -12,12 +12,14 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 
 from lst import storage
 from lst.data.audio import AUDIO_SUFFIXES
 from lst.data.corpora.manifest import MANIFEST_SUFFIXES, ManifestProblem
+from lst.data.corpora.records import MAX_LINE_BYTES
 from lst.data.corpora.row_checks import duration_fault
 from lst.data.utterance import Utterance, Word
 from lst.errors import UserError
@@ -222,7 +224,9 @@ def check_on_the_fly(
 def _lines(file: Location) -> Iterator[tuple[int, int, bytes]]:
     offset = 0
     with storage.open_binary(file) as opened:
-        for number, line in enumerate(opened, 1):
+        for number, line in enumerate(iter(partial(opened.readline, MAX_LINE_BYTES + 1), b""), 1):
+            if len(line) > MAX_LINE_BYTES:
+                raise UserError(f"{file}, line {number} is longer than {MAX_LINE_BYTES:,} bytes: it is no utterance.")
             if line.strip():
                 yield number, offset, line.rstrip(b"\n")
             offset += len(line)

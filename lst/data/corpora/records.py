@@ -1,6 +1,7 @@
 """Reads text files of records line by line: JSON lines (gzipped or not), tables with a header, plain lines.
 
-For a line that cannot be read, the readers give the fault in its place, so that all faults are reported at once.
+For a line that cannot be read, the readers give the fault in its place, so that all faults are reported at once. The
+files may come from anywhere: no line and no packed file makes memory or time grow out of proportion to its size.
 """
 
 from __future__ import annotations
@@ -9,19 +10,24 @@ import csv
 import gzip
 import io
 import json
+import lzma
 import zlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TextIO, TypeAlias
 
+from lst import storage
 from lst.errors import UserError
 
 # A JSON object of a foreign file, not yet checked.
 Record: TypeAlias = dict[str, Any]
-GZIP_MAGIC = b"\x1f\x8b"
+GZIP_MAGIC, XZ_MAGIC = b"\x1f\x8b", b"\xfd7zXZ\0"
 # Bounds the memory for a file that has no line ends. No record of a manifest is that long.
-MAX_LINE_BYTES = 64 << 20
+MAX_LINE_BYTES = 16 << 20
+# Lists are packed to a tenth, a file of zeros to a thousandth. Only files that unpack to more than this are held to it.
+MAX_PACKED_RATIO, UNCHECKED_BYTES = 200, 1 << 20
+_UNPACKING_ERRORS = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 
 
 def shown(text: str, num_chars: int = 60) -> str:
@@ -34,17 +40,37 @@ def shown(text: str, num_chars: int = 60) -> str:
 
 
 def read_utf8(path: Path) -> str:
-    """Reads a text file as UTF-8, with or without a byte-order mark; ``UserError`` if that fails."""
+    """Reads a text file as UTF-8, with or without a byte-order mark.
+
+    Raises:
+        UserError: it cannot be read, is not UTF-8, or is larger than ``storage.max_file_bytes``.
+    """
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return storage.read_foreign(path).decode("utf-8-sig")
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise UserError(
-            f"{path} is not UTF-8: byte {error.start + 1} is 0x{error.object[error.start]:02x}, in line {line}. "
-            f"Convert it, for example: iconv -f LATIN1 -t UTF-8 {path.name} > utf8_{path.name}"
-        ) from None
+        raise _unreadable(path, error) from None
+    except UnicodeDecodeError:
+        raise _not_utf8(path) from None
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path} cannot be read: {error.strerror or error}.")
+
+
+def _not_utf8(path: Path) -> UserError:
+    """The error for a text file that is not UTF-8; names the first such byte."""
+    offset = 0
+    with storage.open_binary(path) as file:
+        for number, content in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), 1):
+            try:
+                content.decode()
+            except UnicodeDecodeError as error:
+                return UserError(
+                    f"{path} is not UTF-8: byte {offset + error.start + 1} is 0x{content[error.start]:02x}, in line "
+                    f"{number}. Convert it, for example: iconv -f LATIN1 -t UTF-8 {path.name} > utf8_{path.name}"
+                )
+            offset += len(content)
+    return UserError(f"{path} is not UTF-8.")
 
 
 def text_lines(path: Path) -> list[tuple[int, str]]:
@@ -54,21 +80,18 @@ def text_lines(path: Path) -> list[tuple[int, str]]:
 
 
 def decoded_lines(path: Path) -> Iterator[tuple[int, str, str]]:
-    """Yields the non-blank lines of a text file, gzipped or not, as (number, content, fault).
+    """Yields the non-blank lines of a text file, plain, gzipped or packed by xz, as (number, content, fault).
 
-    A line that is not UTF-8 has a fault and no content. Damage of a gzip file is a fault of the line where it occurs.
+    A line that is not UTF-8 has a fault and no content. The last line has a fault where nothing can be read from there
+    on: the packed file is damaged, unpacks to far more than a text would, or the line does not end.
 
     Raises:
         UserError: the file cannot be opened.
     """
     number = 0
     try:
-        with open(path, "rb") as raw:
-            is_gzip = raw.read(2) == GZIP_MAGIC
-            raw.seek(0)
-            lines = gzip.GzipFile(fileobj=raw) if is_gzip else raw
-            while content := lines.readline(MAX_LINE_BYTES):
-                number += 1
+        with storage.open_binary(path) as raw:
+            for number, content in enumerate(_lines(raw), 1):
                 if number == 1:
                     content = content.removeprefix(b"\xef\xbb\xbf")
                 if not content.strip():
@@ -78,10 +101,37 @@ def decoded_lines(path: Path) -> Iterator[tuple[int, str, str]]:
                 except UnicodeDecodeError as error:
                     fault = f"is not UTF-8: its byte {error.start + 1} is 0x{content[error.start]:02x}"
                     yield number, "", f"{fault}. Convert the file, for example: iconv -f LATIN1 -t UTF-8"
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        yield number + 1, "", f"cannot be unpacked, the gzip file is damaged or cut short from here on ({error})"
+    except UserError as error:
+        yield number + 1, "", str(error)
+    except _UNPACKING_ERRORS as error:
+        yield number + 1, "", f"cannot be unpacked, the gzip or xz file is damaged or cut short from here on ({error})"
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None
+        raise _unreadable(path, error) from None
+
+
+def _lines(raw: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file with their ends; ``UserError`` says why it is not read on."""
+    magic = raw.read(len(XZ_MAGIC))
+    raw.seek(0)
+    file: Any = raw
+    if magic.startswith(GZIP_MAGIC):
+        file = io.BufferedReader(gzip.open(raw))  # noqa: SIM115 (it holds only the raw file)
+    elif magic == XZ_MAGIC:
+        file = io.BufferedReader(lzma.open(raw))  # noqa: SIM115
+    num_bytes = checked_bytes = 0
+    while content := file.readline(MAX_LINE_BYTES + 1):
+        num_bytes += len(content)
+        if len(content) > MAX_LINE_BYTES:
+            raise UserError(f"is longer than {MAX_LINE_BYTES:,} bytes: no line of a list is; nothing behind it is read")
+        if file is not raw and num_bytes > checked_bytes + UNCHECKED_BYTES:
+            checked_bytes = num_bytes  # at each line, asking for the place in the file would take long
+            if num_bytes > MAX_PACKED_RATIO * (packed_bytes := raw.tell()):
+                raise UserError(
+                    f"lies behind {num_bytes:,} bytes that are packed into {packed_bytes:,}: more than "
+                    f"{MAX_PACKED_RATIO} times as many is no list; nothing from here on is read. "
+                    "Unpack the file first if it is right"
+                )
+        yield content
 
 
 def json_records(path: Path, lower_keys: bool = True) -> Iterator[tuple[int, Record | str]]:
@@ -129,20 +179,38 @@ def table_header(path: Path) -> list[str]:
     return [name.strip().lower() for name in first_line(path).split("\t")]
 
 
-def table_cells(path: Path, text: str) -> list[tuple[int, list[str]]]:
-    """The cells of each non-blank line, with its number; ``UserError`` for broken quoting, which could hide lines."""
+def table_cells(path: Path) -> list[tuple[int, list[str]]]:
+    """The cells of each non-blank line of a table, with its number.
+
+    Raises:
+        UserError: the file cannot be read or is not UTF-8, a line is too long, or broken quoting could hide lines.
+    """
     tabs = path.suffix.lower() == ".tsv"
     rules: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {"strict": True}
-    reader = csv.reader(io.StringIO(text, newline=""), **rules)
     cells, start_line = [], 1
     try:
-        for values in reader:
-            if any(value.strip() for value in values):
-                cells.append((start_line, values))
-            start_line = reader.line_num + 1
+        with storage.open_binary(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as file:
+            reader = csv.reader(_bounded_lines(path, file), **rules)
+            for values in reader:
+                if any(value.strip() for value in values):
+                    cells.append((start_line, values))
+                start_line = reader.line_num + 1
     except csv.Error as error:
         raise UserError(
             f"manifest {path}, line {start_line} cannot be split into cells ({error}). In CSV, a cell that holds "
             'a comma, a quote or a line break stands in "…" with quotes inside doubled; TSV needs no quotes.'
         ) from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    except UnicodeDecodeError:
+        raise _not_utf8(path) from None
     return cells
+
+
+def _bounded_lines(path: Path, file: TextIO) -> Iterator[str]:
+    number = 0
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        if len(line) > MAX_LINE_BYTES:
+            raise UserError(f"{path}, line {number} is longer than {MAX_LINE_BYTES:,} characters: it is no table.")
+        yield line

@@ -16,16 +16,15 @@ from pathlib import Path
 
 from lst import storage
 from lst.data.audio import AUDIO_SUFFIXES, open_location
-from lst.data.audio.places import open_tar
+from lst.data.audio.tars import TAR_ERRORS, members, open_tar
 from lst.data.corpora.layouts import LAYOUTS
-from lst.data.corpora.layouts.listing import JSON_LINES_SUFFIXES, LHOTSE, PLAIN, Listing
+from lst.data.corpora.layouts.listing import JSON_LINES_SUFFIXES, LHOTSE, LIST_SUFFIXES, PLAIN, Listing
 from lst.data.corpora.layouts.tar_samples import END_BYTES
 from lst.data.corpora.manifest import ManifestProblem, ManifestRow
 from lst.errors import ProblemsError, UserError
 from lst.progress import Progress
 from lst.storage import FileList, Url, list_files
 
-LIST_SUFFIXES = (".txt", ".tsv", ".csv", *JSON_LINES_SUFFIXES)
 FETCHED_TOGETHER = 512
 
 
@@ -127,7 +126,7 @@ def mirrored(url: Url, files: FileList | None = None) -> Iterator[CorpusMirror]:
             lines = [mirror.remote_text(problem) for problem in problems]
             raise ProblemsError(mirror.remote_text(subject), lines, mirror.remote_text(remedy), max_shown) from None
         except UserError as error:
-            raise UserError(mirror.remote_text(str(error))) from None
+            raise UserError(*map(mirror.remote_text, error.args)) from None
 
 
 def _copy_without_audio(url: Url, path: Path) -> None:
@@ -137,7 +136,7 @@ def _copy_without_audio(url: Url, path: Path) -> None:
         try:
             with open_location(url) as file, open_tar(url, file) as source:
                 target = tarfile.open(fileobj=copy, mode="w:")  # noqa: SIM115 (closing it would write an end mark)
-                for member in source:
+                for member in members(source, file):
                     # The member before is whole, now that this one has been reached.
                     _add(target, source, before)
                     before = member
@@ -145,7 +144,7 @@ def _copy_without_audio(url: Url, path: Path) -> None:
                 file.seek(-END_BYTES, 2)
                 if not file.read().strip(b"\0"):
                     target.close()
-        except (tarfile.TarError, OSError, EOFError, ValueError):
+        except TAR_ERRORS:
             # The copy must be broken too: a header without its content, or no tar at all.
             copy.write(before.tobuf() if before else b"x" * 512)
 
@@ -153,7 +152,9 @@ def _copy_without_audio(url: Url, path: Path) -> None:
 def _add(target: tarfile.TarFile, source: tarfile.TarFile, member: tarfile.TarInfo | None) -> None:
     if member is None:
         return
-    if member.name.lower().endswith(AUDIO_SUFFIXES):
+    if member.issparse():
+        raise tarfile.HeaderError(f"member {member.name[:100]!r} is a sparse file")
+    if not member.isreg() or member.name.lower().endswith(AUDIO_SUFFIXES):
         member = member.replace(deep=False)
         member.size = 0
         target.addfile(member)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from typing import cast
 
@@ -37,6 +38,8 @@ from lst.storage import Folder, FormatError, Location, fingerprint, locate, pars
 INDEX_FILE = "index.json"
 SHARD_FOLDER = "shards"
 SPLITS = ("train", "valid", "text")
+# A name from an index never leads out of the folder of shards.
+_SHARD_NAME = re.compile(r"[A-Za-z0-9_-]+")
 REMEDY = "Run lst prepare again with the same settings: it makes anew what is damaged, and nothing else."
 
 
@@ -122,7 +125,13 @@ def load_index(data_folder: Location) -> Index:
         UserError: preparing has not finished, or the index is damaged or of another version.
     """
     path = locate(data_folder) / INDEX_FILE
-    return read_json(path, Index, "the index of the prepared data", "Run lst prepare (again) first.")
+    index = read_json(path, Index, "the index of the prepared data", "Run lst prepare (again) first.")
+    if wrong := [entry["name"] for entry in entries_of(index) if not _SHARD_NAME.fullmatch(entry["name"])]:
+        raise FormatError(
+            f"the index of the prepared data is damaged: {path} names a shard {wrong[0][:100]!r}, allowed are names "
+            "such as train-000000. Run lst prepare (again) first."
+        )
+    return index
 
 
 def entries_of(index: Index) -> list[IndexEntry]:
@@ -144,6 +153,8 @@ def read_samples_table(shard_folder: Folder, entry: IndexEntry) -> SampleTable:
     try:
         if hashlib.sha256(content).hexdigest() != entry["receipt_sha256"]:
             raise ValueError("its SHA-256 is not the recorded one")
-        return SampleTable.from_json(parse_json(content, WithSamples)["samples"])
+        table = SampleTable.from_json(parse_json(content, WithSamples)["samples"])
+        table.check(entry["num_utterances"], entry["num_bytes"])
+        return table
     except ValueError as error:
         raise UserError(f"the receipt of a shard was altered: {path}: {error}. {REMEDY}") from None

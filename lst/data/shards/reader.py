@@ -29,7 +29,7 @@ class _OpenFile:
     """A file's descriptor, closed with the last reference to it. Reads by offset, so it has no position to share."""
 
     def __init__(self, path: Path) -> None:
-        self.descriptor = os.open(path, os.O_RDONLY)
+        self.descriptor = storage.open_descriptor(path)
 
     def __del__(self) -> None:
         if hasattr(self, "descriptor"):

@@ -19,10 +19,11 @@ import numpy as np
 
 from lst.data.shards.formats import SampleColumns
 from lst.data.utterance import Utterance
+from lst.storage.access import size_problem
 
 SUFFIXES = ("json", "units.npy")
-# What reading a foreign record or array may raise: numpy parses an array's header as Python's tokens, and lets the
-# tokenizer's errors through.
+# What reading a foreign record or array may raise: numpy parses an array's header as Python's tokens, lets the
+# tokenizer's errors through, and asks for the memory that the header states.
 UNREADABLE = (
     ValueError,
     KeyError,
@@ -32,6 +33,8 @@ UNREADABLE = (
     SyntaxError,
     EOFError,
     RecursionError,
+    MemoryError,
+    OverflowError,
     tokenize.TokenError,
 )
 _BLOCK_BYTES = 512
@@ -64,7 +67,7 @@ class SampleTable:
         return len(self.keys)
 
     def to_json(self) -> SampleColumns:
-        """The table as it lies in a receipt."""
+        """The table as columns of JSON, the form it has in a receipt."""
         json_offset, json_bytes, units_offset, units_bytes = self.places.T.tolist()
         return {
             "key": self.keys,
@@ -77,13 +80,29 @@ class SampleTable:
 
     @classmethod
     def from_json(cls, columns: SampleColumns) -> SampleTable:
-        """Inverse of ``to_json``; raises ``ValueError`` where columns have other lengths or a hash is none."""
+        """Inverse of ``to_json``; raises ``ValueError`` if columns differ in length or a hash is not a SHA-256."""
         places = [columns["json_offset"], columns["json_bytes"], columns["units_offset"], columns["units_bytes"]]
         hashes = [bytes.fromhex(text) for text in columns["sha256"]]
         num_samples = len(columns["key"])
         if any(len(column) != num_samples for column in places) or [*map(len, hashes)] != [32] * num_samples:
             raise ValueError("its columns are not of one length, or a hash has not 64 digits")
         return cls(columns["key"], np.array(places, np.int64).T.reshape(-1, 4), b"".join(hashes))
+
+    def check(self, num_samples: int, num_bytes: int) -> None:
+        """Raises ``ValueError`` unless it holds so many samples, each in order within a tar of so many bytes."""
+        if len(self) != num_samples:
+            raise ValueError(f"it has {len(self):,} samples, the index says {num_samples:,}")
+        json_offset, json_bytes, units_offset, units_bytes = self.places.T
+        inside = (self.places >= 0) & (self.places <= num_bytes)
+        if not (
+            inside.all()
+            and (json_offset + json_bytes <= units_offset).all()
+            and (units_offset + units_bytes <= num_bytes).all()
+        ):
+            raise ValueError("a sample lies outside of the tar, or its units before its text")
+        largest = int((units_offset + units_bytes - json_offset).max(initial=0))
+        if problem := size_problem(largest, "a sample has"):
+            raise ValueError(problem)
 
     def range_of(self, number: int) -> tuple[int, int]:
         """Offset and number of the bytes that hold a sample."""

@@ -124,10 +124,10 @@ def choose_engine(requested: str) -> str:
         if _is_installed(engine):
             return engine
     missing = "no speech engine is" if requested == "auto" else f"the speech engine {requested} is not"
-    ways = "".join(f"\n  - {engine}: {install}" for engine, install in _INSTALL.items())
     raise UserError(
-        f"{missing} installed. Install one of these, or use your own recordings with corpus=PATH:{ways}\n"
-        f"Allowed as speech engine are {allowed}."
+        f"{missing} installed. Install one of these, or use your own recordings with corpus=PATH:",
+        *(f"  - {engine}: {install}" for engine, install in _INSTALL.items()),
+        f"Allowed as speech engine are {allowed}.",
     )
 
 

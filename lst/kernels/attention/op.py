@@ -10,6 +10,7 @@ import torch
 from lst.kernels.attention import cpu
 from lst.kernels.attention.reference import interval_attention_reference
 from lst.kernels.checks import wide_dtype
+from lst.kernels.operator import differentiable
 from lst.kernels.paths import PathChoice, has_triton
 
 PATHS = ("cpu", "triton", "reference")
@@ -49,7 +50,7 @@ def interval_attention(
         )
     if attention_path(query_QHD.device, query_QHD.dtype) == "reference":
         return interval_attention_reference(query_QHD, key_KGD, value_KGD, first_key_Q, last_key_Q)
-    out, _ = torch.ops.lst.interval_attention(query_QHD, key_KGD, value_KGD, first_key_Q, last_key_Q)
+    out, _ = _run(query_QHD, key_KGD, value_KGD, first_key_Q, last_key_Q)
     return out
 
 
@@ -126,4 +127,4 @@ def _gradients(ctx, grad_out, _grad_lse):  # type: ignore[no-untyped-def]
     return *grads, None, None
 
 
-_forward.register_autograd(_gradients, setup_context=_setup)
+_run = differentiable("interval_attention", _forward, _gradients, _setup)

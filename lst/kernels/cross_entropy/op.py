@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from lst.kernels.checks import wide_dtype
+from lst.kernels.operator import differentiable
 
 # Elements of a chunk of logits: few enough for a CPU's cache, enough to fill a GPU.
 _CHUNK_ELEMENTS_CPU, _CHUNK_ELEMENTS = 1 << 22, 1 << 26
@@ -41,9 +42,7 @@ def linear_cross_entropy(
         half = torch.get_autocast_dtype(device_type)
         hidden_ND, weight_VD = hidden_ND.to(half), weight_VD.to(half)
     wants_gradient = torch.is_grad_enabled() and (hidden_ND.requires_grad or weight_VD.requires_grad)
-    total, nats_N, _, _, _ = torch.ops.lst.linear_cross_entropy(
-        hidden_ND, weight_VD, target_ids_N, token_weights_N, z_weight, wants_gradient
-    )
+    total, nats_N, _, _, _ = _run(hidden_ND, weight_VD, target_ids_N, token_weights_N, z_weight, wants_gradient)
     return total, nats_N
 
 
@@ -133,10 +132,13 @@ def _setup(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
 
 
 def _gradients(ctx, grad_total, *_):  # type: ignore[no-untyped-def]
+    if torch.is_grad_enabled():
+        # The gradients were kept as numbers, so gradients of them would be wrong.
+        raise RuntimeError("linear_cross_entropy: gradients of gradients are not available (create_graph=True)")
     grad_hidden_ND, grad_weight_VD, scale = ctx.saved_tensors
     grad_total = grad_total * scale
     hidden, weight = grad_hidden_ND.to(scale.dtype) * grad_total, grad_weight_VD * grad_total
     return hidden.to(ctx.hidden_dtype), weight.to(ctx.weight_dtype), None, None, None, None
 
 
-_forward.register_autograd(_gradients, setup_context=_setup)
+_run = differentiable("linear_cross_entropy", _forward, _gradients, _setup)

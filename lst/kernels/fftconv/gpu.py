@@ -338,17 +338,7 @@ def backward(
     u, grad = u_BHL.contiguous(), grad_BHL.contiguous()
     pre, post = _dense(pre_gate_BHL), _dense(post_gate_BHL)
     spectra_H2n, tables = _spectra(kernel_HK, skip_H, length), _tables(size, u.device)
-    wants = {
-        "WANTS_U": grad_u is not None,
-        "WANTS_PRE": grad_pre is not None,
-        "WANTS_POST": grad_post is not None,
-        "WANTS_TAPS": grad_kernel is not None or grad_skip is not None,
-    }
-    together = [set(wants)] if size <= _SMALL_SIZE else [{"WANTS_U", "WANTS_PRE"}, {"WANTS_POST"}, {"WANTS_TAPS"}]
-    for names in together:
-        flags = {name: want and name in names for name, want in wants.items()}
-        if not any(flags.values()):
-            continue
+    for flags in _launches(grads, size):
         with on_device_of(u):
             _gradients_kernel[(num_channels,)](
                 grad,
@@ -375,6 +365,20 @@ def backward(
                 **_launch(GRADIENT_WARPS[size]),
             )
     return grads
+
+
+def _launches(grads: Gradients, size: int) -> list[dict[str, bool]]:
+    """What each launch of the gradients' kernel computes: all at once for small sizes, else up to two."""
+    grad_u, grad_kernel, grad_skip, grad_pre, grad_post = grads
+    wants = {
+        "WANTS_U": grad_u is not None,
+        "WANTS_PRE": grad_pre is not None,
+        "WANTS_POST": grad_post is not None,
+        "WANTS_TAPS": grad_kernel is not None or grad_skip is not None,
+    }
+    together = [set(wants)] if size <= _SMALL_SIZE else [{"WANTS_U", "WANTS_PRE"}, {"WANTS_POST"}, {"WANTS_TAPS"}]
+    launches = [{name: want and name in names for name, want in wants.items()} for names in together]
+    return [flags for flags in launches if any(flags.values())]
 
 
 def _dense(tensor: torch.Tensor | None) -> torch.Tensor | None:

@@ -10,6 +10,7 @@ import torch
 from lst.kernels.checks import check_devices, check_tensor
 from lst.kernels.fftconv import cpu
 from lst.kernels.fftconv.reference import fft_convolution_reference
+from lst.kernels.operator import differentiable
 from lst.kernels.paths import PathChoice
 
 PATHS = ("cpu", "blocked", "triton", "reference")
@@ -53,7 +54,7 @@ def fft_convolution(
     if _choice.forced == "reference":
         # Autocast leaves FFTs and products alone where they are given as float32.
         return fft_convolution_reference(u_BHL, kernel_HK, skip_H, pre_gate_BHL, post_gate_BHL)
-    return torch.ops.lst.fft_convolution(u_BHL, kernel_HK, skip_H, pre_gate_BHL, post_gate_BHL)
+    return _run(u_BHL, kernel_HK, skip_H, pre_gate_BHL, post_gate_BHL)
 
 
 def fftconv_path(device: torch.device, length: int, dtype: torch.dtype = torch.float32) -> str:
@@ -153,4 +154,4 @@ def _gradients(ctx, grad_out):  # type: ignore[no-untyped-def]
     return tuple(grad if want else None for grad, want in zip(grads, wanted, strict=True))
 
 
-_forward.register_autograd(_gradients, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs))
+_run = differentiable("fft_convolution", _forward, _gradients)

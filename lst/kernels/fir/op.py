@@ -7,6 +7,7 @@ import torch
 from lst.kernels.checks import check_devices, check_starts, check_tensor
 from lst.kernels.fir import cpu
 from lst.kernels.fir.reference import short_convolution_reference
+from lst.kernels.operator import differentiable
 from lst.kernels.paths import PathChoice
 
 PATHS = ("blocked", "triton", "reference")
@@ -45,7 +46,7 @@ def short_convolution(
     check_devices("short_convolution", u_NC.device, taps=taps_CK, starts=starts, history=history)
     if fir_path(u_NC.device) == "reference":
         return short_convolution_reference(u_NC, taps_CK, starts=starts, history=history)
-    return torch.ops.lst.short_convolution(u_NC, taps_CK, history, starts)
+    return _run(u_NC, taps_CK, history, starts)
 
 
 def fir_path(device: torch.device) -> str:
@@ -102,4 +103,4 @@ def _gradients(ctx, grad_out):  # type: ignore[no-untyped-def]
     return grad_u, grad_taps, None if history is None else grad_history, None
 
 
-_forward.register_autograd(_gradients, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs))
+_run = differentiable("short_convolution", _forward, _gradients)

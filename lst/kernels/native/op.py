@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 
 from lst.kernels.native import library
+from lst.kernels.operator import differentiable
 
 _baseline: list[bool] = [False]
 # Arguments with gradients, in the order of the operators; and those that are rows of tokens, whose strides may differ.
@@ -213,4 +214,4 @@ def _gradients(ctx, grad_NC, _grad_blocks, grad_kept):  # type: ignore[no-untype
     return *of[:7], None, *of[7:], None, None
 
 
-state_space.register_autograd(_gradients, setup_context=_setup)
+run_state_space = differentiable("state_space", state_space, _gradients, _setup)

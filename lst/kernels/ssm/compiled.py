@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from lst.kernels.native import library
-from lst.kernels.native.op import padded_modes, state_space
+from lst.kernels.native.op import padded_modes, run_state_space
 from lst.kernels.ssm.chunks import advanced_state, last_inputs
 from lst.kernels.ssm.kernels import chunk_matrices, planes
 
@@ -54,7 +54,7 @@ def call_state_space(
     chunks = None if state_lengths is None else _whole_chunks(state_lengths)
     parameters = (value, query, key, taps, decay, readout, skip, initial_state, history)
     wants_gradient = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in parameters)
-    out, _, kept = state_space(
+    out, _, kept = run_state_space(
         value,
         query,
         key,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 
+from lst.kernels.operator import differentiable
 from lst.kernels.ssm.chunks import ChunkTable
 from lst.kernels.ssm.kernels import ChunkMatrices
 
@@ -87,7 +88,7 @@ def _states_before(
     first_CGW = torch.where(table.continues[:, None], added_CGW.roll(1, 1), 0.0)
     if initial_SCW is not None:
         first_CGW = first_CGW.index_copy(1, table.first_chunk[:-1], initial_SCW.transpose(0, 1))
-    return torch.ops.lst.pass_chunk_states(first_CGW, decay_HW, table.continues, False)
+    return _run_pass(first_CGW, decay_HW, table.continues, False)
 
 
 @torch.library.custom_op("lst::pass_chunk_states", mutates_args=())
@@ -147,4 +148,4 @@ def _gradients(ctx, grad_CGW):  # type: ignore[no-untyped-def]
     return grad_CGW, grad_decay_HW, None, None
 
 
-_pass.register_autograd(_gradients, setup_context=_setup)
+_run_pass = differentiable("pass_chunk_states", _pass, _gradients, _setup)

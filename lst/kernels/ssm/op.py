@@ -13,6 +13,7 @@ from lst.kernels.checks import (
     wide_dtype,
 )
 from lst.kernels.native import library
+from lst.kernels.operator import differentiable
 from lst.kernels.paths import PathChoice
 from lst.kernels.ssm.chunks import carried_state, choose_chunk_tokens, chunk_table
 from lst.kernels.ssm.compiled import native_ssm
@@ -122,7 +123,7 @@ def _by_chunks(
     matrices = chunk_matrices(decay_HZ, readout_HZ, skip_H, chunk_tokens, wide)
     initial_SCW = None if initial_state is None else planes(initial_state).to(wide)
     if path == "triton":
-        y_NC, before_CGW = torch.ops.lst.diagonal_ssm(u_NC, *matrices, initial_SCW, starts)
+        y_NC, before_CGW = _run(u_NC, *matrices, initial_SCW, starts)
     else:
         table = chunk_table(starts, u_NC.shape[0], chunk_tokens)
         y_NC, before_CGW = chunked_ssm(u_NC, matrices, initial_SCW, starts, table)
@@ -224,4 +225,4 @@ def _gradients(ctx, grad_NC, grad_before_CGW):  # type: ignore[no-untyped-def]
     return *grads, grad_initial if ctx.has_initial else None, None
 
 
-_forward.register_autograd(_gradients, setup_context=_setup)
+_run = differentiable("diagonal_ssm", _forward, _gradients, _setup)

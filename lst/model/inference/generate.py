@@ -119,8 +119,7 @@ def generate(
 
     Raises:
         UserError: a prompt is empty, too long, has ids outside the vocabulary or a span without a marker; or weights
-        are
-            not finite.
+            are not finite.
     """
     if not prompts:
         return []
@@ -136,28 +135,32 @@ def generate(
         steppers[-1].begin(prompt, cut)
     state = DecodingState(model, prompts, patches, steppers)
     writers = [_Writer(number, prompt, layout, options, model.vocab_size) for number, prompt in enumerate(prompts)]
-    active = writers
     with Progress(options.max_new_tokens, "generate", unit="token") as progress:
-        while True:
-            for writer, logits_V in zip(active, state.logits.detach().double().cpu(), strict=True):
-                writer.draw(logits_V, model)
-            going = [place for place, writer in enumerate(active) if writer.ended_by is None]
-            for place in list(going):
-                # The next token may open one more patch.
-                if state.num_patches[place] + (state.steppers[place].num_open > 0) >= model.config.max_patches:
-                    active[place].ended_by = "context"
-                    going.remove(place)
-            progress.advance()
-            if not going:
-                break
-            if len(going) < len(active):
-                state.keep(going)
-                active = [active[place] for place in going]
-            state.step(
-                np.array([writer.token_ids[-1] for writer in active]),
-                np.array([writer.modalities[-1] for writer in active]),
-            )
+        _write(model, state, writers, progress)
     return [writer.continuation() for writer in writers]
+
+
+def _write(model: LatentSpeechTextModel, state: DecodingState, active: list[_Writer], progress: Progress) -> None:
+    """Draws a token for each active writer at a time, until all have ended."""
+    while True:
+        for writer, logits_V in zip(active, state.logits.detach().double().cpu(), strict=True):
+            writer.draw(logits_V, model)
+        going = [place for place, writer in enumerate(active) if writer.ended_by is None]
+        for place in list(going):
+            # The next token may open one more patch.
+            if state.num_patches[place] + (state.steppers[place].num_open > 0) >= model.config.max_patches:
+                active[place].ended_by = "context"
+                going.remove(place)
+        progress.advance()
+        if not going:
+            return
+        if len(going) < len(active):
+            state.keep(going)
+            active = [active[place] for place in going]
+        state.step(
+            np.array([writer.token_ids[-1] for writer in active]),
+            np.array([writer.modalities[-1] for writer in active]),
+        )
 
 
 def _with_marker(prompt: Document, layout: TokenLayout, modality: str) -> Document:

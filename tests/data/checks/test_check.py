@@ -121,6 +121,14 @@ def test_help_explains_the_options(capsys: pytest.CaptureFixture[str]) -> None:
         assert option in out
 
 
+def test_segments_of_one_file_are_one_file(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 32_000), 16_000)
+    rows = [{"path": "a.wav", "text": "hello there", "start_s": start, "duration_s": 0.5} for start in (0, 0.5, 1)]
+    (tmp_path / "manifest.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    statistics = check_corpus(tmp_path, "auto", 0.1, 10, decode=False, max_examples=5).statistics
+    assert (statistics["utterances"], statistics["files"]) == (3, {"wav": 1})
+
+
 # Prepared data
 
 

@@ -247,3 +247,9 @@ def test_a_storage_that_fails_ends_the_run_and_counts_no_utterance(
     with pytest.raises(StorageError, match="cannot be reached"):
         prepare(tmp_path, options(corpus))
     assert not (tmp_path / "shards").exists()
+
+
+def test_a_corpus_that_is_not_there_leaves_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prepare", f"corpus={tmp_path}/nowhere", f"run_dir={tmp_path}/run"]) == 2
+    assert "nowhere does not exist" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tarfile
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 from small_shards import members, npy, replace_member, rewrite, same, seal, tar_path, write_data
 
+from lst.data.checks import check_prepared
 from lst.data.shards import INDEX_FILE, VERSION, ShardReader, entries_of, load_index, verify_samples, verify_shards
+from lst.data.shards.samples import SampleError, decode_sample
 from lst.errors import ProblemsError, UserError
 from lst.storage import write_json
 
@@ -229,3 +232,64 @@ def test_damaged_receipt_is_named(tmp_path: Path, damage: str) -> None:
     with pytest.raises(UserError, match=r"receipt of a shard (is missing|was altered): .*train-000001\.json"):
         reader[3]
     assert reader[0].id == "utt_0"
+
+
+def resealed(folder: Path, **columns: Any) -> None:
+    """Writes other numbers into the first receipt's table, and an index that agrees with it, as an attacker would."""
+    index = json.loads((folder / INDEX_FILE).read_text())
+    entry = index["splits"]["train"][0]
+    place = folder / "shards" / f"{entry['name']}.json"
+    receipt = json.loads(place.read_text())
+    receipt["samples"].update(columns)
+    place.write_text(json.dumps(receipt))
+    entry["receipt_sha256"] = hashlib.sha256(place.read_bytes()).hexdigest()
+    write_json(folder / INDEX_FILE, index)
+
+
+def test_a_table_that_leads_out_of_its_tar_is_refused_before_anything_is_allocated(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    samples = json.loads((tmp_path / "shards" / "train-000000.json").read_text())["samples"]
+    num_samples = len(samples["key"])
+    for column, value in (
+        ("units_bytes", 2**62),
+        ("units_offset", 2**62),
+        ("json_offset", 2**62),
+        ("units_offset", 0),
+        ("json_bytes", 2**40),
+    ):
+        resealed(tmp_path, **{**samples, column: [*samples[column][:-1], value]})
+        with pytest.raises(UserError, match=r"train-000000\.json: a sample lies outside of the tar"):
+            ShardReader(tmp_path, "train")[num_samples - 1]
+    resealed(tmp_path, **{name: column[:-1] for name, column in samples.items()})
+    with pytest.raises(UserError, match=f"it has {num_samples - 1} samples, the index says {num_samples}"):
+        ShardReader(tmp_path, "train")[num_samples - 1]
+
+
+@pytest.mark.parametrize("name", ["../train-000000", "/tmp/train-000000", "a/b", "", ".", "a.b"])
+def test_a_shard_is_never_looked_for_outside_of_its_folder(tmp_path: Path, name: str) -> None:
+    write_data(tmp_path)
+    index = json.loads((tmp_path / INDEX_FILE).read_text())
+    index["splits"]["train"][0]["name"] = name
+    write_json(tmp_path / INDEX_FILE, index)
+    with pytest.raises(UserError, match=r"index\.json names a shard .*allowed are names such as train-000000"):
+        load_index(tmp_path)
+    assert "names a shard" in str(check_prepared(tmp_path, full=False, max_examples=0).examples)
+
+
+def test_a_shard_that_is_no_file_is_missing_and_never_waited_for(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    reader = ShardReader(tmp_path, "train")
+    assert reader[0]
+    tar_path(tmp_path, 1).unlink()
+    os.mkfifo(tar_path(tmp_path, 1))
+    with pytest.raises(UserError, match=r"train-000001\.tar cannot be read .*is a FIFO"):
+        list(reader)
+    with pytest.raises(ProblemsError, match=r"train-000001\.tar is missing"):
+        ShardReader(tmp_path, "train")
+
+
+def test_an_array_that_asks_for_more_than_memory_is_a_damaged_sample() -> None:
+    header = b"{'descr': '<u2', 'fortran_order': False, 'shape': (9000000000000000,), }".ljust(117) + b"\n"
+    units = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    with pytest.raises(SampleError, match="cannot be read"):
+        decode_sample(b"{}", units)

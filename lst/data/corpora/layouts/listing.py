@@ -17,6 +17,7 @@ from lst.progress import Progress
 from lst.storage import FileList, list_files
 
 JSON_LINES_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
+LIST_SUFFIXES = (".txt", ".tsv", ".csv", *JSON_LINES_SUFFIXES)
 LHOTSE, NEMO, PEOPLES_SPEECH, PLAIN = "lhotse", "nemo", "peoples_speech", "manifest"
 
 
@@ -118,6 +119,13 @@ class Found:
             message = f"transcript without audio: no {shown} with one of {' '.join(AUDIO_SUFFIXES)}"
             self.fail(row.place, message, row.id, kind="missing audio")
 
+    def add_special(self, listing: Listing) -> None:
+        """Adds a problem for each list and tar that is no regular file: layouts look for files alone."""
+        places = {problem.place for problem in self.problems}
+        for name in sorted(listing.found.special):
+            if name.lower().endswith((*LIST_SUFFIXES, ".tar")) and name not in places:
+                self.fail(name, "is no regular file (a broken link, a FIFO, a device or a socket): it is left out")
+
     def add_unused(self, folder: Path, files: Sequence[Path], remedy: str, used: Iterable[Path] = ()) -> None:
         """Adds a problem for each audio file without a transcript.
 
@@ -176,6 +184,8 @@ class Layout:
             raise UserError(f"corpus {listing.file or listing.root}: {self.absent}")
         found = Found()
         self.read(listing, files, found)
+        if listing.file is None:
+            found.add_special(listing)
         return found
 
 

@@ -14,7 +14,8 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from lst.data.audio.places import content_key, tar_directory
+from lst.data.audio.places import content_key
+from lst.data.audio.tars import tar_directory
 from lst.data.corpora.layouts.listing import NEMO, Found, Layout, Listing, safe_id, split_in_path
 from lst.data.corpora.manifest import ALIASES, ManifestRow, parse_record, record_problems
 from lst.data.corpora.records import Record

@@ -17,7 +17,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from lst.data.audio.places import content_key, tar_directory
+from lst.data.audio.places import content_key
+from lst.data.audio.tars import tar_directory
 from lst.data.corpora.layouts.listing import (
     JSON_LINES_SUFFIXES,
     PEOPLES_SPEECH,

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lst.data.audio import AUDIO_SUFFIXES, open_location
-from lst.data.audio.places import open_tar
+from lst.data.audio.tars import TAR_ERRORS, member_fault, members, open_tar
 from lst.data.corpora.layouts.listing import Found, Layout, Listing, safe_id, split_in_path
 from lst.data.corpora.manifest import ALIASES, ManifestRow, parse_record
 from lst.data.corpora.records import parse_json_object
 from lst.errors import UserError
 from lst.progress import Progress
 
+TEXTS = ("txt", "json")
 MAX_TEXT_BYTES = 16 << 20  # of a member that is read as text
 END_BYTES = 1024  # two blocks of zeros end a tar
 
@@ -68,7 +69,7 @@ def _read_tar(tar: Path, name: str, split: str, found: Found) -> None:
                 found.fail(name, "has no end mark: it may be cut short, so that samples are missing", path=tar)
     except UserError as error:
         found.fail(name, str(error), path=tar)
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+    except TAR_ERRORS as error:
         after = f" after key {sorted(keys)[-1]!r}" if keys else ""
         found.fail(name, f"is damaged or cut short{after}: {error}", path=tar)
 
@@ -76,19 +77,29 @@ def _read_tar(tar: Path, name: str, split: str, found: Found) -> None:
 def _samples(tar: Path, file: BinaryIO) -> Iterator[_Sample]:
     """The samples of a tar: texts are read, audio is only named."""
     with open_tar(tar, file) as archive:
-        members = (m for m in archive if m.isreg() and not Path(m.name).name.startswith("."))
-        for key, together in itertools.groupby(members, lambda member: _key_and_kind(member.name)[0]):
+        shown = (member for member in members(archive, file) if not Path(member.name).name.startswith("."))
+        for key, together in itertools.groupby(shown, lambda member: _key_and_kind(member.name)[0]):
             sample = _Sample(key)
             for member in together:
-                kind = _key_and_kind(member.name)[1]
-                if f".{kind.rpartition('.')[2]}" in AUDIO_SUFFIXES:
-                    sample.audio.append(member.name)
-                elif kind in ("txt", "json") and member.size > MAX_TEXT_BYTES:
-                    sample.faults.append(f"{kind} has {member.size:,} bytes, at most {MAX_TEXT_BYTES:,} are read")
-                elif kind in ("txt", "json"):
-                    content = archive.extractfile(member)
-                    sample.texts[kind] = content.read() if content else b""
+                _add_member(sample, member, file)
             yield sample
+
+
+def _add_member(sample: _Sample, member: tarfile.TarInfo, file: BinaryIO) -> None:
+    """Adds a member to its sample: the content of a text, the name of audio, or why it cannot be used."""
+    kind = _key_and_kind(member.name)[1]
+    is_audio, is_text = f".{kind.rpartition('.')[2]}" in AUDIO_SUFFIXES, kind in TEXTS
+    if is_audio:
+        sample.audio.append(member.name)
+    if (fault := member_fault(member)) and (is_audio or is_text):
+        sample.faults.append(f"{kind} {fault}")
+    elif is_text and kind in sample.texts:
+        sample.faults.append(f"{kind} is there twice")
+    elif is_text and member.size > MAX_TEXT_BYTES:
+        sample.faults.append(f"{kind} has {member.size:,} bytes, at most {MAX_TEXT_BYTES:,} are read")
+    elif is_text:
+        file.seek(member.offset_data)
+        sample.texts[kind] = file.read(member.size)
 
 
 def _key_and_kind(name: str) -> tuple[str, str]:

@@ -47,7 +47,7 @@ def _read(listing: Listing, folders: list[Path], found: Found) -> None:
             row = ManifestRow(file.stem, path, text, file.parent.name, place=place)
             found.pair(row, audio, listing.relative(stem))
     if num_other := len(other_microphones):
-        say(f"{listing.root}: {num_other:,} recordings by the second microphone are not used, the first one's are")
+        say(f"{listing.root.name}: {num_other:,} recordings by the second microphone are not used, the first one's are")
     found.add_unused(listing.root, audio_files, f"no file in {TEXT_FOLDER}/ names it", other_microphones)
 
 
