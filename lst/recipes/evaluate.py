@@ -39,7 +39,7 @@ def evaluate(config: Config) -> dict[str, EvalResult]:
     run = RunFolder.of(config)
     names = require_models(run)
     data = open_data(config)
-    return {name: evaluate_model(config, run, open_trained(run, name, data)) for name in names}
+    return {name: evaluate_model(config, run, open_trained(run, name, data, config.verify_models)) for name in names}
 
 
 def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel) -> EvalResult:
