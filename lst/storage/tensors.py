@@ -68,15 +68,11 @@ class TensorFile:
 
     Attributes:
         path: of the file.
-        what: what the file is and its verb, for errors: ``the model's weights are``.
-        remedy: what to do where it is damaged, for errors.
         tensors: by name, in the order of their places.
         metadata: texts by name.
     """
 
     path: Path
-    what: str
-    remedy: str
     tensors: Mapping[str, TensorInfo]
     metadata: Mapping[str, str]
 
@@ -102,14 +98,41 @@ class TensorFile:
                     file.seek(info.offset)
                     while target:
                         if not (num_read := file.readinto(target)):
-                            raise FormatError(f"{self.what} damaged: {self.path} is cut short. {self.remedy}")
+                            raise FormatError(f"{self.path} was cut while it was read")
                         target = target[num_read:]
                 found[name] = tensor
         return found
 
 
+def open_tensors(path: Path) -> TensorFile:
+    """The header of a safetensors file, which must account for every byte of the file.
+
+    Raises:
+        OSError: the file is missing or cannot be opened.
+        FormatError: it is damaged; the message begins with a verb.
+    """
+    check_regular(path)
+    with open(path, "rb") as opened:
+        offset = _LENGTH_BYTES + int.from_bytes(opened.read(_LENGTH_BYTES), "little")
+    tensors = {}
+    try:
+        with safe_open(path, framework="numpy") as file:
+            # In this order, and without gaps.
+            for name in file.offset_keys():
+                entry = file.get_slice(name)
+                if (kind := TYPES.get(str(entry.get_dtype()))) is None:
+                    raise FormatError(f"holds {name!r} of type {entry.get_dtype()}; allowed are {', '.join(TYPES)}")
+                tensors[name] = TensorInfo(kind, entry.get_shape(), offset)
+                offset += tensors[name].num_elements * kind.num_bytes
+            return TensorFile(path, tensors, file.metadata() or {})
+    except FormatError:
+        raise
+    except (SafetensorError, ValueError) as error:
+        raise FormatError(f"is no safetensors file ({str(error)[:200]})") from None
+
+
 def read_header(path: Path, what: str, remedy: str) -> TensorFile:
-    """Reads the header of a safetensors file, which must account for every byte of the file.
+    """``open_tensors``, whose errors say what to do.
 
     Args:
         path: the file.
@@ -120,23 +143,10 @@ def read_header(path: Path, what: str, remedy: str) -> TensorFile:
         UserError: the file is missing or cannot be opened; ``FormatError`` where it is damaged.
     """
     try:
-        check_regular(path)
-        with open(path, "rb") as opened:
-            offset = _LENGTH_BYTES + int.from_bytes(opened.read(_LENGTH_BYTES), "little")
-        tensors = {}
-        with safe_open(path, framework="numpy") as file:
-            # In this order, and without gaps.
-            for name in file.offset_keys():
-                entry = file.get_slice(name)
-                if (kind := TYPES.get(str(entry.get_dtype()))) is None:
-                    raise FormatError(f"holds {name!r} of type {entry.get_dtype()}; allowed are {', '.join(TYPES)}")
-                tensors[name] = TensorInfo(kind, entry.get_shape(), offset)
-                offset += tensors[name].num_elements * kind.num_bytes
-            return TensorFile(path, what, remedy, tensors, file.metadata() or {})
+        return open_tensors(path)
     except FileNotFoundError:
         raise UserError(f"{what} missing: {path}. {remedy}") from None
-    except (FormatError, SafetensorError, ValueError) as error:
-        reason = error if isinstance(error, FormatError) else f"is no safetensors file ({str(error)[:200]})"
-        raise FormatError(f"{what} damaged: {path} {reason}. {remedy}") from None
+    except FormatError as error:
+        raise FormatError(f"{what} damaged: {path} {error}. {remedy}") from None
     except OSError as error:
         raise UserError(f"{what} unreadable: {path} ({error.strerror or error}). {remedy}") from None
