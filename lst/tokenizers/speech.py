@@ -248,7 +248,12 @@ def _quantiser_of(described: QuantisedUnits, tensors: dict[str, np.ndarray]) -> 
     weights = tuple(_finite(tensors, f"weight_{index}", 2) for index in range(depth))
     biases = tuple(_finite(tensors, f"bias_{index}", 1) for index in range(depth))
     inner = [weight.shape[1] for weight in weights[1:]]
-    if not weights or [len(bias) for bias in biases] != [*map(len, weights)] or inner != [*map(len, weights[:-1])]:
+    if (
+        len(tensors) != 2 * depth
+        or not depth
+        or [len(bias) for bias in biases] != [*map(len, weights)]
+        or inner != [*map(len, weights[:-1])]
+    ):
         raise FormatError(f"holds layers of shapes {[weight.shape for weight in weights]}, which form no classifier")
     _check_size(weights[-1])
     return Classifier(weights, biases)
