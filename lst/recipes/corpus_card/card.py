@@ -59,7 +59,6 @@ from typing import Any
 
 import numpy as np
 
-from lst.configs.compose import build_config
 from lst.configs.schema import Config
 from lst.data.prepared import LEFT_OUT_FILE, PreparedData
 from lst.data.shards import Index, LeftOut, entries_of
@@ -72,7 +71,7 @@ from lst.recipes.report.record import speech_name
 from lst.recipes.report.statistics import ratio
 from lst.runs import RunFolder, open_data
 from lst.runs.fitted_patching import unit_vocabulary
-from lst.runs.folder import CARD_JSON, CARD_PAGE, recorded_words
+from lst.runs.folder import CARD_JSON, CARD_PAGE, page_config
 from lst.storage import Folder, exists, fingerprint, read_json, read_jsonl, write_json, write_text
 
 VERSION = 2
@@ -80,7 +79,7 @@ MAX_REASONS, NUM_EXAMPLES = 30, 3
 
 
 def card_of_run(config: Config, overrides: Sequence[str]) -> Folder:
-    """Writes the card of a run's data with the options that the run was prepared with, and ``overrides`` over them.
+    """Writes the card of a run's data, with ``overrides`` over the options of pages that the run was prepared with.
 
     Args:
         config: of ``overrides`` alone.
@@ -92,10 +91,7 @@ def card_of_run(config: Config, overrides: Sequence[str]) -> Folder:
     Raises:
         UserError: the data is not prepared or damaged, or an option is wrong.
     """
-    own = {word.partition("=")[0] for word in overrides}
-    recorded = recorded_words(RunFolder.of(config)) or []
-    kept = [word for word in recorded if word.partition("=")[0] not in own]
-    config = build_config([*kept, *overrides])
+    config = page_config(config, overrides)
     return write_card(config, open_data(config))
 
 
