@@ -55,6 +55,6 @@ def check(config: Config, overrides: Sequence[str]) -> int:
     if options.json is not None:
         records = [report.to_record() for report in reports]
         num_problems = sum(report.num_problems for report in reports)
-        write_json(Path(options.json), {"num_problems": num_problems, "reports": records})
+        write_json(Path(options.json), {"version": 1, "num_problems": num_problems, "reports": records})
         say(f"written to {options.json}")
     return PROBLEMS_EXIT if any(report.num_problems for report in reports) else 0

@@ -26,14 +26,14 @@ from pathlib import Path
 
 from lst.configs.compose import MAIN, build_config
 from lst.configs.schema import Config
-from lst.data.prepared import PreparedData
+from lst.data.prepared import CARD_FILES, PreparedData
 from lst.errors import UserError
 from lst.runs.formats import read_record, versioned
 from lst.storage import Folder, absolute, write_json
 from lst.storage.locks import waiting_lock
 from lst.tokenizers.speech import unit_places
 
-CARD_PAGE, CARD_JSON = "card.html", "card.json"
+CARD_PAGE, CARD_JSON = CARD_FILES
 # What pages take over from a record of commands, which may come from elsewhere: options that their numbers depend on.
 # None of them names a place, a host, weights or a file of the user's.
 PAGE_OPTIONS = (

@@ -32,8 +32,10 @@ from lst.data.prepare.options import FILES_KEYS, Origin, PrepareOptions, decidin
 from lst.data.prepare.shard_tasks import ShardWork, make_shards, origin_of_words, plan_shards, shards_made_from
 from lst.data.prepare.utterances import check_aligner
 from lst.data.prepared import (
+    ARTEFACT_FILES,
     LEFT_OUT_FILE,
     MADE_FROM_FILE,
+    RECORD_FILES,
     SOURCE_FILE,
     TEXT_FILE,
     UNITS_FILE,
@@ -43,7 +45,7 @@ from lst.data.prepared import (
     read_source,
     whole_index,
 )
-from lst.data.shards import INDEX_FILE, SHARD_FOLDER, VERSION, Index, LeftOut, MadeFrom, index_entry
+from lst.data.shards import INDEX_FILE, SHARD_FOLDER, VERSION, Index, LeftOut, MadeFrom, index_entry, write_index
 from lst.errors import ProblemsError, UserError
 from lst.parallel import warm_up_workers
 from lst.progress import say
@@ -168,14 +170,21 @@ def _finish(
         "aligner": origin_of_words(gathered, options.data),
         "num_left_out": len(left_out),
         "num_unaligned": len(unaligned),
+        "files": _hashes(folder, gathered),
         "splits": {split: [index_entry(receipt) for receipt in group] for split, group in receipts.items()},
     }
-    storage.write_json(folder / INDEX_FILE, index)
+    write_index(folder, index)
     totals = ", ".join(
         f"{split} {sum(receipt['num_utterances'] for receipt in group):,}" for split, group in receipts.items()
     )
     say(f"prepared {folder}: {totals} utterances; {len(left_out)} left out (see {folder / LEFT_OUT_FILE})")
     return index
+
+
+def _hashes(folder: Folder, gathered: Gathered) -> dict[str, str]:
+    """Hashes of the files beside the index; those of the lists are known."""
+    names = [name for name in (*RECORD_FILES, *ARTEFACT_FILES) if storage.exists(folder / name)]
+    return {**gathered.record["files"], **{name: storage.sha256(folder / name) for name in names}}
 
 
 def _clear_partial_files(folder: Folder) -> None:

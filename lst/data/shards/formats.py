@@ -136,7 +136,19 @@ class MadeFrom(SourceFiles):
     tokenizer: dict[str, Any]
 
 
-class Index(TypedDict):
+class IndexHashes(TypedDict, total=False):
+    """Hashes in the index; absent in one of an earlier version.
+
+    Attributes:
+        files: SHA-256 of the files beside the index by name: lists, records, codebook, tokenizer, vocabulary, card.
+        check: fingerprint of all else in the index.
+    """
+
+    files: dict[str, str]
+    check: str
+
+
+class Index(IndexHashes):
     """``index.json``, written last: its presence says that the data is whole.
 
     Attributes:
