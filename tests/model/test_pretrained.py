@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -178,6 +179,19 @@ def test_the_configuration_is_written_last(folder: Path, monkeypatch: pytest.Mon
     hashes = json.loads((folder.parent / "new/hashes.json").read_text())
     assert hashes["version"] == 1
     assert sorted(hashes["files"]) == ["config.json", "model.safetensors"]
+
+
+def test_files_without_a_hash_beside_others_are_named(folder: Path) -> None:
+    """Weights that were added, or a record from which a hash was taken."""
+    (folder / "notes.json").write_text("{}")
+    load_model(folder)
+    shutil.copy(folder / "model.safetensors", folder / "more.safetensors")
+    with pytest.raises(UserError, match=r"more\.safetensors is not recorded"):
+        load_model(folder)
+    (folder / "more.safetensors").unlink()
+    (folder / "hashes.json").write_text('{"version": 1, "files": {}}')
+    with pytest.raises(UserError, match=r"(?s)config\.json is not recorded.*model\.safetensors is not recorded"):
+        load_model(folder)
 
 
 def test_hashes_name_no_file_outside(folder: Path) -> None:

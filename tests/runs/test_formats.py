@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from lst.errors import UserError
+from lst.runs.fitted_patching import Threshold
 from lst.runs.folder import RunFolder, recorded_words
 from lst.runs.formats import TrainingSettings, read_record, versioned
 from lst.storage import read_json, write_json
@@ -57,3 +58,16 @@ def test_commands_of_version_0_1_are_read(tmp_path: Path) -> None:
     assert recorded_words(run) == ["seed=1"]
     write_json(run.commands, versioned({"prepare": ["seed=1"], "quickstart": ["seed=2"]}))
     assert recorded_words(run) == ["seed=2"]
+
+
+@pytest.mark.parametrize(
+    "value", ["{}", '{"entropy_threshold": "2"}', '{"entropy_threshold": -1}', '{"version": 2}', "[]"]
+)
+def test_a_damaged_threshold_is_one_line(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "threshold.json"
+    path.write_text(value)
+    with pytest.raises(UserError, match=r"threshold\.json") as raised:
+        read_json(path, Threshold, "the threshold", "Delete it.")
+    assert "\n" not in str(raised.value)
+    path.write_text('{"entropy_threshold": 1.5}')
+    assert read_json(path, Threshold, "", "") == {"entropy_threshold": 1.5}, "as version 0.1 wrote it"

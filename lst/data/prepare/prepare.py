@@ -125,7 +125,7 @@ def _gather(folder: Folder, origin: Origin, options: PrepareOptions) -> Gathered
         check_free_space(folder, needed_bytes, "preparing")
     gathered = gather(folder, options, origin)
     check_aligner(options.data, [row for row in gathered.rows if isinstance(row, ManifestRow)])
-    storage.write_json(folder / MADE_FROM_FILE, origin.made_from)
+    storage.write_json(folder / MADE_FROM_FILE, {"version": 1, **origin.made_from})
     return gathered
 
 
@@ -203,6 +203,7 @@ def _check_made_from(folder: Folder, made_from: MadeFrom, may_begin_anew: bool) 
     before = deciding(storage.read_json(path, MadeFrom, what, f"Delete {folder} and prepare again."))
     # A corpus that was deleted is not another corpus: data made of it stays good.
     then, now = dict[str, Any](before), dict[str, Any](made_from)
+    then.pop("version", None)
     gone = {key: then.get(key) for key in FILES_KEYS if key in now and now[key] is None}
     if then == {**now, **gone}:
         return

@@ -10,7 +10,7 @@
     made_from.json           MadeFrom
     unit_rows.jsonl, texts.jsonl    UnitRow and WrittenText a line; manifest.jsonl is a manifest like a user's
 
-``source.json`` and ``made_from.json`` are of version 1, which is not written into them.
+``source.json`` and ``made_from.json`` are of version 1; a file of an earlier release does not say so.
 """
 
 from __future__ import annotations

@@ -22,6 +22,9 @@ from lst.data.checks.report import CheckReport
 from lst.data.shards import load_index, write_index
 from lst.data.utterance import Utterance, Word
 from lst.errors import UserError
+from lst.model.checkpoint import save_model
+from lst.model.config import ModelConfig, PatchingConfig
+from lst.model.lst import LatentSpeechTextModel
 
 
 def write_audio(path: Path, duration_s: float = 1.0, rate_hz: int = 16_000, num_channels: int = 1) -> Path:
@@ -393,3 +396,15 @@ def test_an_index_of_an_earlier_version_is_read_with_a_note(copy: Path) -> None:
     assert report.num_problems == 0
     assert "the index has no hashes of lists, records and card" in report.notes[0]
     load_index(copy)
+
+
+def test_altered_models_of_a_run_are_reported(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    final = copy.parent / "models/small/final"
+    shape = ModelConfig(global_dim=8, global_layers=1, global_heads=2, local_dim=8, local_heads=2, ffn_multiple_of=8)
+    save_model(final, LatentSpeechTextModel(shape, 60), PatchingConfig(), {})
+    assert main(["check", f"run_dir={copy.parent}"]) == 0
+    weights = bytearray((final / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (final / "model.safetensors").write_bytes(weights)
+    assert main(["check", f"run_dir={copy.parent}"]) == 1
+    assert "small: model.safetensors was altered: its SHA-256 is" in capsys.readouterr().out
