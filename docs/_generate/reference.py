@@ -23,9 +23,9 @@ PACKAGE = Path(lst.__file__).parent
 SOURCES = Path(__file__).parents[2] / "build" / "docs"
 # Rooms of the Python API, in the order of the data flow.
 ROOMS = ("tokenizers", "data", "model", "kernels", "runs", "evaluation", "storage", "parallel", "configs")
-# Modules whose docstrings describe files, with the headings of the page.
 # A runnable example of a docstring: from a prompt to the next empty line or the end of the docstring.
 EXAMPLE = re.compile(r'^( *)>>> .*(?:\n(?=\1)(?! *""").*\S.*)*', re.MULTILINE)
+# Modules whose docstrings describe files, with the headings of the page.
 FILE_FORMATS = {
     "A run's folder": "runs/folder.py",
     "Settings and metrics": "runs/formats.py",
@@ -34,11 +34,18 @@ FILE_FORMATS = {
     "Shards": "data/shards/files.py",
     "Index, receipts and lists": "data/shards/formats.py",
     "Samples of a shard": "data/shards/samples.py",
+    "Records of samples": "data/utterance.py",
+    "Locks": "storage/locks.py",
     "Vocabularies": "tokenizers/vocabulary.py",
     "Manifests": "data/corpora/manifest.py",
     "`.on_the_fly` files": "data/corpora/on_the_fly.py",
-    "Units files": "tokenizers/kmeans.py",
+    "Units files": "tokenizers/units_file.py",
+    "Encoders in units files": "tokenizers/frames.py",
+    "Scores of units": "evaluation/unit_scores.py",
     "Model folders": "model/pretrained.py",
+    "Hashes of model folders": "model/hashes.py",
+    "Unit models of entropy patching": "model/unit_model.py",
+    "Fitted patching": "runs/fitted_patching.py",
     "Training checkpoints": "recipes/training/checkpoints.py",
     "The corpus card": "recipes/corpus_card/card.py",
     "Synthetic tasks": "recipes/synthetic/results.py",
@@ -171,15 +178,21 @@ def files_page() -> str:
 def module_text(path: Path) -> str:
     """A module's docstring as Markdown, with the keys of its formats and its path."""
     module = ast.parse(path.read_text(encoding="utf-8"))
-    formats = [format_text(node) for node in module.body if isinstance(node, ast.ClassDef) and is_format(node)]
+    classes = {node.name: node for node in module.body if isinstance(node, ast.ClassDef)}
+    formats = [format_text(node) for node in classes.values() if is_format(node, classes)]
     docstring = markdown_of(ast.get_docstring(module) or "")
     return "\n\n".join([docstring, *formats, f"Code: `{path.relative_to(PACKAGE.parent)}`"])
 
 
-def is_format(node: ast.ClassDef) -> bool:
+def is_format(node: ast.ClassDef, classes: Mapping[str, ast.ClassDef]) -> bool:
     """Whether a class documents the keys of a JSON file: a public TypedDict, or a class derived from one here."""
-    bases = {ast.unparse(base) for base in node.bases}
-    return not node.name.startswith("_") and bool(bases) and not bases & {"NamedTuple", "UserError"}
+    return not node.name.startswith("_") and is_typed_dict(node, classes)
+
+
+def is_typed_dict(node: ast.ClassDef, classes: Mapping[str, ast.ClassDef]) -> bool:
+    """Whether a class is a TypedDict, by its bases among the classes of its file."""
+    bases = [ast.unparse(base) for base in node.bases]
+    return "TypedDict" in bases or any(is_typed_dict(classes[base], classes) for base in bases if base in classes)
 
 
 def format_text(node: ast.ClassDef) -> str:

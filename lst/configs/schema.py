@@ -175,6 +175,7 @@ class Config(Options):
         path="folder",
         url_allowed=True,
     )
+    verify_models: bool = option(True, "compare the SHA-256 of a model's files when it is opened; false is quicker")
     executor: str = option("local", "what prepares: local (processes here), or ray", choices=EXECUTORS)
     address: str | None = option(None, "Ray cluster (auto, ray://HOST:PORT); without, Ray is started here")
     part: str | None = option(None, "prepare in parts, of a job array: plan, then i/n each, then without part")

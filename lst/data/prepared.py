@@ -31,6 +31,11 @@ UNITS_FILE, TEXT_FILE, VOCABULARY_FILE = "units.safetensors", "text.model", "voc
 MANIFEST_FILE, UNIT_ROWS_FILE, TEXTS_FILE = "manifest.jsonl", "unit_rows.jsonl", "texts.jsonl"
 SOURCE_FILE, MADE_FROM_FILE, LEFT_OUT_FILE = "source.json", "made_from.json", "left_out.jsonl"
 
+LIST_FILES = (MANIFEST_FILE, UNIT_ROWS_FILE, TEXTS_FILE)
+RECORD_FILES = (SOURCE_FILE, MADE_FROM_FILE, LEFT_OUT_FILE)
+ARTEFACT_FILES = (UNITS_FILE, TEXT_FILE, VOCABULARY_FILE)
+CARD_FILES = ("card.html", "card.json")
+
 SpokenRow: TypeAlias = ManifestRow | UnitRow
 
 
@@ -86,6 +91,26 @@ def _artefact_problems(folder: Folder, index: Index) -> dict[str, str]:
     return problems
 
 
+def file_problems(folder: Folder, index: Index, full: bool) -> dict[str, str]:
+    """What is wrong with the files whose hashes the index has, by name: lists, records, card, codebook and the like.
+
+    Args:
+        folder: of the prepared data.
+        index: of it; one of an earlier version has no hashes.
+        full: compare hashes, not only whether files are there.
+    """
+    known = {*LIST_FILES, *RECORD_FILES, *ARTEFACT_FILES, *CARD_FILES}
+    problems = {}
+    for name, recorded in index.get("files", {}).items():
+        if name not in known:
+            problems[name] = f"{INDEX_FILE} names the file {name[:60]!r}, which is no file of prepared data"
+        elif not storage.exists(folder / name):
+            problems[name] = f"{name} is missing"
+        elif full and (found := storage.sha256(folder / name)) != recorded:
+            problems[name] = f"{name} was altered: its SHA-256 is {found[:12]}…, the index records {recorded[:12]}…"
+    return problems
+
+
 def whole_index(folder: Folder, full: bool) -> Index | None:
     """The index of data that is whole. If it is absent or damaged: None, and what is damaged is named and removed.
 
@@ -107,7 +132,10 @@ def whole_index(folder: Folder, full: bool) -> Index | None:
         say(f"{error}\nit is made again")
         storage.remove(path)
         return None
-    damaged = _artefact_problems(folder, index)
+    lists = file_problems(folder, index, full)
+    # A card is made anew by itself.
+    damaged = {name: told for name, told in lists.items() if name in (*LIST_FILES, *RECORD_FILES)}
+    damaged |= _artefact_problems(folder, index)
     problems = list(damaged.values())
     try:
         verify_shards(folder, entries_of(index), full)
@@ -147,7 +175,7 @@ def read_lists(folder: Folder) -> tuple[Sequence[SpokenRow], Sequence[WrittenTex
 
 def list_hashes(folder: Folder) -> dict[str, str]:
     """Hashes of the lists of utterances and texts, so that a cut list is not taken for a whole one."""
-    paths = [folder / name for name in (MANIFEST_FILE, UNIT_ROWS_FILE, TEXTS_FILE)]
+    paths = [folder / name for name in LIST_FILES]
     return {path.name: storage.sha256(path) for path in paths if storage.exists(path)}
 
 

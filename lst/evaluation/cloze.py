@@ -18,11 +18,10 @@ from lst.data.documents import DocumentBuilder, document_generator
 from lst.data.documents.interleave import Span
 from lst.data.utterance import Utterance
 from lst.errors import UserError
-from lst.evaluation.results import Accuracy, ClozeRow, ClozeScore
+from lst.evaluation.results import DIRECTIONS, Accuracy, ClozeRow, ClozeScore
 from lst.evaluation.scorer import Scorer
 from lst.model.batch import SPEECH, TEXT, Document
 
-DIRECTIONS = ("S→S", "T→T", "S→T", "T→S")
 _DISTRACTOR_EPOCH = 0xC102E
 
 

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypedDict
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict, get_args
+
+from lst.runs.formats import read_record
+from lst.storage import Between, Count, FormatError, Location
+
+Direction = Literal["S→S", "T→T", "S→T", "T→S"]
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+Share = Annotated[float, Between(0, 1)]
+Size = Annotated[float, Between(0)]
 
 
 class Accuracy(TypedDict):
     """Share of items, 0 to 1, with its 95 % interval."""
 
-    accuracy: float
-    low: float
-    high: float
+    accuracy: Share
+    low: Share
+    high: Share
 
 
 class ClozeScore(TypedDict):
     """Cloze accuracies in one direction, by summed and by mean log-likelihood a token."""
 
-    num_items: int
+    num_items: Count
     sum: Accuracy
     mean: Accuracy
 
@@ -24,10 +32,10 @@ class ClozeScore(TypedDict):
 class HeldOutBits(TypedDict):
     """Bits over whole held-out utterances, and the counts that they are divided by."""
 
-    bits_per_unit: float
-    bits_per_byte: float
-    num_units: int
-    num_bytes: int
+    bits_per_unit: Size
+    bits_per_byte: Size
+    num_units: Count
+    num_bytes: Count
 
 
 class BitsColumn(NamedTuple):
@@ -68,7 +76,7 @@ class EvalResult(TypedDict):
     seed: int
     strategy: str
     options: dict[str, Any]
-    num_parameters: int
+    num_parameters: Count
     cloze: dict[str, ClozeScore]
     bits: HeldOutBits
 
@@ -85,8 +93,29 @@ class ClozeRow(TypedDict):
 
     utterance: str
     other: str
-    direction: str
+    direction: Direction
     true_nats: float
-    true_tokens: int
+    true_tokens: Count
     false_nats: float
-    false_tokens: int
+    false_tokens: Count
+
+
+class _AnyResult(TypedDict):
+    """What results of every version have; columns may be of an earlier one."""
+
+    bits: dict[str, float]
+
+
+def read_result(place: Location) -> EvalResult | None:
+    """Reads ``eval/NAME.json``; None where it lacks a column, as one of an earlier version does.
+
+    Raises:
+        UserError: the file is damaged or of a later version.
+    """
+    what, remedy = "the evaluation", f"Delete {place} and run lst eval again."
+    if BITS_COLUMNS.keys() - read_record(place, _AnyResult, what, remedy)["bits"].keys():
+        return None
+    result = read_record(place, EvalResult, what, remedy)
+    if missing := [direction for direction in DIRECTIONS if direction not in result["cloze"]]:
+        raise FormatError(f"{what} is damaged: {place} lacks cloze {', '.join(missing)}. {remedy}")
+    return result

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import numpy as np
 
@@ -94,6 +94,21 @@ class UnitScores(TypedDict, total=False):
     num_speakers: int
     units_a_second_deduplicated: float
     bits_a_second_deduplicated: float
+
+
+class UnitScoreReport(UnitScores):
+    """What ``lst tokenizer score-units`` writes to ``out``: scores, and what they are of.
+
+    ``units_sha256`` is the hash of the units file, ``aligner`` what gave the phones.
+    """
+
+    version: Literal[1]
+    units: str
+    units_sha256: str
+    corpus: str | None
+    aligner: str
+    num_utterances: int
+    num_aligned: int
 
 
 def score_units(

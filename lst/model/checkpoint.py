@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lst.errors import UserError
 from lst.model.config import PatchingConfig
 from lst.model.lst import LatentSpeechTextModel
@@ -28,8 +30,12 @@ def save_model(
     model.save_pretrained(folder)
 
 
-def load_model(folder: Path) -> tuple[LatentSpeechTextModel, PatchingConfig, dict[str, Any]]:
-    """Reads a model folder.
+def load_model(folder: Path, verify: bool = True) -> tuple[LatentSpeechTextModel, PatchingConfig, dict[str, Any]]:
+    """Reads a model folder. Weights that are narrower than float32 become float32, in which models are scored.
+
+    Args:
+        folder: of the model.
+        verify: compare the files' hashes.
 
     Returns:
         The model in evaluation mode, its patching, and its vocabulary as saved.
@@ -39,5 +45,7 @@ def load_model(folder: Path) -> tuple[LatentSpeechTextModel, PatchingConfig, dic
     """
     if not folder.is_dir():
         raise UserError(f"no model in {folder}: train it with lst train, or name the right run with run_dir=FOLDER")
-    model: LatentSpeechTextModel = LatentSpeechTextModel.from_pretrained(folder)
+    model: LatentSpeechTextModel = LatentSpeechTextModel.from_pretrained(folder, verify=verify)
+    if model.embedding.weight.dtype.itemsize < torch.float32.itemsize:
+        model = model.float()
     return model, model.patching, model.vocabulary

@@ -11,7 +11,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal, TypedDict
 
 import numpy as np
 import torch
@@ -20,12 +20,13 @@ from torch import nn
 from torch.nn import functional
 
 from lst.errors import UserError
-from lst.model.weights import check_weights, read_weights
+from lst.model.weights import load_weights
 from lst.progress import Progress, say
-from lst.storage import read_json, write_bytes, write_json
+from lst.storage import Between, read_json, write_bytes, write_json
+from lst.storage.tensors import read_header
 
 WEIGHTS_FILE, CONFIG_FILE = "weights.safetensors", "config.json"
-FORMAT = "lst-unit-model-1"
+FORMAT: Literal["lst-unit-model-1"] = "lst-unit-model-1"
 EMBEDDING_DIM, HIDDEN_DIM = 16, 128
 BATCH_UNITS, MAX_STEPS, MAX_EPOCHS = 512, 2500, 20
 LEARNING_RATE, WEIGHT_DECAY = 4e-3, 0.05
@@ -35,6 +36,22 @@ _ROWS_AT_ONCE = 128
 _REMEDY = "Delete the folder and run lst train again: it is fitted anew."
 
 
+# Beyond any codebook and any width that is fitted here: a model of such sizes is not built.
+_Size = Annotated[int, Between(1, 2**20)]
+
+
+class UnitModelConfig(TypedDict):
+    """``config.json`` of a unit model. ``format`` names its version; the bits are null before it is fitted."""
+
+    format: Literal["lst-unit-model-1"]
+    num_units: _Size
+    context: _Size
+    embedding_dim: _Size
+    hidden_dim: _Size
+    held_out_bits: float | None
+    unigram_bits: float | None
+
+
 class UnitModel(nn.Module):
     """The distribution of the next unit, from the ``context`` units before it in its span.
 
@@ -42,7 +59,7 @@ class UnitModel(nn.Module):
         num_units: size of the codebook, K.
         context: how many earlier units it reads. A filler takes the place of missing units at the start of a span.
         embedding_dim, hidden_dim: width of a unit and of the hidden layer.
-        seed: of the initial weights.
+        seed: of the initial weights; None draws none.
 
     Attributes:
         held_out_bits, unigram_bits: bits a unit on held-out units, of the model and of unit frequencies alone; NaN
@@ -56,7 +73,7 @@ class UnitModel(nn.Module):
         context: int,
         embedding_dim: int = EMBEDDING_DIM,
         hidden_dim: int = HIDDEN_DIM,
-        seed: int = 0,
+        seed: int | None = 0,
     ) -> None:
         super().__init__()
         self.num_units, self.context = num_units, context
@@ -65,6 +82,8 @@ class UnitModel(nn.Module):
         self.hidden = nn.Linear(context * embedding_dim, hidden_dim)
         self.output = nn.Linear(hidden_dim, num_units)
         self.held_out_bits = self.unigram_bits = math.nan
+        if seed is None:
+            return
         generator = torch.Generator().manual_seed(seed)
         nn.init.normal_(self.embedding.weight, std=1.0, generator=generator)
         nn.init.normal_(self.hidden.weight, std=(context * embedding_dim) ** -0.5, generator=generator)
@@ -160,8 +179,16 @@ class UnitModel(nn.Module):
     def save(self, folder: Path) -> None:
         """Writes ``weights.safetensors``, then ``config.json``, which marks the folder as complete."""
         write_bytes(folder / WEIGHTS_FILE, self._to_bytes())
-        names = ("num_units", "context", "embedding_dim", "hidden_dim", "held_out_bits", "unigram_bits")
-        write_json(folder / CONFIG_FILE, {"format": FORMAT, **{name: getattr(self, name) for name in names}})
+        record: UnitModelConfig = {
+            "format": FORMAT,
+            "num_units": self.num_units,
+            "context": self.context,
+            "embedding_dim": self.embedding_dim,
+            "hidden_dim": self.hidden_dim,
+            "held_out_bits": _finite(self.held_out_bits),
+            "unigram_bits": _finite(self.unigram_bits),
+        }
+        write_json(folder / CONFIG_FILE, record)
 
     @classmethod
     def load(cls, folder: Path, num_units: int | None = None) -> UnitModel:
@@ -175,20 +202,24 @@ class UnitModel(nn.Module):
             UserError: a file is missing or damaged, weights do not fit, or the codebook has another size.
         """
         path = folder / CONFIG_FILE
-        config = read_json(path, dict[str, Any], "the unit model's configuration", _REMEDY)
-        if not isinstance(config, dict) or config.get("format") != FORMAT:
-            raise UserError(f"{path} does not describe a unit model of format {FORMAT}. {_REMEDY}")
+        config = read_json(path, UnitModelConfig, "the unit model's configuration", _REMEDY)
         if num_units is not None and config["num_units"] != num_units:
             raise UserError(
                 f"the unit model in {folder} knows {config['num_units']} units, the data has {num_units}: use the "
                 "data and the model of one run, or train a new model on this data"
             )
-        model = cls(*(config[name] for name in ("num_units", "context", "embedding_dim", "hidden_dim")))
-        weights = read_weights(folder / WEIGHTS_FILE, "unit model", _REMEDY)
-        check_weights(model, weights, "unit model", folder / WEIGHTS_FILE, _REMEDY)
-        model.load_state_dict(weights)
-        model.held_out_bits, model.unigram_bits = config["held_out_bits"], config["unigram_bits"]
+        weights = read_header(folder / WEIGHTS_FILE, "the unit model's weights are", _REMEDY)
+        # Nothing is allocated, and nothing is drawn: the weights are those of the file.
+        with torch.device("meta"):
+            model = cls(config["num_units"], config["context"], config["embedding_dim"], config["hidden_dim"], None)
+        load_weights(model, weights, "unit model", _REMEDY)
+        bits = (config["held_out_bits"], config["unigram_bits"])
+        model.held_out_bits, model.unigram_bits = (math.nan if found is None else found for found in bits)
         return model.eval()
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 class _Windows:

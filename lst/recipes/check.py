@@ -8,6 +8,8 @@ from pathlib import Path
 from lst.configs.schema import Config
 from lst.data.checks import CheckReport, check_corpus, check_prepared, check_units
 from lst.data.corpora import on_the_fly_files
+from lst.errors import LstError
+from lst.model.hashes import HASHES_FILE, check_hashes
 from lst.progress import say, show
 from lst.runs import RunFolder
 from lst.storage import locate, write_json
@@ -16,7 +18,7 @@ PROBLEMS_EXIT = 1
 
 
 def check(config: Config, overrides: Sequence[str]) -> int:
-    """Checks ``corpus=``, the prepared data of ``run_dir=``, or both; prints a report of each.
+    """Checks ``corpus=``, the prepared data and the trained models of ``run_dir=``, or both; prints a report of each.
 
     Returns:
         The exit status: 0, or 1 if there is a problem.
@@ -48,13 +50,28 @@ def check(config: Config, overrides: Sequence[str]) -> int:
             )
         )
     if config.corpus is None or any(override.startswith(("run_dir=", "data_dir=")) for override in overrides):
-        folder = RunFolder.of(config).data
-        reports.append(check_prepared(folder, config.data.verify == "hash", options.examples))
+        run = RunFolder.of(config)
+        reports.append(check_prepared(run.data, config.data.verify == "hash", options.examples))
+        if names := run.trained_models():
+            reports.append(_check_models(run, names, options.examples))
     for report in reports:
         show(report.as_text())
     if options.json is not None:
         records = [report.to_record() for report in reports]
         num_problems = sum(report.num_problems for report in reports)
-        write_json(Path(options.json), {"num_problems": num_problems, "reports": records})
+        write_json(Path(options.json), {"version": 1, "num_problems": num_problems, "reports": records})
         say(f"written to {options.json}")
     return PROBLEMS_EXIT if any(report.num_problems for report in reports) else 0
+
+
+def _check_models(run: RunFolder, names: Sequence[str], max_examples: int) -> CheckReport:
+    """Compares the files of trained models with their hashes."""
+    report = CheckReport(f"models in {run.root / 'models'}", max_examples)
+    for name in names:
+        folder = run.final(name)
+        try:
+            check_hashes(folder, folder / HASHES_FILE)
+        except LstError as error:
+            report.extend("model", getattr(error, "problems", [str(error)]), name)
+    report.statistics = {"models": len(names)}
+    return report

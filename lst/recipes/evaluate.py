@@ -17,10 +17,10 @@ from lst.evaluation import (
     held_out_bits,
     score_cloze,
 )
-from lst.evaluation.results import BITS_COLUMNS
+from lst.evaluation.results import BITS_COLUMNS, read_result
 from lst.progress import Progress, say
 from lst.runs import RunFolder, TrainedModel, open_data, open_trained, require_models
-from lst.runs.formats import read_record, versioned
+from lst.runs.formats import versioned
 from lst.storage import fingerprint, write_json, write_jsonl
 
 # Raised when the same models and data would give other results.
@@ -39,7 +39,7 @@ def evaluate(config: Config) -> dict[str, EvalResult]:
     run = RunFolder.of(config)
     names = require_models(run)
     data = open_data(config)
-    return {name: evaluate_model(config, run, open_trained(run, name, data)) for name in names}
+    return {name: evaluate_model(config, run, open_trained(run, name, data, config.verify_models)) for name in names}
 
 
 def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel) -> EvalResult:
@@ -58,11 +58,10 @@ def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel) -> Eva
         ]
     )
     path = run.eval_result(name)
-    if path.exists():
-        before = read_record(path, EvalResult, "the evaluation", f"Delete {path} and run lst eval again.")
-        if before.get("made_from") == made_from:
-            say(f"{name} is evaluated: nothing to do ({path})")
-            return before
+    before = read_result(path) if path.exists() else None
+    if before is not None and before["made_from"] == made_from:
+        say(f"{name} is evaluated: nothing to do ({path})")
+        return before
     scorer = Scorer.of(trained, config)
     utterances = list(trained.data.valid)
     items = cloze_items(utterances, config.eval, config.seed)

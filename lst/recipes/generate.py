@@ -33,7 +33,7 @@ def continue_prompt(config: Config) -> str:
     names = require_models(run)
     if config.name not in names:
         raise UserError(f"no trained model {config.name!r} in {run.root}; there are {', '.join(names)}: set name=NAME")
-    trained = open_trained(run, config.name, open_data(config))
+    trained = open_trained(run, config.name, open_data(config), config.verify_models)
     builder = trained.builder(config)
     if options.text is not None:
         prompt = _text_prompt(builder, options.text)

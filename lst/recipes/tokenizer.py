@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from lst.data.prepare.fitting import training_rows
 from lst.data.prepare.gather import gather_source
 from lst.errors import UserError, raise_problems
 from lst.evaluation import ScoredUtterance, score_units
+from lst.evaluation.unit_scores import UnitScoreReport
 from lst.parallel import ordered_map
 from lst.progress import Progress, say
 from lst.storage import sha256, write_json
@@ -127,7 +128,8 @@ def score(config: Config) -> str:
         num_lost = len(utterances) - aligned
         say(f"{num_lost} of {len(utterances)} utterances could not be aligned: their phones do not count")
     scores = score_units(utterances, tokenizer.num_units, tokenizer.frame_rate_hz, tokenizer.units_a_frame)
-    result = {
+    result: UnitScoreReport = {
+        "version": 1,
         "units": tokenizer.name,
         "units_sha256": tokenizer.sha256,
         "corpus": config.corpus,
@@ -141,15 +143,16 @@ def score(config: Config) -> str:
     return scores_as_text(result)
 
 
-def scores_as_text(result: dict[str, Any]) -> str:
+def scores_as_text(result: UnitScoreReport) -> str:
     """A line for each measure."""
+    scores: Mapping[str, Any] = result
     lines = [
         f"{result['units']} on {result['num_aligned']} utterances of {result['num_speakers']} speakers, "
         f"{result['num_phone_frames']:,} frames of speech"
     ]
     for key, label in SHOWN_SCORES:
-        if key in result:
-            value = result[key]
+        if key in scores:
+            value = scores[key]
             of_all = f" of {result['num_units']}" if key == "units_used" else ""
             shown = f"{value:.1f}" if "_a_second" in key else f"{value:.3f}" if isinstance(value, float) else str(value)
             shown = "– (there is one speaker)" if value is None else shown

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal, TypedDict
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from lst.model.config import PatchingConfig
 from lst.model.patching import fit_entropy_threshold
 from lst.model.unit_model import CONFIG_FILE, UnitModel, fit_unit_model
 from lst.progress import say
-from lst.storage import read_json, write_json
+from lst.storage import Between, read_json, write_json
 from lst.tokenizers.speech import deduplicate
 from lst.tokenizers.speech_bpe import SpeechBPE, check_sizes, fit_speech_bpe
 from lst.tokenizers.vocabulary import Vocabulary
@@ -35,6 +35,13 @@ UNIT_MODEL_FOLDER, THRESHOLD_FILE, SPEECH_BPE_FILE = "unit_model", "threshold.js
 FITTED_STRATEGIES = ("entropy", "speech_bpe")
 # Enough to fit a unit model and a quantile.
 UNIT_MODEL_UTTERANCES, THRESHOLD_UTTERANCES = 20_000, 1_000
+
+
+class Threshold(TypedDict):
+    """``unit_model/threshold.json``: the fitted threshold of entropy patching, in nats."""
+
+    version: Literal[1]
+    entropy_threshold: Annotated[float, Between(0)]
 
 
 @dataclass(frozen=True)
@@ -189,9 +196,8 @@ def _fit_entropy(config: Config, data: PreparedData, folder: Path) -> FittedPatc
     threshold = patching.entropy_threshold
     if threshold is None and (unit_folder / THRESHOLD_FILE).exists():
         remedy = f"Delete {unit_folder / THRESHOLD_FILE}: it is fitted anew."
-        threshold = read_json(
-            unit_folder / THRESHOLD_FILE, dict[str, Any], "the threshold of entropy patching", remedy
-        )["entropy_threshold"]
+        place = unit_folder / THRESHOLD_FILE
+        threshold = read_json(place, Threshold, "the threshold of entropy patching", remedy)["entropy_threshold"]
     if threshold is None:
         sequences = _training_units(config, data, THRESHOLD_UTTERANCES)
         entropies = [fitted.unit_model.measure(units, name=patching.entropy_measure) for units in sequences]
@@ -200,7 +206,8 @@ def _fit_entropy(config: Config, data: PreparedData, folder: Path) -> FittedPatc
             f"entropy patching: a threshold of {threshold:.3f} nats gives patches of {mean_units:.2f} units on "
             f"training speech (patching.entropy_size={patching.entropy_size:g})"
         )
-        write_json(unit_folder / THRESHOLD_FILE, {"entropy_threshold": threshold})
+        record: Threshold = {"version": 1, "entropy_threshold": threshold}
+        write_json(unit_folder / THRESHOLD_FILE, record)
     return replace(fitted, config=replace(patching, entropy_threshold=threshold))
 
 

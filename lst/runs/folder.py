@@ -24,15 +24,30 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from lst.configs.compose import MAIN, build_config
 from lst.configs.schema import Config
-from lst.data.prepared import PreparedData
+from lst.data.prepared import CARD_FILES, PreparedData
 from lst.errors import UserError
 from lst.runs.formats import read_record, versioned
 from lst.storage import Folder, absolute, write_json
 from lst.storage.locks import waiting_lock
 from lst.tokenizers.speech import unit_places
 
-CARD_PAGE, CARD_JSON = "card.html", "card.json"
+CARD_PAGE, CARD_JSON = CARD_FILES
+# What pages take over from a record of commands, which may come from elsewhere: options that their numbers depend on.
+# None of them names a place, a host, weights or a file of the user's.
+PAGE_OPTIONS = (
+    "seed",
+    "arms.",
+    "card.",
+    "data.interleave.",
+    "data.mix.",
+    "patching.",
+    "model.",
+    "loss.",
+    "train.",
+    "eval.",
+)
 REPORTED_PACKAGES = (
     "latent-speech-text",
     "torch",
@@ -127,6 +142,44 @@ def recorded_words(folder: RunFolder) -> list[str] | None:
     """The ``key=value`` words that the run was made with; None if no command is recorded."""
     recorded = _recorded_commands(folder.commands)
     return recorded.get("quickstart", recorded.get("prepare"))
+
+
+def page_config(config: Config, overrides: Sequence[str]) -> Config:
+    """The configuration of a page of a run: ``overrides`` over ``PAGE_OPTIONS`` as the run was made with.
+
+    Args:
+        config: of ``overrides`` alone.
+        overrides: words of the command line.
+
+    Raises:
+        UserError: recorded options are not allowed, or the data lies where only the record says.
+    """
+    folder = RunFolder.of(config)
+    if (words := recorded_words(folder)) is None:
+        return config
+    own = {word.partition("=")[0] for word in overrides}
+    kept = [word for word in words if _is_of_pages(word) and word.partition("=")[0] not in own]
+    places = [word.removeprefix("data_dir=") for word in words if word.startswith("data_dir=")]
+    if places and config.data_dir is None and not (folder.root / "data").exists():
+        raise UserError(
+            f"{folder.root} holds no data; its record of commands names data_dir={places[-1]!r}, and places are taken "
+            "from the command line alone: add data_dir=, if you trust that place"
+        )
+    try:
+        return build_config([*kept, *overrides])
+    except UserError as error:
+        raise UserError(
+            f"{folder.commands} records options that are not allowed here: {error}\nDelete that file: pages are then "
+            "made with the options of the command line alone"
+        ) from None
+
+
+def _is_of_pages(word: str) -> bool:
+    """Whether pages take over a recorded word: an option of theirs, or a shipped choice of a group."""
+    key, _, value = word.partition("=")
+    if MAIN.is_group(key):
+        return value in MAIN.groups[key]
+    return any(key == option or (option.endswith(".") and key.startswith(option)) for option in PAGE_OPTIONS)
 
 
 def versions() -> dict[str, str]:

@@ -1,20 +1,20 @@
 """Formats of the JSON files of a run, one TypedDict each, and their reader.
 
-Every format has a version: ``read_record`` checks the key ``version`` of a file and leaves it out, ``versioned`` adds
-it. A file without the key has version 1. JSON-lines files and ``versions.json`` have no such key: ``settings.json``
-gives the version of its neighbours ``metrics.jsonl`` and ``versions.json``, ``eval/NAME.json`` that of
-``eval/NAME.items.jsonl``.
+Every format has a version: ``versioned`` adds the key ``version`` to a file, ``read_record`` checks it as
+``lst.storage.typed`` does and leaves it out. A file without the key has version 1. JSON-lines files and
+``versions.json`` have no such key: ``settings.json`` gives the version of its neighbours ``metrics.jsonl`` and
+``versions.json``, ``eval/NAME.json`` that of ``eval/NAME.items.jsonl``.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypedDict, TypeVar
+from typing import Annotated, Any, Literal, TypedDict, TypeVar
 
 from lst.errors import UserError
-from lst.storage import Location, read_json
+from lst.storage import Between, Count, Location, read_json, read_jsonl
 from lst.storage.typed import FormatError, checked
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Literal[1] = 1
 
 # A section of the configuration: its options by name.
 Options = dict[str, Any]
@@ -42,7 +42,11 @@ class TrainingSettings(TypedDict):
     train: Options
 
 
-class StepRow(TypedDict):
+class _GradientNorm(TypedDict, total=False):
+    gradient_norm: float
+
+
+class StepRow(_GradientNorm):
     """A row of ``metrics.jsonl`` after an optimiser step.
 
     Keys:
@@ -51,10 +55,9 @@ class StepRow(TypedDict):
         gradient_norm: before clipping; absent in rows of version 0.1 of the package.
     """
 
-    step: int
+    step: Count
     loss: float
     learning_rate: float
-    gradient_norm: float
 
 
 class LanguageModelRow(StepRow):
@@ -66,21 +69,38 @@ class LanguageModelRow(StepRow):
         training_flops: of forward and backward passes.
     """
 
-    tokens: int
-    patches: int
-    slots: int
+    tokens: Count
+    patches: Count
+    slots: Count
     packing_waste: float
-    speech_tokens: int
-    cut_documents: int
-    training_flops: float
+    speech_tokens: Count
+    cut_documents: Count
+    training_flops: Annotated[float, Between(0)]
 
 
 class ValidationRow(TypedDict):
     """A row of ``metrics.jsonl`` after an evaluation on held-out utterances."""
 
-    step: int
+    step: Count
     valid_bits_per_unit: float
     valid_bits_per_byte: float
+
+
+def read_metrics(place: Location) -> tuple[list[LanguageModelRow], list[ValidationRow]]:
+    """The rows of a model's ``metrics.jsonl``, of steps and of validations; none where the file is absent.
+
+    Raises:
+        FormatError: a row is damaged; its line is named.
+    """
+    kind: Any = LanguageModelRow | ValidationRow
+    rows = read_jsonl(place, kind)
+    return [row for row in rows if "loss" in row], [row for row in rows if "loss" not in row]
+
+
+class Versioned(TypedDict):
+    """What every JSON file of a run begins with."""
+
+    version: Literal[1]
 
 
 def read_record(place: Location, kind: type[Format], what: str, remedy: str) -> Format:
@@ -93,15 +113,10 @@ def read_record(place: Location, kind: type[Format], what: str, remedy: str) -> 
         remedy: what to do if it cannot be read, for errors.
 
     Raises:
-        UserError: the file is absent, damaged, or of a later version of the format.
+        UserError: the file is absent, damaged, or of another version of the format.
     """
-    found = read_json(place, dict[str, Any], what, remedy)
-    version = found.pop("version", FORMAT_VERSION)
-    if version != FORMAT_VERSION:
-        raise UserError(
-            f"{what} has format version {version!r}, this package reads version {FORMAT_VERSION}: {place}. "
-            f"Use the version of the package that wrote it. Or: {remedy}"
-        )
+    found: dict[str, Any] = {**read_json(place, Versioned, what, remedy)}
+    found.pop("version", None)
     try:
         return checked(found, kind)
     except FormatError as error:

@@ -62,14 +62,14 @@ class TrainedModel:
         return self.patching.builder(config, self.data)
 
 
-def open_trained(run: RunFolder, name: str, data: PreparedData) -> TrainedModel:
-    """Opens the trained model ``name`` of a run.
+def open_trained(run: RunFolder, name: str, data: PreparedData, verify: bool = True) -> TrainedModel:
+    """Opens the trained model ``name`` of a run; ``verify`` compares the hashes of its files.
 
     Raises:
-        UserError: a file is absent or damaged, or the model's vocabulary is not that of the data.
+        UserError: a file is absent, damaged or altered, or the model's vocabulary is not that of the data.
     """
     folder = run.final(name)
-    model, patching, vocabulary = load_model(folder)
+    model, patching, vocabulary = load_model(folder, verify)
     fitted = load_patching(folder, patching, data)
     check_same_vocabulary(
         fitted.vocabulary, Vocabulary.from_dict(vocabulary, str(folder)), "the prepared data", f"model {name}"
@@ -78,6 +78,9 @@ def open_trained(run: RunFolder, name: str, data: PreparedData) -> TrainedModel:
 
 
 def save_trained(folder: Path, model: LatentSpeechTextModel, patching: FittedPatching) -> None:
-    """Writes a trained model with its patching and vocabulary; ``open_trained`` opens it."""
+    """Writes a trained model with its patching and vocabulary; ``open_trained`` opens it.
+
+    The patching comes first: the model's folder is complete, and has the hashes of all files, when the model is there.
+    """
     patching.save(folder)
     save_model(folder, model, patching.config, patching.vocabulary.to_dict())

@@ -7,26 +7,30 @@
 Types may be ``int``, ``float``, ``str``, ``bool``, ``Any``, lists, dicts with texts as keys, unions, ``Literal``, other
 such classes, and numbers with bounds: ``Annotated[int, Between(0, 9)]``. Keys that a type does not name are allowed, as
 later versions may write more of them. A field ``version: Literal[…]`` says which versions of a format are read; a file
-without one is of version 1.
+without one is of version 1. A field ``format: Literal[…]`` does so by name. ``Any`` takes every value whose numbers are
+finite.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import math
 import sys
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from lst.errors import UserError
-from lst.storage.files import read_bytes, size
-from lst.storage.places import Location
+from lst.storage.files import open_binary, read_bytes, size
+from lst.storage.places import Location, locate
 
 T = TypeVar("T")
 
-MAX_BYTES, MAX_DEPTH, MAX_SHOWN_PROBLEMS = 1 << 30, 64, 3
+# JSON takes up to twenty times its bytes in memory. A line of a file of lines is an utterance, with room to spare.
+MAX_BYTES, MAX_LINE_BYTES, MAX_DEPTH, MAX_SHOWN_PROBLEMS = 1 << 26, 1 << 24, 64, 3
 
 
 class FormatError(UserError):
@@ -77,9 +81,7 @@ def read_json(place: Location, kind: type[T], what: str, remedy: str) -> T:
             it is of another version.
     """
     try:
-        if (num_bytes := size(place)) > MAX_BYTES:
-            raise FormatError(f"has {num_bytes:,} bytes, at most {MAX_BYTES:,} are allowed")
-        return parse_json(read_bytes(place), kind)
+        return parse_json(_bounded(place), kind)
     except FileNotFoundError:
         raise UserError(f"{what} is missing: {place}. {remedy}") from None
     except OtherVersionError as error:
@@ -92,32 +94,58 @@ def read_json(place: Location, kind: type[T], what: str, remedy: str) -> T:
         raise UserError(f"{what} cannot be read: {place} ({error.strerror}). {remedy}") from None
 
 
+def _bounded(place: Location) -> bytes:
+    """The content of a regular file that is not too large."""
+    check_regular(place)
+    if (num_bytes := size(place)) > MAX_BYTES:
+        raise FormatError(f"has {num_bytes:,} bytes, at most {MAX_BYTES:,} are allowed")
+    return read_bytes(place)
+
+
+def check_regular(place: Location) -> None:
+    """Raises ``FormatError`` for a pipe or a device, whose reading might never end."""
+    found = locate(place)
+    if isinstance(found, Path) and found.exists() and not (found.is_file() or found.is_dir()):
+        raise FormatError("is a pipe or a device, not a file")
+
+
 def read_jsonl(place: Location, kind: type[T]) -> list[T]:
     """Reads a file of one JSON value a line. An unfinished last line, of a killed writer, is left out.
 
     An absent file has no rows.
 
     Raises:
-        FormatError: a line is not JSON, or not of this type.
+        FormatError: the file cannot be opened, or a line is not JSON, too long, or not of this type.
     """
+    rows: list[T] = []
+    number = 0
     try:
-        lines = read_bytes(place).split(b"\n")
+        check_regular(place)
+        with open_binary(place) as file:
+            while line := file.readline(MAX_LINE_BYTES):
+                number += 1
+                if line.strip():
+                    rows += _parsed_line(line, kind)
     except FileNotFoundError:
         return []
-    rows: list[T] = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(parse_json(line, kind))
-        except NotJsonError:
-            if number < len(lines):
-                raise FormatError(
-                    f"{place}, line {number} is not JSON: {line[:80].decode(errors='replace')!r}"
-                ) from None
-        except FormatError as error:
-            raise FormatError(f"{place}, line {number} {error}") from None
+    except FormatError as error:
+        raise FormatError(f"{place}{f', line {number}' if number else ''} {error}") from None
+    except OSError as error:
+        raise FormatError(f"{place} cannot be read ({error.strerror})") from None
     return rows
+
+
+def _parsed_line(line: bytes, kind: type[T]) -> list[T]:
+    """The value of a line; none where it is the last one and was cut."""
+    is_whole = line.endswith(b"\n")
+    if not is_whole and len(line) == MAX_LINE_BYTES:
+        raise FormatError(f"has more than {MAX_LINE_BYTES:,} bytes")
+    try:
+        return [parse_json(line, kind)]
+    except NotJsonError:
+        if is_whole:
+            raise FormatError(f"is not JSON: {line[:80].strip().decode(errors='replace')!r}") from None
+        return []
 
 
 def parse_json(content: bytes, kind: type[T]) -> T:
@@ -127,7 +155,7 @@ def parse_json(content: bytes, kind: type[T]) -> T:
         FormatError: it is not JSON or not of this type; the first few problems are named.
     """
     try:
-        value = json.loads(text := content.decode())
+        value = json.loads(text := content.decode(), object_pairs_hook=_object)
         if "\\ud" in text.lower():
             json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair could not be written again
     except RecursionError:
@@ -137,14 +165,24 @@ def parse_json(content: bytes, kind: type[T]) -> T:
     return checked(value, kind)
 
 
-def checked(value: Any, kind: type[T]) -> T:
-    """A value of JSON as ``kind``.
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; readers differ in which of two equal keys they take, so there must be none."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {twice[:60]!r} is there twice")
+    return found
+
+
+def checked(value: Any, kind: type[T], where: str = "") -> T:
+    """A value of JSON as ``kind``; ``where`` is its place in the file.
 
     Raises:
         FormatError: it is not of this type; the first few problems are named.
     """
     problems: list[str] = []
-    found: T = _check(value, kind, "", problems)
+    found: T = _check(value, kind, where, problems)
     if problems:
         more = f"; and {len(problems) - MAX_SHOWN_PROBLEMS} more" if len(problems) > MAX_SHOWN_PROBLEMS else ""
         raise FormatError(f"is not as it must be: {'; '.join(problems[:MAX_SHOWN_PROBLEMS])}{more}")
@@ -155,8 +193,8 @@ def _check(value: Any, kind: Any, where: str, problems: list[str]) -> Any:
     """``value`` as ``kind``; what is wrong with it is added to ``problems``, with its place in the file."""
     origin, arguments = get_origin(kind), get_args(kind)
     if kind is Any:
-        if _depth(value) > MAX_DEPTH:
-            problems.append(f"{where or 'it'} is nested more than {MAX_DEPTH} levels deep")
+        if problem := _free_problem(value):
+            problems.append(f"{where or 'it'} {problem}")
     elif origin in (Union, UnionType):
         return _check_union(value, arguments, where, problems)
     elif origin is Literal:
@@ -191,16 +229,18 @@ def _check_union(value: Any, kinds: Iterable[Any], where: str, problems: list[st
 
 def _check_fields(value: dict[str, Any], kind: Any, where: str, problems: list[str]) -> Any:
     hints, required = _fields_of(kind)
-    if get_origin(hints.get("version")) is Literal:
-        allowed, version = get_args(hints["version"]), value.get("version", 1)
-        if version not in allowed:
-            raise OtherVersionError(f"has version {_shown(version)}, this project reads {', '.join(map(str, allowed))}")
-    problems += [f"{_joined(where, name)} is missing" for name in hints if name in required and name not in value]
+    for key, default in (("version", 1), ("format", None)):
+        if get_origin(hints.get(key)) is Literal and value.get(key, default) not in get_args(hints[key]):
+            allowed = ", ".join(map(str, get_args(hints[key])))
+            raise OtherVersionError(f"has {key} {_shown(value.get(key, default))}, this project reads {allowed}")
+    problems += [
+        f"{_joined(where, name)} is missing"
+        for name in hints
+        # Where version 1 is not allowed, a file without a version was refused above.
+        if name in required and name not in value and (name != "version" or get_origin(hints[name]) is not Literal)
+    ]
     num_problems = len(problems)
-    checked = {
-        name: _check(item, hints[name], _joined(where, name), problems) if name in hints else item
-        for name, item in value.items()
-    }
+    checked = {name: _check(item, hints.get(name, Any), _joined(where, name), problems) for name, item in value.items()}
     if is_typeddict(kind) or problems:
         return checked
     try:
@@ -243,12 +283,17 @@ def _scalar_problem(values: list[Any], kind: Any) -> str:
     return f"{name} of at least {low:g}" if high == _LIMITS[base][1] else f"{name} from {low:g} to {high:g}"
 
 
-def _depth(value: Any) -> int:
-    level, depth = [value], 0
-    while level := [item for item in level if isinstance(item, (dict, list))]:
-        depth += 1
-        level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)]
-    return depth
+def _free_problem(value: Any) -> str:
+    """What no value of JSON may be: nested deeply, or with a number that is not finite."""
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        if not all(math.isfinite(item) for item in level if isinstance(item, float)):
+            return "holds a number that is not finite"
+        inner = [item for item in level if isinstance(item, (dict, list))]
+        level = [child for item in inner for child in (item.values() if isinstance(item, dict) else item)]
+        if not inner:
+            return ""
+    return f"is nested more than {MAX_DEPTH} levels deep"
 
 
 def _joined(where: str, name: str) -> str:

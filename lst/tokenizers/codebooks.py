@@ -21,12 +21,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 
 from lst.errors import UserError
-from lst.tokenizers.kmeans import MAX_UNITS, Centroids, Classifier, Quantiser
+from lst.storage import FormatError
+from lst.storage.arrays import read_arrays
+from lst.tokenizers.kmeans import Centroids, Classifier, Quantiser
 from lst.tokenizers.trusted import check_trust, read_object_pickle, read_torch_pickle
-from lst.tokenizers.units_file import read_units_file
+from lst.tokenizers.units_file import MAX_UNITS, read_units_file
 
 CENTRE_NAMES = ("cluster_centers", "cluster_centers_", "centroids", "codebook", "km", "C")
 PICKLE_SUFFIXES, TORCH_SUFFIXES = (".km", ".pkl", ".bin"), (".pt", ".pth")
@@ -64,25 +65,22 @@ def _plain(path: Path, suffix: str) -> Any:
     try:
         if suffix == ".safetensors":
             return _foreign_tensors(path)
-        loaded = np.load(path, allow_pickle=False)
-        return loaded if suffix == ".npy" else {name: loaded[name] for name in loaded.files}
-    except UserError:
-        raise
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is damaged or cannot be read ({error})") from None
-    except (ValueError, zipfile.BadZipFile, EOFError, TypeError, AttributeError):
-        # numpy's own message advises to read the file as a pickle.
+        arrays = read_arrays(path)
+        return arrays.get("", arrays)
+    except FormatError as error:
         raise UserError(
-            f"{path} is damaged or holds more than plain arrays: save the centroids with numpy.save"
+            f"{path} is damaged or holds more than plain arrays (it {error}): save the centroids with numpy.save"
         ) from None
+    except OSError as error:
+        raise UserError(f"{path} is damaged or cannot be read ({error})") from None
 
 
 def _foreign_tensors(path: Path) -> dict[str, np.ndarray]:
     """Tensors of a safetensors file; a units file is refused, because its scale of features would be lost."""
-    values, tensors, _ = read_units_file(path)
-    if values or "feature_scale" in tensors:
+    found = read_units_file(path)
+    if found.description or "feature_scale" in found.tensors:
         raise UserError(f"{path} is a units file already: use it with tokenizer.codebook=, without converting it")
-    return tensors
+    return found.tensors
 
 
 def _from_torch(content: Any, path: Path) -> Quantiser:

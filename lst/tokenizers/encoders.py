@@ -10,6 +10,7 @@ import numpy as np
 from lst.errors import UserError
 from lst.tokenizers.frames import EncoderOptions, EncoderSpec, FrameEncoder
 from lst.tokenizers.units import NUM_FEATURES, NUM_MELS, log_mel_features, mfcc_features
+from lst.tokenizers.weights import check_chosen
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,10 @@ def build_encoder(options: EncoderOptions) -> FrameEncoder:
     """Builds the encoder of a kind; a model's weights are read and hashed.
 
     Raises:
-        UserError: the kind is unknown, the weights, layer or rate are missing or unfit, or a package is missing.
+        UserError: the kind is unknown, the weights, layer or rate are missing or unfit, a package is missing, or a file
+            names weights that only a user may choose.
     """
     if options.kind not in BUILDERS:
         raise UserError(f"tokenizer.kind={options.kind}: k-means units are made of {', '.join(BUILDERS)}")
+    check_chosen(options.weights, options.named_in)
     return BUILDERS[options.kind](options)

@@ -26,6 +26,7 @@ class EncoderOptions:
         layer: the Transformer layer whose output is used, 1 for the first.
         device: cpu or cuda.
         trust: whether weights may be pickles.
+        named_in: the units file that names the weights; empty where the user does.
     """
 
     kind: str
@@ -34,6 +35,7 @@ class EncoderOptions:
     layer: int | None = None
     device: str = "cpu"
     trust: bool = False
+    named_in: str = ""
 
 
 class EncoderSpec(TypedDict, total=False):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import numpy as np
-from safetensors import SafetensorError
 
 from lst.errors import UserError
-from lst.tokenizers.units_file import IMPORTED_FORMAT, UnitsDescription, UnitsFile, read_units_file
+from lst.storage import FormatError
+from lst.storage.typed import checked
+from lst.tokenizers.units_file import IMPORTED_FORMAT, ImportedDescription, UnitsDescription, UnitsFile, read_units_file
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,7 @@ class ImportedUnits(UnitsFile):
     def load(cls, path: Path) -> ImportedUnits | None:
         """Reads such a file; None where the file is missing, damaged or of another kind."""
         try:
-            values = cast("UnitsDescription", read_units_file(path)[0])
-            if values.get("format") != IMPORTED_FORMAT:
-                return None
-            return cls(int(values["num_units"]), int(values["frame_rate_hz"]))
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError):
+            values = checked(read_units_file(path).description, ImportedDescription)
+        except (OSError, FormatError):
             return None
+        return cls(values["num_units"], values["frame_rate_hz"])

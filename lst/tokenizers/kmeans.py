@@ -23,7 +23,6 @@ from lst.tokenizers.frames import EncoderOptions, EncoderSpec, FrameEncoder
 from lst.tokenizers.units import SAMPLE_RATE_HZ, at_rate
 from lst.tokenizers.units_file import FORMAT, MFCC_FORMAT, UnitsDescription, UnitsFile
 
-MAX_UNITS = 65_535
 # Rows held beyond the sample's size before the sample is drawn again, as a share of that size.
 WAITING_SHARE = 0.5
 

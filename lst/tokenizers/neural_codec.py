@@ -28,7 +28,7 @@ from lst.tokenizers.kmeans import check_waveforms
 from lst.tokenizers.trusted import check_trust
 from lst.tokenizers.units import at_rate
 from lst.tokenizers.units_file import FORMAT, UnitsDescription, UnitsFile
-from lst.tokenizers.weights import load_tensors, read_weights, weights_sha256
+from lst.tokenizers.weights import check_chosen, load_tensors, read_weights, weights_sha256
 
 PATTERNS = ("flattened", "delayed")
 CODEC_RATE_HZ, FRAME_RATE_HZ = 24_000, 75
@@ -52,6 +52,7 @@ class CodecTokenizer(UnitsFile):
         weights: where the weights are.
         trust: whether they may be pickles.
         device: cpu or cuda.
+        named_in: the units file that names the weights; empty where the user does.
         ready: the model, once it is loaded.
     """
 
@@ -62,6 +63,7 @@ class CodecTokenizer(UnitsFile):
     weights: str
     trust: bool = False
     device: str = "cpu"
+    named_in: str = field(default="", compare=False)
     ready: list[Any] = field(default_factory=list, compare=False, repr=False)
 
     kind = "encodec"
@@ -102,6 +104,7 @@ class CodecTokenizer(UnitsFile):
     def model(self) -> Any:
         """The codec, loaded on first use; raises ``UserError`` where its weights are missing or have changed."""
         if not self.ready:
+            check_chosen(self.weights, self.named_in)
             model, sha256, _ = load_codec(self.weights, self.trust, self.device)
             if sha256 != self.weights_sha256:
                 raise UserError(
@@ -209,7 +212,7 @@ def build_codec(
     model, sha256, where = load_codec(weights, trust, device)
     layers = model.quantizer.vq.layers[:num_codebooks]
     codebooks = np.stack([layer.codebook.detach().cpu().numpy() for layer in layers])
-    return CodecTokenizer(num_codebooks, pattern, codebooks, sha256, where, trust, device, [model])
+    return CodecTokenizer(num_codebooks, pattern, codebooks, sha256, where, trust, device, ready=[model])
 
 
 def load_codec(weights: str | None, trust: bool, device: str) -> tuple[Any, str, str]:

@@ -11,21 +11,33 @@ encodec    a neural codec; units decode to sound         75 Hz     its own, 1 to
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
-from safetensors import SafetensorError
 
-from lst.errors import LstError, UserError
+from lst.errors import UserError
 from lst.progress import say
+from lst.storage import FormatError
+from lst.storage.typed import checked
 from lst.tokenizers.config import MODEL_KINDS, TokenizerConfig
 from lst.tokenizers.encoders import build_encoder
 from lst.tokenizers.frames import EncoderOptions, FrameEncoder
 from lst.tokenizers.kmeans import Centroids, Classifier, KmeansTokenizer, Quantiser, fit_centroids, kmeans_of
-from lst.tokenizers.neural_codec import CodecTokenizer, build_codec
+from lst.tokenizers.neural_codec import NUM_CODES, CodecTokenizer, build_codec
 from lst.tokenizers.units import NUM_FEATURES, SAMPLE_RATE_HZ, at_rate
-from lst.tokenizers.units_file import FORMAT, MFCC_FORMAT, UnitsDescription, read_units_file
+from lst.tokenizers.units_file import (
+    FORMAT,
+    MAX_UNITS,
+    MFCC_FORMAT,
+    CodecSpec,
+    MfccUnits,
+    ModelUnits,
+    QuantisedUnits,
+    ReadUnits,
+    read_units_file,
+)
 
 REMEDY = "Make it again with lst prepare or lst tokenizer fit-units, or name the right run with run_dir=FOLDER."
 
@@ -177,62 +189,100 @@ def load_speech_tokenizer(
         state = "a folder, not a file" if path.is_dir() else "missing"
         raise UserError(f"the unit codebook is {state}: {path}. {REMEDY}")
     try:
-        values, tensors, place = read_units_file(path)
-        held = values.get("format") if isinstance(values, dict) else None
+        found = read_units_file(path)
+        held = found.description.get("format")
         if held not in (FORMAT, MFCC_FORMAT):
             raise UserError(f"{path} holds {held or 'no unit codebook of this project'!r}, not {FORMAT!r}. {REMEDY}")
-        return _tokenizer_of(cast("UnitsDescription", values), tensors, weights or place, device, trust, path)
-    except LstError:
-        raise
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"the unit codebook {path} is damaged ({error}). {REMEDY}") from None
+        named_in = "" if weights else str(path)
+        return _tokenizer_of(found, EncoderOptions("", 1, weights or found.place, None, device, trust, named_in))
+    except (FormatError, OSError) as error:
+        raise UserError(f"the unit codebook {path} is damaged (it {error}). {REMEDY}") from None
 
 
-def _tokenizer_of(
-    values: UnitsDescription, tensors: dict[str, np.ndarray], weights: str | None, device: str, trust: bool, path: Path
-) -> SpeechTokenizer:
-    frame_rate_hz = int(values["frame_rate_hz"])
-    if values["format"] == MFCC_FORMAT:
-        centroids = _centroids_of(tensors, path, NUM_FEATURES)
-        return KmeansTokenizer(centroids, {"kind": "mfcc"}, frame_rate_hz, EncoderOptions("mfcc", frame_rate_hz))
-    kind, spec = str(values["kind"]), values["encoder"]
-    if kind != spec["kind"]:
-        raise UserError(f"the unit codebook {path} is damaged (it names {kind} and {spec['kind']}). {REMEDY}")
+def _tokenizer_of(found: ReadUnits, options: EncoderOptions) -> SpeechTokenizer:
+    """The tokenizer of a units file; ``options`` say where the weights are and how they may be read."""
+    if found.description["format"] == MFCC_FORMAT:
+        rate_hz = checked(found.description, MfccUnits)["frame_rate_hz"]
+        centroids = _centroids_of(found.tensors, NUM_FEATURES)
+        return KmeansTokenizer(centroids, {"kind": "mfcc"}, rate_hz, EncoderOptions("mfcc", rate_hz))
+    described = checked(found.description, ModelUnits)
+    kind, spec = described["kind"], described["encoder"]
+    if kind != spec.get("kind"):
+        raise FormatError(f"names {kind} and {spec.get('kind')}")
     if kind == "encodec":
-        return CodecTokenizer(
-            int(spec["num_codebooks"]),
-            str(spec["codebook_pattern"]),
-            tensors["codebooks"],
-            str(spec["weights_sha256"]),
-            weights or "",
-            trust,
-            device,
+        return _codec_of(found, options)
+    described = checked(found.description, QuantisedUnits)
+    placed = replace(
+        options,
+        kind=kind,
+        frame_rate_hz=described["frame_rate_hz"],
+        weights=options.weights if kind in MODEL_KINDS else None,
+        layer=spec.get("layer"),
+    )
+    return KmeansTokenizer(_quantiser_of(described, found.tensors), spec, described["frame_rate_hz"], placed)
+
+
+def _codec_of(found: ReadUnits, options: EncoderOptions) -> CodecTokenizer:
+    spec = checked(found.description["encoder"], CodecSpec, "encoder")
+    codebooks = _finite(found.tensors, "codebooks", 3)
+    if codebooks.shape[:2] != (spec["num_codebooks"], NUM_CODES):
+        raise FormatError(
+            f"holds codebooks of shape {codebooks.shape}; needed are {spec['num_codebooks']} × {NUM_CODES}"
         )
-    layer = spec.get("layer")
-    options = EncoderOptions(kind, frame_rate_hz, weights if kind in MODEL_KINDS else None, layer, device, trust)
-    return KmeansTokenizer(_quantiser_of(values, tensors, path), spec, frame_rate_hz, options)
+    return CodecTokenizer(
+        spec["num_codebooks"],
+        spec["codebook_pattern"],
+        codebooks,
+        spec["weights_sha256"],
+        options.weights or "",
+        options.trust,
+        options.device,
+        options.named_in,
+    )
 
 
-def _quantiser_of(values: UnitsDescription, tensors: dict[str, np.ndarray], path: Path) -> Quantiser:
-    if values["quantiser"] == Classifier.form:
-        depth = sum(name.startswith("weight_") for name in tensors)
-        weights = tuple(tensors[f"weight_{index}"] for index in range(depth))
-        return Classifier(weights, tuple(tensors[f"bias_{index}"] for index in range(depth)))
-    if values["quantiser"] != Centroids.form:
-        raise UserError(
-            f"{path}: the quantiser is {values['quantiser']!r}; allowed are {Classifier.form} and {Centroids.form}"
+def _quantiser_of(described: QuantisedUnits, tensors: dict[str, np.ndarray]) -> Quantiser:
+    if described["quantiser"] == Centroids.form:
+        return _centroids_of(tensors, None)
+    depth = sum(name.startswith("weight_") for name in tensors)
+    weights = tuple(_finite(tensors, f"weight_{index}", 2) for index in range(depth))
+    biases = tuple(_finite(tensors, f"bias_{index}", 1) for index in range(depth))
+    inner = [weight.shape[1] for weight in weights[1:]]
+    if (
+        len(tensors) != 2 * depth
+        or not depth
+        or [len(bias) for bias in biases] != [*map(len, weights)]
+        or inner != [*map(len, weights[:-1])]
+    ):
+        raise FormatError(f"holds layers of shapes {[weight.shape for weight in weights]}, which form no classifier")
+    _check_size(weights[-1])
+    return Classifier(weights, biases)
+
+
+def _centroids_of(tensors: dict[str, np.ndarray], width: int | None) -> Centroids:
+    centroids, scale = _finite(tensors, "centroids", 2), _finite(tensors, "feature_scale", 1)
+    if scale.shape != centroids.shape[1:] or width not in (None, *scale.shape):
+        raise FormatError(
+            f"holds centroids {centroids.shape}, scale {scale.shape}; expected [k, {width or 'D'}] and [{width or 'D'}]"
         )
-    return _centroids_of(tensors, path, None)
-
-
-def _centroids_of(tensors: dict[str, np.ndarray], path: Path, width: int | None) -> Centroids:
-    centroids, scale = tensors["centroids"], tensors["feature_scale"]
-    if centroids.ndim != 2 or scale.shape != centroids.shape[1:] or width not in (None, *scale.shape):
-        raise UserError(
-            f"{path}: centroids {centroids.shape}, scale {scale.shape}; expected [k, {width or 'D'}] and "
-            f"[{width or 'D'}]"
-        )
+    _check_size(centroids)
     return Centroids(centroids, scale)
+
+
+def _check_size(units: np.ndarray) -> None:
+    if not 1 <= len(units) <= MAX_UNITS or not units.shape[1]:
+        raise FormatError(f"holds units of shape {units.shape}; allowed are 1 to {MAX_UNITS}")
+
+
+def _finite(tensors: dict[str, np.ndarray], name: str, num_dimensions: int) -> np.ndarray:
+    """A tensor that is there, of finite numbers."""
+    if name not in tensors:
+        raise FormatError(f"lacks the tensor {name}")
+    if tensors[name].ndim != num_dimensions or not np.isfinite(tensors[name]).all():
+        raise FormatError(
+            f"holds {name} of shape {tensors[name].shape}; finite numbers in {num_dimensions} dimensions are needed"
+        )
+    return tensors[name]
 
 
 def deduplicate(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,17 +13,23 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TypedDict
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 
 import numpy as np
-from safetensors import safe_open
 from safetensors.numpy import save
 
-from lst.storage import write_bytes
+from lst.storage import Between, parse_json, write_bytes
+from lst.storage.tensors import open_tensors
+from lst.tokenizers.config import MAX_CODEBOOKS
 from lst.tokenizers.frames import EncoderSpec
 
 # MFCC codebooks keep the format of version 1: old data stays readable and hashes stay the same.
-MFCC_FORMAT, FORMAT, IMPORTED_FORMAT = "lst-mfcc-kmeans-1", "lst-units-2", "lst-imported-units-1"
+MFCC_FORMAT: Literal["lst-mfcc-kmeans-1"] = "lst-mfcc-kmeans-1"
+FORMAT: Literal["lst-units-2"] = "lst-units-2"
+IMPORTED_FORMAT: Literal["lst-imported-units-1"] = "lst-imported-units-1"
+# Upper bounds of the size of a codebook, whose units are uint16, and of frames a second.
+MAX_UNITS, MAX_RATE_HZ = 65_535, 100
+Rate = Annotated[int, Between(1, MAX_RATE_HZ)]
 
 
 class UnitsDescription(TypedDict, total=False):
@@ -34,11 +40,63 @@ class UnitsDescription(TypedDict, total=False):
     """
 
     format: str
-    frame_rate_hz: int
+    frame_rate_hz: Rate
     kind: str
     encoder: EncoderSpec
     quantiser: str
-    num_units: int
+    num_units: Annotated[int, Between(1, MAX_UNITS)]
+
+
+class MfccUnits(TypedDict):
+    """The description of a k-means codebook of MFCC."""
+
+    format: Literal["lst-mfcc-kmeans-1"]
+    frame_rate_hz: Rate
+
+
+class ModelUnits(TypedDict):
+    """The description of units of every other kind."""
+
+    format: Literal["lst-units-2"]
+    frame_rate_hz: Rate
+    kind: Literal["mfcc", "log_mel", "hubert", "whisper", "encodec"]
+    encoder: EncoderSpec
+
+
+class QuantisedUnits(ModelUnits):
+    """The description of units of quantised frames."""
+
+    quantiser: Literal["centroids", "classifier"]
+
+
+class CodecSpec(TypedDict):
+    """The ``encoder`` of a codec's units."""
+
+    num_codebooks: Annotated[int, Between(1, MAX_CODEBOOKS)]
+    codebook_pattern: Literal["flattened", "delayed"]
+    weights_sha256: str
+
+
+class ImportedDescription(TypedDict):
+    """The description of units that were read from files."""
+
+    format: Literal["lst-imported-units-1"]
+    frame_rate_hz: Rate
+    num_units: Annotated[int, Between(1, MAX_UNITS)]
+
+
+class ReadUnits(NamedTuple):
+    """What a units file holds.
+
+    Attributes:
+        description: JSON that is not checked yet; ``{}`` for a foreign file.
+        tensors: by name.
+        place: where the weights of the model were, as the file says.
+    """
+
+    description: dict[str, Any]
+    tensors: dict[str, np.ndarray]
+    place: str | None
 
 
 class UnitsFile(ABC):
@@ -70,15 +128,14 @@ class UnitsFile(ABC):
         return save(self.tensors(), metadata={"lst": json.dumps(self.description(), sort_keys=True), **more})
 
 
-def read_units_file(path: Path) -> tuple[object, dict[str, np.ndarray], str | None]:
-    """What ``UnitsFile.save`` wrote: the description as parsed JSON, the tensors, and where the weights were.
-
-    The description of a foreign file is ``{}``. It is not checked here.
+def read_units_file(path: Path) -> ReadUnits:
+    """What ``UnitsFile.save`` wrote.
 
     Raises:
-        SafetensorError, OSError, ValueError: the file is damaged or missing.
+        OSError: the file is missing or cannot be opened.
+        FormatError: it is damaged; the message begins with a verb.
     """
-    with safe_open(path, framework="numpy") as file:
-        metadata = file.metadata() or {}
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    return json.loads(metadata.get("lst", "{}")), tensors, metadata.get("weights")
+    file = open_tensors(path)
+    described = parse_json(file.metadata.get("lst", "{}").encode(), dict[str, Any])
+    tensors = {name: tensor.float().numpy() for name, tensor in file.read().items()}
+    return ReadUnits(described, tensors, file.metadata.get("weights"))

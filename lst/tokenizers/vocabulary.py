@@ -14,13 +14,16 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from lst.errors import UserError, raise_problems
-from lst.storage import fingerprint, read_json, write_json
+from lst.storage import Between, FormatError, fingerprint, read_json, write_json
+from lst.storage.typed import checked
 
+# Ids are int32.
+Size = Annotated[int, Between(1, 2**30)]
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<text>", "<speech>")
 # Version 2 added the fields that describe the units. A file of version 1 is of MFCC units, one for each frame.
 VERSION, READABLE = 2, (1, 2)
@@ -50,14 +53,14 @@ class Vocabulary:
         deduplicated: whether each run of equal units is one unit.
     """
 
-    num_text: int
-    num_units: int
+    num_text: Size
+    num_units: Size
     text_sha256: str
     units_sha256: str
-    frame_rate_hz: int = 25
+    frame_rate_hz: Size = 25
     unit_kind: str = "mfcc"
     unit_name: str = field(default="", compare=False)
-    units_a_frame: int = 1
+    units_a_frame: Size = 1
     deduplicated: bool = False
 
     @property
@@ -146,10 +149,8 @@ class Vocabulary:
             where: the file, for the error.
 
         Raises:
-            UserError: the version or the special tokens are others, or a field is missing.
+            UserError: the version or the special tokens are others, or a field is missing or of another type.
         """
-        if not isinstance(values, dict):
-            raise UserError(f"{where} is not a vocabulary: it holds {values!r}. Prepare the data again.")
         if values.get("version") not in READABLE or values.get("specials") != list(SPECIALS):
             raise UserError(
                 f"{where}: vocabulary version {values.get('version')} with specials {values.get('specials')}; this "
@@ -158,7 +159,10 @@ class Vocabulary:
         expected = VERSION_1 if values["version"] == 1 else tuple(cls.__dataclass_fields__)
         if missing := [key for key in expected if key not in values]:
             raise UserError(f"{where}: the vocabulary lacks {', '.join(missing)}. Prepare the data again.")
-        return cls(**{key: values[key] for key in expected})
+        try:
+            return checked({key: values[key] for key in expected}, cls)
+        except FormatError as error:
+            raise FormatError(f"{where}: the vocabulary {error}. Prepare the data again.") from None
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:

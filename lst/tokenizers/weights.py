@@ -14,19 +14,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 
 from lst.errors import UserError
 from lst.lazy import import_or_explain, import_torchaudio
-from lst.storage import read_json
+from lst.storage import FormatError, read_json
+from lst.storage.arrays import read_arrays
+from lst.storage.tensors import open_tensors
 from lst.tokenizers.trusted import check_trust, read_torch_pickle
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".th")
@@ -34,6 +33,12 @@ HUB_PREFIX, BUNDLE_PREFIX = "hub:", "bundle:"
 FORMS = (
     "a Hugging Face folder (config.json, model.safetensors), a .safetensors file, hub:OWNER/NAME, or a trusted .pt file"
 )
+
+
+class WeightIndex(TypedDict):
+    """``model.safetensors.index.json`` of Hugging Face: the file of each tensor."""
+
+    weight_map: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,26 @@ def missing_weights(source: str | None) -> list[str]:
     if elsewhere or Path(str(source)).expanduser().exists():
         return []
     return [f"tokenizer.weights={source}: there is no such file or folder"]
+
+
+def check_chosen(source: str | None, named_in: str) -> None:
+    """Raises ``UserError`` where a file names weights that would be fetched or unpickled: only a user chooses such.
+
+    Args:
+        source: as of ``read_weights``.
+        named_in: the file that names it; empty where the command line does.
+    """
+    if not named_in or not source:
+        return
+    path = Path(source).expanduser()
+    is_fetched = source == "pretrained" or source.startswith((HUB_PREFIX, BUNDLE_PREFIX)) or "://" in source
+    has_pickle = path.is_dir() and not any(path.glob("model*.safetensors"))
+    if is_fetched or has_pickle or path.suffix in TORCH_SUFFIXES:
+        trust = "" if source.startswith(HUB_PREFIX) else " tokenizer.trust=true"
+        raise UserError(
+            f"{named_in} names the weights {source!r}, and what a file names is not fetched or unpickled: if you trust "
+            f"whoever published them, add tokenizer.weights={source}{trust}"
+        )
 
 
 def read_weights(source: str | None, what: str, trust: bool, forms: str = FORMS) -> Weights:
@@ -144,17 +169,15 @@ def load_tensors(model: Any, tensors: Mapping[str, torch.Tensor], where: str, wh
 
 def _safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged or not a safetensors file ({error}). Download it again.") from None
+        return open_tensors(path).read()
+    except (FormatError, OSError) as error:
+        raise UserError(f"{path} is damaged or not a safetensors file (it {error}). Download it again.") from None
 
 
 def _npz(path: Path) -> dict[str, torch.Tensor]:
     try:
-        with np.load(path) as arrays:
-            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    except (OSError, ValueError, zipfile.BadZipFile, TypeError) as error:
+        return {name: torch.from_numpy(array) for name, array in read_arrays(path).items()}
+    except (OSError, FormatError, TypeError) as error:
         raise UserError(f"{path} is damaged or not an .npz file of plain arrays ({error})") from None
 
 
@@ -165,8 +188,7 @@ def _from_folder(folder: Path, where: str, trust: bool) -> Weights:
     index = folder / "model.safetensors.index.json"
     parts = {"model.safetensors"} if (folder / "model.safetensors").is_file() else set()
     if not parts and index.is_file():
-        found = read_json(index, dict[str, Any], "the index of weights", "Download it again.")
-        parts = set(found["weight_map"].values())
+        parts = set(read_json(index, WeightIndex, "the index of weights", "Download it again.")["weight_map"].values())
     if parts:
         files = [_safetensors(folder / Path(part).name) for part in sorted(parts)]
         return Weights({name: x for tensors in files for name, x in tensors.items()}, where, config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from lst.data.shards import INDEX_FILE, SHARD_FOLDER, VERSION, index_entry, writ
 from lst.data.utterance import Utterance, Word
 from lst.evaluation.cloze import DIRECTIONS, cloze_accuracies, cloze_items, ending_start
 from lst.evaluation.results import BITS_COLUMNS
-from lst.model.checkpoint import save_model
+from lst.model.checkpoint import WEIGHTS_FILE, save_model
 from lst.model.lst import LatentSpeechTextModel
 from lst.runs.folder import RunFolder
-from lst.storage import write_json, write_jsonl
+from lst.storage import sha256, write_json, write_jsonl
 from lst.tokenizers.kmeans import Centroids, KmeansTokenizer
 from lst.tokenizers.text import fit_text_tokenizer
 from lst.tokenizers.units import NUM_FEATURES
@@ -86,7 +87,17 @@ def make_run(root: Path) -> Config:
             "num_units": 1234,
             "num_bytes": 567,
         }
-        result = {"name": name, "strategy": "static", "cloze": cloze_accuracies(rows, 200, 0), "bits": bits}
+        result = {
+            "made_from": "x",
+            "name": name,
+            "weights_sha256": sha256(run.final(name) / WEIGHTS_FILE),
+            "seed": 3,
+            "strategy": "static",
+            "options": asdict(config.eval),
+            "num_parameters": model.num_parameters,
+            "cloze": cloze_accuracies(rows, 200, 0),
+            "bits": bits,
+        }
         write_json(run.eval_result(name), result)
     return config
 
@@ -144,6 +155,7 @@ def make_metrics(rng: np.random.Generator, place: int) -> list[dict[str, Any]]:
                 "tokens": tokens,
                 "patches": 181 * step,
                 "slots": 192 * step,
+                "packing_waste": 1 - 181 / 192,
                 "speech_tokens": tokens // 3,
                 "cut_documents": step // 7,
                 "training_flops": 1.5e9 * step * (1 + place),

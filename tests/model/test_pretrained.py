@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +45,7 @@ def test_every_misfit_is_named_at_once(folder: Path) -> None:
     weights["surplus"] = torch.ones(1)
     weights["embedding.weight"][3, 3] = float("nan")
     save_file(weights, folder / "model.safetensors")
+    (folder / "hashes.json").unlink()
     with pytest.raises(UserError) as raised:
         load_model(folder)
     for part in (
@@ -68,6 +72,7 @@ def test_damaged_and_missing_files_are_named(folder: Path) -> None:
 
 def test_another_vocabulary_is_called_that(folder: Path) -> None:
     save_file(LatentSpeechTextModel(CONFIG, 61).state_dict(), folder / "model.safetensors")
+    (folder / "hashes.json").unlink()
     with pytest.raises(
         UserError, match=r"head\.weight has shape \[61, 16\], needed is \[60, 16\] \(another vocabulary\)"
     ):
@@ -85,11 +90,13 @@ def test_one_line_loads_a_folder_and_the_hub(folder: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr("lst.model.pretrained.hf_hub_download", download)
     remote = LatentSpeechTextModel.from_pretrained("someone/speech-text", revision="v1")
-    assert asked == [("someone/speech-text", name, "v1") for name in ("config.json", "model.safetensors")]
+    assert asked == [
+        ("someone/speech-text", name, "v1") for name in ("config.json", "model.safetensors", "hashes.json")
+    ]
     assert not remote.training
     for a, b in zip(local.state_dict().values(), remote.state_dict().values(), strict=True):
         assert torch.equal(a, b)
-    with pytest.raises(UserError, match="unknown options revison; allowed are revision"):
+    with pytest.raises(UserError, match="unknown options revison; allowed are dtype, verify, revision"):
         LatentSpeechTextModel.from_pretrained(folder, revison="v1")
 
 
@@ -124,3 +131,93 @@ def test_options_of_another_version_are_named(folder: Path) -> None:
     path.write_text(json.dumps({**config, "version": 1}))
     with pytest.raises(UserError, match="has version 1, this project reads 3"):
         load_model(folder)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_an_altered_file_is_named(folder: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """One bit of one weight, or another value of the configuration that fits the weights as well."""
+    content = bytearray((folder / name).read_bytes())
+    if name == "config.json":
+        content = bytearray(content.replace(b'"static_size": 3', b'"static_size": 5'))
+    else:
+        content[-3] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(
+        UserError, match=rf"is not as it was saved(?s:.*){name} was altered: its SHA-256 is .* recorded"
+    ):
+        load_model(folder)
+    LatentSpeechTextModel.from_pretrained(folder, verify=False)
+    assert f"{folder}: the hashes of the model's files are not compared, as asked" in capfd.readouterr().err
+
+
+def test_a_folder_of_an_earlier_version_is_read_with_a_warning(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "hashes.json").unlink()
+    model = LatentSpeechTextModel.from_pretrained(folder)
+    warnings = [line for line in capfd.readouterr().err.splitlines() if "hashes.json" in line]
+    assert len(warnings) == 1
+    assert "its files are not verified" in warnings[0]
+    model.save_pretrained(folder)
+    load_model(folder)
+    assert "hashes" not in capfd.readouterr().err
+
+
+def test_the_configuration_is_written_last(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder whose writing was stopped is not taken for a model, and is whole after the next writing."""
+    written: list[str] = []
+    replace = os.replace
+
+    def note(source: str, target: str) -> None:
+        written.append(Path(target).name)
+        replace(source, target)
+
+    monkeypatch.setattr("os.replace", note)
+    model = LatentSpeechTextModel(CONFIG, 60)
+    model.save_pretrained(folder.parent / "new")
+    assert written == ["README.md", "model.safetensors", "hashes.json", "config.json"]
+    hashes = json.loads((folder.parent / "new/hashes.json").read_text())
+    assert hashes["version"] == 1
+    assert sorted(hashes["files"]) == ["config.json", "model.safetensors"]
+
+
+def test_files_without_a_hash_beside_others_are_named(folder: Path) -> None:
+    """Weights that were added, or a record from which a hash was taken."""
+    (folder / "notes.json").write_text("{}")
+    load_model(folder)
+    shutil.copy(folder / "model.safetensors", folder / "more.safetensors")
+    with pytest.raises(UserError, match=r"more\.safetensors is not recorded"):
+        load_model(folder)
+    (folder / "more.safetensors").unlink()
+    (folder / "hashes.json").write_text('{"version": 1, "files": {}}')
+    with pytest.raises(UserError, match=r"(?s)config\.json is not recorded.*model\.safetensors is not recorded"):
+        load_model(folder)
+
+
+def test_hashes_name_no_file_outside(folder: Path) -> None:
+    """A record is no list of files to read: a name that leads out of the folder is a missing file."""
+    record = json.loads((folder / "hashes.json").read_text())
+    for name in ("../secret.json", str(folder.parent / "secret.json"), "link.json"):
+        (folder.parent / "secret.json").write_text("{}")
+        (folder / "link.json").unlink(missing_ok=True)
+        (folder / "link.json").symlink_to(folder.parent / "secret.json")
+        files = {**record["files"], name: hashlib.sha256(b"{}").hexdigest()}
+        (folder / "hashes.json").write_text(json.dumps({**record, "files": files}))
+        with pytest.raises(UserError, match=rf"{name} is missing"):
+            load_model(folder)
+
+
+def test_weights_keep_the_type_that_they_were_saved_in(folder: Path, tmp_path: Path) -> None:
+    wide = LatentSpeechTextModel(CONFIG, 60, seed=3).double()
+    wide.embedding.weight.data[0, 0] = 1 + 2**-40
+    wide.save_pretrained(tmp_path / "wide")
+    loaded = LatentSpeechTextModel.from_pretrained(tmp_path / "wide")
+    for name, tensor in wide.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+    assert loaded.embedding.weight.dtype == torch.float64
+    for dtype in (torch.float32, torch.bfloat16):
+        model = LatentSpeechTextModel.from_pretrained(tmp_path / "wide", dtype=dtype)
+        assert {parameter.dtype for parameter in model.parameters()} == {dtype}
+    LatentSpeechTextModel.from_pretrained(folder, dtype=torch.bfloat16).save_pretrained(tmp_path / "narrow")
+    assert LatentSpeechTextModel.from_pretrained(tmp_path / "narrow").embedding.weight.dtype == torch.bfloat16
+    assert load_model(tmp_path / "narrow")[0].embedding.weight.dtype == torch.float32

@@ -169,7 +169,7 @@ def test_faulty_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="weights are missing"):
         UnitModel.load(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"format": "other"}))
-    with pytest.raises(UserError, match="does not describe a unit model"):
+    with pytest.raises(UserError, match=r"has format 'other', this project reads lst-unit-model-1"):
         UnitModel.load(tmp_path)
 
 

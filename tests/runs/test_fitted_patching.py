@@ -257,6 +257,7 @@ def test_a_continuation_that_switches_is_shown_by_its_stretches(run: Path) -> No
 
 def test_a_speech_bpe_of_other_units_or_none_is_refused(run: Path) -> None:
     final = run / "models/speech_bpe/final"
+    (final / "hashes.json").unlink()
     path = final / "speech_bpe.model"
     fitted_on_less = fitted_patching.fit_speech_bpe([np.arange(20)] * 9, 20, 25)
     fitted_on_less.save(path)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from lst.errors import UserError
+from lst.runs.fitted_patching import Threshold
 from lst.runs.folder import RunFolder, recorded_words
 from lst.runs.formats import TrainingSettings, read_record, versioned
 from lst.storage import read_json, write_json
@@ -41,9 +42,12 @@ def write(folder: Path, value: Any) -> Path:
 
 def test_later_versions_and_damaged_files_are_refused_with_a_way_out(tmp_path: Path) -> None:
     path = tmp_path / "settings.json"
-    for content, said in (({"version": 2}, "has format version 2, this package reads"), ([], "is damaged")):
+    for content, said in (
+        ({"version": 2}, r"settings\.json has version 2, this project reads 1: use the release"),
+        ([], r"the settings is damaged.*Delete it\."),
+    ):
         write_json(path, content)
-        with pytest.raises(UserError, match=rf"(?s)the settings {said}.*Delete it\."):
+        with pytest.raises(UserError, match=said):
             read_record(path, TrainingSettings, "the settings", "Delete it.")
 
 
@@ -54,3 +58,16 @@ def test_commands_of_version_0_1_are_read(tmp_path: Path) -> None:
     assert recorded_words(run) == ["seed=1"]
     write_json(run.commands, versioned({"prepare": ["seed=1"], "quickstart": ["seed=2"]}))
     assert recorded_words(run) == ["seed=2"]
+
+
+@pytest.mark.parametrize(
+    "value", ["{}", '{"entropy_threshold": "2"}', '{"entropy_threshold": -1}', '{"version": 2}', "[]"]
+)
+def test_a_damaged_threshold_is_one_line(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "threshold.json"
+    path.write_text(value)
+    with pytest.raises(UserError, match=r"threshold\.json") as raised:
+        read_json(path, Threshold, "the threshold", "Delete it.")
+    assert "\n" not in str(raised.value)
+    path.write_text('{"entropy_threshold": 1.5}')
+    assert read_json(path, Threshold, "", "") == {"entropy_threshold": 1.5}, "as version 0.1 wrote it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
@@ -129,6 +130,10 @@ def test_what_is_wrong_is_one_line_with_its_place(tmp_path: Path, case: str) -> 
         (b'{"a": ' + b"[" * 80 + b"]" * 80 + b"}", "is not as it must be: a is nested more than 64 levels deep"),
         (b'{"a": ' + b"9" * 5_000 + b"}", "is not JSON"),
         (b"{} {}", "is not JSON .*Extra data"),
+        (b'{"a": 1, "b": {"c": 1, "c": 2}}', r"is not JSON \(the key 'c' is there twice\)"),
+        (b'{"a": [1, NaN]}', "is not as it must be: a holds a number that is not finite"),
+        (b'{"a": {"b": -Infinity}}', "is not as it must be: a holds a number that is not finite"),
+        (b'{"a": 1e999}', "is not as it must be: a holds a number that is not finite"),
     ],
 )
 def test_absurd_content_is_one_line(tmp_path: Path, content: bytes, told: str) -> None:
@@ -198,3 +203,37 @@ def test_lines_are_read_up_to_one_that_was_cut(tmp_path: Path) -> None:
         with pytest.raises(FormatError, match=told) as raised:
             read_jsonl(path, Row)
         assert "\n" not in str(raised.value)
+
+
+def test_a_pipe_or_a_device_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "zero.json").symlink_to("/dev/zero")
+    for name in ("pipe.json", "zero.json"):
+        with pytest.raises(FormatError, match=rf"the thing is damaged: .*{name} is a pipe or a device, not a file"):
+            read_json(tmp_path / name, Whole, "the thing", "")
+        with pytest.raises(FormatError, match=rf"{name} is a pipe or a device, not a file"):
+            read_jsonl(tmp_path / name, Row)
+    with pytest.raises(FormatError, match=r"cannot be read \(Is a directory\)"):
+        read_jsonl(tmp_path, Row)
+
+
+def test_a_line_that_is_too_long_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_LINE_BYTES", 30)
+    (tmp_path / "a.jsonl").write_text('{"id": "a"}\n{"id": "' + "b" * 40 + '"}\n')
+    with pytest.raises(FormatError, match=r"a\.jsonl, line 2 has more than 30 bytes"):
+        read_jsonl(tmp_path / "a.jsonl", Row)
+
+
+def test_what_a_type_does_not_name_is_held_to_depth_and_finite_numbers() -> None:
+    for content in (b'{"id": "a", "later": NaN}', b'{"id": "a", "later": ' + b"[" * 80 + b"]" * 80 + b"}"):
+        with pytest.raises(FormatError, match=r"later (holds a number that is not finite|is nested more than 64)"):
+            parse_json(content, Row)
+
+
+def test_another_format_is_told_like_another_version() -> None:
+    class Named(TypedDict):
+        format: Literal["a-2"]
+        num: int
+
+    with pytest.raises(OtherVersionError, match="has format 'a-1', this project reads a-2"):
+        parse_json(b'{"format": "a-1"}', Named)

@@ -12,10 +12,10 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 
-from lst import storage
 from lst.data.alignment.aligner import ALIGNER_SAMPLE_RATE_HZ, AlignItem, AlignmentError, AlignResult, align_each
 from lst.data.alignment.hmm import PocketsphinxAligner
 from lst.data.alignment.words import match_words, place_words
@@ -24,11 +24,19 @@ from lst.data.synthesis import default_cache_dir, engine_times
 from lst.data.synthesis.voices import PseudoSpeaker, engine_settings, run_engine, speak_each, spoken_text
 from lst.data.utterance import TimedWord, time_problems
 from lst.progress import say
-from lst.storage import write_json
+from lst.storage import read_json, write_json
 
 STAMPS_SUFFIX = ".words.json"
+
+
 # Samples of the library's sound and of the cached one differ by rounding alone.
 MAX_SAMPLE_DIFFERENCE = 2 / 32768
+
+
+class Stamps(TypedDict):
+    """A file of stamps, of which these are read: text, start and end in seconds of each word."""
+
+    words: list[list[str | float]]
 
 
 def stamps_path(waveform: np.ndarray, folder: Path) -> Path:
@@ -78,9 +86,10 @@ class StampsAligner:
 
     def _stamped(self, item: AlignItem) -> list[TimedWord] | None:
         try:
-            rows = json.loads(storage.read_foreign(stamps_path(item.waveform, self.folder)))["words"]
+            place = stamps_path(item.waveform, self.folder)
+            rows = read_json(place, Stamps, "the time stamps", "They are written again.")["words"]
             timed = [TimedWord(str(word), float(start), float(end)) for word, start, end in rows]
-        except (OSError, ValueError, TypeError, KeyError):
+        except ValueError:
             return None
         matched, problems = match_words(item.text, timed)
         return None if problems or time_problems(matched, item.duration_s) else matched

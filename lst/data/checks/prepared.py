@@ -26,15 +26,18 @@ from lst.data.prepared import (
     VOCABULARY_FILE,
     artefact_path,
     check_artefacts,
+    file_problems,
 )
 from lst.data.shards import (
+    INDEX_FILE,
     SHARD_FOLDER,
     Index,
     IndexEntry,
     LeftOut,
     NamedRow,
     entries_of,
-    load_index,
+    is_altered,
+    read_index,
     verify_shards,
 )
 from lst.data.shards.samples import UNREADABLE
@@ -62,11 +65,16 @@ def check_prepared(folder: Folder, full: bool, max_examples: int) -> CheckReport
     """
     report = CheckReport(f"prepared data in {folder}", max_examples)
     try:
-        index = load_index(folder)
+        index = read_index(folder)
     except LstError as error:
         report.add("index", str(error))
         return report
+    if is_altered(index):
+        report.add("index", f"{INDEX_FILE} was altered: it does not fit its own check")
     _check_artefacts(report, folder, index)
+    report.extend("file", file_problems(folder, index, full).values())
+    if "files" not in index:
+        report.notes.append("the index has no hashes of lists, records and card, as an earlier version wrote it")
     vocabulary = _vocabulary(report, folder)
     checker = _SampleChecker(report, index, vocabulary)
     with Progress(

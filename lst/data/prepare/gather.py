@@ -90,6 +90,7 @@ def gather(folder: Folder, options: PrepareOptions, origin: Origin) -> Gathered:
     rows, texts, facts = _gather_units(files, options) if files else _gather_audio(options, origin)
     _write_lists(folder, rows, texts)
     record: SourceRecord = {
+        "version": 1,
         "made_from": made_from,
         "fitted_with": origin.fitted_with,
         "files": list_hashes(folder),

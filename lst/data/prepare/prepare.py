@@ -32,8 +32,10 @@ from lst.data.prepare.options import FILES_KEYS, Origin, PrepareOptions, decidin
 from lst.data.prepare.shard_tasks import ShardWork, make_shards, origin_of_words, plan_shards, shards_made_from
 from lst.data.prepare.utterances import check_aligner
 from lst.data.prepared import (
+    ARTEFACT_FILES,
     LEFT_OUT_FILE,
     MADE_FROM_FILE,
+    RECORD_FILES,
     SOURCE_FILE,
     TEXT_FILE,
     UNITS_FILE,
@@ -43,7 +45,7 @@ from lst.data.prepared import (
     read_source,
     whole_index,
 )
-from lst.data.shards import INDEX_FILE, SHARD_FOLDER, VERSION, Index, LeftOut, MadeFrom, index_entry
+from lst.data.shards import INDEX_FILE, SHARD_FOLDER, VERSION, Index, LeftOut, MadeFrom, index_entry, write_index
 from lst.errors import ProblemsError, UserError
 from lst.parallel import warm_up_workers
 from lst.progress import say
@@ -123,7 +125,7 @@ def _gather(folder: Folder, origin: Origin, options: PrepareOptions) -> Gathered
         check_free_space(folder, needed_bytes, "preparing")
     gathered = gather(folder, options, origin)
     check_aligner(options.data, [row for row in gathered.rows if isinstance(row, ManifestRow)])
-    storage.write_json(folder / MADE_FROM_FILE, origin.made_from)
+    storage.write_json(folder / MADE_FROM_FILE, {"version": 1, **origin.made_from})
     return gathered
 
 
@@ -168,14 +170,21 @@ def _finish(
         "aligner": origin_of_words(gathered, options.data),
         "num_left_out": len(left_out),
         "num_unaligned": len(unaligned),
+        "files": _hashes(folder, gathered),
         "splits": {split: [index_entry(receipt) for receipt in group] for split, group in receipts.items()},
     }
-    storage.write_json(folder / INDEX_FILE, index)
+    write_index(folder, index)
     totals = ", ".join(
         f"{split} {sum(receipt['num_utterances'] for receipt in group):,}" for split, group in receipts.items()
     )
     say(f"prepared {folder}: {totals} utterances; {len(left_out)} left out (see {folder / LEFT_OUT_FILE})")
     return index
+
+
+def _hashes(folder: Folder, gathered: Gathered) -> dict[str, str]:
+    """Hashes of the files beside the index; those of the lists are known."""
+    names = [name for name in (*RECORD_FILES, *ARTEFACT_FILES) if storage.exists(folder / name)]
+    return {**gathered.record["files"], **{name: storage.sha256(folder / name) for name in names}}
 
 
 def _clear_partial_files(folder: Folder) -> None:
@@ -194,6 +203,7 @@ def _check_made_from(folder: Folder, made_from: MadeFrom, may_begin_anew: bool) 
     before = deciding(storage.read_json(path, MadeFrom, what, f"Delete {folder} and prepare again."))
     # A corpus that was deleted is not another corpus: data made of it stays good.
     then, now = dict[str, Any](before), dict[str, Any](made_from)
+    then.pop("version", None)
     gone = {key: then.get(key) for key in FILES_KEYS if key in now and now[key] is None}
     if then == {**now, **gone}:
         return

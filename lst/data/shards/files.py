@@ -38,8 +38,9 @@ from lst.storage import Folder, FormatError, Location, fingerprint, locate, pars
 INDEX_FILE = "index.json"
 SHARD_FOLDER = "shards"
 SPLITS = ("train", "valid", "text")
-# A name from an index never leads out of the folder of shards.
+# A plain name: it becomes part of a path, and never leads out of the folder of shards.
 _SHARD_NAME = re.compile(r"[A-Za-z0-9_-]+")
+INDEX_REMEDY = "Run lst prepare (again) first."
 REMEDY = "Run lst prepare again with the same settings: it makes anew what is damaged, and nothing else."
 
 
@@ -124,14 +125,48 @@ def load_index(data_folder: Location) -> Index:
     Raises:
         UserError: preparing has not finished, or the index is damaged or of another version.
     """
-    path = locate(data_folder) / INDEX_FILE
-    index = read_json(path, Index, "the index of the prepared data", "Run lst prepare (again) first.")
-    if wrong := [entry["name"] for entry in entries_of(index) if not _SHARD_NAME.fullmatch(entry["name"])]:
-        raise FormatError(
-            f"the index of the prepared data is damaged: {path} names a shard {wrong[0][:100]!r}, allowed are names "
-            "such as train-000000. Run lst prepare (again) first."
-        )
+    index = read_index(data_folder)
+    if is_altered(index):
+        path = locate(data_folder) / INDEX_FILE
+        raise FormatError(f"the index of the prepared data was altered: {path} does not fit its check. {INDEX_REMEDY}")
     return index
+
+
+def read_index(data_folder: Location) -> Index:
+    """``load_index`` for a check, which goes on where the index was altered; see ``is_altered``."""
+    path = locate(data_folder) / INDEX_FILE
+    index = read_json(path, Index, "the index of the prepared data", INDEX_REMEDY)
+    if odd := [entry["name"] for entry in entries_of(index) if not _SHARD_NAME.fullmatch(entry["name"])]:
+        told = f"names the shard {odd[0][:60]!r}, which is no plain name such as train-000000"
+        raise FormatError(f"the index of the prepared data is damaged: {path} {told}. {INDEX_REMEDY}")
+    return index
+
+
+def is_altered(index: Index) -> bool:
+    """Whether an index does not fit its own check; one of an earlier version has none."""
+    return "check" in index and index["check"] != _check_of(index)
+
+
+def write_index(data_folder: Location, index: Index) -> None:
+    """Writes the index with its own check."""
+    storage.write_json(locate(data_folder) / INDEX_FILE, {**index, "check": _check_of(index)})
+
+
+def _check_of(index: Index) -> str:
+    return fingerprint({key: value for key, value in index.items() if key != "check"})
+
+
+def add_to_index(data_folder: Location, names: Sequence[str]) -> None:
+    """Adds the hashes of files beside the index to it; an index of an earlier version, without hashes, stays as it is.
+
+    Args:
+        data_folder: of the prepared data.
+        names: of the files.
+    """
+    folder, index = locate(data_folder), load_index(data_folder)
+    if "files" in index:
+        hashes = {name: sha256(folder / name) for name in names}
+        write_index(folder, {**index, "files": {**index["files"], **hashes}})
 
 
 def entries_of(index: Index) -> list[IndexEntry]:

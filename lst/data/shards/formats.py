@@ -10,7 +10,7 @@
     made_from.json           MadeFrom
     unit_rows.jsonl, texts.jsonl    UnitRow and WrittenText a line; manifest.jsonl is a manifest like a user's
 
-``source.json`` and ``made_from.json`` are of version 1, which is not written into them.
+``source.json`` and ``made_from.json`` are of version 1; a file of an earlier release does not say so.
 """
 
 from __future__ import annotations
@@ -136,7 +136,19 @@ class MadeFrom(SourceFiles):
     tokenizer: dict[str, Any]
 
 
-class Index(TypedDict):
+class IndexHashes(TypedDict, total=False):
+    """Hashes in the index; absent in one of an earlier version.
+
+    Attributes:
+        files: SHA-256 of the files beside the index by name: lists, records, codebook, tokenizer, vocabulary, card.
+        check: fingerprint of all else in the index.
+    """
+
+    files: dict[str, str]
+    check: str
+
+
+class Index(IndexHashes):
     """``index.json``, written last: its presence says that the data is whole.
 
     Attributes:

@@ -55,14 +55,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
-from lst.configs.compose import build_config
 from lst.configs.schema import Config
 from lst.data.prepared import LEFT_OUT_FILE, PreparedData
-from lst.data.shards import Index, LeftOut, entries_of
+from lst.data.shards import Index, LeftOut, add_to_index, entries_of
 from lst.errors import LstError
 from lst.progress import Progress, say
 from lst.recipes.corpus_card.counts import CardCounts
@@ -72,15 +71,23 @@ from lst.recipes.report.record import speech_name
 from lst.recipes.report.statistics import ratio
 from lst.runs import RunFolder, open_data
 from lst.runs.fitted_patching import unit_vocabulary
-from lst.runs.folder import CARD_JSON, CARD_PAGE, recorded_words
+from lst.runs.folder import CARD_JSON, CARD_PAGE, page_config
 from lst.storage import Folder, exists, fingerprint, read_json, read_jsonl, write_json, write_text
+from lst.storage.locks import folder_lock
 
 VERSION = 2
 MAX_REASONS, NUM_EXAMPLES = 30, 3
 
 
+class CardMark(TypedDict):
+    """What is read back of ``card.json``: which data it is of."""
+
+    version: Literal[2]
+    corpus_fingerprint: str
+
+
 def card_of_run(config: Config, overrides: Sequence[str]) -> Folder:
-    """Writes the card of a run's data with the options that the run was prepared with, and ``overrides`` over them.
+    """Writes the card of a run's data, with ``overrides`` over the options of pages that the run was prepared with.
 
     Args:
         config: of ``overrides`` alone.
@@ -92,10 +99,7 @@ def card_of_run(config: Config, overrides: Sequence[str]) -> Folder:
     Raises:
         UserError: the data is not prepared or damaged, or an option is wrong.
     """
-    own = {word.partition("=")[0] for word in overrides}
-    recorded = recorded_words(RunFolder.of(config)) or []
-    kept = [word for word in recorded if word.partition("=")[0] not in own]
-    config = build_config([*kept, *overrides])
+    config = page_config(config, overrides)
     return write_card(config, open_data(config))
 
 
@@ -106,7 +110,8 @@ def card_after_prepare(config: Config) -> Folder:
     """
     data = PreparedData(RunFolder.of(config).data, verify_hash=False)
     page = data.folder / CARD_PAGE
-    if exists(page) and _corpus_of_card(data.folder) == _corpus_fingerprint(data):
+    is_recorded = CARD_JSON in data.index.get("files", {CARD_JSON: ""})
+    if exists(page) and is_recorded and _corpus_of_card(data.folder) == _corpus_fingerprint(data):
         return page
     write_card(config, data)
     say(f"corpus card: {page}")
@@ -116,18 +121,22 @@ def card_after_prepare(config: Config) -> Folder:
 def write_card(config: Config, data: PreparedData) -> Folder:
     """Writes ``card.html`` and ``card.json`` beside the data; returns the page's path."""
     numbers = card_numbers(config, data)
-    write_text(data.folder / CARD_PAGE, card_page(numbers))
-    # Written last: its fingerprint marks both files as complete.
-    write_json(data.folder / CARD_JSON, numbers)
+    page = card_page(numbers)
+    with folder_lock(data.folder):
+        write_text(data.folder / CARD_PAGE, page)
+        # Its fingerprint marks both files as complete.
+        write_json(data.folder / CARD_JSON, numbers)
+        add_to_index(data.folder, (CARD_PAGE, CARD_JSON))
     return data.folder / CARD_PAGE
 
 
 def _corpus_of_card(folder: Folder) -> str | None:
     """Data fingerprint of the existing card; None if there is no card, or it is damaged or of another version."""
     try:
-        card = read_json(folder / CARD_JSON, dict[str, Any], "the corpus card", "Write it with lst card.")
-        return str(card["corpus_fingerprint"])
-    except (LstError, KeyError, TypeError):
+        return read_json(folder / CARD_JSON, CardMark, "the corpus card", "Write it with lst card.")[
+            "corpus_fingerprint"
+        ]
+    except LstError:
         return None
 
 
@@ -139,7 +148,7 @@ def card_fingerprint(config: Config, data: PreparedData) -> str:
 
 def _corpus_fingerprint(data: PreparedData) -> str:
     """Fingerprint of the data and of what was left out of it; independent of the card's options."""
-    index = {key: value for key, value in data.index.items() if key != "splits"}
+    index = {key: value for key, value in data.index.items() if key not in ("splits", "files", "check")}
     return fingerprint([VERSION, index, read_jsonl(data.folder / LEFT_OUT_FILE, LeftOut), data.fingerprint])
 
 

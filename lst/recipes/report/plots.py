@@ -10,7 +10,7 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -117,7 +117,7 @@ def svg_element(figure: Figure, name: str, description: str) -> Markup:
 
 
 @plot_settings()
-def accuracy_plot(results: dict[str, dict[str, Any]], colours: dict[str, int]) -> Markup:
+def accuracy_plot(results: Mapping[str, Mapping[str, Any]], colours: dict[str, int]) -> Markup:
     """Accuracies of each model with their intervals, a panel a direction, and the line of chance."""
     figure = Figure(figsize=(WIDTH_IN, 1.0 + 0.42 * len(results)), layout="constrained")
     panels = figure.subplots(1, len(DIRECTIONS), sharey=True, sharex=True)

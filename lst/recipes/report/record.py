@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
 
 from lst import storage
-from lst.configs.compose import build_config
 from lst.configs.schema import Config, EvalConfig
 from lst.data.audio import audio_exists, read_row_audio
 from lst.data.prepared import LEFT_OUT_FILE, PreparedData
 from lst.data.shards import INDEX_FILE, Index, LeftOut
 from lst.data.utterance import Utterance
-from lst.errors import UserError
-from lst.evaluation.results import BITS_COLUMNS
+from lst.errors import raise_problems
+from lst.evaluation.results import ClozeRow, EvalResult, read_result
 from lst.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from lst.model.config import PatchingConfig
+from lst.model.pretrained import read_model_config
 from lst.recipes.report.statistics import corpus_statistics
 from lst.runs import RunFolder, open_data, require_models
-from lst.runs.folder import recorded_words
-from lst.storage import Location, read_json, read_jsonl, sha256
+from lst.runs.folder import page_config, recorded_words
+from lst.runs.formats import LanguageModelRow, ValidationRow, read_metrics, read_record
+from lst.storage import FormatError, Location, read_json, read_jsonl, sha256
+from lst.storage.tensors import read_header
+from lst.storage.typed import checked
+
+
+class _OfData(TypedDict, total=False):
+    data: str
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,11 @@ class ModelRecord:
     Attributes:
         name: within the run.
         colour: index of its colour in the plots.
-        shape: the model's own configuration.
         patching: how it was trained to cut speech.
         num_parameters: all of its weights.
-        settings: of its training, from ``settings.json``; empty where that file is missing.
+        trained_on: fingerprint of the data of its training; empty where that is not known.
         versions: of the packages it was trained with.
-        metrics: rows of ``metrics.jsonl``.
+        steps, validations: rows of ``metrics.jsonl``; none where that file is missing.
         result: ``eval/NAME.json``, or None before ``lst eval``.
         items: rows of ``eval/NAME.items.jsonl``.
         finished: when training ended, in UTC.
@@ -51,20 +54,20 @@ class ModelRecord:
 
     name: str
     colour: int
-    shape: dict[str, Any]
     patching: PatchingConfig
     num_parameters: int
-    settings: dict[str, Any]
+    trained_on: str
     versions: dict[str, str]
-    metrics: list[dict[str, Any]]
-    result: dict[str, Any] | None
-    items: list[dict[str, Any]]
+    steps: list[LanguageModelRow]
+    validations: list[ValidationRow]
+    result: EvalResult | None
+    items: list[ClozeRow]
     finished: datetime
 
     @property
-    def cost(self) -> dict[str, Any] | None:
+    def cost(self) -> LanguageModelRow | None:
         """The last training step's row, with the totals of the training; None where the metrics are gone."""
-        return next((row for row in reversed(self.metrics) if "training_flops" in row), None)
+        return self.steps[-1] if self.steps else None
 
     @property
     def patching_text(self) -> str:
@@ -107,7 +110,7 @@ class RunRecord:
         return [model for model in self.models if model.result is not None]
 
     @property
-    def results(self) -> dict[str, dict[str, Any]]:
+    def results(self) -> dict[str, Mapping[str, Any]]:
         """Results of the evaluated models, by name."""
         return {model.name: model.result for model in self.models if model.result is not None}
 
@@ -183,27 +186,25 @@ def read_run(config: Config, overrides: Sequence[str]) -> RunRecord:
         UserError: no model is trained, or the data is not prepared or damaged.
     """
     folder = RunFolder.of(config)
-    config, overrides = _as_run(folder, config, overrides)
-    folder = RunFolder.of(config)
+    config, overrides = page_config(config, overrides), recorded_words(folder) or overrides
     names = require_models(folder)
     data = open_data(config)
     arms = list(config.arms)
     names.sort(key=lambda name: arms.index(name) if name in arms else len(arms))
     models = tuple(_read_model(folder, name, place) for place, name in enumerate(names))
-    options = next((model.result["options"] for model in models if model.result and "options" in model.result), None)
-    if options is not None:
-        config = replace(config, eval=EvalConfig(**options))
+    if options := next((model.result["options"] for model in models if model.result), None):
+        config = replace(config, eval=_eval_options(options, folder))
     return RunRecord(config, tuple(overrides), folder, data, models)
 
 
-def _as_run(folder: RunFolder, config: Config, overrides: Sequence[str]) -> tuple[Config, Sequence[str]]:
-    """The configuration that the run was made with, where its commands are recorded; the report's own options stay."""
-    words = recorded_words(folder)
-    if words is None:
-        return config, overrides
-    made = build_config(words)
-    data_dir = config.data_dir or made.data_dir
-    return replace(made, run_dir=config.run_dir, data_dir=data_dir, report=config.report), words
+def _eval_options(options: dict[str, Any], folder: RunFolder) -> EvalConfig:
+    """The options that models were evaluated with; raises ``UserError`` where the file holds values out of range."""
+    try:
+        found = checked(options, EvalConfig, "options")
+    except FormatError as error:
+        raise FormatError(f"an evaluation in {folder.root / 'eval'} {error}. Run lst eval again.") from None
+    raise_problems(f"an evaluation in {folder.root / 'eval'}", found.problems(), "Run lst eval again.")
+    return found
 
 
 def speech_name(index: Index) -> str:
@@ -213,42 +214,40 @@ def speech_name(index: Index) -> str:
 
 def _read_model(folder: RunFolder, name: str, colour: int) -> ModelRecord:
     final = folder.final(name)
-    saved = read_json(final / CONFIG_FILE, dict[str, Any], "the model's configuration", "Train it again.")
-    path = folder.eval_result(name)
-    result = _optional_json(path)
-    is_other_model = result.get("weights_sha256") not in (None, sha256(final / WEIGHTS_FILE))
-    if is_other_model or BITS_COLUMNS.keys() - result.get("bits", {}).keys():
-        # The model was trained anew since it was evaluated, or evaluated before a column was added.
-        result = {}
+    saved = read_model_config(final / CONFIG_FILE)
+    path, settings, versions = (
+        folder.eval_result(name),
+        folder.model(name) / "settings.json",
+        folder.model(name) / "versions.json",
+    )
+    result = read_result(path) if path.exists() else None
+    if result is not None and result["weights_sha256"] != sha256(final / WEIGHTS_FILE):
+        # The model was trained anew since it was evaluated.
+        result = None
+    steps, validations = read_metrics(folder.model(name) / "metrics.jsonl")
+    remedy = "Delete {} and run the command that makes it again."
+    of_data = (
+        read_record(settings, _OfData, "the record of a training's settings", remedy.format(settings))
+        if settings.exists()
+        else {}
+    )
     return ModelRecord(
         name=name,
         colour=colour,
-        shape=saved["model"],
-        patching=PatchingConfig(**saved["patching"]),
-        num_parameters=_num_weights(final / WEIGHTS_FILE),
-        settings=_optional_json(folder.model(name) / "settings.json"),
-        versions=_optional_json(folder.model(name) / "versions.json"),
-        metrics=read_jsonl(folder.model(name) / "metrics.jsonl", dict[str, Any]),
-        result=result or None,
-        items=read_jsonl(path.with_name(f"{name}.items.jsonl"), dict[str, Any]) if result else [],
+        patching=saved.patching,
+        num_parameters=read_header(final / WEIGHTS_FILE, "the model's weights are", "Train it again.").num_elements,
+        trained_on=of_data.get("data", ""),
+        versions=(
+            read_json(versions, dict[str, str], "the record of versions", remedy.format(versions))
+            if versions.exists()
+            else {}
+        ),
+        steps=steps,
+        validations=validations,
+        result=result,
+        items=read_jsonl(folder.eval_items(name), ClozeRow) if result else [],
         finished=modified(final / CONFIG_FILE),
     )
-
-
-def _optional_json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    remedy = f"Delete {path} and run the command that makes it again."
-    return read_json(path, dict[str, Any], "a record of the run", remedy)
-
-
-def _num_weights(path: Path) -> int:
-    """Weights in a model's file, counted from its header."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
-    except (FileNotFoundError, SafetensorError) as error:
-        raise UserError(f"the model's weights cannot be read: {path} ({error}). Train it again.") from None
 
 
 def modified(path: Location) -> datetime:

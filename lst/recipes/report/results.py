@@ -13,14 +13,14 @@ from lst.data.documents import span_frames
 from lst.data.utterance import Utterance
 from lst.evaluation import DIRECTIONS
 from lst.evaluation.cloze import ending_start, item_credits
-from lst.evaluation.results import BITS_COLUMNS, BitsColumn
+from lst.evaluation.results import BITS_COLUMNS, BitsColumn, ClozeRow, Direction
 from lst.recipes.report.page import Section
 from lst.recipes.report.plots import DIRECTION_NAMES, Curve, accuracy_plot, curves_plot, smoothing_window
 from lst.recipes.report.record import ModelRecord, RunRecord
 
 FEW_ITEMS = 200
 NUM_SHOWN_ITEMS = 4
-SHOWN_DIRECTIONS = ("T→T", "S→S")
+SHOWN_DIRECTIONS: tuple[Direction, ...] = ("T→T", "S→S")
 VERDICTS = {1.0: "right", 0.5: "tie", 0.0: "wrong"}
 
 
@@ -79,7 +79,7 @@ def results_section(run: RunRecord) -> ResultsSection:
     )
 
 
-def _best_of_columns(results: Sequence[dict[str, Any]]) -> dict[tuple[str, ...], float]:
+def _best_of_columns(results: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], float]:
     """The best value of each column in which there is a choice."""
     accuracies = {
         (direction, normalisation): [result["cloze"][direction][normalisation]["accuracy"] for result in results]
@@ -127,11 +127,11 @@ def curves_section(run: RunRecord) -> CurvesSection:
 
 def training_curve(model: ModelRecord) -> Curve | None:
     """The curve of one model; None where its metrics are gone."""
-    train = [row for row in model.metrics if "loss" in row]
+    train = model.steps
     if not train:
         return None
     flops = {row["step"]: row["training_flops"] for row in train}
-    valid = [row for row in model.metrics if "valid_bits_per_unit" in row and row["step"] in flops]
+    valid = [row for row in model.validations if row["step"] in flops]
     return Curve(
         model.name,
         np.array([row["step"] for row in train], float),
@@ -228,7 +228,7 @@ def _cut(utterance: Utterance, context_share: float) -> CutText:
     return CutText(utterance.id, utterance.speaker, " ".join(words[:start]), " ".join(words[start:]))
 
 
-def _same_cut(utterance: Utterance, start: int, row: dict[str, Any] | None) -> bool:
+def _same_cut(utterance: Utterance, start: int, row: ClozeRow | None) -> bool:
     """Whether the spoken ending has as many units as were scored."""
     if row is None:
         return True
@@ -236,6 +236,7 @@ def _same_cut(utterance: Utterance, start: int, row: dict[str, Any] | None) -> b
     return bool(last - first == row["true_tokens"])
 
 
-def _score(row: dict[str, Any]) -> Score:
-    true, false = (row[f"{kind}_nats"] / max(row[f"{kind}_tokens"], 1) for kind in ("true", "false"))
+def _score(row: ClozeRow) -> Score:
+    true = row["true_nats"] / max(row["true_tokens"], 1)
+    false = row["false_nats"] / max(row["false_tokens"], 1)
     return Score(true, false, VERDICTS[float(item_credits([row], "mean")[0])])

@@ -88,7 +88,7 @@ def reproduce_section(run: RunRecord) -> ReproduceSection:
             for model in run.models
             if model.name not in run.config.arms
         },
-        of_other_data=[model.name for model in run.models if model.settings.get("data", data) != data],
+        of_other_data=[model.name for model in run.models if model.trained_on not in ("", data)],
         versions=[
             (package, now.get(package, "absent"), _other_versions(run, package, now.get(package)))
             for package in sorted({*now, *(name for model in run.models for name in model.versions)})

@@ -19,7 +19,12 @@ from lst.cli import main
 from lst.data.checks.corpus import check_corpus
 from lst.data.checks.prepared import check_prepared, word_faults
 from lst.data.checks.report import CheckReport
+from lst.data.shards import load_index, write_index
 from lst.data.utterance import Utterance, Word
+from lst.errors import UserError
+from lst.model.checkpoint import save_model
+from lst.model.config import ModelConfig, PatchingConfig
+from lst.model.lst import LatentSpeechTextModel
 
 
 def write_audio(path: Path, duration_s: float = 1.0, rate_hz: int = 16_000, num_channels: int = 1) -> Path:
@@ -340,3 +345,74 @@ def test_texts_and_shards_that_the_index_does_not_know_are_missed(prepared: Path
     missed = report.examples["left out"]
     assert sum("of manifest.jsonl is in no shard" in problem for problem in missed) == len(missed) - 1 > 0
     assert sum("'text-000000' of texts.jsonl is in no shard" in problem for problem in missed) == 1
+
+
+FILES = ["manifest.jsonl", "texts.jsonl", "left_out.jsonl", "source.json", "made_from.json", "vocabulary.json"]
+FILES += ["units.safetensors", "text.model", "card.html", "card.json"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_file_that_was_cut_emptied_altered_or_removed_is_reported(
+    copy: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = copy / name
+    whole = path.read_bytes() if path.exists() else b""
+    if name.startswith("card"):
+        assert main(["card", f"run_dir={copy.parent}", "seed=0"]) == 0
+        whole = path.read_bytes()
+    assert main(["check", f"run_dir={copy.parent}"]) == 0
+    for content in (whole[:-1], b"", whole[:3] + b"~" + whole[3:], None):
+        path.unlink() if content is None else path.write_bytes(content)
+        if content == whole:
+            continue
+        assert main(["check", f"run_dir={copy.parent}"]) == 1
+        shown = capsys.readouterr().out
+        assert (f"{name} is missing" if content is None else f"{name} was altered") in shown, (content, shown)
+    path.write_bytes(whole)
+    assert main(["check", f"run_dir={copy.parent}"]) == 0
+
+
+def test_an_altered_index_is_reported_and_not_opened(copy: Path) -> None:
+    """One count, or another description: the shards' own hashes say nothing of them."""
+    path = copy / "index.json"
+    whole = json.loads(path.read_text())
+    for change in ({"description": "other"}, {"num_unaligned": 7}, {"files": {}}):
+        path.write_text(json.dumps({**whole, **change}))
+        assert check_prepared(copy, full=True, max_examples=0).examples["index"][0].startswith("index.json was altered")
+        with pytest.raises(UserError, match=r"was altered: .*index\.json does not fit its check"):
+            load_index(copy)
+
+
+def test_an_index_names_no_file_elsewhere(copy: Path) -> None:
+    """Neither a shard nor a file whose hash is compared: ``lst check`` reads nothing outside its folder."""
+    path = copy / "index.json"
+    whole = load_index(copy)
+    (copy.parent / "secret.json").write_text("{}")
+    write_index(copy, {**whole, "files": {**whole["files"], "../secret.json": "0" * 64}})
+    assert "which is no file of prepared data" in check_prepared(copy, full=True, max_examples=0).examples["file"][0]
+    entry = {**whole["splits"]["train"][0], "name": "../../secret"}
+    path.write_text(json.dumps({**whole, "splits": {"train": [entry]}}))
+    with pytest.raises(UserError, match=r"index\.json names the shard '\.\./\.\./secret', which is no plain name"):
+        load_index(copy)
+
+
+def test_an_index_of_an_earlier_version_is_read_with_a_note(copy: Path) -> None:
+    path = copy / "index.json"
+    index = {key: value for key, value in json.loads(path.read_text()).items() if key not in ("files", "check")}
+    path.write_text(json.dumps(index))
+    report = check_prepared(copy, full=True, max_examples=0)
+    assert report.num_problems == 0
+    assert "the index has no hashes of lists, records and card" in report.notes[0]
+    load_index(copy)
+
+
+def test_altered_models_of_a_run_are_reported(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    final = copy.parent / "models/small/final"
+    shape = ModelConfig(global_dim=8, global_layers=1, global_heads=2, local_dim=8, local_heads=2, ffn_multiple_of=8)
+    save_model(final, LatentSpeechTextModel(shape, 60), PatchingConfig(), {})
+    assert main(["check", f"run_dir={copy.parent}"]) == 0
+    weights = bytearray((final / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (final / "model.safetensors").write_bytes(weights)
+    assert main(["check", f"run_dir={copy.parent}"]) == 1
+    assert "small: model.safetensors was altered: its SHA-256 is" in capsys.readouterr().out

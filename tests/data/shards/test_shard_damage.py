@@ -271,7 +271,7 @@ def test_a_shard_is_never_looked_for_outside_of_its_folder(tmp_path: Path, name:
     index = json.loads((tmp_path / INDEX_FILE).read_text())
     index["splits"]["train"][0]["name"] = name
     write_json(tmp_path / INDEX_FILE, index)
-    with pytest.raises(UserError, match=r"index\.json names a shard .*allowed are names such as train-000000"):
+    with pytest.raises(UserError, match=r"index\.json names the shard .*no plain name such as train-000000"):
         load_index(tmp_path)
     assert "names a shard" in str(check_prepared(tmp_path, full=False, max_examples=0).examples)
 

@@ -17,7 +17,7 @@ from lst.configs.compose import build_config
 from lst.configs.schema import Config
 from lst.data.documents.interleave import DocumentBuilder
 from lst.data.prepared import LEFT_OUT_FILE
-from lst.data.shards import INDEX_FILE, SHARD_FOLDER
+from lst.data.shards import SHARD_FOLDER, load_index, write_index
 from lst.data.utterance import Utterance
 from lst.recipes.corpus_card.card import (
     NUM_EXAMPLES,
@@ -32,7 +32,7 @@ from lst.recipes.corpus_card.card import (
 from lst.recipes.corpus_card.documents import sampled_places
 from lst.recipes.corpus_card.page import card_page
 from lst.runs.folder import CARD_JSON, CARD_PAGE, RunFolder, open_data
-from lst.storage import read_json, write_json, write_jsonl
+from lst.storage import read_json, write_jsonl
 
 SECTIONS = ("sizes", "durations", "units", "alignment", "patches", "text", "provenance")
 
@@ -117,11 +117,8 @@ def test_prepare_writes_the_card_once_and_lst_card_the_same_bytes(copied, smoke_
 
 
 def test_title_and_licence_are_shown_as_text_and_make_another_card(copied, config):
-    path = copied / "data" / INDEX_FILE
-    write_json(
-        path,
-        {**read_json(path, dict[str, Any], "", ""), "is_synthesised": False, "description": "recordings in my-corpus"},
-    )
+    data = copied / "data"
+    write_index(data, {**load_index(data), "is_synthesised": False, "description": "recordings in my-corpus"})
     words = [f"card.title={NASTY}", f"card.licence={NASTY} 4.0", "data.mix.speech=0"]
     here = replace(config, run_dir=str(copied))
     written = card_of_run(here, [f"run_dir={copied}", *words])

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lst.errors import UserError, raise_problems
 from lst.lazy import import_torchaudio
-from lst.storage import Between, read_json, staged, write_json
+from lst.storage import Between, FormatError, read_json, staged, write_json
+from lst.storage.tensors import open_tensors
+from lst.tokenizers.weights import WeightIndex
 
 CTC_SAMPLE_RATE_HZ = 16_000
 CTC_CONFIG_FILE, CTC_WEIGHTS_FILE = "ctc.json", "model.safetensors"
@@ -283,19 +284,20 @@ def _download(name: str, path: str) -> dict[str, Tensor]:
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
+        return open_tensors(path).read()
     except FileNotFoundError:
         raise UserError(f"the weights {path} are missing; pickled ones (.bin) must be converted first") from None
-    except SafetensorError as error:
-        raise UserError(f"{path} is damaged or not safetensors ({error})") from None
+    except (FormatError, OSError) as error:
+        raise UserError(f"{path} is damaged or not safetensors (it {error})") from None
 
 
 def _read_sharded(folder: Path) -> dict[str, Tensor]:
     index = folder / f"{CTC_WEIGHTS_FILE}.index.json"
     names = {CTC_WEIGHTS_FILE}
     if index.exists():
-        names = set(read_json(index, dict[str, Any], "the list of weight files", _REMEDY)["weight_map"].values())
-    return {key: value for name in sorted(names) for key, value in _read_safetensors(folder / name).items()}
+        names = set(read_json(index, WeightIndex, "the list of weight files", _REMEDY)["weight_map"].values())
+    # By their last part: the list comes with the model, and names no file outside its folder.
+    return {key: value for name in sorted(names) for key, value in _read_safetensors(folder / Path(name).name).items()}
 
 
 def _build(path: Path, architecture: Mapping[str, object]) -> nn.Module:
