@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lst import __version__
-from lst.errors import LstError, UserError, nearest
+from lst.errors import LstError, StoppedError, UserError, nearest
 from lst.storage import access, disk_full_error
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lst.configs.synthetic_schema import SyntheticConfig
 
 
-USAGE_EXIT, INTERRUPT_EXIT, PIPE_EXIT = 2, 130, 141
+USAGE_EXIT, SIGNAL_EXIT, INTERRUPT_EXIT, PIPE_EXIT = 2, 128, 130, 141
 
 
 def _check(config: Config, overrides: Sequence[str]) -> int:
@@ -278,7 +278,7 @@ def command_help(command: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status: 0, 1 where a check finds problems, 2 for a mistake of the user's, 130
-    when interrupted.
+    when interrupted, 128 and its number for another signal.
     """
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if words[0] == GROUP and len(words) > 1 and words[1][:1] != "-" and "=" not in words[1]:
@@ -288,6 +288,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
         return status
+    except StoppedError as error:
+        print(f"\nlst {words[0]}: stopped; {error}", file=sys.stderr)
+        return SIGNAL_EXIT + error.signal_number
     except LstError as error:
         print(f"lst {words[0]}: {error}", file=sys.stderr)
         return USAGE_EXIT

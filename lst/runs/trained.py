@@ -8,10 +8,12 @@ from pathlib import Path
 from lst.configs.schema import Config
 from lst.data.documents import DocumentBuilder
 from lst.data.prepared import PreparedData
-from lst.model.checkpoint import WEIGHTS_FILE, load_model, save_model
+from lst.model.checkpoint import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, load_model, save_card, save_model
 from lst.model.inference import TokenLayout
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.patching import inference_strategy
+from lst.model.weights import read_weights
+from lst.progress import say
 from lst.runs.fitted_patching import FittedPatching, load_patching
 from lst.runs.folder import RunFolder
 from lst.storage import sha256
@@ -75,6 +77,23 @@ def open_trained(run: RunFolder, name: str, data: PreparedData) -> TrainedModel:
         fitted.vocabulary, Vocabulary.from_dict(vocabulary, str(folder)), "the prepared data", f"model {name}"
     )
     return TrainedModel(name, folder, model, fitted, data)
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether a folder holds a whole trained model. A missing card is made up.
+
+    Weights that are not finite are no trained model; that is said.
+    """
+    if not all((folder / name).exists() for name in (CONFIG_FILE, WEIGHTS_FILE)):
+        return False
+    weights = read_weights(folder / WEIGHTS_FILE, "model", f"Delete {folder} and run lst train again.")
+    if all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+        # Earlier releases wrote it after the file that marks the folder as complete.
+        if not (folder / CARD_FILE).exists():
+            save_card(folder, load_model(folder)[0])
+        return True
+    say(f"the weights in {folder} are not finite: this model does not count as trained, and is trained again")
+    return False
 
 
 def save_trained(folder: Path, model: LatentSpeechTextModel, patching: FittedPatching) -> None:

@@ -164,7 +164,7 @@ class BatchLoader(Iterator[tuple[PackedBatch, LoaderState]]):
                     f"to {len(state.streams)}"
                 )
         self.plan, self.world_size = plan, world_size
-        self.state = state or LoaderState(plan.fingerprint, 0, (plan.first_state,) * plan.num_streams)
+        self.state = state or first_state(plan)
         first = self.state.batch_index + rank
         self._own = [(first + turn * world_size) % plan.num_streams for turn in range(plan.num_streams // world_size)]
         self._num_given = 0
@@ -205,6 +205,27 @@ class BatchLoader(Iterator[tuple[PackedBatch, LoaderState]]):
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def first_state(plan: StreamPlan) -> LoaderState:
+    """The state before the first batch."""
+    return LoaderState(plan.fingerprint, 0, (plan.first_state,) * plan.num_streams)
+
+
+def document_ids(plan: StreamPlan, before: LoaderState | None, batch_index: int) -> list[str]:
+    """Names of the documents of a batch, which is made again.
+
+    Args:
+        plan: the settings.
+        before: the state after an earlier batch; None for the beginning.
+        batch_index: number of the batch, from 1.
+    """
+    state = before or first_state(plan)
+    number = (batch_index - 1) % plan.num_streams
+    stream = BatchStream(plan, number, state.streams[number])
+    while stream.state.batch_index <= (batch_index - 1) // plan.num_streams:
+        next(stream)
+    return stream.document_ids
 
 
 class _Worker:

@@ -116,10 +116,10 @@ def _train_seed(config: SyntheticConfig, seed: int, path: Path, overrides: Seque
     assert train.max_steps is not None
     data = build_task(config.task, seed)
     module = build_module(config, data, seed)
-    resume, saved = folder.load_newest()
-    first_step = folder.steps_done
+    resume = folder.load_newest()
+    first_step = resume.step if resume else 0
     if resume:
-        module.on_load_checkpoint(saved)
+        module.on_load_checkpoint(resume.state)
         say(f"{description}: going on from step {first_step:,}")
     say(
         f"{description}: {module.model.num_parameters:,} parameters, {train.max_steps:,} steps of "
@@ -130,7 +130,7 @@ def _train_seed(config: SyntheticConfig, seed: int, path: Path, overrides: Seque
         callback = RunCallback(path, train, first_step, description, validates_last=True)
         options = TrainerOptions(train.max_steps, train.eval_every, path)
         with convolution_path(config):
-            fit(module, batches, scored_batches(data), options, [callback], resume)
+            fit(module, batches, scored_batches(data), options, callback, resume)
     return _result(config, seed, data, module, path, overrides)
 
 
