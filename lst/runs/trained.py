@@ -12,10 +12,8 @@ from lst.model.checkpoint import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, load_mode
 from lst.model.inference import TokenLayout
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.patching import inference_strategy
-from lst.model.weights import read_weights
-from lst.progress import say
 from lst.runs.fitted_patching import FittedPatching, load_patching
-from lst.runs.folder import RunFolder
+from lst.runs.folder import RunFolder, has_finite_weights
 from lst.storage import sha256
 from lst.tokenizers.vocabulary import Vocabulary, check_same_vocabulary
 
@@ -84,16 +82,12 @@ def is_trained(folder: Path) -> bool:
 
     Weights that are not finite are no trained model; that is said.
     """
-    if not all((folder / name).exists() for name in (CONFIG_FILE, WEIGHTS_FILE)):
+    if not all((folder / name).exists() for name in (CONFIG_FILE, WEIGHTS_FILE)) or not has_finite_weights(folder):
         return False
-    weights = read_weights(folder / WEIGHTS_FILE, "model", f"Delete {folder} and run lst train again.")
-    if all(bool(tensor.isfinite().all()) for tensor in weights.values()):
-        # Earlier releases wrote it after the file that marks the folder as complete.
-        if not (folder / CARD_FILE).exists():
-            save_card(folder, load_model(folder)[0])
-        return True
-    say(f"the weights in {folder} are not finite: this model does not count as trained, and is trained again")
-    return False
+    # Earlier releases wrote it after the file that marks the folder as complete.
+    if not (folder / CARD_FILE).exists():
+        save_card(folder, load_model(folder)[0])
+    return True
 
 
 def save_trained(folder: Path, model: LatentSpeechTextModel, patching: FittedPatching) -> None:

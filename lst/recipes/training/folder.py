@@ -30,7 +30,7 @@ from lst.recipes.training.checkpoints import (
 )
 from lst.runs.fitted_patching import UNIT_MODEL_FOLDER
 from lst.runs.folder import versions
-from lst.runs.formats import read_record, versioned
+from lst.runs.formats import Format, read_record, versioned
 from lst.storage import clear_partial_files, differing_settings, write_json, write_text
 
 METRICS_FILE, TENSORBOARD_FOLDER = "metrics.jsonl", "tensorboard"
@@ -51,18 +51,18 @@ class TrainingFolder:
         """The folder of its checkpoints."""
         return self.path / "checkpoints"
 
-    def record(self) -> dict[str, Any] | None:
-        """The settings that the training was begun with; None before it was begun."""
+    def record(self, kind: type[Format]) -> Format | None:
+        """The settings that the training was begun with, in the format of its kind; None before it was begun."""
         path = self.path / "settings.json"
         if not path.exists():
             return None
-        # Of the trainings of several kinds of models; comparisons name what a record lacks.
         remedy = f"Delete {self.path} and train again."
-        return read_record(path, dict[str, Any], "the record of the training's settings", remedy)
+        return read_record(path, kind, "the record of the training's settings", remedy)
 
     def conflicts(self, settings: Mapping[str, Any]) -> list[str]:
         """A line for each setting that differs from those the training was begun with."""
-        before = self.record()
+        # Of any kind: the comparison names what a record lacks.
+        before = self.record(dict[str, Any])
         return [] if before is None else differing_settings(before, {**settings})
 
     def begin(self, settings: Mapping[str, Any], config: Any) -> None:

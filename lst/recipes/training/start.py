@@ -34,7 +34,7 @@ from lst.recipes.training.checkpoints import (
 )
 from lst.recipes.training.folder import METRICS_FILE, TrainingFolder
 from lst.runs.fitted_patching import SPEECH_BPE_FILE, UNIT_MODEL_FOLDER
-from lst.runs.formats import Machine, Resumption
+from lst.runs.formats import BegunSettings, Machine, Resumption, TrainingSettings
 from lst.storage import expanded, fingerprint, flat_settings, fsync_folder, read_bytes, write_bytes
 
 # Options of training that decide no weights.
@@ -80,7 +80,7 @@ class Start:
     """
 
     folder: TrainingFolder
-    record: dict[str, Any]
+    record: TrainingSettings
     named: Path | None = None
     cleared: list[Path] = field(default_factory=list)
     checkpoint: Checkpoint | None = None
@@ -104,21 +104,20 @@ class Start:
     def load(self, verify: bool) -> None:
         """Reads the checkpoint; ``UserError`` where there is none that is good."""
         self.checkpoint = read_checkpoint(self.named, verify) if self.named else self.folder.load_newest(verify)
-        if self.named:
-            self.record["resumed"][-1]["step"] = self.step
 
     def note_machine(self, machine: Machine, name: str) -> None:
         """Records what the training runs on. Says where sums, and so the last bits of the weights, change by it."""
-        before = self.record.get("machine", machine if self.checkpoint is None else {"compile": machine["compile"]})
-        changed = {f"machine.{key}": machine[key] for key in before if before[key] != machine[key]}  # type: ignore[literal-required]
+        now: dict[str, Any] = {**machine}
+        before: dict[str, Any] = {**self.record.get("machine", {"compile": self.record["train"]["compile"]})}
+        changed = [key for key in before if before[key] != now[key]]
         if changed and self.checkpoint is not None:
-            then = ", ".join(f"{key.partition('.')[2]} {before[key.partition('.')[2]]}" for key in changed)
-            now = ", ".join(f"{key.partition('.')[2]} {value}" for key, value in changed.items())
             say(
-                f"{name}: {then} before, {now} now: from step {self.step} on, the weights are no longer bit for bit "
-                "those of an uninterrupted training"
+                f"{name}: {', '.join(f'{key} {before[key]}' for key in changed)} before, "
+                f"{', '.join(f'{key} {now[key]}' for key in changed)} now: from step {self.step} on, the weights are "
+                "no longer bit for bit those of an uninterrupted training"
             )
-            self.record["resumed"] = [*self.record.get("resumed", []), _resumption(self.step, None, changed)]
+            entry = _resumption(self.step, None, {f"machine.{key}": now[key] for key in changed})
+            self.record["resumed"] = [*self.record.get("resumed", []), entry]
         self.record["machine"] = machine
 
     def commit(self) -> None:
@@ -139,7 +138,7 @@ class Start:
                 remove_checkpoint(path)
 
 
-def plan_start(folder: TrainingFolder, settings: Mapping[str, Any], resume_from: str | None) -> Start:
+def plan_start(folder: TrainingFolder, settings: BegunSettings, resume_from: str | None) -> Start:
     """Compares settings with those that the training was begun with; reads no checkpoint yet.
 
     Args:
@@ -150,19 +149,19 @@ def plan_start(folder: TrainingFolder, settings: Mapping[str, Any], resume_from:
     Raises:
         UserError: settings differ that may not, or there is no such checkpoint.
     """
-    record = folder.record()
+    record = folder.record(TrainingSettings)
     changed = {} if record is None else _changed(record, settings)
     if resume_from is not None and (record is None or changed or _last_named(record) != resume_from):
         return _plan_named(folder, settings, resume_from)
     steps = [step_of(path) for path in complete_checkpoints(folder.checkpoints)]
     if record is None or not changed:
-        return Start(folder, {**settings} if record is None else record)
+        return Start(folder, _unchanged(settings) if record is None else record)
     if not steps and not (folder.path / "final").exists():
         say(f"{folder.path} was begun with other settings and holds no checkpoint yet: it is begun anew")
         fitted_by = {"data", "seed", "patching"}
         is_fitted_anew = any(key.partition(".")[0] in fitted_by for key in changed)
         fitted = [folder.path / UNIT_MODEL_FOLDER, folder.path / SPEECH_BPE_FILE]
-        return Start(folder, {**settings}, cleared=fitted if is_fitted_anew else [])
+        return Start(folder, _unchanged(settings), cleared=fitted if is_fitted_anew else [])
     remedy = f"Use the same settings, train under another name=NAME, or delete {folder.path}."
     if changed.keys() & set(RATE_OPTIONS):
         remedy += (
@@ -173,7 +172,7 @@ def plan_start(folder: TrainingFolder, settings: Mapping[str, Any], resume_from:
     raise AssertionError
 
 
-def _plan_named(folder: TrainingFolder, settings: Mapping[str, Any], resume_from: str) -> Start:
+def _plan_named(folder: TrainingFolder, settings: BegunSettings, resume_from: str) -> Start:
     named = (
         checkpoint_folder(folder.checkpoints, int(resume_from))
         if resume_from.isdecimal()
@@ -186,14 +185,16 @@ def _plan_named(folder: TrainingFolder, settings: Mapping[str, Any], resume_from
             f"train.resume_from={resume_from}: {named} is no complete checkpoint; {folder.path} has those of steps "
             f"{steps or '(none)'}. Give one of them, or the path of a checkpoint of another training"
         )
-    record = source.record()
+    record = source.record(TrainingSettings)
     if record is None:
         raise UserError(f"train.resume_from={resume_from}: {source.path} lacks settings.json, which belongs to it")
     is_other = source.path != folder.path.resolve()
-    if is_other and folder.record() is not None and complete_checkpoints(folder.checkpoints):
+    if is_other and folder.record(TrainingSettings) is not None and complete_checkpoints(folder.checkpoints):
         raise UserError(
             f"train.resume_from={resume_from}: {folder.path} has checkpoints of its own; train under another name=NAME"
         )
+    # What changed after that step belongs to another continuation.
+    record["resumed"] = [entry for entry in record.get("resumed", []) if entry["step"] < step_of(named)]
     changed = _changed(record, settings)
     raise_problems(
         f"{named} was trained with other settings",
@@ -201,16 +202,17 @@ def _plan_named(folder: TrainingFolder, settings: Mapping[str, Any], resume_from
         f"From a checkpoint on, only these may change: {', '.join(RATE_OPTIONS)}.",
     )
     now = {key: values[1] for key, values in changed.items()}
-    resumed = [
-        entry for entry in record.get("resumed", []) if entry["step"] <= step_of(named) or entry["resume_from"] is None
-    ]
-    record["resumed"] = [*resumed, _resumption(step_of(named), resume_from, now)]
+    record["resumed"].append(_resumption(step_of(named), resume_from, now))
     return Start(folder, record, named)
 
 
 def machine_now(options: TrainConfig, device: str) -> Machine:
     """What sums depend on, apart from the settings; ``device`` is the one that the trainer has found."""
     return {"accelerator": device, "compile": options.compile, "num_threads": torch.get_num_threads()}
+
+
+def _unchanged(settings: BegunSettings) -> TrainingSettings:
+    return {**settings}
 
 
 def _begun(record: Mapping[str, Any]) -> dict[str, Any]:

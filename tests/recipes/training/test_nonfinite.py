@@ -18,8 +18,12 @@ from lst.configs.compose import build_config
 from lst.errors import UserError
 from lst.recipes.training.checkpoints import SafeCheckpointIO, complete_checkpoints
 from lst.recipes.training.finite import NonFiniteError
+from lst.recipes.training.folder import TrainingFolder
 from lst.recipes.training.language_model import LanguageModelModule
+from lst.recipes.training.start import plan_start
 from lst.recipes.training.train import train
+from lst.runs import RunFolder, require_models
+from lst.runs.formats import TrainingSettings
 
 
 def infinite_gradient(loss: torch.Tensor) -> torch.Tensor:
@@ -106,6 +110,19 @@ def test_a_lower_rate_holds_from_the_named_step_on(trained: Path) -> None:
         train(build_config([*words, "train.resume_from=4"]))
 
 
+def test_of_several_continuations_the_last_one_is_recorded(trained: Path) -> None:
+    folder = TrainingFolder(trained / "models" / "m")
+    settings = folder.record(TrainingSettings)
+    assert settings is not None
+    settings["train"]["learning_rate"] = 1e-3
+    for step in (6, 3):
+        record = plan_start(folder, settings, str(step)).record
+        changed = {"train.learning_rate": 1e-3}
+        assert record["resumed"] == [{"step": step, "resume_from": str(step), "changed": changed}]
+        (folder.path / "settings.json").write_text(json.dumps({"version": 1, **record}))
+        assert plan_start(folder, settings, None).named is None
+
+
 def test_a_rate_at_which_groups_of_parameters_coincide(run: Path) -> None:
     """The rate of a state space's dynamics is bounded: at low rates they share a group with others."""
     words = overrides(run, "name=h3", "model=lst_debug_h3", *WHOLE)
@@ -151,8 +168,11 @@ def test_state_that_is_not_finite_is_not_saved(tmp_path: Path) -> None:
 def test_a_model_of_nans_does_not_count_as_trained(
     trained: Path, whole_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Nor does it keep the others from being evaluated."""
+    shutil.copytree(trained / "models" / "m", trained / "models" / "good")
     path = trained / "models" / "m" / "final" / "model.safetensors"
     save_file({name: tensor * float("nan") for name, tensor in load_file(path).items()}, path)
+    assert require_models(RunFolder(trained)) == ["good"]
     final = train(build_config(overrides(trained, "name=m", *WHOLE)))
     assert "are not finite: this model does not count as trained" in capsys.readouterr().err
     assert has_equal_weights(final, whole_run / "models" / "m" / "final")
