@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.util
 import os
 import queue
 import signal
@@ -241,6 +242,8 @@ class _Worker:
         )
         with uninterrupted():
             self.process.start()
+        # At the end of this process, multiprocessing asks its children to terminate and waits for them.
+        multiprocessing.util.Finalize(self, self.process.kill, exitpriority=1)
         # Closed here, so that the pipe ends when the worker does.
         theirs.close()
 
@@ -265,7 +268,8 @@ class _Worker:
 
     def close(self) -> None:
         self._connection.close()
-        self.process.terminate()
+        # It holds nothing that would have to be saved, and it ignores the request to terminate.
+        self.process.kill()
         self.process.join(10)
 
 
@@ -280,8 +284,9 @@ class _Failure:
 def _work(connection: Connection, plan: StreamPlan, numbers: list[int], states: list[StreamState]) -> None:
     """Runs in a worker: makes batches of its streams in turn, and sends each when it is wanted."""
     set_one_thread()
-    # Only the training handles an interrupt; the worker ends with it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A job's end is told to all of its processes. The training ends its step first, and the worker ends with it.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     end_with_parent()
     outbox: queue.Queue[Any] = queue.Queue(BATCHES_AHEAD)
     sender = threading.Thread(target=_send_all, args=(connection, outbox), daemon=True)
