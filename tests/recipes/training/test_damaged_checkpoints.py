@@ -74,8 +74,11 @@ def test_a_training_goes_on_from_the_checkpoint_before_and_replaces_the_damaged_
     """Nothing of the damaged one stays, and the result is that of the undamaged training."""
     folder = trained / "models" / "m"
     ALTERATIONS["a bit of a weight"](folder / "checkpoints" / STEP)
-    # Of version 0.2 and earlier.
+    # As earlier releases left them: a marker without hashes, and settings without the machine.
     (folder / "checkpoints" / "step-00000006" / "COMPLETE").write_text("")
+    settings = json.loads((folder / "settings.json").read_text())
+    settings.pop("machine")
+    (folder / "settings.json").write_text(json.dumps(settings))
     shutil.rmtree(folder / "final")
     final = train(build_config(overrides(trained, "name=m", *WHOLE)))
     assert has_equal_weights(final, whole_run / "models" / "m" / "final")
