@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lst import __version__
-from lst.errors import LstError, UserError, nearest, one_line, printable
+from lst.errors import LstError, StoppedError, UserError, nearest, one_line, printable
 from lst.storage import access, disk_full_error
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lst.configs.synthetic_schema import SyntheticConfig
 
 
-USAGE_EXIT, INTERRUPT_EXIT, PIPE_EXIT = 2, 130, 141
+USAGE_EXIT, SIGNAL_EXIT, INTERRUPT_EXIT, PIPE_EXIT = 2, 128, 130, 141
 
 
 def _show(result: object) -> None:
@@ -283,7 +283,7 @@ def command_help(command: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status: 0, 1 where a check finds problems, 2 for a mistake of the user's, 130
-    when interrupted.
+    when interrupted, 128 and its number for another signal.
     """
     _show_any_text()
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
@@ -295,6 +295,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
         return status
+    except StoppedError as error:
+        _complain(f"stopped; {error}", words, before="\n")
+        return SIGNAL_EXIT + error.signal_number
     except BrokenPipeError:
         # The reader (head, a pager) has ended.
         _drop_output()

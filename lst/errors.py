@@ -53,6 +53,22 @@ class StorageError(LstError):
     """A storage that cannot be reached or written. No file in it is at fault, so nothing is made again or skipped."""
 
 
+class StoppedError(LstError):
+    """Work that a signal has stopped, after it was saved.
+
+    Args:
+        message: what was saved, and how to go on.
+        signal_number: of the signal.
+
+    Attributes:
+        signal_number: as given; the exit status is 128 and this number.
+    """
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number
+
+
 class ProblemsError(UserError):
     """Every problem found in one thing, reported together before work starts.
 

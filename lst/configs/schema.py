@@ -13,6 +13,7 @@ from lst.tokenizers.config import TokenizerConfig
 EXPORT_FORMATS = ("on_the_fly", "textgrid", "ctm")
 # Lightning's, without those that need layers of another library, and without 16-true: AdamW's ε is 0 in float16.
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 
 
 def name_problems(name: str) -> list[str]:
@@ -38,15 +39,31 @@ class TrainConfig(Options, prefix="train."):
     eval_utterances: int = option(48, "held-out utterances for those losses", low=1)
     checkpoint_every: int = option(90, "steps between checkpoints", low=1)
     keep_checkpoints: int = option(2, "latest checkpoints that are kept", low=1)
-    accelerator: str = option("auto", "Lightning's accelerator: auto, cpu, gpu, …")
+    verify_checkpoints: bool = option(True, "compare hashes of a checkpoint before resuming from it")
+    on_nonfinite: str = option(
+        "raise",
+        "a loss or gradient that is not finite: raise ends the training before the update, skip leaves the update out",
+        choices=("raise", "skip"),
+    )
+    max_skipped_updates: int = option(10, "updates at most that train.on_nonfinite=skip leaves out", low=0)
+    skip_batches: list[int] = option([], "numbers of batches that are left out, from 1")
+    resume_from: str | None = option(
+        None, "checkpoint to go on from with other rates: a step, or a folder of another training", path="folder"
+    )
+    accelerator: str = option("auto", "Lightning's accelerator", choices=ACCELERATORS)
     compile: bool = option(False, "torch.compile the loss: takes minutes at first")
     precision: str = option("32-true", "Lightning's precision", choices=PRECISIONS)
 
     def rules(self) -> list[str]:
-        """Warm-up ends within the training."""
-        if self.warmup_steps <= self.max_steps:
-            return []
-        return [f"train.warmup_steps={self.warmup_steps}: must lie between 0 and train.max_steps={self.max_steps}"]
+        """Warm-up ends within the training, and batches are numbered from 1."""
+        found = []
+        if self.warmup_steps > self.max_steps:
+            found.append(
+                f"train.warmup_steps={self.warmup_steps}: must lie between 0 and train.max_steps={self.max_steps}"
+            )
+        if self.skip_batches and min(self.skip_batches) < 1:
+            found.append(f"train.skip_batches={list(self.skip_batches)}: batches are numbered from 1")
+        return found
 
 
 @dataclass

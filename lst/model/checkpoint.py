@@ -11,8 +11,10 @@ from lst.errors import UserError
 from lst.model.config import PatchingConfig
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.pretrained import CONFIG_FILE, WEIGHTS_FILE
+from lst.storage import write_text
 
-__all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "load_model", "save_model"]
+CARD_FILE = "README.md"
+__all__ = ["CARD_FILE", "CONFIG_FILE", "WEIGHTS_FILE", "load_model", "save_card", "save_model"]
 
 
 def save_model(
@@ -27,7 +29,13 @@ def save_model(
         vocabulary: what the ids mean, from ``Vocabulary.to_dict``.
     """
     model.patching, model.vocabulary = patching, vocabulary
+    save_card(folder, model)
     model.save_pretrained(folder)
+
+
+def save_card(folder: Path, model: LatentSpeechTextModel) -> None:
+    """Writes the model card."""
+    write_text(folder / CARD_FILE, str(model.generate_model_card()))
 
 
 def load_model(folder: Path, verify: bool = True) -> tuple[LatentSpeechTextModel, PatchingConfig, dict[str, Any]]:

@@ -47,3 +47,28 @@ def build_adamw(
     """Builds AdamW over ``parameter_groups``; ``fused`` as in torch."""
     groups = parameter_groups(model, learning_rate, weight_decay)
     return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=fused)
+
+
+def regrouped_state(
+    saved: dict[str, Any], model: LatentSpeechTextModel, before: tuple[float, float], now: tuple[float, float]
+) -> dict[str, Any]:
+    """The state of an AdamW for the groups of another: where rates coincide, ``parameter_groups`` has fewer of them.
+
+    Args:
+        saved: from ``state_dict``. Rates and decays of the groups are not brought up to date.
+        model: that both belong to.
+        before: peak learning rate and weight decay that the state was saved with.
+        now: those of the optimiser that will load it.
+    """
+    old = [parameter for group in parameter_groups(model, *before) for parameter in group["params"]]
+    old_indices = {id(parameter): index for index, parameter in enumerate(old)}
+    groups = [group["params"] for group in parameter_groups(model, *now)]
+    order = [old_indices[id(parameter)] for group in groups for parameter in group]
+    starts = [sum(map(len, groups[:number])) for number in range(len(groups))]
+    return {
+        "state": {new: saved["state"][old] for new, old in enumerate(order) if old in saved["state"]},
+        "param_groups": [
+            {**saved["param_groups"][0], "params": list(range(start, start + len(group)))}
+            for start, group in zip(starts, groups, strict=True)
+        ],
+    }

@@ -21,7 +21,8 @@ from lst.evaluation.results import BITS_COLUMNS, read_result
 from lst.progress import Progress, say
 from lst.runs import RunFolder, TrainedModel, open_data, open_trained, require_models
 from lst.runs.formats import versioned
-from lst.storage import fingerprint, write_json, write_jsonl
+from lst.storage import clear_partial_files, fingerprint, write_json, write_jsonl
+from lst.storage.locks import folder_lock, reading_lock
 
 # Raised when the same models and data would give other results.
 VERSION = 3
@@ -38,8 +39,13 @@ def evaluate(config: Config) -> dict[str, EvalResult]:
     """
     run = RunFolder.of(config)
     names = require_models(run)
-    data = open_data(config)
-    return {name: evaluate_model(config, run, open_trained(run, name, data, config.verify_models)) for name in names}
+    results = run.eval_result(names[0]).parent
+    with reading_lock(run.data), folder_lock(results, work="evaluated", remedy="or evaluate another run_dir=FOLDER"):
+        clear_partial_files(results)
+        data = open_data(config)
+        return {
+            name: evaluate_model(config, run, open_trained(run, name, data, config.verify_models)) for name in names
+        }
 
 
 def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel) -> EvalResult:

@@ -11,13 +11,14 @@ training, ``trained`` opens models after it.
 
 from lst.runs.fitted_patching import FittedPatching, fit_patching, load_patching, plain_patching
 from lst.runs.folder import RunFolder, open_data, require_models
-from lst.runs.trained import TrainedModel, open_trained, save_trained
+from lst.runs.trained import TrainedModel, is_trained, open_trained, save_trained
 
 __all__ = [
     "FittedPatching",
     "RunFolder",
     "TrainedModel",
     "fit_patching",
+    "is_trained",
     "load_patching",
     "open_data",
     "open_trained",

@@ -24,10 +24,14 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from lst.configs.compose import MAIN, build_config
 from lst.configs.schema import Config
 from lst.data.prepared import CARD_FILES, PreparedData
 from lst.errors import UserError
+from lst.model.checkpoint import WEIGHTS_FILE
+from lst.progress import say
 from lst.runs.formats import read_record, versioned
 from lst.storage import Folder, absolute, write_json
 from lst.storage.locks import waiting_lock
@@ -197,9 +201,21 @@ def versions() -> dict[str, str]:
     return found
 
 
+def has_finite_weights(folder: Path) -> bool:
+    """Whether the weights of a model's folder are finite. That they are not is said; damage is found on opening it."""
+    try:
+        with safe_open(folder / WEIGHTS_FILE, framework="pt") as file:
+            is_finite = all(bool(file.get_tensor(name).isfinite().all()) for name in file.keys())  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return True
+    if not is_finite:
+        say(f"the weights in {folder} are not finite: this model does not count as trained; lst train trains it again")
+    return is_finite
+
+
 def require_models(run: RunFolder) -> list[str]:
     """Names of trained models; raises ``UserError`` when there is none."""
-    names = run.trained_models()
+    names = [name for name in run.trained_models() if has_finite_weights(run.final(name))]
     if not names:
         raise UserError(f"no trained model in {run.root / 'models'}: run lst train run_dir={run.root} first")
     return names

@@ -21,8 +21,30 @@ Options = dict[str, Any]
 Format = TypeVar("Format")
 
 
-class TrainingSettings(TypedDict):
-    """``models/NAME/settings.json``: everything that decides the weights. A training resumes with equal ones only.
+class Machine(TypedDict):
+    """What a training runs on. Sums, and so the last bits of the weights, depend on it."""
+
+    accelerator: str
+    compile: bool
+    num_threads: int
+
+
+class Resumption(TypedDict):
+    """A change of settings during a training.
+
+    Keys:
+        step: the change holds after this step.
+        resume_from: what ``train.resume_from`` named, a step or a path; None for a change of the machine.
+        changed: the new values by dotted key.
+    """
+
+    step: int
+    resume_from: str | None
+    changed: Options
+
+
+class BegunSettings(TypedDict):
+    """Everything that decides the weights, as a training was begun. It resumes with equal settings only.
 
     Keys:
         data: fingerprint of the prepared data.
@@ -43,7 +65,19 @@ class TrainingSettings(TypedDict):
 
 
 class _GradientNorm(TypedDict, total=False):
-    gradient_norm: float
+    gradient_norm: float | None
+
+
+class TrainingSettings(BegunSettings, total=False):
+    """``models/NAME/settings.json``: the settings at the beginning, and what has changed since.
+
+    Keys:
+        machine: what the training runs on now; absent in files of earlier releases.
+        resumed: changes since it was begun, in order.
+    """
+
+    machine: Machine
+    resumed: list[Resumption]
 
 
 class StepRow(_GradientNorm):
@@ -52,7 +86,10 @@ class StepRow(_GradientNorm):
     Keys:
         step: from 1.
         loss: of the step's batch, in nats a target.
-        gradient_norm: before clipping; absent in rows of version 0.1 of the package.
+        gradient_norm: before clipping; absent in rows of version 0.1 of the package, None if it is not finite.
+
+    Where ``train.on_nonfinite=skip`` left the update out, ``skipped_batch``, the number of the batch, stands in place
+    of ``loss``.
     """
 
     step: Count

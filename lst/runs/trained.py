@@ -8,12 +8,12 @@ from pathlib import Path
 from lst.configs.schema import Config
 from lst.data.documents import DocumentBuilder
 from lst.data.prepared import PreparedData
-from lst.model.checkpoint import WEIGHTS_FILE, load_model, save_model
+from lst.model.checkpoint import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, load_model, save_card, save_model
 from lst.model.inference import TokenLayout
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.patching import inference_strategy
 from lst.runs.fitted_patching import FittedPatching, load_patching
-from lst.runs.folder import RunFolder
+from lst.runs.folder import RunFolder, has_finite_weights
 from lst.storage import sha256
 from lst.tokenizers.vocabulary import Vocabulary, check_same_vocabulary
 
@@ -75,6 +75,19 @@ def open_trained(run: RunFolder, name: str, data: PreparedData, verify: bool = T
         fitted.vocabulary, Vocabulary.from_dict(vocabulary, str(folder)), "the prepared data", f"model {name}"
     )
     return TrainedModel(name, folder, model, fitted, data)
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether a folder holds a whole trained model. A missing card is made up.
+
+    Weights that are not finite are no trained model; that is said.
+    """
+    if not all((folder / name).exists() for name in (CONFIG_FILE, WEIGHTS_FILE)) or not has_finite_weights(folder):
+        return False
+    # Earlier releases wrote it after the file that marks the folder as complete.
+    if not (folder / CARD_FILE).exists():
+        save_card(folder, load_model(folder)[0])
+    return True
 
 
 def save_trained(folder: Path, model: LatentSpeechTextModel, patching: FittedPatching) -> None:

@@ -16,6 +16,7 @@ from lst.storage.files import (
     STAGING_SUFFIX,
     cache_dir,
     check_free_space,
+    clear_partial_files,
     disk_full_error,
     exists,
     fetch,
@@ -39,7 +40,7 @@ from lst.storage.files import (
     write_jsonl,
     write_text,
 )
-from lst.storage.fingerprints import differing_settings, fingerprint
+from lst.storage.fingerprints import differing_settings, fingerprint, flat_settings
 from lst.storage.listing import FileList, files_fingerprint, list_files
 from lst.storage.places import Folder, Location, Url, absolute, expanded, is_url, locate, named_in
 from lst.storage.typed import Between, Count, FormatError, OtherVersionError, Seconds, parse_json, read_json, read_jsonl
@@ -60,6 +61,7 @@ __all__ = [
     "allow",
     "cache_dir",
     "check_free_space",
+    "clear_partial_files",
     "differing_settings",
     "disk_full_error",
     "exists",
@@ -67,6 +69,7 @@ __all__ = [
     "fetch",
     "files_fingerprint",
     "fingerprint",
+    "flat_settings",
     "fsync_folder",
     "is_url",
     "list_files",

@@ -257,6 +257,14 @@ def _staged_beside(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def clear_partial_files(*folders: Path) -> None:
+    """Removes what killed writers staged directly in local folders. Call it where nobody else writes: under a lock."""
+    for folder in folders:
+        for path in folder.glob(f".*{STAGING_SUFFIX}*"):
+            if path.is_file():
+                path.unlink(missing_ok=True)
+
+
 def _put(source: Path, url: Url) -> None:
     system, path = file_system(url)
     if url.partition("://")[0] in ATOMIC_PUT:

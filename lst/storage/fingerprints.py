@@ -16,7 +16,7 @@ def fingerprint(value: Any) -> str:
 
 def differing_settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """A line for each value, however deep, in which two records of settings differ."""
-    flat_then, flat_now = _flat(then), _flat(now)
+    flat_then, flat_now = flat_settings(then), flat_settings(now)
     return [
         f"{key}: {flat_then.get(key)!r} then, {flat_now.get(key)!r} now"
         for key in sorted({*flat_then, *flat_now})
@@ -24,10 +24,15 @@ def differing_settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[
     ]
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested settings by their dotted keys.
+
+    >>> flat_settings({"seed": 0, "train": {"rows": 2}})
+    {'seed': 0, 'train.rows': 2}
+    """
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        flat |= flat_settings(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat
 
 

@@ -1,7 +1,7 @@
-"""Locks: one process prepares a folder at a time. A second one is told which process does; a dead one holds no lock.
+"""Locks: one process writes a folder at a time. A second one is told which process does; a dead one holds no lock.
 
 In a local folder the operating system locks ``.lock`` (``flock``) and unlocks it when the process ends, for whatever
-reason. Parts of one preparation (``part=i/n``) share that lock, and each part has a lock of its own.
+reason. Parts of one preparation (``part=i/n``) share that lock, and so do readers; each has a lock of its own besides.
 
 Behind a URL there are no such locks: ``lock.json`` is a lease that its owner renews; one that was not renewed for
 ``LEASE_S`` seconds, or whose process on this host has ended, is void. A process that finds another's lease in place of
@@ -34,6 +34,8 @@ from lst.storage import Folder, FormatError, Url, parse_json
 LOCK_FILE, LEASE_FILE = ".lock", "lock.json"
 LEASE_S, RENEW_S, SETTLE_S = 180.0, 30.0, 0.5
 MAX_OWNER_BYTES = 4096
+_READER = "-reader-"
+DATA_REMEDY = "or choose another place with run_dir=FOLDER or data_dir=FOLDER"
 
 
 class Owner(TypedDict):
@@ -51,12 +53,44 @@ class Lease(Owner):
     renewed_s: float
 
 
+class HeldError(UserError):
+    """A folder that another process holds.
+
+    Args:
+        folder: that is held.
+        owners: processes that hold it, as far as they are known.
+        work: what they do with it.
+        remedy: what to do instead of waiting.
+    """
+
+    def __init__(
+        self, folder: Folder, owners: Sequence[Owner], work: str = "prepared", remedy: str = DATA_REMEDY
+    ) -> None:
+        who = "; ".join(f"process {owner['pid']} on {owner['host']} since {owner['since']}" for owner in owners[:3])
+        super().__init__(
+            f"{folder} is being {work} by another process ({who or 'it has not said which yet'}). Wait until it has "
+            f"ended, {remedy}."
+        )
+
+
+class HeldByReadersError(HeldError):
+    """A folder that other processes read."""
+
+
 @contextlib.contextmanager
-def folder_lock(folder: Folder, part: tuple[int, int] | None = None) -> Iterator[None]:
+def folder_lock(
+    folder: Folder, part: tuple[int, int] | None = None, work: str = "prepared", remedy: str = DATA_REMEDY
+) -> Iterator[None]:
     """Holds ``folder`` for this process, or only part i of n of it.
 
+    Args:
+        folder: a local folder, which is made, or a URL.
+        part: i and n; None for the whole.
+        work: what is done with it, for the error of others.
+        remedy: what to do instead of waiting, for the error.
+
     Raises:
-        UserError: another process holds it, or this part of it.
+        HeldError: another process holds it, or this part of it.
     """
     name = "" if part is None else f"-part-{part[0]}-of-{part[1]}"
     if isinstance(folder, Url):
@@ -66,9 +100,26 @@ def folder_lock(folder: Folder, part: tuple[int, int] | None = None) -> Iterator
     made = [one for one in (folder, *folder.parents) if not one.exists()]
     with contextlib.ExitStack() as held:
         held.callback(_remove_empty, made)
-        held.enter_context(_file_lock(folder / LOCK_FILE, shared=part is not None))
+        held.enter_context(_file_lock(folder / LOCK_FILE, part is not None, work, remedy))
         if part is not None:
-            held.enter_context(_file_lock(folder / f"{LOCK_FILE}{name}", shared=False))
+            held.enter_context(_file_lock(folder / f"{LOCK_FILE}{name}", False, work, remedy))
+        yield
+
+
+@contextlib.contextmanager
+def reading_lock(folder: Folder) -> Iterator[None]:
+    """Keeps others from preparing a local ``folder`` that is read; readers do not exclude each other.
+
+    Nothing is held where the folder is absent, may not be written, or is a URL.
+
+    Raises:
+        HeldError: another process prepares it.
+    """
+    with contextlib.ExitStack() as held:
+        if isinstance(folder, Path) and folder.is_dir() and os.access(folder, os.W_OK):
+            held.enter_context(_file_lock(folder / LOCK_FILE, shared=True))
+            # It names this process to others; two readers of one process have two.
+            held.enter_context(_file_lock(folder / f"{LOCK_FILE}{_READER}{uuid.uuid4().hex[:12]}", shared=False))
         yield
 
 
@@ -87,8 +138,13 @@ def waiting_lock(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _file_lock(path: Path, shared: bool, waits: bool = False) -> Iterator[None]:
-    descriptor = _acquire(path, shared, waits)
+def _file_lock(
+    path: Path, shared: bool, work: str = "prepared", remedy: str = DATA_REMEDY, waits: bool = False
+) -> Iterator[None]:
+    try:
+        descriptor = _acquire(path, shared, waits)
+    except BlockingIOError:
+        raise _held(path, work, remedy) from None
     try:
         if not shared:
             # The owner is written for error messages only, so a full disk is ignored here.
@@ -113,9 +169,6 @@ def _acquire(path: Path, shared: bool, waits: bool) -> int:
             if os.path.exists(path) and os.stat(path).st_ino == os.fstat(descriptor).st_ino:
                 _check_content(path, descriptor)
                 return descriptor
-        except BlockingIOError:
-            os.close(descriptor)
-            raise _held(path.parent, _file_owners(path)) from None
         except BaseException:
             os.close(descriptor)
             raise
@@ -156,25 +209,44 @@ def _no_lock(path: Path) -> UserError:
     )
 
 
-def _file_owners(path: Path) -> list[Owner]:
-    """Owners that wrote into a lock's file, or into the files of the parts that share it."""
-    owners: list[Owner] = []
-    for candidate in [path, *sorted(path.parent.glob(f"{path.name}-part-*"))]:
-        with contextlib.suppress(OSError, ValueError):
-            owners.append(parse_json(storage.read_bytes(candidate), Owner))
-    return owners
+def _held(path: Path, work: str, remedy: str) -> HeldError:
+    """The error for a lock's file that another process has locked."""
+    readers = [
+        owner for file in path.parent.glob(f"{path.name}{_READER}*") if _is_locked(file) for owner in _read(file)
+    ]
+    if readers and not _is_locked(path, fcntl.LOCK_SH):
+        return HeldByReadersError(path.parent, readers, "read", remedy)
+    parts = sorted(path.parent.glob(f"{path.name}-part-*"))
+    return HeldError(path.parent, [owner for file in [path, *parts] for owner in _read(file)], work, remedy)
+
+
+def _is_locked(path: Path, kind: int = fcntl.LOCK_EX) -> bool:
+    """Whether a process holds a lock that excludes this kind. A file that a killed one left is removed."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        if kind == fcntl.LOCK_EX:
+            path.unlink(missing_ok=True)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: Path) -> list[Owner]:
+    """The owner that wrote into a lock's file, if it has done so."""
+    try:
+        return [parse_json(storage.read_bytes(path), Owner)]
+    except (OSError, ValueError):
+        return []
 
 
 def _owner() -> Owner:
     return {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-
-
-def _held(folder: Folder, owners: Sequence[Owner]) -> UserError:
-    who = "; ".join(f"process {owner['pid']} on {owner['host']} since {owner['since']}" for owner in owners[:3])
-    return UserError(
-        f"{folder} is being prepared by another process ({who or 'it has not said which yet'}). Wait until it has "
-        "ended, or choose another place with run_dir=FOLDER or data_dir=FOLDER."
-    )
 
 
 @contextlib.contextmanager
@@ -184,12 +256,12 @@ def _lease(folder: Url, name: str) -> Iterator[None]:
     rivals = [folder / LEASE_FILE, place] if name else [folder / file for file in _lease_files(folder)]
     owners = [owner for owner in map(_read_lease, rivals) if owner is not None and _is_alive(owner)]
     if owners:
-        raise _held(folder, owners)
+        raise HeldError(folder, owners)
     _renew(place, token)
     time.sleep(SETTLE_S)
     owner = _read_lease(place)
     if owner is None or owner["token"] != token:
-        raise _held(folder, [owner] if owner else [])
+        raise HeldError(folder, [owner] if owner else [])
     renewal = _Renewal(place, token)
     try:
         with renewal:
@@ -204,7 +276,7 @@ def _lease(folder: Url, name: str) -> Iterator[None]:
     if renewal.taken_by is not None:
         raise UserError(
             f"this process could not renew its hold on {folder} for {LEASE_S:g} seconds, and another one has taken it "
-            f"over. {_held(folder, [renewal.taken_by])} Then run the same command again."
+            f"over. {HeldError(folder, [renewal.taken_by])} Then run the same command again."
         )
 
 

@@ -5,9 +5,9 @@
     shards ──order, mix_sources──▶ documents ──fill_rows──▶ PackedBatch ──BatchLoader──▶ training
 """
 
-from lst.data.batches.loader import BatchLoader, LoaderState
+from lst.data.batches.loader import BatchLoader, LoaderState, document_ids
 from lst.data.batches.mixing import mix_sources
 from lst.data.batches.packing import fill_rows
 from lst.data.batches.stream import BatchStream, StreamPlan
 
-__all__ = ["BatchLoader", "BatchStream", "LoaderState", "StreamPlan", "fill_rows", "mix_sources"]
+__all__ = ["BatchLoader", "BatchStream", "LoaderState", "StreamPlan", "document_ids", "fill_rows", "mix_sources"]

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.util
 import os
 import queue
 import signal
@@ -164,7 +165,7 @@ class BatchLoader(Iterator[tuple[PackedBatch, LoaderState]]):
                     f"to {len(state.streams)}"
                 )
         self.plan, self.world_size = plan, world_size
-        self.state = state or LoaderState(plan.fingerprint, 0, (plan.first_state,) * plan.num_streams)
+        self.state = state or first_state(plan)
         first = self.state.batch_index + rank
         self._own = [(first + turn * world_size) % plan.num_streams for turn in range(plan.num_streams // world_size)]
         self._num_given = 0
@@ -207,6 +208,27 @@ class BatchLoader(Iterator[tuple[PackedBatch, LoaderState]]):
         self.close()
 
 
+def first_state(plan: StreamPlan) -> LoaderState:
+    """The state before the first batch."""
+    return LoaderState(plan.fingerprint, 0, (plan.first_state,) * plan.num_streams)
+
+
+def document_ids(plan: StreamPlan, before: LoaderState | None, batch_index: int) -> list[str]:
+    """Names of the documents of a batch, which is made again.
+
+    Args:
+        plan: the settings.
+        before: the state after an earlier batch; None for the beginning.
+        batch_index: number of the batch, from 1.
+    """
+    state = before or first_state(plan)
+    number = (batch_index - 1) % plan.num_streams
+    stream = BatchStream(plan, number, state.streams[number])
+    while stream.state.batch_index <= (batch_index - 1) // plan.num_streams:
+        next(stream)
+    return stream.document_ids
+
+
 class _Worker:
     """A process that makes the batches of some streams in turn."""
 
@@ -220,6 +242,8 @@ class _Worker:
         )
         with uninterrupted():
             self.process.start()
+        # At the end of this process, multiprocessing asks its children to terminate and waits for them.
+        multiprocessing.util.Finalize(self, self.process.kill, exitpriority=1)
         # Closed here, so that the pipe ends when the worker does.
         theirs.close()
 
@@ -244,7 +268,8 @@ class _Worker:
 
     def close(self) -> None:
         self._connection.close()
-        self.process.terminate()
+        # It holds nothing that would have to be saved, and it ignores the request to terminate.
+        self.process.kill()
         self.process.join(10)
 
 
@@ -259,8 +284,9 @@ class _Failure:
 def _work(connection: Connection, plan: StreamPlan, numbers: list[int], states: list[StreamState]) -> None:
     """Runs in a worker: makes batches of its streams in turn, and sends each when it is wanted."""
     set_one_thread()
-    # Only the training handles an interrupt; the worker ends with it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A job's end is told to all of its processes. The training ends its step first, and the worker ends with it.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     end_with_parent()
     outbox: queue.Queue[Any] = queue.Queue(BATCHES_AHEAD)
     sender = threading.Thread(target=_send_all, args=(connection, outbox), daemon=True)

@@ -173,10 +173,14 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
 
     Raises:
         UserError: the state belongs to other data or settings.
+
+    Attributes:
+        document_ids: names of the documents of the last batch, in order.
     """
 
     def __init__(self, plan: StreamPlan, stream: int = 0, state: StreamState | None = None) -> None:
         self.plan, self.stream = plan, stream
+        self.document_ids: list[str] = []
         self.pack_buffer = max(plan.pack_buffer, plan.num_rows)
         names = plan.source_names
         if state is not None:
@@ -211,6 +215,7 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
         packed = [[self._take(keys[index], count, strategy, rests) for index, count in row] for row in parts]
         taken = {index for row in parts for index, _ in row}
         batch = pack_documents(packed, plan.row_patches)
+        self.document_ids = [document.id for row in packed for document, _ in row]
         self.state = replace(
             state,
             buffer=rests + [key for index, key in enumerate(keys) if index not in taken],

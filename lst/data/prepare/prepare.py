@@ -40,17 +40,30 @@ from lst.data.prepared import (
     TEXT_FILE,
     UNITS_FILE,
     VOCABULARY_FILE,
+    check_artefacts,
     list_hashes,
     read_lists,
     read_source,
     whole_index,
 )
-from lst.data.shards import INDEX_FILE, SHARD_FOLDER, VERSION, Index, LeftOut, MadeFrom, index_entry, write_index
+from lst.data.shards import (
+    INDEX_FILE,
+    SHARD_FOLDER,
+    VERSION,
+    Index,
+    LeftOut,
+    MadeFrom,
+    entries_of,
+    index_entry,
+    load_index,
+    verify_shards,
+    write_index,
+)
 from lst.errors import ProblemsError, UserError
 from lst.parallel import warm_up_workers
 from lst.progress import say
-from lst.storage import STAGING_SUFFIX, Folder, Location, check_free_space, differing_settings
-from lst.storage.locks import folder_lock
+from lst.storage import Folder, Location, check_free_space, clear_partial_files, differing_settings
+from lst.storage.locks import HeldByReadersError, folder_lock
 from lst.tokenizers.speech import SpeechTokenizer, unit_places
 from lst.tokenizers.text import TextTokenizer
 from lst.tokenizers.vocabulary import Vocabulary
@@ -70,41 +83,65 @@ def prepare(folder: Location, options: PrepareOptions) -> Index | None:
 
     Raises:
         UserError: the input is faulty, the disk is full, the folder holds data made from other things, or another
-            process is preparing there.
+            process is preparing there, or reads what would have to be made again.
     """
     place = storage.absolute(folder)
     _check_memory(place, options)
     started_s = time.monotonic()
     part = options.parsed_part()
-    with folder_lock(place, part):
-        origin = find_origin(options)
-        _check_made_from(place, origin.made_from, may_begin_anew=part is None)
-        index = whole_index(place, full=options.data.verify == "hash") if part is None else None
-        if index is not None:
-            say(f"prepared data is whole in {place}: nothing to do")
-            return index
-        if options.executor == "ray" and options.part != "plan":
-            from lst.parallel.cluster import check_ray
+    try:
+        with folder_lock(place, part):
+            return _prepare(place, options, part, started_s)
+    except HeldByReadersError:
+        if part is not None or not _is_whole(place, options):
+            raise
+        say(f"prepared data is whole in {place}: nothing to do")
+        return load_index(place)
 
-            check_ray(options.executor_options())  # before hours of reading and fitting
-        if part is None:
-            _clear_partial_files(place)
-            gathered = _gather(place, origin, options)
-        else:
-            gathered = _planned(place)
-        if options.executor == "local" and options.num_workers > 1 and "num_units" not in gathered.record:
-            warm_up_workers("lst.data.prepare.worker_imports")
-        units, tokenizer, vocabulary = make_artefacts(place, gathered, options)
-        if options.part == "plan":
-            say(f"planned in {place}: now make the parts with part=i/n, then run the command without part=")
-            return None
-        made_from = shards_made_from(origin.made_from, units.sha256, gathered.record["files"])
-        tasks = plan_shards(place, gathered, units, made_from, options.data, unit_places(options.tokenizer))
-        work = make_shards(tasks, part, options.executor_options())
-        say(work.summary(time.monotonic() - started_s))
-        if part is not None:
-            return None
-        return _finish(place, gathered, work, (units, tokenizer, vocabulary), origin, options)
+
+def _is_whole(folder: Folder, options: PrepareOptions) -> bool:
+    """Whether the folder holds whole data of these options; nothing in it is changed."""
+    try:
+        _check_made_from(folder, find_origin(options).made_from, may_begin_anew=False)
+        index = load_index(folder)
+        check_artefacts(folder, index)
+        verify_shards(folder, entries_of(index), options.data.verify == "hash")
+    except UserError:
+        return False
+    return True
+
+
+def _prepare(place: Folder, options: PrepareOptions, part: tuple[int, int] | None, started_s: float) -> Index | None:
+    """``prepare`` in a folder that is locked."""
+    origin = find_origin(options)
+    _check_made_from(place, origin.made_from, may_begin_anew=part is None)
+    index = whole_index(place, full=options.data.verify == "hash") if part is None else None
+    if index is not None:
+        say(f"prepared data is whole in {place}: nothing to do")
+        return index
+    if options.executor == "ray" and options.part != "plan":
+        from lst.parallel.cluster import check_ray
+
+        check_ray(options.executor_options())  # before hours of reading and fitting
+    if part is None:
+        if isinstance(place, Path):
+            clear_partial_files(place, place / SHARD_FOLDER)
+        gathered = _gather(place, origin, options)
+    else:
+        gathered = _planned(place)
+    if options.executor == "local" and options.num_workers > 1 and "num_units" not in gathered.record:
+        warm_up_workers("lst.data.prepare.worker_imports")
+    units, tokenizer, vocabulary = make_artefacts(place, gathered, options)
+    if options.part == "plan":
+        say(f"planned in {place}: now make the parts with part=i/n, then run the command without part=")
+        return None
+    made_from = shards_made_from(origin.made_from, units.sha256, gathered.record["files"])
+    tasks = plan_shards(place, gathered, units, made_from, options.data, unit_places(options.tokenizer))
+    work = make_shards(tasks, part, options.executor_options())
+    say(work.summary(time.monotonic() - started_s))
+    if part is not None:
+        return None
+    return _finish(place, gathered, work, (units, tokenizer, vocabulary), origin, options)
 
 
 def _check_memory(folder: Folder, options: PrepareOptions) -> None:
@@ -185,13 +222,6 @@ def _hashes(folder: Folder, gathered: Gathered) -> dict[str, str]:
     """Hashes of the files beside the index; those of the lists are known."""
     names = [name for name in (*RECORD_FILES, *ARTEFACT_FILES) if storage.exists(folder / name)]
     return {**gathered.record["files"], **{name: storage.sha256(folder / name) for name in names}}
-
-
-def _clear_partial_files(folder: Folder) -> None:
-    """Removes unfinished files of killed runs; the lock says that nobody writes now."""
-    if isinstance(folder, Path):
-        for path in [*folder.glob(f".*{STAGING_SUFFIX}*"), *(folder / SHARD_FOLDER).glob(f".*{STAGING_SUFFIX}*")]:
-            path.unlink(missing_ok=True)
 
 
 def _check_made_from(folder: Folder, made_from: MadeFrom, may_begin_anew: bool) -> None:

@@ -16,7 +16,8 @@ from lst.recipes.report.page import Section, page
 from lst.recipes.report.record import RunRecord, read_run
 from lst.recipes.report.results import cloze_section, cost_section, curves_section, results_section
 from lst.runs.folder import arm_overrides, versions
-from lst.storage import write_text
+from lst.storage import clear_partial_files, write_text
+from lst.storage.locks import folder_lock
 
 
 def write_report(config: Config, overrides: Sequence[str]) -> Path:
@@ -43,7 +44,9 @@ def write_report(config: Config, overrides: Sequence[str]) -> Path:
         corpus_section(run),
         reproduce_section(run),
     ]
-    write_text(run.folder.report, report_page(run, sections))
+    with folder_lock(run.folder.root, work="reported", remedy="or report another run_dir=FOLDER"):
+        clear_partial_files(run.folder.root)
+        write_text(run.folder.report, report_page(run, sections))
     return run.folder.report
 
 

@@ -95,7 +95,6 @@ class SyntheticModule(TrainingModule):
 
     def on_validation_epoch_end(self) -> None:
         """Ends the training at the accuracy ``stop_at``."""
-        super().on_validation_epoch_end()
         if self.stop_at and self.valid_metrics()["test_accuracy"] >= self.stop_at:
             self.stopped_early = self.trainer.should_stop = True
 
@@ -125,7 +124,7 @@ def seconds_a_step(config: SyntheticConfig, data: TaskData, repeats: int = 2) ->
     module, num_steps = build_module(config, data, 0), 1 + repeats
     batches = training_batches(data, config.train.batch_sequences, 0, 0)
     with convolution_path(config), tempfile.TemporaryDirectory() as folder:
-        fit(module, batches, [], TrainerOptions(num_steps, num_steps + 1, Path(folder)), [])
+        fit(module, batches, [], TrainerOptions(num_steps, num_steps + 1, Path(folder)), None)
     return min(module.step_s[1:])
 
 

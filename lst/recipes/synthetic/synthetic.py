@@ -27,10 +27,12 @@ from lst.recipes.synthetic.report import RESULT_FILE, found_results, results_as_
 from lst.recipes.synthetic.results import SyntheticResult, SyntheticSettings
 from lst.recipes.synthetic.tasks import TaskData, build_task
 from lst.recipes.training.callbacks import RunCallback
+from lst.recipes.training.finite import NonFiniteError
 from lst.recipes.training.folder import METRICS_FILE, TrainingFolder
 from lst.recipes.training.trainer import TrainerOptions, fit
 from lst.runs.formats import read_record, versioned
 from lst.storage import read_jsonl, write_json
+from lst.storage.locks import folder_lock
 
 # The accuracy at which a task counts as learnt.
 LEARNT = 0.99
@@ -59,8 +61,9 @@ def synthetic(config: SyntheticConfig, overrides: Sequence[str]) -> str:
         if _is_done(config, folder):
             say(f"{config.task.name}, {config.label}, seed {seed} is trained: nothing to do ({folder})")
             continue
-        TrainingFolder(folder).begin(training_settings(config, seed), config)
-        write_json(folder / RESULT_FILE, versioned(_train_seed(config, seed, folder, overrides)))
+        with folder_lock(folder, work="trained", remedy="or train under another name=NAME or run_dir=FOLDER"):
+            TrainingFolder(folder).begin(training_settings(config, seed), config)
+            write_json(folder / RESULT_FILE, versioned(_train_seed(config, seed, folder, overrides)))
     report = write_synthetic_report(run)
     return f"{results_as_text(found_results(run))}\nreport: {report.resolve()}"
 
@@ -116,10 +119,10 @@ def _train_seed(config: SyntheticConfig, seed: int, path: Path, overrides: Seque
     assert train.max_steps is not None
     data = build_task(config.task, seed)
     module = build_module(config, data, seed)
-    resume, saved = folder.load_newest()
-    first_step = folder.steps_done
+    resume = folder.load_newest()
+    first_step = resume.step if resume else 0
     if resume:
-        module.on_load_checkpoint(saved)
+        module.on_load_checkpoint(resume.state)
         say(f"{description}: going on from step {first_step:,}")
     say(
         f"{description}: {module.model.num_parameters:,} parameters, {train.max_steps:,} steps of "
@@ -129,8 +132,14 @@ def _train_seed(config: SyntheticConfig, seed: int, path: Path, overrides: Seque
         batches = training_batches(data, train.batch_sequences, seed, first_step)
         callback = RunCallback(path, train, first_step, description, validates_last=True)
         options = TrainerOptions(train.max_steps, train.eval_every, path)
-        with convolution_path(config):
-            fit(module, batches, scored_batches(data), options, [callback], resume)
+        try:
+            with convolution_path(config):
+                fit(module, batches, scored_batches(data), options, callback, resume)
+        except NonFiniteError as error:
+            raise UserError(
+                f"{description}: {error}. Lower train.learning_rate (it is {train.learning_rate:g}) under another "
+                "name=NAME; the last checkpoint is kept"
+            ) from None
     return _result(config, seed, data, module, path, overrides)
 
 

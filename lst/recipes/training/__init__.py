@@ -7,5 +7,6 @@
                   ├─ LanguageModelModule (language_model)              └─ TrainingFolder: settings, newest checkpoint
                   └─ SyntheticModule (lst.recipes.synthetic.module)
 
-``checkpoints`` writes Lightning's state as safetensors and JSON, ``plan`` says what a training would cost.
+``checkpoints`` writes Lightning's state as safetensors and JSON, ``start`` decides where a training begins, ``finite``
+and ``signals`` say what ends it early, ``plan`` says what it would cost.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from lst.configs.schema import Config
@@ -12,6 +13,7 @@ from lst.data.utterance import Utterance
 from lst.errors import UserError
 from lst.model.batch import Document, PackedBatch, pack_documents
 from lst.model.patching import inference_strategy, patch_documents
+from lst.progress import say
 from lst.runs import FittedPatching, plain_patching
 
 
@@ -23,8 +25,16 @@ def build_loader(
     patching: FittedPatching | None = None,
 ) -> BatchLoader:
     """The training batches of a configuration; fitted strategies need ``patching``."""
+    plan = build_stream_plan(config, data, stream_fingerprint, patching)
+    return BatchLoader(plan, LoaderState.from_json(state) if state else None, config.data.num_loader_workers)
+
+
+def build_stream_plan(
+    config: Config, data: PreparedData, stream_fingerprint: str, patching: FittedPatching | None = None
+) -> StreamPlan:
+    """Everything that decides the training batches of a configuration."""
     patching = patching or plain_patching(config.patching, data)
-    plan = StreamPlan(
+    return StreamPlan(
         mix_sources(data.train, data.text, config.data.mix),
         patching.builder(config, data),
         patching.config,
@@ -38,7 +48,17 @@ def build_loader(
         shuffle_shards=config.data.shuffle_shards,
         num_streams=config.data.num_streams,
     )
-    return BatchLoader(plan, LoaderState.from_json(state) if state else None, config.data.num_loader_workers)
+
+
+def without_batches(
+    batches: Iterable[tuple[PackedBatch, LoaderState]], skipped: Sequence[int]
+) -> Iterator[tuple[PackedBatch, LoaderState]]:
+    """The batches but those with these numbers, from 1."""
+    for batch, state in batches:
+        if state.batch_index in skipped:
+            say(f"batch {state.batch_index} is left out (train.skip_batches)")
+        else:
+            yield batch, state
 
 
 def validation_batches(

@@ -1,27 +1,29 @@
-"""Files and progress of a training: metrics as JSON lines, and checkpoints."""
+"""Files and progress of a training: metrics as JSON lines and for TensorBoard, and checkpoints."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning
+from torch.utils.tensorboard import SummaryWriter
 
 from lst.configs.schema import TrainConfig
 from lst.configs.synthetic_schema import SyntheticTrainConfig
-from lst.errors import UserError
+from lst.errors import StoppedError, UserError
 from lst.progress import Progress
-from lst.recipes.training.checkpoints import checkpoint_folder, complete_checkpoints
-from lst.recipes.training.folder import METRICS_FILE
+from lst.recipes.training.checkpoints import checkpoint_folder, complete_checkpoints, step_of
+from lst.recipes.training.folder import METRICS_FILE, TENSORBOARD_FOLDER
+from lst.recipes.training.signals import StopSignals
 from lst.storage import read_jsonl, write_jsonl
 
 
 class RunCallback(lightning.Callback):
-    """Writes metrics and checkpoints, shows progress, and ends a training whose loss is no number.
+    """Writes metrics and checkpoints, shows progress, and stops at the end of a step when a signal asks for it.
 
     A checkpoint is written after the validation of its step, so that a resumed training misses no row.
 
@@ -33,6 +35,10 @@ class RunCallback(lightning.Callback):
         keep_checkpoints: how many of the latest checkpoints stay.
         validates_last: whether the last step is validated even if ``eval_every`` leaves it out. A longer training drops
             that row.
+        has_tensorboard: whether the metrics are written for TensorBoard, too.
+
+    Attributes:
+        signals: that stop the training.
     """
 
     def __init__(
@@ -43,11 +49,15 @@ class RunCallback(lightning.Callback):
         description: str,
         keep_checkpoints: int = 1,
         validates_last: bool = False,
+        has_tensorboard: bool = False,
     ) -> None:
+        self.folder = folder
         self.metrics_path, self.checkpoints = folder / METRICS_FILE, folder / "checkpoints"
         self.options, self.first_step, self.description = options, first_step, description
         self.keep_checkpoints, self.validates_last = keep_checkpoints, validates_last
+        self.has_tensorboard, self.signals = has_tensorboard, StopSignals()
         self.progress: Progress | None = None
+        self._tensorboard: SummaryWriter | None = None
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Drops the rows that this training writes again, and starts the progress."""
@@ -55,6 +65,12 @@ class RunCallback(lightning.Callback):
         if self.validates_last:
             rows = [row for row in rows if "loss" in row or self._validates(row["step"])]
         write_jsonl(self.metrics_path, rows)
+        if self.has_tensorboard:
+            # Written anew, so that no step is there twice.
+            shutil.rmtree(self.folder / TENSORBOARD_FOLDER, ignore_errors=True)
+            self._tensorboard = SummaryWriter(str(self.folder / TENSORBOARD_FOLDER))
+            for row in rows:
+                self._show(row)
         self.progress = Progress(self.options.max_steps, self.description, "step", initial=self.first_step)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
@@ -64,20 +80,19 @@ class RunCallback(lightning.Callback):
                 f"{self.description} would begin at step {trainer.global_step}, not at step {self.first_step}: another "
                 f"checkpoint was loaded. Remove what does not belong to {self.checkpoints.parent} and start again."
             )
+        # After Lightning has installed its own handlers.
+        self.signals.install()
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Writes the step's row; raises ``UserError`` if the loss is no number."""
+        """Writes the step's row."""
         step, loss = trainer.global_step, float(outputs["loss"])
-        if not math.isfinite(loss):
-            raise UserError(
-                f"the training loss is {loss} at step {step}: lower train.learning_rate (it is "
-                f"{self.options.learning_rate}) or raise train.warmup_steps; the last checkpoint is kept"
-            )
-        self._append(pl_module.step_row(step, loss))
-        if trainer.loggers:
-            pl_module.log_dict({"train_loss": loss, "gradient_norm": float(pl_module.gradient_norm)})
+        row = pl_module.step_row(step, loss)
+        if pl_module.is_skipped:
+            row = {key: value for key, value in row.items() if key != "loss"}
+            row["skipped_batch"] = pl_module.batch_index
+        self._append(row)
         assert self.progress is not None
         self.progress.advance(note=f"loss {loss:.3f}")
         # Lightning validates once more when it is asked to stop.
@@ -106,6 +121,9 @@ class RunCallback(lightning.Callback):
         if self.progress is not None:
             self.progress.close()
             self.progress = None
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+            self._tensorboard = None
 
     def _validates(self, step: int) -> bool:
         return step % self.options.eval_every == 0 or (self.validates_last and step == self.options.max_steps)
@@ -113,13 +131,37 @@ class RunCallback(lightning.Callback):
     def _append(self, row: Mapping[str, Any]) -> None:
         with open(self.metrics_path, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+        self._show(row)
+
+    def _show(self, row: Mapping[str, Any]) -> None:
+        """A row's numbers in TensorBoard, by their names; the loss is ``train_loss``."""
+        if self._tensorboard is not None:
+            for name, value in row.items():
+                if name != "step" and value is not None:
+                    self._tensorboard.add_scalar("train_loss" if name == "loss" else name, value, row["step"])
 
     def _save_if_due(self, trainer: lightning.Trainer, step: int) -> None:
-        if step % self.options.checkpoint_every and step != self.options.max_steps and not trainer.should_stop:
-            return
+        stopped_by = self.signals.received if step != self.options.max_steps else None
+        is_last = step == self.options.max_steps or trainer.should_stop or stopped_by is not None
+        if is_last or step % self.options.checkpoint_every == 0:
+            self._save(trainer, step)
+        if stopped_by is not None:
+            raise StoppedError(
+                f"{self.description} has saved step {step:,} of {self.options.max_steps:,}, and the same command goes "
+                "on from here",
+                stopped_by,
+            )
+
+    def _save(self, trainer: lightning.Trainer, step: int) -> None:
         # Before the checkpoint: a resumed training does not write the rows before it again.
         with open(self.metrics_path, "rb") as file:
             os.fsync(file.fileno())
+        if self._tensorboard is not None:
+            self._tensorboard.flush()
+        # Damaged ones: they were passed over at the start.
+        for later in complete_checkpoints(self.checkpoints):
+            if step_of(later) > step:
+                trainer.strategy.remove_checkpoint(later)
         trainer.save_checkpoint(checkpoint_folder(self.checkpoints, step))
         for old in complete_checkpoints(self.checkpoints)[: -self.keep_checkpoints]:
             trainer.strategy.remove_checkpoint(old)

@@ -4,9 +4,10 @@
 
     step-00000100/state.json            {"version": 2, "state": everything but the tensors, each tensor by its name}
     step-00000100/tensors.safetensors
-    step-00000100/COMPLETE              written last: without it the folder is no checkpoint
+    step-00000100/COMPLETE              ``Marker``, written last: without it the folder is no checkpoint
 
-In version 1 of the format, ``state.json`` is the state itself; it is still read.
+The marker holds the hash of every other file, so that a checkpoint that was altered is not resumed. In checkpoints of
+earlier releases it is empty, and in version 1 of the format ``state.json`` is the state itself; both are still read.
 """
 
 from __future__ import annotations
@@ -14,20 +15,73 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from lst.errors import UserError
-from lst.storage import disk_full_error, fsync_folder, write_bytes, write_text
+from lst.progress import say
+from lst.recipes.training.finite import check_finite, non_finite_names
+from lst.storage import (
+    STAGING_SUFFIX,
+    Count,
+    FormatError,
+    OtherVersionError,
+    disk_full_error,
+    fsync_folder,
+    parse_json,
+    sha256,
+    staged,
+    write_text,
+)
 
 STATE_FILE, TENSORS_FILE, MARKER_FILE = "state.json", "tensors.safetensors", "COMPLETE"
 VERSION = 2
+# Processes that train together.
+WORLD_SIZE = 1
 _TENSOR, _PAIRS, _TUPLE = "__tensor__", "__pairs__", "__tuple__"
+
+
+class Marker(TypedDict):
+    """The content of ``COMPLETE``.
+
+    Keys:
+        world_size: processes that trained together.
+        sha256: hash of each file, by its name: the state, and any number of files of tensors.
+    """
+
+    version: Literal[1]
+    world_size: Count
+    sha256: dict[str, str]
+
+
+class DamagedCheckpointError(UserError):
+    """A checkpoint that is not as it was written."""
+
+
+@dataclass
+class Checkpoint:
+    """A checkpoint that was read.
+
+    Attributes:
+        path: its folder.
+        step: number of steps that it was written after.
+        state: as it was saved, until ``take`` hands it on.
+    """
+
+    path: Path
+    step: int
+    state: dict[str, Any]
+
+    def take(self) -> dict[str, Any]:
+        """The state; it is kept no longer, so that its tensors are not held twice."""
+        state, self.state = self.state, {}
+        return state
 
 
 def encode_state(value: Any, tensors: dict[str, torch.Tensor], path: str = "") -> Any:
@@ -67,24 +121,37 @@ def decode_state(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
 
 
 class SafeCheckpointIO(CheckpointIO):
-    """Lightning's reader and writer of checkpoints, without pickles."""
+    """Lightning's reader and writer of checkpoints, without pickles.
+
+    Args:
+        loaded: a checkpoint that was read already: Lightning gets its state instead of reading it again.
+    """
+
+    def __init__(self, loaded: Checkpoint | None = None) -> None:
+        self.loaded = loaded
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Writes a checkpoint into a staging folder, flushes it, renames it, and marks it complete."""
+        """Writes a checkpoint into a staging folder, flushes it, renames it, and marks it complete.
+
+        Raises:
+            NonFiniteError: a tensor holds infinity or NaN; nothing is written.
+        """
         folder = Path(path)
-        staging = folder.with_name(f".{folder.name}.partial")
+        staging = staging_folder(folder)
         shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
         tensors: dict[str, torch.Tensor] = {}
         state = encode_state(checkpoint, tensors)
+        check_finite(tensors, f"the checkpoint {folder}")
+        staging.mkdir(parents=True)
         try:
-            write_bytes(staging / TENSORS_FILE, save(tensors))
+            with staged(staging / TENSORS_FILE) as temporary:
+                save_file(tensors, temporary)
             write_text(staging / STATE_FILE, json.dumps({"version": VERSION, "state": state}))
-            if folder.exists():
-                shutil.rmtree(folder)
+            hashes = {name: sha256(staging / name) for name in (STATE_FILE, TENSORS_FILE)}
+            remove_checkpoint(folder)
             os.replace(staging, folder)
             fsync_folder(folder.parent)
-            write_text(folder / MARKER_FILE, "")
+            write_text(folder / MARKER_FILE, json.dumps(Marker(version=1, world_size=WORLD_SIZE, sha256=hashes)))
         except OSError as error:
             if error.errno == 28:
                 raise disk_full_error(folder) from error
@@ -93,24 +160,87 @@ class SafeCheckpointIO(CheckpointIO):
             shutil.rmtree(staging, ignore_errors=True)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Reads a checkpoint; raises ``UserError`` if it is incomplete, damaged, or of a later version."""
-        folder = Path(path)
-        remedy = f"Delete {folder} and run lst train again: it goes on from the checkpoint before."
-        if not (folder / MARKER_FILE).exists():
-            raise UserError(f"{folder} is not a complete checkpoint (no {MARKER_FILE}). {remedy}")
-        try:
-            tensors = load((folder / TENSORS_FILE).read_bytes())
-            index = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-            if index.get("version", 1) > VERSION:
-                raise UserError(f"{folder} has format version {index['version']}, known are 1 to {VERSION}. {remedy}")
-            return decode_state(index["state"] if "version" in index else index, tensors)
-        except (OSError, SafetensorError, json.JSONDecodeError, KeyError) as error:
-            raise UserError(f"the checkpoint {folder} is damaged ({error}). {remedy}") from None
+        """The state that was loaded already, or ``read_checkpoint``."""
+        if self.loaded is not None and self.loaded.path == Path(path):
+            return self.loaded.take()
+        return read_checkpoint(Path(path)).state
 
     def remove_checkpoint(self, path: Any) -> None:
-        """Removes a checkpoint, its marker first: a folder removed in part is no checkpoint."""
-        (Path(path) / MARKER_FILE).unlink(missing_ok=True)
-        shutil.rmtree(path, ignore_errors=True)
+        """See the function of that name."""
+        remove_checkpoint(Path(path))
+
+
+def read_checkpoint(folder: Path, verify: bool = True) -> Checkpoint:
+    """Reads a checkpoint.
+
+    Args:
+        folder: of the checkpoint.
+        verify: compare the hashes of its files with those in its marker, and look for values that are not finite.
+
+    Raises:
+        UserError: it is incomplete, of a later version, or of another number of processes; ``DamagedCheckpointError``
+            where it is not as it was written.
+    """
+    step = step_of(folder)
+    remedy = f"Delete {folder} and run the same command again: it goes on from the checkpoint before."
+    if not (folder / MARKER_FILE).exists():
+        raise UserError(f"{folder} is not a complete checkpoint (no {MARKER_FILE}). {remedy}")
+    try:
+        marker = _read_marker(folder)
+        if verify and marker is not None:
+            _check_hashes(folder, marker)
+        index = parse_json((folder / STATE_FILE).read_bytes(), dict[str, Any])
+        _check_version(folder, index, marker, remedy)
+        names = [TENSORS_FILE] if marker is None else [name for name in marker["sha256"] if name != STATE_FILE]
+        tensors = {key: tensor for name in names for key, tensor in _read_tensors(folder / name).items()}
+        state: dict[str, Any] = decode_state(index["state"] if "version" in index else index, tensors)
+        if state.get("global_step", step) != step:
+            raise FormatError(f"it is of step {state['global_step']}, not of the step that its name says")
+        if verify and (wrong := non_finite_names(tensors)):
+            raise FormatError(f"{wrong[0]} holds values that are not finite")
+    except OtherVersionError as error:
+        raise UserError(f"{folder / MARKER_FILE} {error}. {remedy}") from None
+    except (OSError, SafetensorError, KeyError, TypeError, AttributeError, FormatError) as error:
+        raise DamagedCheckpointError(f"the checkpoint {folder} is damaged ({error}). {remedy}") from None
+    if not verify:
+        say(f"{folder} was not verified (train.verify_checkpoints=false)")
+    elif marker is None:
+        say(f"{folder} has no hashes, as an earlier release wrote it, and was not verified; the next one has them")
+    return Checkpoint(folder, step, state)
+
+
+def _read_marker(folder: Path) -> Marker | None:
+    """The marker of a checkpoint; None where it is empty, as earlier releases wrote it."""
+    content = (folder / MARKER_FILE).read_bytes()
+    if not content:
+        return None
+    marker = parse_json(content, Marker)
+    if STATE_FILE not in marker["sha256"] or any(Path(name).name != name for name in marker["sha256"]):
+        raise FormatError(f"{MARKER_FILE} does not name the files of a checkpoint")
+    return marker
+
+
+def _check_hashes(folder: Path, marker: Marker) -> None:
+    for name, recorded in marker["sha256"].items():
+        if (found := sha256(folder / name)) != recorded:
+            raise FormatError(f"{name} has SHA-256 {found[:12]}…, {MARKER_FILE} records {recorded[:12]}…")
+
+
+def _check_version(folder: Path, index: dict[str, Any], marker: Marker | None, remedy: str) -> None:
+    version = index.get("version", 1)
+    if version not in range(1, VERSION + 1):
+        raise UserError(f"{folder} has format version {version}, known are 1 to {VERSION}. {remedy}")
+    if marker is not None and marker["world_size"] != WORLD_SIZE:
+        raise UserError(
+            f"{folder} was written by {marker['world_size']} processes that trained together, this training has "
+            f"{WORLD_SIZE}: resume it with as many"
+        )
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file in memory of their own, one copy of each at a time."""
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
 
 
 def checkpoint_folder(folder: Path, step: int) -> Path:
@@ -118,6 +248,30 @@ def checkpoint_folder(folder: Path, step: int) -> Path:
     return folder / f"step-{step:08d}"
 
 
+def step_of(folder: Path) -> int:
+    """Inverse of ``checkpoint_folder``."""
+    return int(folder.name.rpartition("-")[2])
+
+
+def staging_folder(folder: Path) -> Path:
+    """Where a checkpoint is written before it is renamed to ``folder``."""
+    return folder.with_name(f".{folder.name}{STAGING_SUFFIX}")
+
+
 def complete_checkpoints(folder: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
     return sorted(path.parent for path in folder.glob(f"step-*/{MARKER_FILE}"))
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Removes a checkpoint, its marker first: a folder removed in part is no checkpoint."""
+    (folder / MARKER_FILE).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Removes what killed processes left: checkpoints that were written or removed in part."""
+    whole = set(complete_checkpoints(folder))
+    for path in [*folder.glob("step-*"), *folder.glob(f".step-*{STAGING_SUFFIX}")]:
+        if path not in whole:
+            shutil.rmtree(path, ignore_errors=True)

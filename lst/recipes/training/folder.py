@@ -6,6 +6,7 @@
     FOLDER/config.yaml      the whole configuration
     FOLDER/versions.json    package → version
     FOLDER/metrics.jsonl    see ``lst.runs.formats``
+    FOLDER/tensorboard/     the numbers of metrics.jsonl
     FOLDER/checkpoints/     see ``lst.recipes.training.checkpoints``
 """
 
@@ -17,12 +18,22 @@ from pathlib import Path
 from typing import Any
 
 from lst.configs.compose import to_yaml
-from lst.recipes.training.checkpoints import SafeCheckpointIO, complete_checkpoints
+from lst.errors import UserError
+from lst.progress import say
+from lst.recipes.training.checkpoints import (
+    Checkpoint,
+    DamagedCheckpointError,
+    clear_unfinished,
+    complete_checkpoints,
+    read_checkpoint,
+    step_of,
+)
+from lst.runs.fitted_patching import UNIT_MODEL_FOLDER
 from lst.runs.folder import versions
-from lst.runs.formats import read_record, versioned
-from lst.storage import differing_settings, write_json, write_text
+from lst.runs.formats import Format, read_record, versioned
+from lst.storage import clear_partial_files, differing_settings, write_json, write_text
 
-METRICS_FILE = "metrics.jsonl"
+METRICS_FILE, TENSORBOARD_FOLDER = "metrics.jsonl", "tensorboard"
 
 
 @dataclass(frozen=True)
@@ -35,32 +46,58 @@ class TrainingFolder:
 
     path: Path
 
-    def conflicts(self, settings: Mapping[str, Any]) -> list[str]:
-        """A line for each setting that differs from those the training was begun with."""
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of its checkpoints."""
+        return self.path / "checkpoints"
+
+    def record(self, kind: type[Format]) -> Format | None:
+        """The settings that the training was begun with, in the format of its kind; None before it was begun."""
         path = self.path / "settings.json"
         if not path.exists():
-            return []
+            return None
         remedy = f"Delete {self.path} and train again."
-        # Of the trainings of several kinds of models; the comparison names what a record lacks.
-        before = read_record(path, dict[str, Any], "the record of the training's settings", remedy)
-        return differing_settings(before, {**settings})
+        return read_record(path, kind, "the record of the training's settings", remedy)
+
+    def conflicts(self, settings: Mapping[str, Any]) -> list[str]:
+        """A line for each setting that differs from those the training was begun with."""
+        # Of any kind: the comparison names what a record lacks.
+        before = self.record(dict[str, Any])
+        return [] if before is None else differing_settings(before, {**settings})
 
     def begin(self, settings: Mapping[str, Any], config: Any) -> None:
-        """Writes settings, configuration and versions."""
+        """Removes what killed processes left; writes settings, configuration and versions."""
+        clear_unfinished(self.checkpoints)
+        clear_partial_files(self.path, self.path / "final", self.path / UNIT_MODEL_FOLDER)
         write_json(self.path / "settings.json", versioned(settings))
         write_text(self.path / "config.yaml", to_yaml(config))
         write_json(self.path / "versions.json", versions())
 
     @property
-    def newest(self) -> Path | None:
-        """The newest whole checkpoint, or None."""
-        return next(reversed(complete_checkpoints(self.path / "checkpoints")), None)
-
-    @property
     def steps_done(self) -> int:
-        """Steps up to the newest whole checkpoint."""
-        return int(self.newest.name.rpartition("-")[2]) if self.newest else 0
+        """Steps up to the newest complete checkpoint."""
+        return max(map(step_of, complete_checkpoints(self.checkpoints)), default=0)
 
-    def load_newest(self) -> tuple[Path | None, dict[str, Any]]:
-        """The newest whole checkpoint and its state; None and nothing before the first."""
-        return self.newest, SafeCheckpointIO().load_checkpoint(self.newest) if self.newest else {}
+    def load_newest(self, verify: bool = True) -> Checkpoint | None:
+        """The newest good checkpoint; None before the first. A damaged one is named, and the one before it is taken.
+
+        Args:
+            verify: see ``read_checkpoint``.
+
+        Raises:
+            UserError: there are checkpoints, and all of them are damaged.
+        """
+        found = complete_checkpoints(self.checkpoints)
+        for path in reversed(found):
+            try:
+                return read_checkpoint(path, verify)
+            except DamagedCheckpointError as error:
+                say(str(error).partition(" Delete ")[0])
+                if path != found[0]:
+                    say(f"going on from the checkpoint before {path.name}")
+        if found:
+            raise UserError(
+                f"all {len(found)} checkpoints in {self.checkpoints} are damaged: put good ones back, or delete "
+                f"{self.path} and train again"
+            )
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,12 @@ from lst.model.batch import IGNORE_ID, SPEECH, PackedBatch
 from lst.model.config import LossConfig
 from lst.model.flops import model_flops, workload_of_batch
 from lst.model.lst import LatentSpeechTextModel
+from lst.model.optimiser import regrouped_state
 from lst.recipes.training.module import TrainingModule
 from lst.runs.formats import LanguageModelRow
+
+# Of a batch, in errors.
+MAX_SHOWN_DOCUMENTS = 20
 
 
 def learning_rate_share(step: int, config: TrainConfig) -> float:
@@ -41,6 +46,8 @@ class LanguageModelModule(TrainingModule):
         num_text: text pieces of the vocabulary; ids from here on are no text.
         num_valid_units: units of the speech in the validation batches (a token may hold several).
         seed: of dropout.
+        document_ids: the documents of the batch with this number, made again from the state of a batch before it.
+        saved_rates: peak learning rate and weight decay that the checkpoint to go on from was written with.
     """
 
     def __init__(
@@ -52,20 +59,38 @@ class LanguageModelModule(TrainingModule):
         num_text: int,
         num_valid_units: int,
         seed: int = 0,
+        document_ids: Callable[[LoaderState | None, int], list[str]] | None = None,
+        saved_rates: tuple[float, float] | None = None,
     ) -> None:
         super().__init__(
             model,
             config,
             lambda step: learning_rate_share(step, config),
             lambda step: int(np.random.default_rng([seed, step]).integers(2**63)),
+            max_skipped_updates=config.max_skipped_updates if config.on_nonfinite == "skip" else 0,
         )
         self.loss_config = loss_config
         self.text_bytes, self.num_text, self.num_valid_units = text_bytes, num_text, num_valid_units
         # Shapes differ from batch to batch: static ones would be compiled anew for each.
         self._loss = torch.compile(model.loss, dynamic=True) if config.compile else model.loss
         self.loader_state: LoaderState | None = None
+        self._state_before: LoaderState | None = None
+        self._document_ids, self._saved_rates = document_ids, saved_rates
         self.training_flops = 0.0
         self._valid_nats: dict[str, float] = {}
+
+    @property
+    def batch_index(self) -> int:
+        """Number of the last training batch, from 1; batches that were left out count."""
+        return self.loader_state.batch_index if self.loader_state else 0
+
+    def describe_batch(self) -> str:
+        """The documents of the last training batch."""
+        if self._document_ids is None:
+            return ""
+        ids = list(dict.fromkeys(self._document_ids(self._state_before, self.batch_index)))
+        more = f" and {len(ids) - MAX_SHOWN_DOCUMENTS} more" if len(ids) > MAX_SHOWN_DOCUMENTS else ""
+        return f" (documents {', '.join(ids[:MAX_SHOWN_DOCUMENTS])}{more})"
 
     def step_row(self, step: int, loss: float) -> LanguageModelRow:
         """Adds what the loader and the FLOP counter say."""
@@ -92,6 +117,7 @@ class LanguageModelModule(TrainingModule):
 
     def batch_loss(self, batch: tuple[PackedBatch, LoaderState, float]) -> torch.Tensor:
         """Weighted mean cross-entropy, in nats a target."""
+        self._state_before = self.loader_state
         packed, self.loader_state, flops = batch
         self.training_flops += flops
         # Here, because a compiled loss does not check.
@@ -123,8 +149,14 @@ class LanguageModelModule(TrainingModule):
         assert self.loader_state is not None
         checkpoint["loader_state"] = self.loader_state.to_json()
         checkpoint["training_flops"] = self.training_flops
+        checkpoint["num_skipped_updates"] = self.num_skipped_updates
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Inverse of ``on_save_checkpoint``."""
+        """Inverse of ``on_save_checkpoint``; the optimiser's state is put into the groups that it has now."""
+        rates = (self.options.learning_rate, self.options.weight_decay)
+        if self._saved_rates not in (None, rates):
+            states = checkpoint["optimizer_states"]
+            checkpoint["optimizer_states"] = [regrouped_state(states[0], self.model, self._saved_rates, rates)]
         self.loader_state = LoaderState.from_json(checkpoint["loader_state"])
         self.training_flops = checkpoint["training_flops"]
+        self.num_skipped_updates = checkpoint.get("num_skipped_updates", 0)

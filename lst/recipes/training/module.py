@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,8 @@ from lst.configs.schema import TrainConfig
 from lst.configs.synthetic_schema import SyntheticTrainConfig
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.optimiser import build_adamw
+from lst.progress import say
+from lst.recipes.training.finite import NonFiniteError
 from lst.runs.formats import StepRow
 
 
@@ -24,10 +27,13 @@ class TrainingModule(lightning.LightningModule):
         rate_share: share of the peak learning rate at a step, from 0.
         seed_of_step: seed of torch's generator for a step.
         fused: whether AdamW updates all parameters in one call; results differ in rounding.
+        max_skipped_updates: how many updates may be left out because loss or gradient are not finite.
 
     Attributes:
         gradient_norm: of the last step, before clipping.
         stopped_early: whether the training reached its goal before its last step.
+        num_skipped_updates: updates that were left out so far.
+        is_skipped: whether the last step's update was left out.
     """
 
     def __init__(
@@ -37,12 +43,14 @@ class TrainingModule(lightning.LightningModule):
         rate_share: Callable[[int], float],
         seed_of_step: Callable[[int], int],
         fused: bool | None = None,
+        max_skipped_updates: int = 0,
     ) -> None:
         super().__init__()
         self.model, self.options, self.fused = model, options, fused
         self.rate_share, self.seed_of_step = rate_share, seed_of_step
-        self.gradient_norm = torch.tensor(0.0)
-        self.stopped_early = False
+        self.gradient_norm, self.step_loss = torch.tensor(0.0), torch.tensor(0.0)
+        self.stopped_early = self.is_skipped = False
+        self.max_skipped_updates, self.num_skipped_updates = max_skipped_updates, 0
 
     def batch_loss(self, batch: Any) -> torch.Tensor:
         """Loss of a training batch, a scalar."""
@@ -52,10 +60,24 @@ class TrainingModule(lightning.LightningModule):
         """Metrics of the validation batches seen since ``on_validation_epoch_start``."""
         raise NotImplementedError
 
+    @property
+    def batch_index(self) -> int:
+        """Number of the last training batch, from 1."""
+        return self.global_step + 1
+
+    def describe_batch(self) -> str:
+        """What the last training batch holds, for errors; may be empty."""
+        return ""
+
     def step_row(self, step: int, loss: float) -> StepRow:
         """The row of ``metrics.jsonl`` after a step, from 1."""
-        rate = self.options.learning_rate * self.rate_share(step - 1)
-        return {"step": step, "loss": loss, "learning_rate": rate, "gradient_norm": float(self.gradient_norm)}
+        rate, norm = self.options.learning_rate * self.rate_share(step - 1), float(self.gradient_norm)
+        return {
+            "step": step,
+            "loss": loss,
+            "learning_rate": rate,
+            "gradient_norm": norm if math.isfinite(norm) else None,
+        }
 
     def configure_optimizers(self) -> Any:
         """AdamW over the model's groups of parameters, and a rate that is a function of the step."""
@@ -65,18 +87,53 @@ class TrainingModule(lightning.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate_share)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def on_train_start(self) -> None:
+        """Takes rates and decays from the options, not from the checkpoint: they may have changed since."""
+        fresh = self.configure_optimizers()
+        optimizer, schedule = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0].scheduler
+        schedule.base_lrs = fresh["lr_scheduler"]["scheduler"].base_lrs
+        for group, new, base_rate in zip(
+            optimizer.param_groups, fresh["optimizer"].param_groups, schedule.base_lrs, strict=True
+        ):
+            rate = base_rate * self.rate_share(schedule.last_epoch)
+            group.update({key: value for key, value in new.items() if key != "params"}, lr=rate)
+
     def configure_gradient_clipping(
         self,
         optimizer: torch.optim.Optimizer,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips to a norm as Lightning does, and keeps the norm; without ``gradient_clip_val``, only measures it."""
+        """Clips to a norm as Lightning does, and keeps the norm; without ``gradient_clip_val``, only measures it.
+
+        Raises:
+            NonFiniteError: the loss or the norm is not finite, and no update may be left out (any more).
+        """
         parameters = list(self.trainer.precision_plugin.main_params(optimizer))
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         self.gradient_norm = torch.nn.utils.get_total_norm(gradients)
-        if gradient_clip_val:
+        self.is_skipped = not bool((self.gradient_norm + self.step_loss).isfinite())
+        if self.is_skipped:
+            # float16's scaler leaves the update out itself, and lowers its scale.
+            if getattr(self.trainer.precision_plugin, "scaler", None) is None or not bool(self.step_loss.isfinite()):
+                self._skip_update(parameters)
+            else:
+                self.is_skipped = False
+        elif gradient_clip_val:
             torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, self.gradient_norm)
+
+    def _skip_update(self, parameters: list[torch.nn.Parameter]) -> None:
+        """Leaves the update of this step out: without gradients, AdamW changes neither weights nor its own state."""
+        what = (
+            f"step {self.global_step + 1}: loss {float(self.step_loss):g}, gradient norm {float(self.gradient_norm):g} "
+            f"on batch {self.batch_index}{self.describe_batch()}"
+        )
+        if self.num_skipped_updates >= self.max_skipped_updates:
+            raise NonFiniteError(what, self.batch_index)
+        self.num_skipped_updates += 1
+        say(f"{what}: update left out, {self.num_skipped_updates} of at most {self.max_skipped_updates}")
+        for parameter in parameters:
+            parameter.grad = None
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Batches move themselves."""
@@ -85,9 +142,6 @@ class TrainingModule(lightning.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
         """Loss of a batch. Dropout depends on the seed and the step only, so that a resumed training draws the same."""
         torch.manual_seed(self.seed_of_step(self.global_step))
-        return self.batch_loss(batch)
-
-    def on_validation_epoch_end(self) -> None:
-        """Hands the metrics to the loggers, if there are any."""
-        if self.trainer.loggers:
-            self.log_dict(self.valid_metrics())
+        loss = self.batch_loss(batch)
+        self.step_loss = loss.detach()
+        return loss

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict
 from pathlib import Path
 
-from lightning.pytorch.loggers import TensorBoardLogger
-
 from lst.configs.schema import Config
+from lst.data.batches import document_ids
 from lst.data.prepared import PreparedData
-from lst.errors import raise_problems
-from lst.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE
+from lst.errors import StoppedError, UserError
 from lst.model.lst import LatentSpeechTextModel
 from lst.parallel import check_one_process
 from lst.progress import say
-from lst.recipes.training.batches import build_loader, validation_batches
+from lst.recipes.training.batches import build_loader, build_stream_plan, validation_batches, without_batches
 from lst.recipes.training.callbacks import RunCallback
+from lst.recipes.training.checkpoints import complete_checkpoints, step_of
+from lst.recipes.training.finite import NonFiniteError, check_finite
 from lst.recipes.training.folder import TrainingFolder
 from lst.recipes.training.language_model import LanguageModelModule
-from lst.recipes.training.trainer import TrainerOptions, fit
-from lst.runs import RunFolder, fit_patching, open_data, save_trained
-from lst.runs.fitted_patching import check_patching
-from lst.runs.formats import TrainingSettings
-from lst.storage import fingerprint
+from lst.recipes.training.start import FREE_OPTIONS, Start, machine_now, plan_start
+from lst.recipes.training.trainer import TrainerOptions, device_type, fit
+from lst.runs import RunFolder, fit_patching, is_trained, open_data, save_trained
+from lst.runs.fitted_patching import FittedPatching, check_patching
+from lst.runs.formats import BegunSettings
+from lst.storage.locks import folder_lock, reading_lock
 
 
 def train(config: Config) -> Path:
@@ -32,60 +34,115 @@ def train(config: Config) -> Path:
         The folder of the trained model.
 
     Raises:
-        UserError: the data is not prepared or damaged, or the model was begun with other settings.
+        UserError: the data is not prepared or damaged, the model was begun with other settings or is being trained by
+            another process, or numbers are not finite.
+        StoppedError: a signal stopped the training, and a checkpoint was saved.
     """
     check_one_process("lst train")
-    run, options = RunFolder.of(config), config.train
-    final, folder = run.final(config.name), TrainingFolder(run.model(config.name))
-    data = open_data(config)
-    settings = training_settings(config, data)
-    raise_problems(
-        f"{folder.path} was begun with other settings",
-        folder.conflicts(settings),
-        f"Use the same settings, train under another name=NAME, or delete {folder.path}.",
-    )
-    if all((final / name).exists() for name in (CONFIG_FILE, WEIGHTS_FILE)):
+    run = RunFolder.of(config)
+    with reading_lock(run.data):
+        data = open_data(config)
+        check_patching(config.patching, data)
+        with folder_lock(run.model(config.name), work="trained", remedy="or train under another name=NAME"):
+            return _train(config, data, run)
+
+
+def _train(config: Config, data: PreparedData, run: RunFolder) -> Path:
+    options, final = config.train, run.final(config.name)
+    folder = TrainingFolder(run.model(config.name))
+    start = plan_start(folder, training_settings(config, data), options.resume_from)
+    if is_trained(final):
+        if start.named is not None:
+            raise UserError(
+                f"{config.name} is trained ({final}): to go on from one of its checkpoints, train under another "
+                f"name=NAME with train.resume_from={start.named}"
+            )
         say(f"{config.name} is trained: nothing to do ({final})")
         return final
-    check_patching(config.patching, data)
-    folder.begin(settings, config)
-    resume, saved = folder.load_newest()
+    trainer_options = TrainerOptions(
+        options.max_steps, options.eval_every, folder.path, options.clip_norm, options.accelerator, options.precision
+    )
+    device = device_type(trainer_options)
+    start.load(options.verify_checkpoints)
+    start.note_machine(machine_now(options, device), config.name)
+    start.commit()
+    folder.begin(start.record, config)
     patching = fit_patching(config, data, folder.path)
-    loader = build_loader(config, data, fingerprint(settings), saved.get("loader_state"), patching)
+    try:
+        callback, model = _fit(config, data, patching, start, trainer_options)
+        check_finite(model.state_dict(), f"the trained model {final}")
+    except NonFiniteError as error:
+        raise UserError(_advice(config, folder, error)) from None
+    save_trained(final, model, patching)
+    if callback.signals.received is not None:
+        raise StoppedError(f"{config.name} is trained; the same command goes on from here", callback.signals.received)
+    return final
+
+
+def _fit(
+    config: Config, data: PreparedData, patching: FittedPatching, start: Start, trainer_options: TrainerOptions
+) -> tuple[RunCallback, LatentSpeechTextModel]:
+    """Trains from ``start`` to the last step."""
+    options, checkpoint = config.train, start.checkpoint
+    loader_state = checkpoint.state["loader_state"] if checkpoint else None
+    loader = build_loader(config, data, start.fingerprint, loader_state, patching)
     valid_batches, text_bytes, num_units = validation_batches(config, data, patching)
     model = LatentSpeechTextModel(config.model, patching.vocabulary.size, config.seed)
     module = LanguageModelModule(
-        model, options, config.loss, text_bytes, data.vocabulary.num_text, num_units, config.seed
+        model,
+        options,
+        config.loss,
+        text_bytes,
+        data.vocabulary.num_text,
+        num_units,
+        config.seed,
+        functools.partial(document_ids, build_stream_plan(config, data, start.fingerprint, patching)),
+        start.saved_rates,
     )
-    if resume:
-        say(f"{config.name}: going on from step {folder.steps_done} ({resume})")
+    if checkpoint:
+        say(f"{config.name}: going on from step {start.step} ({checkpoint.path})")
     say(
         f"{config.name}: {model.num_parameters:,} parameters, {options.max_steps} steps of {options.rows} × "
         f"{options.row_patches} patches"
     )
-    trainer_options = TrainerOptions(
-        options.max_steps,
-        options.eval_every,
-        folder.path,
-        options.clip_norm,
-        options.accelerator,
-        options.precision,
-        TensorBoardLogger(str(folder.path), name="tensorboard", version=""),
+    callback = RunCallback(
+        start.folder.path,
+        options,
+        start.step,
+        f"train {config.name}",
+        options.keep_checkpoints,
+        has_tensorboard=True,
     )
-    callback = RunCallback(folder.path, options, folder.steps_done, f"train {config.name}", options.keep_checkpoints)
     with loader:
-        fit(module, loader, valid_batches, trainer_options, [callback], resume)
+        batches = without_batches(loader, options.skip_batches)
+        fit(module, batches, valid_batches, trainer_options, callback, checkpoint)
     if module.loader_state is not None:
         say(f"{config.name}: {module.loader_state.describe()}")
-    save_trained(final, model, patching)
-    return final
+    return callback, model
 
 
-def training_settings(config: Config, data: PreparedData) -> TrainingSettings:
+def _advice(config: Config, folder: TrainingFolder, error: NonFiniteError) -> str:
+    """What to do about numbers that are not finite, from the last good checkpoint."""
+    options, steps = config.train, [step_of(path) for path in complete_checkpoints(folder.checkpoints)]
+    resume = f"train.resume_from={steps[-1]} " if steps else ""
+    last = f"The last good checkpoint is that of step {steps[-1]}." if steps else "There is no checkpoint yet."
+    ways = [f"lower train.learning_rate (it is {options.learning_rate:g}): {resume}train.learning_rate=RATE"]
+    if error.batch_index is not None:
+        skipped = ",".join(map(str, sorted({*options.skip_batches, error.batch_index})))
+        ways.append(f"leave the batch out: {resume}train.skip_batches=[{skipped}]")
+        ways.append("leave such updates out: train.on_nonfinite=skip")
+    return f"{config.name}: {error}. {last} Then {'; or '.join(ways)}. Or raise train.warmup_steps"
+
+
+def training_settings(config: Config, data: PreparedData) -> BegunSettings:
     """Everything that decides the weights: a training goes on with equal settings only."""
     train_options = asdict(config.train)
-    for later in ("eval_every", "eval_utterances", "checkpoint_every", "keep_checkpoints"):
-        train_options.pop(later)
+    for name in FREE_OPTIONS:
+        # In the record since version 0.1, though they decide nothing.
+        if name not in ("accelerator", "compile"):
+            train_options.pop(name)
+    if not config.train.skip_batches:
+        train_options.pop("skip_batches")
     return {
         "data": data.fingerprint,
         "seed": config.seed,

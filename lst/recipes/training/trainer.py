@@ -1,4 +1,4 @@
-"""The one trainer: Lightning on one device, with sums in one order, quiet, and stopped by an interrupt."""
+"""The one trainer: Lightning on one device, with sums in one order, quiet, and stopped by signals."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, Precision
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, IterableDataset
 
+from lst.errors import UserError
 from lst.parallel import keep_freed_memory
-from lst.recipes.training.checkpoints import SafeCheckpointIO
+from lst.recipes.training.callbacks import RunCallback
+from lst.recipes.training.checkpoints import Checkpoint, SafeCheckpointIO
 from lst.recipes.training.module import TrainingModule
 
 
@@ -32,7 +34,6 @@ class TrainerOptions:
         clip_norm: gradients are scaled down to this norm; None leaves them.
         folder: of the training; Lightning looks nowhere else for checkpoints of its own.
         accelerator, precision: Lightning's.
-        logger: of losses and validation metrics, beside ``metrics.jsonl``.
     """
 
     max_steps: int
@@ -41,11 +42,33 @@ class TrainerOptions:
     clip_norm: float | None = None
     accelerator: str = "cpu"
     precision: str = "32-true"
-    logger: Logger | None = None
 
 
-def build_trainer(options: TrainerOptions, callbacks: list[lightning.Callback]) -> lightning.Trainer:
-    """A Lightning Trainer with safe checkpoints, which only ``callbacks`` write."""
+def build_trainer(
+    options: TrainerOptions, callbacks: list[lightning.Callback], resume: Checkpoint | None = None
+) -> lightning.Trainer:
+    """A Lightning Trainer with safe checkpoints, which only ``callbacks`` write.
+
+    Raises:
+        UserError: this machine has no such accelerator, or it has not the precision.
+    """
+    try:
+        return _build_trainer(options, callbacks, resume)
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"train.accelerator={options.accelerator} train.precision={options.precision} cannot be used here: {error}"
+        ) from None
+
+
+def device_type(options: TrainerOptions) -> str:
+    """The kind of device that the training will use, such as ``cuda``; raises as ``build_trainer`` does."""
+    with _contained():
+        return build_trainer(options, []).strategy.root_device.type
+
+
+def _build_trainer(
+    options: TrainerOptions, callbacks: list[lightning.Callback], resume: Checkpoint | None
+) -> lightning.Trainer:
     plugins = _precision_plugins(options.precision)
     return lightning.Trainer(
         accelerator=options.accelerator,
@@ -58,12 +81,11 @@ def build_trainer(options: TrainerOptions, callbacks: list[lightning.Callback]) 
         val_check_interval=options.eval_every,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
-        log_every_n_steps=10,
-        logger=options.logger or False,
+        logger=False,
         precision=None if plugins else options.precision,  # type: ignore[arg-type]
         # Without one named, Lightning finds SLURM's by itself: it would handle signals and write checkpoints of its own
         # into the working directory, which the next training started there would load.
-        plugins=[SafeCheckpointIO(), LightningEnvironment(), *plugins],
+        plugins=[SafeCheckpointIO(resume), LightningEnvironment(), *plugins],
         default_root_dir=options.folder,
         callbacks=callbacks,
         enable_progress_bar=False,
@@ -77,8 +99,8 @@ def fit(
     train_batches: Iterable[Any],
     valid_batches: list[Any],
     options: TrainerOptions,
-    callbacks: list[lightning.Callback],
-    resume: Path | None = None,
+    callback: RunCallback | None,
+    resume: Checkpoint | None = None,
 ) -> None:
     """Trains to the last step, or until the module has stopped early.
 
@@ -87,16 +109,17 @@ def fit(
         train_batches: endless.
         valid_batches: the same at every validation.
         options: of the trainer.
-        callbacks: what happens beside the steps.
-        resume: the checkpoint to go on from.
+        callback: writes files; without it, nothing is written.
+        resume: the checkpoint to go on from; it is taken over.
 
     Raises:
-        KeyboardInterrupt: the process was interrupted or told to terminate.
+        StoppedError: a signal stopped the training, and a checkpoint was saved.
+        KeyboardInterrupt: the process was interrupted before the first step.
     """
     if options.accelerator in ("auto", "cpu"):
         keep_freed_memory()
-    with _contained():
-        trainer = build_trainer(options, callbacks)
+    with _contained(), callback.signals if callback else contextlib.nullcontext():
+        trainer = build_trainer(options, [callback] if callback else [], resume)
         # Lightning converts after it has read a checkpoint: float64 weights would be rounded on the way.
         trainer.precision_plugin.convert_module(module)
         # Batches are made elsewhere: the workers of a DataLoader would have to be told where the others are.
@@ -104,7 +127,7 @@ def fit(
             module,
             DataLoader(_Endless(train_batches), batch_size=None, num_workers=0),
             DataLoader(valid_batches, batch_size=None, num_workers=0),  # type: ignore[arg-type]
-            ckpt_path=str(resume) if resume else None,
+            ckpt_path=str(resume.path) if resume else None,
         )
     if trainer.global_step < options.max_steps and not module.stopped_early:
         # Lightning returns as if all were well when it is told to terminate.

@@ -182,6 +182,16 @@ def test_a_worker_that_is_killed_is_reported() -> None:
             list(islice(loader, 50))
 
 
+def test_a_worker_outlives_the_signals_that_stop_its_training(uninterrupted: Given) -> None:
+    """Schedulers send them to all processes of a job, and the training still needs the batch of its last step."""
+    with BatchLoader(plan(), num_workers=1) as loader:
+        found = [next(loader)]
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            os.kill(loader._workers[0].process.pid or 0, number)
+        found += islice(loader, 9)
+    assert_same(found, uninterrupted[:10])
+
+
 def test_closing_ends_the_workers() -> None:
     before = multiprocessing.active_children()
     with BatchLoader(plan(), num_workers=2) as loader:

@@ -447,7 +447,7 @@ def test_models_learn_associative_recall(tmp_path: Path, model: str) -> None:
     data = build_task(config.task, 0)
     module, batches = build_module(config, data, 0), training_batches(data, config.train.batch_sequences, 0, 0)
     callback = RunCallback(tmp_path, config.train, 0, "learning", validates_last=True)
-    fit(module, batches, scored_batches(data), TrainerOptions(2000, config.train.eval_every, tmp_path), [callback])
+    fit(module, batches, scored_batches(data), TrainerOptions(2000, config.train.eval_every, tmp_path), callback)
     assert module.stopped_early
     scores = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert scores[-1]["test_accuracy"] >= 0.95

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -15,30 +14,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_trainings import metrics, overrides
 
 from lst.cli import main
 from lst.configs.compose import build_config
 from lst.configs.schema import TrainConfig
 from lst.errors import UserError
-from lst.recipes.training.folder import TrainingFolder
+from lst.recipes.training import trainer
 from lst.recipes.training.language_model import learning_rate_share
 from lst.recipes.training.train import train
-
-STEPS = ["train.max_steps=9", "train.checkpoint_every=3", "train.eval_every=4"]
-
-
-@pytest.fixture
-def run(smoke_data: Path, tmp_path: Path) -> Path:
-    shutil.copytree(smoke_data, tmp_path / "run")
-    return tmp_path / "run"
-
-
-def overrides(run: Path, *more: str) -> list[str]:
-    return ["experiment=smoke", f"run_dir={run}", *STEPS, *more]
-
-
-def metrics(run: Path, name: str) -> list[dict]:
-    return [json.loads(line) for line in (run / "models" / name / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize("options", [[], ["model=lst_debug_h3", "model.embedding_dropout=0.1"]], ids=["lst", "h3"])
@@ -115,7 +99,8 @@ def test_a_training_that_begins_at_another_step_is_refused(run: Path, monkeypatc
     config = build_config(overrides(run, "name=other"))
     train(config)
     shutil.rmtree(run / "models" / "other" / "final")
-    monkeypatch.setattr(TrainingFolder, "load_newest", lambda self: (None, {}))
+    fit = trainer.fit
+    monkeypatch.setattr("lst.recipes.training.train.fit", lambda *arguments: fit(*arguments[:-1]))
     with pytest.raises(UserError, match=r"would begin at step 0, not at step 9: another checkpoint was loaded"):
         train(config)
 

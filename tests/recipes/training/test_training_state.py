@@ -58,6 +58,7 @@ def test_version_1_is_read_and_later_versions_are_refused(tmp_path: Path) -> Non
     io, folder = SafeCheckpointIO(), tmp_path / "step-00000001"
     io.save_checkpoint(STATE, folder)
     index = json.loads((folder / "state.json").read_text())
+    (folder / "COMPLETE").write_text("")
     (folder / "state.json").write_text(json.dumps(index["state"]))
     assert_equal(io.load_checkpoint(folder), STATE)
     (folder / "state.json").write_text(json.dumps({**index, "version": 3}))
