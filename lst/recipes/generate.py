@@ -56,7 +56,7 @@ def continue_prompt(config: Config) -> str:
     reason = {
         "stop": "it ended there",
         "length": f"generate.max_new_tokens={options.max_new_tokens} reached",
-        "context": f"model.max_patches={trained.model.config.max_patches} reached",
+        "context": f"the model's context of {trained.model.config.max_patches} patches is full",
     }[continued.ended_by]
     return f"prompt:       {shown}\ncontinuation: {words}\n({len(continued.token_ids)} tokens; {reason})"
 

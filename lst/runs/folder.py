@@ -6,7 +6,7 @@
     RUN/data/card.html, .json    see ``lst.recipes.corpus_card.card``
     RUN/models/NAME/             settings.json, config.yaml, versions.json, metrics.jsonl, tensorboard/, checkpoints/,
                                  final/; and what patching fitted: unit_model/ or speech_bpe.model
-    RUN/eval/NAME.json           accuracies and bits
+    RUN/eval/NAME.json           accuracies and bits; NAME@FINGERPRINT.json on data that NAME was not trained on
     RUN/eval/NAME.items.jsonl    every cloze item with its scores
     RUN/commands.json            command → its words, as given; ``train NAME`` for a training
     RUN/report.html              all of it on one page
@@ -86,13 +86,17 @@ class RunFolder:
         """Folder of a trained model."""
         return self.model(name) / "final"
 
-    def eval_result(self, name: str) -> Path:
-        """Result of a model's evaluation."""
-        return self.root / "eval" / f"{name}.json"
+    def eval_result(self, name: str, other_data: str = "") -> Path:
+        """Result of a model's evaluation; ``other_data`` is the fingerprint of data that it was not trained on."""
+        return self.root / "eval" / f"{name}{other_data and f'@{other_data[:12]}'}.json"
 
-    def eval_items(self, name: str) -> Path:
+    def eval_results_of_other_data(self, name: str) -> list[Path]:
+        """Results of a model's evaluations on data that it was not trained on."""
+        return sorted((self.root / "eval").glob(f"{name}@*.json"))
+
+    def eval_items(self, name: str, other_data: str = "") -> Path:
         """Scores of each cloze item of a model's evaluation."""
-        return self.root / "eval" / f"{name}.items.jsonl"
+        return self.eval_result(name, other_data).with_suffix(".items.jsonl")
 
     def trained_models(self) -> list[str]:
         """Names of the models whose training has finished, oldest first."""

@@ -46,6 +46,7 @@ class ModelRecord:
         metrics: rows of ``metrics.jsonl``.
         result: ``eval/NAME.json``, or None before ``lst eval``.
         items: rows of ``eval/NAME.items.jsonl``.
+        other_results: of evaluations on other data than the model was trained on.
         finished: when training ended, in UTC.
     """
 
@@ -60,6 +61,7 @@ class ModelRecord:
     result: dict[str, Any] | None
     items: list[dict[str, Any]]
     finished: datetime
+    other_results: tuple[dict[str, Any], ...] = ()
 
     @property
     def cost(self) -> dict[str, Any] | None:
@@ -214,12 +216,9 @@ def speech_name(index: Index) -> str:
 def _read_model(folder: RunFolder, name: str, colour: int) -> ModelRecord:
     final = folder.final(name)
     saved = read_json(final / CONFIG_FILE, dict[str, Any], "the model's configuration", "Train it again.")
-    path = folder.eval_result(name)
-    result = _optional_json(path)
-    is_other_model = result.get("weights_sha256") not in (None, sha256(final / WEIGHTS_FILE))
-    if is_other_model or BITS_COLUMNS.keys() - result.get("bits", {}).keys():
-        # The model was trained anew since it was evaluated, or evaluated before a column was added.
-        result = {}
+    path, weights_sha256 = folder.eval_result(name), sha256(final / WEIGHTS_FILE)
+    result = _result_of(path, weights_sha256)
+    others = (_result_of(other, weights_sha256) for other in folder.eval_results_of_other_data(name))
     return ModelRecord(
         name=name,
         colour=colour,
@@ -232,7 +231,15 @@ def _read_model(folder: RunFolder, name: str, colour: int) -> ModelRecord:
         result=result or None,
         items=read_jsonl(path.with_name(f"{name}.items.jsonl"), dict[str, Any]) if result else [],
         finished=modified(final / CONFIG_FILE),
+        other_results=tuple(filter(None, others)),
     )
+
+
+def _result_of(path: Path, weights_sha256: str) -> dict[str, Any]:
+    """An evaluation; empty if the model was trained anew since, or a column was added."""
+    result = _optional_json(path)
+    is_other_model = result.get("weights_sha256") not in (None, weights_sha256)
+    return {} if is_other_model or BITS_COLUMNS.keys() - result.get("bits", {}).keys() else result
 
 
 def _optional_json(path: Path) -> dict[str, Any]:

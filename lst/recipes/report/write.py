@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from lst.configs.compose import to_yaml
+from lst.configs.compose import MAIN, to_yaml
+from lst.configs.reads import words_read_by
 from lst.configs.schema import Config
 from lst.recipes.report.audio import audio_section
 from lst.recipes.report.corpus import corpus_section, patches_section
@@ -73,9 +74,13 @@ class ReproduceSection(Section):
 
 def reproduce_section(run: RunRecord) -> ReproduceSection:
     """Commands, dates, fingerprints, versions and the resolved configuration."""
-    trains = [["train", *arm_overrides(run.config, run.overrides, name)] for name in run.config.arms]
+    trains = [
+        ["train", *arm_overrides(run.config, words_read_by("train", run.overrides, MAIN.options), name)]
+        for name in run.config.arms
+    ]
     whole, prepare, evaluate, report = (
-        [command, *run.overrides] for command in ("quickstart", "prepare", "eval", "report")
+        [command, *words_read_by(command, run.overrides, MAIN.options)]
+        for command in ("quickstart", "prepare", "eval", "report")
     )
     data = run.data.fingerprint
     now = versions()
