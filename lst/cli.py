@@ -351,36 +351,48 @@ def _run_many(command: str, words: CommandWords) -> int:
 
 
 def describe(command: str, overrides: Sequence[str]) -> str:
-    """The plan of a command as text; a faulty configuration or corpus raises as the command itself would."""
-    from lst.configs.compose import SYNTHETIC, build_config
-    from lst.recipes.prepare import prepare_plan
-    from lst.recipes.synthetic.synthetic import plan as synthetic_plan
-    from lst.recipes.tokenizer import plan as unit_plan
-    from lst.recipes.training.plan import peak_flops, train_plan
-    from lst.runs import RunFolder
-    from lst.runs.folder import CARD_JSON, CARD_PAGE, arm_overrides
+    """The plan of a command as text; a faulty configuration or input raises as the command itself would."""
+    config = job_of(command).build(overrides)
+    return "\n".join([f"lst {command} --dry-run: nothing is written", *_plan(command, config, overrides)])
 
-    lines = [f"lst {command} --dry-run: nothing is written"]
-    if command == "synthetic":
-        return "\n".join([*lines, *synthetic_plan(SYNTHETIC.build(overrides))])
-    config = build_config(overrides)
-    if command.startswith("tokenizer "):
-        return "\n".join([*lines, *unit_plan(command.removeprefix("tokenizer "), config)])
-    if command in ("prepare", "quickstart"):
-        lines += prepare_plan(config)
-    if command == "train":
-        lines += train_plan(config, peak_flops())
-    elif command == "quickstart":
-        peak = peak_flops()
-        for name in config.arms:
-            lines += train_plan(build_config(arm_overrides(config, overrides, name)), peak)
+
+def _plan(command: str, config: Any, overrides: Sequence[str]) -> list[str]:
+    if command == "prepare":
+        from lst.recipes.prepare import prepare_plan as plan
+    elif command == "train":
+        from lst.recipes.training.plan import peak_flops, train_plan
+
+        return train_plan(config, peak_flops())
+    elif command == "eval":
+        from lst.recipes.evaluate import evaluation_plan as plan
+    elif command == "generate":
+        from lst.recipes.generate import generation_plan as plan
+    elif command == "export":
+        from lst.recipes.export import export_plan as plan
+    elif command == "synthetic":
+        from lst.recipes.synthetic.synthetic import plan as synthetic_plan
+
+        return synthetic_plan(config)
+    elif command.startswith(f"{GROUP} "):
+        from lst.recipes.tokenizer import plan as unit_plan
+
+        return unit_plan(command.removeprefix(f"{GROUP} "), config)
+    else:
+        return _plan_of_words(command, config, overrides)
+    return plan(config)
+
+
+def _plan_of_words(command: str, config: Config, overrides: Sequence[str]) -> list[str]:
+    """The plan of a command that needs the words that gave its configuration."""
+    if command == "check":
+        from lst.recipes.check import check_plan as plan
     elif command == "card":
-        data = RunFolder.of(config).data
-        lines.append(f"card: would read {data} and write {data / CARD_PAGE} and {data / CARD_JSON}")
-    elif command in ("eval", "report", "generate"):
-        names = RunFolder.of(config).trained_models()
-        lines.append(f"{command}: would read {config.run_dir}; trained models there: {', '.join(names) or 'none yet'}")
-    return "\n".join(lines)
+        from lst.recipes.corpus_card.card import card_plan as plan
+    elif command == "report":
+        from lst.recipes.report.write import report_plan as plan
+    else:
+        from lst.recipes.quickstart import quickstart_plan as plan
+    return plan(config, overrides)
 
 
 def _allow_places(config: Any) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 from lst.configs.schema import Config
 from lst.data.checks import CheckReport, check_corpus, check_prepared, check_units
 from lst.data.corpora import on_the_fly_files
+from lst.data.shards import INDEX_FILE
 from lst.progress import say
 from lst.runs import RunFolder
-from lst.storage import locate, write_json
+from lst.storage import absolute, exists, list_files, locate, write_json
 
 PROBLEMS_EXIT = 1
 
@@ -47,7 +48,7 @@ def check(config: Config, overrides: Sequence[str]) -> int:
                 config.data.align,
             )
         )
-    if config.corpus is None or any(override.startswith(("run_dir=", "data_dir=")) for override in overrides):
+    if _checks_prepared(config, overrides):
         folder = RunFolder.of(config).data
         reports.append(check_prepared(folder, config.data.verify == "hash", options.examples))
     for report in reports:
@@ -58,3 +59,27 @@ def check(config: Config, overrides: Sequence[str]) -> int:
         write_json(Path(options.json), {"num_problems": num_problems, "reports": records})
         say(f"written to {options.json}")
     return PROBLEMS_EXIT if any(report.num_problems for report in reports) else 0
+
+
+def check_plan(config: Config, overrides: Sequence[str]) -> list[str]:
+    """Plan of ``lst check``, as lines of text.
+
+    Raises:
+        UserError: the corpus cannot be listed.
+    """
+    lines = []
+    if config.corpus is not None:
+        depth = "decodes all of it" if config.check.decode else "headers of audio are read"
+        listed = list_files(absolute(config.corpus))
+        there = "" if listed.fingerprint is not None else ", which is not there"
+        lines.append(f"check: {config.corpus}{there} ({config.layout} layout; {depth})")
+    if _checks_prepared(config, overrides):
+        folder = RunFolder.of(config).data
+        depth = "sizes and hashes" if config.data.verify == "hash" else "sizes"
+        there = "" if exists(folder / INDEX_FILE) else ", where no data is prepared"
+        lines.append(f"check: prepared data in {folder}{there} ({depth} of every sample)")
+    return [*lines, *([f"  would write {config.check.json}"] if config.check.json else [])]
+
+
+def _checks_prepared(config: Config, overrides: Sequence[str]) -> bool:
+    return config.corpus is None or any(override.startswith(("run_dir=", "data_dir=")) for override in overrides)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from lst.configs.schema import Config
-from lst.errors import LstError, ProblemsError, StorageError
+from lst.errors import LstError, ProblemsError, StorageError, raise_problems
 from lst.evaluation import (
     DIRECTIONS,
     ClozeScore,
@@ -71,6 +71,31 @@ def evaluate(config: Config) -> dict[str, EvalResult]:
         failure.results = results
         raise failure
     return results
+
+
+def evaluation_plan(config: Config) -> list[str]:
+    """Plan of ``lst eval``, as lines of text.
+
+    Raises:
+        UserError: what ``evaluate`` would refuse before it scores; every model that does not open is named.
+    """
+    run = RunFolder.of(config)
+    names = run.trained_models()
+    if not names:
+        return [f"eval: it waits for trained models in {run.root / 'models'}: none yet, run lst train"]
+    data = open_data(config)
+    items = cloze_items(list(data.valid), config.eval, config.seed)
+    problems, lines = [], []
+    for name in names:
+        try:
+            trained = open_trained(run, name, data)
+        except LstError as error:
+            problems.append(f"{name}: {' '.join(str(error).split())}")
+            continue
+        path = run.eval_result(name, data_it_was_not_trained_on(run, trained))
+        lines.append(f"  {name}: {trained.model.num_parameters:,} parameters, would write {path}")
+    raise_problems(f"{len(problems)} of {len(names)} models cannot be evaluated", problems)
+    return [f"eval: {len(names)} models on {len(items):,} cloze items of {data.folder}", *lines]
 
 
 def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel) -> EvalResult:

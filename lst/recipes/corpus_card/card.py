@@ -62,7 +62,7 @@ import numpy as np
 from lst.configs.compose import build_config
 from lst.configs.schema import Config
 from lst.data.prepared import LEFT_OUT_FILE, PreparedData
-from lst.data.shards import Index, LeftOut, entries_of
+from lst.data.shards import INDEX_FILE, Index, LeftOut, entries_of
 from lst.errors import LstError
 from lst.progress import Progress, say
 from lst.recipes.corpus_card.counts import CardCounts
@@ -92,11 +92,27 @@ def card_of_run(config: Config, overrides: Sequence[str]) -> Folder:
     Raises:
         UserError: the data is not prepared or damaged, or an option is wrong.
     """
+    config = _as_prepared(config, overrides)
+    return write_card(config, open_data(config))
+
+
+def card_plan(config: Config, overrides: Sequence[str]) -> list[str]:
+    """Plan of ``lst card``, as lines of text; raises ``UserError`` for what the command itself would refuse."""
+    folder = RunFolder.of(config).data
+    if not exists(folder / INDEX_FILE):
+        return [f"card: it waits for prepared data in {folder}: run lst prepare"]
+    config = _as_prepared(config, overrides)
+    data = open_data(config)
+    unit_vocabulary(config.patching, data.vocabulary)
+    return [f"card: would read {data.folder} and write {data.folder / CARD_PAGE} and {data.folder / CARD_JSON}"]
+
+
+def _as_prepared(config: Config, overrides: Sequence[str]) -> Config:
+    """The configuration that the run was prepared with, and ``overrides`` over it."""
     own = {word.partition("=")[0] for word in overrides}
     recorded = recorded_words(RunFolder.of(config)) or []
     kept = [word for word in recorded if word.partition("=")[0] not in own]
-    config = build_config([*kept, *overrides])
-    return write_card(config, open_data(config))
+    return build_config([*kept, *overrides])
 
 
 def card_after_prepare(config: Config) -> Folder:

@@ -16,6 +16,7 @@ from lst.recipes.report.corpus import corpus_section, patches_section
 from lst.recipes.report.page import Section, page
 from lst.recipes.report.record import RunRecord, read_run
 from lst.recipes.report.results import cloze_section, cost_section, curves_section, results_section
+from lst.runs import RunFolder
 from lst.runs.folder import arm_overrides, versions
 from lst.storage import write_text
 
@@ -46,6 +47,17 @@ def write_report(config: Config, overrides: Sequence[str]) -> Path:
     ]
     write_text(run.folder.report, report_page(run, sections))
     return run.folder.report
+
+
+def report_plan(config: Config, overrides: Sequence[str]) -> list[str]:
+    """Plan of ``lst report``, as lines of text; raises ``UserError`` for what the command itself would refuse."""
+    folder = RunFolder.of(config)
+    if not folder.trained_models():
+        return [f"report: it waits for trained models in {folder.root / 'models'}: none yet, run lst train"]
+    run = read_run(config, overrides)
+    lines = [f"report: would write {run.folder.report} of {', '.join(model.name for model in run.models)}"]
+    waiting = [model.name for model in run.models if model.result is None]
+    return [*lines, *([f"  not evaluated: {', '.join(waiting)}"] if waiting else [])]
 
 
 def report_page(run: RunRecord, sections: Sequence[Section]) -> str:

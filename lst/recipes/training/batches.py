@@ -9,10 +9,11 @@ from lst.data.batches import BatchLoader, LoaderState, StreamPlan, mix_sources
 from lst.data.documents import DocumentBuilder
 from lst.data.prepared import PreparedData
 from lst.data.utterance import Utterance
-from lst.errors import UserError, raise_problems
+from lst.errors import raise_problems
 from lst.model.batch import Document, PackedBatch, pack_documents
 from lst.model.patching import inference_strategy, patch_documents
 from lst.runs import FittedPatching, plain_patching
+from lst.runs.fitted_patching import FITTED_STRATEGIES
 
 
 def build_loader(
@@ -50,9 +51,9 @@ def validation_batches(
         The batches, the bytes of the texts and the units of the speech.
     """
     utterances = [data.valid[index] for index in range(min(len(data.valid), config.train.eval_utterances))]
-    if not utterances:
-        raise UserError(f"no held-out utterance in {data.folder}: prepare with a larger data.valid_share")
-    check_held_out_lengths(config, data, patching)
+    if patching.config.strategy in FITTED_STRATEGIES:
+        # Only now is it known how these cut speech.
+        check_held_out_lengths(config, data, patching)
     builder = patching.builder(config, data)
     documents = [document for utterance in utterances for document in held_out_documents(builder, utterance)]
     strategy = inference_strategy(patching.config)

@@ -9,18 +9,18 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from lst.configs.schema import Config
 from lst.data.prepared import PreparedData
-from lst.errors import raise_problems
+from lst.errors import UserError, raise_problems
 from lst.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from lst.model.lst import LatentSpeechTextModel
 from lst.parallel import check_one_process
 from lst.progress import say
-from lst.recipes.training.batches import build_loader, validation_batches
+from lst.recipes.training.batches import build_loader, check_held_out_lengths, validation_batches
 from lst.recipes.training.callbacks import RunCallback
 from lst.recipes.training.folder import TrainingFolder
 from lst.recipes.training.language_model import LanguageModelModule
 from lst.recipes.training.trainer import TrainerOptions, fit
-from lst.runs import RunFolder, fit_patching, open_data, save_trained
-from lst.runs.fitted_patching import check_patching
+from lst.runs import RunFolder, fit_patching, open_data, plain_patching, save_trained
+from lst.runs.fitted_patching import FITTED_STRATEGIES, check_patching
 from lst.runs.formats import TrainingSettings
 from lst.storage import fingerprint
 
@@ -39,15 +39,10 @@ def train(config: Config) -> Path:
     final, folder = run.final(config.name), TrainingFolder(run.model(config.name))
     data = open_data(config)
     settings = training_settings(config, data)
-    raise_problems(
-        f"{folder.path} was begun with other settings",
-        folder.conflicts(settings),
-        f"Use the same settings, train under another name=NAME, or delete {folder.path}.",
-    )
+    check_training(config, data)
     if all((final / name).exists() for name in (CONFIG_FILE, WEIGHTS_FILE)):
         say(f"{config.name} is trained: nothing to do ({final})")
         return final
-    check_patching(config.patching, data)
     folder.begin(settings, config)
     resume, saved = folder.load_newest()
     patching = fit_patching(config, data, folder.path)
@@ -79,6 +74,26 @@ def train(config: Config) -> Path:
         say(f"{config.name}: {module.loader_state.describe()}")
     save_trained(final, model, patching)
     return final
+
+
+def check_training(config: Config, data: PreparedData) -> None:
+    """All that is refused before a training begins: what ``train`` and its plan share. Writes nothing.
+
+    Raises:
+        UserError: the model was begun with other settings, or the data cannot be patched so or has held-out utterances
+            that are too long.
+    """
+    folder = TrainingFolder(RunFolder.of(config).model(config.name))
+    raise_problems(
+        f"{folder.path} was begun with other settings",
+        folder.conflicts(training_settings(config, data)),
+        f"Use the same settings, train under another name=NAME, or delete {folder.path}.",
+    )
+    check_patching(config.patching, data)
+    if not len(data.valid):
+        raise UserError(f"no held-out utterance in {data.folder}: prepare with a larger data.valid_share")
+    if config.patching.strategy not in FITTED_STRATEGIES:
+        check_held_out_lengths(config, data, plain_patching(config.patching, data))
 
 
 def training_settings(config: Config, data: PreparedData) -> TrainingSettings:
