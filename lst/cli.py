@@ -59,9 +59,14 @@ def _train(config: Config, overrides: Sequence[str]) -> None:
 
 
 def _eval(config: Config, overrides: Sequence[str]) -> None:
-    from lst.recipes.evaluate import evaluate, results_as_text
+    from lst.recipes.evaluate import FailedModelsError, evaluate, results_as_text
 
-    _show(results_as_text(evaluate(config)))
+    try:
+        _show(results_as_text(evaluate(config)))
+    except FailedModelsError as error:
+        if error.results:
+            _show(results_as_text(error.results))
+        raise
 
 
 def _report(config: Config, overrides: Sequence[str]) -> None:
@@ -110,7 +115,6 @@ class Command:
     Attributes:
         run: gets the configuration and the words that gave it; may return an exit status.
         does: one line for help.
-        sections: of the configuration, those that it reads.
         first: the options that most people change, at most ten.
         output: the option that names its results; empty where it prints them.
         reads_run: it writes into the run that it reads.
@@ -118,7 +122,6 @@ class Command:
 
     run: Callable[[Any, Sequence[str]], int | None]
     does: str
-    sections: str
     first: str
     output: str = ""
     reads_run: bool = False
@@ -130,22 +133,18 @@ COMMANDS = {
     "check": Command(
         _check,
         "list every problem of corpus=, or of the prepared data in run_dir=",
-        "check data",
-        "run_dir corpus layout data_dir check.decode check.examples check.json num_workers data.min_duration_s "
-        "data.max_duration_s",
+        "run_dir corpus layout data_dir check.decode check.examples check.json data.min_duration_s data.max_duration_s",
         "check.json",
     ),
     "prepare": Command(
         _prepare,
         "audio and transcripts to units, aligned words and shards",
-        "tokenizer data card",
         "run_dir corpus layout data_dir num_workers on_error seed tokenizer.kind tokenizer.num_units data.align.method",
         "run_dir",
     ),
     "card": Command(
         _card,
         "the prepared corpus in numbers: one HTML page and JSON",
-        "data patching card",
         "run_dir data_dir card.title card.licence card.max_utterances seed patching.static_size patching.max_patch "
         "patching.deduplicate data.mix.by",
         "run_dir",
@@ -154,23 +153,20 @@ COMMANDS = {
     "train": Command(
         _train,
         "train one model of the run",
-        "data patching model loss train",
         f"run_dir name seed {_TRAIN} train.precision train.accelerator patching.static_size",
         "name",
     ),
     "eval": Command(
         _eval,
         "cloze accuracy in four directions and bits, of every trained model",
-        "data eval train",
         "run_dir data_dir seed eval.max_items eval.context_share eval.min_words eval.rows_a_batch "
-        "eval.bootstrap_samples train.accelerator data.verify",
+        "eval.bootstrap_samples train.row_patches data.verify",
         "run_dir",
         reads_run=True,
     ),
     "report": Command(
         _report,
         "one HTML page of everything in the run",
-        "eval report",
         "run_dir data_dir report.num_audio",
         "run_dir",
         reads_run=True,
@@ -178,28 +174,24 @@ COMMANDS = {
     "quickstart": Command(
         _quickstart,
         "all of the above: prepare, train each of arms, eval, report",
-        "tokenizer data patching model loss train eval report",
         f"run_dir corpus text arms num_workers seed {_TRAIN}",
         "run_dir",
     ),
     "generate": Command(
         _generate,
         "continue a spoken or written prompt",
-        "generate tokenizer",
         "run_dir name seed generate.text generate.audio generate.modality generate.max_new_tokens generate.temperature "
         "generate.top_k generate.top_p",
     ),
     "export": Command(
         _export,
         "prepared data in another format: .on_the_fly JSON lines, TextGrids, CTM",
-        "export",
         "run_dir data_dir export.format export.folder",
         "export.folder",
     ),
     "synthetic": Command(
         _synthetic,
         "train a small model on a synthetic language or ListOps, and report all of them",
-        "task model train",
         "run_dir seeds convolution task.length task.vocabulary train.max_steps train.learning_rate "
         "train.batch_sequences train.stop_at model.global_dim",
         "run_dir",
@@ -207,28 +199,25 @@ COMMANDS = {
     "tokenizer fit-units": Command(
         _tokenizer("fit_units"),
         "fit speech units to corpus=, write out=",
-        "tokenizer data",
         f"corpus layout out {_UNITS} tokenizer.device num_workers",
         "out",
     ),
     "tokenizer score-units": Command(
         _tokenizer("score"),
         "what the units tokenizer.codebook= say about phones and speakers of corpus=",
-        "tokenizer data",
         "corpus layout tokenizer.codebook out tokenizer.weights tokenizer.device num_workers",
         "out",
     ),
     "tokenizer convert-units": Command(
         _tokenizer("convert_units"),
         "a published codebook, tokenizer.codebook=, and its model's weights to a units file, out=",
-        "tokenizer",
-        f"tokenizer.codebook out {_UNITS} tokenizer.trust",
+        "tokenizer.codebook out tokenizer.kind tokenizer.frame_rate_hz tokenizer.weights tokenizer.layer "
+        "tokenizer.trust",
         "out",
     ),
     "tokenizer fit-text": Command(
         _tokenizer("fit_text"),
         "train text pieces on text= or corpus=, write out=",
-        "tokenizer",
         "text corpus out tokenizer.text_model_type tokenizer.text_vocab_size tokenizer.normalization "
         "tokenizer.lowercase tokenizer.character_coverage tokenizer.text_max_lines seed",
         "out",
@@ -236,7 +225,6 @@ COMMANDS = {
     "tokenizer show": Command(
         _tokenizer("show"),
         "what a units file, tokenizer.codebook=, or tokenizer.text_model= holds",
-        "tokenizer",
         "tokenizer.codebook tokenizer.text_model",
     ),
 }
@@ -275,10 +263,11 @@ def usage() -> str:
 def command_help(command: str) -> str:
     """What ``lst COMMAND --help`` prints: groups and options that the command reads."""
     from lst.configs.help import option_help
+    from lst.configs.reads import READS
 
     what = COMMANDS[command]
     lines = [f"lst {command}: {what.does}", "", f"usage: lst {command} [key=value …] [flags]", ""]
-    return "\n".join([*lines, *option_help(job_of(command), what.sections.split(), what.first.split())])
+    return "\n".join([*lines, *option_help(job_of(command), READS[command], what.first.split())])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -368,7 +357,9 @@ def _run(command: str, rest: list[str]) -> int:
 
 def _run_once(command: str, words: CommandWords) -> int:
     # Composed before anything heavy is imported, so that mistakes are answered at once.
-    config = job_of(command).build(words.overrides)
+    from lst.configs.reads import reads_of
+
+    config = job_of(command).build(words.overrides, reads_of(command, words.is_dry_run))
     _allow_places(config)
     if words.shows_config:
         from lst.configs.compose import to_yaml
@@ -399,36 +390,48 @@ def _run_many(command: str, words: CommandWords) -> int:
 
 
 def describe(command: str, overrides: Sequence[str]) -> str:
-    """The plan of a command as text; a faulty configuration or corpus raises as the command itself would."""
-    from lst.configs.compose import SYNTHETIC, build_config
-    from lst.recipes.prepare import prepare_plan
-    from lst.recipes.synthetic.synthetic import plan as synthetic_plan
-    from lst.recipes.tokenizer import plan as unit_plan
-    from lst.recipes.training.plan import peak_flops, train_plan
-    from lst.runs import RunFolder
-    from lst.runs.folder import CARD_JSON, CARD_PAGE, arm_overrides
+    """The plan of a command as text; a faulty configuration or input raises as the command itself would."""
+    config = job_of(command).build(overrides)
+    return "\n".join([f"lst {command} --dry-run: nothing is written", *_plan(command, config, overrides)])
 
-    lines = [f"lst {command} --dry-run: nothing is written"]
-    if command == "synthetic":
-        return "\n".join([*lines, *synthetic_plan(SYNTHETIC.build(overrides))])
-    config = build_config(overrides)
-    if command.startswith("tokenizer "):
-        return "\n".join([*lines, *unit_plan(command.removeprefix("tokenizer "), config)])
-    if command in ("prepare", "quickstart"):
-        lines += prepare_plan(config)
-    if command == "train":
-        lines += train_plan(config, peak_flops())
-    elif command == "quickstart":
-        peak = peak_flops()
-        for name in config.arms:
-            lines += train_plan(build_config(arm_overrides(config, overrides, name)), peak)
+
+def _plan(command: str, config: Any, overrides: Sequence[str]) -> list[str]:
+    if command == "prepare":
+        from lst.recipes.prepare import prepare_plan as plan
+    elif command == "train":
+        from lst.recipes.training.plan import peak_flops, train_plan
+
+        return train_plan(config, peak_flops())
+    elif command == "eval":
+        from lst.recipes.evaluate import evaluation_plan as plan
+    elif command == "generate":
+        from lst.recipes.generate import generation_plan as plan
+    elif command == "export":
+        from lst.recipes.export import export_plan as plan
+    elif command == "synthetic":
+        from lst.recipes.synthetic.synthetic import plan as synthetic_plan
+
+        return synthetic_plan(config)
+    elif command.startswith(f"{GROUP} "):
+        from lst.recipes.tokenizer import plan as unit_plan
+
+        return unit_plan(command.removeprefix(f"{GROUP} "), config)
+    else:
+        return _plan_of_words(command, config, overrides)
+    return plan(config)
+
+
+def _plan_of_words(command: str, config: Config, overrides: Sequence[str]) -> list[str]:
+    """The plan of a command that needs the words that gave its configuration."""
+    if command == "check":
+        from lst.recipes.check import check_plan as plan
     elif command == "card":
-        data = RunFolder.of(config).data
-        lines.append(f"card: would read {data} and write {data / CARD_PAGE} and {data / CARD_JSON}")
-    elif command in ("eval", "report", "generate"):
-        names = RunFolder.of(config).trained_models()
-        lines.append(f"{command}: would read {config.run_dir}; trained models there: {', '.join(names) or 'none yet'}")
-    return "\n".join(lines)
+        from lst.recipes.corpus_card.card import card_plan as plan
+    elif command == "report":
+        from lst.recipes.report.write import report_plan as plan
+    else:
+        from lst.recipes.quickstart import quickstart_plan as plan
+    return plan(config, overrides)
 
 
 def _allow_places(config: Any) -> None:

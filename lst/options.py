@@ -18,8 +18,10 @@ from __future__ import annotations
 import copy
 import math
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any, ClassVar, Literal
 
 from lst.storage import is_url
@@ -35,11 +37,13 @@ class Limits:
         low, high: least and greatest value.
         above, below: bounds that the value must not reach.
         choices: the allowed texts; empty allows any.
+        pattern: regular expression that a text matches as a whole; ``note`` says it in words.
         unit: unit of the number, as help shows it.
         note: reason or remedy that the error message adds.
         path: what the path must name; empty where the option is no path.
         url_allowed: a path may be a URL.
         is_prose: free text, in which commas and ``${`` have no meaning.
+        needs: options without which this one has no effect, such as ``data.align.method=ctc``; see ``holds``.
     """
 
     low: float | None = None
@@ -47,11 +51,13 @@ class Limits:
     above: float | None = None
     below: float | None = None
     choices: tuple[str, ...] = ()
+    pattern: str = ""
     unit: str = ""
     note: str = ""
     path: PathKind | None = None
     url_allowed: bool = False
     is_prose: bool = False
+    needs: str = ""
 
     @property
     def range_text(self) -> str:
@@ -66,16 +72,20 @@ class Limits:
 
     @property
     def help_text(self) -> str:
-        """Choices, or bounds with their unit, as help shows them; empty where there are none."""
-        if self.choices:
-            return " | ".join(self.choices)
-        return f"{self.range_text} {self.unit}".strip() if self.range_text else ""
+        """Choices, or bounds with their unit, and when it is read, as help shows them; empty where there are none."""
+        allowed = " | ".join(self.choices) or (f"{self.range_text} {self.unit}".strip() if self.range_text else "")
+        return "; ".join(filter(None, [allowed, needs_text(self.needs)]))
 
     def problem(self, value: Any, default: Any) -> str:
-        """What is wrong with ``value``, to follow ``key=value``; empty where nothing is."""
+        """What is wrong with ``value``, to follow ``key=value``; empty where nothing is. Lists are checked by item."""
+        if isinstance(value, list):
+            found = ((item, self.problem(item, default)) for item in value)
+            return next((f": {item}{wrong}" for item, wrong in found if wrong), "")
         if isinstance(value, str):
             if self.choices and value not in self.choices:
                 return f": allowed are {', '.join(self.choices)}"
+            if self.pattern and not re.fullmatch(self.pattern, value):
+                return f": must be {self.note}"
             return self._path_problem(value, default) if self.path else ""
         if not isinstance(value, (int, float)):
             return ""
@@ -113,6 +123,49 @@ def option(default: Any, doc: str, **limits: Any) -> Any:
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: copy.deepcopy(default), metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def needed_keys(needs: str) -> list[str]:
+    """The options that a condition names.
+
+    >>> needed_keys("corpus!=null or text!=null")
+    ['corpus', 'text']
+    """
+    return [condition.partition("=")[0].rstrip("!") for condition in re.split(" or | and ", needs)]
+
+
+def holds(needs: str, config: Any) -> bool:
+    """Whether a configuration meets ``Limits.needs``: ``KEY=VALUE|VALUE`` or ``KEY!=VALUE``, joined by ``and``, ``or``.
+
+    ``and`` binds closer. A list meets ``KEY=VALUE`` if the value is in it.
+    """
+    return any(all(_meets(one, config) for one in joined.split(" and ")) for joined in needs.split(" or "))
+
+
+def _meets(condition: str, config: Any) -> bool:
+    key, _, wanted = condition.partition("=")
+    value = attrgetter(key.rstrip("!"))(config)
+    values = value if isinstance(value, list) else [value]
+    texts = {f"{one:g}" if isinstance(one, float) else str(one) for one in values}
+    return bool(texts & set(wanted.replace("null", "None").split("|"))) != key.endswith("!")
+
+
+def needs_text(needs: str) -> str:
+    """A condition in words; empty for none.
+
+    >>> needs_text("corpus!=null or data.align.method=ctc|import")
+    'with corpus= or data.align.method=ctc|import'
+    >>> needs_text("corpus=null and text=null")
+    'without corpus= and without text='
+    """
+    plain = re.sub(r"\S+", lambda match: _plain_condition(match[0]), needs)
+    return f"with {plain}" if plain and not plain.startswith("without") else plain
+
+
+def _plain_condition(word: str) -> str:
+    if word.endswith("!=null"):
+        return word.removesuffix("!=null") + "="
+    return f"without {word.removesuffix('null')}" if word.endswith("=null") else word
 
 
 @dataclass

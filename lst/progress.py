@@ -96,3 +96,28 @@ def say(message: str) -> None:
 def show(result: object) -> None:
     """Prints the result of a command, which may hold names and texts of foreign files, to standard output."""
     print(printable(str(result)))
+
+
+def duration_text(seconds: float) -> str:
+    """A duration in the unit that reads best.
+
+    >>> duration_text(656_000), duration_text(5_000), duration_text(12)
+    ('7.6 days', '1.4 hours', '12 s')
+    """
+    for size, name in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
+        if seconds >= size:
+            return f"{seconds / size:,.1f} {name}"
+    return f"{seconds:.0f} s"
+
+
+def size_text(num_bytes: float) -> str:
+    """A number of bytes in the unit that reads best.
+
+    >>> size_text(41.2e9), size_text(5_300_000), size_text(20)
+    ('41 GB', '5.3 MB', '20 bytes')
+    """
+    for size, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if num_bytes >= size:
+            shown = num_bytes / size
+            return f"{shown:,.0f} {name}" if shown >= 10 else f"{shown:.1f} {name}"
+    return f"{num_bytes:.0f} bytes"

@@ -16,6 +16,7 @@ from typing import Any
 import lst
 from lst.cli import COMMANDS, usage
 from lst.configs.compose import MAIN, SYNTHETIC
+from lst.configs.reads import READS
 from lst.options import Option, Options, list_options
 
 PACKAGE = Path(lst.__file__).parent
@@ -92,12 +93,15 @@ def commands_page() -> str:
     """Every command: what it does and the sections of options that it reads."""
     rows = [
         f"| `lst {name}` | {command.does} | "
-        f"{', '.join(section_link(section, name) for section in command.sections.split())} |"
+        f"{', '.join(section_link(section, name) for section in READS[name].sections)} |"
         for name, command in COMMANDS.items()
     ]
     table = "\n".join(["| command | does | options |", "|---|---|---|", *rows])
-    intro = "`lst COMMAND --help` lists the options of a command. Every command also reads the [general options]"
-    return f"# Commands\n\n{intro}(options.md#general).\n\n{table}\n\n## `lst --help`\n\n```text\n{usage()}\n```\n"
+    intro = (
+        "`lst COMMAND --help` lists the options that a command reads: those of these sections, some of them in part, "
+        "and some of the [general options](options.md#general). An option that a command does not read is refused."
+    )
+    return f"# Commands\n\n{intro}\n\n{table}\n\n## `lst --help`\n\n```text\n{usage()}\n```\n"
 
 
 def section_link(section: str, command: str) -> str:

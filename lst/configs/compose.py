@@ -26,9 +26,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf._utils import get_omega_conf_dumper
 from omegaconf.errors import OmegaConfBaseException
 
+from lst.configs.reads import READS, Reads
 from lst.configs.schema import Config
 from lst.configs.synthetic_schema import SyntheticConfig
-from lst.configs.user_files import DIR_FLAG, NAME_FLAG, UserFiles, show_to_hydra, text_problems
+from lst.configs.user_files import DIR_FLAG, NAME_FLAG, NO_CODE, UserFiles, is_target, show_to_hydra, text_problems
 from lst.errors import nearest, raise_problems
 from lst.options import Option, Options, list_options
 
@@ -105,16 +106,17 @@ class Job(Generic[ConfigT]):
         folder = _last_flag(words, DIR_FLAG)
         return UserFiles(None if folder is None else Path(folder).expanduser(), list(self.options))
 
-    def build(self, words: Sequence[str]) -> ConfigT:
+    def build(self, words: Sequence[str], reads: Reads | None = None) -> ConfigT:
         """The configuration of a command.
 
         Args:
             words: ``key=value`` each; a group's name chooses a file of that group (``patching=static``,
                 ``model=/path/mine.yaml``). ``--config-dir=DIR`` and ``--config-name=NAME`` stand among them.
+            reads: the command's; its words that have no effect are refused. Without, all are taken.
 
         Raises:
             UserError: ``ProblemsError`` lists every unknown key (with the nearest valid one), unknown choice, value of
-                the wrong type, and impossible value.
+                the wrong type, impossible value, and option that the command does not read.
         """
         files = self.user_files(words)
         overrides, texts, problems = self._sorted_words(words, files)
@@ -134,7 +136,11 @@ class Job(Generic[ConfigT]):
             setattr(attrgetter(section)(built) if section else built, last, None if value == "null" else value)
         # What is missing because of a mistake must not look like a second mistake.
         problems += built.limit_problems() if problems else built.problems()
-        raise_problems("configuration", problems, f"See lst {self.command} --help for all options.")
+        if reads is not None:
+            problems += [wrong for word in words if (wrong := reads.unread(word, self.options))]
+            problems += [] if problems else self._words_without_effect(words, reads, built)
+        command = self.command if reads is None else reads.command
+        raise_problems("configuration", problems, f"See lst {command} --help for all options.")
         return built
 
     def _sorted_words(self, words: Sequence[str], files: UserFiles) -> tuple[list[str], dict[str, str], list[str]]:
@@ -168,7 +174,7 @@ class Job(Generic[ConfigT]):
         if key not in self.options and not is_arm:
             meant = HABITS.get(key.rpartition(".")[2])
             hint = f" (did you mean {meant}?)" if meant in self.options else nearest(key, [*self.options, *self.groups])
-            return [f"unknown option {key!r}{hint}"]
+            return [f"{key}: {NO_CODE}"] if is_target(key) else [f"unknown option {key!r}{hint}"]
         if self.is_text(key):
             return [] if self.options[key].limits.is_prose else text_problems(key, value)
         if is_arm or self.options[key].kind.startswith("list["):
@@ -177,6 +183,22 @@ class Job(Generic[ConfigT]):
         else:
             found = []
         return found or text_problems(key, value) or _grammar_problems(key, value)
+
+    def _words_without_effect(self, words: Sequence[str], reads: Reads, built: ConfigT) -> list[str]:
+        """Words that the command reads with other options only; those of quickstart count if one of the arms does."""
+        arms: dict[str, list[str]] = getattr(built, "arms", {}) if reads.has("arms") else {}
+        found = [wrong for own in arms.values() for word in own if (wrong := _ARM_READS.unread(word, self.options))]
+        configs: list[Any] = [built, *(self.build([*words, *own]) for own in arms.values())]
+        # Arms choose model and patching themselves.
+        by_arm = configs[1:] or configs
+        for word in words:
+            is_of_arms = word.startswith(("model.", "patching."))
+            if wrong := reads.without_effect(word, self.options, by_arm if is_of_arms else configs):
+                found.append(wrong)
+        for name, config in zip(arms, configs[1:], strict=True):
+            own_wrong = (_ARM_READS.without_effect(word, self.options, [config]) for word in arms[name])
+            found += [f"arms.{name}: {wrong}" for wrong in own_wrong if wrong]
+        return found
 
     def _compose(self, name: str, overrides: list[str], files: UserFiles, problems: list[str]) -> dict[str, Any]:
         show_to_hydra(files)
@@ -191,6 +213,10 @@ class Job(Generic[ConfigT]):
                 problems.append(reason.splitlines()[0])
             return {}
 
+
+# An arm of quickstart is a training; its name and its folder are quickstart's to set.
+_OF_QUICKSTART = {"name": "NAME gives it", "run_dir": "all arms share it", "data_dir": "all arms share it"}
+_ARM_READS = Reads("quickstart arms.NAME", READS["train"].places - set(_OF_QUICKSTART), _OF_QUICKSTART)
 
 MAIN = Job("lst.configs", Config)
 SYNTHETIC = Job("lst.configs.synthetic", SyntheticConfig, "synthetic")

@@ -8,29 +8,28 @@ from typing import Any
 
 from lst.configs.command_line import FLAGS, MultirunOptions
 from lst.configs.compose import Job
+from lst.configs.reads import Reads
 from lst.options import Option, list_options
 
 _KEY_WIDTH = 44
 
 
-def option_help(job: Job[Any], sections: Sequence[str], first: Sequence[str]) -> list[str]:
+def option_help(job: Job[Any], reads: Reads, first: Sequence[str]) -> list[str]:
     """Groups and options, one line each.
 
     Args:
         job: the options of the command.
-        sections: those that it reads; options without a section are read by all.
+        reads: those of them that it reads.
         first: keys of the options that most people change.
     """
     options = list_options(job.build([]))
     by_key = {option.key: option for option in options}
     lines = ["whole groups (group=choice, or group=/path/to/mine.yaml):"]
     for name, files in job.groups.items():
-        if name in (*sections, "experiment"):
+        if name in (*reads.sections, "experiment"):
             lines.append(f"  {name:<12} {' | '.join(files)}")
     lines += ["", "most used options (key=default):", *(_line(by_key[key]) for key in first)]
-    others = [
-        option for option in options if option.key not in first and _section(option) in ("", *sections, "storage")
-    ]
+    others = [option for option in options if option.key not in first and reads.has(option.key)]
     for section, members in groupby(others, key=_section):
         lines += ["", f"options of {section}:" if section else "general options:", *map(_line, members)]
     lines += ["", "options of --multirun:", *map(_line, list_options(MultirunOptions()))]

@@ -92,9 +92,13 @@ class GenerateConfig(Options, prefix="generate."):
     )
     max_new_tokens: int = option(50, "new tokens at most", low=1)
     temperature: float = option(0.8, "0 takes the likeliest token", low=0)
-    top_k: int = option(0, "draw from the k likeliest only; 0 sets no limit", low=0)
+    top_k: int = option(0, "draw from the k likeliest only; 0 sets no limit", low=0, needs="generate.temperature!=0")
     top_p: float = option(
-        1.0, "draw from the likeliest that together have this probability; 1 sets no limit", above=0, high=1
+        1.0,
+        "draw from the likeliest that together have this probability; 1 sets no limit",
+        above=0,
+        high=1,
+        needs="generate.temperature!=0",
     )
 
 
@@ -132,7 +136,9 @@ class CheckConfig(Options, prefix="check."):
     """Options of the check of a corpus or of prepared data."""
 
     examples: int = option(5, "examples of each kind of problem that are shown; 0 shows all", low=0)
-    decode: bool = option(False, "decode all audio of corpus=, which finds damage behind a sound header")
+    decode: bool = option(
+        False, "decode all audio of corpus=, which finds damage behind a sound header", needs="corpus!=null"
+    )
     json: str | None = option(None, "file to write the whole report to, as JSON", path="file")
 
 
@@ -181,10 +187,17 @@ class Config(Options):
     text: str | None = option(
         None, "text file, a document a line: read aloud, or with corpus= used as written text", path="file"
     )
-    layout: str = option("auto", "how corpus= is laid out", choices=LAYOUT_NAMES)
+    layout: str = option("auto", "how corpus= is laid out", choices=LAYOUT_NAMES, needs="corpus!=null")
     out: str | None = option(None, "file that lst tokenizer writes", path="file")
-    on_error: str = option("raise", "faulty utterances: raise, or skip (they are listed)", choices=("raise", "skip"))
-    max_skipped_share: float = option(0.05, "share that on_error=skip may leave out", low=0, high=1)
+    on_error: str = option(
+        "raise",
+        "faulty utterances: raise, or skip (they are listed)",
+        choices=("raise", "skip"),
+        needs="corpus!=null or text!=null",
+    )
+    max_skipped_share: float = option(
+        0.05, "share that on_error=skip may leave out", low=0, high=1, needs="on_error=skip"
+    )
     num_workers: int = option(2, "processes that prepare", low=1)
     data_dir: str | None = option(
         None,

@@ -25,6 +25,7 @@ from lst.errors import nearest
 
 Names = list[str]
 SCHEME = "lst-user"
+NO_CODE = "configurations call no code; remove the key"
 DIR_FLAG, NAME_FLAG = "--config-dir=", "--config-name="
 # ${…}, and what Hydra's grammar makes of $\{…}.
 _INTERPOLATION = re.compile(r"\$\\*\{")
@@ -111,7 +112,7 @@ class UserFiles:
             full = f"{prefix}{key}"
             is_section = any(known.startswith(f"{full}.") for known in self.known)
             if is_target(str(key)):
-                found.append(f"{full}: configurations call no code; remove the key")
+                found.append(f"{full}: {NO_CODE}")
             elif "." in str(key) or not (is_section or full in self.known):
                 here = {
                     known.removeprefix(prefix).partition(".")[0] for known in self.known if known.startswith(prefix)
@@ -184,9 +185,7 @@ def is_target(key: str) -> bool:
 def value_problems(key: str, value: Any) -> list[str]:
     """What is wrong with a value, or the values in it, that is the same for every option."""
     if isinstance(value, dict):
-        targets = [
-            f"{key}.{name}: configurations call no code; remove the key" for name in value if is_target(str(name))
-        ]
+        targets = [f"{key}.{name}: {NO_CODE}" for name in value if is_target(str(name))]
         return targets + value_problems(key, [*value, *value.values()])
     if isinstance(value, list):
         return list(dict.fromkeys(problem for item in value for problem in value_problems(key, item)))

@@ -92,21 +92,44 @@ class AlignConfig(Options, prefix="data.align."):
     level: str = option(
         "word", "word, or character (ctc, import): pieces of words get their own frames", choices=ALIGN_LEVELS
     )
-    checkpoint: str = option("", "ctc: a folder (Hugging Face, or ctc.json), or a torchaudio bundle such as MMS_FA")
+    checkpoint: str = option(
+        "",
+        "ctc: a folder (Hugging Face, or ctc.json), or a torchaudio bundle such as MMS_FA",
+        needs="data.align.method=ctc",
+    )
     weights: str = option(
         "",
         "ctc: safetensors with the bundle's weights; empty takes torch's hub cache or downloads",
         path="file or folder",
+        needs="data.align.method=ctc",
     )
-    device: str = option("cpu", "ctc: where the model runs: cpu, cuda, cuda:1, …")
-    window_s: float = option(30.0, "ctc: longer audio passes the model in such windows", above=0, unit="s")
-    overlap_s: float = option(2.0, "ctc: what a window hears besides its own part, each side", low=0, unit="s")
-    batch: int = option(8, "ctc: windows that pass the model together; results don't depend on it", low=1)
+    device: str = option(
+        "cpu",
+        "ctc: where the model runs: cpu, cuda, cuda:1, …",
+        pattern=r"cpu|cuda(:\d+)?",
+        note="cpu, cuda, or one device, as in cuda:1",
+        needs="data.align.method=ctc",
+    )
+    window_s: float = option(
+        30.0, "ctc: longer audio passes the model in such windows", above=0, unit="s", needs="data.align.method=ctc"
+    )
+    overlap_s: float = option(
+        2.0, "ctc: what a window hears besides its own part, each side", low=0, unit="s", needs="data.align.method=ctc"
+    )
+    batch: int = option(
+        8, "ctc: windows that pass the model together; results don't depend on it", low=1, needs="data.align.method=ctc"
+    )
     source: str = option(
-        "", "import: a file, or a folder of files named after utterances; stamps: their folder", path="file or folder"
+        "",
+        "import: a file, or a folder of files named after utterances; stamps: their folder",
+        path="file or folder",
+        needs="data.align.method=import|stamps",
     )
     format: str = option(
-        "auto", "import: textgrid, ctm, mfa_json, whisper_json; auto goes by file and content", choices=ALIGN_FORMATS
+        "auto",
+        "import: textgrid, ctm, mfa_json, whisper_json; auto goes by file and content",
+        choices=ALIGN_FORMATS,
+        needs="data.align.method=import",
     )
     min_score: float | None = option(
         None, "utterances whose words score less on average are left out; aligners differ in scale"
@@ -144,10 +167,17 @@ class AlignConfig(Options, prefix="data.align."):
 class DataConfig(Options, prefix="data."):
     """Options of preparing and loading data."""
 
-    num_spoken_stories: int = option(600, "stories that are spoken, without corpus=", low=1)
-    num_text_stories: int = option(4000, "stories that stay text, without corpus=", low=1)
-    voice: str = option("auto", "flite, espeak-ng or pico; auto takes the first of these installed", choices=ENGINES)
-    num_speakers: int = option(4, "pseudo-speakers that the voice is varied into", low=1)
+    num_spoken_stories: int = option(600, "stories that are spoken, without corpus=", low=1, needs="corpus=null")
+    num_text_stories: int = option(
+        4000, "stories that stay text, without corpus=", low=1, needs="corpus=null and text=null"
+    )
+    voice: str = option(
+        "auto",
+        "flite, espeak-ng or pico; auto takes the first of these installed",
+        choices=ENGINES,
+        needs="corpus=null",
+    )
+    num_speakers: int = option(4, "pseudo-speakers that the voice is varied into", low=1, needs="corpus=null")
     valid_share: float = option(0.25, "share of utterances held out when the corpus has no split", above=0, below=1)
     min_duration_s: float = option(0.2, "shorter audio is refused", above=0, unit="s")
     max_duration_s: float = option(60.0, "longer audio is refused", above=0, unit="s")

@@ -15,7 +15,7 @@ def held_out_bits(scorer: Scorer, utterances: Sequence[Utterance]) -> HeldOutBit
     """Bits over whole utterances, spoken and written. Markers, ``<bos>`` and ``<eos>`` are not counted."""
     builder = scorer.builder
     documents = [*map(builder.speech, utterances), *map(builder.text, utterances)]
-    scores = [score.sum_nats for score in scorer.score([_content(document) for document in documents])]
+    scores = [score.sum_nats for score in scorer.score([content_of(document) for document in documents])]
     num_units = sum(map(builder.num_units, utterances))
     num_bytes = sum(len(utterance.text.encode()) for utterance in utterances)
     return {
@@ -26,6 +26,6 @@ def held_out_bits(scorer: Scorer, utterances: Sequence[Utterance]) -> HeldOutBit
     }
 
 
-def _content(document: Document) -> tuple[Document, slice]:
+def content_of(document: Document) -> tuple[Document, slice]:
     """A document with the range of its tokens between its first marker and ``<eos>``."""
     return document, slice(2, len(document) - 1)

@@ -1,9 +1,17 @@
-"""Formats of an evaluation's files: ``eval/NAME.json`` and ``eval/NAME.items.jsonl``. See ``lst.runs.formats``."""
+"""Formats of an evaluation's files. See ``lst.runs.formats`` for versions.
+
+::
+
+    eval/NAME.json, eval/NAME.items.jsonl                  on the data that the model was trained on
+    eval/NAME@FINGERPRINT.json, NAME@….items.jsonl         on other data (``lst eval data_dir=…``), a pair for each;
+                                                           FINGERPRINT is the start of the data's
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict, get_args
 
+from lst.data.shards import LeftOut
 from lst.runs.formats import read_record
 from lst.storage import Between, Count, FormatError, Location
 
@@ -59,8 +67,22 @@ BITS_COLUMNS = {
 }
 
 
-class EvalResult(TypedDict):
-    """``eval/NAME.json``.
+class EvaluatedData(TypedDict, total=False):
+    """What an evaluation was of; absent in results of version 0.1 of the package.
+
+    Keys:
+        corpus: description of the prepared data.
+        data: fingerprint of the prepared data.
+        left_out: utterances and cloze items that the model cannot read, with the reason; no number counts them.
+    """
+
+    corpus: str
+    data: str
+    left_out: list[LeftOut]
+
+
+class EvalResult(EvaluatedData):
+    """``eval/NAME.json``, and ``eval/NAME@FINGERPRINT.json`` of other data.
 
     Keys:
         made_from: fingerprint of weights, data, options and seed; an equal one is not evaluated again.

@@ -9,6 +9,7 @@ from lst.configs.schema import Config
 from lst.data.documents import DocumentBuilder
 from lst.model.batch import Document
 from lst.model.inference import ScoredTokens, score_documents
+from lst.model.patching import patch_documents
 from lst.runs import TrainedModel
 
 
@@ -32,6 +33,15 @@ class Scorer:
     def of(cls, trained: TrainedModel, config: Config) -> Scorer:
         """A scorer with the sizes of ``config``."""
         return cls(trained, trained.builder(config), config.train.row_patches, config.eval.rows_a_batch)
+
+    def fault(self, scored: tuple[Document, slice]) -> str:
+        """Why the model cannot score a range of a document; empty where it can."""
+        document, tokens = scored
+        if tokens.start >= tokens.stop:
+            return "there is no token to score"
+        (cut,) = patch_documents([document], self.trained.strategy, self.trained.patching.config)
+        context = self.trained.model.config.max_patches
+        return f"{len(cut)} patches, and the model's context is {context}" if len(cut) > context else ""
 
     def score(self, documents: Sequence[tuple[Document, slice]]) -> list[ScoredTokens]:
         """Scores a range of tokens of each document, given all tokens before it; cut as at inference."""

@@ -31,34 +31,75 @@ class PatchingConfig(Options, prefix="patching."):
         "patches, but units joined by BPE)",
         choices=STRATEGIES,
     )
-    static_size: int = option(4, "units in a static patch", low=1, unit="units")
+    static_size: int = option(
+        4, "units in a static patch", low=1, unit="units", needs="patching.strategy=static|mixed|curriculum"
+    )
     silence: str = option(
-        "separate", "silences of aligned patching: separate patches, or merged into a word", choices=SILENCES
+        "separate",
+        "silences of aligned patching: separate patches, or merged into a word",
+        choices=SILENCES,
+        needs="patching.strategy=aligned|mixed|curriculum",
     )
-    max_patch: int = option(0, "longest patch in units; 0 sets no limit", low=0, unit="units")
+    max_patch: int = option(
+        0,
+        "longest patch in units; 0 sets no limit",
+        low=0,
+        unit="units",
+        needs="patching.strategy=static|aligned|mixed|curriculum|entropy",
+    )
     curriculum_start: float = option(
-        1 / 3, "share of training after which aligned patching begins to give way", low=0, high=1
+        1 / 3,
+        "share of training after which aligned patching begins to give way",
+        low=0,
+        high=1,
+        needs="patching.strategy=curriculum",
     )
-    curriculum_end: float = option(2 / 3, "share of training after which all patching is static", low=0, high=1)
+    curriculum_end: float = option(
+        2 / 3,
+        "share of training after which all patching is static",
+        low=0,
+        high=1,
+        needs="patching.strategy=curriculum",
+    )
     aligned_to: str = option(
         "word",
         "aligned patches hold a word, or a bpe piece (its share of the word's units is estimated)",
         choices=SEGMENT_LEVELS,
+        needs="patching.strategy=aligned|mixed|curriculum",
     )
     entropy_measure: str = option(
         "entropy",
         "entropy ends a patch where the next unit is uncertain, surprisal begins one at a rare unit",
         choices=ENTROPY_MEASURES,
+        needs="patching.strategy=entropy",
     )
     entropy_size: float = option(
-        4.0, "mean entropy patch in units, which the threshold is fitted to", low=1, unit="units"
+        4.0,
+        "mean entropy patch in units, which the threshold is fitted to",
+        low=1,
+        unit="units",
+        needs="patching.strategy=entropy",
     )
     entropy_threshold: float | None = option(
-        None, "threshold in nats of entropy patching; null fits it to entropy_size", low=0, unit="nats"
+        None,
+        "threshold in nats of entropy patching; null fits it to entropy_size",
+        low=0,
+        unit="nats",
+        needs="patching.strategy=entropy",
     )
-    unit_context: int = option(8, "units that the entropy patching's unit model looks back", low=1, unit="units")
-    speech_bpe_size: int = option(1000, "pieces that speech_bpe joins units to", low=1)
-    speech_bpe_sequences: int = option(100_000, "utterances at most that speech_bpe is fitted on", low=1)
+    unit_context: int = option(
+        8,
+        "units that the entropy patching's unit model looks back",
+        low=1,
+        unit="units",
+        needs="patching.strategy=entropy",
+    )
+    speech_bpe_size: int = option(
+        1000, "pieces that speech_bpe joins units to", low=1, needs="patching.strategy=speech_bpe"
+    )
+    speech_bpe_sequences: int = option(
+        100_000, "utterances at most that speech_bpe is fitted on", low=1, needs="patching.strategy=speech_bpe"
+    )
     deduplicate: bool = option(
         False, "a run of one speech unit is read once, before it is patched or joined; shards keep every frame"
     )
@@ -99,7 +140,11 @@ class ModelConfig(Options, prefix="model."):
         "or h3_hybrid: h3, with attention at layers 2 and 2 + half the layers",
     )
     global_window_patches: int = option(
-        512, "patches back that window_attention reaches, its own included", low=1, unit="patches"
+        512,
+        "patches back that window_attention reaches, its own included",
+        low=1,
+        unit="patches",
+        needs="model.global_mixers=window_attention",
     )
     positions: str = option(
         "rotary", "the backbone's positions: rotary, learned, or none (as in H3)", choices=POSITIONS
@@ -108,22 +153,49 @@ class ModelConfig(Options, prefix="model."):
     ffn: str = option(
         "swiglu", "the backbone's feed-forward: swiglu, or gelu (four times as wide, biased)", choices=FEED_FORWARDS
     )
-    h3_head_dim: int = option(1, "channels of an H3 head, whose states are their products", low=1)
-    ssm_modes: int = option(32, "modes of a diagonal SSM: half its state size", low=1)
-    ssm_discretisation: str = option("bilinear", "of diagonal SSMs: bilinear, or zoh", choices=DISCRETISATIONS)
-    shift_taps: int = option(64, "state size of H3's shift SSM, in patches", low=1)
-    local_dim: int = option(96, "width of patch encoder and decoder", low=1)
-    local_heads: int = option(3, "attention heads of patch encoder and decoder", low=1)
-    local_kv_heads: int = option(0, "key and value heads of patch encoder and decoder; 0: one a head", low=0)
+    h3_head_dim: int = option(
+        1, "channels of an H3 head, whose states are their products", low=1, needs="model.global_mixers=h3|h3_hybrid"
+    )
+    ssm_modes: int = option(
+        32, "modes of a diagonal SSM: half its state size", low=1, needs="model.global_mixers=h3|s4d|h3_hybrid"
+    )
+    ssm_discretisation: str = option(
+        "bilinear",
+        "of diagonal SSMs: bilinear, or zoh",
+        choices=DISCRETISATIONS,
+        needs="model.global_mixers=h3|s4d|h3_hybrid",
+    )
+    shift_taps: int = option(
+        64, "state size of H3's shift SSM, in patches", low=1, needs="model.global_mixers=h3|h3_hybrid"
+    )
+    local_dim: int = option(96, "width of patch encoder and decoder", low=1, needs="model.encoder_layers!=0")
+    local_heads: int = option(3, "attention heads of patch encoder and decoder", low=1, needs="model.encoder_layers!=0")
+    local_kv_heads: int = option(
+        0, "key and value heads of patch encoder and decoder; 0: one a head", low=0, needs="model.encoder_layers!=0"
+    )
     encoder_layers: int = option(1, "layers of the patch encoder; 0 for the token baseline", low=0)
     decoder_layers: int = option(2, "layers of the patch decoder; 0 for the token baseline", low=0)
-    sub_queries: int = option(2, "queries a patch sends to its tokens, k", low=1)
-    window_tokens: int = option(512, "sliding window of the local self-attention, in tokens", low=1, unit="tokens")
+    sub_queries: int = option(2, "queries a patch sends to its tokens, k", low=1, needs="model.encoder_layers!=0")
+    window_tokens: int = option(
+        512,
+        "sliding window of the local self-attention, in tokens",
+        low=1,
+        unit="tokens",
+        needs="model.encoder_layers!=0",
+    )
     encoder_window_patches: int = option(
-        512, "patches whose tokens a patch's queries read, its own included; 1: its own alone", low=1, unit="patches"
+        512,
+        "patches whose tokens a patch's queries read, its own included; 1: its own alone",
+        low=1,
+        unit="patches",
+        needs="model.encoder_layers!=0",
     )
     decoder_window_patches: int = option(
-        512, "patches back that a token's cross-attention reaches", low=1, unit="patches"
+        512,
+        "patches back that a token's cross-attention reaches",
+        low=1,
+        unit="patches",
+        needs="model.encoder_layers!=0",
     )
     max_patches: int = option(4096, "patches of a document at most: the backbone's context", low=1)
     ffn_multiple_of: int = option(32, "feed-forward widths are rounded up to this", low=1)
@@ -136,7 +208,7 @@ class ModelConfig(Options, prefix="model."):
     init_std: float = option(0.02, "standard deviation of the initial weights", above=0)
     tied_head: bool = option(False, "the head's weights are the embedding's")
     embedding_dropout: float = option(0.0, "share of embedded values zeroed in training", low=0, below=1)
-    mup_base_dim: int = option(256, "width at which init=mup equals depth_scaled", low=1)
+    mup_base_dim: int = option(256, "width at which init=mup equals depth_scaled", low=1, needs="model.init=mup")
 
     @property
     def has_local_modules(self) -> bool:

@@ -93,7 +93,7 @@ class LatentSpeechTextModel(nn.Module, PretrainedModel):
         if batch.longest_document > self.config.max_patches:
             raise UserError(
                 f"a document has {batch.longest_document} patches, but the model's context is "
-                f"{self.config.max_patches}: cut the document, use larger patches, or raise model.max_patches"
+                f"{self.config.max_patches} (model.max_patches of its training): cut the document"
             )
 
     @torch.no_grad()

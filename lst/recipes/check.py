@@ -8,11 +8,12 @@ from pathlib import Path
 from lst.configs.schema import Config
 from lst.data.checks import CheckReport, check_corpus, check_prepared, check_units
 from lst.data.corpora import on_the_fly_files
+from lst.data.shards import INDEX_FILE
 from lst.errors import LstError
 from lst.model.hashes import HASHES_FILE, check_hashes
 from lst.progress import say, show
 from lst.runs import RunFolder
-from lst.storage import locate, write_json
+from lst.storage import absolute, exists, list_files, locate, write_json
 
 PROBLEMS_EXIT = 1
 
@@ -49,7 +50,7 @@ def check(config: Config, overrides: Sequence[str]) -> int:
                 config.data.align,
             )
         )
-    if config.corpus is None or any(override.startswith(("run_dir=", "data_dir=")) for override in overrides):
+    if _checks_prepared(config, overrides):
         run = RunFolder.of(config)
         reports.append(check_prepared(run.data, config.data.verify == "hash", options.examples))
         if names := run.trained_models():
@@ -75,3 +76,27 @@ def _check_models(run: RunFolder, names: Sequence[str], max_examples: int) -> Ch
             report.extend("model", getattr(error, "problems", [str(error)]), name)
     report.statistics = {"models": len(names)}
     return report
+
+
+def check_plan(config: Config, overrides: Sequence[str]) -> list[str]:
+    """Plan of ``lst check``, as lines of text.
+
+    Raises:
+        UserError: the corpus cannot be listed.
+    """
+    lines = []
+    if config.corpus is not None:
+        depth = "decodes all of it" if config.check.decode else "headers of audio are read"
+        listed = list_files(absolute(config.corpus))
+        there = "" if listed.fingerprint is not None else ", which is not there"
+        lines.append(f"check: {config.corpus}{there} ({config.layout} layout; {depth})")
+    if _checks_prepared(config, overrides):
+        folder = RunFolder.of(config).data
+        depth = "sizes and hashes" if config.data.verify == "hash" else "sizes"
+        there = "" if exists(folder / INDEX_FILE) else ", where no data is prepared"
+        lines.append(f"check: prepared data in {folder}{there} ({depth} of every sample)")
+    return [*lines, *([f"  would write {config.check.json}"] if config.check.json else [])]
+
+
+def _checks_prepared(config: Config, overrides: Sequence[str]) -> bool:
+    return config.corpus is None or any(override.startswith(("run_dir=", "data_dir=")) for override in overrides)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from lst.configs.schema import Config
+from lst.errors import LstError, ProblemsError, StorageError, raise_problems
 from lst.evaluation import (
     DIRECTIONS,
     ClozeScore,
@@ -16,6 +17,8 @@ from lst.evaluation import (
     cloze_items,
     held_out_bits,
     score_cloze,
+    usable_items,
+    usable_utterances,
 )
 from lst.evaluation.results import BITS_COLUMNS, read_result
 from lst.progress import Progress, say
@@ -28,6 +31,16 @@ from lst.storage.locks import folder_lock, reading_lock
 VERSION = 3
 
 
+class FailedModelsError(ProblemsError):
+    """Models that could not be evaluated; all others were.
+
+    Attributes:
+        results: of the others.
+    """
+
+    results: dict[str, EvalResult]
+
+
 def evaluate(config: Config) -> dict[str, EvalResult]:
     """Evaluates every trained model of the run. A model with an equal evaluation is not evaluated again.
 
@@ -35,70 +48,145 @@ def evaluate(config: Config) -> dict[str, EvalResult]:
         The result of each model by name, as in ``eval/NAME.json``.
 
     Raises:
-        UserError: no model is trained, or a model's vocabulary is not that of the data.
+        UserError: no model is trained, or the data makes no cloze item.
+        FailedModelsError: some models are damaged or do not fit the data; the others are evaluated.
     """
     run = RunFolder.of(config)
     names = require_models(run)
-    results = run.eval_result(names[0]).parent
-    with reading_lock(run.data), folder_lock(results, work="evaluated", remedy="or evaluate another run_dir=FOLDER"):
-        clear_partial_files(results)
-        data = open_data(config)
-        return {
-            name: evaluate_model(config, run, open_trained(run, name, data, config.verify_models)) for name in names
-        }
+    folder = run.eval_result(names[0]).parent
+    with reading_lock(run.data), folder_lock(folder, work="evaluated", remedy="or evaluate another run_dir=FOLDER"):
+        clear_partial_files(folder)
+        return _evaluate_all(config, run, names)
+
+
+def _evaluate_all(config: Config, run: RunFolder, names: Sequence[str]) -> dict[str, EvalResult]:
+    data = open_data(config)
+    results: dict[str, EvalResult] = {}
+    failed: list[str] = []
+    for name in names:
+        try:
+            results[name] = evaluate_model(config, run, open_trained(run, name, data, config.verify_models))
+        except StorageError:
+            raise
+        except LstError as error:
+            failed.append(f"{name}: {' '.join(str(error).split())}")
+            say(f"not evaluated: {failed[-1]}")
+    if failed:
+        subject = f"{len(failed)} of {len(names)} models are not evaluated"
+        failure = FailedModelsError(
+            subject, failed, f"Train them again, or remove their folders from {run.root}/models."
+        )
+        failure.results = results
+        raise failure
+    return results
+
+
+def evaluation_plan(config: Config) -> list[str]:
+    """Plan of ``lst eval``, as lines of text.
+
+    Raises:
+        UserError: what ``evaluate`` would refuse before it scores; every model that does not open is named.
+    """
+    run = RunFolder.of(config)
+    names = run.trained_models()
+    if not names:
+        return [f"eval: it waits for trained models in {run.root / 'models'}: none yet, run lst train"]
+    data = open_data(config)
+    items = cloze_items(list(data.valid), config.eval, config.seed)
+    problems, lines = [], []
+    for name in names:
+        try:
+            trained = open_trained(run, name, data, config.verify_models)
+        except LstError as error:
+            problems.append(f"{name}: {' '.join(str(error).split())}")
+            continue
+        path = run.eval_result(name, data_it_was_not_trained_on(run, trained))
+        lines.append(f"  {name}: {trained.model.num_parameters:,} parameters, would write {path}")
+    raise_problems(f"{len(problems)} of {len(names)} models cannot be evaluated", problems)
+    return [f"eval: {len(names)} models on {len(items):,} cloze items of {data.folder}", *lines]
 
 
 def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel) -> EvalResult:
-    """Cloze accuracies, bits a speech unit and bits a text byte of one model."""
-    name, patching, weights_sha256 = trained.name, trained.patching, trained.weights_sha256
-    options = asdict(config.eval)
-    made_from = fingerprint(
-        [
-            VERSION,
-            weights_sha256,
-            asdict(patching.config),
-            trained.data.fingerprint,
-            options,
-            config.seed,
-            *patching.hashes,
-        ]
-    )
-    path = run.eval_result(name)
+    """Cloze accuracies, bits a speech unit and bits a text byte of one model.
+
+    Utterances and items that are longer than the model's context, or have nothing to score, are listed and left out.
+
+    Raises:
+        UserError: weights are not finite, or nothing is left to score.
+    """
+    name, other_data = trained.name, data_it_was_not_trained_on(run, trained)
+    made_from = _made_from(config, trained)
+    path = run.eval_result(name, other_data)
     before = read_result(path) if path.exists() else None
     if before is not None and before["made_from"] == made_from:
         say(f"{name} is evaluated: nothing to do ({path})")
         return before
     scorer = Scorer.of(trained, config)
-    utterances = list(trained.data.valid)
-    items = cloze_items(utterances, config.eval, config.seed)
+    held_out = list(trained.data.valid)
+    items, faulty_items = usable_items(scorer, cloze_items(held_out, config.eval, config.seed))
+    utterances, left_out = usable_utterances(scorer, held_out)
+    left_out += faulty_items
+    if not (items and utterances):
+        raise ProblemsError(
+            f"{name} can read no held-out {'utterance' if items else 'cloze item'} of {trained.data.folder}",
+            [f"{one['id']}: {one['reason']}" for one in left_out],
+        )
+    for one in left_out:
+        say(f"{name}: {one['id']} is left out: {one['reason']}")
     with Progress(len(items) * len(DIRECTIONS), f"evaluate {name}", unit="item") as progress:
         rows = score_cloze(scorer, items, progress.advance)
     result: EvalResult = {
         "made_from": made_from,
         "name": name,
-        "weights_sha256": weights_sha256,
+        "corpus": trained.data.index["description"],
+        "data": trained.data.fingerprint,
+        "weights_sha256": trained.weights_sha256,
         "seed": config.seed,
         "strategy": trained.strategy,
-        "options": options,
+        "options": asdict(config.eval),
         "num_parameters": trained.model.num_parameters,
         "cloze": cloze_accuracies(rows, config.eval.bootstrap_samples, config.seed),
         "bits": held_out_bits(scorer, utterances),
+        "left_out": left_out,
     }
-    write_jsonl(run.eval_items(name), [{**row} for row in rows])
+    write_jsonl(run.eval_items(name, other_data), [{**row} for row in rows])
     write_json(path, versioned(result))
     return result
+
+
+def data_it_was_not_trained_on(run: RunFolder, trained: TrainedModel) -> str:
+    """The fingerprint of the data if the model was trained on other data; empty if on this, or if that is unknown."""
+    of_training, of_data = run.data_of_training(trained.name), trained.data.fingerprint
+    return of_data if of_training not in ("", of_data) else ""
+
+
+def _made_from(config: Config, trained: TrainedModel) -> str:
+    """Fingerprint of all that decides a result."""
+    patching = trained.patching
+    return fingerprint(
+        [
+            VERSION,
+            trained.weights_sha256,
+            asdict(patching.config),
+            trained.data.fingerprint,
+            asdict(config.eval),
+            config.seed,
+            *patching.hashes,
+        ]
+    )
 
 
 def results_as_text(results: dict[str, EvalResult]) -> str:
     """A line for each model: accuracies in per cent, by mean and by sum, and bits."""
     first = next(iter(results.values()))
-    num_items = first["cloze"][DIRECTIONS[0]]["num_items"]
+    num_items = " or ".join(map(str, sorted({one["cloze"][DIRECTIONS[0]]["num_items"] for one in results.values()})))
     width = max(map(len, [*results, "model"]))
     header = "  ".join(
         [f"{'model':<{width}}", *(f"{direction:>17}" for direction in DIRECTIONS)]
         + [f"{column.short:>10}" for column in BITS_COLUMNS.values()]
     )
     lines = [
+        *([f"held-out speech and text of: {first['corpus']}"] if "corpus" in first else []),
         f"cloze accuracy, % (mean log-likelihood a token [95 % interval] / summed), {num_items} items; chance is 50",
         header,
     ]
@@ -114,6 +202,11 @@ def results_as_text(results: dict[str, EvalResult]) -> str:
                 ]
             )
         )
+    lines += [
+        f"{name}: {len(result['left_out'])} utterances or items are left out, each with its reason in its result"
+        for name, result in results.items()
+        if result.get("left_out")
+    ]
     counts = {name: result["bits"]["num_units"] for name, result in results.items()}
     if len(set(counts.values())) > 1:
         once = ", ".join(name for name, count in counts.items() if count < max(counts.values()))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from lst.configs.schema import Config
 from lst.data.alignment.formats.ctm import write_ctm
 from lst.data.alignment.formats.textgrid import write_textgrids
 from lst.data.corpora import write_on_the_fly
 from lst.data.corpora.on_the_fly import SUFFIX
+from lst.data.prepared import PreparedData
+from lst.data.shards import INDEX_FILE, ShardReader
 from lst.data.utterance import Utterance
 from lst.errors import UserError
 from lst.progress import say
-from lst.runs import open_data
-from lst.storage import Folder, absolute
+from lst.runs import RunFolder, open_data
+from lst.storage import Folder, absolute, exists
 
 # By format: the suffix of a split's file or folder, and its writer, which returns how many utterances it wrote.
 _WRITERS: dict[str, tuple[str, Callable[[Folder, Iterable[Utterance], float], int]]] = {
@@ -31,29 +34,52 @@ def export(config: Config) -> str:
     Raises:
         UserError: the data is not prepared or damaged, has no speech, or has a word or id that cannot be written.
     """
-    data, folder = open_data(config), absolute(config.export.folder)
-    suffix, write = _WRITERS[config.export.format]
+    data = open_data(config)
+    write = _WRITERS[config.export.format][1]
     lines = []
-    for split, reader in (("train", data.train), ("valid", data.valid)):
-        if len(reader):
-            place = folder / f"{split}{suffix}"
-            try:
-                count = write(place, reader, data.vocabulary.unit_rate_hz)
-            except (
-                FileExistsError,
-                FileNotFoundError,
-                IsADirectoryError,
-                NotADirectoryError,
-                PermissionError,
-            ) as error:
-                raise UserError(
-                    f"{place} cannot be written ({error.strerror}): give another folder with export.folder=FOLDER"
-                ) from error
-            lines.append(f"{place}: {count:,} utterances")
-            if count < len(reader):
-                say(f"{len(reader) - count:,} utterances of {split} have no aligned words and are left out")
-    if not lines:
-        raise UserError(f"{data.folder} holds no speech to export: the format is of words and their times")
+    for place, reader in places_to_write(config, data):
+        try:
+            count = write(place, reader, data.vocabulary.unit_rate_hz)
+        except (
+            FileExistsError,
+            FileNotFoundError,
+            IsADirectoryError,
+            NotADirectoryError,
+            PermissionError,
+        ) as error:
+            raise _not_writable(place, error.strerror) from error
+        lines.append(f"{place}: {count:,} utterances")
+        if count < len(reader):
+            say(f"{len(reader) - count:,} utterances of {reader.split} have no aligned words and are left out")
     if num_texts := len(data.text):
         say(f"{num_texts:,} written texts are left out: the format is of words and their times")
     return "\n".join(lines)
+
+
+def export_plan(config: Config) -> list[str]:
+    """Plan of ``lst export``, as lines of text; raises ``UserError`` for what the command itself would refuse."""
+    folder = RunFolder.of(config).data
+    if not exists(folder / INDEX_FILE):
+        return [f"export: it waits for prepared data in {folder}: run lst prepare"]
+    places = places_to_write(config, open_data(config))
+    return [f"export: would write {place} of {len(reader):,} utterances" for place, reader in places]
+
+
+def places_to_write(config: Config, data: PreparedData) -> list[tuple[Folder, ShardReader]]:
+    """The file or folder of each split that has speech, and its utterances.
+
+    Raises:
+        UserError: there is no speech, or something else is at a place; all such places are named.
+    """
+    folder, suffix = absolute(config.export.folder), _WRITERS[config.export.format][0]
+    places = [(folder / f"{reader.split}{suffix}", reader) for reader in (data.train, data.valid) if len(reader)]
+    if not places:
+        raise UserError(f"{data.folder} holds no speech to export: the format is of words and their times")
+    for place, _ in places:
+        if isinstance(place, Path) and place.exists() and place.is_dir() == bool(suffix):
+            raise _not_writable(place, "is a folder" if suffix else "is a file")
+    return places
+
+
+def _not_writable(place: Folder, reason: str | None) -> UserError:
+    return UserError(f"{place} cannot be written ({reason}): give another folder with export.folder=FOLDER")

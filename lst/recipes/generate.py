@@ -8,11 +8,10 @@ import numpy as np
 
 from lst.configs.schema import Config
 from lst.data.audio import read_audio
-from lst.data.documents import DocumentBuilder, DocumentPart
 from lst.errors import UserError
 from lst.model.batch import SPEECH
 from lst.model.inference import Continuation, SamplingOptions, generate
-from lst.runs import FittedPatching, RunFolder, open_data, open_trained, require_models
+from lst.runs import FittedPatching, RunFolder, TrainedModel, open_data, open_trained, require_models
 from lst.tokenizers.text import TextTokenizer
 from lst.tokenizers.units import SAMPLE_RATE_HZ
 
@@ -26,17 +25,12 @@ def continue_prompt(config: Config) -> str:
     Raises:
         UserError: no prompt or two are given, or the model is not trained.
     """
+    check_prompt(config)
     options = config.generate
-    if (options.text is None) == (options.audio is None):
-        raise UserError("give one prompt: generate.text='…' or generate.audio=FILE")
-    run = RunFolder.of(config)
-    names = require_models(run)
-    if config.name not in names:
-        raise UserError(f"no trained model {config.name!r} in {run.root}; there are {', '.join(names)}: set name=NAME")
-    trained = open_trained(run, config.name, open_data(config), config.verify_models)
+    trained = _open(config)
     builder = trained.builder(config)
     if options.text is not None:
-        prompt = _text_prompt(builder, options.text)
+        prompt = builder.text_part(options.text)
     else:
         waveform = read_audio(Path(str(options.audio)))
         prompt = builder.speech_part(trained.data.codec.encode([waveform], SAMPLE_RATE_HZ)[0])
@@ -56,7 +50,7 @@ def continue_prompt(config: Config) -> str:
     reason = {
         "stop": "it ended there",
         "length": f"generate.max_new_tokens={options.max_new_tokens} reached",
-        "context": f"model.max_patches={trained.model.config.max_patches} reached",
+        "context": f"the model's context of {trained.model.config.max_patches} patches is full",
     }[continued.ended_by]
     return f"prompt:       {shown}\ncontinuation: {words}\n({len(continued.token_ids)} tokens; {reason})"
 
@@ -78,10 +72,36 @@ def show_continuation(continued: Continuation, patching: FittedPatching, tokeniz
     return " ".join(stretches)
 
 
-def _text_prompt(builder: DocumentBuilder, text: str) -> DocumentPart:
-    if not text.strip():
+def generation_plan(config: Config) -> list[str]:
+    """Plan of ``lst generate``, as lines of text; raises ``UserError`` for what the command itself would refuse."""
+    check_prompt(config)
+    run = RunFolder.of(config)
+    if not run.trained_models():
+        return [f"generate: it waits for trained models in {run.root / 'models'}: none yet, run lst train"]
+    trained = _open(config)
+    if config.generate.audio is not None:
+        read_audio(Path(config.generate.audio))
+    return [
+        f"generate: {config.name}, {trained.model.num_parameters:,} parameters, continues by "
+        f"{config.generate.max_new_tokens} tokens at most; nothing is written"
+    ]
+
+
+def check_prompt(config: Config) -> None:
+    """Raises ``UserError`` unless there is one prompt, which is not empty."""
+    options = config.generate
+    if (options.text is None) == (options.audio is None):
+        raise UserError("give one prompt: generate.text='…' or generate.audio=FILE")
+    if options.text is not None and not options.text.strip():
         raise UserError("generate.text is empty: give a few words")
-    return builder.text_part(text)
+
+
+def _open(config: Config) -> TrainedModel:
+    run = RunFolder.of(config)
+    names = require_models(run)
+    if config.name not in names:
+        raise UserError(f"no trained model {config.name!r} in {run.root}; there are {', '.join(names)}: set name=NAME")
+    return open_trained(run, config.name, open_data(config), config.verify_models)
 
 
 def _units(ids: np.ndarray, patching: FittedPatching) -> str:

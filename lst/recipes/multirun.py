@@ -19,6 +19,7 @@ from typing import Any
 
 from lst.configs.command_line import MultirunOptions
 from lst.configs.compose import Job, is_file_name
+from lst.configs.reads import READS, words_read_by
 from lst.configs.sweep import SweptRun, swept_runs
 from lst.errors import ProblemsError, raise_problems
 from lst.parallel.commands import ChildCommand, FinishedCommand, run_commands
@@ -80,10 +81,12 @@ def plan_runs(command: SweptCommand, words: Sequence[str]) -> list[ChildCommand]
     children: list[ChildCommand] = []
     places: dict[tuple[str, ...], str] = {}
     problems: list[str] = []
+    # Logs are written into run_dir=, also of a command that reads none.
+    reads = READS[command.name].and_also(["run_dir"])
     for run in swept_runs(command.job, words):
         title = _label(run.swept) or command.name
         try:
-            config = command.job.build(run.words)
+            config = command.job.build(run.words, reads)
             log = Path(config.run_dir) / "multirun" / f"{command.name.replace(' ', '-')}-{title}.log"
             placed, place = _placed(command, run, config)
         except ProblemsError as error:
@@ -94,6 +97,7 @@ def plan_runs(command: SweptCommand, words: Sequence[str]) -> list[ChildCommand]
                 f"{other} and {title} would both write to {command.output}={place[-1]}: give each run another "
                 f"{command.output}=, as in {command.output}=one,two"
             )
+        placed = words_read_by(command.name, placed, command.job.options)
         children.append(ChildCommand(title, (sys.executable, "-m", "lst", *command.name.split(), *placed), log))
     # Most mistakes are in every run.
     raise_problems("multirun", list(dict.fromkeys(problems)), f"See lst {command.name} --help for all options.")

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import NamedTuple
+
 from lst import storage
 from lst.configs.schema import Config
-from lst.data.corpora import apply_on_error, check_rows, load_corpus, num_bad_rows, on_the_fly_files
-from lst.data.prepare import PrepareOptions, prepare
+from lst.data.alignment import check_imported
+from lst.data.corpora import on_the_fly_files
+from lst.data.prepare import PrepareOptions, check_preparing, prepare
+from lst.data.prepare.gather import gather_source, gather_units, lines_to_read
+from lst.data.prepare.options import Origin
 from lst.data.prepare.prepare import BYTES_A_SHARD_UTTERANCE, BYTES_A_SPOKEN_STORY
 from lst.data.shards import INDEX_FILE
 from lst.data.synthesis import choose_engine
+from lst.progress import duration_text, size_text
 from lst.runs import RunFolder
 from lst.tokenizers.speech import encoder_options
 
@@ -18,38 +25,68 @@ STORY_S = 11.5
 
 
 def prepare_plan(config: Config) -> list[str]:
-    """Plan of ``lst prepare``, as lines of text: input, output, disk and time."""
-    folder = RunFolder.of(config).data
+    """Plan of ``lst prepare``, as lines of text: input, output, disk and time.
+
+    Raises:
+        UserError: what ``prepare`` would refuse before it reads audio or synthesises speech.
+    """
+    folder, options = RunFolder.of(config).data, prepare_options(config)
+    origin = check_preparing(folder, options)
     if storage.exists(folder / INDEX_FILE):
         return [f"prepare: {folder} is prepared, nothing to do"]
-    if files := on_the_fly_files(config.corpus):
-        count, speech_s, disk = 0, 0.0, sum(map(storage.size, files))
-        what, rtf = f"{len(files)} .on_the_fly files of {disk / 1e6:,.1f} MB", 0.0
-    elif config.corpus is not None:
-        rows, problems, layout = load_corpus(config.corpus, config.layout)
-        num_rows = len(rows) + num_bad_rows(problems)
-        good, found = check_rows(rows, config.data.min_duration_s, config.data.max_duration_s, problems)
-        apply_on_error(
-            [*problems, *found], num_rows, config.on_error, config.max_skipped_share, f"corpus {config.corpus}"
-        )
-        count, speech_s = len(good), sum(row.duration_s or 0.0 for row in good)
-        what, rtf = f"{count:,} recordings ({layout} layout)", FEATURES_RTF + ALIGNMENT_RTF
-        disk = count * BYTES_A_SHARD_UTTERANCE
-    else:
-        count = config.data.num_spoken_stories
-        speech_s = count * STORY_S
-        source = f"lines of {config.text}" if config.text else "stories"
-        what = f"up to {count:,} {source} read aloud by {choose_engine(config.data.voice)}"
-        rtf = SYNTHESIS_RTF + FEATURES_RTF + ALIGNMENT_RTF
-        disk = count * (BYTES_A_SHARD_UTTERANCE + BYTES_A_SPOKEN_STORY)
-    seconds = speech_s * rtf / config.num_workers
+    cost = _cost(config, options, origin)
+    if isinstance(folder, Path) and options.corpus is None:
+        storage.check_free_space(folder, round(cost.disk), "preparing")
     units_a_frame = config.tokenizer.num_codebooks if config.tokenizer.kind == "encodec" else 1
     return [
-        f"prepare: {what}, {speech_s / 3600:.2f} h of speech, "
-        f"about {speech_s * config.tokenizer.frame_rate_hz * units_a_frame:,.0f} units",
-        f"  into {folder}; disk about {disk / 1e6:,.0f} MB (audio cache included); time about {seconds:,.0f} s "
+        f"prepare: {cost.what}, {cost.speech_s / 3600:.2f} h of speech, "
+        f"about {cost.speech_s * config.tokenizer.frame_rate_hz * units_a_frame:,.0f} units",
+        f"  into {folder}; disk about {size_text(cost.disk)} (audio cache included); "
+        f"time about {duration_text(cost.speech_s * cost.rtf / config.num_workers)} "
         f"with {config.num_workers} processes",
     ]
+
+
+class _Cost(NamedTuple):
+    """What is prepared: ``rtf`` are seconds of one core for a second of speech, ``disk`` is in bytes."""
+
+    what: str
+    speech_s: float
+    disk: float
+    rtf: float
+
+
+def _cost(config: Config, options: PrepareOptions, origin: Origin) -> _Cost:
+    """Lists what would be prepared, with the checks of preparing."""
+    if files := on_the_fly_files(options.corpus, origin.corpus_files):
+        rows, _, _ = gather_units(files, options)
+        disk = float(sum(map(storage.size, files)))
+        return _Cost(f"{len(rows):,} utterances in {len(files)} .on_the_fly files of {size_text(disk)}", 0.0, disk, 0.0)
+    rtf = FEATURES_RTF + ALIGNMENT_RTF
+    if options.corpus is not None:
+        source = gather_source(
+            options.corpus,
+            options.text,
+            options.data,
+            options.seed,
+            options.on_error,
+            options.max_skipped_share,
+            options.num_workers,
+            options.layout,
+            origin.corpus_files,
+        )
+        check_imported(options.data, source.rows)
+        layout = source.description.rpartition("(")[2].rstrip(")")
+        speech_s = sum(row.duration_s or 0.0 for row in source.rows)
+        what = f"{len(source.rows):,} recordings ({layout} layout)"
+        return _Cost(what, speech_s, len(source.rows) * BYTES_A_SHARD_UTTERANCE, rtf)
+    count, source_name = config.data.num_spoken_stories, "stories"
+    if options.text is not None:
+        found = lines_to_read(Path(options.text), count, options.on_error, options.max_skipped_share)
+        count, source_name = len(found.spoken), f"lines of {config.text}"
+    what = f"{count:,} {source_name} read aloud by {choose_engine(config.data.voice)}"
+    disk = count * (BYTES_A_SHARD_UTTERANCE + BYTES_A_SPOKEN_STORY)
+    return _Cost(what, count * STORY_S, disk, SYNTHESIS_RTF + rtf)
 
 
 def prepare_options(config: Config) -> PrepareOptions:

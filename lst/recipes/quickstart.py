@@ -9,18 +9,20 @@ from pathlib import Path
 from lst.configs.compose import build_config, to_yaml
 from lst.configs.schema import Config
 from lst.data.prepare import prepare
+from lst.data.shards import INDEX_FILE
 from lst.errors import UserError
 from lst.evaluation import cloze_items
 from lst.parallel import check_one_process
 from lst.progress import say, show
 from lst.recipes.corpus_card.card import card_after_prepare
 from lst.recipes.evaluate import evaluate, results_as_text
-from lst.recipes.prepare import prepare_options
+from lst.recipes.prepare import prepare_options, prepare_plan
 from lst.recipes.report.write import write_report
+from lst.recipes.training.plan import peak_flops, train_plan
 from lst.recipes.training.train import train
 from lst.runs import RunFolder, open_data
 from lst.runs.folder import arm_overrides, record_command
-from lst.storage import write_text
+from lst.storage import exists, write_text
 
 
 def check_arm_groups(config: Config, overrides: Sequence[str]) -> None:
@@ -34,6 +36,29 @@ def check_arm_groups(config: Config, overrides: Sequence[str]) -> None:
         )
 
 
+def checked_arms(config: Config, overrides: Sequence[str]) -> dict[str, Config]:
+    """The configuration of each arm: all before the first is trained, so that mistakes of the last one show too.
+
+    Raises:
+        UserError: an option of an arm is wrong, or is one that the arms choose themselves.
+    """
+    arms = {name: build_config(arm_overrides(config, overrides, name)) for name in config.arms}
+    check_arm_groups(config, overrides)
+    return arms
+
+
+def quickstart_plan(config: Config, overrides: Sequence[str]) -> list[str]:
+    """Plan of all stages, as lines of text; raises ``UserError`` for what the command itself would refuse."""
+    check_one_process("lst quickstart")
+    arms = checked_arms(config, overrides)
+    lines, peak = prepare_plan(config), peak_flops()
+    for arm in arms.values():
+        lines += train_plan(arm, peak)
+    if exists(RunFolder.of(config).data / INDEX_FILE):
+        cloze_items(list(open_data(config).valid), config.eval, config.seed)
+    return lines
+
+
 def quickstart(overrides: Sequence[str]) -> Path:
     """Runs every stage; each is skipped where it is done. Returns the report's path.
 
@@ -43,9 +68,7 @@ def quickstart(overrides: Sequence[str]) -> Path:
     check_one_process("lst quickstart")
     started_s = time.monotonic()
     config = build_config(overrides)
-    # All arms are composed first, so that a mistake in the last one shows before the first is trained.
-    arms = {name: build_config(arm_overrides(config, overrides, name)) for name in config.arms}
-    check_arm_groups(config, overrides)
+    arms = checked_arms(config, overrides)
     run = RunFolder.of(config)
     say(f"1/4 prepare: {run.data}")
     prepare(run.data, prepare_options(config))

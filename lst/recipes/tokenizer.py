@@ -53,8 +53,8 @@ def fit_units(config: Config) -> str:
     Raises:
         UserError: there is no place to write, the corpus is faulty, or the weights are missing.
     """
-    out = _out(config, "units.safetensors")
-    _check_source("fit-units", config)
+    check_action("fit-units", config)
+    out = Path(str(config.out))
     tokenizer = fit_units_to(_rows(config), config.tokenizer, config.seed, config.num_workers)
     tokenizer.save(out)
     return f"{out}\n{describe_units(tokenizer)}"
@@ -66,10 +66,9 @@ def convert_units(config: Config) -> str:
     Raises:
         UserError: a path is missing, the file is an untrusted pickle, or codebook and weights do not fit.
     """
-    out = _out(config, "units.safetensors")
-    if config.tokenizer.codebook is None:
-        raise UserError("lst tokenizer convert-units needs tokenizer.codebook= the published file (.npy, .km, .pt, …)")
-    quantiser = read_codebook(Path(config.tokenizer.codebook), config.tokenizer.trust)
+    check_action("convert-units", config)
+    out = Path(str(config.out))
+    quantiser = read_codebook(Path(str(config.tokenizer.codebook)), config.tokenizer.trust)
     options = encoder_options(config.tokenizer)
     tokenizer = kmeans_of(build_encoder(options), quantiser, options)
     tokenizer.save(out)
@@ -82,13 +81,12 @@ def show(config: Config) -> str:
     Raises:
         UserError: neither is given, or one cannot be read.
     """
+    check_action("show", config)
     options, parts = config.tokenizer, []
     if options.codebook is not None:
         parts.append(describe_units(load_speech_tokenizer(Path(options.codebook))))
     if options.text_model is not None:
         parts.append(describe_text(TextTokenizer.load(Path(options.text_model), "Give a SentencePiece model.")))
-    if not parts:
-        raise UserError("lst tokenizer show needs tokenizer.codebook=FILE (units) or tokenizer.text_model=FILE (text)")
     return "\n".join(parts)
 
 
@@ -98,8 +96,8 @@ def fit_text(config: Config) -> str:
     Raises:
         UserError: there is no place to write or no text.
     """
-    out = _out(config, "text.model")
-    _check_source("fit-text", config)
+    check_action("fit-text", config)
+    out = Path(str(config.out))
     lines = (row.text for row in _rows(config) if row.split == "train") if config.text is None else None
     tokenizer = build_text_tokenizer(config.tokenizer, lines or text_lines(Path(config.text or "")), config.seed)
     tokenizer.save(out)
@@ -112,13 +110,9 @@ def score(config: Config) -> str:
     Raises:
         UserError: the units file or the corpus is missing, or nothing could be aligned.
     """
+    check_action("score-units", config)
     options = config.tokenizer
-    if options.codebook is None:
-        raise UserError("lst tokenizer score-units needs tokenizer.codebook= a units file")
-    _check_source("score-units", config)
-    if config.out is not None:
-        _out(config, "scores.json")
-    tokenizer = load_speech_tokenizer(Path(options.codebook), options.weights, options.device, options.trust)
+    tokenizer = load_speech_tokenizer(Path(str(options.codebook)), options.weights, options.device, options.trust)
     held_out = [row for row in _rows(config) if row.split == "valid"]
     utterances = list(_scored(held_out, options, config.num_workers))
     aligned = sum(item.phones is not None for item in utterances)
@@ -206,9 +200,7 @@ def plan(action: str, config: Config) -> list[str]:
         UserError: files, weights or the corpus are missing; all of them are named.
     """
     options = config.tokenizer
-    raise_problems(f"lst tokenizer {action}", _missing(action, config), "Give paths that are there.")
-    if action in ("fit-units", "score-units", "fit-text"):
-        _check_source(action, config)
+    check_action(action, config)
     where = f"would write {config.out}" if config.out else "out= is not given"
     if action == "fit-text":
         return [f"fit-text: {options.text_model_type} of {options.text_vocab_size} pieces; {where}"]
@@ -225,11 +217,43 @@ def plan(action: str, config: Config) -> list[str]:
     return [f"{action}: {label}, from {len(rows):,} utterances, {seconds / 3600:.2f} h; {where}"]
 
 
+# What each action needs beside its corpus: the option, and what it names.
+_NEEDS = {
+    "fit-units": {"out": "say where to write: out=units.safetensors"},
+    "fit-text": {"out": "say where to write: out=text.model"},
+    "convert-units": {
+        "out": "say where to write: out=units.safetensors",
+        "codebook": "lst tokenizer convert-units needs tokenizer.codebook= the published file (.npy, .km, .pt, …)",
+    },
+    "score-units": {"codebook": "lst tokenizer score-units needs tokenizer.codebook= a units file"},
+    "show": {},
+}
+
+
+def check_action(action: str, config: Config) -> None:
+    """All that an action and its plan refuse before any work; every problem is named.
+
+    Raises:
+        UserError: an option that is needed is not given, or a file is missing.
+    """
+    options = config.tokenizer
+    given = {"out": config.out, "codebook": options.codebook}
+    problems = [told for key, told in _NEEDS[action].items() if given[key] is None]
+    if action == "show" and options.codebook is None and options.text_model is None:
+        problems.append("lst tokenizer show needs tokenizer.codebook=FILE (units) or tokenizer.text_model=FILE (text)")
+    has_text = action == "fit-text" and config.text is not None
+    if action in ("fit-units", "score-units", "fit-text") and config.corpus is None and not has_text:
+        needed = "corpus= (or text= a file of lines)" if action == "fit-text" else "corpus= a folder or a manifest"
+        problems.append(f"lst tokenizer {action} needs {needed}; of prepared data it is run_dir's data/manifest.jsonl")
+    problems += _missing(action, config)
+    raise_problems("options and files", problems)
+
+
 def _missing(action: str, config: Config) -> list[str]:
     """A line for each missing file that the action reads."""
     options = config.tokenizer
     found = [
-        f"{key}={path}: there is no such file"
+        f"{key}={path}: {'is a folder, not a file' if Path(path).is_dir() else 'there is no such file'}"
         for key, path in (
             ("tokenizer.codebook", options.codebook),
             ("tokenizer.text_model", options.text_model),
@@ -241,19 +265,6 @@ def _missing(action: str, config: Config) -> list[str]:
     if action in ("fit-units", "score-units") and options.codebook is not None and not found:
         weights = _weights_of(load_speech_tokenizer(Path(options.codebook), weights))
     return [*found, *([] if action in ("show", "fit-text") else missing_weights(weights))]
-
-
-def _out(config: Config, example: str) -> Path:
-    if config.out is None:
-        raise UserError(f"say where to write: out={example}")
-    return Path(config.out)
-
-
-def _check_source(action: str, config: Config) -> None:
-    """Raises ``UserError`` without a corpus or text: only ``lst prepare`` and ``lst quickstart`` make up stories."""
-    if config.corpus is None and (action != "fit-text" or config.text is None):
-        needed = "corpus= (or text= a file of lines)" if action == "fit-text" else "corpus= a folder or a manifest"
-        raise UserError(f"lst tokenizer {action} needs {needed}; of prepared data it is run_dir's data/manifest.jsonl")
 
 
 def _rows(config: Config) -> list[ManifestRow]:

@@ -114,7 +114,7 @@ def unit_vocabulary(config: PatchingConfig, vocabulary: Vocabulary) -> Vocabular
     if vocabulary.units_a_frame > 1:
         raise UserError(
             f"patching.deduplicate=true joins units that repeat from frame to frame, and a frame of this data has "
-            f"{vocabulary.units_a_frame} units: set patching.deduplicate=false or prepare with one codebook"
+            f"{vocabulary.units_a_frame} units: use data of one codebook, or a model with patching.deduplicate=false"
         )
     return replace(vocabulary, deduplicated=True)
 

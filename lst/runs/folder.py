@@ -6,7 +6,7 @@
     RUN/data/card.html, .json    see ``lst.recipes.corpus_card.card``
     RUN/models/NAME/             settings.json, config.yaml, versions.json, metrics.jsonl, tensorboard/, checkpoints/,
                                  final/; and what patching fitted: unit_model/ or speech_bpe.model
-    RUN/eval/NAME.json           accuracies and bits
+    RUN/eval/NAME.json           accuracies and bits; NAME@FINGERPRINT.json on data that NAME was not trained on
     RUN/eval/NAME.items.jsonl    every cloze item with its scores
     RUN/commands.json            command → its words, as given; ``train NAME`` for a training
     RUN/report.html              all of it on one page
@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TypedDict
 
 from safetensors import SafetensorError, safe_open
 
@@ -70,6 +71,10 @@ REPORTED_PACKAGES = (
 )
 
 
+class _OfData(TypedDict, total=False):
+    data: str
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Paths below a run's folder, and the place of its prepared data (elsewhere with ``data_dir=``)."""
@@ -105,13 +110,25 @@ class RunFolder:
         """Folder of a trained model."""
         return self.model(name) / "final"
 
-    def eval_result(self, name: str) -> Path:
-        """Result of a model's evaluation."""
-        return self.root / "eval" / f"{name}.json"
+    def eval_result(self, name: str, other_data: str = "") -> Path:
+        """Result of a model's evaluation; ``other_data`` is the fingerprint of data that it was not trained on."""
+        return self.root / "eval" / f"{name}{other_data and f'@{other_data[:12]}'}.json"
 
-    def eval_items(self, name: str) -> Path:
+    def eval_results_of_other_data(self, name: str) -> list[Path]:
+        """Results of a model's evaluations on data that it was not trained on."""
+        return sorted((self.root / "eval").glob(f"{name}@*.json"))
+
+    def eval_items(self, name: str, other_data: str = "") -> Path:
         """Scores of each cloze item of a model's evaluation."""
-        return self.root / "eval" / f"{name}.items.jsonl"
+        return self.eval_result(name, other_data).with_suffix(".items.jsonl")
+
+    def data_of_training(self, name: str) -> str:
+        """Fingerprint of the data that a model was trained on; empty where that is not known."""
+        path = self.model(name) / "settings.json"
+        if not path.exists():
+            return ""
+        remedy = f"Delete {path.parent} and train again."
+        return read_record(path, _OfData, "the record of a training's settings", remedy).get("data", "")
 
     def trained_models(self) -> list[str]:
         """Names of the models whose training has finished, oldest first."""

@@ -12,6 +12,7 @@ PATTERNS = ("flattened", "delayed")
 TEXT_MODEL_TYPES = ("bpe", "unigram")
 NORMALIZATIONS = ("nmt_nfkc", "nfkc", "identity")
 CODEC_RATE_HZ, MAX_CODEBOOKS = 75, 32
+_FITTED = "tokenizer.kind=mfcc|log_mel|hubert|whisper and tokenizer.codebook=null"
 
 
 @dataclass
@@ -19,35 +20,65 @@ class TokenizerConfig(Options, prefix="tokenizer."):
     """Options of speech units and of text pieces."""
 
     kind: str = option("mfcc", "what speech units are made from", choices=KINDS)
-    num_units: int = option(100, "size of the k-means codebook of speech units", low=2, high=65_535)
+    num_units: int = option(
+        100,
+        "size of the k-means codebook of speech units",
+        low=2,
+        high=65_535,
+        needs=_FITTED,
+    )
     frame_rate_hz: int = option(25, "frames a second; must divide the kind's own rate", low=1, unit="Hz")
-    fit_max_frames: int = option(400_000, "frames that enter the k-means fit, at most")
+    fit_max_frames: int = option(400_000, "frames that enter the k-means fit, at most", low=2, needs=_FITTED)
     weights: str | None = option(
         None, "a model's weights: a Hugging Face folder, a file, hub:NAME or bundle:NAME", path="file or folder"
     )
     layer: int | None = option(
-        None, "layer whose output is quantised, 1 for the first", low=1, note="the first layer is 1"
+        None,
+        "layer whose output is quantised, 1 for the first",
+        low=1,
+        note="the first layer is 1",
+        needs="tokenizer.kind=hubert|whisper or tokenizer.codebook!=null",
     )
     codebook: str | None = option(
         None, "units file to use, score or show instead of fitting one; one to convert", path="file or folder"
     )
-    num_codebooks: int = option(1, "codebooks of EnCodec", low=1, high=MAX_CODEBOOKS)
-    codebook_pattern: str = option("flattened", "order of EnCodec's codebooks", choices=PATTERNS)
+    num_codebooks: int = option(1, "codebooks of EnCodec", low=1, high=MAX_CODEBOOKS, needs="tokenizer.kind=encodec")
+    codebook_pattern: str = option(
+        "flattened", "order of EnCodec's codebooks", choices=PATTERNS, needs="tokenizer.kind=encodec"
+    )
     trust: bool = option(False, "read pickles (.pt, .bin, .km), which can run any program")
     device: str = option("cpu", "where a model computes units", choices=("cpu", "cuda"))
     text_model: str | None = option(
         None, "SentencePiece model to use as it is, such as Llama 2's", path="file or folder"
     )
-    text_model_type: str = option("bpe", "how text pieces are trained", choices=TEXT_MODEL_TYPES)
-    text_vocab_size: int = option(768, "text pieces at most, 256 bytes among them", low=300, note="256 are the bytes")
-    character_coverage: float = option(
-        1.0, "share of the text's characters that become pieces; the others are bytes", low=0.9, high=1
+    text_model_type: str = option(
+        "bpe", "how text pieces are trained", choices=TEXT_MODEL_TYPES, needs="tokenizer.text_model=null"
     )
-    normalization: str = option("nmt_nfkc", "Unicode form of text", choices=NORMALIZATIONS)
-    lowercase: bool = option(True, "fold the case of text")
-    strip_punctuation: bool = option(False, "leave punctuation but apostrophes out of text")
-    split_digits: bool = option(False, "a piece for each digit of a number")
-    text_max_lines: int = option(2_000_000, "lines that enter the training of text pieces", low=1)
+    text_vocab_size: int = option(
+        768,
+        "text pieces at most, 256 bytes among them",
+        low=300,
+        note="256 are the bytes",
+        needs="tokenizer.text_model=null",
+    )
+    character_coverage: float = option(
+        1.0,
+        "share of the text's characters that become pieces; the others are bytes",
+        low=0.9,
+        high=1,
+        needs="tokenizer.text_model=null",
+    )
+    normalization: str = option(
+        "nmt_nfkc", "Unicode form of text", choices=NORMALIZATIONS, needs="tokenizer.text_model=null"
+    )
+    lowercase: bool = option(True, "fold the case of text", needs="tokenizer.text_model=null")
+    strip_punctuation: bool = option(
+        False, "leave punctuation but apostrophes out of text", needs="tokenizer.text_model=null"
+    )
+    split_digits: bool = option(False, "a piece for each digit of a number", needs="tokenizer.text_model=null")
+    text_max_lines: int = option(
+        2_000_000, "lines that enter the training of text pieces", low=1, needs="tokenizer.text_model=null"
+    )
 
     def rules(self) -> list[str]:
         """The kind of units has its frame rate, layer and weights, and text is normalised in a way that works."""

@@ -22,8 +22,9 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_of_a_command_explains_its_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     out = capsys.readouterr().out
-    assert f"run_dir=runs/{'synthetic' if command == 'synthetic' else 'quickstart'}" in out
-    assert len([line for line in out.splitlines() if "=" in line]) > 8
+    is_of_run = not command.startswith("tokenizer")
+    assert (f"run_dir=runs/{'synthetic' if command == 'synthetic' else 'quickstart'}" in out) == is_of_run
+    assert len([line for line in out.splitlines() if "=" in line]) >= 8
 
 
 def test_mistakes_are_one_line_and_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,7 +109,7 @@ def test_quickstart_end_to_end(tmp_path: Path) -> None:
         assert line in again
     spoken = call(
         "generate",
-        *overrides,
+        *overrides[:2],
         "generate.text=Anna went",
         "generate.modality=speech",
         "name=static",
@@ -119,7 +120,7 @@ def test_quickstart_end_to_end(tmp_path: Path) -> None:
     audio = next(json.loads(line)["path"] for line in (run / "data" / "manifest.jsonl").read_text().splitlines())
     written = call(
         "generate",
-        *overrides,
+        *overrides[:2],
         f"generate.audio={audio}",
         "generate.modality=text",
         "name=baseline",

@@ -98,10 +98,10 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, capfd: pytest
         ("train", ["run_dir=a,b"], [["run_dir=a"], ["run_dir=b"]]),
         (
             "train",
-            ["patching.entropy_size=2.5,3"],
+            ["patching=entropy", "patching.entropy_size=2.5,3"],
             [
-                ["patching.entropy_size=2.5", "name=curriculum-entropy_size-2_5"],
-                ["patching.entropy_size=3", "name=curriculum-entropy_size-3"],
+                ["patching=entropy", "patching.entropy_size=2.5", "name=curriculum-entropy_size-2_5"],
+                ["patching=entropy", "patching.entropy_size=3", "name=curriculum-entropy_size-3"],
             ],
         ),
         ("quickstart", ["seed=0,1", "run_dir=r/"], [["seed=0", "run_dir=r-seed-0"], ["seed=1", "run_dir=r-seed-1"]]),
@@ -142,14 +142,14 @@ def test_files_and_long_values_give_short_names(tmp_path: Path) -> None:
         (tmp_path / f"{name}.yaml").write_text("defaults: [lst_debug, _self_]\n")
     found = planned("train", f"model={tmp_path}/one.yaml,{tmp_path}/two.yaml")
     assert [words[-1] for words in found] == ["name=curriculum-model-one", "name=curriculum-model-two"]
-    found = planned("train", f"corpus={'a' * 99},{'a' * 98}b")
+    found = planned("train", f"data_dir={'a' * 99},{'a' * 98}b")
     assert len({words[-1] for words in found}) == 2
     assert all(len(words[-1]) < 80 for words in found)
 
 
 @pytest.mark.parametrize(
     ("command", "words"),
-    [("eval", ["eval.max_items=1,2"]), ("train", ["seed=1,1"]), ("train", ["corpus=a.b,a_b"])],
+    [("eval", ["eval.max_items=1,2"]), ("train", ["seed=1,1"]), ("train", ["data_dir=a.b,a_b"])],
 )
 def test_runs_that_would_share_a_place_are_refused(command: str, words: list[str]) -> None:
     with pytest.raises(UserError, match="would both write to"):
@@ -174,11 +174,11 @@ def test_a_dry_run_lists_the_runs(capsys: pytest.CaptureFixture[str], tmp_path: 
 def test_a_slurm_script_runs_one_line_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = tmp_path / "runs.sh"
     words = ["seed=0,1", 'generate.text=it\'s $HOME, "so"', f"run_dir={tmp_path}/r"]
-    assert main(["train", "-m", *words, f"slurm={script}", "jobs=3"]) == 0
+    assert main(["generate", "-m", *words, f"slurm={script}", "jobs=3"]) == 0
     assert f"sbatch {script}" in capsys.readouterr().out
     text = script.read_text()
     assert "#SBATCH --array=0-1%3\n" in text
-    assert main(["train", "-m", *words, f"slurm={tmp_path}/all.sh"]) == 0
+    assert main(["generate", "-m", *words, f"slurm={tmp_path}/all.sh"]) == 0
     assert "#SBATCH --array=0-1\n" in (tmp_path / "all.sh").read_text()
     assert sum(line.endswith(";;") for line in text.splitlines()) == 2, "a line a run"
     # What the second line would run: the program is replaced by one that prints its arguments.
@@ -186,7 +186,7 @@ def test_a_slurm_script_runs_one_line_of_it(tmp_path: Path, capsys: pytest.Captu
     shown.write_text(text.replace(f"exec {shlex.quote(sys.executable)} -m lst", "printf '%s\\n'"))
     environment = {**os.environ, "SLURM_ARRAY_TASK_ID": "1"}
     done = subprocess.run(["bash", str(shown)], capture_output=True, text=True, env=environment, check=True)
-    assert done.stdout.splitlines() == ["train", "seed=1", *words[1:], "name=curriculum-seed-1"]
+    assert done.stdout.splitlines() == ["generate", "seed=1", *words[1:]]
     assert build_config(done.stdout.splitlines()[1:]).generate.text == 'it\'s $HOME, "so"'
 
 

@@ -59,7 +59,7 @@ def test_scores_are_those_of_the_held_out_utterances(
     smoke_data: Path, corpus: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     units, out = smoke_data / "data" / "units.safetensors", tmp_path / "scores.json"
-    text = shown(capsys, "score-units", corpus, f"tokenizer.codebook={units}", f"out={out}", *SMALL)
+    text = shown(capsys, "score-units", corpus, f"tokenizer.codebook={units}", f"out={out}", *SMALL[1:])
     result = json.loads(out.read_text())
     tokenizer, aligner = load_speech_tokenizer(units), PhoneAligner()
     utterances = []
@@ -101,7 +101,7 @@ def test_segments_of_long_files_are_scored_as_the_files_that_they_are_of(
     results = []
     for name, source in (("whole", corpus), ("segments", f"corpus={tmp_path / 'segments.jsonl'}")):
         units, out = smoke_data / "data" / "units.safetensors", tmp_path / f"{name}.json"
-        shown(capsys, "score-units", source, f"tokenizer.codebook={units}", f"out={out}", *SMALL)
+        shown(capsys, "score-units", source, f"tokenizer.codebook={units}", f"out={out}", *SMALL[1:])
         results.append({key: value for key, value in json.loads(out.read_text()).items() if key != "corpus"})
     assert results[0] == results[1]
 
@@ -171,7 +171,7 @@ def test_mistakes_say_what_to_give(corpus: str, tmp_path: Path, capsys: pytest.C
         (["score-units", corpus], "needs tokenizer.codebook="),
         (["convert-units", "out=x"], "needs tokenizer.codebook="),
         (["show"], "tokenizer.codebook=FILE (units) or tokenizer.text_model=FILE (text)"),
-        (["score-units", corpus, f"tokenizer.codebook={tmp_path / 'none'}"], "the unit codebook is missing"),
+        (["score-units", corpus, f"tokenizer.codebook={tmp_path / 'none'}"], "none: there is no such file"),
         (["fit-units", "corpus=/no/such", "out=x"], "/no/such"),
         (["fit-units", corpus, "out=x", "tokenizer.kind=whisper"], "needs tokenizer.weights="),
         (["fit-units", corpus, f"out={tmp_path}"], "is a folder: name a file in it"),

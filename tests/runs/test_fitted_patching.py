@@ -115,7 +115,7 @@ def test_arms_are_evaluated_and_reported_side_by_side(run: Path) -> None:
         assert last["step"] == 6
         assert result["bits"]["bits_per_unit"] == pytest.approx(last["valid_bits_per_unit"], rel=1e-4)
         assert result["bits"]["bits_per_byte"] == pytest.approx(last["valid_bits_per_byte"], rel=1e-4)
-    assert main(["report", *overrides(run, "static")]) == 0
+    assert main(["report", f"run_dir={run}"]) == 0
     page = (run / "report.html").read_text()
     assert "where entropy exceeds" in page
     assert "a piece of units each" in page
@@ -167,13 +167,15 @@ def test_runs_of_units_are_read_once_from_training_to_report(run: Path, capsys: 
     assert num_units < num_frames
     assert "bits/unit of once are of units read once" in results_as_text(results)
     assert "read once" not in results_as_text({"static": results["static"]})
-    assert main(["report", *once]) == 0
+    assert main(["report", f"run_dir={run}"]) == 0
     page = " ".join((run / "report.html").read_text().split())
     assert "repeated units read once" in page
     assert f"{num_units:,} or {num_frames:,} (where repeated units are read once" in page
     audio = data.manifest[data.valid[0].id].path
     capsys.readouterr()
-    assert main(["generate", *once, f"generate.audio={audio}", "generate.max_new_tokens=3"]) == 0
+    assert (
+        main(["generate", f"run_dir={run}", "name=once", f"generate.audio={audio}", "generate.max_new_tokens=3"]) == 0
+    )
     prompt = re.search(r"prompt:.*: ([\d ]+)\n", capsys.readouterr().out)
     assert prompt is not None
     assert prompt[1] == " ".join(unit for unit, _ in itertools.groupby(prompt[1].split()))
@@ -234,7 +236,7 @@ def test_speech_bpe_needs_no_local_modules(run: Path) -> None:
 @pytest.mark.parametrize("strategy", ["speech_bpe", "entropy"])
 def test_it_continues_in_units(strategy: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["generate.text=Anna went home", "generate.modality=speech", "generate.max_new_tokens=12"]
-    assert main(["generate", *overrides(run, strategy, *options)]) == 0
+    assert main(["generate", f"run_dir={run}", f"name={strategy}", *options]) == 0
     continuation, how = capsys.readouterr().out.rpartition("continuation:")[2].strip().splitlines()
     assert continuation
     assert all(0 <= int(unit) < 20 for unit in continuation.split())

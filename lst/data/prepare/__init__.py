@@ -6,6 +6,6 @@
 """
 
 from lst.data.prepare.options import PrepareOptions
-from lst.data.prepare.prepare import prepare
+from lst.data.prepare.prepare import check_preparing, prepare
 
-__all__ = ["PrepareOptions", "prepare"]
+__all__ = ["PrepareOptions", "check_preparing", "prepare"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from lst import storage
 from lst.data.alignment import imported_faults
@@ -87,7 +88,7 @@ def gather(folder: Folder, options: PrepareOptions, origin: Origin) -> Gathered:
             return kept
         say(f"{len(gone)} audio files are gone (the first is {gone[0]}): the corpus is gathered again")
     files = on_the_fly_files(options.corpus, origin.corpus_files)
-    rows, texts, facts = _gather_units(files, options) if files else _gather_audio(options, origin)
+    rows, texts, facts = gather_units(files, options) if files else _gather_audio(options, origin)
     _write_lists(folder, rows, texts)
     record: SourceRecord = {
         "version": 1,
@@ -155,7 +156,7 @@ def _left_out(problems: Sequence[ManifestProblem]) -> list[LeftOut]:
     return [{"id": problem.id or problem.place, "reason": str(problem)} for problem in problems]
 
 
-def _gather_units(
+def gather_units(
     files: Sequence[Location], options: PrepareOptions
 ) -> tuple[Sequence[SpokenRow], Sequence[WrittenText], UnitFacts]:
     """Utterances of ``.on_the_fly`` files. A file name that starts with ``train`` or ``dev`` sets the split."""
@@ -301,9 +302,22 @@ def texts_beside(text: str | None, held_out_texts: Iterable[str]) -> tuple[list[
     return texts, [ManifestProblem(text, "", note)] if left_out else []
 
 
-def _read_aloud(
-    path: Path, config: DataConfig, seed: int, on_error: str, max_skipped_share: float, num_workers: int
-) -> Source:
+class LinesToRead(NamedTuple):
+    """The lines of a text file.
+
+    Attributes:
+        spoken: id, text and first word of the ending of each line that is read aloud.
+        texts: the lines that stay text.
+        problems: faulty lines, which are left out.
+    """
+
+    spoken: list[tuple[str, str, int | None]]
+    texts: list[WrittenText]
+    problems: list[ManifestProblem]
+
+
+def lines_to_read(path: Path, num_spoken: int, on_error: str, max_skipped_share: float) -> LinesToRead:
+    """Sorts the lines of a text file; raises ``UserError`` for faulty lines, or fewer than two to read aloud."""
     lines = _text_lines(path)
     problems = [
         ManifestProblem(f"line {number}", "", fault)
@@ -318,7 +332,7 @@ def _read_aloud(
         name = f"text-{number:06d}"
         if f"line {number + 1}" in faulty:
             continue
-        if len(spoken) < config.num_spoken_stories and len(line.split()) <= MAX_SPOKEN_WORDS:
+        if len(spoken) < num_spoken and len(line.split()) <= MAX_SPOKEN_WORDS:
             sentences = split_sentences(line)
             spoken.append((name, line, _num_words(sentences[:-1]) if len(sentences) > 1 else None))
         else:
@@ -327,6 +341,13 @@ def _read_aloud(
         raise UserError(
             f"{path} has {len(spoken)} lines of at most {MAX_SPOKEN_WORDS} words to read aloud: at least two are needed"
         )
+    return LinesToRead(spoken, texts, problems)
+
+
+def _read_aloud(
+    path: Path, config: DataConfig, seed: int, on_error: str, max_skipped_share: float, num_workers: int
+) -> Source:
+    spoken, texts, problems = lines_to_read(path, config.num_spoken_stories, on_error, max_skipped_share)
     rows, voice = _speak(spoken, config, seed, num_workers)
     return Source(rows, texts, problems, f"{path.name}, synthesised speech ({voice})", is_synthesised=True)
 

@@ -20,12 +20,13 @@ neither on the executor nor on the number of workers nor on where it was stopped
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lst import storage
-from lst.data.corpora import ManifestRow
+from lst.data.alignment.ctc.model import load_ctc_model
+from lst.data.corpora import ManifestRow, on_the_fly_files
 from lst.data.prepare.fitting import make_artefacts
 from lst.data.prepare.gather import Gathered, gather
 from lst.data.prepare.options import FILES_KEYS, Origin, PrepareOptions, deciding, find_origin
@@ -59,13 +60,14 @@ from lst.data.shards import (
     verify_shards,
     write_index,
 )
-from lst.errors import ProblemsError, UserError
+from lst.errors import ProblemsError, UserError, raise_problems
 from lst.parallel import warm_up_workers
 from lst.progress import say
 from lst.storage import Folder, Location, check_free_space, clear_partial_files, differing_settings
 from lst.storage.locks import HeldByReadersError, folder_lock
-from lst.tokenizers.speech import SpeechTokenizer, unit_places
-from lst.tokenizers.text import TextTokenizer
+from lst.tokenizers.encoders import build_encoder
+from lst.tokenizers.speech import SpeechTokenizer, encoder_options, given_tokenizer, unit_places
+from lst.tokenizers.text import TextTokenizer, build_text_tokenizer
 from lst.tokenizers.vocabulary import Vocabulary
 
 # Measured: units, words and tar headers of an utterance; synthesised speech of a story as 16 kHz FLAC.
@@ -86,7 +88,6 @@ def prepare(folder: Location, options: PrepareOptions) -> Index | None:
             process is preparing there, or reads what would have to be made again.
     """
     place = storage.absolute(folder)
-    _check_memory(place, options)
     started_s = time.monotonic()
     part = options.parsed_part()
     try:
@@ -113,8 +114,8 @@ def _is_whole(folder: Folder, options: PrepareOptions) -> bool:
 
 def _prepare(place: Folder, options: PrepareOptions, part: tuple[int, int] | None, started_s: float) -> Index | None:
     """``prepare`` in a folder that is locked."""
-    origin = find_origin(options)
-    _check_made_from(place, origin.made_from, may_begin_anew=part is None)
+    origin = check_preparing(place, options)
+    _clear_what_is_begun_anew(place, origin.made_from)
     index = whole_index(place, full=options.data.verify == "hash") if part is None else None
     if index is not None:
         say(f"prepared data is whole in {place}: nothing to do")
@@ -128,7 +129,7 @@ def _prepare(place: Folder, options: PrepareOptions, part: tuple[int, int] | Non
             clear_partial_files(place, place / SHARD_FOLDER)
         gathered = _gather(place, origin, options)
     else:
-        gathered = _planned(place)
+        gathered = Gathered(*read_lists(place), read_source(place))
     if options.executor == "local" and options.num_workers > 1 and "num_units" not in gathered.record:
         warm_up_workers("lst.data.prepare.worker_imports")
     units, tokenizer, vocabulary = make_artefacts(place, gathered, options)
@@ -142,6 +143,45 @@ def _prepare(place: Folder, options: PrepareOptions, part: tuple[int, int] | Non
     if part is not None:
         return None
     return _finish(place, gathered, work, (units, tokenizer, vocabulary), origin, options)
+
+
+def check_preparing(folder: Folder, options: PrepareOptions) -> Origin:
+    """All that is refused before the corpus is read: what ``prepare`` and its plan share. Writes nothing.
+
+    Raises:
+        UserError: the folder holds data made from other things, or the options name a file that cannot be used; all
+            such files are named.
+    """
+    _check_memory(folder, options)
+    origin = find_origin(options)
+    _check_made_from(folder, origin.made_from, may_begin_anew=options.parsed_part() is None)
+    if options.parsed_part() is not None:
+        _check_planned(folder)
+    if not storage.exists(folder / INDEX_FILE):
+        _check_named_files(folder, options, is_of_units=bool(on_the_fly_files(options.corpus, origin.corpus_files)))
+    return origin
+
+
+def _check_named_files(folder: Folder, options: PrepareOptions, is_of_units: bool) -> None:
+    """Opens the models that the options name, which otherwise fail after the corpus was read or speech synthesised."""
+    tokenizer, align = options.tokenizer, options.data.align
+    checks: list[Callable[[], object]] = []
+    if tokenizer.text_model is not None and not storage.exists(folder / TEXT_FILE):
+        checks.append(lambda: build_text_tokenizer(tokenizer, ()))
+    if not is_of_units:
+        if not storage.exists(folder / UNITS_FILE):
+            checks.append(lambda: given_tokenizer(tokenizer) or build_encoder(encoder_options(tokenizer)))
+        if align.method == "ctc":
+            checks.append(lambda: load_ctc_model(align.checkpoint, align.weights, align.device))
+    problems = []
+    for check in checks:
+        try:
+            check()
+        except UserError as error:
+            problems.append(str(error))
+    if len(problems) == 1:
+        raise UserError(problems[0])
+    raise_problems("files that options name", problems)
 
 
 def _check_memory(folder: Folder, options: PrepareOptions) -> None:
@@ -166,8 +206,8 @@ def _gather(folder: Folder, origin: Origin, options: PrepareOptions) -> Gathered
     return gathered
 
 
-def _planned(folder: Folder) -> Gathered:
-    """The lists that ``part=plan`` wrote."""
+def _check_planned(folder: Folder) -> None:
+    """Raises ``UserError`` unless the lists and tokenizers of ``part=plan`` are there."""
     names = (MADE_FROM_FILE, SOURCE_FILE, UNITS_FILE, TEXT_FILE, VOCABULARY_FILE)
     missing = [name for name in names if not storage.exists(folder / name)]
     if missing:
@@ -175,10 +215,8 @@ def _planned(folder: Folder) -> Gathered:
             f"{folder} lacks {', '.join(missing)}: a part of the shards can be made once lst prepare part=plan with "
             "the same options has gathered the corpus and fitted the tokenizers"
         )
-    record = read_source(folder)
-    if record["files"] != list_hashes(folder):
+    if read_source(folder)["files"] != list_hashes(folder):
         raise UserError(f"the lists in {folder} are not those that were gathered: run lst prepare part=plan again")
-    return Gathered(*read_lists(folder), record)
 
 
 def _finish(
@@ -224,30 +262,39 @@ def _hashes(folder: Folder, gathered: Gathered) -> dict[str, str]:
     return {**gathered.record["files"], **{name: storage.sha256(folder / name) for name in names}}
 
 
-def _check_made_from(folder: Folder, made_from: MadeFrom, may_begin_anew: bool) -> None:
-    """Refuses a folder of other settings; one without shards and without a plan of other processes is begun anew."""
+def _differences(folder: Folder, made_from: MadeFrom) -> list[str]:
+    """A line for each setting that differs from those that the folder was begun with."""
     path = folder / MADE_FROM_FILE
     if not storage.exists(path):
-        return
+        return []
     what = "the record of what the data was made from"
     before = deciding(storage.read_json(path, MadeFrom, what, f"Delete {folder} and prepare again."))
     # A corpus that was deleted is not another corpus: data made of it stays good.
     then, now = dict[str, Any](before), dict[str, Any](made_from)
     then.pop("version", None)
     gone = {key: then.get(key) for key in FILES_KEYS if key in now and now[key] is None}
-    if then == {**now, **gone}:
-        return
+    return [] if then == {**now, **gone} else differing_settings(then, now)
+
+
+def _check_made_from(folder: Folder, made_from: MadeFrom, may_begin_anew: bool) -> None:
+    """Refuses a folder of other settings; one without shards and without a plan of other processes may begin anew."""
+    differences = _differences(folder, made_from)
     has_shards = bool(storage.list_sizes(folder / SHARD_FOLDER, ".json"))
     if may_begin_anew and not storage.exists(folder / INDEX_FILE) and not has_shards:
+        return
+    raise_problems(
+        f"{folder} was prepared with other settings",
+        differences,
+        f"Use the same settings, choose another place with run_dir=FOLDER, or delete {folder}.",
+    )
+
+
+def _clear_what_is_begun_anew(folder: Folder, made_from: MadeFrom) -> None:
+    """Removes what was fitted with other settings, which ``check_preparing`` has found to be all that there is."""
+    if _differences(folder, made_from):
         say(f"{folder} was begun with other settings and holds no shard yet: it is begun anew")
         for name in (SOURCE_FILE, UNITS_FILE, TEXT_FILE):
             storage.remove(folder / name)
-        return
-    raise ProblemsError(
-        f"{folder} was prepared with other settings",
-        differing_settings(then, now),
-        f"Use the same settings, choose another place with run_dir=FOLDER, or delete {folder}.",
-    )
 
 
 def _check_unaligned(folder: Folder, unaligned: Sequence[LeftOut], gathered: Gathered, options: PrepareOptions) -> None:

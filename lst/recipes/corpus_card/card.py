@@ -61,7 +61,7 @@ import numpy as np
 
 from lst.configs.schema import Config
 from lst.data.prepared import LEFT_OUT_FILE, PreparedData
-from lst.data.shards import Index, LeftOut, add_to_index, entries_of
+from lst.data.shards import INDEX_FILE, Index, LeftOut, add_to_index, entries_of
 from lst.errors import LstError
 from lst.progress import Progress, say
 from lst.recipes.corpus_card.counts import CardCounts
@@ -101,6 +101,17 @@ def card_of_run(config: Config, overrides: Sequence[str]) -> Folder:
     """
     config = page_config(config, overrides)
     return write_card(config, open_data(config))
+
+
+def card_plan(config: Config, overrides: Sequence[str]) -> list[str]:
+    """Plan of ``lst card``, as lines of text; raises ``UserError`` for what the command itself would refuse."""
+    folder = RunFolder.of(config).data
+    if not exists(folder / INDEX_FILE):
+        return [f"card: it waits for prepared data in {folder}: run lst prepare"]
+    config = page_config(config, overrides)
+    data = open_data(config)
+    unit_vocabulary(config.patching, data.vocabulary)
+    return [f"card: would read {data.folder} and write {data.folder / CARD_PAGE} and {data.folder / CARD_JSON}"]
 
 
 def card_after_prepare(config: Config) -> Folder:

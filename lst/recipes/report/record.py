@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property
-from typing import Any, TypedDict
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,14 +26,10 @@ from lst.model.pretrained import read_model_config
 from lst.recipes.report.statistics import corpus_statistics
 from lst.runs import RunFolder, open_data, require_models
 from lst.runs.folder import page_config, recorded_words
-from lst.runs.formats import LanguageModelRow, ValidationRow, read_metrics, read_record
+from lst.runs.formats import LanguageModelRow, ValidationRow, read_metrics
 from lst.storage import FormatError, Location, read_json, read_jsonl, sha256
 from lst.storage.tensors import read_header
 from lst.storage.typed import checked
-
-
-class _OfData(TypedDict, total=False):
-    data: str
 
 
 @dataclass(frozen=True)
@@ -49,6 +46,7 @@ class ModelRecord:
         steps, validations: rows of ``metrics.jsonl``; none where that file is missing.
         result: ``eval/NAME.json``, or None before ``lst eval``.
         items: rows of ``eval/NAME.items.jsonl``.
+        other_results: of evaluations on other data than the model was trained on.
         finished: when training ended, in UTC.
     """
 
@@ -63,6 +61,7 @@ class ModelRecord:
     result: EvalResult | None
     items: list[ClozeRow]
     finished: datetime
+    other_results: tuple[EvalResult, ...] = ()
 
     @property
     def cost(self) -> LanguageModelRow | None:
@@ -215,28 +214,18 @@ def speech_name(index: Index) -> str:
 def _read_model(folder: RunFolder, name: str, colour: int) -> ModelRecord:
     final = folder.final(name)
     saved = read_model_config(final / CONFIG_FILE)
-    path, settings, versions = (
-        folder.eval_result(name),
-        folder.model(name) / "settings.json",
-        folder.model(name) / "versions.json",
-    )
-    result = read_result(path) if path.exists() else None
-    if result is not None and result["weights_sha256"] != sha256(final / WEIGHTS_FILE):
-        # The model was trained anew since it was evaluated.
-        result = None
+    versions = folder.model(name) / "versions.json"
+    weights_sha256 = sha256(final / WEIGHTS_FILE)
+    result = _result_of(folder.eval_result(name), weights_sha256)
+    others = (_result_of(other, weights_sha256) for other in folder.eval_results_of_other_data(name))
     steps, validations = read_metrics(folder.model(name) / "metrics.jsonl")
     remedy = "Delete {} and run the command that makes it again."
-    of_data = (
-        read_record(settings, _OfData, "the record of a training's settings", remedy.format(settings))
-        if settings.exists()
-        else {}
-    )
     return ModelRecord(
         name=name,
         colour=colour,
         patching=saved.patching,
         num_parameters=read_header(final / WEIGHTS_FILE, "the model's weights are", "Train it again.").num_elements,
-        trained_on=of_data.get("data", ""),
+        trained_on=folder.data_of_training(name),
         versions=(
             read_json(versions, dict[str, str], "the record of versions", remedy.format(versions))
             if versions.exists()
@@ -247,7 +236,14 @@ def _read_model(folder: RunFolder, name: str, colour: int) -> ModelRecord:
         result=result,
         items=read_jsonl(folder.eval_items(name), ClozeRow) if result else [],
         finished=modified(final / CONFIG_FILE),
+        other_results=tuple(filter(None, others)),
     )
+
+
+def _result_of(path: Path, weights_sha256: str) -> EvalResult | None:
+    """An evaluation; None if there is none, if the model was trained anew since, or if it lacks a column."""
+    result = read_result(path) if path.exists() else None
+    return result if result is not None and result["weights_sha256"] == weights_sha256 else None
 
 
 def modified(path: Location) -> datetime:

@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lst.configs.compose import MAIN
+from lst.configs.reads import words_read_by
 from lst.data.documents import span_frames
 from lst.data.utterance import Utterance
 from lst.evaluation import DIRECTIONS
 from lst.evaluation.cloze import ending_start, item_credits
-from lst.evaluation.results import BITS_COLUMNS, BitsColumn, ClozeRow, Direction
+from lst.evaluation.results import BITS_COLUMNS, BitsColumn, ClozeRow, Direction, EvalResult
 from lst.recipes.report.page import Section
 from lst.recipes.report.plots import DIRECTION_NAMES, Curve, accuracy_plot, curves_plot, smoothing_window
 from lst.recipes.report.record import ModelRecord, RunRecord
@@ -22,6 +24,23 @@ FEW_ITEMS = 200
 NUM_SHOWN_ITEMS = 4
 SHOWN_DIRECTIONS: tuple[Direction, ...] = ("T→T", "S→S")
 VERDICTS = {1.0: "right", 0.5: "tie", 0.0: "wrong"}
+
+
+class CorpusResults(NamedTuple):
+    """Results on one corpus.
+
+    Attributes:
+        corpus: its description.
+        is_own: it is the run's own; the text and the plot are of it.
+        rows: models and their results.
+        best: best value of a column, by direction and normalisation, or by the name of the bits; a column whose values
+            are equal or do not compare has none.
+    """
+
+    corpus: str
+    is_own: bool
+    rows: Sequence[tuple[ModelRecord, EvalResult]]
+    best: Mapping[tuple[str, ...], float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +54,8 @@ class ResultsSection(Section):
         num_items: different numbers of items that models were evaluated on, rising.
         num_units: different numbers of held-out units that models read, rising; repeated units may be read once.
         has_few_items: whether the intervals are wide for want of items.
-        best: best value of a column, by direction and normalisation, or by the name of the bits; a column whose values
-            are equal or do not compare has none.
+        corpora: results by corpus, the run's own first.
+        left_out: model, utterance or item, and why it is no part of the numbers.
         above_chance: directions in which each model is surely better than chance.
     """
 
@@ -46,7 +65,8 @@ class ResultsSection(Section):
     num_items: Sequence[int]
     num_units: Sequence[int]
     has_few_items: bool
-    best: Mapping[tuple[str, ...], float]
+    corpora: Sequence[CorpusResults]
+    left_out: Sequence[tuple[str, str, str]]
     bits_columns: Mapping[str, BitsColumn]
     above_chance: Mapping[str, Sequence[str]]
 
@@ -56,21 +76,25 @@ def results_section(run: RunRecord) -> ResultsSection:
     results = run.results
     num_items = sorted({result["cloze"][d]["num_items"] for result in results.values() for d in DIRECTIONS})
     num_units = sorted({result["bits"]["num_units"] for result in results.values()})
-    best = _best_of_columns(list(results.values()))
-    if len(num_units) > 1:
-        best.pop(("bits_per_unit",), None)
     return ResultsSection(
         "results",
         "Results",
         run.badge,
         plots={"accuracy": accuracy_plot(results, run.colours)} if results else {},
         waiting=[model.name for model in run.models if model.name not in results],
-        eval_command=shlex.join(["lst", "eval", *run.overrides]),
+        eval_command=shlex.join(["lst", "eval", *words_read_by("eval", run.overrides, MAIN.options)]),
         directions=DIRECTION_NAMES,
         num_items=num_items,
         num_units=num_units,
         has_few_items=min(num_items, default=0) < FEW_ITEMS,
-        best=best,
+        corpora=_by_corpus(run),
+        left_out=[
+            (model.name, one["id"], one["reason"])
+            for model in run.models
+            for result in (model.result, *model.other_results)
+            if result is not None
+            for one in result.get("left_out", [])
+        ],
         bits_columns=BITS_COLUMNS,
         above_chance={
             name: [direction for direction in DIRECTIONS if result["cloze"][direction]["mean"]["low"] > 0.5]
@@ -79,14 +103,37 @@ def results_section(run: RunRecord) -> ResultsSection:
     )
 
 
+def _by_corpus(run: RunRecord) -> list[CorpusResults]:
+    """A table for each corpus that models were evaluated on: their own first, then others by their fingerprint."""
+    tables: dict[str, list[tuple[ModelRecord, EvalResult]]] = {}
+    for model in run.evaluated:
+        assert model.result is not None
+        tables.setdefault("", []).append((model, model.result))
+    for data in sorted({result["data"] for model in run.models for result in model.other_results}):
+        tables[data] = [
+            (model, result) for model in run.models for result in model.other_results if result["data"] == data
+        ]
+    return [
+        CorpusResults(
+            rows[0][1].get("corpus", run.data.index["description"]),
+            not data,
+            rows,
+            _best_of_columns([result for _, result in rows]),
+        )
+        for data, rows in tables.items()
+    ]
+
+
 def _best_of_columns(results: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], float]:
-    """The best value of each column in which there is a choice."""
+    """The best value of each column in which there is a choice; bits of different units do not compare."""
     accuracies = {
         (direction, normalisation): [result["cloze"][direction][normalisation]["accuracy"] for result in results]
         for direction in DIRECTIONS
         for normalisation in ("mean", "sum")
     }
     bits = {(key,): [result["bits"][key] for result in results] for key in BITS_COLUMNS}
+    if len({result["bits"]["num_units"] for result in results}) > 1:
+        del bits["bits_per_unit",]
     return {
         key: choose(values)
         for columns, choose in ((accuracies, max), (bits, min))

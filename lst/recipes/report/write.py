@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from lst.configs.compose import to_yaml
+from lst.configs.compose import MAIN, to_yaml
+from lst.configs.reads import words_read_by
 from lst.configs.schema import Config
 from lst.recipes.report.audio import audio_section
 from lst.recipes.report.corpus import corpus_section, patches_section
 from lst.recipes.report.page import Section, page
 from lst.recipes.report.record import RunRecord, read_run
 from lst.recipes.report.results import cloze_section, cost_section, curves_section, results_section
+from lst.runs import RunFolder
 from lst.runs.folder import arm_overrides, versions
 from lst.storage import clear_partial_files, write_text
 from lst.storage.locks import folder_lock
@@ -50,6 +52,17 @@ def write_report(config: Config, overrides: Sequence[str]) -> Path:
     return run.folder.report
 
 
+def report_plan(config: Config, overrides: Sequence[str]) -> list[str]:
+    """Plan of ``lst report``, as lines of text; raises ``UserError`` for what the command itself would refuse."""
+    folder = RunFolder.of(config)
+    if not folder.trained_models():
+        return [f"report: it waits for trained models in {folder.root / 'models'}: none yet, run lst train"]
+    run = read_run(config, overrides)
+    lines = [f"report: would write {run.folder.report} of {', '.join(model.name for model in run.models)}"]
+    waiting = [model.name for model in run.models if model.result is None]
+    return [*lines, *([f"  not evaluated: {', '.join(waiting)}"] if waiting else [])]
+
+
 def report_page(run: RunRecord, sections: Sequence[Section]) -> str:
     """The HTML page of some sections of a run."""
     return page("lst.recipes.report", "report.html", sections, run=run, written=datetime.now(timezone.utc))
@@ -76,9 +89,13 @@ class ReproduceSection(Section):
 
 def reproduce_section(run: RunRecord) -> ReproduceSection:
     """Commands, dates, fingerprints, versions and the resolved configuration."""
-    trains = [["train", *arm_overrides(run.config, run.overrides, name)] for name in run.config.arms]
+    trains = [
+        ["train", *arm_overrides(run.config, words_read_by("train", run.overrides, MAIN.options), name)]
+        for name in run.config.arms
+    ]
     whole, prepare, evaluate, report = (
-        [command, *run.overrides] for command in ("quickstart", "prepare", "eval", "report")
+        [command, *words_read_by(command, run.overrides, MAIN.options)]
+        for command in ("quickstart", "prepare", "eval", "report")
     )
     data = run.data.fingerprint
     now = versions()

@@ -20,7 +20,7 @@ from lst.configs.synthetic_schema import SyntheticConfig
 from lst.errors import UserError, raise_problems
 from lst.model.flops import model_flops, typical_workload
 from lst.parallel import check_one_process
-from lst.progress import say
+from lst.progress import duration_text, say, size_text
 from lst.recipes.synthetic.batches import scored_batches, training_batches
 from lst.recipes.synthetic.module import SyntheticModule, build_module, convolution_path, seconds_a_step
 from lst.recipes.synthetic.report import RESULT_FILE, found_results, results_as_text, write_synthetic_report
@@ -50,12 +50,7 @@ def synthetic(config: SyntheticConfig, overrides: Sequence[str]) -> str:
     """
     check_one_process("lst synthetic")
     run = Path(config.run_dir)
-    # All seeds first, so that a conflict of the last one shows before the first is trained.
-    raise_problems(
-        f"{run} holds other trainings under these names",
-        _conflicts(config),
-        f"Use the same settings, train under another name=NAME or run_dir=FOLDER, or delete {run / config.task.name}.",
-    )
+    check_synthetic(config)
     for seed in config.seeds:
         folder = seed_folder(config, seed)
         if _is_done(config, folder):
@@ -66,6 +61,16 @@ def synthetic(config: SyntheticConfig, overrides: Sequence[str]) -> str:
             write_json(folder / RESULT_FILE, versioned(_train_seed(config, seed, folder, overrides)))
     report = write_synthetic_report(run)
     return f"{results_as_text(found_results(run))}\nreport: {report.resolve()}"
+
+
+def check_synthetic(config: SyntheticConfig) -> None:
+    """What the command and its plan refuse: a conflict of the last seed shows before the first is trained."""
+    run = Path(config.run_dir)
+    raise_problems(
+        f"{run} holds other trainings under these names",
+        _conflicts(config),
+        f"Use the same settings, train under another name=NAME or run_dir=FOLDER, or delete {run / config.task.name}.",
+    )
 
 
 def seed_folder(config: SyntheticConfig, seed: int) -> Path:
@@ -184,8 +189,8 @@ def plan(config: SyntheticConfig) -> list[str]:
     """What the command would do, for ``--dry-run``; a step's time is measured on a few that are thrown away."""
     train, steps = config.train, config.train.max_steps
     assert steps is not None
-    if conflicts := _conflicts(config):
-        raise UserError("; ".join(conflicts))
+    check_one_process("lst synthetic")
+    check_synthetic(config)
     data = build_task(config.task, config.seeds[0])
     num_to_do = sum(not _is_done(config, seed_folder(config, seed)) for seed in config.seeds)
     step_s = seconds_a_step(config, data)
@@ -201,6 +206,6 @@ def plan(config: SyntheticConfig) -> list[str]:
         f"model {config.label}: {num_parameters:,} parameters",
         f"  {num_to_do} of {len(config.seeds)} seeds to train, {steps:,} steps of {train.batch_sequences} sequences "
         f"({num_tokens:,} tokens), {flops.training / 1e9:,.2f} GFLOP a step",
-        f"  into {config.run_dir}; disk about {max(1, num_to_do) * disk / 1e6:,.1f} MB; time about "
-        f"{num_to_do * steps * step_s / 60:,.1f} minutes ({1000 * step_s:,.1f} ms a step just now)",
+        f"  into {config.run_dir}; disk about {size_text(max(1, num_to_do) * disk)}; time about "
+        f"{duration_text(num_to_do * steps * step_s)} ({1000 * step_s:,.1f} ms a step just now)",
     ]

@@ -10,11 +10,12 @@ from lst.data.batches import BatchLoader, LoaderState, StreamPlan, mix_sources
 from lst.data.documents import DocumentBuilder
 from lst.data.prepared import PreparedData
 from lst.data.utterance import Utterance
-from lst.errors import UserError
+from lst.errors import raise_problems
 from lst.model.batch import Document, PackedBatch, pack_documents
 from lst.model.patching import inference_strategy, patch_documents
 from lst.progress import say
 from lst.runs import FittedPatching, plain_patching
+from lst.runs.fitted_patching import FITTED_STRATEGIES
 
 
 def build_loader(
@@ -70,17 +71,13 @@ def validation_batches(
         The batches, the bytes of the texts and the units of the speech.
     """
     utterances = [data.valid[index] for index in range(min(len(data.valid), config.train.eval_utterances))]
-    if not utterances:
-        raise UserError(f"no held-out utterance in {data.folder}: prepare with a larger data.valid_share")
+    if patching.config.strategy in FITTED_STRATEGIES:
+        # Only now is it known how these cut speech.
+        check_held_out_lengths(config, data, patching)
     builder = patching.builder(config, data)
     documents = [document for utterance in utterances for document in held_out_documents(builder, utterance)]
     strategy = inference_strategy(patching.config)
     cuts = patch_documents(documents, strategy, patching.config)
-    if (longest := max(map(len, cuts))) > config.model.max_patches:
-        raise UserError(
-            f"a held-out document has {longest} patches, but model.max_patches={config.model.max_patches}: raise that, "
-            "or prepare with a smaller data.max_duration_s"
-        )
     batches = []
     for start in range(0, len(documents), 2 * config.train.rows):
         chosen = slice(start, start + 2 * config.train.rows)
@@ -88,6 +85,24 @@ def validation_batches(
         batches.append(pack_documents(rows, max(map(len, cuts[chosen]))))
     text_bytes = sum(len(utterance.text.encode()) for utterance in utterances)
     return batches, text_bytes, sum(map(builder.num_units, utterances))
+
+
+def check_held_out_lengths(config: Config, data: PreparedData, patching: FittedPatching) -> None:
+    """Raises ``ProblemsError`` naming every held-out utterance that is longer than the model's context.
+
+    Not only those that training looks at: the evaluation reads all of them.
+    """
+    builder, strategy = patching.builder(config, data), inference_strategy(patching.config)
+    too_long = []
+    for utterance in data.valid:
+        cuts = patch_documents(list(held_out_documents(builder, utterance)), strategy, patching.config)
+        if (longest := max(map(len, cuts))) > config.model.max_patches:
+            too_long.append(f"{utterance.id}: {longest} patches")
+    raise_problems(
+        f"held-out utterances of {data.folder} are longer than model.max_patches={config.model.max_patches}",
+        too_long,
+        "Raise model.max_patches, or prepare with a smaller data.max_duration_s.",
+    )
 
 
 def held_out_documents(builder: DocumentBuilder, utterance: Utterance) -> tuple[Document, Document]:

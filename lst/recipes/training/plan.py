@@ -1,24 +1,32 @@
-"""``lst train --dry-run``: parameters, FLOPs, disk and time of a training."""
+"""``lst train --dry-run``: parameters, FLOPs, disk, memory and time of a training."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 
+from lst import storage
 from lst.configs.schema import Config
-from lst.errors import UserError
+from lst.data.prepared import PreparedData
+from lst.data.shards import INDEX_FILE
 from lst.model.flops import model_flops, typical_workload
 from lst.model.lst import LatentSpeechTextModel
+from lst.parallel import check_one_process
+from lst.progress import duration_text, size_text
 from lst.recipes.training.batches import build_loader
-from lst.runs import open_data
+from lst.recipes.training.train import check_training
+from lst.runs import RunFolder, open_data
 from lst.runs.fitted_patching import FITTED_STRATEGIES
 from lst.tokenizers.vocabulary import SPECIALS
 
 # Share of the matrix-product peak that a training step of the small models reaches on a CPU.
 TRAINING_EFFICIENCY = 0.3
 BYTES_A_CHECKPOINT_PARAMETER = 12
+# Values that attention and feed-forward keep for the backward pass, for each position and channel of a layer.
+VALUES_A_LAYER_CHANNEL = 20
 # Used if no data is prepared: tokens a patch and patches a document of the embedded stories.
 ASSUMED_TOKENS_A_PATCH = {
     "none": 1.0,
@@ -32,48 +40,91 @@ ASSUMED_TOKENS_A_PATCH = {
 ASSUMED_DOCUMENT_PATCHES = 80.0
 
 
+class Expected(NamedTuple):
+    """Sizes of a training that the data decides: of a step's tokens and documents, and where they are from."""
+
+    vocab_size: int
+    tokens: float
+    documents: float
+    source: str
+
+
 def train_plan(config: Config, peak_flops: float) -> list[str]:
-    """Cost of a training, as lines of text, on a CPU of ``peak_flops`` operations a second."""
-    train = config.train
+    """Cost of a training, as lines of text, on a CPU of ``peak_flops`` operations a second.
+
+    Sizes are assumed where no data is prepared yet, and the last line says so.
+
+    Raises:
+        UserError: what ``train`` would refuse before its first step.
+    """
+    check_one_process("lst train")
+    train, strategy = config.train, config.patching.strategy
     slots = train.rows * train.row_patches
-    strategy = config.patching.strategy
-    num_units = config.tokenizer.num_units
-    try:
+    is_prepared = storage.exists(RunFolder.of(config).data / INDEX_FILE)
+    if is_prepared:
         data = open_data(config)
-        num_units = data.vocabulary.num_units
-        if strategy in FITTED_STRATEGIES:
-            raise UserError("patching is fitted by the training itself")
-        with build_loader(replace(config, data=replace(config.data, num_loader_workers=0)), data, "dry-run") as loader:
-            for _ in range(3):
-                next(loader)
-        state = loader.state
-        vocab_size, tokens = data.vocabulary.size, state.num_tokens / state.batch_index
-        documents = max((state.num_drawn - state.num_waiting) / state.batch_index, 1.0)
-        source = "measured on the first batches"
-    except UserError:
-        num_ids = max(config.patching.speech_bpe_size, num_units) if strategy == "speech_bpe" else num_units
-        vocab_size = config.tokenizer.text_vocab_size + len(SPECIALS) + num_ids
-        tokens = slots * ASSUMED_TOKENS_A_PATCH.get(strategy, ASSUMED_TOKENS_A_PATCH["static"])
-        documents = slots / ASSUMED_DOCUMENT_PATCHES
-        source = (
-            f"assumed: {strategy} is fitted first"
-            if strategy in FITTED_STRATEGIES
-            else "assumed: no data is prepared yet"
-        )
+        check_training(config, data)
+        expected = _measured(config, data)
+    else:
+        num_ids = max(config.patching.speech_bpe_size, config.tokenizer.num_units)
+        num_units = num_ids if strategy == "speech_bpe" else config.tokenizer.num_units
+        vocab_size = config.tokenizer.text_vocab_size + len(SPECIALS) + num_units
+        expected = _assumed(config, vocab_size, "assumed: no data is prepared yet")
     with torch.device("meta"):
-        num_parameters = LatentSpeechTextModel(config.model, vocab_size).num_parameters
-    flops = model_flops(config.model, vocab_size, typical_workload(config.model, tokens, slots, slots / documents))
+        num_parameters = LatentSpeechTextModel(config.model, expected.vocab_size).num_parameters
+    tokens = expected.tokens
+    workload = typical_workload(config.model, tokens, slots, slots / expected.documents)
+    flops = model_flops(config.model, expected.vocab_size, workload)
     total = flops.training * train.max_steps
     disk = num_parameters * (BYTES_A_CHECKPOINT_PARAMETER * train.keep_checkpoints + 4)
     return [
-        f"train {config.name}: {num_parameters:,} parameters, vocabulary {vocab_size:,}, patching {strategy}",
-        f"  {train.max_steps:,} steps × {slots:,} patches, about {tokens:,.0f} tokens a step ({source})",
+        f"train {config.name}: {num_parameters:,} parameters, vocabulary {expected.vocab_size:,}, patching {strategy}",
+        f"  {train.max_steps:,} steps × {slots:,} patches, about {tokens:,.0f} tokens a step ({expected.source})",
         f"  {flops.training / 1e9:,.1f} GFLOP a step (forward: encoder {flops.encoder / flops.forward:.0%}, backbone "
         f"{flops.backbone / flops.forward:.0%}, decoder {flops.decoder / flops.forward:.0%}, head "
         f"{flops.head / flops.forward:.0%}), {total:.3g} FLOPs in all",
-        f"  disk about {disk / 1e6:,.0f} MB; time about {total / (peak_flops * TRAINING_EFFICIENCY) / 60:,.1f} minutes "
+        f"  disk about {size_text(disk)}; time about {duration_text(total / (peak_flops * TRAINING_EFFICIENCY))} "
         f"on this CPU ({peak_flops / 1e9:,.0f} GFLOP/s in matrix products just now)",
+        f"  peak memory about {size_text(peak_bytes(config, num_parameters, tokens))} (an estimate: parameters, "
+        "gradients, AdamW's two moments, and activations of one batch)",
+        *([] if is_prepared else [f"  it waits for prepared data in {RunFolder.of(config).data}: run lst prepare"]),
     ]
+
+
+def _measured(config: Config, data: PreparedData) -> Expected:
+    """Sizes of the first batches; assumed for strategies that the training fits."""
+    if config.patching.strategy in FITTED_STRATEGIES:
+        num_units = data.vocabulary.num_units
+        more = max(0, config.patching.speech_bpe_size - num_units) if config.patching.strategy == "speech_bpe" else 0
+        source = f"assumed: {config.patching.strategy} is fitted first"
+        return _assumed(config, data.vocabulary.size + more, source)
+    in_this_process = replace(config, data=replace(config.data, num_loader_workers=0))
+    with build_loader(in_this_process, data, "dry-run") as loader:
+        for _ in range(3):
+            next(loader)
+    state = loader.state
+    documents = max((state.num_drawn - state.num_waiting) / state.batch_index, 1.0)
+    return Expected(
+        data.vocabulary.size, state.num_tokens / state.batch_index, documents, "measured on the first batches"
+    )
+
+
+def _assumed(config: Config, vocab_size: int, source: str) -> Expected:
+    slots = config.train.rows * config.train.row_patches
+    a_patch = ASSUMED_TOKENS_A_PATCH.get(config.patching.strategy, ASSUMED_TOKENS_A_PATCH["static"])
+    return Expected(vocab_size, slots * a_patch, slots / ASSUMED_DOCUMENT_PATCHES, source)
+
+
+def peak_bytes(config: Config, num_parameters: int, tokens: float) -> float:
+    """Estimate of the memory that a training takes at its peak, in bytes."""
+    model, slots = config.model, config.train.rows * config.train.row_patches
+    precision = config.train.precision
+    of_weights = {"64-true": 8, "bf16-true": 2}.get(precision, 4)
+    of_values = {"64-true": 8, "32-true": 4}.get(precision, 2)
+    layer_values = float(slots) * model.global_dim * model.global_layers
+    layer_values += tokens * model.local_dim * (model.encoder_layers + model.decoder_layers)
+    # Parameters, gradients and two moments; then what the layers keep for the backward pass.
+    return 4 * of_weights * num_parameters + VALUES_A_LAYER_CHANNEL * of_values * layer_values
 
 
 def peak_flops(size: int = 1024) -> float:

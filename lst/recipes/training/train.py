@@ -13,7 +13,13 @@ from lst.errors import StoppedError, UserError
 from lst.model.lst import LatentSpeechTextModel
 from lst.parallel import check_one_process
 from lst.progress import say
-from lst.recipes.training.batches import build_loader, build_stream_plan, validation_batches, without_batches
+from lst.recipes.training.batches import (
+    build_loader,
+    build_stream_plan,
+    check_held_out_lengths,
+    validation_batches,
+    without_batches,
+)
 from lst.recipes.training.callbacks import RunCallback
 from lst.recipes.training.checkpoints import complete_checkpoints, step_of
 from lst.recipes.training.finite import NonFiniteError, check_finite
@@ -21,8 +27,8 @@ from lst.recipes.training.folder import TrainingFolder
 from lst.recipes.training.language_model import LanguageModelModule
 from lst.recipes.training.start import FREE_OPTIONS, Start, machine_now, plan_start
 from lst.recipes.training.trainer import TrainerOptions, device_type, fit
-from lst.runs import RunFolder, fit_patching, is_trained, open_data, save_trained
-from lst.runs.fitted_patching import FittedPatching, check_patching
+from lst.runs import RunFolder, fit_patching, is_trained, open_data, plain_patching, save_trained
+from lst.runs.fitted_patching import FITTED_STRATEGIES, FittedPatching, check_patching
 from lst.runs.formats import BegunSettings
 from lst.storage.locks import folder_lock, reading_lock
 
@@ -42,7 +48,6 @@ def train(config: Config) -> Path:
     run = RunFolder.of(config)
     with reading_lock(run.data):
         data = open_data(config)
-        check_patching(config.patching, data)
         with folder_lock(run.model(config.name), work="trained", remedy="or train under another name=NAME"):
             return _train(config, data, run)
 
@@ -50,7 +55,7 @@ def train(config: Config) -> Path:
 def _train(config: Config, data: PreparedData, run: RunFolder) -> Path:
     options, final = config.train, run.final(config.name)
     folder = TrainingFolder(run.model(config.name))
-    start = plan_start(folder, training_settings(config, data), options.resume_from)
+    start = check_training(config, data)
     if is_trained(final):
         if start.named is not None:
             raise UserError(
@@ -132,6 +137,26 @@ def _advice(config: Config, folder: TrainingFolder, error: NonFiniteError) -> st
         ways.append(f"leave the batch out: {resume}train.skip_batches=[{skipped}]")
         ways.append("leave such updates out: train.on_nonfinite=skip")
     return f"{config.name}: {error}. {last} Then {'; or '.join(ways)}. Or raise train.warmup_steps"
+
+
+def check_training(config: Config, data: PreparedData) -> Start:
+    """All that is refused before a training begins: what ``train`` and its plan share. Writes nothing.
+
+    Returns:
+        Where the training starts.
+
+    Raises:
+        UserError: the model was begun with other settings, or the data cannot be patched so or has held-out utterances
+            that are too long.
+    """
+    folder = TrainingFolder(RunFolder.of(config).model(config.name))
+    start = plan_start(folder, training_settings(config, data), config.train.resume_from)
+    check_patching(config.patching, data)
+    if not len(data.valid):
+        raise UserError(f"no held-out utterance in {data.folder}: prepare with a larger data.valid_share")
+    if config.patching.strategy not in FITTED_STRATEGIES:
+        check_held_out_lengths(config, data, plain_patching(config.patching, data))
+    return start
 
 
 def training_settings(config: Config, data: PreparedData) -> BegunSettings:

@@ -21,7 +21,8 @@ import soundfile
 from html_page import Page, check_self_contained, check_well_formed
 from made_run import NASTY, NUM_LEFT_OUT, make_overrides, make_run
 
-from lst.configs.compose import build_config
+from lst.configs.compose import MAIN, build_config
+from lst.configs.reads import READS, words_read_by
 from lst.configs.schema import Config
 from lst.data.corpora.manifest import write_manifest
 from lst.data.prepared import LEFT_OUT_FILE, MANIFEST_FILE, PreparedData
@@ -211,9 +212,12 @@ def test_commands_can_be_pasted_and_are_those_of_quickstart(page, config):
     commands = [shlex.split(line) for line in page.blocks[1].splitlines()]
     assert [words[1] for words in commands] == ["prepare", "train", "train", "train", "eval", "report"]
     for words in (commands[0], *commands[-2:]):
-        assert [words[0], *words[2:]] == ["lst", *overrides]
+        assert [words[0], *words[2:]] == ["lst", *words_read_by(words[1], overrides, MAIN.options)]
     trains = [words[2:] for words in commands[1:-2]]
-    assert trains == [arm_overrides(config, overrides, name) for name in config.arms]
+    of_training = words_read_by("train", overrides, MAIN.options)
+    assert trains == [arm_overrides(config, of_training, name) for name in config.arms]
+    for words in commands:
+        MAIN.build(words[2:], READS[words[1]])
     for words, name in zip(trains, config.arms, strict=True):
         assert build_config(words).name == name
         assert build_config(words).run_dir == config.run_dir
@@ -255,7 +259,9 @@ def test_a_model_without_evaluation_is_named_with_the_remedy(copied):
     (root / "eval" / "static.json").unlink()
     page = part_of(copied, results_section)
     assert "Trained but not evaluated: static" in page.texts["results"]
-    assert shlex.join(["lst", "eval", *make_overrides(root)]) in page.texts["results"]
+    assert (
+        shlex.join(["lst", "eval", *words_read_by("eval", make_overrides(root), MAIN.options)]) in page.texts["results"]
+    )
     (root / "eval" / "baseline.json").unlink()
     for path in (root / "eval").glob("*.items.jsonl"):
         path.unlink()
