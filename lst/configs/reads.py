@@ -44,7 +44,7 @@ _TRAIN = (
     f"{_RUN} seed data.interleave data.mix data.pack_buffer data.num_streams data.num_loader_workers "
     "data.shuffle_shards patching model loss train"
 )
-_EVAL = f"{_RUN} seed eval train.row_patches"
+_EVAL = f"{_RUN} seed eval train.row_patches verify_models"
 _REPORT = f"{_RUN} report"
 
 
@@ -154,7 +154,7 @@ READS = {
         ),
         _reads(
             "generate",
-            f"{_RUN} name seed generate {_UNIT_FILES}",
+            f"{_RUN} name seed generate verify_models {_UNIT_FILES}",
             _OF_TRAINED | {"out": "it prints the continuation"},
         ),
         _reads("export", f"{_RUN} export", {"out": "write export.folder=FOLDER"}),

@@ -52,7 +52,7 @@ def evaluate(config: Config) -> dict[str, EvalResult]:
         FailedModelsError: some models are damaged or do not fit the data; the others are evaluated.
     """
     run = RunFolder.of(config)
-    names = require_models(run)
+    names = require_models(run, only_finite=False)
     folder = run.eval_result(names[0]).parent
     with reading_lock(run.data), folder_lock(folder, work="evaluated", remedy="or evaluate another run_dir=FOLDER"):
         clear_partial_files(folder)

@@ -230,9 +230,14 @@ def has_finite_weights(folder: Path) -> bool:
     return is_finite
 
 
-def require_models(run: RunFolder) -> list[str]:
-    """Names of trained models; raises ``UserError`` when there is none."""
-    names = [name for name in run.trained_models() if has_finite_weights(run.final(name))]
+def require_models(run: RunFolder, only_finite: bool = True) -> list[str]:
+    """Names of trained models; raises ``UserError`` when there is none.
+
+    Args:
+        run: the run.
+        only_finite: leave out models whose weights are not finite, with a line for each.
+    """
+    names = [name for name in run.trained_models() if not only_finite or has_finite_weights(run.final(name))]
     if not names:
         raise UserError(f"no trained model in {run.root / 'models'}: run lst train run_dir={run.root} first")
     return names

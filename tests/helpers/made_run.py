@@ -12,13 +12,14 @@ import soundfile
 from lst.configs.compose import build_config
 from lst.configs.schema import Config
 from lst.data.corpora.manifest import ManifestRow, write_manifest
-from lst.data.prepared import LEFT_OUT_FILE, MANIFEST_FILE, TEXT_FILE, UNITS_FILE, VOCABULARY_FILE
+from lst.data.prepared import LEFT_OUT_FILE, MANIFEST_FILE, TEXT_FILE, UNITS_FILE, VOCABULARY_FILE, PreparedData
 from lst.data.shards import INDEX_FILE, SHARD_FOLDER, VERSION, index_entry, write_shard
 from lst.data.utterance import Utterance, Word
 from lst.evaluation.cloze import DIRECTIONS, cloze_accuracies, cloze_items, ending_start
 from lst.evaluation.results import BITS_COLUMNS
 from lst.model.checkpoint import WEIGHTS_FILE, save_model
 from lst.model.lst import LatentSpeechTextModel
+from lst.recipes.training.train import training_settings
 from lst.runs.folder import RunFolder
 from lst.storage import sha256, write_json, write_jsonl
 from lst.tokenizers.kmeans import Centroids, KmeansTokenizer
@@ -76,7 +77,7 @@ def make_run(root: Path) -> Config:
         arm = build_config([*overrides, *own, f"name={name}"])
         model = LatentSpeechTextModel(arm.model, vocabulary.size, 0)
         save_model(run.final(name), model, arm.patching, vocabulary.to_dict())
-        write_json(run.model(name) / "settings.json", {})
+        write_json(run.model(name) / "settings.json", {**training_settings(arm, PreparedData(run.data))})
         write_json(run.model(name) / "versions.json", {"torch": "0.0.1"})
         (run.model(name) / "config.yaml").write_text("")
         write_jsonl(run.model(name) / "metrics.jsonl", make_metrics(rng, place))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -54,7 +55,8 @@ def test_what_the_command_refuses_its_plan_refuses(
 ) -> None:
     (run / "models/baseline/final/model.safetensors").write_bytes(b"cut")
     (run / "taken/train.ctm").mkdir(parents=True)
-    write_json(RunFolder(run).model("static") / "settings.json", {"seed": 7})
+    settings = RunFolder(run).model("static") / "settings.json"
+    write_json(settings, {**json.loads(settings.read_text()), "seed": 7})
     before = files_of(run)
     command, *options = words.replace("RUN", str(run)).split()
     assert main([command, f"run_dir={run}", *options, "--dry-run"]) == 2

@@ -86,7 +86,7 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, capfd: pytest
     assert "failed (2)" in first
     assert " done " in second
     assert last == "2 runs, 1 failed"
-    assert "missing.txt cannot be read" in told.err
+    assert "missing.txt: there is no such file" in told.err
     assert len(list(tmp_path.glob("text-*.model"))) == 1
 
 

@@ -185,7 +185,7 @@ def test_units_of_a_codec_cannot_be_read_once(trained: Path) -> None:
     data = PreparedData(trained / "data")
     data.vocabulary = replace(data.vocabulary, units_a_frame=2)
     patching = replace(build_config(overrides(trained, "static")).patching, deduplicate=True)
-    with pytest.raises(UserError, match=r"a frame of this data has 2 units: set patching\.deduplicate=false"):
+    with pytest.raises(UserError, match=r"has 2 units: .*a model with patching\.deduplicate=false"):
         check_patching(patching, data)
 
 
