@@ -141,6 +141,22 @@ class AlignConfig(Options, prefix="data.align."):
 
 
 @dataclass
+class SimulatedConfig(Options, prefix="data.simulated."):
+    """Speech that is simulated as units."""
+
+    num_units: int = option(100, "size of the codebook", low=41, high=65_536)
+    word_units: float = option(5.8, "mean length of a word", low=1, unit="units")
+    silence_units: float = option(3.7, "mean length of a silence", low=1, unit="units")
+    silence_share: float = option(0.2, "share of words within a sentence that a silence follows", low=0, high=1)
+    noise: float = option(0.1, "share of units that are replaced by random ones", low=0, below=1)
+    coarticulation: float = option(
+        0.3, "share of the pairs of phones where the first changes the second's onset", low=0, high=1
+    )
+    num_speakers: int = option(1, "speakers", low=1, high=1000)
+    speaker_share: float = option(0.3, "share of the phones that a further speaker says differently", low=0, high=1)
+
+
+@dataclass
 class DataConfig(Options, prefix="data."):
     """Options of preparing and loading data."""
 
@@ -172,6 +188,7 @@ class DataConfig(Options, prefix="data."):
     align: AlignConfig = field(default_factory=AlignConfig)
     interleave: InterleaveConfig = field(default_factory=InterleaveConfig)
     mix: MixConfig = field(default_factory=MixConfig)
+    simulated: SimulatedConfig = field(default_factory=SimulatedConfig)
 
     def rules(self) -> list[str]:
         """Every loader worker has a stream, and the shortest audio is shorter than the longest."""
