@@ -132,6 +132,7 @@ class Job(Generic[ConfigT]):
         for key, value in texts.items():
             section, _, last = key.rpartition(".")
             setattr(attrgetter(section)(built) if section else built, last, None if value == "null" else value)
+        built.settle()
         # What is missing because of a mistake must not look like a second mistake.
         problems += built.limit_problems() if problems else built.problems()
         raise_problems("configuration", problems, f"See lst {self.command} --help for all options.")

@@ -9,7 +9,10 @@ from lst.options import Options, option
 
 EXECUTORS = ("local", "ray")
 MIX_BY = ("tokens", "documents")
-ENGINES = ("auto", "flite", "espeak-ng", "pico")
+# Speech that is simulated as units, in place of a voice or of a corpus.
+SIMULATED = "simulated"
+ENGINES = ("auto", "flite", "espeak-ng", "pico", SIMULATED)
+STORY_SIZES = ("mini", "standard", "wide")
 ALIGN_METHODS = ("pocketsphinx", "ctc", "import", "manifest", "stamps")
 ALIGN_FORMATS = ("auto", "textgrid", "ctm", "mfa_json", "whisper_json")
 ALIGN_LEVELS = ("word", "character")
@@ -162,7 +165,17 @@ class DataConfig(Options, prefix="data."):
 
     num_spoken_stories: int = option(600, "stories that are spoken, without corpus=", low=1)
     num_text_stories: int = option(4000, "stories that stay text, without corpus=", low=1)
-    voice: str = option("auto", "flite, espeak-ng or pico; auto takes the first of these installed", choices=ENGINES)
+    stories: str = option(
+        "standard", "size of the story grammar: about 150, 350 or 1,900 word types", choices=STORY_SIZES
+    )
+    num_questions: int = option(
+        0, "questions about stories in each stratum (topic, name, thing), whose parts are spoken separately", low=0
+    )
+    voice: str = option(
+        "auto",
+        "flite, espeak-ng or pico; auto takes the first of these installed; or simulated: units without a voice",
+        choices=ENGINES,
+    )
     num_speakers: int = option(4, "pseudo-speakers that the voice is varied into", low=1)
     valid_share: float = option(0.25, "share of utterances held out when the corpus has no split", above=0, below=1)
     min_duration_s: float = option(0.2, "shorter audio is refused", above=0, unit="s")

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from lst import storage
 from lst.configs.schema import Config
+from lst.data.config import SIMULATED
 from lst.data.corpora import apply_on_error, check_rows, load_corpus, num_bad_rows, on_the_fly_files
 from lst.data.prepare import PrepareOptions, prepare
 from lst.data.prepare.prepare import BYTES_A_SHARD_UTTERANCE, BYTES_A_SPOKEN_STORY
 from lst.data.shards import INDEX_FILE
 from lst.data.synthesis import choose_engine
+from lst.data.synthesis.stories import STRATA
 from lst.runs import RunFolder
 from lst.tokenizers.speech import encoder_options
 
 # Seconds of one core for a second of speech, measured on two AVX2 cores: synthesis, features twice, alignment.
-SYNTHESIS_RTF, FEATURES_RTF, ALIGNMENT_RTF = 0.011, 0.004, 0.02
-STORY_S = 11.5
+SYNTHESIS_RTF, FEATURES_RTF, ALIGNMENT_RTF, SIMULATION_RTF = 0.011, 0.004, 0.02, 0.0003
+# A story read aloud; simulated ones differ little.
+STORY_S = {"mini": 6.5, "standard": 11.5, "wide": 14.5}
 
 
 def prepare_plan(config: Config) -> list[str]:
@@ -37,11 +40,18 @@ def prepare_plan(config: Config) -> list[str]:
         disk = count * BYTES_A_SHARD_UTTERANCE
     else:
         count = config.data.num_spoken_stories
-        speech_s = count * STORY_S
+        speech_s = count * STORY_S[config.data.stories]
+        if not config.text:
+            # The parts of a question are as long as two stories.
+            num_questions = len(STRATA) * config.data.num_questions
+            count, speech_s = count + 4 * num_questions, speech_s + 2 * num_questions * STORY_S[config.data.stories]
         source = f"lines of {config.text}" if config.text else "stories"
-        what = f"up to {count:,} {source} read aloud by {choose_engine(config.data.voice)}"
-        rtf = SYNTHESIS_RTF + FEATURES_RTF + ALIGNMENT_RTF
-        disk = count * (BYTES_A_SHARD_UTTERANCE + BYTES_A_SPOKEN_STORY)
+        if config.data.voice == SIMULATED:
+            what, rtf, disk = f"up to {count:,} {source} as simulated speech", SIMULATION_RTF, 0
+        else:
+            what = f"up to {count:,} {source} read aloud by {choose_engine(config.data.voice)}"
+            rtf, disk = SYNTHESIS_RTF + FEATURES_RTF + ALIGNMENT_RTF, count * BYTES_A_SPOKEN_STORY
+        disk += count * BYTES_A_SHARD_UTTERANCE
     seconds = speech_s * rtf / config.num_workers
     units_a_frame = config.tokenizer.num_codebooks if config.tokenizer.kind == "encodec" else 1
     return [

@@ -20,6 +20,7 @@ class ImportedUnits(UnitsFile):
     Attributes:
         num_units: size of the codebook.
         frame_rate_hz: units a second.
+        simulated: fingerprint of what simulated units were drawn from; empty for others.
     """
 
     num_units: int
@@ -27,6 +28,7 @@ class ImportedUnits(UnitsFile):
     units_a_frame: int = 1
     name: str = "imported units"
     kind: str = "imported"
+    simulated: str = ""
 
     def prepare(self) -> None:
         """Does nothing: no audio can be encoded, so nothing is needed for it."""
@@ -44,7 +46,12 @@ class ImportedUnits(UnitsFile):
 
     def description(self) -> UnitsDescription:
         """Format, rate and number of units."""
-        return {"format": IMPORTED_FORMAT, "frame_rate_hz": self.frame_rate_hz, "num_units": self.num_units}
+        values: UnitsDescription = {
+            "format": IMPORTED_FORMAT,
+            "frame_rate_hz": self.frame_rate_hz,
+            "num_units": self.num_units,
+        }
+        return {**values, "simulated": self.simulated} if self.simulated else values
 
     @classmethod
     def load(cls, path: Path) -> ImportedUnits | None:
@@ -53,6 +60,6 @@ class ImportedUnits(UnitsFile):
             values = cast("UnitsDescription", read_units_file(path)[0])
             if values.get("format") != IMPORTED_FORMAT:
                 return None
-            return cls(int(values["num_units"]), int(values["frame_rate_hz"]))
+            return cls(int(values["num_units"]), int(values["frame_rate_hz"]), simulated=values.get("simulated", ""))
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError):
             return None

@@ -30,7 +30,8 @@ class UnitsDescription(TypedDict, total=False):
     """What a units file says of its units.
 
     ``format`` and ``frame_rate_hz`` are always there; ``kind`` and ``encoder`` from version 2 on; ``quantiser`` for
-    k-means and classifiers; ``num_units`` for imported units.
+    k-means and classifiers; ``num_units`` for imported units, and
+    ``simulated``, a fingerprint, for simulated ones.
     """
 
     format: str
@@ -39,6 +40,7 @@ class UnitsDescription(TypedDict, total=False):
     encoder: EncoderSpec
     quantiser: str
     num_units: int
+    simulated: str
 
 
 class UnitsFile(ABC):

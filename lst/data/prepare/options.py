@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from lst.data.alignment import align_files
-from lst.data.config import AUTO_LAYOUT, DataConfig, parse_part
+from lst.data.config import AUTO_LAYOUT, SIMULATED, DataConfig, parse_part
 from lst.data.shards import MadeFrom
 from lst.parallel import ExecutorOptions
 from lst.storage import FileList, expanded, files_fingerprint, fingerprint, is_url, list_files
@@ -79,6 +79,10 @@ class Origin:
 def find_origin(options: PrepareOptions) -> Origin:
     """Lists the corpus, and names the content of it and of the other files that the options name."""
     data = {key: value for key, value in asdict(options.data).items() if key not in LATER}
+    # What a corpus does not use does not decide it: data prepared before these options existed stays as it is.
+    for key, is_used in _uses(options.data).items():
+        if not is_used:
+            del data[key]
     corpus, text = _resolved(options.corpus), _resolved(options.text)
     corpus_files = None if corpus is None else list_files(corpus)
     named = {"codebook_file": options.tokenizer.codebook, "text_model_file": options.tokenizer.text_model}
@@ -98,6 +102,15 @@ def find_origin(options: PrepareOptions) -> Origin:
     }
     fitted_with = fingerprint([asdict(options.tokenizer), tokenizer_files, options.seed])
     return Origin(deciding(cast(MadeFrom, made_from)), fitted_with, corpus_files)
+
+
+def _uses(data: DataConfig) -> dict[str, bool]:
+    """Whether options decide what is prepared."""
+    return {
+        "simulated": data.voice == SIMULATED,
+        "stories": data.stories != DataConfig.stories,
+        "num_questions": data.num_questions > 0,
+    }
 
 
 def deciding(made_from: MadeFrom) -> MadeFrom:

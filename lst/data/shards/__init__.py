@@ -25,6 +25,7 @@ from lst.data.shards.formats import (
     MadeFrom,
     NamedRow,
     Receipt,
+    SimulatedFacts,
     SourceRecord,
     UnitFacts,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "NamedRow",
     "Receipt",
     "ShardReader",
+    "SimulatedFacts",
     "SourceRecord",
     "UnitFacts",
     "entries_of",

@@ -36,7 +36,7 @@ from lst.storage import Folder, FormatError, Location, fingerprint, locate, pars
 
 INDEX_FILE = "index.json"
 SHARD_FOLDER = "shards"
-SPLITS = ("train", "valid", "text")
+SPLITS = ("train", "valid", "text", "questions")
 REMEDY = "Run lst prepare again with the same settings: it makes anew what is damaged, and nothing else."
 
 

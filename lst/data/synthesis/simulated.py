@@ -16,6 +16,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -44,6 +46,17 @@ def mean_phones(texts: Iterable[str]) -> float:
     return sum(counts) / len(counts)
 
 
+@dataclass(frozen=True)
+class SimulatedRow:
+    """A text to be said. ``split`` is ``train``, ``valid`` or ``questions``."""
+
+    id: str
+    text: str
+    speaker: int
+    split: str
+    ending_start_word: int | None = None
+
+
 class SimulatedSpeech:
     """Speaks texts as units, and gives the exact likelihood of units.
 
@@ -67,6 +80,15 @@ class SimulatedSpeech:
         self.stay = np.full(len(PHONES), 1 - 1 / phone_units)
         self.stay[SILENCE] = 1 - 1 / config.silence_units
         self.onset, self.steady = _unit_tables(config, seed)
+
+    @classmethod
+    def of(cls, facts: Any) -> SimulatedSpeech:
+        """Opens what ``source.json`` records under ``simulated``."""
+        return cls(SimulatedConfig(**facts["options"]), facts["seed"], facts["phones_a_word"])
+
+    def say(self, row: SimulatedRow) -> Utterance:
+        """``utterance`` of a row."""
+        return self.utterance(row.id, row.text, row.speaker, row.ending_start_word)
 
     def utterance(
         self, utterance_id: str, text: str, speaker: int = 0, ending_start_word: int | None = None
