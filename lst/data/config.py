@@ -71,15 +71,21 @@ class MixConfig(Options, prefix="data.mix."):
     interleaved: float = option(1.0, "weight of documents that switch between speech and text", low=0)
     text: float = option(0.5, "weight of documents of text alone", low=0)
     speech: float = option(1.0, "weight of documents of speech alone (the paper uses none)", low=0)
+    paired: float = option(
+        0.0, "weight of documents that hold an utterance twice, spoken and written (the paper uses none)", low=0
+    )
     by: str = option(
         "tokens", "what the weights are of: tokens (exact), or documents (drawn, whatever their length)", choices=MIX_BY
     )
 
     def rules(self) -> list[str]:
         """One kind of documents has a weight."""
-        if max(self.interleaved, self.text, self.speech) > 0:
+        if max(self.interleaved, self.text, self.speech, self.paired) > 0:
             return []
-        return [f"data.mix.interleaved={self.interleaved}, text={self.text}, speech={self.speech}: one must be above 0"]
+        return [
+            f"data.mix.interleaved={self.interleaved}, text={self.text}, speech={self.speech}, paired={self.paired}: "
+            "one must be above 0"
+        ]
 
 
 @dataclass

@@ -98,7 +98,8 @@ class DocumentCounts:
         self.builders = {
             level: DocumentBuilder(tokenizer, vocabulary, data.interleave, seed, level) for level in ("word", "bpe")
         }
-        self.tokens = {kind: TokenCounts() for kind in ("interleaved", "text", "speech")}
+        kinds = ("interleaved", "text", "speech", *(["paired"] if data.mix.paired else []))
+        self.tokens = {kind: TokenCounts() for kind in kinds}
         self.patches = {name: {kind: PatchCounts() for kind in ("interleaved", "speech")} for name in STRATEGIES}
         self.num_without_words = self._num_frames = self._num_units = 0
         self._waiting: list[Utterance] = []
@@ -168,6 +169,8 @@ class DocumentCounts:
         for kind, documents in by_level["word"].items():
             for document in documents:
                 self._count_tokens(kind, document)
+        for utterance in utterances if "paired" in self.tokens else ():
+            self._count_tokens("paired", self.builders["word"].paired(utterance, 0))
         for name, (strategy, silence, level) in STRATEGIES.items():
             options = replace(self.patching, silence=silence, aligned_to=level)
             for kind, documents in by_level[level].items():

@@ -90,7 +90,8 @@ def training_settings(config: Config, data: PreparedData) -> TrainingSettings:
         "data": data.fingerprint,
         "seed": config.seed,
         "interleave": asdict(config.data.interleave),
-        "mix": asdict(config.data.mix),
+        # Recorded where it is used: trainings from before it existed go on.
+        "mix": {kind: weight for kind, weight in asdict(config.data.mix).items() if kind != "paired" or weight},
         "pack_buffer": config.data.pack_buffer,
         "num_streams": config.data.num_streams,
         "shuffle_shards": config.data.shuffle_shards,

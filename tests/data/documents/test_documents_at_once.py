@@ -161,8 +161,12 @@ def test_documents_made_together_equal_those_of_plain_loops(
     assert len(found) == len(wanted)
     for document, (kind, utterance, epoch) in zip(found, wanted, strict=True):
         spans = draw_spans(len(utterance.words), config, document_generator(seed, epoch, utterance.id))
-        if kind != "interleaved":
-            spans = [Span(TEXT if kind == "text" else SPEECH, 0, len(utterance.words))]
+        whole = {modality: Span(modality, 0, len(utterance.words)) for modality in (TEXT, SPEECH)}
+        if kind == "paired":
+            first = document_generator(seed ^ 0x9A12, epoch, utterance.id).random() < 0.5
+            spans = [whole[SPEECH], whole[TEXT]] if first else [whole[TEXT], whole[SPEECH]]
+        elif kind != "interleaved":
+            spans = [whole[TEXT if kind == "text" else SPEECH]]
         assert_same_document(document, reference(builder, utterance, spans))
 
 

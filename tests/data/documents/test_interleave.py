@@ -261,6 +261,19 @@ def test_speech_and_text_documents_are_the_whole_utterance(utterance: Utterance)
     assert len(make.text(utterance).segment_lengths) == 0
 
 
+def test_a_pair_is_the_utterance_twice_in_an_order_that_each_epoch_draws() -> None:
+    make = builder()
+    utterance = make_utterance(1, 9)
+    parsed = [parse(make.paired(utterance, epoch)) for epoch in range(24)]
+    for parts in parsed:
+        assert dict(parts) == {
+            SPEECH: (utterance.units.astype(int) + VOCABULARY.first_unit_id).tolist(),
+            TEXT: TOKENIZER.encode(utterance.text),
+        }
+    assert {parts[0][0] for parts in parsed} == {SPEECH, TEXT}
+    assert make.paired(utterance, 3).token_ids.tolist() == make.paired(utterance, 3).token_ids.tolist()
+
+
 def test_written_text_needs_neither_words_nor_units() -> None:
     written = Utterance("text_1", "", "Anna slept, 😀!", 0.0, np.zeros(0, np.uint16))
     ((_, ids),) = parse(builder().text(written))
