@@ -42,7 +42,23 @@ CONFIGS = {
     "own patch": dataclasses.replace(SMALL, encoder_window_patches=1, sub_queries=1),
     "wide": dataclasses.replace(SMALL, window_tokens=512, encoder_window_patches=512, decoder_window_patches=512),
     "baseline": dataclasses.replace(SMALL, encoder_layers=0, decoder_layers=0),
+    "two keys": dataclasses.replace(SMALL, decoder_keys=2),
+    "shared projection": dataclasses.replace(SMALL, decoder_keys=3, decoder_shared_projection=True),
+    "other residual and ends": dataclasses.replace(
+        SMALL, cross_residual=2, global_norm=False, patch_projection="if_needed", sub_queries=3, local_dim=8
+    ),
+    "latest patch": dataclasses.replace(SMALL, decoder_window_patches=1),
+    "published": dataclasses.replace(
+        SMALL,
+        local_dim=12,
+        decoder_keys=2,
+        decoder_shared_projection=True,
+        cross_residual=2,
+        global_norm=False,
+        patch_projection="if_needed",
+    ),
 }
+CONFIGS["published, latest patch"] = dataclasses.replace(CONFIGS["published"], decoder_window_patches=1)
 UNIT_MODEL = UnitModel(NUM_UNITS, context=3, seed=1)
 with torch.no_grad():
     UNIT_MODEL.output.weight.mul_(60.0)
@@ -122,6 +138,10 @@ def parallel_logits(model: LatentSpeechTextModel, document: Document, patching: 
     [
         *(("lst", patching) for patching in PATCHINGS),
         *((config, "static") for config in ("own patch", "wide")),
+        *((config, "static") for config in ("two keys", "shared projection", "other residual and ends")),
+        *((config, "static") for config in ("latest patch", "published", "published, latest patch")),
+        *((config, "none") for config in ("latest patch", "published")),
+        ("published, latest patch", "entropy"),
         ("wide", "entropy"),
         ("baseline", "none"),
     ],
