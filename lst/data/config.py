@@ -48,6 +48,21 @@ class InterleaveConfig(Options, prefix="data.interleave."):
     speech_ratio: float = option(0.5, "words of a speech span for each of the text before it", above=0)
     speech_min_words: int = option(2, "shortest speech span, in words", low=1, unit="words")
     leading_speech_max_words: int = option(15, "longest speech span that opens a document", low=1, unit="words")
+    leading_speech_max_share: float | None = option(
+        None,
+        "longest speech span that opens a document, as a share of the utterance (published: 1); null draws its length "
+        "whatever the utterance's, and cuts it where that ends",
+        above=0,
+        high=1,
+        is_later=True,
+    )
+    merge_last_below_words: int = option(
+        0,
+        "a last span of fewer words joins the one before it (published: 3); 0 leaves it",
+        low=0,
+        unit="words",
+        is_later=True,
+    )
 
     def rules(self) -> list[str]:
         """The longest spans are not shorter than the shortest ones."""
