@@ -40,6 +40,7 @@ class Limits:
         path: what the path must name; empty where the option is no path.
         url_allowed: a path may be a URL.
         is_prose: free text, in which commas and ``${`` have no meaning.
+        is_later: an option that earlier versions lacked; see ``Options.recorded``.
     """
 
     low: float | None = None
@@ -52,6 +53,7 @@ class Limits:
     path: PathKind | None = None
     url_allowed: bool = False
     is_prose: bool = False
+    is_later: bool = False
 
     @property
     def range_text(self) -> str:
@@ -127,6 +129,20 @@ class Options:
     def problems(self) -> list[str]:
         """Everything that is wrong with these values, one line each."""
         return self.limit_problems() + self._rule_problems()
+
+    def recorded(self) -> dict[str, Any]:
+        """The values for a record that decides whether results are still those of these options.
+
+        Options that earlier versions lacked are left out while they have their defaults, so that their records match.
+        """
+        values: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Options):
+                values[item.name] = value.recorded()
+            elif not (item.metadata["limits"].is_later and value == item.default):
+                values[item.name] = copy.deepcopy(value)
+        return values
 
     def limit_problems(self) -> list[str]:
         """Values outside the limits of their option, of this section and those below it."""

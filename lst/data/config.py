@@ -51,6 +51,21 @@ class InterleaveConfig(Options, prefix="data.interleave."):
     speech_ratio: float = option(0.5, "words of a speech span for each of the text before it", above=0)
     speech_min_words: int = option(2, "shortest speech span, in words", low=1, unit="words")
     leading_speech_max_words: int = option(15, "longest speech span that opens a document", low=1, unit="words")
+    leading_speech_max_share: float | None = option(
+        None,
+        "longest speech span that opens a document, as a share of the utterance (published: 1); null draws its length "
+        "whatever the utterance's, and cuts it where that ends",
+        above=0,
+        high=1,
+        is_later=True,
+    )
+    merge_last_below_words: int = option(
+        0,
+        "a last span of fewer words joins the one before it (published: 3); 0 leaves it",
+        low=0,
+        unit="words",
+        is_later=True,
+    )
 
     def rules(self) -> list[str]:
         """The longest spans are not shorter than the shortest ones."""
@@ -72,7 +87,10 @@ class MixConfig(Options, prefix="data.mix."):
     text: float = option(0.5, "weight of documents of text alone", low=0)
     speech: float = option(1.0, "weight of documents of speech alone (the paper uses none)", low=0)
     paired: float = option(
-        0.0, "weight of documents that hold an utterance twice, spoken and written (the paper uses none)", low=0
+        0.0,
+        "weight of documents that hold an utterance twice, spoken and written (the paper uses none)",
+        low=0,
+        is_later=True,
     )
     by: str = option(
         "tokens", "what the weights are of: tokens (exact), or documents (drawn, whatever their length)", choices=MIX_BY
@@ -172,10 +190,16 @@ class DataConfig(Options, prefix="data."):
     num_spoken_stories: int = option(600, "stories that are spoken, without corpus=", low=1)
     num_text_stories: int = option(4000, "stories that stay text, without corpus=", low=1)
     stories: str = option(
-        "standard", "size of the story grammar: about 150, 350 or 1,900 word types", choices=STORY_SIZES
+        "standard",
+        "size of the story grammar: about 150, 350 or 1,900 word types",
+        choices=STORY_SIZES,
+        is_later=True,
     )
     num_questions: int = option(
-        0, "questions about stories in each stratum (topic, name, thing), whose parts are spoken separately", low=0
+        0,
+        "questions about stories in each stratum (topic, name, thing), whose parts are spoken separately",
+        low=0,
+        is_later=True,
     )
     voice: str = option(
         "auto",

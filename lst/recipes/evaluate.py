@@ -50,7 +50,7 @@ def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel) -> Eva
         [
             VERSION,
             weights_sha256,
-            asdict(patching.config),
+            patching.config.recorded(),
             trained.data.fingerprint,
             options,
             config.seed,

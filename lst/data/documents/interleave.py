@@ -255,6 +255,7 @@ class DocumentBuilder:
                 is_silence[first_segment:last_segment],
                 segment_level=self.segment_level,
                 entropies=_NO_ENTROPIES,
+                speech_marker_id=self.vocabulary.speech_id,
             )
             for utterance, (first, last), (first_segment, last_segment) in zip(
                 utterances, cuts, segment_cuts, strict=True
@@ -404,6 +405,7 @@ class DocumentBuilder:
             np.concatenate([part.segment_lengths for part in parts]),
             np.concatenate([part.segment_is_silence for part in parts]),
             segment_level=self.segment_level,
+            speech_marker_id=self.vocabulary.speech_id,
         )
         if self.entropies is None:
             return document

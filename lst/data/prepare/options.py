@@ -78,11 +78,9 @@ class Origin:
 
 def find_origin(options: PrepareOptions) -> Origin:
     """Lists the corpus, and names the content of it and of the other files that the options name."""
-    data = {key: value for key, value in asdict(options.data).items() if key not in LATER}
-    # What a corpus does not use does not decide it: data prepared before these options existed stays as it is.
-    for key, is_used in _uses(options.data).items():
-        if not is_used:
-            del data[key]
+    data = {key: value for key, value in options.data.recorded().items() if key not in LATER}
+    if options.data.voice != SIMULATED:
+        del data["simulated"]
     corpus, text = _resolved(options.corpus), _resolved(options.text)
     corpus_files = None if corpus is None else list_files(corpus)
     named = {"codebook_file": options.tokenizer.codebook, "text_model_file": options.tokenizer.text_model}
@@ -102,15 +100,6 @@ def find_origin(options: PrepareOptions) -> Origin:
     }
     fitted_with = fingerprint([asdict(options.tokenizer), tokenizer_files, options.seed])
     return Origin(deciding(cast(MadeFrom, made_from)), fitted_with, corpus_files)
-
-
-def _uses(data: DataConfig) -> dict[str, bool]:
-    """Whether options decide what is prepared."""
-    return {
-        "simulated": data.voice == SIMULATED,
-        "stories": data.stories != DataConfig.stories,
-        "num_questions": data.num_questions > 0,
-    }
 
 
 def deciding(made_from: MadeFrom) -> MadeFrom:

@@ -24,7 +24,7 @@ from lst.model.config import PatchingConfig
 from lst.model.inference.generate import describe_weights
 from lst.model.inference.token_layout import TokenLayout
 from lst.model.lst import LatentSpeechTextModel
-from lst.model.patching import patch_documents
+from lst.model.patching import inference_patching, patch_documents
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ def score_documents(
     Args:
         model: in evaluation mode.
         items: documents, each with the range of its tokens to score; a range may not start at 0.
-        patching, strategy: how documents are cut into patches, by a fixed strategy.
+        patching, strategy: how documents are cut into patches, by a fixed strategy. The rest of a span of speech is
+            open until the next token, as in generation, whatever the training did.
         row_patches: patches of a row; longer documents make the rows longer.
         rows_a_batch: rows that are computed together.
         layout: what ids mean. With it, modalities and markers of the documents are checked.
@@ -88,7 +89,7 @@ def score_documents(
         check_range(document, tokens)
         if layout is not None:
             layout.check(document)
-    cuts = patch_documents([document for document, _ in items], strategy, patching)
+    cuts = patch_documents([document for document, _ in items], strategy, inference_patching(patching))
     row_patches = max([row_patches, *map(len, cuts)])
     rows = _rows_of([len(cut) for cut in cuts], row_patches)
     results: list[ScoredTokens] = []

@@ -189,8 +189,9 @@ class DocumentCounts:
         counts: PatchCounts, documents: Sequence[Document], strategy: str, options: PatchingConfig
     ) -> None:
         for document, patches in zip(documents, patch_documents(documents, strategy, options), strict=True):
-            starts = np.cumsum(patches.lengths) - patches.lengths
-            counts.lengths = add_counts(counts.lengths, patches.lengths[document.modalities[starts] == SPEECH])
+            # Of the last token: the first one of a patch may be the marker of its span.
+            kinds = document.modalities[np.cumsum(patches.lengths) - 1]
+            counts.lengths = add_counts(counts.lengths, patches.lengths[kinds == SPEECH])
             counts.num_patches += len(patches)
             counts.num_tokens += len(document)
 

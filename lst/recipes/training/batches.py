@@ -11,7 +11,7 @@ from lst.data.prepared import PreparedData
 from lst.data.utterance import Utterance
 from lst.errors import UserError
 from lst.model.batch import Document, PackedBatch, pack_documents
-from lst.model.patching import inference_strategy, patch_documents
+from lst.model.patching import inference_patching, inference_strategy, patch_documents
 from lst.runs import FittedPatching, plain_patching
 
 
@@ -55,7 +55,7 @@ def validation_batches(
     builder = patching.builder(config, data)
     documents = [document for utterance in utterances for document in held_out_documents(builder, utterance)]
     strategy = inference_strategy(patching.config)
-    cuts = patch_documents(documents, strategy, patching.config)
+    cuts = patch_documents(documents, strategy, inference_patching(patching.config))
     if (longest := max(map(len, cuts))) > config.model.max_patches:
         raise UserError(
             f"a held-out document has {longest} patches, but model.max_patches={config.model.max_patches}: raise that, "

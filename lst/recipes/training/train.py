@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -83,20 +82,19 @@ def train(config: Config) -> Path:
 
 def training_settings(config: Config, data: PreparedData) -> TrainingSettings:
     """Everything that decides the weights: a training goes on with equal settings only."""
-    train_options = asdict(config.train)
+    train_options = config.train.recorded()
     for later in ("eval_every", "eval_utterances", "checkpoint_every", "keep_checkpoints"):
         train_options.pop(later)
     return {
         "data": data.fingerprint,
         "seed": config.seed,
-        "interleave": asdict(config.data.interleave),
-        # Recorded where it is used: trainings from before it existed go on.
-        "mix": {kind: weight for kind, weight in asdict(config.data.mix).items() if kind != "paired" or weight},
+        "interleave": config.data.interleave.recorded(),
+        "mix": config.data.mix.recorded(),
         "pack_buffer": config.data.pack_buffer,
         "num_streams": config.data.num_streams,
         "shuffle_shards": config.data.shuffle_shards,
-        "patching": asdict(config.patching),
-        "model": asdict(config.model),
-        "loss": asdict(config.loss),
+        "patching": config.patching.recorded(),
+        "model": config.model.recorded(),
+        "loss": config.loss.recorded(),
         "train": train_options,
     }

@@ -38,8 +38,8 @@ VOCABULARY = Vocabulary(TOKENIZER.vocab_size, NUM_UNITS, TOKENIZER.sha256, "u")
 ODD = ["", " ", "a  b", "hello —", "\u0301x", "\u200b", "\t", "a▁b", "▁", "ﷺ", "İ", "\u1fc1", "😀", "<0x41>", "\x07"]
 
 configs = st.builds(
-    lambda least, more, share, ratio, speech, leading: InterleaveConfig(
-        least, least + more, share, ratio, speech, speech + leading
+    lambda least, more, share, ratio, speech, leading, *others: InterleaveConfig(
+        least, least + more, share, ratio, speech, speech + leading, *others
     ),
     st.integers(1, 6),
     st.integers(0, 30),
@@ -47,6 +47,8 @@ configs = st.builds(
     st.floats(0.05, 3.0),
     st.integers(1, 4),
     st.integers(0, 20),
+    st.sampled_from([None, 1.0, 0.3]),
+    st.sampled_from([0, 0, 3, 9]),
 )
 
 
@@ -124,6 +126,7 @@ def reference(builder: DocumentBuilder, utterance: Utterance, spans: list[Span])
         np.array(lengths, np.int32),
         np.array(silences, bool),
         segment_level=builder.segment_level,
+        speech_marker_id=vocabulary.speech_id,
     )
 
 
