@@ -35,9 +35,10 @@ class Recorder:
         self.states: dict[str, torch.Tensor] = {}
         self.recurrent: list[tuple[torch.Tensor, ...]] = []
 
-    def keep(self, name: str, key: torch.Tensor, value: torch.Tensor) -> None:
-        """Records the keys and values [n, G, D] of one layer."""
+    def keys_and_values(self, name: str, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Records the keys and values [n, G, D] of one layer, and gives what its queries attend to: these."""
         self.keys_values.setdefault(name, []).append((key, value))
+        return key, value
 
 
 def core_over(keys: KeyRange, name: str, recorder: Recorder | None) -> AttentionCore:
@@ -51,7 +52,7 @@ def core_over(keys: KeyRange, name: str, recorder: Recorder | None) -> Attention
 
     def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         if recorder is not None:
-            recorder.keep(name, key, value)
+            key, value = recorder.keys_and_values(name, key, value)
         return interval_attention(query.flatten(0, -3), key, value, keys.first, keys.last).view(query.shape)
 
     return attend
