@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from lst.data.documents import DocumentBuilder
 from lst.data.documents.interleave import DocumentPart, Span
 from lst.evaluation.items import Item, Part
 from lst.evaluation.results import ItemRow
@@ -16,85 +17,113 @@ ITEMS_A_CHUNK = 64
 
 
 def score_items(
-    scorer: Scorer, items: Sequence[Item], advance: Callable[[int], None] = lambda _: None
+    scorer: Scorer,
+    items: Sequence[Item],
+    advance: Callable[[int], None] = lambda _: None,
+    directions: Sequence[str] = DIRECTIONS,
 ) -> list[ItemRow]:
     """Scores every ending of every item in every direction; a row for each, in the order of the items.
 
     Three documents give a row's numbers: the ending after its context, after the other context, and without context.
+    Endings of one context share its computation.
 
     Args:
         scorer: the model.
         items: their utterances have words; for directions with speech, units.
         advance: is told how many items were scored.
+        directions: of ``DIRECTIONS``.
     """
     rows: list[ItemRow] = []
     for start in range(0, len(items), ITEMS_A_CHUNK):
         chunk = items[start : start + ITEMS_A_CHUNK]
-        rows += _score_chunk(scorer, chunk)
+        rows += _score_chunk(scorer, chunk, directions)
         advance(len(chunk))
-    order = {item.id: place for place, item in enumerate(items)}
-    return sorted(rows, key=lambda row: (order[row["item"]], DIRECTIONS.index(row["direction"]), row["ending"]))
-
-
-def _score_chunk(scorer: Scorer, items: Sequence[Item]) -> list[ItemRow]:
-    documents: list[tuple[Document, slice]] = []
-    # Where the score of (item, context or None, its modality, ending, its modality) is.
-    places: dict[tuple[int, int | None, int, int, int], int] = {}
-    for number, item in enumerate(items):
-        for modality in (SPEECH, TEXT):
-            for ending in range(len(item.endings)):
-                places[number, None, modality, ending, modality] = len(documents)
-                documents.append(scored_document(scorer, item.id, None, (item.endings[ending], modality)))
-                for index, context in enumerate((item.context, item.other_context)):
-                    for other in (SPEECH, TEXT):
-                        places[number, index, other, ending, modality] = len(documents)
-                        documents.append(
-                            scored_document(scorer, item.id, (context, other), (item.endings[ending], modality))
-                        )
-    scores = scorer.score(documents)
-    rows: list[ItemRow] = []
-    for number, item in enumerate(items):
-        for direction in DIRECTIONS:
-            before, after = (SPEECH if letter == "S" else TEXT for letter in direction.split("→"))
-            for ending, part in enumerate(item.endings):
-                own, swapped = (scores[places[number, index, before, ending, after]] for index in (0, 1))
-                alone = scores[places[number, None, after, ending, after]]
-                rows.append(
-                    {
-                        "item": item.id,
-                        "stratum": item.stratum,
-                        "direction": direction,
-                        "ending": ending,
-                        "is_true": ending == item.label,
-                        "nats": own.sum_nats,
-                        "swapped_nats": swapped.sum_nats,
-                        "alone_nats": alone.sum_nats,
-                        "num_tokens": own.num_tokens,
-                        "num_bytes": len(part.text.encode()),
-                    }
-                )
     return rows
 
 
-def scored_document(
-    scorer: Scorer, name: str, context: tuple[Part, int] | None, ending: tuple[Part, int]
-) -> tuple[Document, slice]:
-    """A document of a context (or none) and an ending, each in a modality, and the range of the ending's tokens.
+class _Documents:
+    """The documents of a chunk of items, each once.
 
-    Markers and ``<eos>`` are not scored.
+    A document is named by item, context (0 the own one, 1 the other, None without), ending and their modalities.
     """
-    parts = [_part(scorer, *item) for item in (context, ending) if item is not None]
-    document = scorer.builder.document(name, parts, end=False)
-    num_tokens = _num_new_tokens(document, parts)
-    return document, slice(len(document) - num_tokens, len(document))
+
+    def __init__(self, builder: DocumentBuilder) -> None:
+        self._builder = builder
+        self._parts: dict[tuple[str, int, int, int], DocumentPart] = {}
+        self.places: dict[tuple[int, int | None, int, int, int], int] = {}
+        self.documents: list[tuple[Document, slice]] = []
+
+    def add(self, number: int, item: Item, context: int | None, ending: int, modalities: tuple[int, int]) -> None:
+        """Adds a document unless it is there."""
+        # Without a context, its modality does not matter.
+        name = (number, context, ending, -1 if context is None else modalities[0], modalities[1])
+        if name in self.places:
+            return
+        parts = [] if context is None else [self._part((item.context, item.other_context)[context], modalities[0])]
+        self.places[name] = len(self.documents)
+        self.documents.append(
+            scored_document(self._builder, item.id, [*parts, self._part(item.endings[ending], modalities[1])])
+        )
+
+    def place(self, number: int, context: int | None, ending: int, modalities: tuple[int, int]) -> int:
+        """Index of a document."""
+        return self.places[number, context, ending, -1 if context is None else modalities[0], modalities[1]]
+
+    def _part(self, part: Part, modality: int) -> DocumentPart:
+        key = (part.utterance.id, part.first_word, part.last_word, modality)
+        if key not in self._parts:
+            span = Span(modality, part.first_word, part.last_word)
+            self._parts[key] = self._builder.span_part(part.utterance, span)
+        return self._parts[key]
 
 
-def _part(scorer: Scorer, part: Part, modality: int) -> DocumentPart:
-    return scorer.builder.span_part(part.utterance, Span(modality, part.first_word, part.last_word))
+def _score_chunk(scorer: Scorer, items: Sequence[Item], directions: Sequence[str]) -> list[ItemRow]:
+    documents = _Documents(scorer.builder)
+    wanted = [
+        (number, direction, ending)
+        for number, item in enumerate(items)
+        for direction in directions
+        for ending in range(len(item.endings))
+    ]
+    for number, direction, ending in wanted:
+        for context in (0, 1, None):
+            documents.add(number, items[number], context, ending, _modalities(direction))
+    scores = scorer.score(documents.documents)
+    rows: list[ItemRow] = []
+    for number, direction, ending in wanted:
+        item = items[number]
+        own, swapped, alone = (
+            scores[documents.place(number, context, ending, _modalities(direction))] for context in (0, 1, None)
+        )
+        rows.append(
+            {
+                "item": item.id,
+                "stratum": item.stratum,
+                "direction": direction,
+                "ending": ending,
+                "is_true": ending == item.label,
+                "nats": own.sum_nats,
+                "swapped_nats": swapped.sum_nats,
+                "alone_nats": alone.sum_nats,
+                "num_tokens": own.num_tokens,
+                "num_bytes": len(item.endings[ending].text.encode()),
+            }
+        )
+    return rows
 
 
-def _num_new_tokens(document: Document, parts: Sequence[DocumentPart]) -> int:
-    """Tokens of the last part in the document: a deduplicated unit may have been joined to the part before."""
-    before = sum(len(part.token_ids) for part in parts[:-1])
-    num_markers = 1 + int(len(parts) == 2 and parts[0].modality != parts[1].modality)
-    return len(document) - 1 - num_markers - before
+def _modalities(direction: str) -> tuple[int, int]:
+    context, ending = (SPEECH if letter == "S" else TEXT for letter in direction.split("→"))
+    return context, ending
+
+
+def scored_document(builder: DocumentBuilder, name: str, parts: Sequence[DocumentPart]) -> tuple[Document, slice]:
+    """A document of a context and an ending, or of an ending alone, and the range of the ending's tokens.
+
+    Markers and ``<eos>`` are not scored. Of deduplicated units, a first one that repeats the context's last is no token
+    of the ending.
+    """
+    document = builder.document(name, list(parts), end=False)
+    num_markers = len({part.modality for part in parts})
+    before = 1 + num_markers + sum(len(part.token_ids) for part in parts[:-1])
+    return document, slice(before, len(document))
