@@ -44,6 +44,7 @@ class Limits:
         url_allowed: a path may be a URL.
         is_prose: free text, in which commas and ``${`` have no meaning.
         needs: options without which this one has no effect, such as ``data.align.method=ctc``; see ``holds``.
+        is_later: an option that earlier versions lacked; see ``Options.recorded``.
     """
 
     low: float | None = None
@@ -58,6 +59,7 @@ class Limits:
     url_allowed: bool = False
     is_prose: bool = False
     needs: str = ""
+    is_later: bool = False
 
     @property
     def range_text(self) -> str:
@@ -181,6 +183,20 @@ class Options:
         """Everything that is wrong with these values, one line each."""
         return self.limit_problems() + self._rule_problems()
 
+    def recorded(self) -> dict[str, Any]:
+        """The values for a record that decides whether results are still those of these options.
+
+        Options that earlier versions lacked are left out while they have their defaults, so that their records match.
+        """
+        values: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Options):
+                values[item.name] = value.recorded()
+            elif not (item.metadata["limits"].is_later and value == item.default):
+                values[item.name] = copy.deepcopy(value)
+        return values
+
     def limit_problems(self) -> list[str]:
         """Values outside the limits of their option, of this section and those below it."""
         found = []
@@ -189,6 +205,9 @@ class Options:
             if "limits" in item.metadata and (wrong := item.metadata["limits"].problem(value, item.default)):
                 found.append(f"{self.prefix}{item.name}={value}{wrong}")
         return found + [problem for section in self._sections() for problem in section.limit_problems()]
+
+    def settle(self) -> None:
+        """Replaces values that are short for others; a class with such values has its own."""
 
     def rules(self) -> list[str]:
         """Problems of values that are allowed alone but not together; also called when a value is out of its limits."""

@@ -134,6 +134,7 @@ class Job(Generic[ConfigT]):
         for key, value in texts.items():
             section, _, last = key.rpartition(".")
             setattr(attrgetter(section)(built) if section else built, last, None if value == "null" else value)
+        built.settle()
         # What is missing because of a mistake must not look like a second mistake.
         problems += built.limit_problems() if problems else built.problems()
         if reads is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from lst.data.config import EXECUTORS, LAYOUT_NAMES, DataConfig, parse_part
+from lst.data.config import EXECUTORS, LAYOUT_NAMES, SIMULATED, DataConfig, parse_part
 from lst.model.config import LossConfig, ModelConfig, PatchingConfig, patching_problems
 from lst.options import Options, option
 from lst.tokenizers.config import TokenizerConfig
@@ -180,7 +180,8 @@ class Config(Options):
     seed: int = option(0, "seed of everything that is drawn", low=0)
     corpus: str | None = option(
         None,
-        "your recordings: a folder or a manifest, or its URL; without, stories are synthesised",
+        "your recordings: a folder or a manifest, or its URL; or simulated, which is short for data.voice=simulated; "
+        "without, stories are synthesised",
         path="file or folder",
         url_allowed=True,
     )
@@ -223,6 +224,11 @@ class Config(Options):
     export: ExportConfig = field(default_factory=ExportConfig)
     check: CheckConfig = field(default_factory=CheckConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
+
+    def settle(self) -> None:
+        """``corpus=simulated`` is short for stories of simulated speech."""
+        if self.corpus == SIMULATED:
+            self.corpus, self.data.voice = None, SIMULATED
 
     def rules(self) -> list[str]:
         """Options of different sections agree."""

@@ -9,7 +9,11 @@ from lst.options import Options, option
 
 EXECUTORS = ("local", "ray")
 MIX_BY = ("tokens", "documents")
-ENGINES = ("auto", "flite", "espeak-ng", "pico")
+# Speech that is simulated as units, in place of a voice or of a corpus.
+SIMULATED = "simulated"
+ENGINES = ("auto", "flite", "espeak-ng", "pico", SIMULATED)
+_IF_SIMULATED = f"data.voice={SIMULATED}"
+STORY_SIZES = ("mini", "standard", "wide")
 ALIGN_METHODS = ("pocketsphinx", "ctc", "import", "manifest", "stamps")
 ALIGN_FORMATS = ("auto", "textgrid", "ctm", "mfa_json", "whisper_json")
 ALIGN_LEVELS = ("word", "character")
@@ -48,6 +52,21 @@ class InterleaveConfig(Options, prefix="data.interleave."):
     speech_ratio: float = option(0.5, "words of a speech span for each of the text before it", above=0)
     speech_min_words: int = option(2, "shortest speech span, in words", low=1, unit="words")
     leading_speech_max_words: int = option(15, "longest speech span that opens a document", low=1, unit="words")
+    leading_speech_max_share: float | None = option(
+        None,
+        "longest speech span that opens a document, as a share of the utterance (published: 1); null draws its length "
+        "whatever the utterance's, and cuts it where that ends",
+        above=0,
+        high=1,
+        is_later=True,
+    )
+    merge_last_below_words: int = option(
+        0,
+        "a last span of fewer words joins the one before it (published: 3); 0 leaves it",
+        low=0,
+        unit="words",
+        is_later=True,
+    )
 
     def rules(self) -> list[str]:
         """The longest spans are not shorter than the shortest ones."""
@@ -68,15 +87,24 @@ class MixConfig(Options, prefix="data.mix."):
     interleaved: float = option(1.0, "weight of documents that switch between speech and text", low=0)
     text: float = option(0.5, "weight of documents of text alone", low=0)
     speech: float = option(1.0, "weight of documents of speech alone (the paper uses none)", low=0)
+    paired: float = option(
+        0.0,
+        "weight of documents that hold an utterance twice, spoken and written (the paper uses none)",
+        low=0,
+        is_later=True,
+    )
     by: str = option(
         "tokens", "what the weights are of: tokens (exact), or documents (drawn, whatever their length)", choices=MIX_BY
     )
 
     def rules(self) -> list[str]:
         """One kind of documents has a weight."""
-        if max(self.interleaved, self.text, self.speech) > 0:
+        if max(self.interleaved, self.text, self.speech, self.paired) > 0:
             return []
-        return [f"data.mix.interleaved={self.interleaved}, text={self.text}, speech={self.speech}: one must be above 0"]
+        return [
+            f"data.mix.interleaved={self.interleaved}, text={self.text}, speech={self.speech}, paired={self.paired}: "
+            "one must be above 0"
+        ]
 
 
 @dataclass
@@ -164,6 +192,30 @@ class AlignConfig(Options, prefix="data.align."):
 
 
 @dataclass
+class SimulatedConfig(Options, prefix="data.simulated."):
+    """Speech that is simulated as units."""
+
+    num_units: int = option(100, "size of the codebook", low=41, high=65_536, needs=_IF_SIMULATED)
+    word_units: float = option(5.8, "mean length of a word", low=1, unit="units", needs=_IF_SIMULATED)
+    silence_units: float = option(3.7, "mean length of a silence", low=1, unit="units", needs=_IF_SIMULATED)
+    silence_share: float = option(
+        0.2, "share of words within a sentence that a silence follows", low=0, high=1, needs=_IF_SIMULATED
+    )
+    noise: float = option(0.1, "share of units that are replaced by random ones", low=0, below=1, needs=_IF_SIMULATED)
+    coarticulation: float = option(
+        0.3,
+        "share of the pairs of phones where the first changes the second's onset",
+        low=0,
+        high=1,
+        needs=_IF_SIMULATED,
+    )
+    num_speakers: int = option(1, "speakers", low=1, high=1000, needs=_IF_SIMULATED)
+    speaker_share: float = option(
+        0.3, "share of the phones that a further speaker says differently", low=0, high=1, needs=_IF_SIMULATED
+    )
+
+
+@dataclass
 class DataConfig(Options, prefix="data."):
     """Options of preparing and loading data."""
 
@@ -171,9 +223,23 @@ class DataConfig(Options, prefix="data."):
     num_text_stories: int = option(
         4000, "stories that stay text, without corpus=", low=1, needs="corpus=null and text=null"
     )
+    stories: str = option(
+        "standard",
+        "size of the story grammar: about 150, 350 or 1,900 word types",
+        choices=STORY_SIZES,
+        is_later=True,
+        needs="corpus=null and text=null",
+    )
+    num_questions: int = option(
+        0,
+        "questions about stories in each stratum (topic, name, thing), whose parts are spoken separately",
+        low=0,
+        is_later=True,
+        needs="corpus=null and text=null",
+    )
     voice: str = option(
         "auto",
-        "flite, espeak-ng or pico; auto takes the first of these installed",
+        "flite, espeak-ng or pico; auto takes the first of these installed; or simulated: units without a voice",
         choices=ENGINES,
         needs="corpus=null",
     )
@@ -202,6 +268,7 @@ class DataConfig(Options, prefix="data."):
     align: AlignConfig = field(default_factory=AlignConfig)
     interleave: InterleaveConfig = field(default_factory=InterleaveConfig)
     mix: MixConfig = field(default_factory=MixConfig)
+    simulated: SimulatedConfig = field(default_factory=SimulatedConfig)
 
     def rules(self) -> list[str]:
         """Every loader worker has a stream, and the shortest audio is shorter than the longest."""

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from lst import storage
 from lst.data.corpora import ManifestRow, UnitRow, read_manifest
+from lst.data.questions import Question
 from lst.data.shards import (
     INDEX_FILE,
     Index,
@@ -19,6 +20,7 @@ from lst.data.shards import (
     load_index,
     verify_shards,
 )
+from lst.data.synthesis.simulated import SimulatedRow
 from lst.errors import UserError, raise_problems
 from lst.progress import say
 from lst.storage import Folder, FormatError, Location, OtherVersionError, fingerprint, locate, read_json, read_jsonl
@@ -29,14 +31,15 @@ from lst.tokenizers.vocabulary import Vocabulary
 
 UNITS_FILE, TEXT_FILE, VOCABULARY_FILE = "units.safetensors", "text.model", "vocabulary.json"
 MANIFEST_FILE, UNIT_ROWS_FILE, TEXTS_FILE = "manifest.jsonl", "unit_rows.jsonl", "texts.jsonl"
+SIMULATED_ROWS_FILE, QUESTIONS_FILE = "simulated_rows.jsonl", "questions.jsonl"
+LIST_FILES = (MANIFEST_FILE, UNIT_ROWS_FILE, SIMULATED_ROWS_FILE, TEXTS_FILE, QUESTIONS_FILE)
 SOURCE_FILE, MADE_FROM_FILE, LEFT_OUT_FILE = "source.json", "made_from.json", "left_out.jsonl"
 
-LIST_FILES = (MANIFEST_FILE, UNIT_ROWS_FILE, TEXTS_FILE)
 RECORD_FILES = (SOURCE_FILE, MADE_FROM_FILE, LEFT_OUT_FILE)
 ARTEFACT_FILES = (UNITS_FILE, TEXT_FILE, VOCABULARY_FILE)
 CARD_FILES = ("card.html", "card.json")
 
-SpokenRow: TypeAlias = ManifestRow | UnitRow
+SpokenRow: TypeAlias = ManifestRow | UnitRow | SimulatedRow
 
 
 @dataclass(frozen=True)
@@ -168,8 +171,12 @@ def read_source(folder: Folder) -> SourceRecord:
 def read_lists(folder: Folder) -> tuple[Sequence[SpokenRow], Sequence[WrittenText]]:
     """The lists of utterances and texts as they were gathered."""
     texts = read_jsonl(folder / TEXTS_FILE, WrittenText)
-    if units := read_jsonl(folder / UNIT_ROWS_FILE, UnitRow):
-        return units, texts
+    units, simulated = (
+        read_jsonl(folder / UNIT_ROWS_FILE, UnitRow),
+        read_jsonl(folder / SIMULATED_ROWS_FILE, SimulatedRow),
+    )
+    if units or simulated:
+        return units or simulated, texts
     return read_manifest(storage.local_copy(folder / MANIFEST_FILE)), texts
 
 
@@ -218,6 +225,16 @@ class PreparedData:
     def text(self) -> ShardReader:
         """The written texts."""
         return self._reader("text")
+
+    @cached_property
+    def questions(self) -> list[Question]:
+        """The questions about stories; none where the corpus has none."""
+        return list(read_jsonl(self.folder / QUESTIONS_FILE, Question))
+
+    @cached_property
+    def question_parts(self) -> ShardReader:
+        """The contexts and endings of the questions."""
+        return self._reader("questions")
 
     @cached_property
     def manifest(self) -> dict[str, ManifestRow]:

@@ -141,3 +141,48 @@ def read_result(place: Location) -> EvalResult | None:
     if missing := [direction for direction in DIRECTIONS if direction not in result["cloze"]]:
         raise FormatError(f"{what} is damaged: {place} lacks cloze {', '.join(missing)}. {remedy}")
     return result
+
+
+class ItemRow(TypedDict):
+    """A row of ``eval/NAME.items.jsonl``: one ending of one item in one direction.
+
+    Keys:
+        item, stratum: of the item; the stratum is empty where items have none.
+        direction: such as ``S→T``: spoken context, written ending.
+        ending: index of the ending in the item.
+        is_true: whether it is the true one.
+        nats: log-likelihood of the ending given the context.
+        swapped_nats: the same given the other context.
+        alone_nats: the same without context.
+        num_tokens: tokens of the ending.
+        num_bytes: UTF-8 bytes of its text.
+    """
+
+    item: str
+    stratum: str
+    direction: str
+    ending: int
+    is_true: bool
+    nats: float
+    swapped_nats: float
+    alone_nats: float
+    num_tokens: int
+    num_bytes: int
+
+
+class StratumScore(TypedDict):
+    """Accuracies of the items of a stratum by each normalisation; see ``lst.evaluation.accuracy``."""
+
+    num_items: int
+    sum: Accuracy
+    mean: Accuracy
+    byte: Accuracy
+    mi: Accuracy
+    swap: Accuracy
+
+
+class DirectionScore(TypedDict):
+    """One direction: which normalisation is its headline, and the scores of ``all`` items and of each stratum."""
+
+    headline: str
+    strata: dict[str, StratumScore]

@@ -22,12 +22,14 @@ class Scorer:
         builder: makes its documents.
         row_patches: patches of a row.
         rows_a_batch: rows scored together.
+        shares_beginnings: compute the tokens that documents share once.
     """
 
     trained: TrainedModel
     builder: DocumentBuilder
     row_patches: int
     rows_a_batch: int
+    shares_beginnings: bool = True
 
     @classmethod
     def of(cls, trained: TrainedModel, config: Config) -> Scorer:
@@ -54,4 +56,5 @@ class Scorer:
             self.row_patches,
             self.rows_a_batch,
             trained.layout,
+            self.shares_beginnings,
         )

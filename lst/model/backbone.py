@@ -35,7 +35,7 @@ class Backbone(nn.Module):
         learned = config.positions == "learned"
         self.positions = nn.Embedding(config.max_patches, dim) if learned else None
         self.blocks = nn.ModuleList(build_block(mixer, config) for mixer in self.mixers)
-        self.norm = build_norm(config)
+        self.norm = build_norm(config) if config.ends_backbone_in_norm else nn.Identity()
 
     def forward(
         self,

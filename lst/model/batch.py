@@ -48,6 +48,7 @@ class Document:
         where the segments are pieces of words. Silences are segments in both. entropies: float32 [speech tokens], in
         nats, for entropy patching; otherwise empty. Either the entropy of the unit
             after each, or the surprisal of each, given the units before it in its span.
+        speech_marker_id: the id that opens a span of speech, for patches that hold it; None where it is not known.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Document:
     final_target_modality: int = TEXT
     segment_level: str = "word"
     entropies: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    speech_marker_id: int | None = None
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -72,7 +74,8 @@ class Patches:
         lengths: int64 [p], positive, tiling the document; the first is 1.
         closes_late: bool [p], True where only the next token shows that the patch has ended (a short patch at the end
             of a speech span, under static patching). The decoder sees such a patch from that next token on. So the
-            model stays causal, and stepwise generation equals the parallel form.
+            model stays causal, and stepwise generation equals the parallel form. All False for such patches is the
+            published choice, for training alone: the last unit of a span then shows that the span ends.
     """
 
     lengths: np.ndarray

@@ -17,6 +17,7 @@ FEED_FORWARDS = ("swiglu", "gelu")
 DISCRETISATIONS = ("bilinear", "zoh")
 SEGMENT_LEVELS = ("word", "bpe")
 ENTROPY_MEASURES = ("entropy", "surprisal")
+PATCH_PROJECTIONS = ("always", "if_needed")
 # Every token is a patch of its own: a model without local modules can use these.
 UNPATCHED_STRATEGIES = ("none", "speech_bpe")
 
@@ -99,6 +100,18 @@ class PatchingConfig(Options, prefix="patching."):
     )
     speech_bpe_sequences: int = option(
         100_000, "utterances at most that speech_bpe is fitted on", low=1, needs="patching.strategy=speech_bpe"
+    )
+    marker_inside: bool = option(
+        False,
+        "static patches: a speech marker is the first token of its span's first patch (published), not a patch of its "
+        "own",
+        is_later=True,
+    )
+    rest_closes_late: bool = option(
+        True,
+        "static patches: the decoder reads the rest at the end of a span from the next token on, which shows its end; "
+        "false: from its last unit on in training (published), which gives the end away",
+        is_later=True,
     )
     deduplicate: bool = option(
         False, "a run of one speech unit is read once, before it is patched or joined; shards keep every frame"
@@ -197,6 +210,28 @@ class ModelConfig(Options, prefix="model."):
         unit="patches",
         needs="model.encoder_layers!=0",
     )
+    patch_projection: str = option(
+        "always",
+        "projection of a patch's k vectors to the backbone: always, or if_needed (published), where their width "
+        "is not the backbone's",
+        choices=PATCH_PROJECTIONS,
+        is_later=True,
+    )
+    global_norm: bool = option(
+        True, "a norm ends the backbone (published: none); without local modules there always is one", is_later=True
+    )
+    decoder_keys: int = option(
+        1, "keys a patch gives to the decoder's cross-attention (published: 2)", low=1, is_later=True
+    )
+    decoder_shared_projection: bool = option(
+        False,
+        "one projection of the backbone's outputs to decoder_keys vectors of local width for all decoder layers "
+        "(published); false: each layer projects the outputs itself",
+        is_later=True,
+    )
+    cross_residual: int = option(
+        1, "how many times cross-attention adds its input to its output (published: 2)", low=1, is_later=True
+    )
     max_patches: int = option(4096, "patches of a document at most: the backbone's context", low=1)
     ffn_multiple_of: int = option(32, "feed-forward widths are rounded up to this", low=1)
     rope_theta: float = option(500_000.0, "base of the rotary position embedding", above=0)
@@ -214,6 +249,16 @@ class ModelConfig(Options, prefix="model."):
     def has_local_modules(self) -> bool:
         """Whether there is a patch encoder or decoder; the token baseline has neither."""
         return self.encoder_layers > 0 or self.decoder_layers > 0
+
+    @property
+    def projects_patches(self) -> bool:
+        """Whether a projection leads from the k vectors of a patch to the backbone."""
+        return self.patch_projection == "always" or self.sub_queries * self.local_dim != self.global_dim
+
+    @property
+    def ends_backbone_in_norm(self) -> bool:
+        """Whether a norm ends the backbone. The head of the token baseline needs one."""
+        return self.global_norm or not self.has_local_modules
 
     @property
     def global_key_heads(self) -> int:

@@ -20,7 +20,7 @@ class PatchEncoder(nn.Module):
 
     A patch's queries see its own tokens and those of the patches before it in the window. They start as k projections
     of the maximum over the states of its tokens. At the end they are concatenated and projected to the backbone's
-    width.
+    width; with ``patch_projection=if_needed``, not where they have it already.
 
     Args:
         config: the shape of the model.
@@ -34,9 +34,13 @@ class PatchEncoder(nn.Module):
         self.blocks = nn.ModuleList(
             attention_block(dim, heads, kv_heads, config.ffn_dim(dim)) for _ in range(config.encoder_layers)
         )
-        self.readers = nn.ModuleList(CrossAttention(dim, dim, heads, kv_heads) for _ in range(config.encoder_layers))
+        self.readers = nn.ModuleList(
+            CrossAttention(dim, dim, heads, kv_heads, residual=config.cross_residual)
+            for _ in range(config.encoder_layers)
+        )
         self.to_queries = Linear(dim, self.num_queries * dim)
-        self.to_global = Linear(self.num_queries * dim, config.global_dim)
+        joined_dim = self.num_queries * dim
+        self.to_global = Linear(joined_dim, config.global_dim) if config.projects_patches else nn.Identity()
 
     def forward(
         self, tokens_ND: torch.Tensor, batch: PackedBatch, ranges: AttentionRanges, recorder: Recorder | None = None

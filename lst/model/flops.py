@@ -24,7 +24,7 @@ class Workload:
         token_pairs: pairs of a token and a token that it attends to in the local modules.
         patch_pairs: pairs of a patch and a patch that it attends to in the backbone.
         read_pairs: pairs of a patch and a token that one of its queries attends to in the encoder.
-        context_pairs: pairs of a token and a patch that it attends to in the decoder.
+        context_pairs: pairs of a token and a patch whose keys it attends to in the decoder.
         window_pairs: ``patch_pairs`` within the window of ``window_attention``.
     """
 
@@ -77,7 +77,7 @@ def workload_of_batch(batch: PackedBatch, config: ModelConfig) -> Workload:
             (ranges.patches.last - ranges.patches.first + 1).clamp(max=config.global_window_patches).sum()
         ),
         read_pairs=pairs(ranges.reads) / config.sub_queries,
-        context_pairs=pairs(ranges.contexts),
+        context_pairs=pairs(ranges.contexts) / config.decoder_keys,
     )
 
 
@@ -116,16 +116,19 @@ def model_flops(config: ModelConfig, vocab_size: int, work: Workload) -> Flops:
     read = (
         work.num_tokens * 2 * dim * key_value_dim + work.num_patches * k * 4 * dim * dim + k * work.read_pairs * 4 * dim
     )
-    join = work.num_patches * 2 * k * dim * (dim + config.global_dim)
+    join = work.num_patches * 2 * k * dim * (dim + config.global_dim * config.projects_patches)
+    keys = work.num_patches * config.decoder_keys
+    is_shared = config.decoder_shared_projection
     contexts = (
         work.num_tokens * 4 * dim * dim
-        + work.num_patches * 2 * config.global_dim * key_value_dim
-        + work.context_pairs * 4 * dim
+        + keys * 2 * (dim if is_shared else config.global_dim) * key_value_dim
+        + config.decoder_keys * work.context_pairs * 4 * dim
     )
+    split = keys * 2 * config.global_dim * dim * is_shared
     return Flops(
         encoder=config.encoder_layers * (block + read) + join,
         backbone=backbone,
-        decoder=config.decoder_layers * (block + contexts),
+        decoder=config.decoder_layers * (block + contexts) + split,
         head=2.0 * work.num_tokens * dim * vocab_size,
     )
 

@@ -35,9 +35,10 @@ class Recorder:
         self.states: dict[str, torch.Tensor] = {}
         self.recurrent: list[tuple[torch.Tensor, ...]] = []
 
-    def keep(self, name: str, key: torch.Tensor, value: torch.Tensor) -> None:
-        """Records the keys and values [n, G, D] of one layer."""
+    def keys_and_values(self, name: str, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Records the keys and values [n, G, D] of one layer, and gives what its queries attend to: these."""
         self.keys_values.setdefault(name, []).append((key, value))
+        return key, value
 
 
 def core_over(keys: KeyRange, name: str, recorder: Recorder | None) -> AttentionCore:
@@ -51,7 +52,7 @@ def core_over(keys: KeyRange, name: str, recorder: Recorder | None) -> Attention
 
     def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         if recorder is not None:
-            recorder.keep(name, key, value)
+            key, value = recorder.keys_and_values(name, key, value)
         return interval_attention(query.flatten(0, -3), key, value, keys.first, keys.last).view(query.shape)
 
     return attend
@@ -159,27 +160,38 @@ def attention_block(dim: int, num_heads: int, num_kv_heads: int, ffn_dim: int) -
 
 
 class CrossAttention(nn.Module):
-    """Pre-norm cross-attention with a residual, from queries of one width to states of another."""
+    """Pre-norm cross-attention with a residual, from queries of one width to states of another.
 
-    def __init__(self, query_dim: int, state_dim: int, num_heads: int, num_kv_heads: int) -> None:
+    Args:
+        query_dim, state_dim: widths.
+        num_heads: query heads.
+        num_kv_heads: key and value heads.
+        num_keys: keys that each state gives.
+        residual: how many times the input is added to the output.
+    """
+
+    def __init__(
+        self, query_dim: int, state_dim: int, num_heads: int, num_kv_heads: int, num_keys: int = 1, residual: int = 1
+    ) -> None:
         super().__init__()
-        self.num_heads, self.num_kv_heads = num_heads, num_kv_heads
+        self.num_heads, self.num_kv_heads, self.residual = num_heads, num_kv_heads, residual
+        self.head_dim = query_dim // num_heads
         self.query_norm = RMSNorm(query_dim)
         self.state_norm = RMSNorm(state_dim)
         self.query = Linear(query_dim, query_dim)
-        self.key_value = Linear(state_dim, 2 * num_kv_heads * (query_dim // num_heads))
+        self.key_value = Linear(state_dim, num_keys * 2 * num_kv_heads * self.head_dim)
         self.output = Linear(query_dim, query_dim)
 
     def keys_values(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values [..., G, D/H] of states [..., Ds]."""
-        heads = self.key_value(self.state_norm(states)).view(*states.shape[:-1], 2 * self.num_kv_heads, -1)
+        """Keys and values [n·K, G, D/H] of states [n, Ds]; the K of a state follow one another."""
+        heads = self.key_value(self.state_norm(states)).view(-1, 2 * self.num_kv_heads, self.head_dim)
         key, value = heads.chunk(2, dim=-2)
         return key, value
 
     def read(self, x: torch.Tensor, key: torch.Tensor, value: torch.Tensor, core: AttentionCore) -> torch.Tensor:
         """x [..., Dq] attends to keys and values by ``core``; [..., Dq]."""
         query = self.query(self.query_norm(x)).view(*x.shape[:-1], self.num_heads, -1)
-        return x + self.output(core(query, key, value).flatten(-2))
+        return torch.add(self.output(core(query, key, value).flatten(-2)), x, alpha=self.residual)
 
     def forward(self, x: torch.Tensor, states: torch.Tensor, core: AttentionCore) -> torch.Tensor:
         """x [..., Dq] attends to states [n, Ds]; [..., Dq]."""

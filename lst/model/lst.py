@@ -17,7 +17,7 @@ from lst.model.initialise import initialise
 from lst.model.layers import Recorder
 from lst.model.pointwise import Linear, RMSNorm
 from lst.model.pretrained import PretrainedModel
-from lst.model.ranges import attention_ranges
+from lst.model.ranges import AttentionRanges, attention_ranges
 
 
 class LatentSpeechTextModel(nn.Module, PretrainedModel):
@@ -55,19 +55,23 @@ class LatentSpeechTextModel(nn.Module, PretrainedModel):
         """Logits [N, V] of the next token."""
         return self.head(self.hidden(batch))
 
-    def hidden(self, batch: PackedBatch, recorder: Recorder | None = None) -> torch.Tensor:
+    def hidden(
+        self, batch: PackedBatch, recorder: Recorder | None = None, ranges: AttentionRanges | None = None
+    ) -> torch.Tensor:
         """The states [N, D] before the head.
 
         Args:
             batch: the documents.
-            recorder: keeps keys, values and states for generation.
+            recorder: keeps keys, values and states for generation, or gives those of tokens that are not in the batch.
+            ranges: the keys of each query; None takes those of the batch.
 
         Raises:
             UserError: an id is outside the vocabulary, or a document is longer than the model's context.
         """
         if not torch.compiler.is_compiling():
             self.check_batch(batch)
-        ranges = attention_ranges(batch, self.config)
+        if ranges is None:
+            ranges = attention_ranges(batch, self.config)
         positions_M = batch.patch_position_ids.flatten()[batch.patch_slots]
         tokens_ND = self.embedding(batch.token_ids)
         if self.training and self.config.embedding_dropout:

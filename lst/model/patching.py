@@ -50,7 +50,7 @@ def patch_documents(documents: Sequence[Document], strategy: str, config: Patchi
 
     Raises:
         ValueError: the strategy is not a fixed one; aligned patching lacks an alignment of the level of ``config``;
-            entropy patching lacks entropies or a threshold.
+            entropy patching lacks entropies or a threshold; ``marker_inside`` needs the documents' marker.
     """
     if strategy not in FIXED_STRATEGIES:
         raise ValueError(
@@ -62,7 +62,7 @@ def patch_documents(documents: Sequence[Document], strategy: str, config: Patchi
         return []
     spans = _Spans(documents)
     if strategy == "static":
-        opens_patch, closes_late = _cut_statically(spans, config.static_patch_size)
+        opens_patch, closes_late = _cut_statically(documents, spans, config)
     elif strategy == "aligned":
         opens_patch, closes_late = _cut_by_alignment(documents, spans, config)
     else:
@@ -103,10 +103,35 @@ class _Spans:
         return np.diff(np.concatenate([[0], np.cumsum(self.is_speech)])[np.concatenate([[0], self.ends])])
 
 
-def _cut_statically(spans: _Spans, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """A patch for every ``size`` units. Only the next token shows the end of a shorter patch at the end of a span."""
-    opens_patch = _cut_long_patches(~spans.is_speech | spans.opens_span, size)
-    return opens_patch, spans.is_speech & (_units_into(opens_patch) < size - 1)
+def _cut_statically(
+    documents: Sequence[Document], spans: _Spans, config: PatchingConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """A patch for every ``static_patch_size`` units; with ``marker_inside`` the first one of a span counts its marker.
+
+    Only the next token shows the end of a shorter patch at the end of a span.
+    """
+    size, opens_patch, grouped = config.static_patch_size, ~spans.is_speech | spans.opens_span, spans.is_speech
+    if config.marker_inside:
+        is_marker = _speech_markers(documents, spans)
+        opens_patch[1:] &= ~(spans.opens_span[1:] & is_marker[:-1])
+        grouped = grouped | is_marker
+    opens_patch = _cut_long_patches(opens_patch, size)
+    return opens_patch, grouped & (_units_into(opens_patch) < size - 1) & config.rest_closes_late
+
+
+def _speech_markers(documents: Sequence[Document], spans: _Spans) -> np.ndarray:
+    """The markers of speech, bool [n], except a document's first token, which is a patch of its own."""
+    for document in documents:
+        kinds = document.modalities == SPEECH
+        if document.speech_marker_id is None and kinds.any() and not kinds.all():
+            raise ValueError(
+                f"document {document.id!r} does not say which id opens speech (speech_marker_id), but "
+                "patching.marker_inside=true: set it, or patching.marker_inside=false"
+            )
+    found = np.concatenate([document.token_ids == document.speech_marker_id for document in documents])
+    sizes = np.array([len(document) for document in documents])
+    found[(spans.ends - sizes)[sizes > 0]] = False
+    return found & ~spans.is_speech
 
 
 def _cut_by_alignment(
@@ -253,6 +278,15 @@ def strategy_of_batch(config: PatchingConfig, seed: int, batch_index: int, num_b
 def inference_strategy(config: PatchingConfig) -> str:
     """The strategy of a trained model in scoring and generation. It needs no aligner."""
     return config.strategy if config.strategy in ("none", "entropy", "speech_bpe") else "static"
+
+
+def inference_patching(config: PatchingConfig) -> PatchingConfig:
+    """The patching of a trained model in scoring and generation, whatever the training saw.
+
+    Whether a span ends is not known before the next token. So the rest of a span is open until then, and a likelihood
+    is that of the next token alone.
+    """
+    return replace(config, rest_closes_late=True)
 
 
 def _units_into(opens_patch: np.ndarray) -> np.ndarray:

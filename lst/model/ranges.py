@@ -28,7 +28,7 @@ class AttentionRanges(NamedTuple):
         tokens: from tokens to tokens, the sliding window of both local modules.
         patches: from patches to patches, in the backbone.
         reads: from the queries of patches [M·K] to tokens, in the encoder.
-        contexts: from tokens to patches, in the decoder.
+        contexts: from tokens to the keys of patches [M·K], in the decoder.
     """
 
     tokens: KeyRange
@@ -46,7 +46,8 @@ def attention_ranges(batch: PackedBatch, config: ModelConfig) -> AttentionRanges
     first_tokens_M = torch.searchsorted(batch.patch_ids, patches)
     last_tokens_M = torch.searchsorted(batch.patch_ids, patches, right=True) - 1
     oldest_read_M = patches - positions_M.clamp(max=config.encoder_window_patches - 1)
-    contexts = batch.context_patch_ids
+    contexts, keys = batch.context_patch_ids, config.decoder_keys
+    oldest_context_N = contexts - positions_M[contexts].clamp(max=config.decoder_window_patches - 1)
     return AttentionRanges(
         tokens=KeyRange(tokens - batch.position_ids.clamp(max=config.window_tokens - 1), tokens),
         patches=KeyRange(patches - positions_M, patches),
@@ -54,5 +55,5 @@ def attention_ranges(batch: PackedBatch, config: ModelConfig) -> AttentionRanges
             first_tokens_M[oldest_read_M].repeat_interleave(config.sub_queries),
             last_tokens_M.repeat_interleave(config.sub_queries),
         ),
-        contexts=KeyRange(contexts - positions_M[contexts].clamp(max=config.decoder_window_patches - 1), contexts),
+        contexts=KeyRange(keys * oldest_context_N, keys * contexts + keys - 1),
     )

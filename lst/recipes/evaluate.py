@@ -167,7 +167,7 @@ def _made_from(config: Config, trained: TrainedModel) -> str:
         [
             VERSION,
             trained.weights_sha256,
-            asdict(patching.config),
+            patching.config.recorded(),
             trained.data.fingerprint,
             asdict(config.eval),
             config.seed,

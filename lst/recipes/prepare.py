@@ -8,20 +8,23 @@ from typing import NamedTuple
 from lst import storage
 from lst.configs.schema import Config
 from lst.data.alignment import check_imported
-from lst.data.corpora import on_the_fly_files
+from lst.data.config import SIMULATED
+from lst.data.corpora import ManifestRow, on_the_fly_files
 from lst.data.prepare import PrepareOptions, check_preparing, prepare
 from lst.data.prepare.gather import gather_source, gather_units, lines_to_read
 from lst.data.prepare.options import Origin
 from lst.data.prepare.prepare import BYTES_A_SHARD_UTTERANCE, BYTES_A_SPOKEN_STORY
 from lst.data.shards import INDEX_FILE
 from lst.data.synthesis import choose_engine
+from lst.data.synthesis.stories import STRATA
 from lst.progress import duration_text, size_text
 from lst.runs import RunFolder
 from lst.tokenizers.speech import encoder_options
 
 # Seconds of one core for a second of speech, measured on two AVX2 cores: synthesis, features twice, alignment.
-SYNTHESIS_RTF, FEATURES_RTF, ALIGNMENT_RTF = 0.011, 0.004, 0.02
-STORY_S = 11.5
+SYNTHESIS_RTF, FEATURES_RTF, ALIGNMENT_RTF, SIMULATION_RTF = 0.011, 0.004, 0.02, 0.0003
+# A story read aloud; simulated ones differ little.
+STORY_S = {"mini": 6.5, "standard": 11.5, "wide": 14.5}
 
 
 def prepare_plan(config: Config) -> list[str]:
@@ -64,29 +67,27 @@ def _cost(config: Config, options: PrepareOptions, origin: Origin) -> _Cost:
         return _Cost(f"{len(rows):,} utterances in {len(files)} .on_the_fly files of {size_text(disk)}", 0.0, disk, 0.0)
     rtf = FEATURES_RTF + ALIGNMENT_RTF
     if options.corpus is not None:
-        source = gather_source(
-            options.corpus,
-            options.text,
-            options.data,
-            options.seed,
-            options.on_error,
-            options.max_skipped_share,
-            options.num_workers,
-            options.layout,
-            origin.corpus_files,
-        )
-        check_imported(options.data, source.rows)
+        source = gather_source(options, origin.corpus_files)
+        recordings = [row for row in source.rows if isinstance(row, ManifestRow)]
+        check_imported(options.data, recordings)
         layout = source.description.rpartition("(")[2].rstrip(")")
-        speech_s = sum(row.duration_s or 0.0 for row in source.rows)
-        what = f"{len(source.rows):,} recordings ({layout} layout)"
-        return _Cost(what, speech_s, len(source.rows) * BYTES_A_SHARD_UTTERANCE, rtf)
-    count, source_name = config.data.num_spoken_stories, "stories"
+        speech_s = sum(row.duration_s or 0.0 for row in recordings)
+        what = f"{len(recordings):,} recordings ({layout} layout)"
+        return _Cost(what, speech_s, len(recordings) * BYTES_A_SHARD_UTTERANCE, rtf)
+    count, source_name, num_parts = config.data.num_spoken_stories, "stories", 0
     if options.text is not None:
         found = lines_to_read(Path(options.text), count, options.on_error, options.max_skipped_share)
         count, source_name = len(found.spoken), f"lines of {config.text}"
-    what = f"{count:,} {source_name} read aloud by {choose_engine(config.data.voice)}"
-    disk = count * (BYTES_A_SHARD_UTTERANCE + BYTES_A_SPOKEN_STORY)
-    return _Cost(what, count * STORY_S, disk, SYNTHESIS_RTF + rtf)
+    else:
+        # Contexts and endings of both stories of a question.
+        num_parts = 4 * len(STRATA) * config.data.num_questions
+    asked = f" and {num_parts:,} parts of questions" if num_parts else ""
+    speech_s = (count + num_parts / 2) * STORY_S[config.data.stories]
+    disk = (count + num_parts) * BYTES_A_SHARD_UTTERANCE
+    if config.data.voice == SIMULATED:
+        return _Cost(f"{count:,} {source_name}{asked} as simulated speech", speech_s, disk, SIMULATION_RTF)
+    what = f"{count:,} {source_name}{asked} read aloud by {choose_engine(config.data.voice)}"
+    return _Cost(what, speech_s, disk + (count + num_parts / 2) * BYTES_A_SPOKEN_STORY, SYNTHESIS_RTF + rtf)
 
 
 def prepare_options(config: Config) -> PrepareOptions:

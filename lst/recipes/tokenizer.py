@@ -17,6 +17,7 @@ from lst.data.corpora.records import decoded_lines
 from lst.data.prepare.fitting import fit_units as fit_units_to
 from lst.data.prepare.fitting import training_rows
 from lst.data.prepare.gather import gather_source
+from lst.data.prepare.options import PrepareOptions
 from lst.errors import UserError, raise_problems
 from lst.evaluation import ScoredUtterance, score_units
 from lst.evaluation.unit_scores import UnitScoreReport
@@ -269,18 +270,21 @@ def _missing(action: str, config: Config) -> list[str]:
 
 def _rows(config: Config) -> list[ManifestRow]:
     source = gather_source(
-        config.corpus,
-        None,
-        config.data,
-        config.seed,
-        config.on_error,
-        config.max_skipped_share,
-        config.num_workers,
-        config.layout,
+        PrepareOptions(
+            corpus=config.corpus,
+            text=None,
+            seed=config.seed,
+            on_error=config.on_error,
+            max_skipped_share=config.max_skipped_share,
+            num_workers=config.num_workers,
+            data=config.data,
+            tokenizer=config.tokenizer,
+            layout=config.layout,
+        )
     )
     if source.problems:
         say(f"{len(source.problems)} faulty utterances are left out; the first: {source.problems[0]}")
-    return source.rows
+    return [row for row in source.rows if isinstance(row, ManifestRow)]
 
 
 @functools.lru_cache(maxsize=1)

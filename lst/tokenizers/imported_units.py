@@ -21,6 +21,7 @@ class ImportedUnits(UnitsFile):
     Attributes:
         num_units: size of the codebook.
         frame_rate_hz: units a second.
+        simulated: fingerprint of what simulated units were drawn from; empty for others.
     """
 
     num_units: int
@@ -28,6 +29,7 @@ class ImportedUnits(UnitsFile):
     units_a_frame: int = 1
     name: str = "imported units"
     kind: str = "imported"
+    simulated: str = ""
 
     def prepare(self) -> None:
         """Does nothing: no audio can be encoded, so nothing is needed for it."""
@@ -45,7 +47,12 @@ class ImportedUnits(UnitsFile):
 
     def description(self) -> UnitsDescription:
         """Format, rate and number of units."""
-        return {"format": IMPORTED_FORMAT, "frame_rate_hz": self.frame_rate_hz, "num_units": self.num_units}
+        values: UnitsDescription = {
+            "format": IMPORTED_FORMAT,
+            "frame_rate_hz": self.frame_rate_hz,
+            "num_units": self.num_units,
+        }
+        return {**values, "simulated": self.simulated} if self.simulated else values
 
     @classmethod
     def load(cls, path: Path) -> ImportedUnits | None:
@@ -54,4 +61,4 @@ class ImportedUnits(UnitsFile):
             values = checked(read_units_file(path).description, ImportedDescription)
         except (OSError, FormatError):
             return None
-        return cls(values["num_units"], values["frame_rate_hz"])
+        return cls(values["num_units"], values["frame_rate_hz"], simulated=values.get("simulated", ""))

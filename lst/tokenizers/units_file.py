@@ -36,7 +36,8 @@ class UnitsDescription(TypedDict, total=False):
     """What a units file says of its units.
 
     ``format`` and ``frame_rate_hz`` are always there; ``kind`` and ``encoder`` from version 2 on; ``quantiser`` for
-    k-means and classifiers; ``num_units`` for imported units.
+    k-means and classifiers; ``num_units`` for imported units, and
+    ``simulated``, a fingerprint, for simulated ones.
     """
 
     format: str
@@ -45,6 +46,7 @@ class UnitsDescription(TypedDict, total=False):
     encoder: EncoderSpec
     quantiser: str
     num_units: Annotated[int, Between(1, MAX_UNITS)]
+    simulated: str
 
 
 class MfccUnits(TypedDict):
@@ -77,8 +79,12 @@ class CodecSpec(TypedDict):
     weights_sha256: str
 
 
-class ImportedDescription(TypedDict):
-    """The description of units that were read from files."""
+class _Simulated(TypedDict, total=False):
+    simulated: str
+
+
+class ImportedDescription(_Simulated):
+    """The description of units that were read from files; ``simulated`` is the fingerprint of simulated ones."""
 
     format: Literal["lst-imported-units-1"]
     frame_rate_hz: Rate

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -44,6 +45,28 @@ def test_limits_of_every_section_and_rules_come_together() -> None:
         "inner: a rule",
     ]
     assert Outer(None).problems() == Outer().problems() == []
+
+
+def test_records_lack_options_that_earlier_versions_lacked_while_they_have_their_defaults() -> None:
+    """A training that an earlier version began goes on, and its evaluation is not made anew."""
+    config = Config()
+    later = {
+        "model": {
+            "cross_residual": 2,
+            "decoder_keys": 2,
+            "decoder_shared_projection": True,
+            "global_norm": False,
+            "patch_projection": "if_needed",
+        },
+        "patching": {"marker_inside": True, "rest_closes_late": False},
+        "data.interleave": {"leading_speech_max_share": 1.0, "merge_last_below_words": 3},
+    }
+    for key, published in later.items():
+        section = attrgetter(key)(config)
+        before = section.recorded()
+        assert before == {name: value for name, value in asdict(section).items() if name not in published}
+        assert replace(section, **published).recorded() == {**before, **published}
+    assert config.recorded()["train"] == asdict(config.train)
 
 
 def test_defaults_that_are_lists_are_not_shared() -> None:

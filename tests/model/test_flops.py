@@ -38,6 +38,16 @@ CONFIGS = {
     "lst": SMALL,
     "grouped heads": dataclasses.replace(SMALL, global_kv_heads=2, local_kv_heads=1, encoder_layers=2),
     "baseline": dataclasses.replace(SMALL, encoder_layers=0, decoder_layers=0),
+    "keys": dataclasses.replace(SMALL, decoder_keys=3, global_norm=False),
+    "published": dataclasses.replace(
+        SMALL,
+        global_dim=192,
+        decoder_keys=2,
+        decoder_shared_projection=True,
+        cross_residual=2,
+        global_norm=False,
+        patch_projection="if_needed",
+    ),
     "lst_debug": build_config(["model=lst_debug"]).model,
     "lst_tiny": dataclasses.replace(build_config(["model=lst_tiny"]).model, global_layers=2),
 }
@@ -69,7 +79,7 @@ def test_agrees_with_torch(name: str, make_document: Callable[..., Document]) ->
     assert ours.training == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
-@pytest.mark.parametrize("name", ["lst", "baseline"])
+@pytest.mark.parametrize("name", ["lst", "baseline", "published"])
 def test_pairs_are_those_of_the_masks(name: str, make_document: Callable[..., Document]) -> None:
     config = CONFIGS[name]
     batch = batch_for(config, make_document)
@@ -123,7 +133,7 @@ def test_a_patched_model_costs_less_for_the_same_tokens() -> None:
 
 
 # What the names promise, in millions; 420M is named after its backbone, 1B is the dimensions of the paper.
-PARAMETERS = {"tiny": 1.0, "small": 10.5, "420m": 557.0, "1b": 1520.0, "1_8b": 1800.0, "7b": 7000.0}
+PARAMETERS = {"tiny": 1.0, "small": 10.5, "420m": 557.0, "1b": 1528.0, "1_8b": 1800.0, "7b": 7000.0}
 
 
 def by_hand(config: ModelConfig) -> dict[str, int]:
@@ -133,10 +143,18 @@ def by_hand(config: ModelConfig) -> dict[str, int]:
         return 4 * dim**2 + 3 * dim * config.ffn_dim(dim) + 2 * dim
 
     d, g, k = config.local_dim, config.global_dim, config.sub_queries
+    encoder = config.encoder_layers * (block(d) + 4 * d**2 + 2 * d) + k * d**2
+    if not config.decoder_shared_projection:
+        return {
+            "backbone": config.global_layers * block(g) + g,
+            "encoder": encoder + k * d * g,
+            "decoder": config.decoder_layers * (block(d) + 2 * d**2 + 2 * d * g + d + g),
+        }
+    # The published form: no norm, no projection where the widths agree, one projection to two keys for all layers.
     return {
-        "backbone": config.global_layers * block(g) + g,
-        "encoder": config.encoder_layers * (block(d) + 4 * d**2 + 2 * d) + k * d * (d + g),
-        "decoder": config.decoder_layers * (block(d) + 2 * d**2 + 2 * d * g + d + g),
+        "backbone": config.global_layers * block(g),
+        "encoder": encoder + (0 if k * d == g else k * d * g),
+        "decoder": config.decoder_layers * (block(d) + 4 * d**2 + 2 * d) + 2 * d * g,
     }
 
 
@@ -153,13 +171,37 @@ def test_parameters_of_the_shipped_shapes(size: str) -> None:
     for module, expected in by_hand(lst.config).items():
         assert sum(p.numel() for name, p in lst.named_parameters() if name.startswith(module)) == expected, module
     assert lst.num_parameters / 1e6 == pytest.approx(PARAMETERS[size], rel=0.025)
+    ours = ModelConfig()
+    of_local_modules = (
+        "decoder_keys",
+        "decoder_shared_projection",
+        "cross_residual",
+        "global_norm",
+        "patch_projection",
+    )
     assert plain.config == dataclasses.replace(
         lst.config,
         encoder_layers=0,
         decoder_layers=0,
         local_dim=plain.config.local_dim,
         local_heads=plain.config.local_heads,
+        **{name: getattr(ours, name) for name in of_local_modules},
     )
+
+
+def test_the_published_1b_has_1_528_billion_parameters() -> None:
+    """And each published choice is needed for that; ours has 1.547."""
+    published = build_config(["model=lst_1b"]).model
+
+    def billions(**changes: object) -> float:
+        with torch.device("meta"):
+            model = LatentSpeechTextModel(dataclasses.replace(published, **changes), 32_508)
+        return round(model.num_parameters / 1e9, 3)
+
+    assert billions() == 1.528
+    ours = {"decoder_keys": 1, "decoder_shared_projection": False, "global_norm": True, "patch_projection": "always"}
+    assert billions(**ours) == 1.547
+    assert all(billions(**{name: value}) != 1.528 for name, value in ours.items() if name != "global_norm")
 
 
 def test_every_model_file_is_a_model() -> None:

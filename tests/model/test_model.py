@@ -44,6 +44,17 @@ SMALL = ModelConfig(
     ffn_multiple_of=8,
 )
 BASELINE = dataclasses.replace(SMALL, encoder_layers=0, decoder_layers=0)
+PUBLISHED = dataclasses.replace(
+    SMALL,
+    local_dim=12,
+    decoder_keys=2,
+    decoder_shared_projection=True,
+    cross_residual=2,
+    global_norm=False,
+    patch_projection="if_needed",
+)
+# A token reads its latest complete patch alone.
+LATEST = dataclasses.replace(SMALL, decoder_window_patches=1)
 
 
 def build(config: ModelConfig = SMALL, seed: int = 0) -> LatentSpeechTextModel:
@@ -124,7 +135,7 @@ def test_causal_under_random_patches(
         assert not differs[140:].any(), "the next document saw it"
 
 
-@pytest.mark.parametrize("strategy", ["none", "static", "aligned"])
+@pytest.mark.parametrize("strategy", ["none", "static", "aligned", "marker inside"])
 def test_causal_even_when_the_future_changes_the_patching(
     strategy: str, make_document: Callable[..., Document]
 ) -> None:
@@ -132,12 +143,23 @@ def test_causal_even_when_the_future_changes_the_patching(
 
     Aligned patches are exempt where the aligner's boundary itself is the information, so they keep their words.
     """
-    model = build(SMALL if strategy != "none" else BASELINE)
-    config = PatchingConfig(static_size=4)
+    model = build({"none": BASELINE, "marker inside": PUBLISHED}.get(strategy, SMALL))
+    config = PatchingConfig(static_size=4, marker_inside=strategy == "marker inside")
+    strategy = "static" if config.marker_inside else strategy
     document = make_document(5, 80)
+    if config.marker_inside:
+        # The token before each span of speech becomes the marker, which stands nowhere else.
+        opens = np.diff(document.modalities, append=np.uint8(TEXT)) == 1
+        ids = np.where(opens, 39, np.where(document.token_ids == 39, 38, document.token_ids))
+        document = dataclasses.replace(document, token_ids=ids, speech_marker_id=39)
     base = logits_of(model, document, patch_document(document, strategy, config))
     for token in range(1, 80):
-        cut = Document("cut", document.token_ids[:token], document.modalities[:token])
+        cut = Document(
+            "cut",
+            document.token_ids[:token],
+            document.modalities[:token],
+            speech_marker_id=document.speech_marker_id,
+        )
         if strategy == "aligned":
             units = int((cut.modalities == SPEECH).sum())
             ends = np.cumsum(document.segment_lengths)
@@ -171,8 +193,13 @@ def test_causal_under_every_strategy(strategy: str, make_document: Callable[...,
 
 @pytest.mark.parametrize(
     ("config", "strategy"),
-    [*((SMALL, name) for name in STRATEGIES), (BASELINE, "none"), (BASELINE, "speech_bpe")],
-    ids=[*(f"lst-{name}" for name in STRATEGIES), "baseline-none", "baseline-speech_bpe"],
+    [
+        *((SMALL, name) for name in STRATEGIES),
+        (BASELINE, "none"),
+        (BASELINE, "speech_bpe"),
+        *((config, "static") for config in (PUBLISHED, LATEST)),
+    ],
+    ids=[*(f"lst-{name}" for name in STRATEGIES), "baseline-none", "baseline-speech_bpe", "published", "latest patch"],
 )
 def test_packed_equals_alone(config: ModelConfig, strategy: str, make_document: Callable[..., Document]) -> None:
     model = build(config).float()
@@ -343,18 +370,24 @@ def small_batch(make_document: Callable[..., Document], strategy: str = "static"
     return pack_documents([[patches_for(strategy, make_document(seed, 60)) for seed in (3, 4)]], 120)
 
 
-def test_compiles_without_a_graph_break(make_document: Callable[..., Document]) -> None:
+@pytest.mark.parametrize(
+    "config",
+    [SMALL, dataclasses.replace(PUBLISHED, global_layers=1, decoder_layers=1)],
+    ids=["ours", "published"],
+)
+def test_compiles_without_a_graph_break(config: ModelConfig, make_document: Callable[..., Document]) -> None:
     """The whole loss in one graph, with gradients that equal those of the plain model."""
-    model, batch = build(), small_batch(make_document)
+    model, batch = build(config), small_batch(make_document)
     plain = torch.autograd.grad(model.loss(batch), list(model.parameters()))
     compiled = torch.compile(model.loss, fullgraph=True, backend="aot_eager")
     for a, b in zip(plain, torch.autograd.grad(compiled(batch), list(model.parameters())), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
-def test_a_step_waits_for_nothing(make_document: Callable[..., Document]) -> None:
+@pytest.mark.parametrize("config", [SMALL, PUBLISHED, LATEST], ids=["ours", "published", "latest patch"])
+def test_a_step_waits_for_nothing(config: ModelConfig, make_document: Callable[..., Document]) -> None:
     """On tensors without values, where any read of a value by the host raises."""
-    model, batch = LatentSpeechTextModel(SMALL, VOCAB_SIZE), small_batch(make_document)
+    model, batch = LatentSpeechTextModel(config, VOCAB_SIZE), small_batch(make_document)
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         fake = dataclasses.replace(
             batch,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lst.configs.compose import build_config
 from lst.model.batch import SPEECH, TEXT, Document, Patches
 from lst.model.config import STRATEGIES, PatchingConfig
 from lst.model.patching import (
     FIXED_STRATEGIES,
     fit_entropy_threshold,
+    inference_patching,
     inference_strategy,
     patch_document,
     patch_documents,
@@ -21,6 +24,7 @@ from lst.model.patching import (
     unpatched,
 )
 
+MARKER = 9
 # Documents of a few hundred numbers each: now and then one is larger than what hypothesis keeps of it.
 MANY_DOCUMENTS = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.data_too_large])
 
@@ -36,6 +40,21 @@ def static_reference(modalities: np.ndarray, size: int) -> tuple[list[int], list
             lengths.append(1)
             speech.append(modality == SPEECH)
     return lengths, [is_speech and length < size for is_speech, length in zip(speech, lengths, strict=True)]
+
+
+def marker_inside_reference(ids: np.ndarray, modalities: np.ndarray, size: int) -> tuple[list[int], list[bool]]:
+    """Static patches that may begin with a marker of speech, which is not the document's first token."""
+    lengths: list[int] = []
+    grouped: list[bool] = []
+    for index, (token, modality) in enumerate(zip(ids, modalities, strict=True)):
+        is_marker = token == MARKER and index > 0
+        joins = modality == SPEECH and index > 0 and grouped[-1] and lengths[-1] < size
+        if joins:
+            lengths[-1] += 1
+        else:
+            lengths.append(1)
+            grouped.append(bool(modality == SPEECH or is_marker))
+    return lengths, [is_open and length < size for is_open, length in zip(grouped, lengths, strict=True)]
 
 
 def aligned_reference(modalities, segment_lengths, is_silence, merge: bool, max_patch: int) -> list[int]:
@@ -146,6 +165,48 @@ def test_static_equals_reference(document: Document, config: PatchingConfig) -> 
     lengths, late = static_reference(document.modalities, size)
     assert patches.lengths.tolist() == lengths
     assert patches.closes_late.tolist() == late
+
+
+def marked(document: Document) -> Document:
+    """With the marker before every span of speech, and a last one that opens nothing yet."""
+    opens = np.diff(document.modalities, append=np.uint8(SPEECH)) == 1
+    ids = np.where(opens & (document.modalities == TEXT), MARKER, 0).astype(np.int32)
+    return replace(document, token_ids=ids, speech_marker_id=MARKER)
+
+
+@given(documents(), configs)
+@settings(max_examples=150, deadline=None)
+def test_a_marker_inside_counts_as_the_first_unit(document: Document, config: PatchingConfig) -> None:
+    """And what comes later moves no boundary; the rest of a span is complete at once if that is wanted."""
+    document, config = marked(document), replace(config, marker_inside=True)
+    patches = patch_document(document, "static", config)
+    lengths, late = marker_inside_reference(document.token_ids, document.modalities, config.static_patch_size)
+    assert patches.lengths.tolist() == lengths
+    assert patches.closes_late.tolist() == late
+    at_once = patch_document(document, "static", replace(config, rest_closes_late=False))
+    assert at_once.lengths.tolist() == lengths
+    assert not at_once.closes_late.any()
+    assert inference_patching(replace(config, rest_closes_late=False)) == config
+    for num_kept in range(1, len(document), 3):
+        kept = replace(document, token_ids=document.token_ids[:num_kept], modalities=document.modalities[:num_kept])
+        cut = patch_document(kept, "static", config)
+        ends = np.cumsum(patches.lengths)
+        known = [
+            {int(end) for end, late in zip(np.cumsum(p.lengths), p.closes_late, strict=True) if end + late <= num_kept}
+            for p in (patches, cut)
+        ]
+        assert known[0] == known[1]
+        assert cut.lengths.tolist() == np.diff(np.minimum(np.append(0, ends), num_kept)).tolist()[: len(cut)]
+
+
+def test_the_published_first_patch_is_a_marker_and_three_units() -> None:
+    ids = np.array([1, MARKER, *range(20, 29), 2], np.int32)
+    document = Document("d", ids, (ids >= 20).astype(np.uint8), speech_marker_id=MARKER)
+    published = build_config(["patching=published_static"]).patching
+    patches = patch_document(document, "static", published)
+    assert (patches.lengths.tolist(), patches.closes_late.any()) == ([1, 4, 4, 2, 1], False)
+    with pytest.raises(ValueError, match="does not say which id opens speech"):
+        patch_document(replace(document, speech_marker_id=None), "static", published)
 
 
 @given(documents(), configs)

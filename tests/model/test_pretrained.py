@@ -38,6 +38,18 @@ def test_round_trip(folder: Path, make_document: Callable[..., Document]) -> Non
     assert {path.suffix for path in folder.iterdir()} == {".json", ".safetensors", ".md"}
 
 
+def test_a_folder_of_an_earlier_version_opens(folder: Path) -> None:
+    """Its configuration lacks the options of the published choices: they have their defaults."""
+    config = json.loads((folder / "config.json").read_text())
+    for section, kind in (("model", ModelConfig), ("patching", PatchingConfig)):
+        earlier = kind().recorded()
+        assert len(earlier) < len(config[section])
+        config[section] = {key: value for key, value in config[section].items() if key in earlier}
+    (folder / "config.json").write_text(json.dumps(config))
+    model, patching, _ = load_model(folder)
+    assert (model.config, patching) == (CONFIG, PatchingConfig("static", 3))
+
+
 def test_every_misfit_is_named_at_once(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     del weights["head.weight"]

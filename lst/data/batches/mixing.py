@@ -31,7 +31,7 @@ class MixSource:
 
     Attributes:
         name: unique; used in the loader's state.
-        kind: of its documents: ``interleaved``, ``text`` or ``speech``.
+        kind: of its documents: ``interleaved``, ``text``, ``speech`` or ``paired``.
         utterances: from which its documents are made.
         weight: above 0.
     """
@@ -56,9 +56,11 @@ def mix_sources(spoken: Sequence[Utterance], written: Sequence[Utterance], mix: 
     written = written if len(written) else spoken
     if not len(written):
         raise UserError("there is neither speech nor text to train on: prepare a corpus with training utterances")
-    if not len(spoken) and (mix.interleaved or mix.speech):
-        raise UserError("the training split holds no aligned speech: set data.mix.interleaved=0 data.mix.speech=0")
-    kinds = {"interleaved": spoken, "text": written, "speech": spoken}
+    if not len(spoken) and (mix.interleaved or mix.speech or mix.paired):
+        raise UserError(
+            "the training split holds no aligned speech: set data.mix.interleaved=0 data.mix.speech=0 data.mix.paired=0"
+        )
+    kinds = {"interleaved": spoken, "text": written, "speech": spoken, "paired": spoken}
     weights = {kind: float(getattr(mix, kind)) for kind in kinds}
     return [MixSource(kind, kind, source, weights[kind]) for kind, source in kinds.items() if weights[kind]]
 

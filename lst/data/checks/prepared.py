@@ -20,9 +20,8 @@ from lst.data.checks.report import CheckReport
 from lst.data.corpora.row_checks import Fault, is_well_formed_id
 from lst.data.prepared import (
     LEFT_OUT_FILE,
-    MANIFEST_FILE,
-    TEXTS_FILE,
-    UNIT_ROWS_FILE,
+    LIST_FILES,
+    QUESTIONS_FILE,
     VOCABULARY_FILE,
     artefact_path,
     check_artefacts,
@@ -340,7 +339,8 @@ def _check_left_out(report: CheckReport, folder: Folder, index: Index, checker: 
         rows = read_jsonl(folder / LEFT_OUT_FILE, LeftOut)
         ids = {
             item["id"]: name
-            for name in (MANIFEST_FILE, UNIT_ROWS_FILE, TEXTS_FILE)
+            for name in LIST_FILES
+            if name != QUESTIONS_FILE
             for item in read_jsonl(folder / name, NamedRow)
         }
     except LstError as error:

@@ -38,7 +38,9 @@ __all__ = [
     "split_words",
 ]
 
-INTERLEAVED, TEXT_ALONE, SPEECH_ALONE = KINDS = ("interleaved", "text", "speech")
+INTERLEAVED, TEXT_ALONE, SPEECH_ALONE, PAIRED = KINDS = ("interleaved", "text", "speech", "paired")
+# Keeps the order of a pair's halves apart from the other draws of a document.
+_PAIR_STREAM = 0x9A12
 # In place of word numbers: the whole text.
 _WHOLE_TEXT = -1
 _NO_ENTROPIES = np.zeros(0, np.float32)
@@ -146,6 +148,10 @@ class DocumentBuilder:
         """The whole utterance as speech."""
         return self.documents([Request(SPEECH_ALONE, utterance)])[0]
 
+    def paired(self, utterance: Utterance, epoch: int) -> Document:
+        """The whole utterance twice: as speech and then as text, or the other way round, drawn for each epoch."""
+        return self.documents([Request(PAIRED, utterance, epoch)])[0]
+
     def text(self, utterance: Utterance) -> Document:
         """The whole utterance as text. A written text has no other document."""
         return self.documents([Request(TEXT_ALONE, utterance)])[0]
@@ -185,8 +191,13 @@ class DocumentBuilder:
         drawn = draw_spans_together(
             [request.utterance for request in chosen], [request.epoch for request in chosen], self.config, self.seed
         )
-        whole = np.flatnonzero(kinds > 0)
-        is_text = kinds[whole] == 1
+        # A pair is two whole spans of its utterance.
+        whole = np.repeat(np.flatnonzero(kinds > 0), np.where(kinds[kinds > 0] == KINDS.index(PAIRED), 2, 1))
+        is_text = kinds[whole] == KINDS.index(TEXT_ALONE)
+        for first in np.flatnonzero(kinds[whole] == KINDS.index(PAIRED))[::2].tolist():
+            own = requests[whole[first]]
+            draw = document_generator(self.seed ^ _PAIR_STREAM, own.epoch, own.utterance.id)
+            is_text[first + int(draw.random() < 0.5)] = True
         num_words = np.array([len(requests[place].utterance.words) for place in whole.tolist()], np.int64)
         documents = np.concatenate([places[drawn.documents], whole])
         order = np.argsort(documents, kind="stable")
@@ -244,6 +255,7 @@ class DocumentBuilder:
                 is_silence[first_segment:last_segment],
                 segment_level=self.segment_level,
                 entropies=_NO_ENTROPIES,
+                speech_marker_id=self.vocabulary.speech_id,
             )
             for utterance, (first, last), (first_segment, last_segment) in zip(
                 utterances, cuts, segment_cuts, strict=True
@@ -393,6 +405,7 @@ class DocumentBuilder:
             np.concatenate([part.segment_lengths for part in parts]),
             np.concatenate([part.segment_is_silence for part in parts]),
             segment_level=self.segment_level,
+            speech_marker_id=self.vocabulary.speech_id,
         )
         if self.entropies is None:
             return document

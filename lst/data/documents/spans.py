@@ -51,7 +51,9 @@ def draw_spans(num_words: int, config: InterleaveConfig, generator: np.random.Ge
 
     A text span has ``text_min_words`` to ``text_max_words`` words, but at most ``text_max_share`` of the utterance. The
     next speech span has ``speech_ratio`` times as many words, at least ``speech_min_words``. A speech span at the start
-    has ``speech_min_words`` to ``leading_speech_max_words`` words. The last span takes the remaining words.
+    has ``speech_min_words`` to ``leading_speech_max_words`` words, but at most ``leading_speech_max_share`` of the
+    utterance, if that is set. The last span takes the remaining words; with fewer than ``merge_last_below_words`` it
+    joins the one before it.
 
     >>> spans = draw_spans(20, InterleaveConfig(), document_generator(seed=0, epoch=0, utterance_id="utt_1"))
     >>> [(span.modality, span.first_word, span.last_word) for span in spans]
@@ -60,7 +62,10 @@ def draw_spans(num_words: int, config: InterleaveConfig, generator: np.random.Ge
     most_text = max(1, min(config.text_max_words, int(config.text_max_share * num_words)))
     least_text = min(config.text_min_words, most_text)
     modality = SPEECH if generator.random() < 0.5 else TEXT
-    wanted = int(generator.integers(config.speech_min_words, config.leading_speech_max_words + 1))
+    most_leading = config.leading_speech_max_words
+    if config.leading_speech_max_share is not None:
+        most_leading = max(1, min(most_leading, int(config.leading_speech_max_share * num_words)))
+    wanted = int(generator.integers(min(config.speech_min_words, most_leading), most_leading + 1))
     spans: list[Span] = []
     position = 0
     while position < num_words:
@@ -70,6 +75,8 @@ def draw_spans(num_words: int, config: InterleaveConfig, generator: np.random.Ge
         spans.append(Span(modality, position, end))
         wanted = max(config.speech_min_words, round((end - position) * config.speech_ratio))
         position, modality = end, TEXT if modality == SPEECH else SPEECH
+    if len(spans) > 1 and num_words - spans[-1].first_word < config.merge_last_below_words:
+        spans[-2:] = [spans[-2]._replace(last_word=num_words)]
     return spans
 
 
@@ -106,10 +113,10 @@ def _draw(num_words: np.ndarray, config: InterleaveConfig, generators: Generator
     least_text = np.minimum(config.text_min_words, most_text)
     everyone = np.arange(len(num_words))
     is_text = generators.random() >= 0.5
-    shortest, longest = (
-        np.full(len(num_words), value) for value in (config.speech_min_words, config.leading_speech_max_words)
-    )
-    wanted = generators.integers(shortest, longest, everyone)
+    longest = np.full(len(num_words), config.leading_speech_max_words)
+    if config.leading_speech_max_share is not None:
+        longest = np.clip((config.leading_speech_max_share * num_words).astype(np.int64), 1, longest)
+    wanted = generators.integers(np.minimum(config.speech_min_words, longest), longest, everyone)
     position = np.zeros(len(num_words), np.int64)
     rounds = []
     active = everyone[num_words > 0]
@@ -124,7 +131,18 @@ def _draw(num_words: np.ndarray, config: InterleaveConfig, generators: Generator
         wanted[active] = np.maximum(config.speech_min_words, np.rint((end - start) * config.speech_ratio))
         position[active], is_text[active] = end, ~opens_text
         active = active[end < num_words[active]]
-    return _in_order(rounds)
+    return _with_last_merged(_in_order(rounds), config.merge_last_below_words)
+
+
+def _with_last_merged(spans: Spans, least_words: int) -> Spans:
+    """Joins a document's last span to the one before it, where it has fewer than ``least_words`` words."""
+    follows = np.zeros(len(spans.documents), bool)
+    follows[1:] = np.diff(spans.documents) == 0
+    is_last = np.roll(~follows, -1)
+    merged = follows & is_last & (spans.last_words - spans.first_words < least_words)
+    last_words = spans.last_words.copy()
+    last_words[np.flatnonzero(merged) - 1] = spans.last_words[merged]
+    return Spans(*(array[~merged] for array in spans._replace(last_words=last_words)))
 
 
 def _in_order(parts: Sequence[Spans]) -> Spans:

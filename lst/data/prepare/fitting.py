@@ -13,10 +13,11 @@ from lst.data.corpora import ManifestRow
 from lst.data.prepare.gather import Gathered
 from lst.data.prepare.options import PrepareOptions
 from lst.data.prepared import TEXT_FILE, UNITS_FILE, VOCABULARY_FILE, artefact_path, load_units
+from lst.data.synthesis.simulated import FRAME_RATE_HZ
 from lst.errors import UserError
 from lst.parallel import one_thread, ordered_map
 from lst.progress import Progress, say
-from lst.storage import Folder
+from lst.storage import Folder, fingerprint
 from lst.tokenizers.config import TokenizerConfig
 from lst.tokenizers.encoders import build_encoder
 from lst.tokenizers.frames import EncoderOptions, FrameEncoder
@@ -53,7 +54,12 @@ def _units(folder: Folder, gathered: Gathered, options: PrepareOptions) -> Speec
         except UserError as error:
             say(f"{error}\nit is made again")
     if "num_units" in gathered.record:
-        units: SpeechTokenizer = ImportedUnits(gathered.record["num_units"], options.tokenizer.frame_rate_hz)
+        facts = gathered.record.get("simulated")
+        units: SpeechTokenizer = ImportedUnits(
+            gathered.record["num_units"],
+            options.tokenizer.frame_rate_hz if facts is None else FRAME_RATE_HZ,
+            simulated=fingerprint(facts) if facts else "",
+        )
     else:
         rows = [row for row in gathered.rows if isinstance(row, ManifestRow)]
         units = fit_units(rows, options.tokenizer, options.seed, options.num_workers)

@@ -11,7 +11,7 @@ from lst import storage
 from lst.data.alignment import imported_faults
 from lst.data.alignment.stamps import write_stamps_many
 from lst.data.audio import audio_exists
-from lst.data.config import AUTO_LAYOUT, DataConfig
+from lst.data.config import SIMULATED, DataConfig, SimulatedConfig
 from lst.data.corpora import (
     ManifestProblem,
     ManifestRow,
@@ -31,6 +31,8 @@ from lst.data.corpora.row_checks import text_faults
 from lst.data.prepare.options import Origin, PrepareOptions
 from lst.data.prepared import (
     MANIFEST_FILE,
+    QUESTIONS_FILE,
+    SIMULATED_ROWS_FILE,
     SOURCE_FILE,
     TEXT_FILE,
     TEXTS_FILE,
@@ -42,15 +44,19 @@ from lst.data.prepared import (
     read_lists,
     read_source,
 )
-from lst.data.shards import LeftOut, SourceRecord, UnitFacts
+from lst.data.questions import Question
+from lst.data.shards import LeftOut, SimulatedFacts, SourceRecord, UnitFacts
 from lst.data.synthesis import (
     choose_engine,
     default_cache_dir,
+    generate_questions,
     generate_stories,
     pseudo_speakers,
     split_sentences,
     synthesize_many,
 )
+from lst.data.synthesis.simulated import SimulatedRow, SimulatedSpeech, mean_phones
+from lst.data.synthesis.stories import StoryQuestion
 from lst.errors import UserError
 from lst.progress import say
 from lst.storage import FileList, Folder, Location, fingerprint, locate
@@ -88,8 +94,14 @@ def gather(folder: Folder, options: PrepareOptions, origin: Origin) -> Gathered:
             return kept
         say(f"{len(gone)} audio files are gone (the first is {gone[0]}): the corpus is gathered again")
     files = on_the_fly_files(options.corpus, origin.corpus_files)
-    rows, texts, facts = gather_units(files, options) if files else _gather_audio(options, origin)
-    _write_lists(folder, rows, texts)
+    questions: Sequence[Question] = ()
+    if files:
+        rows, texts, facts = gather_units(files, options)
+    else:
+        source = gather_source(options, origin.corpus_files)
+        rows, texts, questions = source.rows, source.texts, source.questions
+        facts = source.facts
+    _write_lists(folder, rows, texts, questions)
     record: SourceRecord = {
         "version": 1,
         "made_from": made_from,
@@ -118,38 +130,26 @@ def _gone_files(rows: Sequence[SpokenRow], origin: Origin) -> list[str]:
     return sorted(ref for ref in refs if not audio_exists(ref))
 
 
-def _write_lists(folder: Folder, rows: Sequence[SpokenRow], texts: Sequence[WrittenText]) -> None:
+def _write_lists(
+    folder: Folder, rows: Sequence[SpokenRow], texts: Sequence[WrittenText], questions: Sequence[Question]
+) -> None:
     audio = [row for row in rows if isinstance(row, ManifestRow)]
-    units = [row for row in rows if isinstance(row, UnitRow)]
-    # There is one of the two; a list of an earlier corpus is removed.
-    storage.remove(folder / (MANIFEST_FILE if units else UNIT_ROWS_FILE))
-    if units:
-        storage.write_jsonl(folder / UNIT_ROWS_FILE, [row.to_json() for row in units])
-    else:
-        storage.save_with(folder / MANIFEST_FILE, lambda path: write_manifest(path, audio))
-    storage.write_jsonl(folder / TEXTS_FILE, [asdict(text) for text in texts])
-
-
-def _gather_audio(
-    options: PrepareOptions, origin: Origin
-) -> tuple[Sequence[SpokenRow], Sequence[WrittenText], UnitFacts]:
-    source = gather_source(
-        options.corpus,
-        options.text,
-        options.data,
-        options.seed,
-        options.on_error,
-        options.max_skipped_share,
-        options.num_workers,
-        options.layout,
-        origin.corpus_files,
-    )
-    facts: UnitFacts = {
-        "description": source.description,
-        "is_synthesised": source.is_synthesised,
-        "left_out": _left_out(source.problems),
+    others = {
+        UNIT_ROWS_FILE: [asdict(row) for row in rows if isinstance(row, UnitRow)],
+        SIMULATED_ROWS_FILE: [asdict(row) for row in rows if isinstance(row, SimulatedRow)],
+        QUESTIONS_FILE: [asdict(question) for question in questions],
     }
-    return source.rows, source.texts, facts
+    # Lists that this corpus lacks are those of an earlier one.
+    for name, records in others.items():
+        if records:
+            storage.write_jsonl(folder / name, records)
+        else:
+            storage.remove(folder / name)
+    if audio or not rows:
+        storage.save_with(folder / MANIFEST_FILE, lambda path: write_manifest(path, audio))
+    else:
+        storage.remove(folder / MANIFEST_FILE)
+    storage.write_jsonl(folder / TEXTS_FILE, [asdict(text) for text in texts])
 
 
 def _left_out(problems: Sequence[ManifestProblem]) -> list[LeftOut]:
@@ -198,91 +198,76 @@ class Source:
     """The content of a corpus.
 
     Attributes:
-        rows: utterances with audio, split and duration.
+        rows: utterances with their split; recordings have a duration.
         texts: written texts for training.
         problems: one for each utterance or text that is left out.
         description: one line for people.
-        is_synthesised: whether the speech is a synthesiser's.
+        is_synthesised: whether the speech is a synthesiser's, or simulated.
+        questions: about stories; their parts are rows of the split ``questions``.
+        simulated: what simulated speech was drawn from; None for others.
     """
 
-    rows: list[ManifestRow]
-    texts: list[WrittenText]
-    problems: list[ManifestProblem]
+    rows: Sequence[SpokenRow]
+    texts: Sequence[WrittenText]
+    problems: Sequence[ManifestProblem]
     description: str
     is_synthesised: bool
+    questions: Sequence[Question] = ()
+    simulated: SimulatedFacts | None = None
+
+    @property
+    def facts(self) -> UnitFacts:
+        """What ``source.json`` says of it."""
+        found: UnitFacts = {
+            "description": self.description,
+            "is_synthesised": self.is_synthesised,
+            "left_out": _left_out(self.problems),
+        }
+        if self.simulated is not None:
+            found["num_units"] = self.simulated["options"]["num_units"]
+            found["simulated"] = self.simulated
+        return found
 
 
-def gather_source(
-    corpus: str | None,
-    text: str | None,
-    config: DataConfig,
-    seed: int,
-    on_error: str,
-    max_skipped_share: float,
-    num_workers: int,
-    layout: str = AUTO_LAYOUT,
-    files: FileList | None = None,
-) -> Source:
+def gather_source(options: PrepareOptions, files: FileList | None = None) -> Source:
     """Finds or makes the utterances; every problem of a corpus is reported before work starts.
 
     Args:
-        corpus: recordings (a folder or a manifest, or its URL), or None for synthesised speech.
-        text: a text file, one document a line: read aloud without a corpus, written texts with one.
-        config: options of the data.
-        seed: of stories, pseudo-speakers and splits.
-        on_error: ``raise`` or ``skip``.
-        max_skipped_share: with ``skip``, the largest share of utterances that may be left out.
-        num_workers: processes that synthesise.
-        layout: of the recordings; see ``load_corpus``.
+        options: ``corpus`` (recordings), ``text`` (read aloud without a corpus, written texts with one), or neither:
+            stories are read aloud.
         files: the corpus's files, if they have been listed already.
 
     Raises:
         UserError: nothing usable was found; ``ProblemsError`` lists all problems.
     """
-    if corpus is not None:
-        found = load_corpus(locate(corpus), layout, files)
-        return _recordings(locate(corpus), found, text, config, seed, on_error, max_skipped_share)
-    if text is not None:
-        return _read_aloud(Path(text), config, seed, on_error, max_skipped_share, num_workers)
-    stories = generate_stories(config.num_spoken_stories + config.num_text_stories, seed)
-    spoken = stories[: config.num_spoken_stories]
-    rows, voice = _speak(
-        [(story.id, story.text, _num_words(story.sentences[:-1])) for story in spoken], config, seed, num_workers
-    )
-    return Source(
-        rows=rows,
-        texts=[WrittenText(story.id, story.text) for story in stories[config.num_spoken_stories :]],
-        problems=[],
-        description=f"embedded stories, synthesised speech ({voice})",
-        is_synthesised=True,
-    )
+    if options.corpus is not None:
+        place = locate(options.corpus)
+        return _recordings(place, load_corpus(place, options.layout, files), options)
+    return _read_aloud(Path(options.text), options) if options.text is not None else _stories(options)
 
 
 def _recordings(
-    path: Folder,
-    found: tuple[list[ManifestRow], list[ManifestProblem], str],
-    text: str | None,
-    config: DataConfig,
-    seed: int,
-    on_error: str,
-    max_skipped_share: float,
+    path: Folder, found: tuple[list[ManifestRow], list[ManifestProblem], str], options: PrepareOptions
 ) -> Source:
     rows, problems, layout = found
+    config = options.data
     num_rows = len(rows) + num_bad_rows(problems)
     good, faults = check_rows(rows, config.min_duration_s, config.max_duration_s, problems)
     problems = [*problems, *faults]
-    if problems and on_error == "raise":
+    if problems and options.on_error == "raise":
         # Faults of alignments are reported together with those of rows, before work starts.
         problems += [
             ManifestProblem(row.place, row.id, fault, row.path, "alignment")
             for row, own in zip(good, imported_faults(config.align, good) or [], strict=False)
             for fault in own
         ]
-    apply_on_error(problems, num_rows, on_error, max_skipped_share, f"corpus {path}")
+    apply_on_error(problems, num_rows, options.on_error, options.max_skipped_share, f"corpus {path}")
     _check_two(good, path)
-    rows = assign_splits(good, config.valid_share, seed)
-    texts, held_out = texts_beside(text, [row.text for row in rows if row.split == "valid"])
-    return Source(rows, texts, [*problems, *held_out], f"recordings in {path.name} ({layout})", is_synthesised=False)
+    assigned = assign_splits(good, config.valid_share, options.seed)
+    texts, held_out = texts_beside(options.text, [row.text for row in assigned if row.split == "valid"])
+    return Source(
+        assigned, texts, [*problems, *held_out], f"recordings in {path.name} ({layout})", is_synthesised=False
+    )
 
 
 def texts_beside(text: str | None, held_out_texts: Iterable[str]) -> tuple[list[WrittenText], list[ManifestProblem]]:
@@ -300,6 +285,17 @@ def texts_beside(text: str | None, held_out_texts: Iterable[str]) -> tuple[list[
     left_out = len(lines) - len(texts)
     note = f"{left_out} lines are transcripts of held-out utterances"
     return texts, [ManifestProblem(text, "", note)] if left_out else []
+
+
+@dataclass(frozen=True)
+class _Said:
+    """A text to be read aloud. Speakers are counted round: with two, number 5 is the second."""
+
+    id: str
+    text: str
+    split: str
+    speaker: int
+    ending_start_word: int | None = None
 
 
 class LinesToRead(NamedTuple):
@@ -344,40 +340,108 @@ def lines_to_read(path: Path, num_spoken: int, on_error: str, max_skipped_share:
     return LinesToRead(spoken, texts, problems)
 
 
-def _read_aloud(
-    path: Path, config: DataConfig, seed: int, on_error: str, max_skipped_share: float, num_workers: int
-) -> Source:
-    spoken, texts, problems = lines_to_read(path, config.num_spoken_stories, on_error, max_skipped_share)
-    rows, voice = _speak(spoken, config, seed, num_workers)
-    return Source(rows, texts, problems, f"{path.name}, synthesised speech ({voice})", is_synthesised=True)
+def _read_aloud(path: Path, options: PrepareOptions) -> Source:
+    spoken, texts, problems = lines_to_read(
+        path, options.data.num_spoken_stories, options.on_error, options.max_skipped_share
+    )
+    rows, voice, simulated = _speak(_with_splits(spoken, options.data), options)
+    return Source(rows, texts, problems, f"{path.name}, {voice}", is_synthesised=True, simulated=simulated)
 
 
-def _speak(
-    items: Sequence[tuple[str, str, int | None]], config: DataConfig, seed: int, num_workers: int
-) -> tuple[list[ManifestRow], str]:
-    """Reads items (id, text, first word of the ending) aloud, speakers in turn; the last share of them is held out."""
+def _stories(options: PrepareOptions) -> Source:
+    config = options.data
+    stories = generate_stories(config.num_spoken_stories + config.num_text_stories, options.seed, config.stories)
+    spoken, written = stories[: config.num_spoken_stories], stories[config.num_spoken_stories :]
+    said = _with_splits([(story.id, story.text, _num_words(story.sentences[:-1])) for story in spoken], config)
+    questions: list[Question] = []
+    if config.num_questions:
+        known = {story.number for story in stories}
+        asked = generate_questions(config.num_questions, options.seed, config.stories, known)
+        for number, question in enumerate(asked):
+            parts = _question_parts(question, number)
+            said += parts
+            questions.append(_question(question, number, parts))
+    rows, voice, simulated = _speak(said, options)
+    return Source(
+        rows,
+        [WrittenText(story.id, story.text) for story in written],
+        [],
+        f"embedded stories, {voice}",
+        is_synthesised=True,
+        questions=questions,
+        simulated=simulated,
+    )
+
+
+def _question_parts(question: StoryQuestion, speaker: int) -> list[_Said]:
+    """Contexts and endings, each to be said by itself, by one speaker: nothing but content tells endings apart."""
+    return [
+        _Said(f"{story.id}-{kind}", text, "questions", speaker)
+        for story in (question.true, question.false)
+        for kind, text in (("context", story.context), ("ending", story.sentences[-1]))
+    ]
+
+
+def _question(question: StoryQuestion, number: int, parts: Sequence[_Said]) -> Question:
+    context, true, other_context, false = (part.id for part in parts)
+    # The true ending is the first and the second in turn.
+    label = number % 2
+    return Question(question.id, question.stratum, context, other_context, [[true, false], [false, true]][label], label)
+
+
+def _with_splits(items: Sequence[tuple[str, str, int | None]], config: DataConfig) -> list[_Said]:
+    """Items (id, text, first word of the ending), with speakers in turn; the last share of them is held out."""
+    first_valid = len(items) - max(1, round(config.valid_share * len(items)))
+    return [
+        _Said(name, text, "train" if index < first_valid else "valid", index, ending)
+        for index, (name, text, ending) in enumerate(items)
+    ]
+
+
+def _speak(said: Sequence[_Said], options: PrepareOptions) -> tuple[Sequence[SpokenRow], str, SimulatedFacts | None]:
+    """Reads texts aloud or simulates it. Returns rows, who spoke, and what simulated speech was drawn from."""
+    config = options.data
+    if config.voice == SIMULATED:
+        return _simulate(said, config.simulated, options.seed)
     engine = choose_engine(config.voice)
-    speakers = pseudo_speakers(engine, config.num_speakers, seed)
-    jobs = [(text, speakers[index % len(speakers)]) for index, (_, text, _) in enumerate(items)]
-    paths = synthesize_many(jobs, default_cache_dir(), num_workers)
+    speakers = pseudo_speakers(engine, config.num_speakers, options.seed)
+    jobs = [(item.text, speakers[item.speaker % len(speakers)]) for item in said]
+    paths = synthesize_many(jobs, default_cache_dir(), options.num_workers)
     if config.align.method == "stamps":
         stamps = Path(config.align.source).expanduser() if config.align.source else default_cache_dir()
-        write_stamps_many(jobs, paths, stamps, num_workers)
-    first_valid = len(items) - max(1, round(config.valid_share * len(items)))
+        write_stamps_many(jobs, paths, stamps, options.num_workers)
     rows = [
         ManifestRow(
-            id=name,
+            id=item.id,
             path=path,
-            text=text,
-            speaker=speakers[index % len(speakers)].name,
-            split="train" if index < first_valid else "valid",
-            ending_start_word=ending,
+            text=item.text,
+            speaker=speakers[item.speaker % len(speakers)].name,
+            split=item.split,
+            ending_start_word=item.ending_start_word,
         )
-        for index, ((name, text, ending), path) in enumerate(zip(items, paths, strict=True))
+        for item, path in zip(said, paths, strict=True)
     ]
     good, problems = check_rows(rows, config.min_duration_s, config.max_duration_s)
     apply_on_error(problems, len(rows), "raise", 0.0, "synthesised speech")
-    return good, f"{engine}, {len(speakers)} pseudo-speakers"
+    return good, f"synthesised speech ({engine}, {len(speakers)} pseudo-speakers)", None
+
+
+def _simulate(
+    said: Sequence[_Said], config: SimulatedConfig, seed: int
+) -> tuple[Sequence[SpokenRow], str, SimulatedFacts | None]:
+    rows = [
+        SimulatedRow(item.id, item.text, item.speaker % config.num_speakers, item.split, item.ending_start_word)
+        for item in said
+    ]
+    facts: SimulatedFacts = {
+        "seed": seed,
+        "phones_a_word": mean_phones(item.text for item in said),
+        "options": asdict(config),
+    }
+    # Options that cannot be are refused now, not in every worker.
+    SimulatedSpeech.of(facts)
+    plural = "s" * (config.num_speakers != 1)
+    return rows, f"simulated speech ({config.num_units} units, {config.num_speakers} speaker{plural})", facts
 
 
 def _text_lines(path: Path) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from lst.data.alignment import align_files
-from lst.data.config import AUTO_LAYOUT, DataConfig, parse_part
+from lst.data.config import AUTO_LAYOUT, SIMULATED, DataConfig, parse_part
 from lst.data.shards import MadeFrom
 from lst.parallel import ExecutorOptions
 from lst.storage import FileList, expanded, files_fingerprint, fingerprint, is_url, list_files
@@ -78,7 +78,9 @@ class Origin:
 
 def find_origin(options: PrepareOptions) -> Origin:
     """Lists the corpus, and names the content of it and of the other files that the options name."""
-    data = {key: value for key, value in asdict(options.data).items() if key not in LATER}
+    data = {key: value for key, value in options.data.recorded().items() if key not in LATER}
+    if options.data.voice != SIMULATED:
+        del data["simulated"]
     corpus, text = _resolved(options.corpus), _resolved(options.text)
     corpus_files = None if corpus is None else list_files(corpus)
     named = {"codebook_file": options.tokenizer.codebook, "text_model_file": options.tokenizer.text_model}

@@ -28,6 +28,7 @@ from lst.data.shards import (
     shard_name,
     write_shard,
 )
+from lst.data.synthesis.simulated import SimulatedRow, SimulatedSpeech
 from lst.data.utterance import Utterance
 from lst.errors import UserError
 from lst.parallel import Done, ExecutorOptions, run_tasks
@@ -53,6 +54,7 @@ class ShardTask:
         data: how words are aligned.
         places: where the weights of a speech model are, as ``unit_places``.
         host: where the task was made.
+        simulated: speaks simulated rows.
     """
 
     folder: Folder
@@ -64,6 +66,7 @@ class ShardTask:
     data: DataConfig
     places: dict[str, Any]
     host: str
+    simulated: SimulatedSpeech | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -84,11 +87,12 @@ class ShardWork:
     made: list[Done]
 
     def by_split(self) -> dict[str, list[Receipt]]:
-        """The receipts of each split, in order."""
-        return {
+        """The receipts of each split, in order; only corpora with questions have the split ``questions``."""
+        found = {
             split: [self.receipts[name] for name in sorted(self.receipts) if name.rpartition("-")[0] == split]
             for split in SPLITS
         }
+        return {split: receipts for split, receipts in found.items() if receipts or split != "questions"}
 
     def summary(self, seconds: float) -> str:
         """One line: shards, hours, what failed, time."""
@@ -113,8 +117,10 @@ def plan_shards(
 ) -> list[ShardTask]:
     """A task for every shard, done or not."""
     size, host = data.shard_utterances, socket.gethostname()
+    facts = gathered.record.get("simulated")
+    simulated = None if facts is None else SimulatedSpeech.of(facts)
     groups: dict[str, Sequence[Any]] = {
-        split: [row for row in gathered.rows if row.split == split] for split in ("train", "valid")
+        split: [row for row in gathered.rows if row.split == split] for split in SPLITS if split != "text"
     }
     groups["text"] = gathered.texts
     tasks = []
@@ -132,6 +138,7 @@ def plan_shards(
                     data,
                     places,
                     host,
+                    simulated,
                 )
             )
     return tasks
@@ -185,6 +192,9 @@ def _results(task: ShardTask) -> Iterator[tuple[SpokenRow | WrittenText, Utteran
             yield row, Utterance(row.id, "", row.text, 0.0, np.zeros(0, np.uint16))
         elif isinstance(row, ManifestRow):
             yield row, next(made)
+        elif isinstance(row, SimulatedRow):
+            assert task.simulated is not None
+            yield row, task.simulated.say(row)
         else:
             try:
                 yield row, read_row(row, task.frame_rate_hz)
@@ -235,6 +245,8 @@ def _codec(folder: Folder, units_sha256: str, places: tuple[tuple[str, Any], ...
 
 def origin_of_words(gathered: Gathered, data: DataConfig) -> str:
     """The index's ``aligner``: what placed the words."""
+    if "simulated" in gathered.record:
+        return "simulated"
     return "as in the .on_the_fly files" if "num_units" in gathered.record else aligner_name(data.align)
 
 

@@ -29,6 +29,7 @@ from lst.data.shards.formats import (
     MadeFrom,
     NamedRow,
     Receipt,
+    SimulatedFacts,
     SourceRecord,
     UnitFacts,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "NamedRow",
     "Receipt",
     "ShardReader",
+    "SimulatedFacts",
     "SourceRecord",
     "UnitFacts",
     "add_to_index",

@@ -9,6 +9,8 @@
     source.json              SourceRecord
     made_from.json           MadeFrom
     unit_rows.jsonl, texts.jsonl    UnitRow and WrittenText a line; manifest.jsonl is a manifest like a user's
+    simulated_rows.jsonl     SimulatedRow a line
+    questions.jsonl          Question (``lst.data.questions``) a line
 
 ``source.json`` and ``made_from.json`` are of version 1; a file of an earlier release does not say so.
 """
@@ -185,11 +187,20 @@ class SourceFacts(TypedDict):
     left_out: list[LeftOut]
 
 
+class SimulatedFacts(TypedDict):
+    """What simulated speech was drawn from: the seed, the mean phones of a word, and options of ``data.simulated``."""
+
+    seed: Count
+    phones_a_word: float
+    options: dict[str, Any]
+
+
 class UnitFacts(SourceFacts, total=False):
-    """The same, and the size of the codebook where the corpus is of units."""
+    """The same, the size of the codebook where the corpus is of units, and what simulated units were drawn from."""
 
     version: Literal[1]
     num_units: Count
+    simulated: SimulatedFacts
 
 
 class SourceRecord(UnitFacts):

@@ -1,99 +1,85 @@
-"""Short English stories from a small grammar, whose endings a tiny model learns to predict in minutes.
+"""Short English stories whose endings a small model learns to predict in minutes, and questions about them.
 
-A story has five sentences about one person and one thing. The fifth follows from the first four: it names the same
-person and thing and uses words of the same topic. So a tiny model can learn to answer story-cloze questions (which
-ending is the true one?). Every word is in the CMU pronouncing dictionary, so speech made from a story can be aligned.
+A story is about one person and one thing. Its ending follows from its context: it names the same person and thing, and
+uses words of the same topic. Every word is in the packaged pronouncing dictionary, so speech made from a story can be
+aligned. ``lst.data.synthesis.grammar`` has the words.
 
-A story is a number in mixed radix, with one digit for each choice: topic, person, thing, place, helper, and the wording
-of each sentence. Different numbers give different texts.
+A question gives a context, its true ending, and a false one that differs in one respect, its stratum:
+
+========  ================================================================================
+stratum   the false ending
+========  ================================================================================
+topic     is of another topic, about the same person: the words of the topic tell it
+name      is the true one with another name, which must be remembered from the context
+thing     is the true one with another thing of the topic, which must be remembered as well
+========  ================================================================================
 """
 
 from __future__ import annotations
 
-import json
 import random
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
-from importlib import resources
-from math import prod
 
+from lst.data.synthesis.grammar import StoryGrammar, grammar
 from lst.errors import UserError
 
-SENTENCES_PER_STORY = 5
+STRATA = ("topic", "name", "thing")
 
 
 @dataclass(frozen=True)
 class Story:
-    """Five sentences about one topic.
+    """A story of the grammar.
 
     Args:
         id: ``story-`` and its index in the generated list.
-        sentences: five sentences with their full stops; the last is the ending.
-        topic: the name of one of ``TOPICS``.
+        sentences: with their full stops; the last is the ending.
+        topic: name of its topic.
+        number: in its grammar.
     """
 
     id: str
     sentences: tuple[str, ...]
     topic: str
+    number: int
 
     @property
     def text(self) -> str:
         """The sentences joined by a space."""
         return " ".join(self.sentences)
 
+    @property
+    def context(self) -> str:
+        """All sentences but the ending."""
+        return " ".join(self.sentences[:-1])
+
 
 @dataclass(frozen=True)
-class Topic:
-    """Wordings of the stories about one topic.
+class StoryQuestion:
+    """A story, and another one that differs from it in one respect.
 
-    In every wording, sentences 1 and 5 contain ``{name}`` and ``{thing}``, sentence 2 ``{place}`` and sentence 4
-    ``{helper}``. So different choices give different texts, and the ending depends on the first sentence. ``{He}``,
-    ``{His}``, ``{his}`` and ``{him}`` agree with the name.
+    The false ending of the first is the ending of the second, and the other way round.
+
+    Attributes:
+        id: ``STRATUM-`` and a number.
+        stratum: one of ``STRATA``, the respect in which they differ.
+        true, false: the stories.
     """
 
-    name: str
-    things: tuple[str, str, str]
-    places: tuple[str, str, str]
-    wordings: tuple[tuple[str, str, str], ...]
+    id: str
+    stratum: str
+    true: Story
+    false: Story
 
 
-HE = {"He": "He", "His": "His", "his": "his", "him": "him"}
-SHE = {"He": "She", "His": "Her", "his": "her", "him": "her"}
-NAMES = (
-    "Anna",
-    "Emma",
-    "Lucy",
-    "Mary",
-    "Sarah",
-    "Kate",
-    "Jane",
-    "Helen",
-    "Tom",
-    "Ben",
-    "Jack",
-    "Peter",
-    "Sam",
-    "David",
-    "Adam",
-    "Paul",
-)
-NUM_SHE = 8  # The first names of the list are women's.
-HELPERS = ("sister", "brother", "mother", "friend")
-
-TOPICS = tuple(
-    Topic(topic["name"], tuple(topic["things"]), tuple(topic["places"]), tuple(map(tuple, topic["wordings"])))
-    for topic in json.loads(resources.files("lst.data.synthesis").joinpath("topics.json").read_text(encoding="utf-8"))
-)
-_RADICES = (len(TOPICS), len(NAMES), 3, 3, len(HELPERS), *(3,) * SENTENCES_PER_STORY)
-NUM_POSSIBLE_STORIES = prod(_RADICES)
-
-
-def generate_stories(num_stories: int, seed: int) -> list[Story]:
+def generate_stories(num_stories: int, seed: int, size: str = "standard") -> list[Story]:
     """Draws stories with different texts; the same arguments give the same stories on every machine.
 
     Args:
-        num_stories: how many, 0 to ``NUM_POSSIBLE_STORIES``.
+        num_stories: how many, 0 to the number of stories of the grammar.
         seed: of the draw, 0 or greater.
+        size: of the grammar: mini, standard or wide.
 
     Returns:
         Stories with the ids ``story-000000``, ``story-000001`` and so on.
@@ -107,37 +93,87 @@ def generate_stories(num_stories: int, seed: int) -> list[Story]:
     >>> story.sentences[0], story.sentences[-1]
     ('Peter wanted to paint the old fence.', 'The fence was bright, and Peter washed the brush.')
     """
-    if not 0 <= num_stories <= NUM_POSSIBLE_STORIES:
+    chosen = grammar(size)
+    if not 0 <= num_stories <= chosen.num_stories:
         raise UserError(
-            f"num_stories={num_stories} is not possible: the grammar has {NUM_POSSIBLE_STORIES} different stories. "
-            f"Ask for 0 to {NUM_POSSIBLE_STORIES}, or use your own text."
+            f"num_stories={num_stories} is not possible: the grammar has {chosen.num_stories} different stories. "
+            f"Ask for 0 to {chosen.num_stories}, or use your own text."
         )
     if seed < 0:
         # Python's generator uses the absolute value of a seed: -1 would repeat 1.
         raise UserError(f"seed={seed} is negative: use 0 or greater.")
-    numbers = random.Random(seed).sample(range(NUM_POSSIBLE_STORIES), num_stories)
-    return [_story(f"story-{index:06d}", number) for index, number in enumerate(numbers)]
+    # `sample` takes ranges up to 2^63 only; larger grammars are drawn digit by digit.
+    numbers = _sample(chosen.num_stories, num_stories, random.Random(seed))
+    return [_story(f"story-{index:06d}", number, chosen) for index, number in enumerate(numbers)]
 
 
-def _story(story_id: str, number: int) -> Story:
-    """The story whose mixed-radix digits are those of ``number``."""
-    digits = []
-    for radix in _RADICES:
-        number, digit = divmod(number, radix)
-        digits.append(digit)
-    topic_index, name_index, thing_index, place_index, helper_index, *wording_indices = digits
-    topic = TOPICS[topic_index]
-    words = {
-        "name": NAMES[name_index],
-        "thing": topic.things[thing_index],
-        "place": topic.places[place_index],
-        "helper": HELPERS[helper_index],
-        **(SHE if name_index < NUM_SHE else HE),
-    }
-    sentences = tuple(
-        wordings[index].format_map(words) for wordings, index in zip(topic.wordings, wording_indices, strict=True)
-    )
-    return Story(story_id, sentences, topic.name)
+def _sample(size: int, count: int, draw: random.Random) -> list[int]:
+    """Different numbers below ``size``."""
+    if size < 1 << 62:
+        return draw.sample(range(size), count)
+    found: dict[int, None] = {}
+    while len(found) < count:
+        found.setdefault(draw.randrange(size))
+    return list(found)
+
+
+def _story(story_id: str, number: int, chosen: StoryGrammar) -> Story:
+    return Story(story_id, chosen.write(number), chosen.topic(number), number)
+
+
+def generate_questions(num_a_stratum: int, seed: int, size: str, known: Collection[int]) -> list[StoryQuestion]:
+    """Draws questions, ``num_a_stratum`` for each stratum.
+
+    Of the two stories of a question none is ``known``, and none is in another question. Names differ within a gender,
+    because pronouns would tell the other one.
+
+    Args:
+        num_a_stratum: questions of each stratum.
+        seed: of the draw.
+        size: of the grammar.
+        known: numbers of the stories that a model is trained on.
+
+    Raises:
+        UserError: the grammar has too few further stories.
+
+    >>> question = generate_questions(1, 0, "mini", ())[1]
+    >>> question.stratum, question.true.sentences[-1], question.false.sentences[-1]
+    ('name', 'Anna hugged the little goat behind the bushes.', 'Lucy hugged the little goat behind the bushes.')
+    """
+    chosen, draw = grammar(size), random.Random(f"questions-{seed}")
+    used = set(known)
+    questions: list[StoryQuestion] = []
+    for stratum in STRATA:
+        num_tries = 0
+        while len(questions) < num_a_stratum * (STRATA.index(stratum) + 1):
+            num_tries += 1
+            if num_tries > 100 * num_a_stratum + 1000:
+                raise UserError(
+                    f"{num_a_stratum} questions a stratum are not possible: the {size} grammar has "
+                    f"{chosen.num_stories} stories, of which {len(known)} are trained on; ask for fewer of either, or "
+                    "take a larger grammar with data.stories="
+                )
+            true = draw.randrange(chosen.num_stories)
+            false = _changed(true, stratum, chosen, draw)
+            if not used.isdisjoint((true, false)):
+                continue
+            used |= {true, false}
+            name = f"{stratum}-{len(questions) % num_a_stratum:04d}"
+            stories = (_story(f"{name}-{kind}", number, chosen) for kind, number in (("true", true), ("false", false)))
+            questions.append(StoryQuestion(name, stratum, *stories))
+    return questions
+
+
+def _changed(number: int, stratum: str, chosen: StoryGrammar, draw: random.Random) -> int:
+    """The story with another topic, name or thing."""
+    digits = list(chosen.digits(number))
+    place = chosen.CHOICES.index(stratum)
+    allowed = range(chosen.radices[place])
+    if stratum == "name":
+        num_she = len(chosen.she)
+        allowed = range(num_she) if digits[place] < num_she else range(num_she, len(chosen.names))
+    digits[place] = draw.choice([value for value in allowed if value != digits[place]])
+    return chosen.number(tuple(digits))
 
 
 # A sentence ends with . ! or ? and closing quotes or brackets, before white space or the end of the text.

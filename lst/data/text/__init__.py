@@ -2,14 +2,14 @@
 
 ::
 
-    transcript ──spoken_words──▶ words and their spoken tokens ──pronounce_by_rule──▶ phones of unknown tokens
+    transcript ──spoken_words──▶ words and their spoken tokens ──pronounce──▶ phones
 """
 
+from lst.data.text.pronounce import pronounce, pronouncing_dictionary
 from lst.data.text.spoken import (
     SpokenWord,
     is_by_rule,
     join_unsaid,
-    pocketsphinx_dictionary,
     pronounce_by_rule,
     spoken_words,
 )
@@ -18,7 +18,8 @@ __all__ = [
     "SpokenWord",
     "is_by_rule",
     "join_unsaid",
-    "pocketsphinx_dictionary",
+    "pronounce",
     "pronounce_by_rule",
+    "pronouncing_dictionary",
     "spoken_words",
 ]

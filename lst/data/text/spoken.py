@@ -6,11 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import TypeVar
-
-from lst.lazy import import_or_explain
 
 T = TypeVar("T")
 
@@ -252,19 +248,6 @@ def pronounce_by_rule(token: str) -> str:
 def _longest_grapheme(letters: str) -> str:
     """The longest start of ``letters`` that has a pronunciation; every single letter has one."""
     return next(piece for size in range(_LONGEST, 0, -1) if (piece := letters[:size]) in _GRAPHEMES)
-
-
-@cache
-def pocketsphinx_dictionary() -> frozenset[str]:
-    """The words of the default aligner's dictionary; all other words are pronounced by rule.
-
-    Raises:
-        UserError: pocketsphinx is not installed.
-    """
-    pocketsphinx = import_or_explain("pocketsphinx", "its dictionary", "pip install pocketsphinx")
-    path = Path(pocketsphinx.get_model_path(), "en-us", "cmudict-en-us.dict")
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return frozenset(line.split(maxsplit=1)[0].partition("(")[0] for line in lines if line.strip())
 
 
 def is_by_rule(word: str, dictionary: Collection[str]) -> bool:

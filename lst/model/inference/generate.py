@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from lst.model.inference.incremental import DecodingState
 from lst.model.inference.patch_stepper import PatchStepper, UnitMeasure
 from lst.model.inference.token_layout import TokenLayout
 from lst.model.lst import LatentSpeechTextModel
-from lst.model.patching import inference_strategy, patch_documents
+from lst.model.patching import inference_patching, inference_strategy, patch_documents
 from lst.progress import Progress
 
 MODALITIES = ("text", "speech", "any")
@@ -109,7 +109,8 @@ def generate(
         model: in evaluation mode.
         prompts: each starts with a token that is a patch of its own, such as ``<bos>``. Entropy patching needs their
             entropies.
-        patching: as in the model's training. Strategies that need an aligner become static.
+        patching: as in the model's training. Strategies that need an aligner become static, and the rest of a span of
+            speech is open until the next token is known.
         layout: what ids mean.
         options: how to draw.
         unit_measure: for entropy patching, the unit model's ``next_entropy`` (or ``last_surprisal``).
@@ -128,10 +129,10 @@ def generate(
     for prompt in prompts:
         layout.check(prompt)
     prompts = [_with_marker(prompt, layout, options.modality) for prompt in prompts]
-    patches = patch_documents(prompts, inference_strategy(patching), patching)
+    patches = patch_documents(prompts, inference_strategy(patching), inference_patching(patching))
     steppers = []
     for prompt, cut in zip(prompts, patches, strict=True):
-        steppers.append(PatchStepper(patching, layout.first_unit_id, unit_measure))
+        steppers.append(PatchStepper(patching, layout.first_unit_id, unit_measure, layout.speech_id))
         steppers[-1].begin(prompt, cut)
     state = DecodingState(model, prompts, patches, steppers)
     writers = [_Writer(number, prompt, layout, options, model.vocab_size) for number, prompt in enumerate(prompts)]
@@ -165,19 +166,16 @@ def _write(model: LatentSpeechTextModel, state: DecodingState, active: list[_Wri
 
 def _with_marker(prompt: Document, layout: TokenLayout, modality: str) -> Document:
     """The prompt, followed by the marker of the wanted modality if it ends in the other one."""
+    prompt = replace(prompt, speech_marker_id=layout.speech_id)
     if modality == "any" or not len(prompt):
         return prompt
     wanted = SPEECH if modality == "speech" else TEXT
     if _open_modality(prompt, layout) == wanted:
         return prompt
-    return Document(
-        prompt.id,
-        np.append(prompt.token_ids, np.int32(layout.marker_id(wanted))),
-        np.append(prompt.modalities, np.uint8(TEXT)),
-        prompt.segment_lengths,
-        prompt.segment_is_silence,
-        segment_level=prompt.segment_level,
-        entropies=prompt.entropies,
+    return replace(
+        prompt,
+        token_ids=np.append(prompt.token_ids, np.int32(layout.marker_id(wanted))),
+        modalities=np.append(prompt.modalities, np.uint8(TEXT)),
     )
 
 

@@ -36,7 +36,7 @@ def cached_windows(config: ModelConfig) -> dict[str, list[int | None]]:
         # The window is a number of patches; their number of tokens varies.
         windows["encoder.reads"] = [None] * config.encoder_layers
         windows["decoder.tokens"] = [config.window_tokens] * config.decoder_layers
-        windows["decoder.reads"] = [config.decoder_window_patches] * config.decoder_layers
+        windows["decoder.reads"] = [config.decoder_window_patches * config.decoder_keys] * config.decoder_layers
     return windows
 
 
@@ -113,6 +113,8 @@ class DecodingState:
             for cache, (key, value) in zip(self.caches[name], recorded, strict=True):
                 for sequence in range(self.num_sequences):
                     start, end = spans[of_patches][sequence]
+                    if name == "decoder.reads":
+                        start, end = start * self.config.decoder_keys, end * self.config.decoder_keys
                     first = int(first_reads[sequence]) if name == "encoder.reads" else 0
                     cache.fill(sequence, key[start:end], value[start:end], first)
         for states, recurrent in zip(self.states, recorder.recurrent, strict=True):
@@ -204,10 +206,19 @@ class DecodingState:
             core = self._core(self.caches["encoder.reads"][layer], sequences, first, last, stores=False)
             queries_nKD = reader.read(queries_nKD, queries_nKD, queries_nKD, core)
         out_nD = self._step_backbone(encoder.to_global(queries_nKD.flatten(1)), sequences)
-        places = self.num_patches[sequences] - 1
-        first = np.maximum(places - self.config.decoder_window_patches + 1, 0)
+        first, last = self._context_keys(self.num_patches[sequences])
+        states, num_keys = decoder.read_states(out_nD), self.config.decoder_keys
         for (reader, _), cache in zip(decoder.layers(), self.caches["decoder.reads"], strict=True):
-            cache.put(sequences, places, first, *reader.keys_values(out_nD))
+            key, value = (x.unflatten(0, (-1, num_keys)) for x in reader.keys_values(states))
+            for number in range(num_keys):
+                places = last - num_keys + 1 + number
+                cache.put(sequences, places, first, key[:, number], value[:, number])
+
+    def _context_keys(self, num_patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """First and last key, int64 [n] each, that the decoder reads where documents have ``num_patches`` [n]."""
+        num_keys = self.config.decoder_keys
+        first = np.maximum(num_patches - self.config.decoder_window_patches, 0)
+        return num_keys * first, num_keys * num_patches - 1
 
     def _step_backbone(self, patches_nD: torch.Tensor, sequences: np.ndarray) -> torch.Tensor:
         """One step of the backbone: a patch of each of some sequences, which ends before the current position."""
@@ -233,10 +244,9 @@ class DecodingState:
         everyone, places = np.arange(self.num_sequences), self.positions - 1
         rotation = decoder.rotary(torch.from_numpy(places).to(self.device))
         first = np.maximum(places - self.config.window_tokens + 1, 0)
-        last_patch = self.num_patches - 1
-        first_patch = np.maximum(last_patch - self.config.decoder_window_patches + 1, 0)
+        first_key, last_key = self._context_keys(self.num_patches)
         for layer, (reader, block) in enumerate(decoder.layers()):
-            reading = self._core(self.caches["decoder.reads"][layer], everyone, first_patch, last_patch, stores=False)
+            reading = self._core(self.caches["decoder.reads"][layer], everyone, first_key, last_key, stores=False)
             states_SD = reader.read(states_SD, states_SD, states_SD, reading)
             states_SD = block(
                 states_SD, rotation, self._core(self.caches["decoder.tokens"][layer], everyone, first, places)

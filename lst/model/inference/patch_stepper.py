@@ -26,22 +26,35 @@ class PatchStepper:
         patching: as in the model's training. Strategies that need an aligner become static.
         first_unit_id: the id of speech unit 0.
         measure: for entropy patching, the unit model's ``next_entropy`` or ``last_surprisal``.
+        speech_marker_id: the id that opens speech, for ``patching.marker_inside``.
 
     Attributes:
         num_open: tokens of the open patch; 0 if all patches are complete.
 
     Raises:
-        UserError: entropy patching lacks its unit model or threshold.
+        UserError: entropy patching lacks its unit model or threshold, or ``marker_inside`` its marker.
     """
 
-    def __init__(self, patching: PatchingConfig, first_unit_id: int, measure: UnitMeasure | None = None) -> None:
+    def __init__(
+        self,
+        patching: PatchingConfig,
+        first_unit_id: int,
+        measure: UnitMeasure | None = None,
+        speech_marker_id: int | None = None,
+    ) -> None:
         self.strategy = inference_strategy(patching)
         if self.strategy == "entropy" and (measure is None or patching.entropy_threshold is None):
             raise UserError(
                 "entropy patching needs the unit model and the threshold that the model was trained with: pass "
                 "unit_measure= and a patching with entropy_threshold set"
             )
+        holds_marker = self.strategy == "static" and patching.marker_inside
+        if holds_marker and speech_marker_id is None:
+            raise UserError("patching.marker_inside=true: pass speech_marker_id=, the id that opens speech")
         self.patching, self.first_unit_id, self.measure = patching, first_unit_id, measure
+        # A token that opens a patch and is no unit.
+        self.opener_id = speech_marker_id if holds_marker else None
+        self.longest = patching.static_patch_size if self.strategy == "static" else patching.max_patch
         self.num_open = 0
         self._span: list[int] = []
 
@@ -62,13 +75,12 @@ class PatchStepper:
             return False, True
         if modality != SPEECH:
             had_ended = self.num_open > 0
-            self.num_open, self._span = 0, []
-            return had_ended, True
+            self.num_open, self._span = int(token_id == self.opener_id and self.longest > 1), []
+            return had_ended, self.num_open == 0
         self._span.append(token_id - self.first_unit_id)
         had_ended, complete = self._decide() if self.strategy == "entropy" else (False, False)
         self.num_open = 1 if had_ended else self.num_open + 1
-        longest = self.patching.static_patch_size if self.strategy == "static" else self.patching.max_patch
-        complete = complete or self.num_open == longest
+        complete = complete or self.num_open == self.longest
         if complete:
             self.num_open = 0
         return had_ended, complete

@@ -22,9 +22,10 @@ from lst.errors import UserError
 from lst.model.batch import Document, Patches, pack_documents
 from lst.model.config import PatchingConfig
 from lst.model.inference.generate import describe_weights
+from lst.model.inference.shared_beginnings import Beginning, beginning_of, can_share, losses_of_rests
 from lst.model.inference.token_layout import TokenLayout
 from lst.model.lst import LatentSpeechTextModel
-from lst.model.patching import patch_documents
+from lst.model.patching import inference_patching, patch_documents
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ def score_documents(
     row_patches: int,
     rows_a_batch: int = 8,
     layout: TokenLayout | None = None,
+    shares_beginnings: bool = True,
 ) -> list[ScoredTokens]:
     """Scores a range of tokens of each document: ln p(token | all tokens before it).
 
@@ -71,10 +73,12 @@ def score_documents(
     Args:
         model: in evaluation mode.
         items: documents, each with the range of its tokens to score; a range may not start at 0.
-        patching, strategy: how documents are cut into patches, by a fixed strategy.
+        patching, strategy: how documents are cut into patches, by a fixed strategy. The rest of a span of speech is
+            open until the next token, as in generation, whatever the training did.
         row_patches: patches of a row; longer documents make the rows longer.
         rows_a_batch: rows that are computed together.
         layout: what ids mean. With it, modalities and markers of the documents are checked.
+        shares_beginnings: compute a beginning that documents share once; models with recurrent mixers cannot.
 
     Returns:
         The scores of each document, in order.
@@ -88,24 +92,70 @@ def score_documents(
         check_range(document, tokens)
         if layout is not None:
             layout.check(document)
-    cuts = patch_documents([document for document, _ in items], strategy, patching)
-    row_patches = max([row_patches, *map(len, cuts)])
-    rows = _rows_of([len(cut) for cut in cuts], row_patches)
-    results: list[ScoredTokens] = []
+    cuts = patch_documents([document for document, _ in items], strategy, inference_patching(patching))
+    beginnings = [
+        beginning_of(document, cut, tokens.start) for (document, tokens), cut in zip(items, cuts, strict=True)
+    ]
+    groups = _groups(beginnings) if shares_beginnings and can_share(model) else []
+    grouped = {index for group in groups for index in group}
+    nats: dict[int, np.ndarray] = {}
+    for chosen in _together(groups, [len(cut) for cut in cuts], row_patches * rows_a_batch):
+        found = losses_of_rests(model, [beginnings[index] for index in chosen])
+        for index, own in zip(chosen, found, strict=True):
+            nats[index] = own[items[index][1].start - 1 - beginnings[index].num_tokens :]
+    alone = [index for index in range(len(items)) if index not in grouped]
+    nats |= _losses_alone(model, alone, items, cuts, max([row_patches, *map(len, cuts)]), rows_a_batch)
+    if not all(np.isfinite(own).all() for own in nats.values()):
+        raise UserError(f"scores are not finite: {describe_weights(model)}")
+    return [ScoredTokens(-nats[index][: tokens.stop - tokens.start]) for index, (_, tokens) in enumerate(items)]
+
+
+def _losses_alone(
+    model: LatentSpeechTextModel,
+    chosen: Sequence[int],
+    items: Sequence[tuple[Document, slice]],
+    cuts: Sequence[Patches],
+    row_patches: int,
+    rows_a_batch: int,
+) -> dict[int, np.ndarray]:
+    """Losses from the first scored token on, of whole documents by index."""
     device = next(model.parameters()).device
+    rows = [[chosen[place] for place in row] for row in _rows_of([len(cuts[index]) for index in chosen], row_patches)]
+    found: dict[int, np.ndarray] = {}
     for start in range(0, len(rows), rows_a_batch):
-        chosen = rows[start : start + rows_a_batch]
-        packed: list[list[tuple[Document, Patches]]] = [[(items[i][0], cuts[i]) for i in row] for row in chosen]
+        together = rows[start : start + rows_a_batch]
+        packed: list[list[tuple[Document, Patches]]] = [[(items[i][0], cuts[i]) for i in row] for row in together]
         nats = model.losses(pack_documents(packed, row_patches).to(device)).cpu().double().numpy()
-        if not np.isfinite(nats).all():
-            raise UserError(f"scores are not finite: {describe_weights(model)}")
         offset = 0
-        for index in (i for row in chosen for i in row):
+        for index in (i for row in together for i in row):
             document, tokens = items[index]
             # The loss at a token belongs to the next token.
-            results.append(ScoredTokens(-nats[offset + tokens.start - 1 : offset + tokens.stop - 1]))
+            found[index] = nats[offset + tokens.start - 1 : offset + len(document)]
             offset += len(document)
-    return results
+    return found
+
+
+def _groups(beginnings: Sequence[Beginning]) -> list[list[int]]:
+    """Indices of documents with the same beginning; those that share theirs with no other are left out."""
+    by_key: dict[bytes, list[int]] = {}
+    for index, beginning in enumerate(beginnings):
+        if beginning.num_patches:
+            by_key.setdefault(beginning.key, []).append(index)
+    return [group for group in by_key.values() if len(group) > 1]
+
+
+def _together(groups: Sequence[Sequence[int]], sizes: Sequence[int], capacity: int) -> list[list[int]]:
+    """Joins groups while their documents have no more than ``capacity`` patches."""
+    found: list[list[int]] = []
+    left = 0
+    for group in groups:
+        size = sum(sizes[index] for index in group)
+        if size > left:
+            found.append([])
+            left = capacity
+        found[-1] += group
+        left -= size
+    return found
 
 
 def _rows_of(sizes: Sequence[int], capacity: int) -> list[list[int]]:

@@ -52,6 +52,7 @@ def loop_document(
         np.array([modality for _, modality in tokens], np.uint8),
         np.array([length for length, _ in segments], np.int32),
         np.array([is_silence for _, is_silence in segments], bool),
+        speech_marker_id=vocabulary.speech_id,
     )
 
 

@@ -54,7 +54,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -153,7 +152,7 @@ def _corpus_of_card(folder: Folder) -> str | None:
 
 def card_fingerprint(config: Config, data: PreparedData) -> str:
     """Fingerprint of all that a card depends on."""
-    options = [asdict(part) for part in (config.card, config.patching, config.data.interleave, config.data.mix)]
+    options = [part.recorded() for part in (config.card, config.patching, config.data.interleave, config.data.mix)]
     return fingerprint([VERSION, config.seed, options, _corpus_fingerprint(data)])
 
 

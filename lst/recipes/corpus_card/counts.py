@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lst.data.text import is_by_rule, pocketsphinx_dictionary
+from lst.data.text import is_by_rule, pronouncing_dictionary
 from lst.data.utterance import Utterance
 from lst.errors import LstError
 from lst.recipes.report.statistics import SplitCounts, add_counts, mean_length, ratio
@@ -139,7 +139,7 @@ class CardCounts:
     def _by_rule_share(self) -> float | None:
         """Share of the words that the default aligner's dictionary lacks; None where that is not installed."""
         try:
-            dictionary = pocketsphinx_dictionary()
+            dictionary = pronouncing_dictionary()
         except LstError:
             return None
         by_rule = sum(count for word, count in self.words.items() if is_by_rule(word, dictionary))

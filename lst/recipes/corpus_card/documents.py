@@ -98,7 +98,8 @@ class DocumentCounts:
         self.builders = {
             level: DocumentBuilder(tokenizer, vocabulary, data.interleave, seed, level) for level in ("word", "bpe")
         }
-        self.tokens = {kind: TokenCounts() for kind in ("interleaved", "text", "speech")}
+        kinds = ("interleaved", "text", "speech", *(["paired"] if data.mix.paired else []))
+        self.tokens = {kind: TokenCounts() for kind in kinds}
         self.patches = {name: {kind: PatchCounts() for kind in ("interleaved", "speech")} for name in STRATEGIES}
         self.num_without_words = self._num_frames = self._num_units = 0
         self._waiting: list[Utterance] = []
@@ -168,6 +169,8 @@ class DocumentCounts:
         for kind, documents in by_level["word"].items():
             for document in documents:
                 self._count_tokens(kind, document)
+        for utterance in utterances if "paired" in self.tokens else ():
+            self._count_tokens("paired", self.builders["word"].paired(utterance, 0))
         for name, (strategy, silence, level) in STRATEGIES.items():
             options = replace(self.patching, silence=silence, aligned_to=level)
             for kind, documents in by_level[level].items():
@@ -186,8 +189,9 @@ class DocumentCounts:
         counts: PatchCounts, documents: Sequence[Document], strategy: str, options: PatchingConfig
     ) -> None:
         for document, patches in zip(documents, patch_documents(documents, strategy, options), strict=True):
-            starts = np.cumsum(patches.lengths) - patches.lengths
-            counts.lengths = add_counts(counts.lengths, patches.lengths[document.modalities[starts] == SPEECH])
+            # Of the last token: the first one of a patch may be the marker of its span.
+            kinds = document.modalities[np.cumsum(patches.lengths) - 1]
+            counts.lengths = add_counts(counts.lengths, patches.lengths[kinds == SPEECH])
             counts.num_patches += len(patches)
             counts.num_tokens += len(document)
 

@@ -92,7 +92,7 @@ def training_settings(config: SyntheticConfig, seed: int) -> SyntheticSettings:
         "seed": seed,
         "convolution": config.convolution,
         "task": task,
-        "model": asdict(config.model),
+        "model": config.model.recorded(),
         "train": train,
     }
 

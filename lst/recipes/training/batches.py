@@ -12,7 +12,7 @@ from lst.data.prepared import PreparedData
 from lst.data.utterance import Utterance
 from lst.errors import raise_problems
 from lst.model.batch import Document, PackedBatch, pack_documents
-from lst.model.patching import inference_strategy, patch_documents
+from lst.model.patching import inference_patching, inference_strategy, patch_documents
 from lst.progress import say
 from lst.runs import FittedPatching, plain_patching
 from lst.runs.fitted_patching import FITTED_STRATEGIES
@@ -77,7 +77,7 @@ def validation_batches(
     builder = patching.builder(config, data)
     documents = [document for utterance in utterances for document in held_out_documents(builder, utterance)]
     strategy = inference_strategy(patching.config)
-    cuts = patch_documents(documents, strategy, patching.config)
+    cuts = patch_documents(documents, strategy, inference_patching(patching.config))
     batches = []
     for start in range(0, len(documents), 2 * config.train.rows):
         chosen = slice(start, start + 2 * config.train.rows)
@@ -95,7 +95,9 @@ def check_held_out_lengths(config: Config, data: PreparedData, patching: FittedP
     builder, strategy = patching.builder(config, data), inference_strategy(patching.config)
     too_long = []
     for utterance in data.valid:
-        cuts = patch_documents(list(held_out_documents(builder, utterance)), strategy, patching.config)
+        cuts = patch_documents(
+            list(held_out_documents(builder, utterance)), strategy, inference_patching(patching.config)
+        )
         if (longest := max(map(len, cuts))) > config.model.max_patches:
             too_long.append(f"{utterance.id}: {longest} patches")
     raise_problems(

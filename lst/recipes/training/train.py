@@ -171,13 +171,13 @@ def training_settings(config: Config, data: PreparedData) -> BegunSettings:
     return {
         "data": data.fingerprint,
         "seed": config.seed,
-        "interleave": asdict(config.data.interleave),
-        "mix": asdict(config.data.mix),
+        "interleave": config.data.interleave.recorded(),
+        "mix": config.data.mix.recorded(),
         "pack_buffer": config.data.pack_buffer,
         "num_streams": config.data.num_streams,
         "shuffle_shards": config.data.shuffle_shards,
-        "patching": asdict(config.patching),
-        "model": asdict(config.model),
-        "loss": asdict(config.loss),
+        "patching": config.patching.recorded(),
+        "model": config.model.recorded(),
+        "loss": config.loss.recorded(),
         "train": train_options,
     }

@@ -213,7 +213,7 @@ def test_each_kind_keeps_its_own_epochs_whatever_the_others_do() -> None:
 
 
 def test_weights_of_the_mix_are_kept() -> None:
-    for mix in ((1.0, 1.0, 1.0), (1.0, 2.0, 0.0), (0.5, 0.0, 4.5)):
+    for mix in ((1.0, 1.0, 1.0, 0.0), (1.0, 2.0, 0.0, 0.0), (0.5, 0.0, 4.5, 0.0), (1.0, 0.0, 1.0, 2.0)):
         stream = make_stream(mix=mix, row_patches=600, pack_buffer=60)
         *_, (_, state) = islice(stream, 40)
         assert sum(state.cursors.values()) == state.num_drawn > 800

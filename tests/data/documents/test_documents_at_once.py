@@ -38,8 +38,8 @@ VOCABULARY = Vocabulary(TOKENIZER.vocab_size, NUM_UNITS, TOKENIZER.sha256, "u")
 ODD = ["", " ", "a  b", "hello —", "\u0301x", "\u200b", "\t", "a▁b", "▁", "ﷺ", "İ", "\u1fc1", "😀", "<0x41>", "\x07"]
 
 configs = st.builds(
-    lambda least, more, share, ratio, speech, leading: InterleaveConfig(
-        least, least + more, share, ratio, speech, speech + leading
+    lambda least, more, share, ratio, speech, leading, *others: InterleaveConfig(
+        least, least + more, share, ratio, speech, speech + leading, *others
     ),
     st.integers(1, 6),
     st.integers(0, 30),
@@ -47,6 +47,8 @@ configs = st.builds(
     st.floats(0.05, 3.0),
     st.integers(1, 4),
     st.integers(0, 20),
+    st.sampled_from([None, 1.0, 0.3]),
+    st.sampled_from([0, 0, 3, 9]),
 )
 
 
@@ -124,6 +126,7 @@ def reference(builder: DocumentBuilder, utterance: Utterance, spans: list[Span])
         np.array(lengths, np.int32),
         np.array(silences, bool),
         segment_level=builder.segment_level,
+        speech_marker_id=vocabulary.speech_id,
     )
 
 
@@ -161,8 +164,12 @@ def test_documents_made_together_equal_those_of_plain_loops(
     assert len(found) == len(wanted)
     for document, (kind, utterance, epoch) in zip(found, wanted, strict=True):
         spans = draw_spans(len(utterance.words), config, document_generator(seed, epoch, utterance.id))
-        if kind != "interleaved":
-            spans = [Span(TEXT if kind == "text" else SPEECH, 0, len(utterance.words))]
+        whole = {modality: Span(modality, 0, len(utterance.words)) for modality in (TEXT, SPEECH)}
+        if kind == "paired":
+            first = document_generator(seed ^ 0x9A12, epoch, utterance.id).random() < 0.5
+            spans = [whole[SPEECH], whole[TEXT]] if first else [whole[TEXT], whole[SPEECH]]
+        elif kind != "interleaved":
+            spans = [whole[TEXT if kind == "text" else SPEECH]]
         assert_same_document(document, reference(builder, utterance, spans))
 
 

@@ -20,8 +20,8 @@ NUM_UNITS = 500
 VOCABULARY = Vocabulary(TOKENIZER.vocab_size, NUM_UNITS, TOKENIZER.sha256, "u")
 
 configs = st.builds(
-    lambda least, more, share, ratio, speech, leading: InterleaveConfig(
-        least, least + more, share, ratio, speech, speech + leading
+    lambda least, more, share, ratio, speech, leading, *others: InterleaveConfig(
+        least, least + more, share, ratio, speech, speech + leading, *others
     ),
     st.integers(1, 12),
     st.integers(0, 30),
@@ -29,6 +29,8 @@ configs = st.builds(
     st.floats(0.05, 3.0),
     st.integers(1, 6),
     st.integers(0, 20),
+    st.sampled_from([None, 1.0, 0.3]),
+    st.sampled_from([0, 0, 3, 9]),
 )
 
 
@@ -97,17 +99,22 @@ def test_spans_tile_alternate_and_keep_their_limits(num_words: int, config: Inte
     most_text = max(1, min(config.text_max_words, int(config.text_max_share * num_words)))
     for place, span in enumerate(spans):
         size, is_last = span.last_word - span.first_word, place == len(spans) - 1
-        assert size >= 1
+        # How much of a last span may have been joined to it.
+        merged = max(config.merge_last_below_words - 1, 0) if is_last else 0
+        assert size >= (min(config.merge_last_below_words, 2) if is_last and place else 1)
         if span.modality == TEXT:
-            assert size <= most_text
+            assert size - merged <= most_text
             assert is_last or size >= min(config.text_min_words, most_text)
         elif place == 0:
-            assert size <= config.leading_speech_max_words
-            assert is_last or size >= config.speech_min_words
+            share = config.leading_speech_max_share
+            most = min(config.leading_speech_max_words, num_words if share is None else max(1, int(share * num_words)))
+            assert size - merged <= most
+            assert is_last or size >= min(config.speech_min_words, most)
         else:
             before = spans[place - 1].last_word - spans[place - 1].first_word
             wanted = max(config.speech_min_words, round(config.speech_ratio * before))
-            assert size == min(wanted, num_words - span.first_word)
+            rest = num_words - span.first_word
+            assert size == min(wanted, rest) or (is_last and size == rest <= wanted + merged)
 
 
 def test_cuts_are_spread_over_all_that_is_allowed() -> None:
@@ -129,6 +136,43 @@ def test_cuts_are_spread_over_all_that_is_allowed() -> None:
     )
     print(f"{opens_with_speech:.1%} open with speech; {speech_share:.1f} of 100 words are spoken")
     assert 30 < speech_share < 42
+
+
+def test_a_short_last_span_joins_the_one_before_it() -> None:
+    """The published limit of three words; what is not the last span, or long enough, stays."""
+    plain, merging = InterleaveConfig(), InterleaveConfig(merge_last_below_words=3)
+    num_merged = 0
+    for seed in range(300):
+        before, after = (draw_spans(40, config, np.random.default_rng(seed)) for config in (plain, merging))
+        if before[-1].last_word - before[-1].first_word < 3:
+            num_merged += 1
+            assert after == [*before[:-2], before[-2]._replace(last_word=40)]
+        else:
+            assert after == before
+    assert num_merged > 20
+    # An only span has none before it.
+    assert len(draw_spans(2, merging, np.random.default_rng(0))) == 1
+
+
+def test_a_leading_span_is_limited_by_its_utterance() -> None:
+    """Six words: without the limit most leading spans take all of them, with it each length is as likely."""
+    sizes = {
+        share: [
+            spans[0].last_word
+            for seed in range(2_000)
+            if (
+                spans := draw_spans(
+                    6, InterleaveConfig(leading_speech_max_share=share), np.random.default_rng([seed, 1])
+                )
+            )[0].modality
+            == SPEECH
+        ]
+        for share in (None, 1.0, 0.5)
+    }
+    assert np.mean(np.array(sizes[None]) == 6) == pytest.approx(10 / 14, abs=0.05)
+    assert set(sizes[1.0]) == {2, 3, 4, 5, 6}
+    assert np.mean(np.array(sizes[1.0]) == 6) == pytest.approx(1 / 5, abs=0.05)
+    assert set(sizes[0.5]) == {2, 3}
 
 
 def test_share_of_speech_tokens_is_near_the_published_one() -> None:
@@ -259,6 +303,19 @@ def test_speech_and_text_documents_are_the_whole_utterance(utterance: Utterance)
     assert modality == TEXT
     assert ids == TOKENIZER.encode(utterance.text)
     assert len(make.text(utterance).segment_lengths) == 0
+
+
+def test_a_pair_is_the_utterance_twice_in_an_order_that_each_epoch_draws() -> None:
+    make = builder()
+    utterance = make_utterance(1, 9)
+    parsed = [parse(make.paired(utterance, epoch)) for epoch in range(24)]
+    for parts in parsed:
+        assert dict(parts) == {
+            SPEECH: (utterance.units.astype(int) + VOCABULARY.first_unit_id).tolist(),
+            TEXT: TOKENIZER.encode(utterance.text),
+        }
+    assert {parts[0][0] for parts in parsed} == {SPEECH, TEXT}
+    assert make.paired(utterance, 3).token_ids.tolist() == make.paired(utterance, 3).token_ids.tolist()
 
 
 def test_written_text_needs_neither_words_nor_units() -> None:

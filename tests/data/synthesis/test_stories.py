@@ -11,9 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lst.data.synthesis.stories import NAMES, NUM_POSSIBLE_STORIES, TOPICS, Story, generate_stories, split_sentences
+from lst.data.synthesis.grammar import SIZES, grammar
+from lst.data.synthesis.stories import STRATA, Story, generate_questions, generate_stories, split_sentences
+from lst.data.text import pronouncing_dictionary
 from lst.errors import UserError
 
+STANDARD = grammar("standard")
+NAMES, TOPICS, NUM_POSSIBLE_STORIES = STANDARD.names, STANDARD.topics, STANDARD.num_stories
 FUNCTION_WORDS = set(
     re.findall(
         r"\w+",
@@ -162,3 +166,56 @@ def test_split_sentences_loses_nothing(text):
     sentences = split_sentences(text)
     assert " ".join(sentences).split() == text.split()
     assert all(sentences)
+
+
+@pytest.mark.parametrize(("size", "num_types"), [("mini", 150), ("standard", 350), ("wide", 1900)])
+def test_sizes_have_about_the_word_types_that_they_claim(size, num_types):
+    texts = [story.text for story in generate_stories({"mini": 3000, "standard": 8000, "wide": 30_000}[size], 1, size)]
+    assert len(texts) == len(set(texts))
+    assert len({word for text in texts for word in words_of(text)}) == pytest.approx(num_types, rel=0.1)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_word_is_in_the_packaged_dictionary(size):
+    dictionary = pronouncing_dictionary()
+    chosen = grammar(size)
+    lists = [chosen.names, chosen.helpers, *chosen.openings.values()]
+    lists += [own for topic in chosen.topics for own in (topic.things, topic.places)]
+    assert not {word for own in lists for word in own} - {w for own in lists for w in own if w.lower() in dictionary}
+    assert all(len(set(own)) == len(own) for own in lists)
+    assert {len(topic.things) for topic in chosen.topics} == {chosen.radices[2]}
+    assert {len(topic.places) for topic in chosen.topics} == {chosen.radices[3]}
+
+
+@given(st.sampled_from(SIZES), st.data())
+def test_a_number_is_its_digits(size, data):
+    chosen = grammar(size)
+    number = data.draw(st.integers(0, chosen.num_stories - 1))
+    assert chosen.number(chosen.digits(number)) == number
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_questions_differ_in_their_stratum_only(size):
+    known = {story.number for story in generate_stories(500, 5, size)}
+    questions = generate_questions(60, 1, size, known)
+    assert [question.stratum for question in questions] == [stratum for stratum in STRATA for _ in range(60)]
+    used = [story.number for question in questions for story in (question.true, question.false)]
+    assert len(used) == len(set(used))
+    assert not set(used) & known
+    chosen = grammar(size)
+    for question in questions:
+        true, false = (chosen.digits(story.number) for story in (question.true, question.false))
+        differing = [place for place, pair in enumerate(zip(true, false, strict=True)) if pair[0] != pair[1]]
+        assert differing == [chosen.CHOICES.index(question.stratum)]
+        assert question.true.context != question.false.context
+        assert question.true.sentences[-1] != question.false.sentences[-1]
+        if question.stratum == "name":
+            # A pronoun would tell the names apart.
+            assert len({true[1] < len(chosen.she), false[1] < len(chosen.she)}) == 1
+    assert generate_questions(60, 1, size, known) == questions
+    assert generate_questions(60, 2, size, known) != questions
+
+
+def test_more_questions_than_stories_are_refused():
+    with pytest.raises(UserError, match="3000 questions a stratum are not possible: the mini grammar has 8748 stories"):
+        generate_questions(3000, 0, "mini", ())

@@ -10,7 +10,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from lst.data.corpora.row_checks import text_faults
-from lst.data.text.spoken import is_by_rule, pocketsphinx_dictionary, pronounce_by_rule, spell_number, spoken_words
+from lst.data.text.pronounce import pronouncing_dictionary
+from lst.data.text.spoken import is_by_rule, pronounce_by_rule, spell_number, spoken_words
 
 # The 39 phones of the CMU dictionary, which the packaged acoustic model knows.
 PHONES = "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH"
@@ -167,7 +168,7 @@ def test_longer_words_get_no_fewer_phones_from_a_repeated_syllable() -> None:
 
 
 def test_what_a_dictionary_lacks_is_pronounced_by_rule() -> None:
-    assert not is_by_rule("Bread,", pocketsphinx_dictionary())
-    assert is_by_rule("zorblax", pocketsphinx_dictionary())
+    assert not is_by_rule("Bread,", pronouncing_dictionary())
+    assert is_by_rule("zorblax", pronouncing_dictionary())
     assert is_by_rule("bread-zorblax", {"bread"})
-    assert is_by_rule("中", pocketsphinx_dictionary())
+    assert is_by_rule("中", pronouncing_dictionary())

@@ -37,6 +37,8 @@ WINDOWED = ModelConfig(
     max_patches=2048,
 )
 PLAIN = dataclasses.replace(WINDOWED, encoder_layers=0, decoder_layers=0)
+KEYS = dataclasses.replace(WINDOWED, decoder_keys=2, decoder_shared_projection=True, decoder_window_patches=2)
+LATEST = dataclasses.replace(WINDOWED, decoder_keys=2, decoder_window_patches=1)
 
 
 def speech(seed: int, num_tokens: int) -> Document:
@@ -76,23 +78,26 @@ def test_a_window_keeps_as_many_places_as_it_sees(lengths: list[int]) -> None:
         assert places_kept(state) == {"backbone": {3}}
 
 
+@pytest.mark.parametrize(("config", "reads"), [(WINDOWED, 3), (KEYS, 4), (LATEST, 2)], ids=["one", "two", "latest"])
 @torch.inference_mode()
-def test_no_module_keeps_more_of_a_longer_context(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_module_keeps_more_of_a_longer_context(
+    config: ModelConfig, reads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All windows of the model, ragged prompts; the encoder's is of patches, here of up to four tokens each."""
     monkeypatch.setattr(caches, "_LEAST_CAPACITY", 1)
-    model = build(WINDOWED)
+    model = build(config)
     for lengths in ([30], [30, 90], [700, 1, 90], [5, 6, 1500]):
         state = start(model, [speech(seed, length) for seed, length in enumerate(lengths)])
         for _ in range(40):
             state.step(np.full(len(lengths), 50), np.ones(len(lengths), np.uint8))
         kept = places_kept(state)
         assert 1 <= kept.pop("encoder.reads").pop() <= 2 * 2 * 4
-        assert kept == {"backbone": {3}, "encoder.tokens": {7}, "decoder.tokens": {7}, "decoder.reads": {3}}
+        assert kept == {"backbone": {3}, "encoder.tokens": {7}, "decoder.tokens": {7}, "decoder.reads": {reads}}
 
 
 @pytest.mark.parametrize("least", [1, 64])
 @pytest.mark.parametrize("mixers", [["window_attention"], ["attention", "window_attention"]], ids=str)
-@pytest.mark.parametrize("base", [PLAIN, WINDOWED], ids=["plain", "patches"])
+@pytest.mark.parametrize("base", [PLAIN, WINDOWED, KEYS, LATEST], ids=["plain", "patches", "keys", "latest patch"])
 @torch.inference_mode()
 def test_long_continuations_of_ragged_prompts_equal_the_parallel_form(
     base: ModelConfig, mixers: list[str], least: int, monkeypatch: pytest.MonkeyPatch

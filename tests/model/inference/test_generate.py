@@ -14,9 +14,10 @@ from lst.model.config import ModelConfig, PatchingConfig
 from lst.model.inference.generate import SamplingOptions, draw_token, generate
 from lst.model.inference.incremental import DecodingState
 from lst.model.inference.patch_stepper import PatchStepper
+from lst.model.inference.score import score_documents
 from lst.model.inference.token_layout import TokenLayout
 from lst.model.lst import LatentSpeechTextModel
-from lst.model.patching import inference_strategy, patch_document
+from lst.model.patching import inference_patching, inference_strategy, patch_document
 from lst.model.unit_model import UnitModel
 
 LAYOUT = TokenLayout(num_text=35, first_unit_id=40, text_id=36, speech_id=37, eos_id=38)
@@ -42,7 +43,23 @@ CONFIGS = {
     "own patch": dataclasses.replace(SMALL, encoder_window_patches=1, sub_queries=1),
     "wide": dataclasses.replace(SMALL, window_tokens=512, encoder_window_patches=512, decoder_window_patches=512),
     "baseline": dataclasses.replace(SMALL, encoder_layers=0, decoder_layers=0),
+    "two keys": dataclasses.replace(SMALL, decoder_keys=2),
+    "shared projection": dataclasses.replace(SMALL, decoder_keys=3, decoder_shared_projection=True),
+    "other residual and ends": dataclasses.replace(
+        SMALL, cross_residual=2, global_norm=False, patch_projection="if_needed", sub_queries=3, local_dim=8
+    ),
+    "latest patch": dataclasses.replace(SMALL, decoder_window_patches=1),
+    "published": dataclasses.replace(
+        SMALL,
+        local_dim=12,
+        decoder_keys=2,
+        decoder_shared_projection=True,
+        cross_residual=2,
+        global_norm=False,
+        patch_projection="if_needed",
+    ),
 }
+CONFIGS["published, latest patch"] = dataclasses.replace(CONFIGS["published"], decoder_window_patches=1)
 UNIT_MODEL = UnitModel(NUM_UNITS, context=3, seed=1)
 with torch.no_grad():
     UNIT_MODEL.output.weight.mul_(60.0)
@@ -52,10 +69,17 @@ PATCHINGS = {
     "static": PatchingConfig("static", static_size=4),
     "static, at most 3": PatchingConfig("static", static_size=5, max_patch=3),
     "curriculum": PatchingConfig("curriculum", static_size=3),
+    "marker inside": PatchingConfig("static", static_size=4, marker_inside=True),
+    "marker inside, size 1": PatchingConfig("static", static_size=1, marker_inside=True),
+    "published": PatchingConfig("curriculum", static_size=3, marker_inside=True, rest_closes_late=False),
     "entropy": PatchingConfig("entropy", entropy_threshold=2.4),
     "entropy, at most 3": PatchingConfig("entropy", entropy_threshold=2.4, max_patch=3),
     "surprisal": PatchingConfig("entropy", entropy_measure="surprisal", entropy_threshold=3.0, max_patch=4),
 }
+
+
+MARKED = ("marker inside", "marker inside, size 1", "published")
+PUBLISHED = ("two keys", "shared projection", "other residual and ends", "latest patch", "published, latest patch")
 
 
 def measure_of(patching: PatchingConfig):
@@ -83,11 +107,16 @@ def marked_document(seed: int, num_tokens: int, kinds: tuple[int, ...] = (TEXT, 
         ids += [LAYOUT.marker_id(modality), *rng.integers(low, high, count).tolist()]
         modality = kinds[(kinds.index(modality) + 1) % len(kinds)]
     token_ids = np.array(ids[:num_tokens], np.int32)
-    return Document(f"doc-{seed}", token_ids, (token_ids >= LAYOUT.first_unit_id).astype(np.uint8))
+    return document_of(token_ids, f"doc-{seed}")
+
+
+def document_of(token_ids: np.ndarray, name: str = "d") -> Document:
+    modalities = (token_ids >= LAYOUT.first_unit_id).astype(np.uint8)
+    return Document(name, token_ids, modalities, speech_marker_id=LAYOUT.speech_id)
 
 
 def head_of(document: Document, length: int) -> Document:
-    return Document("head", document.token_ids[:length], document.modalities[:length])
+    return document_of(document.token_ids[:length], "head")
 
 
 def build(config: ModelConfig = SMALL) -> LatentSpeechTextModel:
@@ -100,12 +129,14 @@ def build(config: ModelConfig = SMALL) -> LatentSpeechTextModel:
 
 
 def cut(document: Document, patching: PatchingConfig) -> Patches:
-    return patch_document(with_entropies(document, patching), inference_strategy(patching), patching)
+    return patch_document(
+        with_entropies(document, patching), inference_strategy(patching), inference_patching(patching)
+    )
 
 
 def start(model: LatentSpeechTextModel, prompts: list[Document], patching: PatchingConfig) -> DecodingState:
     patches = [cut(prompt, patching) for prompt in prompts]
-    steppers = [PatchStepper(patching, LAYOUT.first_unit_id, measure_of(patching)) for _ in prompts]
+    steppers = [PatchStepper(patching, LAYOUT.first_unit_id, measure_of(patching), LAYOUT.speech_id) for _ in prompts]
     for stepper, prompt, own in zip(steppers, prompts, patches, strict=True):
         stepper.begin(prompt, own)
     return DecodingState(model, prompts, patches, steppers)
@@ -120,7 +151,7 @@ def parallel_logits(model: LatentSpeechTextModel, document: Document, patching: 
 @pytest.mark.parametrize(
     ("config", "patching"),
     [
-        *(("lst", patching) for patching in PATCHINGS),
+        *(("lst", patching) for patching in PATCHINGS if patching not in MARKED),
         *((config, "static") for config in ("own patch", "wide")),
         ("wide", "entropy"),
         ("baseline", "none"),
@@ -130,6 +161,20 @@ def parallel_logits(model: LatentSpeechTextModel, document: Document, patching: 
 def test_stepping_equals_the_parallel_form(config: str, patching: str, kinds: tuple[int, ...]) -> None:
     """Under teacher forcing, from prompts of several lengths that step together."""
     check_stepping(build(CONFIGS[config]), PATCHINGS[patching], kinds)
+
+
+@pytest.mark.parametrize(
+    ("config", "patching"),
+    [
+        *((config, "static") for config in PUBLISHED),
+        *(("published", patching) for patching in (*MARKED, "none", "entropy")),
+        ("latest patch", "none"),
+        ("published, latest patch", "entropy"),
+    ],
+)
+@torch.inference_mode()
+def test_stepping_of_published_choices_equals_the_parallel_form(config: str, patching: str) -> None:
+    check_stepping(build(CONFIGS[config]), PATCHINGS[patching], (TEXT, SPEECH))
 
 
 def check_stepping(model: LatentSpeechTextModel, patching: PatchingConfig, kinds: tuple[int, ...]) -> None:
@@ -152,7 +197,7 @@ def check_stepping(model: LatentSpeechTextModel, patching: PatchingConfig, kinds
 def test_patches_told_token_by_token_are_those_of_the_whole(patching: PatchingConfig) -> None:
     document = marked_document(11, 400)
     whole = cut(document, patching)
-    stepper = PatchStepper(patching, LAYOUT.first_unit_id, measure_of(patching))
+    stepper = PatchStepper(patching, LAYOUT.first_unit_id, measure_of(patching), LAYOUT.speech_id)
     stepper.begin(head_of(document, 1), cut(head_of(document, 1), patching))
     ends, late = [0], [False]
     for place in range(1, len(document)):
@@ -204,14 +249,14 @@ def recomputed(
     ids = prompt.token_ids
     allowed = np.arange(VOCAB_SIZE) >= LAYOUT.first_unit_id if modality == "speech" else np.arange(VOCAB_SIZE) < 35
     for _ in range(count):
-        document = Document("d", ids, (ids >= LAYOUT.first_unit_id).astype(np.uint8))
+        document = document_of(ids)
         logits = parallel_logits(model, document, patching)[-1]
         ids = np.append(ids, np.int32(logits.masked_fill(~torch.from_numpy(allowed), -math.inf).argmax()))
     return ids[len(prompt) :].tolist()
 
 
 @pytest.mark.parametrize("modality", ["text", "speech"])
-@pytest.mark.parametrize("name", ["static", "none", "entropy"])
+@pytest.mark.parametrize("name", ["static", "none", "entropy", "published"])
 @torch.inference_mode()
 def test_greedy_generation_equals_recomputing(name: str, modality: str) -> None:
     model, patching = build(), PATCHINGS[name]
@@ -284,6 +329,31 @@ def test_token_nats_are_the_models_own() -> None:
         log_probs = parallel_logits(model, document, PATCHINGS["static"]).log_softmax(dim=-1)
     expected = [float(log_probs[len(prompt) + i - 1, token]) for i, token in enumerate(found.token_ids)]
     np.testing.assert_allclose(found.token_nats, expected, atol=1e-9)
+
+
+def test_generation_and_scores_leave_the_rest_of_a_span_open() -> None:
+    """Whatever the training saw, ``rest_closes_late`` changes neither; and a score is that of generation."""
+    late = PatchingConfig("static", static_size=3, marker_inside=True)
+    at_once = dataclasses.replace(late, rest_closes_late=False)
+    model, documents = build(), [marked_document(seed, 40) for seed in range(4)]
+    assert any(patch_document(document, "static", late).closes_late.any() for document in documents)
+    options = SamplingOptions(20, 1.0, modality="any", seed=1)
+    items = [(document, slice(1, 40)) for document in documents]
+    results = []
+    for patching in (late, at_once):
+        found = generate(model, [head_of(document, 11) for document in documents], patching, LAYOUT, options)
+        results.append((found, score_documents(model, items, patching, "static", 64)))
+    (drawn, scores), (same, equal) = results
+    assert [x.token_ids.tolist() for x in drawn] == [x.token_ids.tolist() for x in same]
+    for document, score, score_too in zip(documents, scores, equal, strict=True):
+        np.testing.assert_array_equal(score.token_nats, score_too.token_nats)
+        state = start(model, [head_of(document, 1)], at_once)
+        for place in range(1, 40):
+            token = document.token_ids[place : place + 1]
+            assert float(state.logits.log_softmax(dim=-1)[0, token[0]]) == pytest.approx(score.token_nats[place - 1])
+            state.step(token, document.modalities[place : place + 1])
+    with pytest.raises(ValueError, match="pass speech_marker_id="):
+        PatchStepper(late, LAYOUT.first_unit_id)
 
 
 def test_draws() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lst.model.batch import SPEECH, TEXT, Document, pack_documents
+from lst.model.batch import SPEECH, TEXT, Document, PackedBatch, pack_documents
 from lst.model.config import ModelConfig, PatchingConfig
 from lst.model.inference.score import score_documents
 from lst.model.inference.token_layout import TokenLayout
@@ -123,3 +123,68 @@ def test_markers_and_modalities_are_checked_where_the_layout_is_known(model: Lat
             score(ids, [TEXT] * len(ids))
     with pytest.raises(ValueError, match=r"token 2 has id 40 and modality 0, but ids from 40 on are speech"):
         score([35, 37, 40, 4], [TEXT, TEXT, TEXT, TEXT])
+
+
+PUBLISHED = {
+    "decoder_keys": 2,
+    "decoder_shared_projection": True,
+    "cross_residual": 2,
+    "encoder_window_patches": 3,
+    "encoder_layers": 2,
+    "sub_queries": 3,
+}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "changed"),
+    [
+        ("none", {"encoder_layers": 0, "decoder_layers": 0}),
+        ("none", {"encoder_layers": 0, "decoder_layers": 0, "positions": "learned", "global_kv_heads": 1}),
+        ("static", {}),
+        ("static", {"decoder_window_patches": 1, "global_mixers": ["window_attention"], "global_window_patches": 3}),
+        ("static", PUBLISHED),
+        ("entropy", {"local_kv_heads": 1}),
+        ("static", {"global_mixers": ["h3", "attention"]}),
+    ],
+)
+def test_beginnings_that_are_shared_give_the_scores_of_whole_documents(
+    strategy: str, changed: dict[str, object], make_document: Callable[..., Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = LatentSpeechTextModel(replace(CONFIG, init_std=0.3, **changed), VOCAB_SIZE).double().eval()
+    draw = np.random.default_rng(3)
+    items = []
+    for context in range(4):
+        start = make_document(context, 30 + context)
+        for _ in range(3):
+            # Endings of units go on in the context's last patch, or open a span; some are a single token.
+            size = int(draw.integers(1, 14))
+            rest = draw.integers(FIRST_UNIT, VOCAB_SIZE, size).astype(np.int32)
+            ids = np.concatenate([start.token_ids, rest])
+            kinds = np.concatenate([start.modalities, np.full(size, SPEECH, np.uint8)])
+            entropies = np.random.default_rng(context).random(int((kinds == SPEECH).sum())).astype(np.float32)
+            items.append((Document("a", ids, kinds, entropies=entropies), slice(len(start), len(ids))))
+    # One that shares nothing, and one whose range begins before any patch is complete.
+    alone = make_document(9, 25)
+    alone = replace(alone, entropies=np.zeros(int((alone.modalities == SPEECH).sum()), np.float32))
+    items += [(alone, slice(7, 25)), (items[0][0], slice(1, 3)), (items[1][0], slice(1, 3))]
+    order = draw.permutation(len(items))
+    items = [items[place] for place in order]
+    patching = PatchingConfig(entropy_threshold=0.5)
+    expected = score_documents(model, items, patching, strategy, 60, shares_beginnings=False)
+    num_tokens = []
+    original = LatentSpeechTextModel.hidden
+
+    def counted(self: LatentSpeechTextModel, batch: PackedBatch, *arguments: object) -> torch.Tensor:
+        num_tokens.append(batch.num_tokens)
+        return original(self, batch, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(LatentSpeechTextModel, "hidden", counted)
+    for row_patches, rows in ((60, 8), (40, 1)):
+        num_tokens.clear()
+        found = score_documents(model, items, patching, strategy, row_patches, rows)
+        for own, other in zip(found, expected, strict=True):
+            assert own.num_tokens == other.num_tokens
+            assert np.abs(own.token_nats - other.token_nats).max() < 1e-9
+        total = sum(len(document) for document, _ in items)
+        is_recurrent = "h3" in changed.get("global_mixers", [])
+        assert sum(num_tokens) == total if is_recurrent else sum(num_tokens) < 0.75 * total

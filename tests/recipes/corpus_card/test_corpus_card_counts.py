@@ -22,7 +22,7 @@ from lst.data.corpora.manifest import UNKNOWN_SPEAKER
 from lst.data.documents.interleave import document_generator, draw_spans, span_frames
 from lst.data.prepared import PreparedData
 from lst.data.shards import SHARD_FOLDER
-from lst.data.text.spoken import pocketsphinx_dictionary
+from lst.data.text import pronouncing_dictionary
 from lst.data.utterance import Utterance
 from lst.model.batch import SPEECH
 from lst.recipes.corpus_card import documents as corpus_card_documents
@@ -85,7 +85,7 @@ def test_numbers_of_a_split_equal_a_slow_count(card, shards, smoke_data, split):
         own = [score for _, _, _, score in record["words"]]
         utterance_scores.append(sum(own) / len(own))
         rates.append(len(own) / record["duration_s"])
-        known += sum(text.strip(".,;:!?\"'").lower() in pocketsphinx_dictionary() for text in texts)
+        known += sum(text.strip(".,;:!?\"'").lower() in pronouncing_dictionary() for text in texts)
     found = card["splits"][split]
     seconds = sum(durations_s)
     num_units = sum(counts.values())

@@ -1,0 +1,31 @@
+"""Questions of prepared data: which of some endings belongs to a context? Each part was spoken by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Question:
+    """A line of ``questions.jsonl``. Contexts and endings are ids of utterances in the split ``questions``.
+
+    Attributes:
+        id: unique in the corpus.
+        stratum: in which respect the false endings differ; empty where questions have no strata.
+        context: which the true ending follows from.
+        other_context: which the true ending does not follow from.
+        endings: two or more.
+        label: index of the true ending.
+    """
+
+    id: str
+    stratum: str
+    context: str
+    other_context: str
+    endings: list[str]
+    label: int
+
+    @property
+    def utterances(self) -> list[str]:
+        """Ids of all parts."""
+        return [self.context, self.other_context, *self.endings]

@@ -1,0 +1,79 @@
+"""Stories and questions as simulated speech: what is prepared, and that nothing but the options decides it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lst.configs.compose import build_config
+from lst.data.prepare.prepare import prepare
+from lst.data.prepared import PreparedData
+from lst.data.shards import load_index
+from lst.recipes.prepare import prepare_options
+from lst.tokenizers.imported_units import ImportedUnits
+
+WORDS = [
+    *("corpus=simulated", "data.stories=mini", "data.num_spoken_stories=40", "data.num_text_stories=30"),
+    *(
+        "data.num_questions=4",
+        "tokenizer.text_vocab_size=300",
+        "data.shard_utterances=16",
+        "data.simulated.num_speakers=3",
+    ),
+]
+
+
+def prepared(folder, *words: str) -> PreparedData:
+    prepare(folder, prepare_options(build_config([*WORDS, *words])))
+    return PreparedData(folder)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> PreparedData:
+    return prepared(tmp_path_factory.mktemp("simulated") / "data", "num_workers=1")
+
+
+def test_stories_and_questions_are_prepared(data):
+    index = load_index(data.folder)
+    assert index["description"] == "embedded stories, simulated speech (100 units, 3 speakers)"
+    assert index["is_synthesised"] is True
+    assert index["aligner"] == "simulated"
+    assert (len(data.train), len(data.valid), len(data.text), len(data.question_parts)) == (30, 10, 30, 48)
+    assert isinstance(data.codec, ImportedUnits)
+    assert (data.codec.num_units, data.codec.frame_rate_hz) == (100, 25)
+    story = data.train[0]
+    assert " ".join(word.text for word in story.words) == story.text
+    assert story.words[story.ending_start_word - 1].text.endswith(".")
+
+
+def test_parts_of_a_question_have_one_speaker_and_are_separate(data):
+    parts = {part.id: part for part in data.question_parts}
+    assert [question.stratum for question in data.questions] == ["topic"] * 4 + ["name"] * 4 + ["thing"] * 4
+    for question in data.questions:
+        own = [parts[name] for name in question.utterances]
+        assert len({part.id for part in own}) == 4
+        assert len({part.speaker for part in own}) == 1
+        assert all(part.segments()[0].word == part.segments()[-1].word == -1 for part in own), "silence at both ends"
+        true, false = own[2 + question.label], own[3 - question.label]
+        assert true.id.startswith(f"{question.id}-true")
+        assert false.id.startswith(f"{question.id}-false")
+    assert {question.label for question in data.questions} == {0, 1}
+
+
+def test_bytes_do_not_depend_on_workers(data, tmp_path):
+    other = prepared(tmp_path / "data", "num_workers=2")
+    assert load_index(other.folder)["splits"] == load_index(data.folder)["splits"]
+
+
+def test_other_simulations_are_other_units(data, tmp_path):
+    other = prepared(tmp_path / "data", "data.simulated.noise=0.2", "num_workers=1")
+    assert other.codec.sha256 != data.codec.sha256
+    assert not np.array_equal(other.train[0].units, data.train[0].units)
+    # A model of the one must not be taken for a model of the other.
+    assert other.vocabulary.fingerprint != data.vocabulary.fingerprint
+
+
+def test_an_impossible_simulation_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(Exception, match=r"word_units=1\.5"):
+        prepared(tmp_path / "data", "data.simulated.word_units=1.5")
+    assert not (tmp_path / "data" / "source.json").exists()
