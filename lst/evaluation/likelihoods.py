@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 from lst.data.documents import DocumentBuilder
 from lst.data.documents.interleave import DocumentPart, Span
 from lst.evaluation.items import Item, Part
-from lst.evaluation.results import ItemRow
+from lst.evaluation.results import DIRECTIONS, Direction, ItemRow
 from lst.evaluation.scorer import Scorer
 from lst.model.batch import SPEECH, TEXT, Document
 
-DIRECTIONS = ("S→S", "T→T", "S→T", "T→S")
 # Items whose documents are held in memory together.
 ITEMS_A_CHUNK = 64
 
@@ -20,7 +19,7 @@ def score_items(
     scorer: Scorer,
     items: Sequence[Item],
     advance: Callable[[int], None] = lambda _: None,
-    directions: Sequence[str] = DIRECTIONS,
+    directions: Sequence[Direction] = DIRECTIONS,
 ) -> list[ItemRow]:
     """Scores every ending of every item in every direction; a row for each, in the order of the items.
 
@@ -77,17 +76,14 @@ class _Documents:
         return self._parts[key]
 
 
-def _score_chunk(scorer: Scorer, items: Sequence[Item], directions: Sequence[str]) -> list[ItemRow]:
-    documents = _Documents(scorer.builder)
+def _score_chunk(scorer: Scorer, items: Sequence[Item], directions: Sequence[Direction]) -> list[ItemRow]:
+    documents = _documents(scorer.builder, items, directions)
     wanted = [
         (number, direction, ending)
         for number, item in enumerate(items)
         for direction in directions
         for ending in range(len(item.endings))
     ]
-    for number, direction, ending in wanted:
-        for context in (0, 1, None):
-            documents.add(number, items[number], context, ending, _modalities(direction))
     scores = scorer.score(documents.documents)
     rows: list[ItemRow] = []
     for number, direction, ending in wanted:
@@ -110,6 +106,21 @@ def _score_chunk(scorer: Scorer, items: Sequence[Item], directions: Sequence[str
             }
         )
     return rows
+
+
+def item_documents(builder: DocumentBuilder, item: Item) -> list[tuple[Document, slice]]:
+    """All documents that give an item's scores, each with the range of its ending."""
+    return _documents(builder, [item], DIRECTIONS).documents
+
+
+def _documents(builder: DocumentBuilder, items: Sequence[Item], directions: Sequence[Direction]) -> _Documents:
+    documents = _Documents(builder)
+    for number, item in enumerate(items):
+        for direction in directions:
+            for ending in range(len(item.endings)):
+                for context in (0, 1, None):
+                    documents.add(number, item, context, ending, _modalities(direction))
+    return documents
 
 
 def _modalities(direction: str) -> tuple[int, int]:

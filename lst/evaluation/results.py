@@ -3,6 +3,7 @@
 ::
 
     eval/NAME.json, eval/NAME.items.jsonl                  on the data that the model was trained on
+    eval/NAME.questions.jsonl                              ItemRow a line, where the data holds questions
     eval/NAME@FINGERPRINT.json, NAME@….items.jsonl         on other data (``lst eval data_dir=…``), a pair for each;
                                                            FINGERPRINT is the start of the data's
 """
@@ -67,18 +68,39 @@ BITS_COLUMNS = {
 }
 
 
+class StratumScore(TypedDict):
+    """Accuracies of the items of a stratum by each normalisation; see ``lst.evaluation.accuracy``."""
+
+    num_items: Count
+    sum: Accuracy
+    mean: Accuracy
+    byte: Accuracy
+    mi: Accuracy
+    swap: Accuracy
+
+
+class DirectionScore(TypedDict):
+    """One direction: which normalisation is its headline, and the scores of ``all`` items and of each stratum."""
+
+    headline: str
+    strata: dict[str, StratumScore]
+
+
 class EvaluatedData(TypedDict, total=False):
     """What an evaluation was of; absent in results of version 0.1 of the package.
 
     Keys:
         corpus: description of the prepared data.
         data: fingerprint of the prepared data.
-        left_out: utterances and cloze items that the model cannot read, with the reason; no number counts them.
+        left_out: utterances, cloze items and questions that the model cannot read, with the reason; no number counts
+            them.
+        questions: by direction, of the questions that the data holds (``data.num_questions``).
     """
 
     corpus: str
     data: str
     left_out: list[LeftOut]
+    questions: dict[str, DirectionScore]
 
 
 class EvalResult(EvaluatedData):
@@ -144,7 +166,7 @@ def read_result(place: Location) -> EvalResult | None:
 
 
 class ItemRow(TypedDict):
-    """A row of ``eval/NAME.items.jsonl``: one ending of one item in one direction.
+    """A row of ``eval/NAME.questions.jsonl``: one ending of one item in one direction.
 
     Keys:
         item, stratum: of the item; the stratum is empty where items have none.
@@ -160,29 +182,11 @@ class ItemRow(TypedDict):
 
     item: str
     stratum: str
-    direction: str
-    ending: int
+    direction: Direction
+    ending: Count
     is_true: bool
     nats: float
     swapped_nats: float
     alone_nats: float
-    num_tokens: int
-    num_bytes: int
-
-
-class StratumScore(TypedDict):
-    """Accuracies of the items of a stratum by each normalisation; see ``lst.evaluation.accuracy``."""
-
-    num_items: int
-    sum: Accuracy
-    mean: Accuracy
-    byte: Accuracy
-    mi: Accuracy
-    swap: Accuracy
-
-
-class DirectionScore(TypedDict):
-    """One direction: which normalisation is its headline, and the scores of ``all`` items and of each stratum."""
-
-    headline: str
-    strata: dict[str, StratumScore]
+    num_tokens: Count
+    num_bytes: Count

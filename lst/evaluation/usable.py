@@ -16,6 +16,8 @@ from lst.data.utterance import Utterance
 from lst.errors import UserError
 from lst.evaluation.bits import content_of
 from lst.evaluation.cloze import DIRECTIONS, ClozeItem, cloze_document
+from lst.evaluation.items import Item
+from lst.evaluation.likelihoods import item_documents
 from lst.evaluation.scorer import Scorer
 from lst.model.batch import Document
 
@@ -44,6 +46,11 @@ def usable_items(scorer: Scorer, items: Sequence[ClozeItem]) -> tuple[list[Cloze
         ],
         lambda item: f"{item.utterance.id} with the ending of {item.other.id}",
     )
+
+
+def usable_questions(scorer: Scorer, items: Sequence[Item]) -> tuple[list[Item], list[LeftOut]]:
+    """Questions whose documents the model reads and scores in every direction, and a line for each of the others."""
+    return _usable(scorer, items, lambda item: item_documents(scorer.builder, item), lambda item: item.id)
 
 
 def _usable(

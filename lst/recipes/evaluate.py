@@ -10,14 +10,21 @@ from lst.configs.schema import Config
 from lst.errors import LstError, ProblemsError, StorageError, raise_problems
 from lst.evaluation import (
     DIRECTIONS,
+    HEADLINE,
     ClozeScore,
+    DirectionScore,
     EvalResult,
+    Item,
     Scorer,
     cloze_accuracies,
     cloze_items,
+    direction_scores,
     held_out_bits,
+    question_items,
     score_cloze,
+    score_items,
     usable_items,
+    usable_questions,
     usable_utterances,
 )
 from lst.evaluation.results import BITS_COLUMNS, read_result
@@ -131,10 +138,13 @@ def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel) -> Eva
             f"{name} can read no held-out {'utterance' if items else 'cloze item'} of {trained.data.folder}",
             [f"{one['id']}: {one['reason']}" for one in left_out],
         )
+    questions, faulty_questions = usable_questions(scorer, _questions(trained))
+    left_out += faulty_questions
     for one in left_out:
         say(f"{name}: {one['id']} is left out: {one['reason']}")
-    with Progress(len(items) * len(DIRECTIONS), f"evaluate {name}", unit="item") as progress:
+    with Progress(len(items) * len(DIRECTIONS) + len(questions), f"evaluate {name}", unit="item") as progress:
         rows = score_cloze(scorer, items, progress.advance)
+        question_rows = score_items(scorer, questions, progress.advance)
     result: EvalResult = {
         "made_from": made_from,
         "name": name,
@@ -149,9 +159,17 @@ def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel) -> Eva
         "bits": held_out_bits(scorer, utterances),
         "left_out": left_out,
     }
+    if question_rows:
+        result["questions"] = direction_scores(question_rows, config.eval.bootstrap_samples, config.seed)
+        write_jsonl(run.eval_questions(name, other_data), [{**row} for row in question_rows])
     write_jsonl(run.eval_items(name, other_data), [{**row} for row in rows])
     write_json(path, versioned(result))
     return result
+
+
+def _questions(trained: TrainedModel) -> list[Item]:
+    data = trained.data
+    return question_items(data.questions, {part.id: part for part in data.question_parts}) if data.questions else []
 
 
 def data_it_was_not_trained_on(run: RunFolder, trained: TrainedModel) -> str:
@@ -207,6 +225,7 @@ def results_as_text(results: dict[str, EvalResult]) -> str:
         for name, result in results.items()
         if result.get("left_out")
     ]
+    lines += questions_as_text(results)
     counts = {name: result["bits"]["num_units"] for name, result in results.items()}
     if len(set(counts.values())) > 1:
         once = ", ".join(name for name, count in counts.items() if count < max(counts.values()))
@@ -214,6 +233,31 @@ def results_as_text(results: dict[str, EvalResult]) -> str:
             f"bits/unit of {once} are of units read once (patching.deduplicate=true): these and others do not compare"
         )
     return "\n".join(lines)
+
+
+def questions_as_text(results: dict[str, EvalResult]) -> list[str]:
+    """A line for each model and stratum: the headline accuracy of each direction; none without questions."""
+    asked = {name: result["questions"] for name, result in results.items() if "questions" in result}
+    if not asked:
+        return []
+    headlines = ", ".join(f"{direction} by {headline}" for direction, headline in HEADLINE.items())
+    width = max(map(len, [*asked, "model"]))
+    lines = [
+        "",
+        f"questions whose parts were spoken separately: accuracy, % [95 % interval], {headlines}; chance is 50",
+        "  ".join([f"{'model':<{width}}  {'stratum':<8}  items", *(f"{direction:>15}" for direction in DIRECTIONS)]),
+    ]
+    for name, scores in asked.items():
+        for stratum, first in scores[DIRECTIONS[0]]["strata"].items():
+            cells = [_headline_cell(scores[direction], stratum) for direction in DIRECTIONS]
+            lines.append("  ".join([f"{name:<{width}}  {stratum:<8}  {first['num_items']:>5}", *cells]))
+    return lines
+
+
+def _headline_cell(score: DirectionScore, stratum: str) -> str:
+    found: Mapping[str, Any] = score["strata"][stratum]
+    best = found[score["headline"]]
+    return f"{100 * best['accuracy']:.1f} [{100 * best['low']:.0f}–{100 * best['high']:.0f}]".rjust(15)
 
 
 def cloze_cell(cell: ClozeScore) -> str:

@@ -122,6 +122,10 @@ class RunFolder:
         """Scores of each cloze item of a model's evaluation."""
         return self.eval_result(name, other_data).with_suffix(".items.jsonl")
 
+    def eval_questions(self, name: str, other_data: str = "") -> Path:
+        """Scores of each ending of the questions of a model's evaluation."""
+        return self.eval_result(name, other_data).with_suffix(".questions.jsonl")
+
     def data_of_training(self, name: str) -> str:
         """Fingerprint of the data that a model was trained on; empty where that is not known."""
         path = self.model(name) / "settings.json"

@@ -12,7 +12,8 @@ from lst.data.documents import DocumentBuilder
 from lst.data.utterance import Utterance, Word
 from lst.evaluation.accuracy import ALL, direction_scores
 from lst.evaluation.items import Item, Part
-from lst.evaluation.likelihoods import DIRECTIONS, score_items
+from lst.evaluation.likelihoods import score_items
+from lst.evaluation.results import DIRECTIONS
 from lst.model.inference import ScoredTokens
 from lst.tokenizers.text import fit_text_tokenizer
 from lst.tokenizers.vocabulary import Vocabulary
