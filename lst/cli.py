@@ -367,7 +367,7 @@ def _run_once(command: str, words: CommandWords) -> int:
         print(to_yaml(config), end="")
         return 0
     if words.is_dry_run:
-        _show(describe(command, words.overrides))
+        _show(describe(command, words.overrides, config))
         return 0
     status = COMMANDS[command].run(config, words.overrides)
     # A part alone does not make the data again: the command that joins the parts is recorded.
@@ -389,9 +389,15 @@ def _run_many(command: str, words: CommandWords) -> int:
     return multirun(swept, words.overrides, words.multirun)
 
 
-def describe(command: str, overrides: Sequence[str]) -> str:
-    """The plan of a command as text; a faulty configuration or input raises as the command itself would."""
-    config = job_of(command).build(overrides)
+def describe(command: str, overrides: Sequence[str], config: Any = None) -> str:
+    """The plan of a command as text; a faulty configuration or input raises as the command itself would.
+
+    Args:
+        command: a name of ``COMMANDS``.
+        overrides: words of the command line.
+        config: their configuration, where it was built already.
+    """
+    config = job_of(command).build(overrides) if config is None else config
     return "\n".join([f"lst {command} --dry-run: nothing is written", *_plan(command, config, overrides)])
 
 

@@ -6,7 +6,7 @@ A listing of a large corpus takes minutes, so it is made once and handed on.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -98,6 +98,14 @@ def _is_utf8(name: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
+def _is(kind: Callable[[], bool]) -> bool:
+    """Whether an entry is of a kind; a link that leads to itself is of none."""
+    try:
+        return kind()
+    except OSError:
+        return False
+
+
 def _is_hidden(name: str) -> bool:
     return any(part.startswith(".") for part in name.split("/"))
 
@@ -151,9 +159,9 @@ class _Walk:
             if is_named:
                 self.problem = self.problem or f"folder {folder} cannot be read: {error.strerror}."
             return
-        folders = [entry for entry in entries if entry.is_dir()]
+        folders = [entry for entry in entries if _is(entry.is_dir)]
         for entry in entries:
-            if not entry.is_dir():
+            if not _is(entry.is_dir):
                 self._add(entry, prefix, is_direct, is_named)
         for entry in folders:
             self._visit(
@@ -164,7 +172,7 @@ class _Walk:
             )
 
     def _add(self, entry: os.DirEntry[str], prefix: str, is_direct: bool, is_named: bool) -> None:
-        name, is_file = prefix + entry.name, entry.is_file()
+        name, is_file = prefix + entry.name, _is(entry.is_file)
         if is_direct and is_file:
             stat = entry.stat()
             self.marks.append((name, stat.st_size, stat.st_mtime_ns))

@@ -154,6 +154,14 @@ class StreamPlan:
         return StreamState(self.fingerprint, cursors, source_tokens)
 
 
+def _check_position(state: StreamState, plan: StreamPlan) -> None:
+    """Raises ``UserError`` if a state counts other sources than the plan has, or waits for utterances that it lacks."""
+    sizes = {source.name: len(source.utterances) for source in plan.sources}
+    outside = [key for key in state.buffer if not 0 <= key.number < sizes.get(key.source, 0) or key.epoch < 0]
+    if outside or state.cursors.keys() != sizes.keys() or state.source_tokens.keys() != sizes.keys():
+        raise UserError("the loader's state in the checkpoint counts utterances or sources that the data has not")
+
+
 @dataclass(slots=True)
 class _Item:
     """A document, or the rest of one; tokens of the whole document; patches of the (rest) document by strategy."""
@@ -185,6 +193,7 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
         names = plan.source_names
         if state is not None:
             check_state_fingerprint(state.fingerprint, plan.fingerprint)
+            _check_position(state, plan)
         self.state = state or plan.first_state
         weights = [source.weight for source in plan.sources]
         self._mix = (

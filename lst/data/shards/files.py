@@ -185,6 +185,8 @@ def read_samples_table(shard_folder: Folder, entry: IndexEntry) -> SampleTable:
         content = storage.read_bytes(path)
     except FileNotFoundError:
         raise UserError(f"the receipt of a shard is missing: {path}. {REMEDY}") from None
+    except OSError as error:
+        raise UserError(f"the receipt of a shard cannot be read: {path} ({error.strerror}). {REMEDY}") from None
     try:
         if hashlib.sha256(content).hexdigest() != entry["receipt_sha256"]:
             raise ValueError("its SHA-256 is not the recorded one")

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import lightning
 from torch.utils.tensorboard import SummaryWriter
@@ -19,7 +19,13 @@ from lst.progress import Progress
 from lst.recipes.training.checkpoints import checkpoint_folder, complete_checkpoints, step_of
 from lst.recipes.training.folder import METRICS_FILE, TENSORBOARD_FOLDER
 from lst.recipes.training.signals import StopSignals
-from lst.storage import read_jsonl, write_jsonl
+from lst.storage import Count, read_jsonl, write_jsonl
+
+
+class AnyRow(TypedDict):
+    """Any row of ``metrics.jsonl``; the other keys are those of its kind."""
+
+    step: Count
 
 
 class RunCallback(lightning.Callback):
@@ -39,6 +45,7 @@ class RunCallback(lightning.Callback):
 
     Attributes:
         signals: that stop the training.
+        has_stepped: whether a step was done.
     """
 
     def __init__(
@@ -58,10 +65,11 @@ class RunCallback(lightning.Callback):
         self.has_tensorboard, self.signals = has_tensorboard, StopSignals()
         self.progress: Progress | None = None
         self._tensorboard: SummaryWriter | None = None
+        self.has_stepped = False
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Drops the rows that this training writes again, and starts the progress."""
-        rows = [row for row in read_jsonl(self.metrics_path, dict[str, Any]) if row["step"] <= self.first_step]
+        rows = [row for row in read_jsonl(self.metrics_path, AnyRow) if row["step"] <= self.first_step]
         if self.validates_last:
             rows = [row for row in rows if "loss" in row or self._validates(row["step"])]
         write_jsonl(self.metrics_path, rows)
@@ -87,6 +95,7 @@ class RunCallback(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Writes the step's row."""
+        self.has_stepped = True
         step, loss = trainer.global_step, float(outputs["loss"])
         row = pl_module.step_row(step, loss)
         if pl_module.is_skipped:
@@ -137,7 +146,7 @@ class RunCallback(lightning.Callback):
         """A row's numbers in TensorBoard, by their names; the loss is ``train_loss``."""
         if self._tensorboard is not None:
             for name, value in row.items():
-                if name != "step" and value is not None:
+                if name != "step" and isinstance(value, (int, float)):
                     self._tensorboard.add_scalar("train_loss" if name == "loss" else name, value, row["step"])
 
     def _save_if_due(self, trainer: lightning.Trainer, step: int) -> None:

@@ -12,19 +12,20 @@ earlier releases it is empty, and in version 1 of the format ``state.json`` is t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from lst.errors import UserError
+from lst.errors import LstError, UserError
 from lst.progress import say
 from lst.recipes.training.finite import check_finite, non_finite_names
 from lst.storage import (
@@ -35,10 +36,12 @@ from lst.storage import (
     disk_full_error,
     fsync_folder,
     parse_json,
+    read_bytes,
     sha256,
     staged,
     write_text,
 )
+from lst.storage.tensors import open_tensors
 
 STATE_FILE, TENSORS_FILE, MARKER_FILE = "state.json", "tensors.safetensors", "COMPLETE"
 VERSION = 2
@@ -114,7 +117,7 @@ def decode_state(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if value.keys() == {_TENSOR}:
         return tensors[value[_TENSOR]]
     if value.keys() == {_PAIRS}:
-        return {key: decode_state(item, tensors) for key, item in value[_PAIRS]}
+        return {pair[0]: decode_state(pair[1], tensors) for pair in value[_PAIRS]}
     if value.keys() == {_TUPLE}:
         return tuple(decode_state(item, tensors) for item in value[_TUPLE])
     return {key: decode_state(item, tensors) for key, item in value.items()}
@@ -189,7 +192,7 @@ def read_checkpoint(folder: Path, verify: bool = True) -> Checkpoint:
         marker = _read_marker(folder)
         if verify and marker is not None:
             _check_hashes(folder, marker)
-        index = parse_json((folder / STATE_FILE).read_bytes(), dict[str, Any])
+        index = parse_json(read_bytes(folder / STATE_FILE), dict[str, Any])
         _check_version(folder, index, marker, remedy)
         names = [TENSORS_FILE] if marker is None else [name for name in marker["sha256"] if name != STATE_FILE]
         tensors = {key: tensor for name in names for key, tensor in _read_tensors(folder / name).items()}
@@ -200,7 +203,7 @@ def read_checkpoint(folder: Path, verify: bool = True) -> Checkpoint:
             raise FormatError(f"{wrong[0]} holds values that are not finite")
     except OtherVersionError as error:
         raise UserError(f"{folder / MARKER_FILE} {error}. {remedy}") from None
-    except (OSError, SafetensorError, KeyError, TypeError, AttributeError, FormatError) as error:
+    except (OSError, LookupError, TypeError, AttributeError, FormatError) as error:
         raise DamagedCheckpointError(f"the checkpoint {folder} is damaged ({error}). {remedy}") from None
     if not verify:
         say(f"{folder} was not verified (train.verify_checkpoints=false)")
@@ -209,9 +212,33 @@ def read_checkpoint(folder: Path, verify: bool = True) -> Checkpoint:
     return Checkpoint(folder, step, state)
 
 
+@contextlib.contextmanager
+def restoring(checkpoint: Checkpoint | None, is_restored: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Context manager around the use of a checkpoint, whose state may have right hashes and a wrong content.
+
+    Args:
+        checkpoint: that is restored; None where a training begins.
+        is_restored: whether a step was done with its state: what fails then has another cause.
+
+    Raises:
+        DamagedCheckpointError: in place of an error that the content of the state leads to.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        is_other = isinstance(error, (LstError, torch.OutOfMemoryError))
+        if checkpoint is None or is_other or is_restored():
+            raise
+        told = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise DamagedCheckpointError(
+            f"the checkpoint {checkpoint.path} does not fit this training ({told}). Delete it and run the same command "
+            "again: it goes on from the checkpoint before."
+        ) from error
+
+
 def _read_marker(folder: Path) -> Marker | None:
     """The marker of a checkpoint; None where it is empty, as earlier releases wrote it."""
-    content = (folder / MARKER_FILE).read_bytes()
+    content = read_bytes(folder / MARKER_FILE)
     if not content:
         return None
     marker = parse_json(content, Marker)
@@ -239,8 +266,10 @@ def _check_version(folder: Path, index: dict[str, Any], marker: Marker | None, r
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a file in memory of their own, one copy of each at a time."""
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    try:
+        return open_tensors(path).read()
+    except FormatError as error:
+        raise FormatError(f"{path.name} {error}") from None
 
 
 def checkpoint_folder(folder: Path, step: int) -> Path:
@@ -260,7 +289,12 @@ def staging_folder(folder: Path) -> Path:
 
 def complete_checkpoints(folder: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
-    return sorted(path.parent for path in folder.glob(f"step-*/{MARKER_FILE}"))
+    return sorted(path for path in _step_folders(folder) if (path / MARKER_FILE).exists())
+
+
+def _step_folders(folder: Path) -> list[Path]:
+    """Folders with the name of a checkpoint."""
+    return [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdecimal()]
 
 
 def remove_checkpoint(folder: Path) -> None:
@@ -272,6 +306,6 @@ def remove_checkpoint(folder: Path) -> None:
 def clear_unfinished(folder: Path) -> None:
     """Removes what killed processes left: checkpoints that were written or removed in part."""
     whole = set(complete_checkpoints(folder))
-    for path in [*folder.glob("step-*"), *folder.glob(f".step-*{STAGING_SUFFIX}")]:
+    for path in [*_step_folders(folder), *folder.glob(f".step-*{STAGING_SUFFIX}")]:
         if path not in whole:
             shutil.rmtree(path, ignore_errors=True)

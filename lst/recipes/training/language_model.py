@@ -158,5 +158,5 @@ class LanguageModelModule(TrainingModule):
             states = checkpoint["optimizer_states"]
             checkpoint["optimizer_states"] = [regrouped_state(states[0], self.model, self._saved_rates, rates)]
         self.loader_state = LoaderState.from_json(checkpoint["loader_state"])
-        self.training_flops = checkpoint["training_flops"]
-        self.num_skipped_updates = checkpoint.get("num_skipped_updates", 0)
+        self.training_flops = float(checkpoint["training_flops"])
+        self.num_skipped_updates = int(checkpoint.get("num_skipped_updates", 0))

@@ -21,7 +21,7 @@ from lst.recipes.training.batches import (
     without_batches,
 )
 from lst.recipes.training.callbacks import RunCallback
-from lst.recipes.training.checkpoints import complete_checkpoints, step_of
+from lst.recipes.training.checkpoints import complete_checkpoints, restoring, step_of
 from lst.recipes.training.finite import NonFiniteError, check_finite
 from lst.recipes.training.folder import TrainingFolder
 from lst.recipes.training.language_model import LanguageModelModule
@@ -89,8 +89,9 @@ def _fit(
 ) -> tuple[RunCallback, LatentSpeechTextModel]:
     """Trains from ``start`` to the last step."""
     options, checkpoint = config.train, start.checkpoint
-    loader_state = checkpoint.state["loader_state"] if checkpoint else None
-    loader = build_loader(config, data, start.fingerprint, loader_state, patching)
+    with restoring(checkpoint):
+        loader_state = checkpoint.state["loader_state"] if checkpoint else None
+        loader = build_loader(config, data, start.fingerprint, loader_state, patching)
     valid_batches, text_bytes, num_units = validation_batches(config, data, patching)
     model = LatentSpeechTextModel(config.model, patching.vocabulary.size, config.seed)
     module = LanguageModelModule(

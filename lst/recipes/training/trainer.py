@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from lst.errors import UserError
 from lst.parallel import keep_freed_memory
 from lst.recipes.training.callbacks import RunCallback
-from lst.recipes.training.checkpoints import Checkpoint, SafeCheckpointIO
+from lst.recipes.training.checkpoints import Checkpoint, SafeCheckpointIO, restoring
 from lst.recipes.training.module import TrainingModule
 
 
@@ -115,6 +115,7 @@ def fit(
     Raises:
         StoppedError: a signal stopped the training, and a checkpoint was saved.
         KeyboardInterrupt: the process was interrupted before the first step.
+        DamagedCheckpointError: the checkpoint does not fit the module.
     """
     if options.accelerator in ("auto", "cpu"):
         keep_freed_memory()
@@ -123,12 +124,13 @@ def fit(
         # Lightning converts after it has read a checkpoint: float64 weights would be rounded on the way.
         trainer.precision_plugin.convert_module(module)
         # Batches are made elsewhere: the workers of a DataLoader would have to be told where the others are.
-        trainer.fit(
-            module,
-            DataLoader(_Endless(train_batches), batch_size=None, num_workers=0),
-            DataLoader(valid_batches, batch_size=None, num_workers=0),  # type: ignore[arg-type]
-            ckpt_path=str(resume.path) if resume else None,
-        )
+        with restoring(resume, lambda: callback is not None and callback.has_stepped):
+            trainer.fit(
+                module,
+                DataLoader(_Endless(train_batches), batch_size=None, num_workers=0),
+                DataLoader(valid_batches, batch_size=None, num_workers=0),  # type: ignore[arg-type]
+                ckpt_path=str(resume.path) if resume else None,
+            )
     if trainer.global_step < options.max_steps and not module.stopped_early:
         # Lightning returns as if all were well when it is told to terminate.
         raise KeyboardInterrupt
