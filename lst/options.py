@@ -193,7 +193,7 @@ class Options:
             value = getattr(self, item.name)
             if isinstance(value, Options):
                 values[item.name] = value.recorded()
-            elif not (item.metadata["limits"].is_later and value == item.default):
+            elif not (item.metadata.get("limits", Limits()).is_later and value == item.default):
                 values[item.name] = copy.deepcopy(value)
         return values
 

@@ -50,7 +50,7 @@ def run_tasks(
     with contextlib.closing(results):
         for done in results:
             if done.error:
-                raise UserError(done.error)
+                raise UserError(*done.error.split("\n"))
             yield done
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
@@ -24,6 +25,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from lst.errors import UserError
+from lst.storage import files
 from lst.storage.files import open_binary, read_bytes, size
 from lst.storage.places import Location, locate
 
@@ -103,10 +105,16 @@ def _bounded(place: Location) -> bytes:
 
 
 def check_regular(place: Location) -> None:
-    """Raises ``FormatError`` for a pipe or a device, whose reading might never end."""
+    """Raises ``FormatError`` for a FIFO, a device or a socket, whose reading might never end."""
     found = locate(place)
-    if isinstance(found, Path) and found.exists() and not (found.is_file() or found.is_dir()):
-        raise FormatError("is a pipe or a device, not a file")
+    if not isinstance(found, Path):
+        return
+    try:
+        files.check_regular(found, os.stat(found).st_mode)
+    except (FileNotFoundError, IsADirectoryError):
+        return
+    except OSError as error:
+        raise FormatError(f"cannot be read: {error.strerror}") from None
 
 
 def read_jsonl(place: Location, kind: type[T]) -> list[T]:

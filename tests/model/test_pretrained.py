@@ -46,6 +46,7 @@ def test_a_folder_of_an_earlier_version_opens(folder: Path) -> None:
         assert len(earlier) < len(config[section])
         config[section] = {key: value for key, value in config[section].items() if key in earlier}
     (folder / "config.json").write_text(json.dumps(config))
+    (folder / "hashes.json").unlink()
     model, patching, _ = load_model(folder)
     assert (model.config, patching) == (CONFIG, PatchingConfig("static", 3))
 

@@ -208,10 +208,11 @@ def test_lines_are_read_up_to_one_that_was_cut(tmp_path: Path) -> None:
 def test_a_pipe_or_a_device_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.json")
     (tmp_path / "zero.json").symlink_to("/dev/zero")
-    for name in ("pipe.json", "zero.json"):
-        with pytest.raises(FormatError, match=rf"the thing is damaged: .*{name} is a pipe or a device, not a file"):
+    for name, kind in (("pipe.json", "FIFO"), ("zero.json", "device")):
+        said = rf"{name} cannot be read: is a {kind}, a regular file is needed"
+        with pytest.raises(FormatError, match=rf"the thing is damaged: .*{said}"):
             read_json(tmp_path / name, Whole, "the thing", "")
-        with pytest.raises(FormatError, match=rf"{name} is a pipe or a device, not a file"):
+        with pytest.raises(FormatError, match=said):
             read_jsonl(tmp_path / name, Row)
     with pytest.raises(FormatError, match=r"cannot be read \(Is a directory\)"):
         read_jsonl(tmp_path, Row)

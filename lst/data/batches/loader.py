@@ -260,7 +260,7 @@ class _Worker:
             ) from None
         if isinstance(message, _Failure):
             if message.is_users:
-                raise UserError(message.text)
+                raise UserError(*message.text.split("\n"))
             raise RuntimeError(f"loader worker {self.number} failed:\n{message.text}")
         arrays, state = message
         values: dict[str, Any] = {name: torch.from_numpy(x) if hasattr(x, "dtype") else x for name, x in arrays.items()}

@@ -273,7 +273,7 @@ def test_a_shard_is_never_looked_for_outside_of_its_folder(tmp_path: Path, name:
     write_json(tmp_path / INDEX_FILE, index)
     with pytest.raises(UserError, match=r"index\.json names the shard .*no plain name such as train-000000"):
         load_index(tmp_path)
-    assert "names a shard" in str(check_prepared(tmp_path, full=False, max_examples=0).examples)
+    assert "names the shard" in str(check_prepared(tmp_path, full=False, max_examples=0).examples)
 
 
 def test_a_shard_that_is_no_file_is_missing_and_never_waited_for(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from lst.data.corpora.records import Record
 from lst.errors import UserError
 from lst.progress import Progress
 
+# It becomes part of a file's name.
+MAX_SHARD_ID = 999_999_999
 _SUB = re.compile(r"-sub\d+(?=\.[^.]*$|$)")
 
 
@@ -49,8 +51,8 @@ def _row(record: Record, place: str, manifest: Path) -> tuple[ManifestRow, list[
     if faults:
         # The tar that holds the audio has not been looked up.
         return replace(row, unread=row.unread | {"path"}), faults
-    if isinstance(shard_id, bool) or not isinstance(shard_id, int):
-        return row, [f"shard_id must be a whole number, not {str(shard_id)[:60]}"]
+    if isinstance(shard_id, bool) or not isinstance(shard_id, int) or not 0 <= shard_id <= MAX_SHARD_ID:
+        return row, [f"shard_id must be a whole number from 0 to {MAX_SHARD_ID}, not {str(shard_id)[:60]}"]
     member = str(record["audio_filepath"]).strip() if "audio_filepath" in record else Path(row.path).name
     tars = [place / f"audio_{shard_id}.tar" for place in (folder, folder.parent)]
     tar = next((tar for tar in tars if tar.is_file()), tars[0])
