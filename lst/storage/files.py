@@ -197,7 +197,8 @@ def list_sizes(folder: Location, suffix: str = "") -> dict[str, int]:
         if not found.is_dir():
             return {}
         with os.scandir(found) as entries:
-            sizes = {e.name: e.stat().st_size for e in entries if e.name.endswith(suffix) and e.is_file()}
+            # Unlike an entry's own is_file, this takes a link that leads to itself for no file.
+            sizes = {e.name: e.stat().st_size for e in entries if e.name.endswith(suffix) and os.path.isfile(e.path)}
         return dict(sorted(sizes.items()))
     with remote(found, fresh=True) as (system, path):
         try:

@@ -90,9 +90,10 @@ def test_shards(shards: Pristine, data: st.DataObject) -> None:
         shards.restore()
 
 
-def test_a_receipt_that_is_a_folder_is_listed(shards: Pristine) -> None:
+@pytest.mark.parametrize("place", ["folder", "loop"])
+def test_a_receipt_that_is_no_file_is_listed(shards: Pristine, place: str) -> None:
     try:
-        Damage("shards/train-000000.json", place="folder").do(shards.folder)
+        Damage("shards/train-000000.json", place=place).do(shards.folder)
         report = check_prepared(shards.folder, True, 5)
         assert "train-000000.json" in report.as_text()
     finally:
