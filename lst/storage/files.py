@@ -52,6 +52,17 @@ def disk_full_error(path: Path) -> UserError:
     )
 
 
+@contextlib.contextmanager
+def full_disk_named(path: Path) -> Iterator[None]:
+    """Context manager: a full disk is a ``UserError`` that names what was not written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise disk_full_error(path) from error
+        raise
+
+
 def check_free_space(folder: Path, needed_bytes: int, what: str) -> None:
     """Raises ``UserError`` before work starts when ``folder``'s disk cannot hold ``needed_bytes``."""
     existing = folder
@@ -152,12 +163,8 @@ def fetch(files_wanted: Mapping[Url, Path]) -> None:
         return
     with named_errors(next(iter(files_wanted))):
         found = [file_system(url) for url in files_wanted]
-        try:
+        with full_disk_named(next(iter(files_wanted.values()))):
             found[0][0].get([path for _, path in found], [str(path) for path in files_wanted.values()])
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise disk_full_error(next(iter(files_wanted.values()))) from error
-            raise
 
 
 def exists(place: Location) -> bool:
@@ -224,12 +231,8 @@ def staged(place: Location) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="lst-") as folder:
         temporary = Path(folder) / found.name
-        try:
+        with full_disk_named(temporary):
             yield temporary
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise disk_full_error(temporary) from error
-            raise
         with named_errors(found):
             try:
                 _put(temporary, found)
@@ -239,22 +242,19 @@ def staged(place: Location) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _staged_beside(path: Path) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
     # A drawn name, so that two processes never write into one file. The suffix stays last, as soundfile takes the
     # format from it.
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}{STAGING_SUFFIX}{path.suffix}")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        fsync_folder(path.parent)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise disk_full_error(path) from error
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
+    with full_disk_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            fsync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def clear_partial_files(*folders: Path) -> None:
@@ -311,6 +311,12 @@ def write_json(place: Location, value: Any) -> None:
 def write_jsonl(place: Location, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes one JSON object a line, whole or not at all."""
     write_text(place, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def append_text(path: Path, text: str) -> None:
+    """Adds UTF-8 ``text`` to the end of a local file. A killed process may leave a part of it."""
+    with full_disk_named(path), open(path, "a", encoding="utf-8") as file:
+        file.write(text)
 
 
 def remove(place: Location) -> None:

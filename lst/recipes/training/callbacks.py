@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from lst.progress import Progress
 from lst.recipes.training.checkpoints import checkpoint_folder, complete_checkpoints, step_of
 from lst.recipes.training.folder import METRICS_FILE, TENSORBOARD_FOLDER
 from lst.recipes.training.signals import StopSignals
-from lst.storage import read_jsonl, write_jsonl
+from lst.storage import append_text, read_jsonl, remove_folder, write_jsonl
 
 
 class RunCallback(lightning.Callback):
@@ -67,7 +66,7 @@ class RunCallback(lightning.Callback):
         write_jsonl(self.metrics_path, rows)
         if self.has_tensorboard:
             # Written anew, so that no step is there twice.
-            shutil.rmtree(self.folder / TENSORBOARD_FOLDER, ignore_errors=True)
+            remove_folder(self.folder / TENSORBOARD_FOLDER)
             self._tensorboard = SummaryWriter(str(self.folder / TENSORBOARD_FOLDER))
             for row in rows:
                 self._show(row)
@@ -129,8 +128,7 @@ class RunCallback(lightning.Callback):
         return step % self.options.eval_every == 0 or (self.validates_last and step == self.options.max_steps)
 
     def _append(self, row: Mapping[str, Any]) -> None:
-        with open(self.metrics_path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        append_text(self.metrics_path, json.dumps(row) + "\n")
         self._show(row)
 
     def _show(self, row: Mapping[str, Any]) -> None:
