@@ -10,6 +10,7 @@ ARGS ?=
 help:
 	@echo "make quickstart   install, then prepare, train, evaluate and report (ARGS='key=value …' are passed on)"
 	@echo "make test         ruff, mypy, pytest"
+	@echo "make test-faults  stop prepare, train, eval, report and quickstart at every change of a file, and run them again"
 	@echo "make bench-model  speed and memory of the model: a line a figure, and runs/bench/model.json (about 15 minutes)"
 	@echo "make bench-kernels  the same of the state-space kernels, and a plot: runs/bench/kernels.json, kernels.svg (about 15 minutes)"
 	@echo "make bench-gpu    kernels against their plain twins on a CUDA GPU: runs/bench/gpu.json"
@@ -37,6 +38,10 @@ test: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+
+.PHONY: test-faults
+test-faults: $(VENV)/.installed
+	LST_TEST_FAULTS=all $(BIN)/python -m pytest -q -rP -n auto --dist load tests/faults $(ARGS)
 
 # The pages need nothing from the network. The two variables silence adverts of MkDocs' themes and plugins.
 $(VENV)/.docs: $(VENV)/.installed

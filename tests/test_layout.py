@@ -48,7 +48,6 @@ CHANGES_FILES = re.compile(
 HOLDS_A_TEMPORARY_PATH = re.compile(r"\b(staged|staged_folder|TemporaryDirectory)\(")
 # Files outside of lst.storage that change files by themselves, and why they may.
 CHANGE_FILES_THEMSELVES = {
-    "recipes.training.callbacks": "TensorBoard writes its own files; they are made anew at every start",
     "parallel.commands": "the output of a child process is added to its log while it runs",
     "data.corpora.remote": "the mirror of a corpus lies in a temporary folder",
     "data.synthesis.voices": "an engine's text lies in a temporary folder",

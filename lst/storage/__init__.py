@@ -15,7 +15,7 @@ process at a time prepare a folder.
 from lst.storage.access import PlaceError, allow
 from lst.storage.files import (
     STAGING_SUFFIX,
-    append_text,
+    append_bytes,
     cache_dir,
     check_free_space,
     clear_partial_files,
@@ -63,7 +63,7 @@ __all__ = [
     "Url",
     "absolute",
     "allow",
-    "append_text",
+    "append_bytes",
     "cache_dir",
     "check_free_space",
     "clear_partial_files",

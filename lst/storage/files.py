@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from lst.errors import StorageError, UserError
+from lst.errors import DiskFullError, StorageError, UserError
 from lst.storage import access
 from lst.storage.fingerprints import sha256_of
 from lst.storage.places import ATOMIC_PUT, Location, Url, file_system, locate, named_errors, remote
@@ -44,9 +44,9 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def disk_full_error(path: Path) -> UserError:
+def disk_full_error(path: Path) -> DiskFullError:
     """The error for a full disk, naming the place and the way out."""
-    return UserError(
+    return DiskFullError(
         f"the disk that holds {path.parent} is full: {path.name} was not written, nothing earlier was lost. "
         "Free some space and run the same command again, or choose another place with run_dir=FOLDER."
     )
@@ -257,10 +257,15 @@ def _staged_beside(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def clear_partial_files(*folders: Path) -> None:
-    """Removes what killed writers staged directly in local folders. Call it where nobody else writes: under a lock."""
+def clear_partial_files(*folders: Path, stem: str = "") -> None:
+    """Removes what killed writers staged directly in local folders. Call it where nobody else writes: under a lock.
+
+    Args:
+        folders: they may be absent.
+        stem: only what was staged for the file of this name, without its suffix.
+    """
     for folder in folders:
-        for path in folder.glob(f".*{STAGING_SUFFIX}*"):
+        for path in folder.glob(f".{stem and f'{stem}.'}*{STAGING_SUFFIX}*"):
             if path.is_file():
                 path.unlink(missing_ok=True)
 
@@ -313,10 +318,12 @@ def write_jsonl(place: Location, rows: Iterable[Mapping[str, Any]]) -> None:
     write_text(place, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def append_text(path: Path, text: str) -> None:
-    """Adds UTF-8 ``text`` to the end of a local file. A killed process may leave a part of it."""
-    with full_disk_named(path), open(path, "a", encoding="utf-8") as file:
-        file.write(text)
+def append_bytes(path: Path, content: bytes) -> None:
+    """Adds ``content`` to the end of a local file, which is made if it is absent. A killed process may add a part."""
+    with full_disk_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab") as file:
+            file.write(content)
 
 
 def remove(place: Location) -> None:

@@ -23,7 +23,6 @@ import matplotlib.figure  # noqa: F401 (imported before the fork, as all else)
 import pocketsphinx  # noqa: F401
 import sentencepiece  # noqa: F401
 import torch
-import torch.utils.tensorboard
 import webdataset  # noqa: F401
 
 import lst.recipes.quickstart  # noqa: F401
@@ -102,8 +101,7 @@ class Events:
     def _stop(self, name: str, arguments: tuple[Any, ...], path: Path) -> None:
         if self.job["kind"] == "full":
             if needs_space(name):
-                # Without a name, as a failed write has none.
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                raise disk_full(name, arguments)
             return
         if self.job["kind"] == "after":
             perform(name, arguments, path)
@@ -130,6 +128,14 @@ def changes_something(name: str, arguments: tuple[Any, ...], path: Path) -> bool
 def needs_space(name: str) -> bool:
     """Whether a full disk lets an event fail."""
     return name in ("open", "os.mkdir", "os.rename")
+
+
+def disk_full(name: str, arguments: tuple[Any, ...]) -> OSError:
+    """What Python raises: a file that was opened fails later, while it is written, and the error then has no name."""
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if described(name, arguments) != "append" and (name != "open" or arguments[2] & os.O_CREAT):
+        error.filename = arguments[0]
+    return error
 
 
 def perform(name: str, arguments: tuple[Any, ...], path: Path) -> None:
