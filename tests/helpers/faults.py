@@ -24,7 +24,7 @@ COMMANDS = {
     "train": f"name=static patching=static train.max_steps=2 train.keep_checkpoints=1 {STEPS}",
     "eval": "",
     "report": "",
-    "quickstart": f"{PREPARE} train.max_steps=1 {STEPS}",
+    "quickstart": f"{PREPARE} train.max_steps=1 train.warmup_steps=0 {STEPS}",
 }
 KINDS = ("before", "after", "full")
 LEFT_OVER = re.compile(r"\.partial|\.lock|lock\.json")
