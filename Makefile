@@ -11,6 +11,7 @@ help:
 	@echo "make quickstart   install, then prepare, train, evaluate and report (ARGS='key=value …' are passed on)"
 	@echo "make test         ruff, mypy, pytest"
 	@echo "make test-fuzz    5,000 damaged inputs of each kind (ARGS='-k models' chooses; LST_FUZZ_EXAMPLES=N sets how many)"
+	@echo "make test-faults  stop prepare, train, eval, report and quickstart at every change of a file, and run them again"
 	@echo "make bench-model  speed and memory of the model: a line a figure, and runs/bench/model.json (about 15 minutes)"
 	@echo "make bench-kernels  the same of the state-space kernels, and a plot: runs/bench/kernels.json, kernels.svg (about 15 minutes)"
 	@echo "make bench-eval   scoring questions with shared contexts against whole documents: runs/bench/eval.json (about 2 minutes)"
@@ -44,6 +45,10 @@ test: $(VENV)/.installed
 .PHONY: test-fuzz
 test-fuzz: $(VENV)/.installed
 	LST_FUZZ_EXAMPLES=$${LST_FUZZ_EXAMPLES:-5000} $(BIN)/python -m pytest -q -n auto --dist loadfile tests/fuzz $(ARGS)
+
+.PHONY: test-faults
+test-faults: $(VENV)/.installed
+	LST_TEST_FAULTS=all $(BIN)/python -m pytest -q -rP -n auto --dist load tests/faults $(ARGS)
 
 # The pages need nothing from the network. The two variables silence adverts of MkDocs' themes and plugins.
 $(VENV)/.docs: $(VENV)/.installed

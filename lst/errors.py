@@ -53,6 +53,10 @@ class StorageError(LstError):
     """A storage that cannot be reached or written. No file in it is at fault, so nothing is made again or skipped."""
 
 
+class DiskFullError(UserError, StorageError):
+    """A full disk: what is to be written there is not at fault, and the user can mend it."""
+
+
 class StoppedError(LstError):
     """Work that a signal has stopped, after it was saved.
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from lst import progress as progress_module
-from lst.errors import ProblemsError, UserError, raise_problems
+from lst import storage
+from lst.errors import DiskFullError, ProblemsError, UserError, raise_problems
 from lst.progress import Progress
 from lst.storage import check_free_space, fingerprint, read_json, read_jsonl, sha256, staged, write_json, write_text
 
@@ -41,6 +42,26 @@ def test_a_full_disk_is_said_with_the_way_out(call: str, tmp_path: Path, monkeyp
     with pytest.raises(UserError, match=r"is full: a\.txt was not written.*run_dir=FOLDER"):
         write_text(tmp_path / "a.txt", "text")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    for content in ("old", "new"):
+        (tmp_path / ".folder.partial").mkdir()
+        (tmp_path / ".folder.partial" / "left by a killed process").write_text("")
+        with storage.staged_folder(folder) as staging:
+            write_text(staging / content, content)
+    with pytest.raises(DiskFullError, match="is full: folder was not written"), storage.staged_folder(folder):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert [path.name for path in folder.iterdir()] == ["new"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_disk_that_fills_while_a_row_is_added_is_named(tmp_path: Path) -> None:
+    storage.append_bytes(tmp_path / "new" / "a.jsonl", b"{}\n")
+    with pytest.raises(DiskFullError, match=r"the disk that holds /dev is full: full was not written"):
+        storage.append_bytes(Path("/dev/full"), b"{}\n")
 
 
 def test_too_little_space_is_said_before_work_starts(tmp_path: Path) -> None:

@@ -39,6 +39,20 @@ DATA_FLOORS: list[set[str]] = [
 RECIPE_FLOORS: list[set[str]] = [{"report", "training"}, {"corpus_card", "synthetic", "scaling"}]
 # Who runs commands: the others are imported by nobody but these.
 COMMAND_CALLERS = {"cli", "recipes.quickstart", "recipes.scaling"}
+# Calls that change files, by the end of their name. Within ``with staged(…)`` or a temporary folder they may be used.
+CHANGES_FILES = re.compile(
+    r"(^|\.)(write_text|write_bytes|unlink|rmdir|mkdir|makedirs|touch|rename|symlink_to|hardlink_to|symlink|link|truncate"
+    r"|rmtree|copytree|copyfile|copy2|save_file|savefig|SummaryWriter)$"
+    r"|^(os\.(replace|remove)|shutil\.(copy|move)|soundfile\.write|np\.savez?|torch\.save)$"
+)
+HOLDS_A_TEMPORARY_PATH = re.compile(r"\b(staged|staged_folder|TemporaryDirectory)\(")
+# Files outside of lst.storage that change files by themselves, and why they may.
+CHANGE_FILES_THEMSELVES = {
+    "parallel.commands": "the output of a child process is added to its log while it runs",
+    "data.corpora.remote": "the mirror of a corpus lies in a temporary folder",
+    "data.synthesis.voices": "an engine's text lies in a temporary folder",
+    "data.synthesis.engine_times": "runs in a temporary folder, as a process of its own",
+}
 REMEDY = (
     "Move the code that is needed to a room below both, or hand it in as an argument; the table of rooms is in "
     "CONTRIBUTING.md."
@@ -166,6 +180,40 @@ def test_no_file_imports_itself_by_way_of_others() -> None:
         if name not in state:
             visit(name, [name])
     assert circles == [], REMEDY
+
+
+def changes_of_files(path: Path) -> list[str]:
+    """Calls in a file that change files, but for those on a temporary path that a ``with`` around them gives."""
+    found: list[str] = []
+
+    def visit(node: ast.AST, is_temporary: bool) -> None:
+        if isinstance(node, ast.With):
+            items = " ".join(ast.unparse(item.context_expr) for item in node.items)
+            is_temporary = is_temporary or HOLDS_A_TEMPORARY_PATH.search(items) is not None
+        if isinstance(node, ast.Call) and not is_temporary:
+            name = ast.unparse(node.func)
+            is_own = name.startswith("storage.") or name in ("write_text", "write_bytes")
+            is_own = is_own or any(ast.unparse(argument) == "buffer" for argument in node.args)  # in memory
+            writes = name in ("open", "os.fdopen") and re.search(r"'[rwaxbt]*[wax+]", ast.unparse(node))
+            if writes or (CHANGES_FILES.search(name) and not is_own):
+                found.append(f"line {node.lineno}: {ast.unparse(node)[:80]}")
+        for child in ast.iter_child_nodes(node):
+            visit(child, is_temporary)
+
+    visit(ast.parse(path.read_text()), False)
+    return found
+
+
+def test_files_are_changed_only_through_storage() -> None:
+    """So that each is whole or absent, and ``make test-faults`` sees all of it."""
+    changing = {
+        name: changes
+        for name, path in MODULES.items()
+        if parts_of(name)[0] != "storage" and (changes := changes_of_files(path))
+    }
+    wrong = {name: changes for name, changes in changing.items() if name not in CHANGE_FILES_THEMSELVES}
+    assert wrong == {}, "Use lst.storage, or name the file and the reason in CHANGE_FILES_THEMSELVES."
+    assert changing.keys() == CHANGE_FILES_THEMSELVES.keys(), "take out of CHANGE_FILES_THEMSELVES what is no exception"
 
 
 def test_shared_model_files_import_nothing_else() -> None:

@@ -34,7 +34,7 @@ from lst.errors import UserError
 from lst.model.checkpoint import WEIGHTS_FILE
 from lst.progress import say
 from lst.runs.formats import read_record, versioned
-from lst.storage import Folder, absolute, write_json
+from lst.storage import Folder, absolute, clear_partial_files, write_json
 from lst.storage.locks import waiting_lock
 from lst.tokenizers.speech import unit_places
 
@@ -156,6 +156,7 @@ def record_command(config: Config, command: str, overrides: Sequence[str]) -> No
     name = f"train {config.name}" if command == "train" else command
     # Trainings of one run may end at the same time.
     with waiting_lock(path.with_suffix(".lock")):
+        clear_partial_files(path.parent, stem=path.stem)
         write_json(path, versioned({**_recorded_commands(path), name: list(overrides)}))
 
 

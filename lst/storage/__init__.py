@@ -7,13 +7,15 @@
           access: allow-list of protocols and hosts
 
 ``access`` says which places strings may name, ``places`` makes places of strings, ``files`` reads and writes them,
-``typed`` holds JSON files to the types that document their formats, ``fingerprints`` names the content of files,
-``listing`` lists all files of a corpus once, and ``locks`` lets one process at a time prepare a folder.
+``folders`` makes and removes whole local folders, ``typed`` holds JSON files to the types that document their formats,
+``fingerprints`` names the content of files, ``listing`` lists all files of a corpus once, and ``locks`` lets one
+process at a time prepare a folder.
 """
 
 from lst.storage.access import PlaceError, allow
 from lst.storage.files import (
     STAGING_SUFFIX,
+    append_bytes,
     cache_dir,
     check_free_space,
     clear_partial_files,
@@ -21,6 +23,7 @@ from lst.storage.files import (
     exists,
     fetch,
     fsync_folder,
+    full_disk_named,
     list_sizes,
     local_copy,
     modified_s,
@@ -41,6 +44,7 @@ from lst.storage.files import (
     write_text,
 )
 from lst.storage.fingerprints import differing_settings, fingerprint, flat_settings
+from lst.storage.folders import copy_folder, remove_folder, staged_folder
 from lst.storage.listing import FileList, files_fingerprint, list_files
 from lst.storage.places import Folder, Location, Url, absolute, expanded, is_url, locate, named_in
 from lst.storage.typed import Between, Count, FormatError, OtherVersionError, Seconds, parse_json, read_json, read_jsonl
@@ -59,9 +63,11 @@ __all__ = [
     "Url",
     "absolute",
     "allow",
+    "append_bytes",
     "cache_dir",
     "check_free_space",
     "clear_partial_files",
+    "copy_folder",
     "differing_settings",
     "disk_full_error",
     "exists",
@@ -71,6 +77,7 @@ __all__ = [
     "fingerprint",
     "flat_settings",
     "fsync_folder",
+    "full_disk_named",
     "is_url",
     "list_files",
     "list_sizes",
@@ -88,10 +95,12 @@ __all__ = [
     "read_range",
     "read_text",
     "remove",
+    "remove_folder",
     "save_with",
     "sha256",
     "size",
     "staged",
+    "staged_folder",
     "write_bytes",
     "write_json",
     "write_jsonl",

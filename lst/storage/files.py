@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from lst.errors import StorageError, UserError
+from lst.errors import DiskFullError, StorageError, UserError
 from lst.storage import access
 from lst.storage.fingerprints import sha256_of
 from lst.storage.places import ATOMIC_PUT, Location, Url, file_system, locate, named_errors, remote
@@ -44,12 +44,23 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def disk_full_error(path: Path) -> UserError:
+def disk_full_error(path: Path) -> DiskFullError:
     """The error for a full disk, naming the place and the way out."""
-    return UserError(
+    return DiskFullError(
         f"the disk that holds {path.parent} is full: {path.name} was not written, nothing earlier was lost. "
         "Free some space and run the same command again, or choose another place with run_dir=FOLDER."
     )
+
+
+@contextlib.contextmanager
+def full_disk_named(path: Path) -> Iterator[None]:
+    """Context manager: a full disk is a ``UserError`` that names what was not written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise disk_full_error(path) from error
+        raise
 
 
 def check_free_space(folder: Path, needed_bytes: int, what: str) -> None:
@@ -152,12 +163,8 @@ def fetch(files_wanted: Mapping[Url, Path]) -> None:
         return
     with named_errors(next(iter(files_wanted))):
         found = [file_system(url) for url in files_wanted]
-        try:
+        with full_disk_named(next(iter(files_wanted.values()))):
             found[0][0].get([path for _, path in found], [str(path) for path in files_wanted.values()])
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise disk_full_error(next(iter(files_wanted.values()))) from error
-            raise
 
 
 def exists(place: Location) -> bool:
@@ -225,12 +232,8 @@ def staged(place: Location) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="lst-") as folder:
         temporary = Path(folder) / found.name
-        try:
+        with full_disk_named(temporary):
             yield temporary
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise disk_full_error(temporary) from error
-            raise
         with named_errors(found):
             try:
                 _put(temporary, found)
@@ -240,28 +243,30 @@ def staged(place: Location) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _staged_beside(path: Path) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
     # A drawn name, so that two processes never write into one file. The suffix stays last, as soundfile takes the
     # format from it.
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}{STAGING_SUFFIX}{path.suffix}")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        fsync_folder(path.parent)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise disk_full_error(path) from error
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
+    with full_disk_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            fsync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
-def clear_partial_files(*folders: Path) -> None:
-    """Removes what killed writers staged directly in local folders. Call it where nobody else writes: under a lock."""
+def clear_partial_files(*folders: Path, stem: str = "") -> None:
+    """Removes what killed writers staged directly in local folders. Call it where nobody else writes: under a lock.
+
+    Args:
+        folders: they may be absent.
+        stem: only what was staged for the file of this name, without its suffix.
+    """
     for folder in folders:
-        for path in folder.glob(f".*{STAGING_SUFFIX}*"):
+        for path in folder.glob(f".{stem and f'{stem}.'}*{STAGING_SUFFIX}*"):
             if path.is_file():
                 path.unlink(missing_ok=True)
 
@@ -312,6 +317,14 @@ def write_json(place: Location, value: Any) -> None:
 def write_jsonl(place: Location, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes one JSON object a line, whole or not at all."""
     write_text(place, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def append_bytes(path: Path, content: bytes) -> None:
+    """Adds ``content`` to the end of a local file, which is made if it is absent. A killed process may add a part."""
+    with full_disk_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab") as file:
+            file.write(content)
 
 
 def remove(place: Location) -> None:

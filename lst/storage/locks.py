@@ -118,8 +118,11 @@ def reading_lock(folder: Folder) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         if isinstance(folder, Path) and folder.is_dir() and os.access(folder, os.W_OK):
             held.enter_context(_file_lock(folder / LOCK_FILE, shared=True))
-            # It names this process to others; two readers of one process have two.
-            held.enter_context(_file_lock(folder / f"{LOCK_FILE}{_READER}{uuid.uuid4().hex[:12]}", shared=False))
+            for path in folder.glob(f"{LOCK_FILE}{_READER}*"):
+                _is_locked(path)  # removes what a killed reader left
+            # It names this process to others; two readers of one process have two. Another one may look at it.
+            own = folder / f"{LOCK_FILE}{_READER}{uuid.uuid4().hex[:12]}"
+            held.enter_context(_file_lock(own, shared=False, waits=True))
         yield
 
 

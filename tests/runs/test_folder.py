@@ -32,3 +32,11 @@ def test_records_of_trainings_that_end_together_are_all_kept(tmp_path: Path, mon
     recorded = json.loads((tmp_path / "commands.json").read_text())
     assert recorded == {"version": 1} | {f"train m{number}": [f"m{number}"] for number in range(4)}
     assert [path.name for path in tmp_path.iterdir()] == ["commands.json"], "no lock is left behind"
+
+
+def test_a_record_that_a_killed_command_staged_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".commands.0123456789ab.partial.json").write_text("{")
+    (tmp_path / ".commands_of_others.0123456789ab.partial.json").write_text("{")
+    folder.record_command(build_config([f"run_dir={tmp_path}"]), "eval", [])
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"commands.json", ".commands_of_others.0123456789ab.partial.json"}

@@ -17,7 +17,7 @@ from repository import ROOT
 from lst import storage
 from lst.errors import UserError
 from lst.storage import Url, locks
-from lst.storage.locks import LEASE_FILE, LOCK_FILE, folder_lock
+from lst.storage.locks import LEASE_FILE, LOCK_FILE, folder_lock, reading_lock
 
 HOLD = """
 import sys, time
@@ -45,6 +45,15 @@ def test_a_second_process_is_told_the_first_ones_number_and_a_killed_one_lets_go
     assert (tmp_path / LOCK_FILE).exists()
     with folder_lock(tmp_path):
         assert str(os.getpid()) in (tmp_path / LOCK_FILE).read_text()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_removes_the_lock_of_one_that_was_killed_and_of_no_other(tmp_path: Path) -> None:
+    (tmp_path / f"{LOCK_FILE}-reader-0123456789ab").write_text("")
+    with reading_lock(tmp_path), reading_lock(tmp_path):
+        names = [path.name for path in tmp_path.iterdir()]
+        assert len(names) == 3
+        assert f"{LOCK_FILE}-reader-0123456789ab" not in names
     assert list(tmp_path.iterdir()) == []
 
 

@@ -116,6 +116,8 @@ def _prepare(place: Folder, options: PrepareOptions, part: tuple[int, int] | Non
     """``prepare`` in a folder that is locked."""
     origin = check_preparing(place, options)
     _clear_what_is_begun_anew(place, origin.made_from)
+    if part is None and isinstance(place, Path):
+        clear_partial_files(place, place / SHARD_FOLDER)
     index = whole_index(place, full=options.data.verify == "hash") if part is None else None
     if index is not None:
         say(f"prepared data is whole in {place}: nothing to do")
@@ -124,12 +126,7 @@ def _prepare(place: Folder, options: PrepareOptions, part: tuple[int, int] | Non
         from lst.parallel.cluster import check_ray
 
         check_ray(options.executor_options())  # before hours of reading and fitting
-    if part is None:
-        if isinstance(place, Path):
-            clear_partial_files(place, place / SHARD_FOLDER)
-        gathered = _gather(place, origin, options)
-    else:
-        gathered = Gathered(*read_lists(place), read_source(place))
+    gathered = _gather(place, origin, options) if part is None else Gathered(*read_lists(place), read_source(place))
     if options.executor == "local" and options.num_workers > 1 and "num_units" not in gathered.record:
         warm_up_workers("lst.data.prepare.worker_imports")
     units, tokenizer, vocabulary = make_artefacts(place, gathered, options)

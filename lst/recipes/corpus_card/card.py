@@ -54,6 +54,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -71,7 +72,7 @@ from lst.recipes.report.statistics import ratio
 from lst.runs import RunFolder, open_data
 from lst.runs.fitted_patching import unit_vocabulary
 from lst.runs.folder import CARD_JSON, CARD_PAGE, page_config
-from lst.storage import Folder, exists, fingerprint, read_json, read_jsonl, write_json, write_text
+from lst.storage import Folder, clear_partial_files, exists, fingerprint, read_json, read_jsonl, write_json, write_text
 from lst.storage.locks import folder_lock
 
 VERSION = 2
@@ -133,6 +134,8 @@ def write_card(config: Config, data: PreparedData) -> Folder:
     numbers = card_numbers(config, data)
     page = card_page(numbers)
     with folder_lock(data.folder):
+        if isinstance(data.folder, Path):
+            clear_partial_files(data.folder)
         write_text(data.folder / CARD_PAGE, page)
         # Its fingerprint marks both files as complete.
         write_json(data.folder / CARD_JSON, numbers)

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
 import lightning
-from torch.utils.tensorboard import SummaryWriter
 
 from lst.configs.schema import TrainConfig
 from lst.configs.synthetic_schema import SyntheticTrainConfig
 from lst.errors import StoppedError, UserError
 from lst.progress import Progress
 from lst.recipes.training.checkpoints import checkpoint_folder, complete_checkpoints, step_of
+from lst.recipes.training.event_file import TensorboardFile
 from lst.recipes.training.folder import METRICS_FILE, TENSORBOARD_FOLDER
 from lst.recipes.training.signals import StopSignals
-from lst.storage import Count, read_jsonl, write_jsonl
+from lst.storage import Count, append_bytes, read_jsonl, write_jsonl
 
 
 class AnyRow(TypedDict):
@@ -64,7 +63,7 @@ class RunCallback(lightning.Callback):
         self.keep_checkpoints, self.validates_last = keep_checkpoints, validates_last
         self.has_tensorboard, self.signals = has_tensorboard, StopSignals()
         self.progress: Progress | None = None
-        self._tensorboard: SummaryWriter | None = None
+        self._tensorboard: TensorboardFile | None = None
         self.has_stepped = False
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
@@ -74,11 +73,9 @@ class RunCallback(lightning.Callback):
             rows = [row for row in rows if "loss" in row or self._validates(row["step"])]
         write_jsonl(self.metrics_path, rows)
         if self.has_tensorboard:
-            # Written anew, so that no step is there twice.
-            shutil.rmtree(self.folder / TENSORBOARD_FOLDER, ignore_errors=True)
-            self._tensorboard = SummaryWriter(str(self.folder / TENSORBOARD_FOLDER))
-            for row in rows:
-                self._show(row)
+            self._tensorboard = TensorboardFile(self.folder / TENSORBOARD_FOLDER, rows)
+        # The process may have been killed between a checkpoint and this.
+        self._remove_old(trainer, self.first_step)
         self.progress = Progress(self.options.max_steps, self.description, "step", initial=self.first_step)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
@@ -130,24 +127,14 @@ class RunCallback(lightning.Callback):
         if self.progress is not None:
             self.progress.close()
             self.progress = None
-        if self._tensorboard is not None:
-            self._tensorboard.close()
-            self._tensorboard = None
 
     def _validates(self, step: int) -> bool:
         return step % self.options.eval_every == 0 or (self.validates_last and step == self.options.max_steps)
 
     def _append(self, row: Mapping[str, Any]) -> None:
-        with open(self.metrics_path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        self._show(row)
-
-    def _show(self, row: Mapping[str, Any]) -> None:
-        """A row's numbers in TensorBoard, by their names; the loss is ``train_loss``."""
+        append_bytes(self.metrics_path, f"{json.dumps(row)}\n".encode())
         if self._tensorboard is not None:
-            for name, value in row.items():
-                if name != "step" and isinstance(value, (int, float)):
-                    self._tensorboard.add_scalar("train_loss" if name == "loss" else name, value, row["step"])
+            self._tensorboard.add(row)
 
     def _save_if_due(self, trainer: lightning.Trainer, step: int) -> None:
         stopped_by = self.signals.received if step != self.options.max_steps else None
@@ -165,12 +152,15 @@ class RunCallback(lightning.Callback):
         # Before the checkpoint: a resumed training does not write the rows before it again.
         with open(self.metrics_path, "rb") as file:
             os.fsync(file.fileno())
-        if self._tensorboard is not None:
-            self._tensorboard.flush()
         # Damaged ones: they were passed over at the start.
         for later in complete_checkpoints(self.checkpoints):
             if step_of(later) > step:
                 trainer.strategy.remove_checkpoint(later)
         trainer.save_checkpoint(checkpoint_folder(self.checkpoints, step))
-        for old in complete_checkpoints(self.checkpoints)[: -self.keep_checkpoints]:
+        self._remove_old(trainer, step)
+
+    def _remove_old(self, trainer: lightning.Trainer, step: int) -> None:
+        """Removes all checkpoints but the latest up to ``step``."""
+        found = [path for path in complete_checkpoints(self.checkpoints) if step_of(path) <= step]
+        for old in found[: -self.keep_checkpoints]:
             trainer.strategy.remove_checkpoint(old)

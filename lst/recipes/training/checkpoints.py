@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,12 +31,13 @@ from lst.storage import (
     Count,
     FormatError,
     OtherVersionError,
-    disk_full_error,
-    fsync_folder,
     parse_json,
     read_bytes,
+    remove,
+    remove_folder,
     sha256,
     staged,
+    staged_folder,
     write_text,
 )
 from lst.storage.tensors import open_tensors
@@ -140,27 +139,16 @@ class SafeCheckpointIO(CheckpointIO):
             NonFiniteError: a tensor holds infinity or NaN; nothing is written.
         """
         folder = Path(path)
-        staging = staging_folder(folder)
-        shutil.rmtree(staging, ignore_errors=True)
         tensors: dict[str, torch.Tensor] = {}
         state = encode_state(checkpoint, tensors)
         check_finite(tensors, f"the checkpoint {folder}")
-        staging.mkdir(parents=True)
-        try:
+        with staged_folder(folder) as staging:
             with staged(staging / TENSORS_FILE) as temporary:
                 save_file(tensors, temporary)
             write_text(staging / STATE_FILE, json.dumps({"version": VERSION, "state": state}))
             hashes = {name: sha256(staging / name) for name in (STATE_FILE, TENSORS_FILE)}
             remove_checkpoint(folder)
-            os.replace(staging, folder)
-            fsync_folder(folder.parent)
-            write_text(folder / MARKER_FILE, json.dumps(Marker(version=1, world_size=WORLD_SIZE, sha256=hashes)))
-        except OSError as error:
-            if error.errno == 28:
-                raise disk_full_error(folder) from error
-            raise
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+        write_text(folder / MARKER_FILE, json.dumps(Marker(version=1, world_size=WORLD_SIZE, sha256=hashes)))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """The state that was loaded already, or ``read_checkpoint``."""
@@ -282,11 +270,6 @@ def step_of(folder: Path) -> int:
     return int(folder.name.rpartition("-")[2])
 
 
-def staging_folder(folder: Path) -> Path:
-    """Where a checkpoint is written before it is renamed to ``folder``."""
-    return folder.with_name(f".{folder.name}{STAGING_SUFFIX}")
-
-
 def complete_checkpoints(folder: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
     return sorted(path for path in _step_folders(folder) if (path / MARKER_FILE).exists())
@@ -299,8 +282,8 @@ def _step_folders(folder: Path) -> list[Path]:
 
 def remove_checkpoint(folder: Path) -> None:
     """Removes a checkpoint, its marker first: a folder removed in part is no checkpoint."""
-    (folder / MARKER_FILE).unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
+    remove(folder / MARKER_FILE)
+    remove_folder(folder)
 
 
 def clear_unfinished(folder: Path) -> None:
@@ -308,4 +291,4 @@ def clear_unfinished(folder: Path) -> None:
     whole = set(complete_checkpoints(folder))
     for path in [*_step_folders(folder), *folder.glob(f".step-*{STAGING_SUFFIX}")]:
         if path not in whole:
-            shutil.rmtree(path, ignore_errors=True)
+            remove_folder(path)

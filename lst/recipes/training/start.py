@@ -11,8 +11,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,13 +27,21 @@ from lst.recipes.training.checkpoints import (
     complete_checkpoints,
     read_checkpoint,
     remove_checkpoint,
-    staging_folder,
     step_of,
 )
 from lst.recipes.training.folder import METRICS_FILE, TrainingFolder
 from lst.runs.fitted_patching import SPEECH_BPE_FILE, UNIT_MODEL_FOLDER
 from lst.runs.formats import BegunSettings, Machine, Resumption, TrainingSettings
-from lst.storage import expanded, fingerprint, flat_settings, fsync_folder, read_bytes, write_bytes
+from lst.storage import (
+    copy_folder,
+    expanded,
+    fingerprint,
+    flat_settings,
+    read_bytes,
+    remove,
+    remove_folder,
+    write_bytes,
+)
 
 # Options of training that decide no weights.
 FREE_OPTIONS = (
@@ -123,7 +129,7 @@ class Start:
     def commit(self) -> None:
         """Makes the checkpoint the newest one of the folder. The settings are written after this."""
         for path in self.cleared:
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            remove_folder(path) if path.is_dir() else remove(path)
         if self.named is None:
             return
         assert self.checkpoint is not None
@@ -131,7 +137,7 @@ class Start:
         own = checkpoint_folder(self.folder.checkpoints, self.step)
         if source != self.folder.path.resolve():
             _adopt(source, self.folder.path)
-            _copy_folder(self.named, own)
+            copy_folder(self.named, own)
         self.checkpoint.path = own
         for path in complete_checkpoints(self.folder.checkpoints):
             if step_of(path) > self.step:
@@ -255,13 +261,4 @@ def _adopt(source: Path, folder: Path) -> None:
         if (source / name).exists():
             write_bytes(folder / name, read_bytes(source / name))
     if (source / UNIT_MODEL_FOLDER).exists():
-        _copy_folder(source / UNIT_MODEL_FOLDER, folder / UNIT_MODEL_FOLDER)
-
-
-def _copy_folder(source: Path, target: Path) -> None:
-    staging = staging_folder(target)
-    shutil.rmtree(staging, ignore_errors=True)
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(source, staging)
-    os.replace(staging, target)
-    fsync_folder(target.parent)
+        copy_folder(source / UNIT_MODEL_FOLDER, folder / UNIT_MODEL_FOLDER)

@@ -126,7 +126,6 @@ def save_ctc_model(
         blank_id: id of CTC's blank.
         normalizes: whether audio must have mean 0 and variance 1.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
     with staged(folder / CTC_WEIGHTS_FILE) as temporary:
         save_file(state, temporary)

@@ -1,0 +1,55 @@
+"""Numbers of a training for TensorBoard: one file of events, to which rows are added as to ``metrics.jsonl``.
+
+TensorBoard's own writer adds them in a thread, where a full disk ends in a traceback.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from lst.storage import append_bytes, remove_folder
+
+EVENTS_FILE = "events.out.tfevents.0000000000.lst"
+_NAMES = {"loss": "train_loss"}
+
+
+class TensorboardFile:
+    """A folder for TensorBoard, made anew, so that no step is there twice.
+
+    Args:
+        folder: which is replaced.
+        rows: of ``metrics.jsonl`` that are there already.
+    """
+
+    def __init__(self, folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+        self.path = folder / EVENTS_FILE
+        remove_folder(folder)
+        self._append([Event(wall_time=time.time(), file_version="brain.Event:2"), *map(_event, rows)])
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Adds the numbers of a row by their names; the loss is ``train_loss``."""
+        self._append([_event(row)])
+
+    def _append(self, events: Iterable[Event]) -> None:
+        buffer = io.BytesIO()
+        writer = RecordWriter(buffer)
+        for event in events:
+            writer.write(event.SerializeToString())
+        append_bytes(self.path, buffer.getvalue())
+
+
+def _event(row: Mapping[str, Any]) -> Event:
+    values = [
+        Summary.Value(tag=_NAMES.get(name, name), simple_value=value)
+        for name, value in row.items()
+        if name != "step" and value is not None
+    ]
+    return Event(wall_time=time.time(), step=row["step"], summary=Summary(value=values))
