@@ -14,7 +14,7 @@ help:
 	@echo "make test-faults  stop prepare, train, eval, report and quickstart at every change of a file, and run them again"
 	@echo "make bench-model  speed and memory of the model: a line a figure, and runs/bench/model.json (about 15 minutes)"
 	@echo "make bench-kernels  the same of the state-space kernels, and a plot: runs/bench/kernels.json, kernels.svg (about 15 minutes)"
-	@echo "make bench-eval   scoring questions with shared contexts against whole documents: runs/bench/eval.json (about 2 minutes)"
+	@echo "make bench-eval   scoring questions with shared contexts against whole documents: runs/bench/eval.json (about 10 minutes)"
 	@echo "make bench-gpu    kernels against their plain twins on a CUDA GPU: runs/bench/gpu.json"
 	@echo "make bench-data   speed of preparing, interleaving and loading: runs/bench/data.json (about 6 minutes; ARGS=CORPUS measures your recordings)"
 	@echo "make docs         the documentation as a site: site/index.html"
