@@ -19,7 +19,7 @@ from lst.data.synthesis import choose_engine
 from lst.data.synthesis.stories import STRATA
 from lst.progress import duration_text, size_text
 from lst.runs import RunFolder
-from lst.tokenizers.speech import encoder_options
+from lst.runs.preparing import prepare_options
 
 # Seconds of one core for a second of speech, measured on two AVX2 cores: synthesis, features twice, alignment.
 SYNTHESIS_RTF, FEATURES_RTF, ALIGNMENT_RTF, SIMULATION_RTF = 0.011, 0.004, 0.02, 0.0003
@@ -88,25 +88,6 @@ def _cost(config: Config, options: PrepareOptions, origin: Origin) -> _Cost:
         return _Cost(f"{count:,} {source_name}{asked} as simulated speech", speech_s, disk, SIMULATION_RTF)
     what = f"{count:,} {source_name}{asked} read aloud by {choose_engine(config.data.voice)}"
     return _Cost(what, speech_s, disk + (count + num_parts / 2) * BYTES_A_SPOKEN_STORY, SYNTHESIS_RTF + rtf)
-
-
-def prepare_options(config: Config) -> PrepareOptions:
-    """Options of ``prepare`` from a configuration; raises ``UserError`` for weights that cannot be used."""
-    encoder_options(config.tokenizer)
-    return PrepareOptions(
-        corpus=config.corpus,
-        text=config.text,
-        seed=config.seed,
-        on_error=config.on_error,
-        max_skipped_share=config.max_skipped_share,
-        num_workers=config.num_workers,
-        executor=config.executor,
-        address=config.address,
-        part=config.part,
-        data=config.data,
-        tokenizer=config.tokenizer,
-        layout=config.layout,
-    )
 
 
 def prepare_run(config: Config) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ from lst.data.corpora.records import decoded_lines
 from lst.data.prepare.fitting import fit_units as fit_units_to
 from lst.data.prepare.fitting import training_rows
 from lst.data.prepare.gather import gather_source
-from lst.data.prepare.options import PrepareOptions
 from lst.errors import UserError, raise_problems
 from lst.evaluation import ScoredUtterance, score_units
 from lst.evaluation.unit_scores import UnitScoreReport
 from lst.parallel import ordered_map
 from lst.progress import Progress, say
+from lst.runs.preparing import prepare_options
 from lst.storage import sha256, write_json
 from lst.tokenizers.codebooks import read_codebook
 from lst.tokenizers.config import TokenizerConfig
@@ -269,19 +270,7 @@ def _missing(action: str, config: Config) -> list[str]:
 
 
 def _rows(config: Config) -> list[ManifestRow]:
-    source = gather_source(
-        PrepareOptions(
-            corpus=config.corpus,
-            text=None,
-            seed=config.seed,
-            on_error=config.on_error,
-            max_skipped_share=config.max_skipped_share,
-            num_workers=config.num_workers,
-            data=config.data,
-            tokenizer=config.tokenizer,
-            layout=config.layout,
-        )
-    )
+    source = gather_source(replace(prepare_options(config), text=None))
     if source.problems:
         say(f"{len(source.problems)} faulty utterances are left out; the first: {source.problems[0]}")
     return [row for row in source.rows if isinstance(row, ManifestRow)]

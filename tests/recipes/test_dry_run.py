@@ -13,8 +13,8 @@ from lst.cli import main
 from lst.configs.compose import build_config
 from lst.data.prepare import prepare
 from lst.errors import UserError
-from lst.recipes.prepare import prepare_options
 from lst.runs import RunFolder
+from lst.runs.preparing import prepare_options
 from lst.storage import write_json
 
 

@@ -12,7 +12,7 @@ import pytest
 from lst.cli import command_help, describe
 from lst.configs.compose import build_config
 from lst.errors import ProblemsError, UserError
-from lst.recipes.prepare import prepare_options
+from lst.runs.preparing import prepare_options
 from lst.tokenizers.config import MODEL_KINDS, TokenizerConfig
 from lst.tokenizers.speech import encoder_options
 

@@ -15,12 +15,13 @@ from tempfile import TemporaryDirectory
 import torch
 
 from lst.configs.compose import build_config
-from lst.data.prepare import PrepareOptions, prepare
+from lst.data.prepare import prepare
 from lst.evaluation import Item, Scorer, question_items, score_items
 from lst.evaluation.results import DIRECTIONS, Direction
 from lst.model.lst import LatentSpeechTextModel
 from lst.recipes.benchmarks.figures import Figures, interleaved_best_s
 from lst.runs import TrainedModel, open_data, plain_patching
+from lst.runs.preparing import prepare_options
 
 NUM_QUESTIONS, NUM_TURNS = 16, 3
 STORIES = (
@@ -49,19 +50,7 @@ def main() -> None:
 def _scorer(folder: Path, words: Sequence[str]) -> tuple[Scorer, list[Item]]:
     """A model with random weights on prepared questions, and these questions."""
     config = build_config([f"run_dir={folder}", *STORIES, *words])
-    prepare(
-        folder / "data",
-        PrepareOptions(
-            corpus=None,
-            text=None,
-            seed=config.seed,
-            on_error=config.on_error,
-            max_skipped_share=config.max_skipped_share,
-            num_workers=config.num_workers,
-            data=config.data,
-            tokenizer=config.tokenizer,
-        ),
-    )
+    prepare(folder / "data", prepare_options(config))
     data = open_data(config)
     model = LatentSpeechTextModel(config.model, data.vocabulary.size, 0).eval()
     trained = TrainedModel("random", folder, model, plain_patching(config.patching, data), data)

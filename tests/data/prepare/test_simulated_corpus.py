@@ -9,7 +9,7 @@ from lst.configs.compose import build_config
 from lst.data.prepare.prepare import prepare
 from lst.data.prepared import PreparedData
 from lst.data.shards import load_index
-from lst.recipes.prepare import prepare_options
+from lst.runs.preparing import prepare_options
 from lst.tokenizers.imported_units import ImportedUnits
 
 WORDS = [

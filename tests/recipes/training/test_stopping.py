@@ -23,12 +23,12 @@ from lst.configs.compose import build_config
 from lst.data.prepare import prepare
 from lst.errors import UserError
 from lst.recipes.evaluate import evaluate
-from lst.recipes.prepare import prepare_options
 from lst.recipes.report.write import write_report
 from lst.recipes.training.callbacks import RunCallback
 from lst.recipes.training.checkpoints import SafeCheckpointIO, complete_checkpoints
 from lst.recipes.training.language_model import LanguageModelModule
 from lst.recipes.training.train import train
+from lst.runs.preparing import prepare_options
 from lst.storage.locks import HeldByReadersError, HeldError, folder_lock, reading_lock
 
 
