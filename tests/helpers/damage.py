@@ -9,12 +9,14 @@ import math
 import os
 import shutil
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
+
+from lst.errors import LstError
 
 DEEP = "[" * 20_000 + "]" * 20_000
 VALUES: list[Any] = [
@@ -286,3 +288,12 @@ def _edited_header(content: bytes, offset: int, edit: Edit) -> bytes:
     header[148:156] = b" " * 8
     header[148:156] = f"{sum(header):06o}\0 ".encode()
     return content[:offset] + bytes(header) + content[offset + 512 :]
+
+
+def error_of(load: Callable[[], object]) -> str:
+    """The words of the error that loading raises; empty where it raises none."""
+    try:
+        load()
+    except LstError as error:
+        return str(error)
+    return ""

@@ -7,10 +7,20 @@ trained models.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
 from lst.model.config import ModelConfig
+
+# The options of the model's shape in which the published one differs.
+PUBLISHED_CHOICES: dict[str, Any] = {
+    "decoder_keys": 2,
+    "decoder_shared_projection": True,
+    "cross_residual": 2,
+    "global_norm": False,
+    "patch_projection": "if_needed",
+}
 
 Weights = Mapping[str, torch.Tensor]
 

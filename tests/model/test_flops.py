@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from published_reference import PUBLISHED_CHOICES
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -42,11 +43,7 @@ CONFIGS = {
     "published": dataclasses.replace(
         SMALL,
         global_dim=192,
-        decoder_keys=2,
-        decoder_shared_projection=True,
-        cross_residual=2,
-        global_norm=False,
-        patch_projection="if_needed",
+        **PUBLISHED_CHOICES,
     ),
     "lst_debug": build_config(["model=lst_debug"]).model,
     "lst_tiny": dataclasses.replace(build_config(["model=lst_tiny"]).model, global_layers=2),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from published_reference import PUBLISHED_CHOICES
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.nn import functional
 
@@ -47,11 +48,7 @@ BASELINE = dataclasses.replace(SMALL, encoder_layers=0, decoder_layers=0)
 PUBLISHED = dataclasses.replace(
     SMALL,
     local_dim=12,
-    decoder_keys=2,
-    decoder_shared_projection=True,
-    cross_residual=2,
-    global_norm=False,
-    patch_projection="if_needed",
+    **PUBLISHED_CHOICES,
 )
 # A token reads its latest complete patch alone.
 LATEST = dataclasses.replace(SMALL, decoder_window_patches=1)

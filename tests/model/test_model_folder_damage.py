@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from damage import error_of
 from safetensors.torch import load_file, save_file
 
-from lst.errors import LstError, UserError
+from lst.errors import UserError
 from lst.model.checkpoint import load_model, save_model
 from lst.model.config import ModelConfig, PatchingConfig
 from lst.model.lst import LatentSpeechTextModel
@@ -72,14 +73,6 @@ def assert_one_line(load: Callable[[], object], path: Path) -> bool:
     assert not told or path.parent.name in told, told
     assert len(told) < 3_000
     return not told
-
-
-def error_of(load: Callable[[], object]) -> str:
-    try:
-        load()
-    except LstError as error:
-        return str(error)
-    return ""
 
 
 def damaged_contents(path: Path) -> list[bytes]:

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from damage import error_of
 from safetensors.numpy import save_file
 
 from lst.data.prepared import load_units
-from lst.errors import LstError, UserError
+from lst.errors import UserError
 from lst.tokenizers.codebooks import read_codebook
 from lst.tokenizers.config import TokenizerConfig
 from lst.tokenizers.frames import EncoderOptions
@@ -40,14 +41,6 @@ TOKENIZERS = {
     "encodec": CodecTokenizer(2, "delayed", np.ones((2, 1024, 3), np.float32), "ab", "pretrained"),
     "imported": ImportedUnits(50),
 }
-
-
-def error_of(load: Callable[[], object]) -> str:
-    try:
-        load()
-    except LstError as error:
-        return str(error)
-    return ""
 
 
 def is_one_line(load: Callable[[], object], path: Path) -> bool:

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from published_reference import PUBLISHED_CHOICES
 
 from lst.model.batch import SPEECH, TEXT, Document, Patches, pack_documents
 from lst.model.config import ModelConfig, PatchingConfig
@@ -52,11 +53,7 @@ CONFIGS = {
     "published": dataclasses.replace(
         SMALL,
         local_dim=12,
-        decoder_keys=2,
-        decoder_shared_projection=True,
-        cross_residual=2,
-        global_norm=False,
-        patch_projection="if_needed",
+        **PUBLISHED_CHOICES,
     ),
 }
 CONFIGS["published, latest patch"] = dataclasses.replace(CONFIGS["published"], decoder_window_patches=1)

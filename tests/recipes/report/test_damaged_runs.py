@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from damage import error_of
 from made_run import make_run
 
 from lst.configs.compose import build_config
-from lst.errors import LstError
 from lst.evaluation.results import read_result
 from lst.recipes.report.record import _eval_options, _read_model
 from lst.runs import RunFolder
@@ -37,14 +37,6 @@ def run(made: Path, tmp_path: Path) -> Path:
     for name in ("models", "eval"):
         shutil.copytree(made / name, tmp_path / "run" / name)
     return tmp_path / "run"
-
-
-def error_of(load: Callable[[], object]) -> str:
-    try:
-        load()
-    except LstError as error:
-        return str(error)
-    return ""
 
 
 def assert_refused(load: Callable[[], object], path: Path, case: object) -> None:
