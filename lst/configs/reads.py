@@ -152,7 +152,7 @@ READS = {
         _reads("report", _REPORT, _EVERY_MODEL | _OF_TRAINED | {"eval": "it shows what lst eval has found"}),
         _reads(
             "quickstart",
-            f"{_PREPARE} {_TRAIN} {_EVAL} {_REPORT} arms",
+            f"{_PREPARE} {_TRAIN} {_EVAL} {_REPORT} arms control",
             {"name": "it trains each of arms.NAME=[…]", "part": "make the parts with lst prepare"},
         ),
         _reads(

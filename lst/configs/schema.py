@@ -13,6 +13,8 @@ from lst.tokenizers.config import TokenizerConfig
 EXPORT_FORMATS = ("on_the_fly", "textgrid", "ctm")
 # Lightning's, without those that need layers of another library, and without 16-true: AdamW's ε is 0 in float16.
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
+CONTROLS = ("steps", "compute", "data", "flops")
+SCHEDULES = ("cosine", "linear", "constant", "wsd")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 
 
@@ -29,8 +31,27 @@ class TrainConfig(Options, prefix="train."):
     row_patches: int = option(512, "patches of a row; tokens, for the baseline", low=8)
     max_steps: int = option(360, "optimiser steps", low=1)
     learning_rate: float = option(3e-3, "peak learning rate", above=0)
-    warmup_steps: int = option(36, "steps of linear warm-up", low=0)
-    final_rate_share: float = option(0.01, "share of the peak rate at the end of the cosine", low=0, high=1)
+    warmup_steps: int | None = option(None, "steps of linear warm-up; null takes warmup_share", low=0)
+    warmup_share: float = option(
+        0.1,
+        "share of the steps that is linear warm-up",
+        low=0,
+        high=1,
+        needs="train.warmup_steps=null",
+        is_later=True,
+    )
+    schedule: str = option(
+        "cosine",
+        "the rate after the warm-up: cosine, linear, constant, or wsd (constant, then linear)",
+        choices=SCHEDULES,
+        is_later=True,
+    )
+    decay_share: float = option(
+        0.2, "share of the steps in which wsd decays", above=0, high=1, needs="train.schedule=wsd", is_later=True
+    )
+    final_rate_share: float = option(
+        0.01, "share of the peak rate at the last step", low=0, high=1, needs="train.schedule!=constant"
+    )
     beta1: float = option(0.9, "AdamW's first decay", low=0, below=1)
     beta2: float = option(0.95, "AdamW's second decay", low=0, below=1)
     weight_decay: float = option(0.1, "AdamW's weight decay, of matrices only", low=0)
@@ -54,10 +75,20 @@ class TrainConfig(Options, prefix="train."):
     compile: bool = option(False, "torch.compile the loss: takes minutes at first")
     precision: str = option("32-true", "Lightning's precision", choices=PRECISIONS)
 
+    @property
+    def num_warmup_steps(self) -> int:
+        """Steps of linear warm-up."""
+        return round(self.warmup_share * self.max_steps) if self.warmup_steps is None else self.warmup_steps
+
+    @property
+    def num_decay_steps(self) -> int:
+        """Steps in which ``wsd`` decays."""
+        return round(self.decay_share * self.max_steps)
+
     def rules(self) -> list[str]:
         """Warm-up ends within the training, and batches are numbered from 1."""
         found = []
-        if self.warmup_steps > self.max_steps:
+        if self.warmup_steps is not None and self.warmup_steps > self.max_steps:
             found.append(
                 f"train.warmup_steps={self.warmup_steps}: must lie between 0 and train.max_steps={self.max_steps}"
             )
@@ -211,6 +242,12 @@ class Config(Options):
     address: str | None = option(None, "Ray cluster (auto, ray://HOST:PORT); without, Ray is started here")
     part: str | None = option(None, "prepare in parts, of a job array: plan, then i/n each, then without part")
     arms: dict[str, list[str]] = option({}, "models that quickstart trains: name and options")
+    control: str = option(
+        "steps",
+        "what the arms have in common with the first: steps, compute (steps × patches), data (tokens) or flops; the "
+        "steps of the others follow",
+        choices=CONTROLS,
+    )
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     data: DataConfig = field(default_factory=DataConfig)
     patching: PatchingConfig = field(default_factory=PatchingConfig)
@@ -226,9 +263,11 @@ class Config(Options):
     storage: StorageConfig = field(default_factory=StorageConfig)
 
     def settle(self) -> None:
-        """``corpus=simulated`` is short for stories of simulated speech."""
+        """``corpus=simulated`` is short for stories of simulated speech; the aligner follows from the corpus."""
         if self.corpus == SIMULATED:
             self.corpus, self.data.voice = None, SIMULATED
+        if self.data.align.method == "auto":
+            self.data.align.method = "stamps" if self.corpus is None else "pocketsphinx"
 
     def rules(self) -> list[str]:
         """Options of different sections agree."""

@@ -14,7 +14,7 @@ SIMULATED = "simulated"
 ENGINES = ("auto", "flite", "espeak-ng", "pico", SIMULATED)
 _IF_SIMULATED = f"data.voice={SIMULATED}"
 STORY_SIZES = ("mini", "standard", "wide")
-ALIGN_METHODS = ("pocketsphinx", "ctc", "import", "manifest", "stamps")
+ALIGN_METHODS = ("pocketsphinx", "ctc", "import", "manifest", "stamps", "auto")
 ALIGN_FORMATS = ("auto", "textgrid", "ctm", "mfa_json", "whisper_json")
 ALIGN_LEVELS = ("word", "character")
 # How recordings lie on disk; `lst.data.corpora.layouts` has a module for each.
@@ -114,7 +114,7 @@ class AlignConfig(Options, prefix="data.align."):
     method: str = option(
         "pocketsphinx",
         "who places words: pocketsphinx, ctc, import (files of another aligner), manifest (times that the "
-        "corpus gives) or stamps (of the voice)",
+        "corpus gives) or stamps (of the voice); auto: stamps of speech made here, else pocketsphinx",
         choices=ALIGN_METHODS,
     )
     level: str = option(
@@ -232,7 +232,7 @@ class DataConfig(Options, prefix="data."):
     )
     num_questions: int = option(
         0,
-        "questions about stories in each stratum (topic, name, thing), whose parts are spoken separately",
+        "questions about stories in each stratum (topic, name, thing, story), whose parts are spoken separately",
         low=0,
         is_later=True,
         needs="corpus=null and text=null",

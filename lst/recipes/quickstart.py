@@ -2,32 +2,55 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import sys
+import sysconfig
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lst.configs.compose import build_config, to_yaml
+from lst.configs.compose import MAIN, build_config, to_yaml
+from lst.configs.reads import words_read_by
 from lst.configs.schema import Config
+from lst.data.config import SIMULATED
 from lst.data.prepare import prepare
 from lst.data.shards import INDEX_FILE
-from lst.errors import UserError
+from lst.data.synthesis import choose_engine
+from lst.errors import UserError, raise_problems
 from lst.evaluation import cloze_items
 from lst.parallel import check_one_process
+from lst.parallel.commands import ChildCommand, run_commands
 from lst.progress import say, show
 from lst.recipes.corpus_card.card import card_after_prepare
 from lst.recipes.evaluate import evaluate, results_as_text
 from lst.recipes.prepare import prepare_options, prepare_plan
 from lst.recipes.report.write import write_report
+from lst.recipes.training.control import Spent, accounting, controlled, spent
 from lst.recipes.training.plan import peak_flops, train_plan
-from lst.recipes.training.train import train
-from lst.runs import RunFolder, open_data
+from lst.recipes.training.train import check_training
+from lst.runs import RunFolder, is_trained, open_data
+from lst.runs.fitted_patching import FITTED_STRATEGIES
 from lst.runs.folder import arm_overrides, record_command
-from lst.storage import exists, write_text
+from lst.runs.formats import ControlRecord, SpentRecord, read_record, versioned
+from lst.storage import exists, fingerprint, write_json, write_text
+
+
+def with_a_voice(config: Config, overrides: Sequence[str]) -> list[str]:
+    """The options, with simulated speech where stories are to be read aloud and no speech engine is installed."""
+    if config.corpus is not None or config.data.voice != "auto":
+        return list(overrides)
+    try:
+        choose_engine("auto")
+    except UserError:
+        say("no speech engine is installed: speech is simulated (units without sound); see docs/guides/simulated.md")
+        return [*overrides, f"data.voice={SIMULATED}"]
+    return list(overrides)
 
 
 def check_arm_groups(config: Config, overrides: Sequence[str]) -> None:
-    """Raises ``UserError`` for a group that arms choose themselves: the user's choice would be lost without a word."""
-    chosen = {override.partition("=")[0] for override in overrides} & {"model", "patching"}
+    """Raises ``UserError`` for what arms choose themselves: the user's choice would be lost without a word."""
+    chosen = {override.partition("=")[0] for override in overrides}
     own = {word.partition("=")[0] for words in config.arms.values() for word in words}
     if lost := sorted(chosen & own):
         raise UserError(
@@ -44,12 +67,59 @@ def checked_arms(config: Config, overrides: Sequence[str]) -> dict[str, Config]:
     """
     arms = {name: build_config(arm_overrides(config, overrides, name)) for name in config.arms}
     check_arm_groups(config, overrides)
+    if config.control != "steps":
+        check_controlled(arms, config)
     return arms
+
+
+def check_controlled(arms: Mapping[str, Config], config: Config) -> None:
+    """Raises ``UserError`` for arms whose number of steps cannot follow from the first one's."""
+    first, *others = arms
+    problems = [
+        f"arms.{name}: it sets train.max_steps, which follows from {first}"
+        for name in others
+        if any(word.startswith("train.max_steps=") for word in config.arms[name])
+    ]
+    problems += [
+        f"arms.{name}: patching={arm.patching.strategy} is fitted when its training begins, so its cost is not known "
+        "before"
+        for name, arm in arms.items()
+        if arm.patching.strategy in FITTED_STRATEGIES
+    ]
+    raise_problems(f"control={config.control}", problems, "Use control=steps, or change the arms.")
+
+
+def controlled_words(
+    config: Config, arms: Mapping[str, Config], words: Mapping[str, list[str]]
+) -> dict[str, list[str]]:
+    """The options of each arm with the steps that spend as much as the first arm; prints what each will use.
+
+    The counts are kept in the run's folder, for a training that goes on.
+    """
+    data, place = open_data(config), RunFolder.of(config).control
+    made_from = fingerprint([data.fingerprint, config.control, *(to_yaml(arm) for arm in arms.values())])
+    kept = read_record(place, ControlRecord, "the record of steps", f"Delete {place}.") if place.exists() else None
+    if kept is not None and kept["made_from"] == made_from:
+        counts = {name: Spent(**one) for name, one in kept["spent"].items()}
+    else:
+        first, *others = arms
+        counts = {first: spent(arms[first], data)}
+        for name in others:
+            counts[name] = controlled(arms[name], data, counts[first], config.control)
+        counted = {
+            name: SpentRecord(steps=one.steps, patches=one.patches, tokens=one.tokens, flops=one.flops)
+            for name, one in counts.items()
+        }
+        write_json(place, versioned(ControlRecord(made_from=made_from, control=config.control, spent=counted)))
+    show("\n".join(accounting(counts, config.control)))
+    return {name: [*own, f"train.max_steps={counts[name].steps}"] for name, own in words.items()}
 
 
 def quickstart_plan(config: Config, overrides: Sequence[str]) -> list[str]:
     """Plan of all stages, as lines of text; raises ``UserError`` for what the command itself would refuse."""
     check_one_process("lst quickstart")
+    overrides = with_a_voice(config, overrides)
+    config = build_config(overrides)
     arms = checked_arms(config, overrides)
     lines, peak = prepare_plan(config), peak_flops()
     for arm in arms.values():
@@ -57,6 +127,36 @@ def quickstart_plan(config: Config, overrides: Sequence[str]) -> list[str]:
     if exists(RunFolder.of(config).data / INDEX_FILE):
         cloze_items(list(open_data(config).valid), config.eval, config.seed)
     return lines
+
+
+def train_arms(words: Mapping[str, Sequence[str]]) -> None:
+    """Trains the arms as commands of their own, as many at a time as there are cores, with one thread each.
+
+    Args:
+        words: the options of each by its name.
+
+    Raises:
+        UserError: an arm cannot be trained, and no training has begun; or a training failed, and the others have ended.
+    """
+    commands = []
+    for name, own in words.items():
+        arm = build_config(own)
+        run = RunFolder.of(arm)
+        check_training(arm, open_data(arm))
+        if is_trained(run.final(name)):
+            say(f"{name} is trained: nothing to do ({run.final(name)})")
+        else:
+            train_words = words_read_by("train", own, MAIN.options)
+            log = run.root / "logs" / f"train-{name}.log"
+            commands.append(ChildCommand(name, (sys.executable, "-m", "lst", "train", *train_words), log))
+    threads = None if "OMP_NUM_THREADS" in os.environ else 1
+    finished = list(run_commands(commands, os.cpu_count() or 1, threads))
+    failed = [
+        f"{done.command.label} (exit status {done.exit_code}): {done.last_line}; its output: {done.command.log}"
+        for done in finished
+        if done.exit_code != 0
+    ]
+    raise_problems(f"{len(failed)} of {len(words)} trainings failed", failed, "The same command goes on from here.")
 
 
 def quickstart(overrides: Sequence[str]) -> Path:
@@ -68,6 +168,8 @@ def quickstart(overrides: Sequence[str]) -> Path:
     check_one_process("lst quickstart")
     started_s = time.monotonic()
     config = build_config(overrides)
+    overrides = with_a_voice(config, overrides)
+    config = build_config(overrides)
     arms = checked_arms(config, overrides)
     run = RunFolder.of(config)
     say(f"1/4 prepare: {run.data}")
@@ -78,8 +180,10 @@ def quickstart(overrides: Sequence[str]) -> Path:
     # Now, not after an hour of training: are there two held-out utterances to tell apart?
     cloze_items(list(open_data(config).valid), config.eval, config.seed)
     say(f"2/4 train: {', '.join(arms)}")
-    for arm in arms.values():
-        train(arm)
+    words = {name: arm_overrides(config, overrides, name) for name in arms}
+    if config.control != "steps":
+        words = controlled_words(config, arms, words)
+    train_arms(words)
     say("3/4 evaluate")
     results = evaluate(config)
     record_command(config, "quickstart", overrides)
@@ -88,4 +192,19 @@ def quickstart(overrides: Sequence[str]) -> Path:
     show(results_as_text(results))
     say(f"done in {(time.monotonic() - started_s) / 60:.1f} minutes")
     show(f"report: {report.resolve()}")
+    show("\n".join(["next:", *(f"  {line}" for line in next_commands(config))]))
     return report
+
+
+def next_commands(config: Config) -> list[str]:
+    """Commands to type next; the first makes the shell find ``lst`` where it does not."""
+    scripts = Path(sysconfig.get_path("scripts"))
+    activate = scripts / ("activate" if os.name == "posix" else "activate.bat")
+    is_found = any(Path(place) == scripts for place in os.environ.get("PATH", "").split(os.pathsep))
+    run = f"run_dir={shlex.quote(config.run_dir)}"
+    return [
+        *([f"source {shlex.quote(os.path.relpath(activate))}"] if activate.exists() and not is_found else []),
+        f'lst generate {run} name={list(config.arms)[-1]} generate.text="Anna wanted to" generate.modality=speech',
+        f"lst train {run} name=aligned patching=aligned && lst eval {run} && lst report {run}",
+        "lst prepare corpus=FOLDER_OF_RECORDINGS run_dir=runs/mine --dry-run",
+    ]

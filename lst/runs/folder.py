@@ -8,6 +8,8 @@
                                  final/; and what patching fitted: unit_model/ or speech_bpe.model
     RUN/eval/NAME.json           accuracies and bits; NAME@FINGERPRINT.json on data that NAME was not trained on
     RUN/eval/NAME.items.jsonl    every cloze item with its scores
+    RUN/control.json             steps, patches, tokens and FLOPs of the arms of a quickstart
+    RUN/logs/                    output of the trainings of a quickstart
     RUN/commands.json            command → its words, as given; ``train NAME`` for a training
     RUN/report.html              all of it on one page
 
@@ -101,6 +103,11 @@ class RunFolder:
     def commands(self) -> Path:
         """Record of the commands that succeeded."""
         return self.root / "commands.json"
+
+    @property
+    def control(self) -> Path:
+        """Record of what the arms of a quickstart use."""
+        return self.root / "control.json"
 
     def model(self, name: str) -> Path:
         """Folder of a training."""

@@ -64,6 +64,29 @@ class BegunSettings(TypedDict):
     train: Options
 
 
+class SpentRecord(TypedDict):
+    """What a training uses: steps, real patches and tokens, and operations of forward and backward passes."""
+
+    steps: Count
+    patches: Count
+    tokens: Count
+    flops: float
+
+
+class ControlRecord(TypedDict):
+    """``control.json``: what the arms of a quickstart use, of which ``control`` is equal.
+
+    Keys:
+        made_from: fingerprint of the data and of the configurations.
+        control: compute, data or flops.
+        spent: by arm.
+    """
+
+    made_from: str
+    control: str
+    spent: dict[str, SpentRecord]
+
+
 class _GradientNorm(TypedDict, total=False):
     gradient_norm: float | None
 

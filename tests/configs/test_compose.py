@@ -28,7 +28,7 @@ def test_every_option_says_what_it_does() -> None:
 
 def test_arms_of_the_default_job_compose() -> None:
     config = build_config([])
-    assert list(config.arms) == ["baseline", "static", "curriculum"]
+    assert list(config.arms) == ["baseline", "static"]
     for name, overrides in config.arms.items():
         arm = build_config([*overrides, f"name={name}"])
         assert arm.model.global_dim == config.model.global_dim, "arms share the backbone"

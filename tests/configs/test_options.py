@@ -60,13 +60,14 @@ def test_records_lack_options_that_earlier_versions_lacked_while_they_have_their
         },
         "patching": {"marker_inside": True, "rest_closes_late": False},
         "data.interleave": {"leading_speech_max_share": 1.0, "merge_last_below_words": 3},
+        "train": {"warmup_share": 0.2, "schedule": "wsd", "decay_share": 0.3},
     }
     for key, published in later.items():
         section = attrgetter(key)(config)
         before = section.recorded()
         assert before == {name: value for name, value in asdict(section).items() if name not in published}
         assert replace(section, **published).recorded() == {**before, **published}
-    assert config.recorded()["train"] == asdict(config.train)
+    assert config.recorded()["eval"] == asdict(config.eval)
 
 
 def test_defaults_that_are_lists_are_not_shared() -> None:
@@ -119,7 +120,7 @@ def test_help_begins_with_the_ten_most_used_options_and_lists_each_once(command:
 def test_help_shows_default_range_and_choices() -> None:
     lines = {line.split()[0]: line for line in command_help("train").splitlines() if "=" in line}
     assert lines["train.beta1=0.9"].endswith("AdamW's first decay [at least 0 and below 1]")
-    assert lines["train.learning_rate=0.003"].endswith("[above 0]")
+    assert lines["train.learning_rate=0.002"].endswith("[above 0]")
     assert lines["patching.max_patch=0"].endswith(
         "[0 or more units; with patching.strategy=static|aligned|mixed|curriculum|entropy]"
     )

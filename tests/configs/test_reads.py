@@ -57,7 +57,7 @@ def test_options_that_a_command_does_not_read_are_refused(words: str, expected: 
         (
             "prepare",
             ["data.align.window_s=20"],
-            "no effect with data.align.method=pocketsphinx; it is read with data.a",
+            "no effect with data.align.method=stamps; it is read with data.a",
         ),
         ("prepare", ["corpus=a", "data.voice=flite"], "no effect with corpus=a; it is read without corpus="),
         ("prepare", ["text=a", "data.num_text_stories=9"], "it is read without corpus= and without text="),

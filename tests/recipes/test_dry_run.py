@@ -120,7 +120,7 @@ def test_plans_say_what_is_read_and_written(run: Path, capsys: pytest.CaptureFix
 
 
 def test_plans_have_plain_units(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "model=lst_1b", f"run_dir={tmp_path}/run", "--dry-run"]) == 0
+    assert main(["train", "model=lst_1b", "train.rows=2", f"run_dir={tmp_path}/run", "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert "disk about 41 GB" in out
     assert "days" in out or "hours" in out

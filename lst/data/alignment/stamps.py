@@ -21,7 +21,16 @@ from lst.data.alignment.hmm import PocketsphinxAligner
 from lst.data.alignment.words import match_words, place_words
 from lst.data.audio import read_audio
 from lst.data.synthesis import default_cache_dir, engine_times
-from lst.data.synthesis.voices import PseudoSpeaker, engine_settings, run_engine, speak_each, spoken_text
+from lst.data.synthesis.voices import (
+    PseudoSpeaker,
+    engine_settings,
+    finished_sound,
+    run_engine,
+    speak_each,
+    spoken_text,
+    uncached,
+    write_cached,
+)
 from lst.data.utterance import TimedWord, time_problems
 from lst.progress import say
 from lst.storage import read_json, write_json
@@ -116,6 +125,35 @@ def engine_word_times(text: str, speaker: PseudoSpeaker) -> tuple[np.ndarray, in
     return audio_L, rate_hz, [tuple(word) for word in words]
 
 
+def speak_with_stamps(jobs: Sequence[tuple[str, PseudoSpeaker]], cache: Path, folder: Path, num_workers: int) -> None:
+    """Speaks what is not in the cache of voices through the engine's library, which gives sound and times in one go.
+
+    A text that the library cannot speak is left to the engine's command.
+
+    Args:
+        jobs: pairs of text and speaker.
+        cache: where the sound goes.
+        folder: where the stamps go.
+        num_workers: engines that run at a time.
+    """
+
+    def speak(path: Path) -> None:
+        text, speaker = missing[path]
+        try:
+            audio_L, rate_hz, words = engine_word_times(text, speaker)
+        except AlignmentError:
+            return
+        write_cached(path, finished_sound(audio_L, rate_hz, text, speaker))
+        _write_times(stamps_path(read_audio(path), folder), text, speaker, words)
+
+    missing = {path: job for path, job in uncached(jobs, cache).items() if job[1].engine in engine_times.ENGINES}
+    speak_each(speak, list(missing), num_workers, "synthesize speech and its word times")
+
+
+def _write_times(target: Path, text: str, speaker: PseudoSpeaker, words: Sequence[tuple[str, float, float]]) -> None:
+    write_json(target, {"engine": speaker.engine, "voice": speaker.voice, "text": text, "words": words})
+
+
 def write_stamps(text: str, speaker: PseudoSpeaker, audio_path: Path, folder: Path) -> bool:
     """Writes the stamps of a cached audio file unless they are there.
 
@@ -137,7 +175,7 @@ def write_stamps(text: str, speaker: PseudoSpeaker, audio_path: Path, folder: Pa
         scaled = audio_L * (speaker.gain / max(float(np.abs(audio_L).max(initial=0.0)), 1e-3))
         same = bool(np.abs(scaled - waveform).max() <= MAX_SAMPLE_DIFFERENCE)
     if same:
-        write_json(target, {"engine": speaker.engine, "voice": speaker.voice, "text": text, "words": words})
+        _write_times(target, text, speaker, words)
     return same
 
 

@@ -4,7 +4,7 @@ A story is about one person and one thing. Its ending follows from its context: 
 uses words of the same topic. Every word is in the packaged pronouncing dictionary, so speech made from a story can be
 aligned. ``lst.data.synthesis.grammar`` has the words.
 
-A question gives a context, its true ending, and a false one that differs in one respect, its stratum:
+A question gives a context, its true ending, and a false one. How the false one differs is the question's stratum:
 
 ========  ================================================================================
 stratum   the false ending
@@ -12,6 +12,7 @@ stratum   the false ending
 topic     is of another topic, about the same person: the words of the topic tell it
 name      is the true one with another name, which must be remembered from the context
 thing     is the true one with another thing of the topic, which must be remembered as well
+story     is that of another story, drawn at random: most often of another topic
 ========  ================================================================================
 """
 
@@ -25,7 +26,7 @@ from dataclasses import dataclass
 from lst.data.synthesis.grammar import StoryGrammar, grammar
 from lst.errors import UserError
 
-STRATA = ("topic", "name", "thing")
+STRATA = ("topic", "name", "thing", "story")
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Story:
 
 @dataclass(frozen=True)
 class StoryQuestion:
-    """A story, and another one that differs from it in one respect.
+    """A story, and another one that differs from it, in most strata in one respect.
 
     The false ending of the first is the ending of the second, and the other way round.
 
@@ -155,7 +156,7 @@ def generate_questions(num_a_stratum: int, seed: int, size: str, known: Collecti
                 )
             true = draw.randrange(chosen.num_stories)
             false = _changed(true, stratum, chosen, draw)
-            if not used.isdisjoint((true, false)):
+            if not used.isdisjoint((true, false)) or not _ends_otherwise(true, false, chosen):
                 continue
             used |= {true, false}
             name = f"{stratum}-{len(questions) % num_a_stratum:04d}"
@@ -164,8 +165,15 @@ def generate_questions(num_a_stratum: int, seed: int, size: str, known: Collecti
     return questions
 
 
+def _ends_otherwise(true: int, false: int, chosen: StoryGrammar) -> bool:
+    """Whether the ending of the one does not fit the other: it does where topic, name and thing are the same."""
+    return chosen.digits(true)[:3] != chosen.digits(false)[:3]
+
+
 def _changed(number: int, stratum: str, chosen: StoryGrammar, draw: random.Random) -> int:
-    """The story with another topic, name or thing."""
+    """The story with another topic, name or thing, or any story."""
+    if stratum == "story":
+        return draw.randrange(chosen.num_stories)
     digits = list(chosen.digits(number))
     place = chosen.CHOICES.index(stratum)
     allowed = range(chosen.radices[place])

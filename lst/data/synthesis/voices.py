@@ -226,11 +226,26 @@ def synthesize(text: str, speaker: PseudoSpeaker, sample_rate_hz: int = CACHE_SA
             audio_L, engine_rate_hz = run_engine(_command(speaker, said), said, Path(folder))
     except EngineError as error:
         raise _failure(said, speaker, str(error)) from error
+    return finished_sound(audio_L, engine_rate_hz, said, speaker, sample_rate_hz)
+
+
+def finished_sound(
+    audio_L: np.ndarray,
+    engine_rate_hz: int,
+    text: str,
+    speaker: PseudoSpeaker,
+    sample_rate_hz: int = CACHE_SAMPLE_RATE_HZ,
+) -> np.ndarray:
+    """An engine's sound, float32 [num_samples], at another rate and with the speaker's largest magnitude.
+
+    Raises:
+        UserError: it is silent.
+    """
     if engine_rate_hz != sample_rate_hz:
         audio_L = _resample(audio_L, engine_rate_hz, sample_rate_hz)
     peak = float(np.abs(audio_L).max(initial=0.0))
     if peak < 1e-3:
-        raise _failure(said, speaker, "it made no sound; is there a word in the text?")
+        raise _failure(text, speaker, "it made no sound; is there a word in the text?")
     return (audio_L * (speaker.gain / peak)).astype(np.float32)
 
 
@@ -326,10 +341,20 @@ def synthesize_cached(text: str, speaker: PseudoSpeaker, folder: Path) -> Path:
     """
     path = _cache_path(text, speaker, folder)
     if not _is_whole(path):
-        audio_L = synthesize(text, speaker, CACHE_SAMPLE_RATE_HZ)
-        with staged(path) as temporary:
-            soundfile.write(temporary, audio_L, CACHE_SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
+        write_cached(path, synthesize(text, speaker, CACHE_SAMPLE_RATE_HZ))
     return path
+
+
+def write_cached(path: Path, audio_L: np.ndarray) -> None:
+    """Writes sound of 16 kHz, float32 [num_samples], to a file of the cache."""
+    with staged(path) as temporary:
+        soundfile.write(temporary, audio_L, CACHE_SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
+
+
+def uncached(jobs: Sequence[tuple[str, PseudoSpeaker]], folder: Path) -> dict[Path, tuple[str, PseudoSpeaker]]:
+    """The jobs whose sound is not in the cache, by the file that it belongs into: equal jobs are there once."""
+    found = {_cache_path(text, speaker, folder): (text, speaker) for text, speaker in jobs}
+    return {path: job for path, job in found.items() if not _is_whole(path)}
 
 
 def synthesize_many(jobs: Sequence[tuple[str, PseudoSpeaker]], folder: Path, num_workers: int) -> list[Path]:
@@ -354,8 +379,7 @@ def synthesize_many(jobs: Sequence[tuple[str, PseudoSpeaker]], folder: Path, num
     empty = [f"text {index} is empty" for index, (text, _) in enumerate(jobs) if not text.strip()]
     raise_problems("texts to speak", empty, "Remove them, or fill them in.")
     paths = [_cache_path(text, speaker, folder) for text, speaker in jobs]
-    # Keyed by path: two workers must not write the same file.
-    missing = {path: job for path, job in zip(paths, jobs, strict=True) if not _is_whole(path)}
+    missing = uncached(jobs, folder)
     speak_each(lambda path: synthesize_cached(*missing[path], folder), list(missing), num_workers, "synthesize speech")
     return paths
 

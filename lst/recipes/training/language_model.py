@@ -17,19 +17,11 @@ from lst.model.flops import model_flops, workload_of_batch
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.optimiser import regrouped_state
 from lst.recipes.training.module import TrainingModule
+from lst.recipes.training.schedule import learning_rate_share
 from lst.runs.formats import LanguageModelRow
 
 # Of a batch, in errors.
 MAX_SHOWN_DOCUMENTS = 20
-
-
-def learning_rate_share(step: int, config: TrainConfig) -> float:
-    """Share of the peak rate: linear warm-up, then a cosine to ``final_rate_share`` at the last step."""
-    if step < config.warmup_steps:
-        return (step + 1) / config.warmup_steps
-    progress = (step - config.warmup_steps) / max(config.max_steps - config.warmup_steps, 1)
-    cosine = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-    return config.final_rate_share + (1 - config.final_rate_share) * cosine
 
 
 class LanguageModelModule(TrainingModule):

@@ -60,6 +60,9 @@ FREE_OPTIONS = (
 RATE_OPTIONS = (
     "train.learning_rate",
     "train.warmup_steps",
+    "train.warmup_share",
+    "train.schedule",
+    "train.decay_share",
     "train.final_rate_share",
     "train.beta1",
     "train.beta2",

@@ -137,7 +137,7 @@ def _advice(config: Config, folder: TrainingFolder, error: NonFiniteError) -> st
         skipped = ",".join(map(str, sorted({*options.skip_batches, error.batch_index})))
         ways.append(f"leave the batch out: {resume}train.skip_batches=[{skipped}]")
         ways.append("leave such updates out: train.on_nonfinite=skip")
-    return f"{config.name}: {error}. {last} Then {'; or '.join(ways)}. Or raise train.warmup_steps"
+    return f"{config.name}: {error}. {last} Then {'; or '.join(ways)}. Or raise train.warmup_share"
 
 
 def check_training(config: Config, data: PreparedData) -> Start:

@@ -20,7 +20,14 @@ from lst.data.alignment.build import FilteredAligner, align_files, build_aligner
 from lst.data.alignment.ctc.model import save_ctc_model
 from lst.data.alignment.formats.textgrid import write_textgrids
 from lst.data.alignment.hmm import PocketsphinxAligner
-from lst.data.alignment.stamps import StampsAligner, engine_word_times, stamps_path, write_stamps, write_stamps_many
+from lst.data.alignment.stamps import (
+    StampsAligner,
+    engine_word_times,
+    speak_with_stamps,
+    stamps_path,
+    write_stamps,
+    write_stamps_many,
+)
 from lst.data.audio.read import read_audio
 from lst.data.checks.corpus import check_corpus
 from lst.data.config import AlignConfig, DataConfig, InterleaveConfig
@@ -229,6 +236,10 @@ def test_flite_says_where_its_words_are(voice: str, tmp_path: Path) -> None:
         (round(start * 100), round(end * 100)) for _, start, end in words
     ]
     assert (stamped.num_stamped, stamped.num_fallback) == (1, 0)
+    speak_with_stamps([(TEXT, speaker)], tmp_path / "both", tmp_path / "both", 1)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "both").iterdir()} == {
+        file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()
+    }, "speaking and noting times in one go gives the files of doing one after the other"
     jobs = [(TEXT, speaker), ("Yes.", speaker), (TEXT, speaker)]
     paths = [path, synthesize_cached("Yes.", speaker, tmp_path), path]
     assert write_stamps_many(jobs, paths, tmp_path / "more", 2) == 3
@@ -252,6 +263,8 @@ def test_espeak_says_where_its_words_are(tmp_path: Path) -> None:
         assert held > 0.98 * np.square(audio).sum()
         path = synthesize_cached(TEXT, speaker, tmp_path)
         assert write_stamps(TEXT, speaker, path, tmp_path)
+        speak_with_stamps([(TEXT, speaker)], tmp_path / "both", tmp_path / "both", 1)
+        assert (tmp_path / "both" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_glued_words_of_espeak_are_divided_at_a_phoneme() -> None:

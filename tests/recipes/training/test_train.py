@@ -21,7 +21,7 @@ from lst.configs.compose import build_config
 from lst.configs.schema import TrainConfig
 from lst.errors import UserError
 from lst.recipes.training import trainer
-from lst.recipes.training.language_model import learning_rate_share
+from lst.recipes.training.schedule import learning_rate_share
 from lst.recipes.training.train import train
 
 
@@ -196,6 +196,23 @@ def test_rate_warms_up_and_falls() -> None:
     assert max(shares) == shares[10] == 1.0
     assert shares[10:] == sorted(shares[10:], reverse=True)
     assert learning_rate_share(100, config) == pytest.approx(0.01)
+    # Halfway down the cosine is halfway between 1 and the final share.
+    assert learning_rate_share(55, config) == pytest.approx(0.505)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "shares"),
+    [("linear", (1.0, 0.55, 0.1)), ("constant", (1.0, 1.0, 1.0)), ("wsd", (1.0, 1.0, 0.1))],
+)
+def test_other_schedules_warm_up_by_a_share_and_end_at_the_last_step(
+    schedule: str, shares: tuple[float, float, float]
+) -> None:
+    config = TrainConfig(max_steps=200, warmup_share=0.1, schedule=schedule, decay_share=0.25, final_rate_share=0.1)
+    assert learning_rate_share(9, config) == pytest.approx(0.5)
+    assert [learning_rate_share(step, config) for step in (20, 110, 200)] == pytest.approx(shares)
+    if schedule == "wsd":
+        assert learning_rate_share(150, config) == 1.0
+        assert learning_rate_share(175, config) == pytest.approx(0.55)
 
 
 def test_exploding_loss_ends_training_with_advice(run: Path) -> None:

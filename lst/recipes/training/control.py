@@ -1,0 +1,125 @@
+"""What trainings that are compared have in common: steps × patches, tokens or operations.
+
+::
+
+    reference training ──spent──▶ Spent ──controlled──▶ another training with the steps that spend as much
+
+Batches follow from the configuration and the data alone. So a training's batches are made and counted before it starts,
+and the count is that of what it will use. A curriculum spreads over the steps, so its count is repeated until the
+number of steps stays.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from lst.configs.schema import Config
+from lst.data.prepared import PreparedData
+from lst.errors import UserError
+from lst.model.flops import model_flops, workload_of_batch
+from lst.recipes.training.batches import build_loader
+from lst.runs import plain_patching
+from lst.runs.fitted_patching import FITTED_STRATEGIES
+
+# A curriculum's number of steps settles after two or three counts.
+MAX_COUNTS = 6
+# More than any training that is compared by its cost.
+MAX_STEPS_FACTOR = 1000
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a training uses.
+
+    Attributes:
+        steps: of the optimiser.
+        patches: real ones in all batches; tokens, for the baseline.
+        tokens: real ones.
+        flops: operations of forward and backward passes, with local modules and head.
+    """
+
+    steps: int = 0
+    patches: int = 0
+    tokens: int = 0
+    flops: float = 0.0
+
+    def of(self, control: str) -> float:
+        """What ``control`` holds equal."""
+        return {"compute": self.patches, "data": self.tokens, "flops": self.flops}[control]
+
+
+def spent(config: Config, data: PreparedData) -> Spent:
+    """What a training will use, counted from its batches."""
+    return next(itertools.islice(_running(config, data), config.train.max_steps - 1, None))
+
+
+def controlled(config: Config, data: PreparedData, reference: Spent, control: str) -> Spent:
+    """What a training uses with the number of steps that spends what the reference spends, to the nearest step.
+
+    Args:
+        config: the training; its own ``train.max_steps`` does not matter.
+        data: prepared.
+        reference: what the other training uses.
+        control: ``compute`` (steps × patches), ``data`` (tokens) or ``flops``.
+
+    Raises:
+        UserError: its patching is fitted at the start of a training, so that its batches are not known before.
+    """
+    if config.patching.strategy in FITTED_STRATEGIES:
+        raise UserError(
+            f"patching.strategy={config.patching.strategy} is fitted when its training begins, so what {config.name} "
+            "will spend is not known before: use control=steps"
+        )
+    wanted = reference.of(control)
+    nearest = Spent(steps=reference.steps)
+    for _ in range(MAX_COUNTS):
+        steps = nearest.steps
+        planned = replace(config, train=replace(config.train, max_steps=steps))
+        nearest = _nearest(_running(planned, data), wanted, control, MAX_STEPS_FACTOR * reference.steps)
+        if nearest.steps == steps or config.patching.strategy != "curriculum":
+            break
+    return nearest
+
+
+def _running(config: Config, data: PreparedData) -> Iterator[Spent]:
+    """What is used up to each step, without end."""
+    vocab_size = plain_patching(config.patching, data).vocabulary.size
+    total = Spent()
+    with build_loader(config, data, "count") as loader:
+        for batch, _ in loader:
+            flops = model_flops(config.model, vocab_size, workload_of_batch(batch, config.model)).training
+            total = Spent(
+                total.steps + 1,
+                total.patches + batch.num_patches,
+                total.tokens + batch.num_tokens,
+                total.flops + flops,
+            )
+            yield total
+
+
+def _nearest(running: Iterator[Spent], wanted: float, control: str, max_steps: int) -> Spent:
+    before = Spent()
+    for now in itertools.islice(running, max_steps):
+        if now.of(control) >= wanted:
+            is_nearer = before.steps > 0 and wanted - before.of(control) < now.of(control) - wanted
+            return before if is_nearer else now
+        before = now
+    return before
+
+
+def accounting(spent_by: Mapping[str, Spent], control: str) -> list[str]:
+    """A table of what each training will use; what ``control`` holds equal is marked."""
+    columns: dict[str, tuple[str, Callable[[Spent], str]]] = {
+        "steps": ("steps", lambda one: f"{one.steps:,}"),
+        "compute": ("patches", lambda one: f"{one.patches:,}"),
+        "data": ("tokens", lambda one: f"{one.tokens:,}"),
+        "flops": ("FLOPs", lambda one: f"{one.flops:.3g}"),
+    }
+    width = max(map(len, ["model", *spent_by]))
+    heads = [f"{head}{'*' if key == control else ''}" for key, (head, _) in columns.items()]
+    lines = [f"{'model':<{width}}" + "".join(f"{head:>14}" for head in heads)]
+    for name, one in spent_by.items():
+        lines.append(f"{name:<{width}}" + "".join(f"{text(one):>14}" for _, text in columns.values()))
+    return [*lines, f"* held equal, to the nearest step (control={control})"]

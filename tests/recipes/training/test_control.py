@@ -1,0 +1,62 @@
+"""Trainings that are compared: the steps that follow from another training spend what it really spent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from small_trainings import metrics, overrides
+
+from lst.configs.compose import build_config
+from lst.errors import UserError
+from lst.recipes.training.control import Spent, accounting, controlled, spent
+from lst.recipes.training.train import train
+from lst.runs import open_data
+
+KEYS = {"compute": "patches", "data": "tokens", "flops": "training_flops"}
+BASELINE = ("name=baseline", "model=baseline_debug", "patching=none", "train.max_steps=12")
+
+
+@pytest.fixture
+def reference(run: Path) -> dict[str, float]:
+    """The last row of a baseline's training."""
+    train(build_config(overrides(run, *BASELINE)))
+    return [row for row in metrics(run, "baseline") if "loss" in row][-1]
+
+
+def test_a_count_before_training_is_what_the_training_uses(run: Path, reference: dict[str, float]) -> None:
+    config = build_config(overrides(run, *BASELINE))
+    counted = spent(config, open_data(config))
+    assert (counted.steps, counted.patches, counted.tokens) == (12, reference["patches"], reference["tokens"])
+    assert counted.flops == pytest.approx(reference["training_flops"], rel=1e-12)
+
+
+@pytest.mark.parametrize("control", KEYS)
+@pytest.mark.parametrize("patching", ["static", "curriculum"])
+def test_derived_steps_spend_the_same_to_the_nearest_step(
+    run: Path, reference: dict[str, float], control: str, patching: str
+) -> None:
+    words = (f"name={patching}-{control}", f"patching={patching}", "train.row_patches=64")
+    config = build_config(overrides(run, *words))
+    data = open_data(config)
+    wanted = spent(build_config(overrides(run, *BASELINE)), data)
+    found = controlled(config, data, wanted, control)
+    train(build_config(overrides(run, *words, f"train.max_steps={found.steps}")))
+    used = [row[KEYS[control]] for row in metrics(run, config.name) if "loss" in row]
+    steps = [after - before for before, after in zip([0, *used], used, strict=False)]
+    assert len(used) == found.steps
+    assert abs(used[-1] - reference[KEYS[control]]) <= max(steps[-2:])
+    assert used[-1] == pytest.approx(found.of(control), rel=1e-12)
+
+
+def test_patchings_that_are_fitted_have_no_count(run: Path) -> None:
+    config = build_config(overrides(run, "patching=entropy"))
+    with pytest.raises(UserError, match="use control=steps"):
+        controlled(config, open_data(config), Spent(1, 1, 1, 1.0), "flops")
+
+
+def test_the_table_marks_what_is_equal() -> None:
+    lines = accounting({"a": Spent(10, 2000, 3000, 4e9), "longer": Spent(5, 1, 2, 3.0)}, "data")
+    assert lines[0].split() == ["model", "steps", "patches", "tokens*", "FLOPs"]
+    assert lines[1].split() == ["a", "10", "2,000", "3,000", "4e+09"]
+    assert "control=data" in lines[-1]
