@@ -15,7 +15,7 @@ from lst.evaluation import cloze_items
 from lst.parallel import check_one_process
 from lst.progress import say, show
 from lst.recipes.corpus_card.card import card_after_prepare
-from lst.recipes.evaluate import evaluate, results_as_text
+from lst.recipes.evaluate import evaluate, found_ceilings, results_as_text
 from lst.recipes.prepare import prepare_options, prepare_plan
 from lst.recipes.report.write import write_report
 from lst.recipes.training.plan import peak_flops, train_plan
@@ -85,7 +85,7 @@ def quickstart(overrides: Sequence[str]) -> Path:
     record_command(config, "quickstart", overrides)
     say("4/4 report")
     report = write_report(config, overrides)
-    show(results_as_text(results))
+    show(results_as_text(results, found_ceilings(config, results)))
     say(f"done in {(time.monotonic() - started_s) / 60:.1f} minutes")
     show(f"report: {report.resolve()}")
     return report
