@@ -6,6 +6,7 @@ sentence and after a share of the other words. Noise replaces units by random on
 ``log_likelihood`` sums over all durations, silences and speakers::
 
     text ──phones──▶ SimulatedSpeech.utterance ──▶ units and aligned words
+    utterance ──▶ SimulatedSpeech.again ──▶ the same words with other durations, silences and noise
     units, text ──▶ SimulatedSpeech.log_likelihood ──▶ ln p(units | text)
 
 It is no recording of anybody: results on it are results on simulated speech.
@@ -31,11 +32,12 @@ from lst.data.synthesis.phone_lattice import (
     ends_sentence,
     phone_numbers,
 )
-from lst.data.text import SpokenWord, spoken_words
+from lst.data.text import spoken_words
 from lst.data.utterance import Utterance, Word
 from lst.errors import UserError
 
 FRAME_RATE_HZ = 25
+_SPEAKER = "simulated-"
 # Keep the draws of the units' tables and of utterances apart from other uses of a seed.
 _TABLE_STREAM, _SPEECH_STREAM = 0x7AB1E, 0x59EEC
 
@@ -103,8 +105,20 @@ class SimulatedSpeech:
         Raises:
             ValueError: a word cannot be said.
         """
-        words = spoken_words(text)
-        draw = np.random.default_rng([self.seed, _SPEECH_STREAM, _number(utterance_id)])
+        words = [word.text for word in spoken_words(text)]
+        return self._say(utterance_id, utterance_id, words, speaker, ending_start_word)
+
+    def again(self, utterance: Utterance, take: str) -> Utterance:
+        """The same words said anew by the same speaker. Other takes have other durations, silences and noise."""
+        words = [word.text for word in utterance.words]
+        speaker = int(utterance.speaker.removeprefix(_SPEAKER))
+        return self._say(utterance.id, f"{utterance.id}#{take}", words, speaker, utterance.ending_start_word)
+
+    def _say(
+        self, utterance_id: str, drawn_from: str, words: Sequence[str], speaker: int, ending_start_word: int | None
+    ) -> Utterance:
+        """An utterance whose random draws follow from the seed and from ``drawn_from``."""
+        draw = np.random.default_rng([self.seed, _SPEECH_STREAM, _number(drawn_from)])
         phones, owners = self._with_silences(words, draw)
         frames = draw.geometric(1 - self.stay[phones])
         ends = np.cumsum(frames)
@@ -116,27 +130,27 @@ class SimulatedSpeech:
         starts = (ends - frames)[first]
         return Utterance(
             id=utterance_id,
-            speaker=f"simulated-{speaker}",
-            text=" ".join(word.text for word in words),
+            speaker=f"{_SPEAKER}{speaker}",
+            text=" ".join(words),
             duration_s=round(len(units) / FRAME_RATE_HZ, 3),
             units=units.astype(np.uint16),
             words=tuple(
-                Word(word.text, int(start), int(end), 0.0)
+                Word(word, int(start), int(end), 0.0)
                 for word, start, end in zip(words, starts, ends[last - 1], strict=True)
             ),
             ending_start_word=ending_start_word,
         )
 
-    def _with_silences(self, words: Sequence[SpokenWord], draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _with_silences(self, words: Sequence[str], draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Phones of words with the silences drawn, int [p], and twice the word of each: odd numbers are silences."""
         phones: list[int] = [SILENCE]
         owners: list[float] = [-0.5]
         pauses = draw.random(len(words)) < self.config.silence_share
         for index, word in enumerate(words):
-            own = phone_numbers(word.text)
+            own = phone_numbers(word)
             phones += own
             owners += [float(index)] * len(own)
-            if pauses[index] or index == len(words) - 1 or ends_sentence(word.text):
+            if pauses[index] or index == len(words) - 1 or ends_sentence(word):
                 phones.append(SILENCE)
                 owners.append(index + 0.5)
         return np.array(phones), np.array(owners)
