@@ -60,7 +60,7 @@ class StoryData:
     def of(cls, data: PreparedData) -> StoryData | None:
         """None where the data is of a corpus or of a text file."""
         made_from = data.index["made_from"]
-        if made_from["corpus"] is not None or made_from["text"] is not None:
+        if made_from.get("corpus", "") is not None or made_from.get("text", "") is not None:
             return None
         size = dict(made_from["data"]).get("stories", "standard")
         facts = read_source(data.folder).get("simulated")

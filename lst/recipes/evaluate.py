@@ -189,25 +189,29 @@ def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel) -> Eva
 
 
 def write_ceilings(config: Config, run: RunFolder, data: PreparedData, names: Sequence[str]) -> None:
-    """Writes what the best listener could do beside the results of models; nothing where the data is no stories."""
+    """Writes what the best listener could do beside the results of models; nothing where nobody knows."""
     stories = StoryData.of(data)
-    if stories is None:
+    if stories is None or not (stories.speech or data.questions):
         return
     others = {name: "" if run.data_of_training(name) in ("", data.fingerprint) else data.fingerprint for name in names}
     path, options = run.ceilings(min(others.values())), config.eval
+    rows_path = path.with_suffix(".utterances.jsonl")
     made_from = fingerprint([CEILINGS_VERSION, data.fingerprint, asdict(options), config.seed])
-    found = read_ceilings(path) if path.exists() else None
+    before = read_ceilings(path) if path.exists() and rows_path.exists() else None
+    found = before
     if found is None or found["made_from"] != made_from:
-        found = _measured_ceilings(config, stories, path, made_from)
-    rows = read_jsonl(path.with_suffix(".utterances.jsonl"), EntropyRow)
+        found = _measured_ceilings(config, stories, rows_path, made_from)
+    rows = read_jsonl(rows_path, EntropyRow)
     compared = [
         above_floor(name, read_jsonl(run.eval_bits(name, other), BitsRow), rows, options.bootstrap_samples, config.seed)
         for name, other in others.items()
     ]
-    write_json(path, versioned({**found, "models": [model for model in compared if model is not None]}))
+    found = {**found, "models": [model for model in compared if model is not None]}
+    if found != before:
+        write_json(path, versioned(found))
 
 
-def _measured_ceilings(config: Config, stories: StoryData, path: Path, made_from: str) -> Ceilings:
+def _measured_ceilings(config: Config, stories: StoryData, rows_path: Path, made_from: str) -> Ceilings:
     """Measures what does not depend on models, and writes the utterances' part of it."""
     options, data = config.eval, stories.data
     num_utterances = min(options.ceiling_utterances, len(data.valid)) if stories.speech else 0
@@ -217,7 +221,7 @@ def _measured_ceilings(config: Config, stories: StoryData, path: Path, made_from
         for row in stories.entropy_rows(num_utterances):
             rows.append(row)
             progress.advance(1)
-    write_jsonl(path.with_suffix(".utterances.jsonl"), [{**row} for row in rows])
+    write_jsonl(rows_path, [{**row} for row in rows])
     return {
         "made_from": made_from,
         "corpus": data.index["description"],
