@@ -59,13 +59,14 @@ def _train(config: Config, overrides: Sequence[str]) -> None:
 
 
 def _eval(config: Config, overrides: Sequence[str]) -> None:
-    from lst.recipes.evaluate import FailedModelsError, evaluate, results_as_text
+    from lst.recipes.evaluate import FailedModelsError, evaluate, found_ceilings, results_as_text
 
     try:
-        _show(results_as_text(evaluate(config)))
+        results = evaluate(config)
+        _show(results_as_text(results, found_ceilings(config, results)))
     except FailedModelsError as error:
         if error.results:
-            _show(results_as_text(error.results))
+            _show(results_as_text(error.results, found_ceilings(config, error.results)))
         raise
 
 

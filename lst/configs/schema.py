@@ -18,8 +18,14 @@ SCHEDULES = ("cosine", "linear", "constant", "wsd")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 
 
+# Beside the results of models lies a file of this name.
+CEILINGS = "ceilings"
+
+
 def name_problems(name: str) -> list[str]:
     """What is wrong with the name of a model: it becomes a folder's."""
+    if name == CEILINGS:
+        return [f"name={name}: results of lst eval have a file of this name; choose another"]
     return [] if re.fullmatch(r"[A-Za-z0-9_-]+", name) else [f"name={name!r}: allowed are letters, digits, _ and -"]
 
 
@@ -108,6 +114,9 @@ class EvalConfig(Options, prefix="eval."):
     min_words: int = option(6, "utterances with fewer words make no cloze item", low=2)
     bootstrap_samples: int = option(2000, "resamples for the 95 % intervals", low=100)
     rows_a_batch: int = option(8, "rows scored together", low=1)
+    ceiling_utterances: int = option(
+        100, "held-out stories of simulated speech whose entropy is measured; 0 measures none", low=0, is_later=True
+    )
 
 
 @dataclass

@@ -96,6 +96,11 @@ class MixConfig(Options, prefix="data.mix."):
     by: str = option(
         "tokens", "what the weights are of: tokens (exact), or documents (drawn, whatever their length)", choices=MIX_BY
     )
+    fresh_speech: bool = option(
+        False,
+        "simulated speech is said anew for every document, so that training never hears an utterance twice",
+        is_later=True,
+    )
 
     def rules(self) -> list[str]:
         """One kind of documents has a weight."""

@@ -5,14 +5,16 @@
     held-out utterances ──cloze_items──▶ items ──score_cloze──▶ log-likelihoods ──cloze_accuracies──▶ accuracy, interval
     questions ──question_items──▶ items ──score_items──▶ log-likelihoods ──direction_scores──▶ accuracy by stratum
     both ──usable_utterances, usable_items──▶ those that a model can read; the others are listed
-    held-out utterances ──held_out_bits──▶ bits a speech unit, bits a byte
+    held-out utterances ──utterance_bits, held_out_bits──▶ bits a speech unit, bits a byte
+    stories ──StoryData──▶ accuracies of the best listener and readers, entropy; above_floor compares a model
     units and phones ──score_units──▶ purity and mutual information
 
 ``Scorer`` gives log-likelihoods of a trained model; ``results`` documents the files of an evaluation.
 """
 
 from lst.evaluation.accuracy import HEADLINE, direction_scores, mcnemar, paired_difference
-from lst.evaluation.bits import held_out_bits
+from lst.evaluation.bits import held_out_bits, utterance_bits
+from lst.evaluation.ceilings import StoryData, above_floor, entropy_rates, floors_as_text
 from lst.evaluation.cloze import DIRECTIONS, cloze_accuracies, cloze_items, score_cloze
 from lst.evaluation.items import Item, question_items
 from lst.evaluation.likelihoods import score_items
@@ -34,9 +36,13 @@ __all__ = [
     "ItemRow",
     "ScoredUtterance",
     "Scorer",
+    "StoryData",
+    "above_floor",
     "cloze_accuracies",
     "cloze_items",
     "direction_scores",
+    "entropy_rates",
+    "floors_as_text",
     "held_out_bits",
     "mcnemar",
     "paired_difference",
@@ -47,4 +53,5 @@ __all__ = [
     "usable_items",
     "usable_questions",
     "usable_utterances",
+    "utterance_bits",
 ]

@@ -6,21 +6,37 @@ import math
 from collections.abc import Sequence
 
 from lst.data.utterance import Utterance
-from lst.evaluation.results import HeldOutBits
+from lst.evaluation.results import BitsRow, HeldOutBits
 from lst.evaluation.scorer import Scorer
 from lst.model.batch import Document
 
 
-def held_out_bits(scorer: Scorer, utterances: Sequence[Utterance]) -> HeldOutBits:
-    """Bits over whole utterances, spoken and written. Markers, ``<bos>`` and ``<eos>`` are not counted."""
+def utterance_bits(scorer: Scorer, utterances: Sequence[Utterance]) -> list[BitsRow]:
+    """Bits of whole utterances, spoken and written. Markers, ``<bos>`` and ``<eos>`` are not counted."""
     builder = scorer.builder
     documents = [*map(builder.speech, utterances), *map(builder.text, utterances)]
-    scores = [score.sum_nats for score in scorer.score([content_of(document) for document in documents])]
-    num_units = sum(map(builder.num_units, utterances))
-    num_bytes = sum(len(utterance.text.encode()) for utterance in utterances)
+    bits = [-score.sum_nats / math.log(2) for score in scorer.score([content_of(document) for document in documents])]
+    spoken, written = bits[: len(utterances)], bits[len(utterances) :]
+    return [
+        {
+            "utterance": utterance.id,
+            "num_units": builder.num_units(utterance),
+            "num_bytes": len(utterance.text.encode()),
+            "unit_bits": unit_bits,
+            "text_bits": text_bits,
+        }
+        for utterance, unit_bits, text_bits in zip(utterances, spoken, written, strict=True)
+    ]
+
+
+def held_out_bits(rows: Sequence[BitsRow]) -> HeldOutBits:
+    """Bits over all units and bytes of some utterances."""
+    num_units, num_bytes = (
+        sum(counts) for counts in zip(*((r["num_units"], r["num_bytes"]) for r in rows), strict=True)
+    )
     return {
-        "bits_per_unit": -sum(scores[: len(utterances)]) / math.log(2) / num_units,
-        "bits_per_byte": -sum(scores[len(utterances) :]) / math.log(2) / num_bytes,
+        "bits_per_unit": sum(row["unit_bits"] for row in rows) / num_units,
+        "bits_per_byte": sum(row["text_bits"] for row in rows) / num_bytes,
         "num_units": num_units,
         "num_bytes": num_bytes,
     }

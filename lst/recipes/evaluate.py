@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from lst.configs.schema import Config
+from lst.data.prepared import PreparedData
 from lst.errors import LstError, ProblemsError, StorageError, raise_problems
 from lst.evaluation import (
     DIRECTIONS,
@@ -16,9 +18,13 @@ from lst.evaluation import (
     EvalResult,
     Item,
     Scorer,
+    StoryData,
+    above_floor,
     cloze_accuracies,
     cloze_items,
     direction_scores,
+    entropy_rates,
+    floors_as_text,
     held_out_bits,
     question_items,
     score_cloze,
@@ -26,16 +32,27 @@ from lst.evaluation import (
     usable_items,
     usable_questions,
     usable_utterances,
+    utterance_bits,
 )
-from lst.evaluation.results import BITS_COLUMNS, read_result
+from lst.evaluation.results import (
+    BITS_COLUMNS,
+    BitsRow,
+    Ceilings,
+    EntropyRow,
+    OracleScore,
+    read_ceilings,
+    read_result,
+)
 from lst.progress import Progress, say
 from lst.runs import RunFolder, TrainedModel, open_data, open_trained, require_models
 from lst.runs.formats import versioned
-from lst.storage import clear_partial_files, fingerprint, write_json, write_jsonl
+from lst.storage import clear_partial_files, fingerprint, read_jsonl, write_json, write_jsonl
 from lst.storage.locks import folder_lock, reading_lock
 
 # Raised when the same models and data would give other results.
-VERSION = 3
+VERSION = 4
+# The same of the best listener.
+CEILINGS_VERSION = 1
 
 
 class FailedModelsError(ProblemsError):
@@ -78,6 +95,8 @@ def _evaluate_all(config: Config, run: RunFolder, names: Sequence[str]) -> dict[
         except LstError as error:
             failed.append(f"{name}: {' '.join(str(error).split())}")
             say(f"not evaluated: {failed[-1]}")
+    if results:
+        write_ceilings(config, run, data, list(results))
     if failed:
         subject = f"{len(failed)} of {len(names)} models are not evaluated"
         failure = FailedModelsError(
@@ -145,6 +164,7 @@ def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel) -> Eva
     with Progress(len(items) * len(DIRECTIONS) + len(questions), f"evaluate {name}", unit="item") as progress:
         rows = score_cloze(scorer, items, progress.advance)
         question_rows = score_items(scorer, questions, progress.advance)
+    bits_rows = utterance_bits(scorer, utterances)
     result: EvalResult = {
         "made_from": made_from,
         "name": name,
@@ -156,15 +176,63 @@ def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel) -> Eva
         "options": asdict(config.eval),
         "num_parameters": trained.model.num_parameters,
         "cloze": cloze_accuracies(rows, config.eval.bootstrap_samples, config.seed),
-        "bits": held_out_bits(scorer, utterances),
+        "bits": held_out_bits(bits_rows),
         "left_out": left_out,
     }
     if question_rows:
         result["questions"] = direction_scores(question_rows, config.eval.bootstrap_samples, config.seed)
         write_jsonl(run.eval_questions(name, other_data), [{**row} for row in question_rows])
     write_jsonl(run.eval_items(name, other_data), [{**row} for row in rows])
+    write_jsonl(run.eval_bits(name, other_data), [{**row} for row in bits_rows])
     write_json(path, versioned(result))
     return result
+
+
+def write_ceilings(config: Config, run: RunFolder, data: PreparedData, names: Sequence[str]) -> None:
+    """Writes what the best listener could do beside the results of models; nothing where nobody knows."""
+    stories = StoryData.of(data)
+    if stories is None or not (stories.speech or data.questions):
+        return
+    others = {name: "" if run.data_of_training(name) in ("", data.fingerprint) else data.fingerprint for name in names}
+    path, options = run.ceilings(min(others.values())), config.eval
+    rows_path = path.with_suffix(".utterances.jsonl")
+    made_from = fingerprint([CEILINGS_VERSION, data.fingerprint, asdict(options), config.seed])
+    before = read_ceilings(path) if path.exists() and rows_path.exists() else None
+    found = before
+    if found is None or found["made_from"] != made_from:
+        found = _measured_ceilings(config, stories, rows_path, made_from)
+    rows = read_jsonl(rows_path, EntropyRow)
+    compared = [
+        above_floor(name, read_jsonl(run.eval_bits(name, other), BitsRow), rows, options.bootstrap_samples, config.seed)
+        for name, other in others.items()
+    ]
+    found = {**found, "models": [model for model in compared if model is not None]}
+    if found != before:
+        write_json(path, versioned(found))
+
+
+def _measured_ceilings(config: Config, stories: StoryData, rows_path: Path, made_from: str) -> Ceilings:
+    """Measures what does not depend on models, and writes the utterances' part of it."""
+    options, data = config.eval, stories.data
+    num_utterances = min(options.ceiling_utterances, len(data.valid)) if stories.speech else 0
+    with Progress(num_utterances + len(data.questions), "measure ceilings", unit="item") as progress:
+        oracles = stories.oracles(options.bootstrap_samples, config.seed, progress.advance)
+        rows = []
+        for row in stories.entropy_rows(num_utterances):
+            rows.append(row)
+            progress.advance(1)
+    write_jsonl(rows_path, [{**row} for row in rows])
+    return {
+        "made_from": made_from,
+        "corpus": data.index["description"],
+        "data": data.fingerprint,
+        "seed": config.seed,
+        "num_stories": stories.grammar.num_stories,
+        "num_known": stories.num_known,
+        "entropy": entropy_rates(rows, options.bootstrap_samples, config.seed) if rows else None,
+        "oracles": oracles,
+        "models": [],
+    }
 
 
 def _questions(trained: TrainedModel) -> list[Item]:
@@ -194,8 +262,16 @@ def _made_from(config: Config, trained: TrainedModel) -> str:
     )
 
 
-def results_as_text(results: dict[str, EvalResult]) -> str:
-    """A line for each model: accuracies in per cent, by mean and by sum, and bits."""
+def found_ceilings(config: Config, results: dict[str, EvalResult]) -> Ceilings | None:
+    """What the best listener could do on the data of some results; None where it was not measured."""
+    run = RunFolder.of(config)
+    data = next(iter(results.values())).get("data", "")
+    paths = [path for path in (run.ceilings(), run.ceilings(data)) if path.exists()]
+    return next((found for found in map(read_ceilings, paths) if found["data"] == data), None)
+
+
+def results_as_text(results: dict[str, EvalResult], ceilings: Ceilings | None = None) -> str:
+    """A line for each model: accuracies in per cent, by mean and by sum, and bits; then the ceilings."""
     first = next(iter(results.values()))
     num_items = " or ".join(map(str, sorted({one["cloze"][DIRECTIONS[0]]["num_items"] for one in results.values()})))
     width = max(map(len, [*results, "model"]))
@@ -225,19 +301,20 @@ def results_as_text(results: dict[str, EvalResult]) -> str:
         for name, result in results.items()
         if result.get("left_out")
     ]
-    lines += questions_as_text(results)
+    lines += questions_as_text(results, ceilings["oracles"] if ceilings else ())
     counts = {name: result["bits"]["num_units"] for name, result in results.items()}
     if len(set(counts.values())) > 1:
         once = ", ".join(name for name, count in counts.items() if count < max(counts.values()))
         lines.append(
             f"bits/unit of {once} are of units read once (patching.deduplicate=true): these and others do not compare"
         )
-    return "\n".join(lines)
+    return "\n".join(lines + (floors_as_text(ceilings) if ceilings else []))
 
 
-def questions_as_text(results: dict[str, EvalResult]) -> list[str]:
-    """A line for each model and stratum: the headline accuracy of each direction; none without questions."""
+def questions_as_text(results: dict[str, EvalResult], oracles: Sequence[OracleScore] = ()) -> list[str]:
+    """A line for each model, oracle and stratum: the headline accuracy of each direction; none without questions."""
     asked = {name: result["questions"] for name, result in results.items() if "questions" in result}
+    asked |= {f"({oracle['name']})": oracle["questions"] for oracle in oracles}
     if not asked:
         return []
     headlines = ", ".join(f"{direction} by {headline}" for direction, headline in HEADLINE.items())
@@ -248,8 +325,11 @@ def questions_as_text(results: dict[str, EvalResult]) -> list[str]:
         "  ".join([f"{'model':<{width}}  {'stratum':<8}  items", *(f"{direction:>15}" for direction in DIRECTIONS)]),
     ]
     for name, scores in asked.items():
-        for stratum, first in scores[DIRECTIONS[0]]["strata"].items():
-            cells = [_headline_cell(scores[direction], stratum) for direction in DIRECTIONS]
+        for stratum, first in next(iter(scores.values()))["strata"].items():
+            cells = [
+                _headline_cell(scores[direction], stratum) if direction in scores else "–".rjust(15)
+                for direction in DIRECTIONS
+            ]
             lines.append("  ".join([f"{name:<{width}}  {stratum:<8}  {first['num_items']:>5}", *cells]))
     return lines
 

@@ -8,6 +8,8 @@
                                  final/; and what patching fitted: unit_model/ or speech_bpe.model
     RUN/eval/NAME.json           accuracies and bits; NAME@FINGERPRINT.json on data that NAME was not trained on
     RUN/eval/NAME.items.jsonl    every cloze item with its scores
+    RUN/eval/NAME.bits.jsonl     its bits of every held-out utterance
+    RUN/eval/ceilings.json       what the best listener could do, where the data is stories
     RUN/control.json             steps, patches, tokens and FLOPs of the arms of a quickstart
     RUN/logs/                    output of the trainings of a quickstart
     RUN/commands.json            command → its words, as given; ``train NAME`` for a training
@@ -30,7 +32,7 @@ from typing import TypedDict
 from safetensors import SafetensorError, safe_open
 
 from lst.configs.compose import MAIN, build_config
-from lst.configs.schema import Config
+from lst.configs.schema import CEILINGS, Config
 from lst.data.prepared import CARD_FILES, PreparedData
 from lst.errors import UserError
 from lst.model.checkpoint import WEIGHTS_FILE
@@ -132,6 +134,14 @@ class RunFolder:
     def eval_questions(self, name: str, other_data: str = "") -> Path:
         """Scores of each ending of the questions of a model's evaluation."""
         return self.eval_result(name, other_data).with_suffix(".questions.jsonl")
+
+    def eval_bits(self, name: str, other_data: str = "") -> Path:
+        """Bits of each held-out utterance of a model's evaluation."""
+        return self.eval_result(name, other_data).with_suffix(".bits.jsonl")
+
+    def ceilings(self, other_data: str = "") -> Path:
+        """What the best listener could do; ``other_data`` as in ``eval_result``."""
+        return self.eval_result(CEILINGS, other_data)
 
     def data_of_training(self, name: str) -> str:
         """Fingerprint of the data that a model was trained on; empty where that is not known."""

@@ -13,7 +13,7 @@ import pytest
 
 from lst.configs.compose import build_config
 from lst.data.prepared import PreparedData
-from lst.evaluation.bits import held_out_bits
+from lst.evaluation.bits import held_out_bits, utterance_bits
 from lst.model.batch import SPEECH, Document
 from lst.model.inference import ScoredTokens
 from lst.runs.fitted_patching import plain_patching
@@ -34,7 +34,7 @@ def test_bits_are_sums_over_content_divided_by_units_and_bytes(smoke_data: Path)
         return found
 
     scorer: Any = SimpleNamespace(builder=builder, score=score)
-    bits = held_out_bits(scorer, utterances)
+    bits = held_out_bits(utterance_bits(scorer, utterances))
     num_units = sum(utterance.num_frames for utterance in utterances)
     num_bytes = sum(len(utterance.text.encode()) for utterance in utterances)
     num_pieces = sum(len(data.tokenizer.encode(utterance.text)) for utterance in utterances)

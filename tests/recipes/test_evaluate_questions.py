@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from operator import getitem
 from pathlib import Path
 
 import pytest
 
+import lst.evaluation.ceilings as ceilings_module
 from lst.cli import main
 from lst.configs.compose import build_config
 from lst.evaluation import Scorer, direction_scores, question_items, usable_questions
 from lst.evaluation.likelihoods import item_documents
-from lst.evaluation.results import DIRECTIONS
+from lst.evaluation.results import DIRECTIONS, read_ceilings
 from lst.model.checkpoint import save_model
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.patching import patch_documents
@@ -85,3 +87,46 @@ def test_questions_that_a_model_cannot_read_are_named_and_left_out(run: Path) ->
     assert {item.id for item in kept} == {name for name, length in longest.items() if length <= limit}
     assert {one["id"] for one in left_out} == {name for name, length in longest.items() if length > limit} != set()
     assert all(f"the model's context is {limit}" in one["reason"] for one in left_out)
+
+
+def test_ceilings_stand_beside_the_results_and_are_measured_once(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["eval", f"run_dir={run}", "eval.bootstrap_samples=100", "eval.ceiling_utterances=4"]
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    ceilings = read_ceilings(run / "eval/ceilings.json")
+    assert (ceilings["num_stories"], ceilings["num_known"]) == (8748, 14)
+    oracles = {oracle["name"]: oracle["questions"] for oracle in ceilings["oracles"]}
+    assert list(oracles) == ["ideal listener", "topic alone", "2-gram", "3-gram", "4-gram", "5-gram"]
+    assert list(oracles["ideal listener"]) == list(DIRECTIONS)
+    assert list(oracles["3-gram"]) == ["T→T"]
+    for direction in DIRECTIONS:
+        own = oracles["ideal listener"][direction]
+        assert getitem(own["strata"]["all"], own["headline"])["accuracy"] == 1
+    assert oracles["topic alone"]["T→T"]["strata"]["name"]["mean"]["accuracy"] == 0.5
+    assert ceilings["entropy"] is not None
+    assert ceilings["entropy"]["num_utterances"] == 4
+    assert len((run / "eval/ceilings.utterances.jsonl").read_text().splitlines()) == 4
+    # A model that has learnt nothing: no model's mean bits lie below the floor.
+    (model,) = ceilings["models"]
+    assert model["name"] == "static"
+    assert min(model["units"]["low"], model["bytes"]["low"]) > 0
+    assert sum(line.startswith("(ideal listener)") for line in told.splitlines()) == 4
+    assert "floor, 14 of 8,748 stories known from training" in told
+    monkeypatch.setattr(ceilings_module.StoryData, "oracles", None)
+    assert main(words) == 0
+    assert capsys.readouterr().out == told
+
+
+def test_bits_of_single_utterances_add_up(run: Path) -> None:
+    rows = [json.loads(line) for line in (run / "eval/static.bits.jsonl").read_text().splitlines()]
+    bits = json.loads((run / "eval/static.json").read_text())["bits"]
+    assert len(rows) == 6
+    assert sum(row["unit_bits"] for row in rows) / sum(row["num_units"] for row in rows) == bits["bits_per_unit"]
+    assert sum(row["text_bits"] for row in rows) / sum(row["num_bytes"] for row in rows) == bits["bits_per_byte"]
+
+
+def test_no_model_takes_the_name_of_the_ceilings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "name=ceilings"]) == 2
+    assert "name=ceilings: results of lst eval have a file of this name" in capsys.readouterr().err

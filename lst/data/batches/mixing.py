@@ -17,6 +17,7 @@ import numpy as np
 
 from lst.data.config import MixConfig
 from lst.data.documents.draws import uniform_draws
+from lst.data.synthesis.simulated import SimulatedSpeech
 from lst.data.utterance import Utterance
 from lst.errors import UserError
 
@@ -34,21 +35,34 @@ class MixSource:
         kind: of its documents: ``interleaved``, ``text``, ``speech`` or ``paired``.
         utterances: from which its documents are made.
         weight: above 0.
+        speech: says its utterances anew in every pass; None takes them as they are.
     """
 
     name: str
     kind: str
     utterances: Sequence[Utterance]
     weight: float
+    speech: SimulatedSpeech | None = None
+
+    def utterance(self, number: int, epoch: int) -> Utterance:
+        """Utterance ``number`` in a pass."""
+        stored = self.utterances[number]
+        return stored if self.speech is None else self.speech.again(stored, f"{self.name}-{epoch}")
 
 
-def mix_sources(spoken: Sequence[Utterance], written: Sequence[Utterance], mix: MixConfig) -> list[MixSource]:
+def mix_sources(
+    spoken: Sequence[Utterance],
+    written: Sequence[Utterance],
+    mix: MixConfig,
+    speech: SimulatedSpeech | None = None,
+) -> list[MixSource]:
     """The sources of a prepared corpus that have a weight above 0.
 
     Args:
         spoken: aligned utterances.
         written: texts without speech; if empty, the transcripts of ``spoken`` are used as texts.
         mix: weights.
+        speech: says spoken utterances anew in every pass; None takes them as they are.
 
     Raises:
         UserError: there are no utterances for a kind of document with a weight.
@@ -62,7 +76,11 @@ def mix_sources(spoken: Sequence[Utterance], written: Sequence[Utterance], mix: 
         )
     kinds = {"interleaved": spoken, "text": written, "speech": spoken, "paired": spoken}
     weights = {kind: float(getattr(mix, kind)) for kind in kinds}
-    return [MixSource(kind, kind, source, weights[kind]) for kind, source in kinds.items() if weights[kind]]
+    return [
+        MixSource(kind, kind, source, weights[kind], None if kind == "text" else speech)
+        for kind, source in kinds.items()
+        if weights[kind]
+    ]
 
 
 class TokenMix:

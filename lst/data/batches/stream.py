@@ -311,7 +311,7 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
         new = [key for key in keys if key not in self._items]
         sources = [self._sources[key.source] for key in new]
         requests = [
-            Request(source.kind, source.utterances[key.number], key.epoch)
+            Request(source.kind, source.utterance(key.number, key.epoch), key.epoch)
             for source, key in zip(sources, new, strict=True)
         ]
         for key, whole in zip(new, self.plan.builder.documents(requests), strict=True):

@@ -15,11 +15,16 @@ Things are counted a topic. A story is a number in mixed radix, with one digit f
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
+from itertools import product
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
+
+from lst.data.synthesis.phone_lattice import Text
 
 SIZES = ("mini", "standard", "wide")
 HE = {"He": "He", "His": "His", "his": "his", "him": "him"}
@@ -40,6 +45,14 @@ class Topic:
     things: tuple[str, ...]
     places: tuple[str, ...]
     wordings: tuple[tuple[str, ...], ...]
+
+
+class Plot(NamedTuple):
+    """Topic, name and thing of a story: all that two of its sentences share. Indices, the last within the topic."""
+
+    topic: int
+    name: int
+    thing: int
 
 
 @dataclass(frozen=True)
@@ -123,8 +136,78 @@ class StoryGrammar:
         ]
         if opening:
             mood, day, town = (own[digit] for own, digit in zip(self.openings.values(), opening, strict=True))
-            written.insert(0, f"It was {'an' if mood[0] in 'aeiou' else 'a'} {mood} {day} in {town}.")
+            written.insert(0, f"It was {_article(mood)} {mood} {day} in {town}.")
         return tuple(written)
+
+    @property
+    def plots(self) -> list[Plot]:
+        """What sentences of one story share: all combinations of topic, name and thing."""
+        sizes = (len(self.topics), len(self.names), len(self.topics[0].things))
+        return [Plot(*digits) for digits in product(*map(range, sizes))]
+
+    def texts(self, topic: int, names: Sequence[int], things: Sequence[int]) -> Text:
+        """All texts of a topic, as choices: each sentence has any of these names and things, places and helpers.
+
+        With one name and one thing, these are stories. With several, sentences need not agree about the person.
+
+        Args:
+            topic: index in ``topics``.
+            names: indices in ``names``, of one gender, which the pronouns have.
+            things: indices in the topic's things.
+        """
+        own = self.topics[topic]
+        words = {
+            "name": [self.names[name] for name in names],
+            "thing": [own.things[thing] for thing in things],
+            "place": own.places,
+            "helper": self.helpers,
+            **{key: (word,) for key, word in (SHE if names[0] < len(self.she) else HE).items()},
+        }
+        found: list[list[list[tuple[str, ...]]]] = [
+            [[_filled(word, words) for word in wording.split()] for wording in own.wordings[sentence]]
+            for sentence in self.sentences
+        ]
+        if self.openings:
+            moods, days, towns = self.openings.values()
+            by_article = {article: [mood for mood in moods if _article(mood) == article] for article in ("a", "an")}
+            opening = [
+                [
+                    *((word,) for word in ("It", "was", article)),
+                    tuple(own),
+                    days,
+                    ("in",),
+                    tuple(f"{t}." for t in towns),
+                ]
+                for article, own in by_article.items()
+            ]
+            found.insert(0, opening)
+        return found
+
+    def plots_of(self, sentence: str, place: int) -> list[Plot]:
+        """The topics, names and things with which a story can have this sentence.
+
+        Args:
+            sentence: with its full stop.
+            place: of the sentence among ``sentences``, from 0; -1 is the ending.
+        """
+        found = []
+        for number, topic in enumerate(self.topics):
+            for wording in topic.wordings[self.sentences[place]]:
+                pattern = re.escape(wording).replace(r"\{name\}", "(?P<name>.+)").replace(r"\{thing\}", "(?P<thing>.+)")
+                told = re.fullmatch(pattern, sentence)
+                if told and told["name"] in self.names and told["thing"] in topic.things:
+                    found.append(Plot(number, self.names.index(told["name"]), topic.things.index(told["thing"])))
+        return found
+
+
+def _article(word: str) -> str:
+    return "an" if word[0] in "aeiou" else "a"
+
+
+def _filled(word: str, words: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """A word of a wording, such as ``{name}`` or ``{thing}.``, with each of the words that it stands for."""
+    key = re.search(r"{(\w+)}", word)
+    return (word,) if key is None else tuple(word.replace(key[0], filling) for filling in words[key[1]])
 
 
 @cache

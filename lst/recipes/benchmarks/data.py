@@ -26,12 +26,13 @@ from lst.data.alignment import AlignItem, AlignmentError
 from lst.data.alignment.hmm import PocketsphinxAligner
 from lst.data.audio import read_audio
 from lst.data.batches import BatchLoader, BatchStream, LoaderState, StreamPlan, mix_sources
-from lst.data.config import DataConfig, InterleaveConfig, MixConfig
+from lst.data.config import DataConfig, InterleaveConfig, MixConfig, SimulatedConfig
 from lst.data.corpora import ManifestRow, load_corpus, write_manifest
 from lst.data.documents import DocumentBuilder
 from lst.data.prepare import PrepareOptions, prepare
 from lst.data.shards import ShardReader
 from lst.data.synthesis import choose_engine, default_cache_dir, generate_stories, pseudo_speakers, synthesize_many
+from lst.data.synthesis.simulated import SimulatedSpeech, mean_phones
 from lst.data.text import spoken_words
 from lst.data.utterance import Utterance, Word
 from lst.lazy import import_torchaudio
@@ -251,6 +252,20 @@ def bench_documents(figures: Figures) -> None:
     figures.add("slots that packing leaves empty, %", 100 * (1 - state.num_patches / state.num_slots))
 
 
+def bench_simulated(figures: Figures) -> None:
+    """Simulated speech of stories, made and said anew."""
+    stories = generate_stories(1_000, seed=2)
+    speech = SimulatedSpeech(SimulatedConfig(), 0, mean_phones(story.text for story in stories))
+    said = [speech.utterance(story.id, story.text) for story in stories]
+    hours = sum(utterance.duration_s for utterance in said) / 3600
+    ways: dict[str, Callable[[Any], Any]] = {
+        "from text": lambda number: speech.utterance(stories[number].id, stories[number].text),
+        "said anew": lambda number: speech.again(said[number], "1"),
+    }
+    for name, seconds in in_turns_s(ways, range(len(said))).items():
+        figures.add(f"simulated speech, {name}: hours a second a core", hours / seconds, 1)
+
+
 def bench_loader(figures: Figures, prepared: Path) -> None:
     """Patches a second of a loader with two worker processes, from utterances in memory and from shards."""
     made = simulated(4_000)
@@ -322,6 +337,7 @@ def main(arguments: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         bench_documents(figures)
+        bench_simulated(figures)
         bench_resume(figures)
         bench_memory(figures)
         manifest = spoken_corpus(corpus, folder)

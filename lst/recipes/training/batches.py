@@ -8,9 +8,10 @@ from typing import Any
 from lst.configs.schema import Config
 from lst.data.batches import BatchLoader, LoaderState, StreamPlan, mix_sources
 from lst.data.documents import DocumentBuilder
-from lst.data.prepared import PreparedData
+from lst.data.prepared import PreparedData, read_source
+from lst.data.synthesis.simulated import SimulatedSpeech
 from lst.data.utterance import Utterance
-from lst.errors import raise_problems
+from lst.errors import UserError, raise_problems
 from lst.model.batch import Document, PackedBatch, pack_documents
 from lst.model.patching import inference_patching, inference_strategy, patch_documents
 from lst.progress import say
@@ -36,7 +37,7 @@ def build_stream_plan(
     """Everything that decides the training batches of a configuration."""
     patching = patching or plain_patching(config.patching, data)
     return StreamPlan(
-        mix_sources(data.train, data.text, config.data.mix),
+        mix_sources(data.train, data.text, config.data.mix, fresh_speech(config, data)),
         patching.builder(config, data),
         patching.config,
         num_rows=config.train.rows,
@@ -49,6 +50,23 @@ def build_stream_plan(
         shuffle_shards=config.data.shuffle_shards,
         num_streams=config.data.num_streams,
     )
+
+
+def fresh_speech(config: Config, data: PreparedData) -> SimulatedSpeech | None:
+    """What says utterances anew in every pass; None with ``data.mix.fresh_speech=false``.
+
+    Raises:
+        UserError: the data is no simulated speech.
+    """
+    if not config.data.mix.fresh_speech:
+        return None
+    facts = read_source(data.folder).get("simulated")
+    if facts is None:
+        raise UserError(
+            f"data.mix.fresh_speech=true: {data.folder} holds {data.index['description']}, and only simulated speech "
+            "can be said anew: prepare with corpus=simulated, or leave the option out"
+        )
+    return SimulatedSpeech.of(facts)
 
 
 def without_batches(

@@ -17,6 +17,7 @@ from lst.recipes.training.batches import (
     build_loader,
     build_stream_plan,
     check_held_out_lengths,
+    fresh_speech,
     validation_batches,
     without_batches,
 )
@@ -153,6 +154,7 @@ def check_training(config: Config, data: PreparedData) -> Start:
     folder = TrainingFolder(RunFolder.of(config).model(config.name))
     start = plan_start(folder, training_settings(config, data), config.train.resume_from)
     check_patching(config.patching, data)
+    fresh_speech(config, data)
     if not len(data.valid):
         raise UserError(f"no held-out utterance in {data.folder}: prepare with a larger data.valid_share")
     if config.patching.strategy not in FITTED_STRATEGIES:

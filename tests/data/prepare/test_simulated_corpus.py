@@ -9,6 +9,8 @@ from lst.configs.compose import build_config
 from lst.data.prepare.prepare import prepare
 from lst.data.prepared import PreparedData
 from lst.data.shards import load_index
+from lst.errors import UserError
+from lst.recipes.training.batches import build_stream_plan
 from lst.runs.preparing import prepare_options
 from lst.tokenizers.imported_units import ImportedUnits
 
@@ -77,3 +79,24 @@ def test_an_impossible_simulation_is_refused_before_anything_is_written(tmp_path
     with pytest.raises(Exception, match=r"word_units=1\.5"):
         prepared(tmp_path / "data", "data.simulated.word_units=1.5")
     assert not (tmp_path / "data" / "source.json").exists()
+
+
+def test_training_says_speech_anew_by_choice(data, monkeypatch):
+    config = build_config([f"run_dir={data.folder.parent}", "data.mix.fresh_speech=true", "data.mix.paired=1"])
+    plan = build_stream_plan(config, data, "")
+    for source in plan.sources:
+        first, second = (source.utterance(0, epoch) for epoch in (0, 1))
+        is_same = np.array_equal(first.units, second.units)
+        assert is_same == (source.kind == "text"), source.kind
+        assert first.text == second.text
+    plain = build_stream_plan(build_config([f"run_dir={data.folder.parent}"]), data, "")
+    for source in plain.sources:
+        assert np.array_equal(source.utterance(0, 1).units, source.utterances[0].units), source.kind
+    monkeypatch.setattr("lst.recipes.training.batches.read_source", lambda _: {})
+    with pytest.raises(UserError, match=r"fresh_speech=true.*only simulated speech can be said anew"):
+        build_stream_plan(config, data, "")
+
+
+def test_what_a_training_was_begun_with_says_so_only_where_speech_is_fresh(data):
+    plain, fresh = (build_config(words).data.mix.recorded() for words in ([], ["data.mix.fresh_speech=true"]))
+    assert fresh == {**plain, "fresh_speech": True}
