@@ -4,6 +4,7 @@
 
     eval/NAME.json, eval/NAME.items.jsonl                  on the data that the model was trained on
     eval/NAME.questions.jsonl                              ItemRow a line, where the data holds questions
+    eval/NAME.controls.jsonl                               ControlRow a line
     eval/NAME@FINGERPRINT.json, NAME@….items.jsonl         on other data (``lst eval data_dir=…``), a pair for each;
                                                            FINGERPRINT is the start of the data's
 """
@@ -18,6 +19,7 @@ from lst.storage import Between, Count, FormatError, Location
 
 Direction = Literal["S→S", "T→T", "S→T", "T→S"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+ItemKind = Literal["questions", "cloze"]
 Share = Annotated[float, Between(0, 1)]
 Size = Annotated[float, Between(0)]
 
@@ -86,6 +88,49 @@ class DirectionScore(TypedDict):
     strata: dict[str, StratumScore]
 
 
+class CountedAccuracy(Accuracy):
+    """An accuracy, and of how many items it is."""
+
+    num_items: Count
+
+
+class ControlScore(TypedDict):
+    """How often a control is right, which chooses endings by anything but content; see ``lst.evaluation.controls``.
+
+    Keys:
+        chooses: which ending, in words.
+        directions: whose items it can answer.
+        missing: why items are left out, or all of them; empty where none is.
+        p_value: of its right and wrong answers being equally likely (two-sided, exact).
+        p_holm: the same, corrected for the number of controls.
+        strata: accuracies of ``all`` items and of each stratum; empty where nothing could be measured.
+    """
+
+    chooses: str
+    directions: list[Direction]
+    missing: str
+    p_value: Share
+    p_holm: Share
+    strata: dict[str, CountedAccuracy]
+
+
+class ControlRow(TypedDict):
+    """A row of ``eval/NAME.controls.jsonl``: one ending of one item.
+
+    Keys:
+        items: what it is one of, ``questions`` or ``cloze``.
+        item, stratum, ending, is_true: as in ``ItemRow``; of cloze items, the utterance, and ending 0 is the true one.
+        scores: by control; the highest is chosen. None where the control cannot measure the ending.
+    """
+
+    items: ItemKind
+    item: str
+    stratum: str
+    ending: Count
+    is_true: bool
+    scores: dict[str, float | None]
+
+
 class EvaluatedData(TypedDict, total=False):
     """What an evaluation was of; absent in results of version 0.1 of the package.
 
@@ -95,12 +140,14 @@ class EvaluatedData(TypedDict, total=False):
         left_out: utterances, cloze items and questions that the model cannot read, with the reason; no number counts
             them.
         questions: by direction, of the questions that the data holds (``data.num_questions``).
+        controls: of ``cloze`` items and, where the data holds some, of ``questions``; by name of the control.
     """
 
     corpus: str
     data: str
     left_out: list[LeftOut]
     questions: dict[str, DirectionScore]
+    controls: dict[ItemKind, dict[str, ControlScore]]
 
 
 class EvalResult(EvaluatedData):

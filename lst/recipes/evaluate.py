@@ -11,6 +11,7 @@ from lst.errors import LstError, ProblemsError, StorageError, raise_problems
 from lst.evaluation import (
     DIRECTIONS,
     HEADLINE,
+    Accuracy,
     ClozeScore,
     DirectionScore,
     EvalResult,
@@ -27,7 +28,10 @@ from lst.evaluation import (
     usable_questions,
     usable_utterances,
 )
-from lst.evaluation.results import BITS_COLUMNS, read_result
+from lst.evaluation.accuracy import ALL, SIGNIFICANT
+from lst.evaluation.controls import control_rows, control_scores, items_of_cloze
+from lst.evaluation.results import BITS_COLUMNS, ControlScore, ItemKind, read_result
+from lst.evaluation.sounds import PartSounds
 from lst.progress import Progress, say
 from lst.runs import RunFolder, TrainedModel, open_data, open_trained, require_models
 from lst.runs.formats import versioned
@@ -35,7 +39,7 @@ from lst.storage import clear_partial_files, fingerprint, write_json, write_json
 from lst.storage.locks import folder_lock, reading_lock
 
 # Raised when the same models and data would give other results.
-VERSION = 3
+VERSION = 4
 
 
 class FailedModelsError(ProblemsError):
@@ -70,9 +74,10 @@ def _evaluate_all(config: Config, run: RunFolder, names: Sequence[str]) -> dict[
     data = open_data(config)
     results: dict[str, EvalResult] = {}
     failed: list[str] = []
+    sounds = PartSounds(data)
     for name in names:
         try:
-            results[name] = evaluate_model(config, run, open_trained(run, name, data, config.verify_models))
+            results[name] = evaluate_model(config, run, open_trained(run, name, data, config.verify_models), sounds)
         except StorageError:
             raise
         except LstError as error:
@@ -113,10 +118,16 @@ def evaluation_plan(config: Config) -> list[str]:
     return [f"eval: {len(names)} models on {len(items):,} cloze items of {data.folder}", *lines]
 
 
-def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel) -> EvalResult:
-    """Cloze accuracies, bits a speech unit and bits a text byte of one model.
+def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel, sounds: PartSounds) -> EvalResult:
+    """Cloze accuracies, bits a speech unit and bits a text byte of one model, and what controls answer to its items.
 
     Utterances and items that are longer than the model's context, or have nothing to score, are listed and left out.
+
+    Args:
+        config: of the command.
+        run: gets the result.
+        trained: the model, on the data of ``sounds``.
+        sounds: measures parts of the items for the controls; those that are known are not measured again.
 
     Raises:
         UserError: weights are not finite, or nothing is left to score.
@@ -145,6 +156,8 @@ def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel) -> Eva
     with Progress(len(items) * len(DIRECTIONS) + len(questions), f"evaluate {name}", unit="item") as progress:
         rows = score_cloze(scorer, items, progress.advance)
         question_rows = score_items(scorer, questions, progress.advance)
+    answered: dict[ItemKind, list[Item]] = {"cloze": items_of_cloze(items), "questions": questions}
+    controls = {kind: control_rows(sounds, kind, asked) for kind, asked in answered.items() if asked}
     result: EvalResult = {
         "made_from": made_from,
         "name": name,
@@ -158,10 +171,15 @@ def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel) -> Eva
         "cloze": cloze_accuracies(rows, config.eval.bootstrap_samples, config.seed),
         "bits": held_out_bits(scorer, utterances),
         "left_out": left_out,
+        "controls": {
+            kind: control_scores(own, sounds, config.eval.bootstrap_samples, config.seed)
+            for kind, own in controls.items()
+        },
     }
     if question_rows:
         result["questions"] = direction_scores(question_rows, config.eval.bootstrap_samples, config.seed)
         write_jsonl(run.eval_questions(name, other_data), [{**row} for row in question_rows])
+    write_jsonl(run.eval_controls(name, other_data), [{**row} for own in controls.values() for row in own])
     write_jsonl(run.eval_items(name, other_data), [{**row} for row in rows])
     write_json(path, versioned(result))
     return result
@@ -226,6 +244,7 @@ def results_as_text(results: dict[str, EvalResult]) -> str:
         if result.get("left_out")
     ]
     lines += questions_as_text(results)
+    lines += controls_as_text(first.get("controls", {}))
     counts = {name: result["bits"]["num_units"] for name, result in results.items()}
     if len(set(counts.values())) > 1:
         once = ", ".join(name for name, count in counts.items() if count < max(counts.values()))
@@ -244,8 +263,9 @@ def questions_as_text(results: dict[str, EvalResult]) -> list[str]:
     width = max(map(len, [*asked, "model"]))
     lines = [
         "",
-        f"questions whose parts were spoken separately: accuracy, % [95 % interval], {headlines}; chance is 50",
-        "  ".join([f"{'model':<{width}}  {'stratum':<8}  items", *(f"{direction:>15}" for direction in DIRECTIONS)]),
+        f"questions whose parts were spoken separately: accuracy, % [95 % interval], {headlines} / mean a token; "
+        "chance is 50",
+        "  ".join([f"{'model':<{width}}  {'stratum':<8}  items", *(f"{direction:>19}" for direction in DIRECTIONS)]),
     ]
     for name, scores in asked.items():
         for stratum, first in scores[DIRECTIONS[0]]["strata"].items():
@@ -255,9 +275,41 @@ def questions_as_text(results: dict[str, EvalResult]) -> list[str]:
 
 
 def _headline_cell(score: DirectionScore, stratum: str) -> str:
-    found: Mapping[str, Any] = score["strata"][stratum]
-    best = found[score["headline"]]
-    return f"{100 * best['accuracy']:.1f} [{100 * best['low']:.0f}–{100 * best['high']:.0f}]".rjust(15)
+    found: Mapping[str, Accuracy] = score["strata"][stratum]  # type: ignore[assignment]
+    return f"{_percent(found[score['headline']])}/{100 * found['mean']['accuracy']:.1f}".rjust(19)
+
+
+def _percent(found: Accuracy) -> str:
+    return f"{100 * found['accuracy']:.1f} [{100 * found['low']:.0f}–{100 * found['high']:.0f}]"
+
+
+def controls_as_text(controls: Mapping[ItemKind, Mapping[str, ControlScore]]) -> list[str]:
+    """A line for each control, with its accuracy on each kind of items; why those that miss items do."""
+    kinds = list(controls)
+    if not kinds:
+        return []
+    lines = [
+        "",
+        "controls, which choose an ending without its content: accuracy, % [95 % interval]; chance is 50; * marks what "
+        f"is off it (p < {SIGNIFICANT} for all together)",
+        "  ".join([f"{'control':<14}", *(f"{kind:>16}" for kind in kinds), "  chooses the ending"]),
+    ]
+    for name, first in controls[kinds[0]].items():
+        cells = [_control_cell(controls[kind][name]) for kind in kinds]
+        lines.append("  ".join([f"{name:<14}", *cells, f"  {first['chooses']}"]))
+    reasons: dict[str, list[str]] = {}
+    for kind in kinds:
+        for name, score in controls[kind].items():
+            if score["missing"]:
+                reasons.setdefault(f"{kind}: {score['missing']}", []).append(name)
+    return lines + [f"{', '.join(names)} of {reason}" for reason, names in reasons.items()]
+
+
+def _control_cell(score: ControlScore) -> str:
+    found = score["strata"].get(ALL)
+    return (
+        f"{_percent(found)}{'*' if score['p_holm'] < SIGNIFICANT else ' '}".rjust(16) if found else "–".rjust(15) + " "
+    )
 
 
 def cloze_cell(cell: ClozeScore) -> str:

@@ -126,6 +126,10 @@ class RunFolder:
         """Scores of each ending of the questions of a model's evaluation."""
         return self.eval_result(name, other_data).with_suffix(".questions.jsonl")
 
+    def eval_controls(self, name: str, other_data: str = "") -> Path:
+        """What controls give each ending of the items of a model's evaluation."""
+        return self.eval_result(name, other_data).with_suffix(".controls.jsonl")
+
     def data_of_training(self, name: str) -> str:
         """Fingerprint of the data that a model was trained on; empty where that is not known."""
         path = self.model(name) / "settings.json"

@@ -6,13 +6,16 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lst.cli import main
 from lst.configs.compose import build_config
 from lst.evaluation import Scorer, direction_scores, question_items, usable_questions
+from lst.evaluation.accuracy import credits_of
+from lst.evaluation.controls import CONTROLS
 from lst.evaluation.likelihoods import item_documents
-from lst.evaluation.results import DIRECTIONS
+from lst.evaluation.results import DIRECTIONS, read_result
 from lst.model.checkpoint import save_model
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.patching import patch_documents
@@ -53,6 +56,29 @@ def test_questions_are_scored_in_all_directions_and_strata(run: Path, capsys: py
         }
     assert "S→S by swap, T→T by mean, S→T by mean, T→S by swap" in told
     assert sum(line.split()[:2] == ["static", "name"] for line in told.splitlines()) == 1
+
+
+def test_controls_stand_beside_questions_and_cloze(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", f"run_dir={run}", "eval.bootstrap_samples=100"]) == 0
+    result = read_result(run / "eval/static.json")
+    assert result is not None
+    rows = [json.loads(line) for line in (run / "eval/static.controls.jsonl").read_text().splitlines()]
+    for kind, num_items in (("questions", 6), ("cloze", 6)):
+        own = [row for row in rows if row["items"] == kind]
+        assert len(own) == 2 * num_items
+        found = result["controls"][kind]
+        assert list(found) == list(CONTROLS)
+        for name, score in found.items():
+            if CONTROLS[name].needs_sound:
+                assert "simulated speech" in score["missing"]
+                assert score["strata"] == {}
+                continue
+            credits = credits_of(
+                [row["item"] for row in own],
+                np.array([row["scores"][name] for row in own]),
+                [row["is_true"] for row in own],
+            )
+            assert score["strata"]["all"]["accuracy"] == pytest.approx(np.mean(list(credits.values())))
 
 
 def test_endings_of_a_name_differ_by_the_name_alone(run: Path) -> None:
