@@ -59,10 +59,11 @@ def _train(config: Config, overrides: Sequence[str]) -> None:
 
 
 def _eval(config: Config, overrides: Sequence[str]) -> None:
-    from lst.recipes.evaluate import FailedModelsError, evaluate, results_as_text
+    from lst.recipes.evaluate import FailedModelsError, evaluate, results_as_text, verdict_of
 
     try:
-        _show(results_as_text(evaluate(config)))
+        results = evaluate(config)
+        _show(f"{results_as_text(results)}\n\n{verdict_of(config, results)}")
     except FailedModelsError as error:
         if error.results:
             _show(results_as_text(error.results))

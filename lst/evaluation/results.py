@@ -7,6 +7,7 @@
     eval/NAME.controls.jsonl                               ControlRow a line
     eval/NAME@FINGERPRINT.json, NAME@….items.jsonl         on other data (``lst eval data_dir=…``), a pair for each;
                                                            FINGERPRINT is the start of the data's
+    results.json                                           RunResults: beside the report, what it says in numbers
 """
 
 from __future__ import annotations
@@ -237,3 +238,102 @@ class ItemRow(TypedDict):
     alone_nats: float
     num_tokens: Count
     num_bytes: Count
+
+
+class StratumSummary(CountedAccuracy):
+    """An accuracy by the headline score, and the one by the mean log-likelihood a token beside it."""
+
+    mean: Accuracy
+
+
+class DirectionSummary(StratumSummary):
+    """One direction of a model.
+
+    Keys:
+        stratum: of these numbers, ``all``.
+        score: the headline score, one of ``lst.evaluation.accuracy.NORMALISATIONS``.
+        strata: the same numbers of each stratum; empty for cloze items.
+    """
+
+    stratum: str
+    score: str
+    strata: dict[str, StratumSummary]
+
+
+class ModelSummary(TypedDict):
+    """A model, its patching strategy when it is scored, and its accuracies by direction."""
+
+    name: str
+    strategy: str
+    directions: dict[Direction, DirectionSummary]
+
+
+class Comparison(TypedDict):
+    """A model against another one on the same items in one direction.
+
+    Keys:
+        first, second: names of the models.
+        num_items: that both were asked.
+        difference, low, high: accuracy of ``second`` less that of ``first``, and its 95 % paired bootstrap interval.
+        p_value: of McNemar's exact test.
+        p_holm: the same, corrected for the number of comparisons of the run.
+    """
+
+    first: str
+    second: str
+    direction: Direction
+    num_items: Count
+    difference: float
+    low: float
+    high: float
+    p_value: Share
+    p_holm: Share
+
+
+class ControlSummary(CountedAccuracy):
+    """A control, its accuracy on all items, and that of each stratum."""
+
+    name: str
+    chooses: str
+    directions: list[Direction]
+    p_value: Share
+    p_holm: Share
+    strata: dict[str, CountedAccuracy]
+
+
+class MissingControl(TypedDict):
+    """A control for which items could not be measured, all or some of them, and why."""
+
+    name: str
+    reason: str
+
+
+class RunResults(TypedDict):
+    """``results.json``.
+
+    Keys:
+        verdict: the run in one sentence.
+        score: the headline score of each direction, in words.
+        items: what was asked, ``questions`` or, where the data holds none, ``cloze``.
+        chance: the accuracy of guessing.
+        corpus: description of the prepared data.
+        speech: ``simulated speech``, ``synthesised speech`` or ``recordings``.
+        data: fingerprint of the prepared data.
+        models: those that were evaluated.
+        comparisons: of each further model with the baseline.
+        controls: that could be measured.
+        missing_controls: that could not, on all or some items.
+    """
+
+    version: Literal[1]
+    verdict: str
+    score: str
+    items: ItemKind
+    chance: Share
+    corpus: str
+    speech: str
+    data: str
+    models: list[ModelSummary]
+    comparisons: list[Comparison]
+    controls: list[ControlSummary]
+    missing_controls: list[MissingControl]

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from lst.configs.schema import Config
+from lst.data.prepared import speech_name
 from lst.errors import LstError, ProblemsError, StorageError, raise_problems
 from lst.evaluation import (
     DIRECTIONS,
@@ -16,6 +17,7 @@ from lst.evaluation import (
     DirectionScore,
     EvalResult,
     Item,
+    ItemRow,
     Scorer,
     cloze_accuracies,
     cloze_items,
@@ -30,12 +32,13 @@ from lst.evaluation import (
 )
 from lst.evaluation.accuracy import ALL, SIGNIFICANT
 from lst.evaluation.controls import control_rows, control_scores, items_of_cloze
-from lst.evaluation.results import BITS_COLUMNS, ControlScore, ItemKind, read_result
+from lst.evaluation.results import BITS_COLUMNS, ClozeRow, ControlScore, ItemKind, read_result
 from lst.evaluation.sounds import PartSounds
+from lst.evaluation.summary import ScoredModel, run_results
 from lst.progress import Progress, say
 from lst.runs import RunFolder, TrainedModel, open_data, open_trained, require_models
 from lst.runs.formats import versioned
-from lst.storage import clear_partial_files, fingerprint, write_json, write_jsonl
+from lst.storage import clear_partial_files, fingerprint, read_jsonl, write_json, write_jsonl
 from lst.storage.locks import folder_lock, reading_lock
 
 # Raised when the same models and data would give other results.
@@ -192,8 +195,11 @@ def _questions(trained: TrainedModel) -> list[Item]:
 
 def data_it_was_not_trained_on(run: RunFolder, trained: TrainedModel) -> str:
     """The fingerprint of the data if the model was trained on other data; empty if on this, or if that is unknown."""
-    of_training, of_data = run.data_of_training(trained.name), trained.data.fingerprint
-    return of_data if of_training not in ("", of_data) else ""
+    return _other_data(run, trained.name, trained.data.fingerprint)
+
+
+def _other_data(run: RunFolder, name: str, data: str) -> str:
+    return data if run.data_of_training(name) not in ("", data) else ""
 
 
 def _made_from(config: Config, trained: TrainedModel) -> str:
@@ -252,6 +258,20 @@ def results_as_text(results: dict[str, EvalResult]) -> str:
             f"bits/unit of {once} are of units read once (patching.deduplicate=true): these and others do not compare"
         )
     return "\n".join(lines)
+
+
+def verdict_of(config: Config, results: Mapping[str, EvalResult]) -> str:
+    """One sentence about evaluated models, one or more; as the report opens with."""
+    run, data = RunFolder.of(config), open_data(config)
+    models = []
+    for name, result in results.items():
+        other_data = _other_data(run, name, data.fingerprint)
+        questions = read_jsonl(run.eval_questions(name, other_data), ItemRow) if "questions" in result else []
+        models.append(ScoredModel(result, questions, read_jsonl(run.eval_items(name, other_data), ClozeRow)))
+    options = config.eval.bootstrap_samples, config.seed
+    return run_results(models, data.index["description"], speech_name(data.index), data.fingerprint, *options)[
+        "verdict"
+    ]
 
 
 def questions_as_text(results: dict[str, EvalResult]) -> list[str]:

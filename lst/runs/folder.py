@@ -10,6 +10,7 @@
     RUN/eval/NAME.items.jsonl    every cloze item with its scores
     RUN/commands.json            command → its words, as given; ``train NAME`` for a training
     RUN/report.html              all of it on one page
+    RUN/results.json             its verdict, accuracies, comparisons and controls
 
 ``formats`` documents the JSON files.
 """
@@ -96,6 +97,11 @@ class RunFolder:
     def report(self) -> Path:
         """Page of the run's report."""
         return self.root / "report.html"
+
+    @property
+    def results(self) -> Path:
+        """What the report says, in numbers."""
+        return self.root / "results.json"
 
     @property
     def commands(self) -> Path:
