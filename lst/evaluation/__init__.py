@@ -5,6 +5,8 @@
     held-out utterances ──cloze_items──▶ items ──score_cloze──▶ log-likelihoods ──cloze_accuracies──▶ accuracy, interval
     questions ──question_items──▶ items ──score_items──▶ log-likelihoods ──direction_scores──▶ accuracy by stratum
     both ──usable_utterances, usable_items──▶ those that a model can read; the others are listed
+    items and their audio ──control_rows──▶ what is chosen without content ──control_scores──▶ accuracy, interval
+    results of several models ──run_results──▶ comparisons, a verdict: ``results.json``
     held-out utterances ──held_out_bits──▶ bits a speech unit, bits a byte
     units and phones ──score_units──▶ purity and mutual information
 

@@ -21,6 +21,7 @@ from lst.data.prepared import PreparedData
 from lst.data.utterance import Utterance
 from lst.errors import LstError
 from lst.evaluation.items import Item, Part
+from lst.progress import Progress
 from lst.tokenizers.units import SAMPLE_RATE_HZ
 
 # Training utterances from which pairs of neighbouring units are counted.
@@ -148,12 +149,15 @@ class PartSounds:
             for part in (item.context, *item.endings):
                 if _key(part) not in self._known:
                     by_utterance.setdefault(part.utterance.id, []).append(part)
-        for parts in by_utterance.values():
-            waveform = self._waveform(parts[0].utterance)
-            for part in parts:
-                self._known[_key(part)] = measured(
-                    part, waveform, self.data.vocabulary.unit_rate_hz, self.data.vocabulary.units_a_frame
-                )
+        vocabulary = self.data.vocabulary
+        with Progress(len(by_utterance), "measure sounds", unit="utterance") as progress:
+            for parts in by_utterance.values():
+                waveform = self._waveform(parts[0].utterance)
+                for part in parts:
+                    self._known[_key(part)] = measured(
+                        part, waveform, vocabulary.unit_rate_hz, vocabulary.units_a_frame
+                    )
+                progress.advance()
 
     def of(self, part: Part) -> Sound:
         """Measures of a part that was measured."""

@@ -26,6 +26,7 @@ from lst.recipes.report.results import results_section
 from lst.recipes.report.write import report_page
 from lst.runs import RunFolder, open_data
 from lst.storage import read_jsonl
+from lst.tokenizers.neural_codec import CodecTokenizer
 
 WORDS = [
     *("corpus=simulated", "data.stories=mini", "data.num_spoken_stories=12", "data.num_text_stories=8"),
@@ -168,6 +169,15 @@ def test_parts_with_audio_have_players(root: Path, monkeypatch: pytest.MonkeyPat
     assert "without a player" not in page.texts["browser"]
     none = of_run(root, "report.num_questions=0")
     assert "0 of 9" in Page(report_page(none, [browser_section(none)])).texts["browser"]
+
+
+def test_units_of_a_codec_are_decoded_where_the_audio_is_gone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = of_run(root, "report.num_questions=1")
+    monkeypatch.setattr(CodecTokenizer, "decode", lambda _, units: np.zeros(320 * len(units), np.float32))
+    monkeypatch.setattr(run.data, "codec", object.__new__(CodecTokenizer))
+    page = Page(report_page(run, [browser_section(run)]))
+    assert len(page.attributes("src")) == 3
+    assert "decoded from the units" in page.texts["browser"]
 
 
 def test_text_of_questions_stays_text(root: Path, tmp_path: Path) -> None:
