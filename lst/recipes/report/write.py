@@ -19,7 +19,7 @@ from lst.recipes.report.record import RunRecord, read_run
 from lst.recipes.report.results import cloze_section, cost_section, curves_section, results_section
 from lst.runs import RunFolder
 from lst.runs.folder import arm_overrides, versions
-from lst.storage import clear_partial_files, write_json, write_text
+from lst.storage import clear_partial_files, remove, write_json, write_text
 from lst.storage.locks import folder_lock
 
 
@@ -52,10 +52,17 @@ def write_report(config: Config, overrides: Sequence[str]) -> Path:
     ]
     with folder_lock(run.folder.root, work="reported", remedy="or report another run_dir=FOLDER"):
         clear_partial_files(run.folder.root)
-        if run.summary is not None:
-            write_json(run.folder.results, run.summary)
+        write_results(run)
         write_text(run.folder.report, report_page(run, sections))
     return run.folder.report
+
+
+def write_results(run: RunRecord) -> None:
+    """Writes ``RUN/results.json``; removes an earlier one where no model is evaluated any more."""
+    if run.summary is None:
+        remove(run.folder.results)
+    else:
+        write_json(run.folder.results, run.summary)
 
 
 def report_plan(config: Config, overrides: Sequence[str]) -> list[str]:

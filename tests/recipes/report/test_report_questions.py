@@ -23,9 +23,9 @@ from lst.model.lst import LatentSpeechTextModel
 from lst.recipes.report.questions import browser_section, drawn_questions, questions_section
 from lst.recipes.report.record import RunRecord, read_run
 from lst.recipes.report.results import results_section
-from lst.recipes.report.write import report_page
+from lst.recipes.report.write import report_page, write_results
 from lst.runs import RunFolder, open_data
-from lst.storage import read_jsonl
+from lst.storage import read_json, read_jsonl
 from lst.tokenizers.neural_codec import CodecTokenizer
 
 WORDS = [
@@ -190,6 +190,17 @@ def test_text_of_questions_stays_text(root: Path, tmp_path: Path) -> None:
     page = Page(report_page(run, [questions_section(run), browser_section(run)]))
     assert {tag for tag, _ in page.tags}.isdisjoint({"script", "img"})
     assert " ".join(NASTY.split()) in " ".join(page.texts["browser"].split())
+
+
+def test_results_are_those_of_the_evaluations_that_are_there(root: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "run"
+    shutil.copytree(root, copied)
+    write_results(of_run(copied))
+    found = read_json(copied / "results.json", RunResults, "the results", "")
+    assert [model["name"] for model in found["models"]] == list(NAMES)
+    shutil.rmtree(copied / "eval")
+    write_results(of_run(copied))
+    assert not (copied / "results.json").exists()
 
 
 def test_questions_are_drawn_of_all_strata_by_the_seed() -> None:
