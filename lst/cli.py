@@ -59,11 +59,11 @@ def _train(config: Config, overrides: Sequence[str]) -> None:
 
 
 def _eval(config: Config, overrides: Sequence[str]) -> None:
-    from lst.recipes.evaluate import FailedModelsError, evaluate, found_ceilings, results_as_text
+    from lst.recipes.evaluate import FailedModelsError, evaluate, found_ceilings, results_as_text, verdict_of
 
     try:
         results = evaluate(config)
-        _show(results_as_text(results, found_ceilings(config, results)))
+        _show(f"{results_as_text(results, found_ceilings(config, results))}\n\n{verdict_of(config, results)}")
     except FailedModelsError as error:
         if error.results:
             _show(results_as_text(error.results, found_ceilings(config, error.results)))

@@ -147,6 +147,7 @@ class ReportConfig(Options, prefix="report."):
     """Options of the report."""
 
     num_audio: int = option(4, "utterances to listen to in the report", low=0)
+    num_questions: int = option(12, "questions to read and listen to in the report, drawn from the seed", low=0)
 
 
 @dataclass

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from lst import storage
+from lst.data.config import SIMULATED
 from lst.data.corpora import ManifestRow, UnitRow, read_manifest
 from lst.data.questions import Question
 from lst.data.shards import (
@@ -38,6 +39,8 @@ SOURCE_FILE, MADE_FROM_FILE, LEFT_OUT_FILE = "source.json", "made_from.json", "l
 RECORD_FILES = (SOURCE_FILE, MADE_FROM_FILE, LEFT_OUT_FILE)
 ARTEFACT_FILES = (UNITS_FILE, TEXT_FILE, VOCABULARY_FILE)
 CARD_FILES = ("card.html", "card.json")
+
+SIMULATED_SPEECH = "simulated speech"
 
 SpokenRow: TypeAlias = ManifestRow | UnitRow | SimulatedRow
 
@@ -161,6 +164,13 @@ def manifest_rows(folder: Location) -> dict[str, ManifestRow]:
     except (UserError, FileNotFoundError):
         return {}
     return {row.id: row for row in rows if isinstance(row, ManifestRow)}
+
+
+def speech_name(index: Index) -> str:
+    """What the speech of prepared data is called: ``simulated speech``, ``synthesised speech`` or ``recordings``."""
+    if index["aligner"] == SIMULATED:
+        return SIMULATED_SPEECH
+    return "synthesised speech" if index["is_synthesised"] else "recordings"
 
 
 def read_source(folder: Folder) -> SourceRecord:

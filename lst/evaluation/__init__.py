@@ -7,6 +7,8 @@
     both ──usable_utterances, usable_items──▶ those that a model can read; the others are listed
     held-out utterances ──utterance_bits, held_out_bits──▶ bits a speech unit, bits a byte
     stories ──StoryData──▶ accuracies of the best listener and readers, entropy; above_floor compares a model
+    items and their audio ──control_rows──▶ what is chosen without content ──control_scores──▶ accuracy, interval
+    results of several models ──run_results──▶ comparisons, a verdict: ``results.json``
     units and phones ──score_units──▶ purity and mutual information
 
 ``Scorer`` gives log-likelihoods of a trained model; ``results`` documents the files of an evaluation.

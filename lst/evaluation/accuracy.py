@@ -18,14 +18,16 @@ it is ``mean`` for written endings. Both are chosen before anything is scored (`
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lst.evaluation.results import Accuracy, DirectionScore, ItemRow, StratumScore
+from lst.evaluation.results import Accuracy, CountedAccuracy, DirectionScore, ItemRow, StratumScore
 
 NORMALISATIONS = ("sum", "mean", "byte", "mi", "swap")
 HEADLINE = {"S→S": "swap", "T→T": "mean", "S→T": "mean", "T→S": "swap"}
+# A p-value below it tells two models, or a control and chance, apart.
+SIGNIFICANT = 0.05
 # In place of the name of a stratum: all items.
 ALL = "all"
 
@@ -54,19 +56,46 @@ def item_credits(rows: Sequence[ItemRow], normalisation: str) -> dict[str, float
     {'a': 1.0}
     """
     scores = ending_scores(rows, normalisation)
+    scores[[row["num_tokens"] == 0 for row in rows]] = np.nan
+    return credits_of([row["item"] for row in rows], scores, [row["is_true"] for row in rows])
+
+
+def credits_of(items: Sequence[str], scores: np.ndarray, is_true: Sequence[bool]) -> dict[str, float]:
+    """By item: 1 where the true ending scores highest, 1/n in a tie of n endings, 0 otherwise.
+
+    Args:
+        items: the item of each ending.
+        scores: of each ending, float [endings]; where one is NaN, all endings of its item tie.
+        is_true: whether an ending is the true one.
+    """
     by_item: dict[str, list[int]] = {}
-    for index, row in enumerate(rows):
-        by_item.setdefault(row["item"], []).append(index)
+    for index, item in enumerate(items):
+        by_item.setdefault(item, []).append(index)
+    true = np.asarray(is_true, bool)
     credits = {}
     for item, places in by_item.items():
         own = scores[places]
-        if min(rows[place]["num_tokens"] for place in places) == 0:
-            credits[item] = 1 / len(places)
-            continue
-        is_best = own == own.max()
-        is_true = np.array([rows[place]["is_true"] for place in places])
-        credits[item] = float((is_best & is_true).sum() / is_best.sum())
+        is_best = (own == own.max()) | bool(np.isnan(own).any())
+        credits[item] = float((is_best & true[places]).sum() / is_best.sum())
     return credits
+
+
+def strata_accuracies(
+    credits: Mapping[str, float], stratum_of: Mapping[str, str], num_samples: int, seed: int
+) -> dict[str, CountedAccuracy]:
+    """Accuracies of all items and of each stratum; nothing without items.
+
+    Args:
+        credits: by item.
+        stratum_of: of each item; empty where items have none.
+        num_samples, seed: of the resampling.
+    """
+    strata = [ALL, *sorted(set(stratum_of.values()) - {""})] if credits else []
+    found: dict[str, CountedAccuracy] = {}
+    for stratum in strata:
+        values = np.array([value for item, value in credits.items() if stratum in (ALL, stratum_of[item])])
+        found[stratum] = {"num_items": len(values), **accuracy(values, num_samples, seed)}
+    return found
 
 
 def accuracy(values: np.ndarray, num_samples: int, seed: int) -> Accuracy:
@@ -102,6 +131,20 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
     total = wins + losses
     tail = sum(math.comb(total, count) for count in range(min(wins, losses) + 1))
     return min(1.0, 2 * tail / 2**total)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values corrected for their number by Holm's method, in the same order.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = largest
+    return corrected
 
 
 def direction_scores(rows: Sequence[ItemRow], num_samples: int, seed: int) -> dict[str, DirectionScore]:

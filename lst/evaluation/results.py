@@ -10,6 +10,8 @@
     eval/NAME@FINGERPRINT.json, NAME@….items.jsonl         on other data (``lst eval data_dir=…``), a pair for each;
                                                            FINGERPRINT is the start of the data's; ceilings
                                                            likewise
+    eval/NAME.controls.jsonl                               ControlRow a line
+    results.json                                           RunResults: beside the report, what it says in numbers
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from lst.storage import Between, Count, FormatError, Location
 
 Direction = Literal["S→S", "T→T", "S→T", "T→S"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+ItemKind = Literal["questions", "cloze"]
 Share = Annotated[float, Between(0, 1)]
 Size = Annotated[float, Between(0)]
 
@@ -90,6 +93,49 @@ class DirectionScore(TypedDict):
     strata: dict[str, StratumScore]
 
 
+class CountedAccuracy(Accuracy):
+    """An accuracy, and of how many items it is."""
+
+    num_items: Count
+
+
+class ControlScore(TypedDict):
+    """How often a control is right, which chooses endings by anything but content; see ``lst.evaluation.controls``.
+
+    Keys:
+        chooses: which ending, in words.
+        directions: whose items it can answer.
+        missing: why items are left out, or all of them; empty where none is.
+        p_value: of its right and wrong answers being equally likely (two-sided, exact).
+        p_holm: the same, corrected for the number of controls.
+        strata: accuracies of ``all`` items and of each stratum; empty where nothing could be measured.
+    """
+
+    chooses: str
+    directions: list[Direction]
+    missing: str
+    p_value: Share
+    p_holm: Share
+    strata: dict[str, CountedAccuracy]
+
+
+class ControlRow(TypedDict):
+    """A row of ``eval/NAME.controls.jsonl``: one ending of one item.
+
+    Keys:
+        items: what it is one of, ``questions`` or ``cloze``.
+        item, stratum, ending, is_true: as in ``ItemRow``; of cloze items, the utterance, and ending 0 is the true one.
+        scores: by control; the highest is chosen. None where the control cannot measure the ending.
+    """
+
+    items: ItemKind
+    item: str
+    stratum: str
+    ending: Count
+    is_true: bool
+    scores: dict[str, float | None]
+
+
 class EvaluatedData(TypedDict, total=False):
     """What an evaluation was of; absent in results of version 0.1 of the package.
 
@@ -99,12 +145,14 @@ class EvaluatedData(TypedDict, total=False):
         left_out: utterances, cloze items and questions that the model cannot read, with the reason; no number counts
             them.
         questions: by direction, of the questions that the data holds (``data.num_questions``).
+        controls: of ``cloze`` items and, where the data holds some, of ``questions``; by name of the control.
     """
 
     corpus: str
     data: str
     left_out: list[LeftOut]
     questions: dict[str, DirectionScore]
+    controls: dict[ItemKind, dict[str, ControlScore]]
 
 
 class EvalResult(EvaluatedData):
@@ -316,3 +364,102 @@ class Ceilings(TypedDict):
 def read_ceilings(place: Location) -> Ceilings:
     """Reads ``eval/ceilings.json``; raises ``UserError`` where it is absent or damaged."""
     return read_record(place, Ceilings, "the record of ceilings", f"Delete {place} and run lst eval again.")
+
+
+class StratumSummary(CountedAccuracy):
+    """An accuracy by the headline score, and the one by the mean log-likelihood a token beside it."""
+
+    mean: Accuracy
+
+
+class DirectionSummary(StratumSummary):
+    """One direction of a model.
+
+    Keys:
+        stratum: of these numbers: ``story`` where the questions have it, else ``all``.
+        score: the headline score, one of ``lst.evaluation.accuracy.NORMALISATIONS``.
+        strata: the same numbers of each other stratum; empty for cloze items.
+    """
+
+    stratum: str
+    score: str
+    strata: dict[str, StratumSummary]
+
+
+class ModelSummary(TypedDict):
+    """A model, its patching strategy when it is scored, and its accuracies by direction."""
+
+    name: str
+    strategy: str
+    directions: dict[Direction, DirectionSummary]
+
+
+class Comparison(TypedDict):
+    """A model against another one on the same items in one direction.
+
+    Keys:
+        first, second: names of the models.
+        num_items: that both were asked.
+        difference, low, high: accuracy of ``second`` less that of ``first``, and its 95 % paired bootstrap interval.
+        p_value: of McNemar's exact test.
+        p_holm: the same, corrected for the number of comparisons of the run.
+    """
+
+    first: str
+    second: str
+    direction: Direction
+    num_items: Count
+    difference: float
+    low: float
+    high: float
+    p_value: Share
+    p_holm: Share
+
+
+class ControlSummary(CountedAccuracy):
+    """A control, its accuracy on all items, and that of each stratum."""
+
+    name: str
+    chooses: str
+    directions: list[Direction]
+    p_value: Share
+    p_holm: Share
+    strata: dict[str, CountedAccuracy]
+
+
+class MissingControl(TypedDict):
+    """A control for which items could not be measured, all or some of them, and why."""
+
+    name: str
+    reason: str
+
+
+class RunResults(TypedDict):
+    """``results.json``.
+
+    Keys:
+        verdict: the run in one sentence.
+        score: the headline score of each direction, in words.
+        items: what was asked, ``questions`` or, where the data holds none, ``cloze``.
+        chance: the accuracy of guessing.
+        corpus: description of the prepared data.
+        speech: ``simulated speech``, ``synthesised speech`` or ``recordings``.
+        data: fingerprint of the prepared data.
+        models: those that were evaluated.
+        comparisons: of each further model with the baseline.
+        controls: that could be measured.
+        missing_controls: that could not, on all or some items.
+    """
+
+    version: Literal[1]
+    verdict: str
+    score: str
+    items: ItemKind
+    chance: Share
+    corpus: str
+    speech: str
+    data: str
+    models: list[ModelSummary]
+    comparisons: list[Comparison]
+    controls: list[ControlSummary]
+    missing_controls: list[MissingControl]

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from lst.configs.schema import Config
-from lst.data.prepared import PreparedData
+from lst.data.prepared import PreparedData, speech_name
 from lst.errors import LstError, ProblemsError, StorageError, raise_problems
 from lst.evaluation import (
     DIRECTIONS,
     HEADLINE,
+    Accuracy,
     ClozeScore,
     DirectionScore,
     EvalResult,
     Item,
+    ItemRow,
     Scorer,
     StoryData,
     above_floor,
@@ -34,15 +36,22 @@ from lst.evaluation import (
     usable_utterances,
     utterance_bits,
 )
+from lst.evaluation.accuracy import ALL, SIGNIFICANT
+from lst.evaluation.controls import control_rows, control_scores, items_of_cloze
 from lst.evaluation.results import (
     BITS_COLUMNS,
     BitsRow,
     Ceilings,
+    ClozeRow,
+    ControlScore,
     EntropyRow,
+    ItemKind,
     OracleScore,
     read_ceilings,
     read_result,
 )
+from lst.evaluation.sounds import PartSounds
+from lst.evaluation.summary import ScoredModel, run_results
 from lst.progress import Progress, say
 from lst.runs import RunFolder, TrainedModel, open_data, open_trained, require_models
 from lst.runs.formats import versioned
@@ -87,9 +96,10 @@ def _evaluate_all(config: Config, run: RunFolder, names: Sequence[str]) -> dict[
     data = open_data(config)
     results: dict[str, EvalResult] = {}
     failed: list[str] = []
+    sounds = PartSounds(data)
     for name in names:
         try:
-            results[name] = evaluate_model(config, run, open_trained(run, name, data, config.verify_models))
+            results[name] = evaluate_model(config, run, open_trained(run, name, data, config.verify_models), sounds)
         except StorageError:
             raise
         except LstError as error:
@@ -132,10 +142,16 @@ def evaluation_plan(config: Config) -> list[str]:
     return [f"eval: {len(names)} models on {len(items):,} cloze items of {data.folder}", *lines]
 
 
-def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel) -> EvalResult:
-    """Cloze accuracies, bits a speech unit and bits a text byte of one model.
+def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel, sounds: PartSounds) -> EvalResult:
+    """Cloze accuracies, bits a speech unit and bits a text byte of one model, and what controls answer to its items.
 
     Utterances and items that are longer than the model's context, or have nothing to score, are listed and left out.
+
+    Args:
+        config: of the command.
+        run: gets the result.
+        trained: the model, on the data of ``sounds``.
+        sounds: measures parts of the items for the controls; those that are known are not measured again.
 
     Raises:
         UserError: weights are not finite, or nothing is left to score.
@@ -165,6 +181,8 @@ def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel) -> Eva
         rows = score_cloze(scorer, items, progress.advance)
         question_rows = score_items(scorer, questions, progress.advance)
     bits_rows = utterance_bits(scorer, utterances)
+    answered: dict[ItemKind, list[Item]] = {"cloze": items_of_cloze(items), "questions": questions}
+    controls = {kind: control_rows(sounds, kind, asked) for kind, asked in answered.items() if asked}
     result: EvalResult = {
         "made_from": made_from,
         "name": name,
@@ -178,10 +196,15 @@ def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel) -> Eva
         "cloze": cloze_accuracies(rows, config.eval.bootstrap_samples, config.seed),
         "bits": held_out_bits(bits_rows),
         "left_out": left_out,
+        "controls": {
+            kind: control_scores(own, sounds, config.eval.bootstrap_samples, config.seed)
+            for kind, own in controls.items()
+        },
     }
     if question_rows:
         result["questions"] = direction_scores(question_rows, config.eval.bootstrap_samples, config.seed)
         write_jsonl(run.eval_questions(name, other_data), [{**row} for row in question_rows])
+    write_jsonl(run.eval_controls(name, other_data), [{**row} for own in controls.values() for row in own])
     write_jsonl(run.eval_items(name, other_data), [{**row} for row in rows])
     write_jsonl(run.eval_bits(name, other_data), [{**row} for row in bits_rows])
     write_json(path, versioned(result))
@@ -242,8 +265,11 @@ def _questions(trained: TrainedModel) -> list[Item]:
 
 def data_it_was_not_trained_on(run: RunFolder, trained: TrainedModel) -> str:
     """The fingerprint of the data if the model was trained on other data; empty if on this, or if that is unknown."""
-    of_training, of_data = run.data_of_training(trained.name), trained.data.fingerprint
-    return of_data if of_training not in ("", of_data) else ""
+    return _other_data(run, trained.name, trained.data.fingerprint)
+
+
+def _other_data(run: RunFolder, name: str, data: str) -> str:
+    return data if run.data_of_training(name) not in ("", data) else ""
 
 
 def _made_from(config: Config, trained: TrainedModel) -> str:
@@ -302,6 +328,7 @@ def results_as_text(results: dict[str, EvalResult], ceilings: Ceilings | None = 
         if result.get("left_out")
     ]
     lines += questions_as_text(results, ceilings["oracles"] if ceilings else ())
+    lines += controls_as_text(first.get("controls", {}))
     counts = {name: result["bits"]["num_units"] for name, result in results.items()}
     if len(set(counts.values())) > 1:
         once = ", ".join(name for name, count in counts.items() if count < max(counts.values()))
@@ -309,6 +336,20 @@ def results_as_text(results: dict[str, EvalResult], ceilings: Ceilings | None = 
             f"bits/unit of {once} are of units read once (patching.deduplicate=true): these and others do not compare"
         )
     return "\n".join(lines + (floors_as_text(ceilings) if ceilings else []))
+
+
+def verdict_of(config: Config, results: Mapping[str, EvalResult]) -> str:
+    """One sentence about evaluated models, one or more; as the report opens with."""
+    run, data = RunFolder.of(config), open_data(config)
+    models = []
+    for name, result in results.items():
+        other_data = _other_data(run, name, data.fingerprint)
+        questions = read_jsonl(run.eval_questions(name, other_data), ItemRow) if "questions" in result else []
+        models.append(ScoredModel(result, questions, read_jsonl(run.eval_items(name, other_data), ClozeRow)))
+    options = config.eval.bootstrap_samples, config.seed
+    return run_results(models, data.index["description"], speech_name(data.index), data.fingerprint, *options)[
+        "verdict"
+    ]
 
 
 def questions_as_text(results: dict[str, EvalResult], oracles: Sequence[OracleScore] = ()) -> list[str]:
@@ -321,13 +362,14 @@ def questions_as_text(results: dict[str, EvalResult], oracles: Sequence[OracleSc
     width = max(map(len, [*asked, "model"]))
     lines = [
         "",
-        f"questions whose parts were spoken separately: accuracy, % [95 % interval], {headlines}; chance is 50",
-        "  ".join([f"{'model':<{width}}  {'stratum':<8}  items", *(f"{direction:>15}" for direction in DIRECTIONS)]),
+        f"questions whose parts were spoken separately: accuracy, % [95 % interval], {headlines} / mean a token; "
+        "chance is 50",
+        "  ".join([f"{'model':<{width}}  {'stratum':<8}  items", *(f"{direction:>19}" for direction in DIRECTIONS)]),
     ]
     for name, scores in asked.items():
         for stratum, first in next(iter(scores.values()))["strata"].items():
             cells = [
-                _headline_cell(scores[direction], stratum) if direction in scores else "–".rjust(15)
+                _headline_cell(scores[direction], stratum) if direction in scores else "–".rjust(19)
                 for direction in DIRECTIONS
             ]
             lines.append("  ".join([f"{name:<{width}}  {stratum:<8}  {first['num_items']:>5}", *cells]))
@@ -335,9 +377,41 @@ def questions_as_text(results: dict[str, EvalResult], oracles: Sequence[OracleSc
 
 
 def _headline_cell(score: DirectionScore, stratum: str) -> str:
-    found: Mapping[str, Any] = score["strata"][stratum]
-    best = found[score["headline"]]
-    return f"{100 * best['accuracy']:.1f} [{100 * best['low']:.0f}–{100 * best['high']:.0f}]".rjust(15)
+    found: Mapping[str, Accuracy] = score["strata"][stratum]  # type: ignore[assignment]
+    return f"{_percent(found[score['headline']])}/{100 * found['mean']['accuracy']:.1f}".rjust(19)
+
+
+def _percent(found: Accuracy) -> str:
+    return f"{100 * found['accuracy']:.1f} [{100 * found['low']:.0f}–{100 * found['high']:.0f}]"
+
+
+def controls_as_text(controls: Mapping[ItemKind, Mapping[str, ControlScore]]) -> list[str]:
+    """A line for each control, with its accuracy on each kind of items; why those that miss items do."""
+    kinds = list(controls)
+    if not kinds:
+        return []
+    lines = [
+        "",
+        "controls, which choose an ending without its content: accuracy, % [95 % interval]; chance is 50; * marks what "
+        f"is off it (p < {SIGNIFICANT} for all together)",
+        "  ".join([f"{'control':<14}", *(f"{kind:>16}" for kind in kinds), "  chooses the ending"]),
+    ]
+    for name, first in controls[kinds[0]].items():
+        cells = [_control_cell(controls[kind][name]) for kind in kinds]
+        lines.append("  ".join([f"{name:<14}", *cells, f"  {first['chooses']}"]))
+    reasons: dict[str, list[str]] = {}
+    for kind in kinds:
+        for name, score in controls[kind].items():
+            if score["missing"]:
+                reasons.setdefault(f"{kind}: {score['missing']}", []).append(name)
+    return lines + [f"{', '.join(names)} of {reason}" for reason, names in reasons.items()]
+
+
+def _control_cell(score: ControlScore) -> str:
+    found = score["strata"].get(ALL)
+    return (
+        f"{_percent(found)}{'*' if score['p_holm'] < SIGNIFICANT else ' '}".rjust(16) if found else "–".rjust(15) + " "
+    )
 
 
 def cloze_cell(cell: ClozeScore) -> str:

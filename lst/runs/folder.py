@@ -14,6 +14,7 @@
     RUN/logs/                    output of the trainings of a quickstart
     RUN/commands.json            command → its words, as given; ``train NAME`` for a training
     RUN/report.html              all of it on one page
+    RUN/results.json             its verdict, accuracies, comparisons and controls
 
 ``formats`` documents the JSON files.
 """
@@ -102,6 +103,11 @@ class RunFolder:
         return self.root / "report.html"
 
     @property
+    def results(self) -> Path:
+        """What the report says, in numbers."""
+        return self.root / "results.json"
+
+    @property
     def commands(self) -> Path:
         """Record of the commands that succeeded."""
         return self.root / "commands.json"
@@ -142,6 +148,10 @@ class RunFolder:
     def ceilings(self, other_data: str = "") -> Path:
         """What the best listener could do; ``other_data`` as in ``eval_result``."""
         return self.eval_result(CEILINGS, other_data)
+
+    def eval_controls(self, name: str, other_data: str = "") -> Path:
+        """What controls give each ending of the items of a model's evaluation."""
+        return self.eval_result(name, other_data).with_suffix(".controls.jsonl")
 
     def data_of_training(self, name: str) -> str:
         """Fingerprint of the data that a model was trained on; empty where that is not known."""

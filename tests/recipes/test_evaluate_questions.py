@@ -7,14 +7,17 @@ from dataclasses import replace
 from operator import getitem
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import lst.evaluation.ceilings as ceilings_module
 from lst.cli import main
 from lst.configs.compose import build_config
 from lst.evaluation import Scorer, direction_scores, question_items, usable_questions
+from lst.evaluation.accuracy import credits_of
+from lst.evaluation.controls import CONTROLS
 from lst.evaluation.likelihoods import item_documents
-from lst.evaluation.results import DIRECTIONS, read_ceilings
+from lst.evaluation.results import DIRECTIONS, read_ceilings, read_result
 from lst.model.checkpoint import save_model
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.patching import patch_documents
@@ -42,19 +45,43 @@ def test_questions_are_scored_in_all_directions_and_strata(run: Path, capsys: py
     told = capsys.readouterr().out
     result = json.loads((run / "eval/static.json").read_text())
     rows = [json.loads(line) for line in (run / "eval/static.questions.jsonl").read_text().splitlines()]
-    # Three strata of two questions, four directions, two endings.
-    assert len(rows) == 6 * 4 * 2
+    # Four strata of two questions, four directions, two endings.
+    assert len(rows) == 8 * 4 * 2
     assert result["questions"] == direction_scores(rows, 100, 0), "every number follows from the rows"
     assert list(result["questions"]) == list(DIRECTIONS)
     for score in result["questions"].values():
         assert {name: own["num_items"] for name, own in score["strata"].items()} == {
-            "all": 6,
+            "all": 8,
             "name": 2,
+            "story": 2,
             "thing": 2,
             "topic": 2,
         }
     assert "S→S by swap, T→T by mean, S→T by mean, T→S by swap" in told
     assert sum(line.split()[:2] == ["static", "name"] for line in told.splitlines()) == 1
+
+
+def test_controls_stand_beside_questions_and_cloze(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", f"run_dir={run}", "eval.bootstrap_samples=100"]) == 0
+    result = read_result(run / "eval/static.json")
+    assert result is not None
+    rows = [json.loads(line) for line in (run / "eval/static.controls.jsonl").read_text().splitlines()]
+    for kind, num_items in (("questions", 6), ("cloze", 6)):
+        own = [row for row in rows if row["items"] == kind]
+        assert len(own) == 2 * num_items
+        found = result["controls"][kind]
+        assert list(found) == list(CONTROLS)
+        for name, score in found.items():
+            if CONTROLS[name].needs_sound:
+                assert "simulated speech" in score["missing"]
+                assert score["strata"] == {}
+                continue
+            credits = credits_of(
+                [row["item"] for row in own],
+                np.array([row["scores"][name] for row in own]),
+                [row["is_true"] for row in own],
+            )
+            assert score["strata"]["all"]["accuracy"] == pytest.approx(np.mean(list(credits.values())))
 
 
 def test_endings_of_a_name_differ_by_the_name_alone(run: Path) -> None:
@@ -112,7 +139,7 @@ def test_ceilings_stand_beside_the_results_and_are_measured_once(
     (model,) = ceilings["models"]
     assert model["name"] == "static"
     assert min(model["units"]["low"], model["bytes"]["low"]) > 0
-    assert sum(line.startswith("(ideal listener)") for line in told.splitlines()) == 4
+    assert sum(line.startswith("(ideal listener)") for line in told.splitlines()) == 5
     assert "floor, 14 of 8,748 stories known from training" in told
     monkeypatch.setattr(ceilings_module.StoryData, "oracles", None)
     assert main(words) == 0

@@ -154,21 +154,25 @@ def split_of(value: str) -> str | None:
 
 
 def read_manifest(path: Path) -> list[ManifestRow]:
-    """Reads a manifest without faulty rows. The audio is not opened.
+    """Reads a manifest of prepared data, which may hold the split ``questions`` too. The audio is not opened.
 
     Raises:
         UserError: as ``parse_manifest``; ``ProblemsError`` names every bad row.
     """
-    rows, problems = parse_manifest(path)
+    rows, problems = parse_manifest(path, ("questions",))
     raise_problems(f"manifest {path}", [str(problem) for problem in problems])
     return rows
 
 
-def parse_manifest(path: Path) -> tuple[list[ManifestRow], list[ManifestProblem]]:
+def parse_manifest(path: Path, more_splits: Sequence[str] = ()) -> tuple[list[ManifestRow], list[ManifestProblem]]:
     """Reads a manifest: JSON lines, or a table with a header line, tab (no quoting) or comma (with quoting) separated.
 
     ``ALIASES`` lists the names of columns; other columns are ignored. Blank lines are skipped. The audio is not opened:
     see ``check_rows``.
+
+    Args:
+        path: the file.
+        more_splits: names of splits that are allowed beside those of training and held-out utterances.
 
     Returns:
         The rows, and the problems of the lines that gave none.
@@ -190,7 +194,7 @@ def parse_manifest(path: Path) -> tuple[list[ManifestRow], list[ManifestProblem]
         if isinstance(record, str):
             problems.append(ManifestProblem(f"line {line}", "", record))
             continue
-        row, faults = parse_record(record, f"line {line}", path.parent.absolute())
+        row, faults = parse_record(record, f"line {line}", path.parent.absolute(), more_splits)
         problems += record_problems(row, faults)
         rows += [] if faults else [row]
     return rows, problems
@@ -239,13 +243,16 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
     )
 
 
-def parse_record(record: Record, place: str, folder: Path) -> tuple[ManifestRow, list[str]]:
+def parse_record(
+    record: Record, place: str, folder: Path, more_splits: Sequence[str] = ()
+) -> tuple[ManifestRow, list[str]]:
     """Makes a row of a record.
 
     Args:
         record: cells by column name in lower case; see ``ALIASES``.
         place: line or file of the record, for messages.
         folder: where relative paths start.
+        more_splits: as for ``parse_manifest``.
 
     Returns:
         The row, and every fault of the record. A faulty row has the cells that could be read, and names the others in
@@ -269,7 +276,7 @@ def parse_record(record: Record, place: str, folder: Path) -> tuple[ManifestRow,
         faults["path"].append(str(error))
     if not set(ALIASES["text"]) & set(record):
         faults["text"].append("has no transcript")
-    split = split_of(cells["split"])
+    split = cells["split"] if cells["split"] in more_splits else split_of(cells["split"])
     if split is None:
         faults["split"].append(f"split {cells['split']!r} is unknown; allowed are {SPLITS_ALLOWED}")
     ending = parse_number(cells["ending_start_word"], "ending_start_word", faults["ending_start_word"], whole=True)

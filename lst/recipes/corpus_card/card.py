@@ -60,14 +60,13 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 
 from lst.configs.schema import Config
-from lst.data.prepared import LEFT_OUT_FILE, PreparedData
+from lst.data.prepared import LEFT_OUT_FILE, PreparedData, speech_name
 from lst.data.shards import INDEX_FILE, Index, LeftOut, add_to_index, entries_of
 from lst.errors import LstError
 from lst.progress import Progress, say
 from lst.recipes.corpus_card.counts import CardCounts
 from lst.recipes.corpus_card.documents import DocumentCounts, sampled_places
 from lst.recipes.corpus_card.page import card_page
-from lst.recipes.report.record import speech_name
 from lst.recipes.report.statistics import ratio
 from lst.runs import RunFolder, open_data
 from lst.runs.fitted_patching import unit_vocabulary

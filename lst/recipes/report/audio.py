@@ -93,5 +93,10 @@ def make_player(clip: Clip, samples: np.ndarray) -> Player:
     shown = f"{duration_s:.1f} s"
     if duration_s > MAX_CLIP_S:
         shown = f"clipped: the first {MAX_CLIP_S:.0f} s of {duration_s:.1f} s"
-    media_type, content = encode_audio(samples[: int(MAX_CLIP_S * SAMPLE_RATE_HZ)], SAMPLE_RATE_HZ)
-    return Player(clip, shown, f"data:{media_type};base64,{base64.b64encode(content).decode()}")
+    return Player(clip, shown, audio_address(samples, SAMPLE_RATE_HZ))
+
+
+def audio_address(samples: np.ndarray, sample_rate_hz: int) -> str:
+    """The first ``MAX_CLIP_S`` seconds of mono samples, float32 [num_samples], as a ``data:`` URL."""
+    media_type, content = encode_audio(samples[: int(MAX_CLIP_S * sample_rate_hz)], sample_rate_hz)
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"

@@ -15,11 +15,12 @@ import numpy.typing as npt
 from lst import storage
 from lst.configs.schema import Config, EvalConfig
 from lst.data.audio import audio_exists, read_row_audio
-from lst.data.prepared import LEFT_OUT_FILE, PreparedData
-from lst.data.shards import INDEX_FILE, Index, LeftOut
+from lst.data.prepared import LEFT_OUT_FILE, PreparedData, speech_name
+from lst.data.shards import INDEX_FILE, LeftOut
 from lst.data.utterance import Utterance
 from lst.errors import raise_problems
-from lst.evaluation.results import ClozeRow, EvalResult, read_result
+from lst.evaluation.results import ClozeRow, EvalResult, ItemRow, RunResults, read_result
+from lst.evaluation.summary import ScoredModel, run_results
 from lst.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from lst.model.config import PatchingConfig
 from lst.model.pretrained import read_model_config
@@ -46,6 +47,7 @@ class ModelRecord:
         steps, validations: rows of ``metrics.jsonl``; none where that file is missing.
         result: ``eval/NAME.json``, or None before ``lst eval``.
         items: rows of ``eval/NAME.items.jsonl``.
+        questions: rows of ``eval/NAME.questions.jsonl``; none where the data holds no questions.
         other_results: of evaluations on other data than the model was trained on.
         finished: when training ended, in UTC.
     """
@@ -60,6 +62,7 @@ class ModelRecord:
     validations: list[ValidationRow]
     result: EvalResult | None
     items: list[ClozeRow]
+    questions: list[ItemRow]
     finished: datetime
     other_results: tuple[EvalResult, ...] = ()
 
@@ -113,6 +116,29 @@ class RunRecord:
         """Results of the evaluated models, by name."""
         return {model.name: model.result for model in self.models if model.result is not None}
 
+    @cached_property
+    def summary(self) -> RunResults | None:
+        """What ``results.json`` says; None where no model is evaluated."""
+        models = [
+            ScoredModel(model.result, model.questions, model.items) for model in self.models if model.result is not None
+        ]
+        if not models:
+            return None
+        index, options = self.data.index, self.config.eval
+        return run_results(
+            models,
+            index["description"],
+            self.speech,
+            self.data.fingerprint,
+            options.bootstrap_samples,
+            self.config.seed,
+        )
+
+    @property
+    def asks_questions(self) -> bool:
+        """Whether the evaluated models, one or more, were asked the questions of the data."""
+        return self.summary is not None and self.summary["items"] == "questions"
+
     @property
     def colours(self) -> dict[str, int]:
         """Index of each model's colour in the plots."""
@@ -120,17 +146,17 @@ class RunRecord:
 
     @property
     def is_synthesised(self) -> bool:
-        """Whether the speech is synthesised, not recorded."""
+        """Whether the speech is synthesised or simulated, not recorded."""
         return bool(self.data.index["is_synthesised"])
 
     @property
     def speech(self) -> str:
-        """``synthesised speech`` or ``recordings``."""
+        """``simulated speech``, ``synthesised speech`` or ``recordings``."""
         return speech_name(self.data.index)
 
     @property
     def badge(self) -> str:
-        """Marks sections whose numbers are of synthesised speech; empty for recordings."""
+        """Marks sections whose numbers are of synthesised or simulated speech; empty for recordings."""
         return self.speech if self.is_synthesised else ""
 
     @property
@@ -206,11 +232,6 @@ def _eval_options(options: dict[str, Any], folder: RunFolder) -> EvalConfig:
     return found
 
 
-def speech_name(index: Index) -> str:
-    """``synthesised speech`` or ``recordings``: what pages call the speech of prepared data."""
-    return "synthesised speech" if index["is_synthesised"] else "recordings"
-
-
 def _read_model(folder: RunFolder, name: str, colour: int) -> ModelRecord:
     final = folder.final(name)
     saved = read_model_config(final / CONFIG_FILE)
@@ -235,6 +256,7 @@ def _read_model(folder: RunFolder, name: str, colour: int) -> ModelRecord:
         validations=validations,
         result=result,
         items=read_jsonl(folder.eval_items(name), ClozeRow) if result else [],
+        questions=read_jsonl(folder.eval_questions(name), ItemRow) if result and result.get("questions") else [],
         finished=modified(final / CONFIG_FILE),
         other_results=tuple(filter(None, others)),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,14 +33,13 @@ class CorpusResults(NamedTuple):
         corpus: its description.
         is_own: it is the run's own; the text and the plot are of it.
         rows: models and their results.
-        best: best value of a column, by direction and normalisation, or by the name of the bits; a column whose values
-            are equal or do not compare has none.
+        best: fewest bits, by the name of the bits; a column whose values are equal or do not compare has none.
     """
 
     corpus: str
     is_own: bool
     rows: Sequence[tuple[ModelRecord, EvalResult]]
-    best: Mapping[tuple[str, ...], float]
+    best: Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,28 +117,18 @@ def _by_corpus(run: RunRecord) -> list[CorpusResults]:
             rows[0][1].get("corpus", run.data.index["description"]),
             not data,
             rows,
-            _best_of_columns([result for _, result in rows]),
+            _best_bits([result for _, result in rows]),
         )
         for data, rows in tables.items()
     ]
 
 
-def _best_of_columns(results: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], float]:
-    """The best value of each column in which there is a choice; bits of different units do not compare."""
-    accuracies = {
-        (direction, normalisation): [result["cloze"][direction][normalisation]["accuracy"] for result in results]
-        for direction in DIRECTIONS
-        for normalisation in ("mean", "sum")
-    }
-    bits = {(key,): [result["bits"][key] for result in results] for key in BITS_COLUMNS}
+def _best_bits(results: Sequence[EvalResult]) -> dict[str, float]:
+    """The fewest bits of each column in which there is a choice; bits of different units do not compare."""
+    bits: dict[str, list[float]] = {key: [result["bits"][key] for result in results] for key in BITS_COLUMNS}  # type: ignore[literal-required]
     if len({result["bits"]["num_units"] for result in results}) > 1:
-        del bits["bits_per_unit",]
-    return {
-        key: choose(values)
-        for columns, choose in ((accuracies, max), (bits, min))
-        for key, values in columns.items()
-        if len(set(values)) > 1
-    }
+        del bits["bits_per_unit"]
+    return {key: min(values) for key, values in bits.items() if len(set(values)) > 1}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,16 +14,19 @@ from lst.configs.schema import Config
 from lst.recipes.report.audio import audio_section
 from lst.recipes.report.corpus import corpus_section, patches_section
 from lst.recipes.report.page import Section, page
+from lst.recipes.report.questions import browser_section, questions_section
 from lst.recipes.report.record import RunRecord, read_run
 from lst.recipes.report.results import cloze_section, cost_section, curves_section, results_section
 from lst.runs import RunFolder
 from lst.runs.folder import arm_overrides, versions
-from lst.storage import clear_partial_files, write_text
+from lst.storage import clear_partial_files, remove, write_json, write_text
 from lst.storage.locks import folder_lock
 
 
 def write_report(config: Config, overrides: Sequence[str]) -> Path:
     """Writes ``RUN/report.html``: results, cost, curves, patches, items, audio, corpus, and how to make it all again.
+
+    Beside it, ``RUN/results.json`` holds the verdict and the numbers that it is made of, once a model is evaluated.
 
     Args:
         config: of the run.
@@ -37,6 +40,7 @@ def write_report(config: Config, overrides: Sequence[str]) -> Path:
     """
     run = read_run(config, overrides)
     sections = [
+        *([questions_section(run), browser_section(run)] if run.asks_questions else []),
         results_section(run),
         cost_section(run),
         curves_section(run),
@@ -48,8 +52,17 @@ def write_report(config: Config, overrides: Sequence[str]) -> Path:
     ]
     with folder_lock(run.folder.root, work="reported", remedy="or report another run_dir=FOLDER"):
         clear_partial_files(run.folder.root)
+        write_results(run)
         write_text(run.folder.report, report_page(run, sections))
     return run.folder.report
+
+
+def write_results(run: RunRecord) -> None:
+    """Writes ``RUN/results.json``; removes an earlier one where no model is evaluated any more."""
+    if run.summary is None:
+        remove(run.folder.results)
+    else:
+        write_json(run.folder.results, run.summary)
 
 
 def report_plan(config: Config, overrides: Sequence[str]) -> list[str]:

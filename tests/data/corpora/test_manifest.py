@@ -204,6 +204,16 @@ def test_written_rows_are_read_back_equal(tmp_path: Path) -> None:
 # Checking
 
 
+def test_prepared_data_may_hold_questions_and_a_corpus_may_not(tmp_path: Path) -> None:
+    rows = [ManifestRow("a", tmp_path / "a.wav", "hello", "ann", "questions")]
+    path = tmp_path / "manifest.jsonl"
+    write_manifest(path, rows)
+    assert read_manifest(path) == rows
+    kept, problems = parse_manifest(path)
+    assert kept == []
+    assert "split 'questions' is unknown" in problems[0].message
+
+
 def test_every_problem_class_is_named_in_one_error(tmp_path: Path) -> None:
     good = write_wav(tmp_path / "good.wav")
     write_wav(tmp_path / "short.wav", 0.2)

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from lst.configs.compose import build_config
+from lst.data.prepare import gather
 from lst.data.prepare.prepare import prepare
 from lst.data.prepared import PreparedData
 from lst.data.shards import load_index
+from lst.data.synthesis import generate_questions, generate_stories
 from lst.errors import UserError
 from lst.recipes.training.batches import build_stream_plan
 from lst.runs.preparing import prepare_options
@@ -46,6 +48,27 @@ def test_stories_and_questions_are_prepared(data):
     story = data.train[0]
     assert " ".join(word.text for word in story.words) == story.text
     assert story.words[story.ending_start_word - 1].text.endswith(".")
+
+
+def test_a_voice_speaks_the_parts_of_a_question_with_the_same_settings(monkeypatch):
+    said = {}
+
+    class HeardError(Exception):
+        pass
+
+    def listen(jobs, *_):
+        said.update(jobs)
+        raise HeardError
+
+    monkeypatch.setattr(gather, "synthesize_many", listen)
+    monkeypatch.setattr(gather, "choose_engine", lambda _: "flite")
+    words = [word for word in WORDS if not word.startswith(("corpus=", "data.simulated"))]
+    with pytest.raises(HeardError):
+        gather.gather_source(prepare_options(build_config([*words, "data.num_speakers=3"])))
+    assert len(set(said.values())) == 3
+    for question in generate_questions(4, 0, "mini", {s.number for s in generate_stories(70, 0, "mini")}):
+        parts = [text for story in (question.true, question.false) for text in (story.context, story.sentences[-1])]
+        assert len({said[text] for text in parts}) == 1
 
 
 def test_parts_of_a_question_have_one_speaker_and_are_separate(data):

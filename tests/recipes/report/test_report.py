@@ -29,7 +29,7 @@ from lst.data.prepared import LEFT_OUT_FILE, MANIFEST_FILE, PreparedData
 from lst.data.shards import INDEX_FILE
 from lst.errors import UserError
 from lst.evaluation.cloze import DIRECTIONS
-from lst.evaluation.results import BITS_COLUMNS
+from lst.evaluation.results import BITS_COLUMNS, RunResults
 from lst.model.lst import LatentSpeechTextModel
 from lst.recipes.report.audio import audio_section
 from lst.recipes.report.corpus import patches_section
@@ -114,6 +114,19 @@ def test_the_main_table_tells_what_the_evaluation_says(page, config):
     text = page.texts["results"]
     for wanted in ("4 items", "chance is 50 %", "a tie counts ½", "drawn from the seed", "1,234 units"):
         assert wanted in text
+
+
+def test_results_stand_beside_the_page_and_begin_it(page, config):
+    run = RunFolder(Path(config.run_dir))
+    found = read_json(run.results, RunResults, "the results", "")
+    assert found["verdict"] in page.texts["top"]
+    assert (found["items"], found["speech"]) == ("cloze", "synthesised speech")
+    assert [model["name"] for model in found["models"]] == ["baseline", "static"]
+    for model in found["models"]:
+        result = read_json(run.eval_result(model["name"]), dict[str, Any], "", "")
+        for direction, own in model["directions"].items():
+            assert {key: own[key] for key in ("accuracy", "low", "high")} == result["cloze"][direction]["mean"]
+    assert "This evaluation has no controls: run lst eval again" in page.texts["results"]
 
 
 def test_the_best_of_each_column_is_marked_unless_all_are_equal(page):
