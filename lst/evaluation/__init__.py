@@ -12,7 +12,7 @@
 """
 
 from lst.evaluation.accuracy import HEADLINE, direction_scores, mcnemar, paired_difference
-from lst.evaluation.bits import held_out_bits
+from lst.evaluation.bits import held_out_bits, joint_cost
 from lst.evaluation.cloze import DIRECTIONS, cloze_accuracies, cloze_items, score_cloze
 from lst.evaluation.items import Item, question_items
 from lst.evaluation.likelihoods import score_items
@@ -38,6 +38,7 @@ __all__ = [
     "cloze_items",
     "direction_scores",
     "held_out_bits",
+    "joint_cost",
     "mcnemar",
     "paired_difference",
     "question_items",

@@ -20,6 +20,7 @@ from lst.evaluation import (
     cloze_items,
     direction_scores,
     held_out_bits,
+    joint_cost,
     question_items,
     score_cloze,
     score_items,
@@ -35,7 +36,7 @@ from lst.storage import clear_partial_files, fingerprint, write_json, write_json
 from lst.storage.locks import folder_lock, reading_lock
 
 # Raised when the same models and data would give other results.
-VERSION = 3
+VERSION = 4
 
 
 class FailedModelsError(ProblemsError):
@@ -159,6 +160,10 @@ def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel) -> Eva
         "bits": held_out_bits(scorer, utterances),
         "left_out": left_out,
     }
+    if trained.patching_note:
+        result["patching_note"] = trained.patching_note
+    if trained.model.config.boundary_head:
+        result["joint_cost"] = joint_cost(scorer, utterances)
     if question_rows:
         result["questions"] = direction_scores(question_rows, config.eval.bootstrap_samples, config.seed)
         write_jsonl(run.eval_questions(name, other_data), [{**row} for row in question_rows])
@@ -226,6 +231,13 @@ def results_as_text(results: dict[str, EvalResult]) -> str:
         if result.get("left_out")
     ]
     lines += questions_as_text(results)
+    lines += [f"{name}: {result['patching_note']}" for name, result in results.items() if "patching_note" in result]
+    lines += [
+        f"{name}: on the aligner's own patches {cost['bits_per_unit']:.3f} bits/unit and "
+        f"{cost['boundary_bits_per_unit']:.3f} for where they end, {cost['joint_bits_per_unit']:.3f} in all"
+        for name, result in results.items()
+        if (cost := result.get("joint_cost"))
+    ]
     counts = {name: result["bits"]["num_units"] for name, result in results.items()}
     if len(set(counts.values())) > 1:
         once = ", ".join(name for name, count in counts.items() if count < max(counts.values()))

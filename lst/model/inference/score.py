@@ -22,11 +22,11 @@ from lst.errors import UserError
 from lst.model.batch import Document, Patches, pack_documents
 from lst.model.config import PatchingConfig
 from lst.model.inference.beginnings import Beginning, beginning_of, group_beginnings
+from lst.model.inference.boundaries import cut_documents
 from lst.model.inference.generate import describe_weights
 from lst.model.inference.shared_beginnings import can_share, losses_of_rests
 from lst.model.inference.token_layout import TokenLayout
 from lst.model.lst import LatentSpeechTextModel
-from lst.model.patching import inference_patching, patch_documents
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def score_documents(
     Args:
         model: in evaluation mode.
         items: documents, each with the range of its tokens to score; a range may not start at 0.
-        patching, strategy: how documents are cut into patches, by a fixed strategy. The rest of a span of speech is
-            open until the next token, as in generation, whatever the training did.
+        patching, strategy: how documents are cut into patches, by a fixed strategy or ``decoded``. The rest of a span
+            of speech is open until the next token, as in generation, whatever the training did.
         row_patches: patches of a row; longer documents make the rows longer.
         rows_a_batch: rows that are computed together.
         layout: what ids mean. With it, modalities and markers of the documents are checked.
@@ -93,7 +93,7 @@ def score_documents(
         check_range(document, tokens)
         if layout is not None:
             layout.check(document)
-    cuts = patch_documents([document for document, _ in items], strategy, inference_patching(patching))
+    cuts = cut_documents(model, [document for document, _ in items], strategy, patching)
     groups: list[dict[int, Beginning]] = []
     if shares_beginnings and can_share(model):
         groups = group_beginnings(

@@ -92,8 +92,8 @@ def _fit(
     with restoring(checkpoint):
         loader_state = checkpoint.state["loader_state"] if checkpoint else None
         loader = build_loader(config, data, start.fingerprint, loader_state, patching)
-    valid_batches, text_bytes, num_units = validation_batches(config, data, patching)
     model = LatentSpeechTextModel(config.model, patching.vocabulary.size, config.seed)
+    valid_batches, text_bytes, num_units = validation_batches(config, data, patching, model)
     module = LanguageModelModule(
         model,
         options,
