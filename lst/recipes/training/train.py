@@ -11,6 +11,7 @@ from lst.data.batches import document_ids
 from lst.data.prepared import PreparedData
 from lst.errors import StoppedError, UserError
 from lst.model.lst import LatentSpeechTextModel
+from lst.model.patching import is_unseen
 from lst.parallel import check_one_process
 from lst.progress import say
 from lst.recipes.training.batches import (
@@ -111,6 +112,11 @@ def _fit(
         f"{config.name}: {model.num_parameters:,} parameters, {options.max_steps} steps of {options.rows} × "
         f"{options.row_patches} patches"
     )
+    if is_unseen(config.patching, config.model.boundary_head):
+        say(
+            f"{config.name}: it will be scored on static patches, which this training never sees; "
+            "model.boundary_head=true lets it decide where patches end"
+        )
     callback = RunCallback(
         start.folder.path,
         options,
