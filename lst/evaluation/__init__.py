@@ -15,7 +15,7 @@
 """
 
 from lst.evaluation.accuracy import HEADLINE, direction_scores, mcnemar, paired_difference
-from lst.evaluation.bits import held_out_bits, utterance_bits
+from lst.evaluation.bits import held_out_bits, joint_cost, utterance_bits
 from lst.evaluation.ceilings import StoryData, above_floor, entropy_rates, floors_as_text
 from lst.evaluation.cloze import DIRECTIONS, cloze_accuracies, cloze_items, score_cloze
 from lst.evaluation.items import Item, question_items
@@ -46,6 +46,7 @@ __all__ = [
     "entropy_rates",
     "floors_as_text",
     "held_out_bits",
+    "joint_cost",
     "mcnemar",
     "paired_difference",
     "question_items",

@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 
 from lst.data.utterance import Utterance
-from lst.evaluation.results import BitsRow, HeldOutBits
+from lst.evaluation.results import BitsRow, HeldOutBits, JointCost
 from lst.evaluation.scorer import Scorer
 from lst.model.batch import Document
+from lst.model.inference import boundary_costs
+from lst.model.patching import patch_documents
 
 
 def utterance_bits(scorer: Scorer, utterances: Sequence[Utterance]) -> list[BitsRow]:
@@ -39,6 +41,32 @@ def held_out_bits(rows: Sequence[BitsRow]) -> HeldOutBits:
         "bits_per_byte": sum(row["text_bits"] for row in rows) / num_bytes,
         "num_units": num_units,
         "num_bytes": num_bytes,
+    }
+
+
+def joint_cost(scorer: Scorer, utterances: Sequence[Utterance]) -> JointCost:
+    """Bits a unit of held-out speech on the aligner's own patches, and of saying where these end.
+
+    With aligned patches a unit's likelihood knows where words end before it is heard. Only with the cost of the
+    boundaries is it the code length of something: of units and boundaries together. A patch ends, or not, after every
+    unit: all of these decisions are counted.
+    """
+    trained, builder = scorer.trained, scorer.builder
+    documents = [*map(builder.speech, utterances)]
+    on_aligned = scorer.score([content_of(document) for document in documents], "aligned")
+    cuts = patch_documents(documents, "aligned", trained.patching.config)
+    num_units = sum(map(builder.num_units, utterances))
+    units, boundaries = (
+        nats / math.log(2) / num_units
+        for nats in (
+            -sum(score.sum_nats for score in on_aligned),
+            sum(boundary_costs(trained.model, documents, cuts)),
+        )
+    )
+    return {
+        "bits_per_unit": units,
+        "boundary_bits_per_unit": boundaries,
+        "joint_bits_per_unit": units + boundaries,
     }
 
 

@@ -54,6 +54,20 @@ class HeldOutBits(TypedDict):
     num_bytes: Count
 
 
+class JointCost(TypedDict):
+    """What speech costs on the aligner's own patches, in bits a unit: an upper bound, with all that the aligner tells.
+
+    Keys:
+        bits_per_unit: of the units, given where patches ended so far: no likelihood by itself.
+        boundary_bits_per_unit: of saying after each unit whether the patch ends, under the model's boundary head.
+        joint_bits_per_unit: their sum.
+    """
+
+    bits_per_unit: Size
+    boundary_bits_per_unit: Size
+    joint_bits_per_unit: Size
+
+
 class BitsColumn(NamedTuple):
     """How a key of ``HeldOutBits`` is shown; less is better.
 
@@ -146,6 +160,8 @@ class EvaluatedData(TypedDict, total=False):
             them.
         questions: by direction, of the questions that the data holds (``data.num_questions``).
         controls: of ``cloze`` items and, where the data holds some, of ``questions``; by name of the control.
+        patching_note: that the model was scored under a patching which its training never saw.
+        joint_cost: of a model with a boundary head, on aligned patches.
     """
 
     corpus: str
@@ -153,6 +169,8 @@ class EvaluatedData(TypedDict, total=False):
     left_out: list[LeftOut]
     questions: dict[str, DirectionScore]
     controls: dict[ItemKind, dict[str, ControlScore]]
+    patching_note: str
+    joint_cost: JointCost
 
 
 class EvalResult(EvaluatedData):

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from lst.configs.schema import Config
 from lst.data.documents import DocumentBuilder
 from lst.model.batch import Document
-from lst.model.inference import ScoredTokens, score_documents
-from lst.model.patching import patch_documents
+from lst.model.inference import ScoredTokens, cut_documents, score_documents
 from lst.runs import TrainedModel
 
 
@@ -41,18 +40,19 @@ class Scorer:
         document, tokens = scored
         if tokens.start >= tokens.stop:
             return "there is no token to score"
-        (cut,) = patch_documents([document], self.trained.strategy, self.trained.patching.config)
-        context = self.trained.model.config.max_patches
+        trained = self.trained
+        (cut,) = cut_documents(trained.model, [document], trained.strategy, trained.patching.config)
+        context = trained.model.config.max_patches
         return f"{len(cut)} patches, and the model's context is {context}" if len(cut) > context else ""
 
-    def score(self, documents: Sequence[tuple[Document, slice]]) -> list[ScoredTokens]:
-        """Scores a range of tokens of each document, given all tokens before it; cut as at inference."""
+    def score(self, documents: Sequence[tuple[Document, slice]], strategy: str | None = None) -> list[ScoredTokens]:
+        """Scores a range of tokens of each document, given all tokens before it; cut as at inference, or otherwise."""
         trained = self.trained
         return score_documents(
             trained.model,
             documents,
             trained.patching.config,
-            trained.strategy,
+            strategy or trained.strategy,
             self.row_patches,
             self.rows_a_batch,
             trained.layout,

@@ -232,6 +232,13 @@ class ModelConfig(Options, prefix="model."):
     cross_residual: int = option(
         1, "how many times cross-attention adds its input to its output (published: 2)", low=1, is_later=True
     )
+    boundary_head: bool = option(
+        False,
+        "aligned patches: a small head learns after which unit a patch ends; scoring and generation, which have no "
+        "aligner, cut by it; without, they use static patches",
+        needs="patching.strategy=aligned",
+        is_later=True,
+    )
     max_patches: int = option(4096, "patches of a document at most: the backbone's context", low=1)
     ffn_multiple_of: int = option(32, "feed-forward widths are rounded up to this", low=1)
     rope_theta: float = option(500_000.0, "base of the rotary position embedding", above=0)
@@ -299,6 +306,11 @@ class ModelConfig(Options, prefix="model."):
                 f"model.encoder_layers={self.encoder_layers}, decoder_layers={self.decoder_layers}: "
                 "both are 0 (the token baseline) or neither is"
             )
+        if self.boundary_head and not self.has_local_modules:
+            found.append(
+                "model.boundary_head=true with model.encoder_layers=0: the head reads the patch encoder's states; set "
+                "model.boundary_head=false"
+            )
         return found
 
     def _mixer_problems(self) -> list[str]:
@@ -337,6 +349,19 @@ class LossConfig(Options, prefix="loss."):
     text_weight: float = option(1.0, "weight of the loss of text and special tokens", low=0)
     speech_weight: float = option(1.0, "weight of the loss of speech units", low=0)
     z_weight: float = option(0.0, "weight of the squared logarithm of the softmax's denominator (z-loss)", low=0)
+    boundary_weight: float = option(
+        1.0,
+        "weight of the loss of the head that says where aligned patches end",
+        above=0,
+        needs="model.boundary_head=true",
+        is_later=True,
+    )
+    boundary_gradient: bool = option(
+        False,
+        "the boundary head's gradient reaches the patch encoder; false: the language model learns as without the head",
+        needs="model.boundary_head=true",
+        is_later=True,
+    )
 
     def rules(self) -> list[str]:
         """Text or speech has a weight."""
@@ -347,10 +372,16 @@ class LossConfig(Options, prefix="loss."):
 
 def patching_problems(model: ModelConfig, strategy: str) -> list[str]:
     """Problems of combining this model with this patching strategy; empty if they fit."""
+    found = []
+    if model.boundary_head and strategy != "aligned":
+        found.append(
+            f"model.boundary_head=true with patching.strategy={strategy}: the head learns where aligned patches end; "
+            "set model.boundary_head=false, or patching=aligned"
+        )
     if not model.has_local_modules and strategy not in UNPATCHED_STRATEGIES:
-        return [
+        found.append(
             f"patching.strategy={strategy} with model.encoder_layers=0: a model without local modules cannot tell the "
             "tokens of a patch apart; choose patching=none, patching=speech_bpe, or a model with a patch encoder and "
             "decoder"
-        ]
-    return []
+        )
+    return found

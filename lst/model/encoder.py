@@ -12,7 +12,7 @@ from lst.model.batch import PackedBatch
 from lst.model.config import ModelConfig
 from lst.model.layers import Block, CrossAttention, Recorder, Rotary, attention_block, core_over
 from lst.model.pointwise import Linear
-from lst.model.ranges import AttentionRanges
+from lst.model.ranges import AttentionRanges, KeyRange
 
 
 class PatchEncoder(nn.Module):
@@ -45,7 +45,10 @@ class PatchEncoder(nn.Module):
     def forward(
         self, tokens_ND: torch.Tensor, batch: PackedBatch, ranges: AttentionRanges, recorder: Recorder | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token states [N, D_local] and patch vectors [M, D_global] of embeddings [N, D_local]."""
+        """Token states [N, D_local] and patch vectors [M, D_global] of embeddings [N, D_local].
+
+        The token states do not depend on the patches; see ``token_states``.
+        """
         rotation = self.rotary(batch.position_ids)
         windowed = core_over(ranges.tokens, "encoder.tokens", recorder)
         reading = core_over(ranges.reads, "encoder.reads", recorder)
@@ -59,6 +62,13 @@ class PatchEncoder(nn.Module):
             queries_MKD = reader(queries_MKD, tokens_ND, reading)
         assert queries_MKD is not None
         return tokens_ND, self.to_global(queries_MKD.flatten(1))
+
+    def token_states(self, tokens_ND: torch.Tensor, batch: PackedBatch, tokens: KeyRange) -> torch.Tensor:
+        """Token states [N, D_local] of embeddings [N, D_local], without patches: the same as of ``forward``."""
+        rotation, windowed = self.rotary(batch.position_ids), core_over(tokens, "encoder.tokens", None)
+        for block, _ in self.layers():
+            tokens_ND = block(tokens_ND, rotation, windowed)
+        return tokens_ND
 
     def layers(self) -> Iterator[tuple[Block, CrossAttention]]:
         """The block over tokens and the cross-attention of the patch queries of each layer."""

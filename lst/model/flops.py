@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from lst.model.backbone import RECURRENT
 from lst.model.batch import PackedBatch
+from lst.model.boundary import BoundaryHead
 from lst.model.config import ModelConfig
 from lst.model.ranges import KeyRange, attention_ranges
 
@@ -124,9 +125,10 @@ def model_flops(config: ModelConfig, vocab_size: int, work: Workload) -> Flops:
         + keys * 2 * (dim if is_shared else config.global_dim) * key_value_dim
         + config.decoder_keys * work.context_pairs * 4 * dim
     )
+    boundaries = work.num_tokens * BoundaryHead.flops_a_token(dim) * config.boundary_head
     split = keys * 2 * config.global_dim * dim * is_shared
     return Flops(
-        encoder=config.encoder_layers * (block + read) + join,
+        encoder=config.encoder_layers * (block + read) + join + boundaries,
         backbone=backbone,
         decoder=config.decoder_layers * (block + contexts) + split,
         head=2.0 * work.num_tokens * dim * vocab_size,

@@ -10,6 +10,7 @@ from lst.errors import UserError
 from lst.kernels.cross_entropy import linear_cross_entropy
 from lst.model.backbone import Backbone
 from lst.model.batch import IGNORE_ID, SPEECH, PackedBatch
+from lst.model.boundary import BoundaryHead
 from lst.model.config import LossConfig, ModelConfig
 from lst.model.decoder import PatchDecoder
 from lst.model.encoder import PatchEncoder, max_pool_patches
@@ -49,6 +50,8 @@ class LatentSpeechTextModel(nn.Module, PretrainedModel):
         self.decoder = PatchDecoder(config) if config.has_local_modules else None
         self.norm = RMSNorm(width) if config.has_local_modules else nn.Identity()
         self.head = TiedHead(self.embedding) if config.tied_head else Linear(width, vocab_size)
+        # Last, so that all other weights are drawn as without it.
+        self.boundary_head = BoundaryHead(width) if config.boundary_head else None
         initialise(self, config, seed)
 
     def forward(self, batch: PackedBatch) -> torch.Tensor:
@@ -68,6 +71,12 @@ class LatentSpeechTextModel(nn.Module, PretrainedModel):
         Raises:
             UserError: an id is outside the vocabulary, or a document is longer than the model's context.
         """
+        return self._states(batch, recorder, ranges)[0]
+
+    def _states(
+        self, batch: PackedBatch, recorder: Recorder | None = None, ranges: AttentionRanges | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """``hidden``, and the token states [N, D] before any patch is read: those of the encoder, or the embeddings."""
         if not torch.compiler.is_compiling():
             self.check_batch(batch)
         if ranges is None:
@@ -79,25 +88,43 @@ class LatentSpeechTextModel(nn.Module, PretrainedModel):
         if self.encoder is None or self.decoder is None:
             patches_MD = max_pool_patches(tokens_ND, batch.patch_ids, batch.num_patches)
             patches_MD = self.backbone(patches_MD, positions_M, ranges.patches, batch.patch_starts, recorder)
-            return patches_MD[batch.context_patch_ids]
+            return patches_MD[batch.context_patch_ids], tokens_ND
         tokens_ND, patches_MD = self.encoder(tokens_ND, batch, ranges, recorder)
         patches_MD = self.backbone(patches_MD, positions_M, ranges.patches, batch.patch_starts, recorder)
-        return self.norm(self.decoder(tokens_ND, patches_MD, batch, ranges, recorder))
+        return self.norm(self.decoder(tokens_ND, patches_MD, batch, ranges, recorder)), tokens_ND
+
+    @torch.no_grad()
+    def boundary_logits(self, batch: PackedBatch) -> torch.Tensor:
+        """Logits [N] of "the patch ends with this token", from the tokens so far. They ignore the batch's patches.
+
+        Raises:
+            ValueError: the model has no boundary head.
+            UserError: an id is outside the vocabulary.
+        """
+        if self.encoder is None or self.boundary_head is None:
+            raise ValueError("the model has no boundary head (model.boundary_head=false)")
+        self.check_ids(batch)
+        ranges = attention_ranges(batch, self.config)
+        return self.boundary_head(self.encoder.token_states(self.embedding(batch.token_ids), batch, ranges.tokens))
 
     def check_batch(self, batch: PackedBatch) -> None:
         """Raises ``UserError`` for an id outside the vocabulary or a document longer than the context.
 
         The host knows all that is checked, so it does not wait for a device.
         """
-        if batch.min_id < 0 or batch.max_id >= self.vocab_size:
-            raise UserError(
-                f"token ids reach from {batch.min_id} to {batch.max_id}, but this model's vocabulary is 0 to "
-                f"{self.vocab_size - 1}: use the tokenizer and units that it was trained with"
-            )
+        self.check_ids(batch)
         if batch.longest_document > self.config.max_patches:
             raise UserError(
                 f"a document has {batch.longest_document} patches, but the model's context is "
                 f"{self.config.max_patches} (model.max_patches of its training): cut the document"
+            )
+
+    def check_ids(self, batch: PackedBatch) -> None:
+        """Raises ``UserError`` for an id outside the vocabulary."""
+        if batch.min_id < 0 or batch.max_id >= self.vocab_size:
+            raise UserError(
+                f"token ids reach from {batch.min_id} to {batch.max_id}, but this model's vocabulary is 0 to "
+                f"{self.vocab_size - 1}: use the tokenizer and units that it was trained with"
             )
 
     @torch.no_grad()
@@ -114,16 +141,21 @@ class LatentSpeechTextModel(nn.Module, PretrainedModel):
     def loss(self, batch: PackedBatch, options: LossConfig | None = None) -> torch.Tensor:
         """Mean cross-entropy in nats over all targets, text and speech (LST paper, section 3).
 
-        ``options`` sets the weight of each modality in the mean, and of the z-loss.
+        ``options`` sets the weight of each modality in the mean, and of the z-loss. With a boundary head, its mean
+        cross-entropy over all units is added, with a weight.
         """
         options = options or LossConfig()
-        hidden_ND = self.hidden(batch)
+        hidden_ND, tokens_ND = self._states(batch)
         wide = torch.float64 if hidden_ND.dtype == torch.float64 else torch.float32
         weights_N = torch.where(batch.target_modalities == SPEECH, options.speech_weight, options.text_weight).to(wide)
         weights_N = torch.where(batch.target_ids != IGNORE_ID, weights_N, 0.0)
         # A batch without a target has a loss of zero, not of 0 / 0.
         weights_N = weights_N / weights_N.sum().clamp(min=torch.finfo(wide).tiny)
-        return linear_cross_entropy(hidden_ND, self.head.weight, batch.target_ids, weights_N, options.z_weight)[0]
+        loss = linear_cross_entropy(hidden_ND, self.head.weight, batch.target_ids, weights_N, options.z_weight)[0]
+        if self.boundary_head is None:
+            return loss
+        states_ND = tokens_ND if options.boundary_gradient else tokens_ND.detach()
+        return loss + options.boundary_weight * self.boundary_head.loss(states_ND, batch)
 
     @property
     def num_parameters(self) -> int:

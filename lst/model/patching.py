@@ -22,6 +22,9 @@ _STRATEGY_STREAM = 0x9A7C
 # Strategies that cut a document by themselves. The others draw one of these for each batch.
 FIXED_STRATEGIES = ("none", "static", "aligned", "entropy", "speech_bpe")
 
+# Of trained models: the boundary head decides where aligned patches end; see ``lst.model.inference.boundaries``.
+DECODED = "decoded"
+
 
 def patch_document(document: Document, strategy: str, config: PatchingConfig) -> Patches:
     """``patch_documents`` for one document."""
@@ -67,7 +70,20 @@ def patch_documents(documents: Sequence[Document], strategy: str, config: Patchi
         opens_patch, closes_late = _cut_by_alignment(documents, spans, config)
     else:
         opens_patch, closes_late = _cut_by_entropy(documents, spans, config)
-    # closes_late[i] belongs to the patch that ends at token i.
+    return _patches_of(spans, opens_patch, closes_late)
+
+
+def patch_at_ends(documents: Sequence[Document], ends: Sequence[np.ndarray], max_patch: int) -> list[Patches]:
+    """Cuts documents after the speech units in ``ends``, bool [n] for each document, and after ``max_patch`` units."""
+    if not documents:
+        return []
+    spans = _Spans(documents)
+    joined = np.concatenate(ends) & spans.is_speech
+    return _patches_of(spans, *_cut_at_ends(spans, joined, np.zeros_like(joined), max_patch))
+
+
+def _patches_of(spans: _Spans, opens_patch: np.ndarray, closes_late: np.ndarray) -> list[Patches]:
+    """Patches of each document; ``closes_late[i]`` belongs to the patch that ends at token i."""
     first_tokens = np.flatnonzero(opens_patch)
     lengths = np.diff(np.append(first_tokens, len(opens_patch)))
     late = closes_late[first_tokens + lengths - 1]
@@ -201,16 +217,22 @@ def _cut_by_entropy(
     above[spans.is_speech] = np.concatenate([document.entropies for document in documents]) > np.float32(
         config.entropy_threshold
     )
-    ends_by_itself = above if config.entropy_measure == "entropy" else np.zeros_like(above)
-    opens_patch = ~spans.is_speech | spans.opens_span
-    if config.entropy_measure == "entropy":
-        opens_patch[1:] |= above[:-1]
-    else:
-        opens_patch |= above
-    opens_patch = _cut_long_patches(opens_patch, config.max_patch)
-    closes_late = spans.is_speech & ~ends_by_itself
-    if config.max_patch:
-        closes_late &= _units_into(opens_patch) < config.max_patch - 1
+    nowhere = np.zeros_like(above)
+    ends, opens = (above, nowhere) if config.entropy_measure == "entropy" else (nowhere, above)
+    return _cut_at_ends(spans, ends, opens, config.max_patch)
+
+
+def _cut_at_ends(spans: _Spans, ends: np.ndarray, opens: np.ndarray, max_patch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Patches that end with the units in ``ends`` and begin with those in ``opens``, bool [n] each.
+
+    What ends neither so nor by its length is complete only at the next token.
+    """
+    opens_patch = ~spans.is_speech | spans.opens_span | opens
+    opens_patch[1:] |= ends[:-1]
+    opens_patch = _cut_long_patches(opens_patch, max_patch)
+    closes_late = spans.is_speech & ~ends
+    if max_patch:
+        closes_late &= _units_into(opens_patch) < max_patch - 1
     return opens_patch, closes_late
 
 
@@ -275,9 +297,23 @@ def strategy_of_batch(config: PatchingConfig, seed: int, batch_index: int, num_b
     return "aligned" if draw < aligned_probability else "static"
 
 
-def inference_strategy(config: PatchingConfig) -> str:
-    """The strategy of a trained model in scoring and generation. It needs no aligner."""
+def inference_strategy(config: PatchingConfig, has_boundary_head: bool = False) -> str:
+    """The strategy of a trained model in scoring and generation. It needs no aligner.
+
+    It is the one that the training ended with: static for a curriculum. Mixed patches end with both, and static ones
+    need no decision. For aligned patches the boundary head decides (``DECODED``); a model without it has static ones,
+    which it never saw.
+    """
+    if has_boundary_head:
+        return DECODED
     return config.strategy if config.strategy in ("none", "entropy", "speech_bpe") else "static"
+
+
+def is_unseen(config: PatchingConfig, has_boundary_head: bool) -> bool:
+    """Whether ``inference_strategy`` names one that no batch of the training was cut by."""
+    if config.strategy == "curriculum":
+        return config.curriculum_start >= 1
+    return config.strategy == "aligned" and not has_boundary_head
 
 
 def inference_patching(config: PatchingConfig) -> PatchingConfig:

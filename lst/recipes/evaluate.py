@@ -28,6 +28,7 @@ from lst.evaluation import (
     entropy_rates,
     floors_as_text,
     held_out_bits,
+    joint_cost,
     question_items,
     score_cloze,
     score_items,
@@ -201,6 +202,10 @@ def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel, sounds
             for kind, own in controls.items()
         },
     }
+    if trained.patching_note:
+        result["patching_note"] = trained.patching_note
+    if trained.model.config.boundary_head:
+        result["joint_cost"] = joint_cost(scorer, utterances)
     if question_rows:
         result["questions"] = direction_scores(question_rows, config.eval.bootstrap_samples, config.seed)
         write_jsonl(run.eval_questions(name, other_data), [{**row} for row in question_rows])
@@ -326,6 +331,13 @@ def results_as_text(results: dict[str, EvalResult], ceilings: Ceilings | None = 
         f"{name}: {len(result['left_out'])} utterances or items are left out, each with its reason in its result"
         for name, result in results.items()
         if result.get("left_out")
+    ]
+    lines += [f"{name}: {result['patching_note']}" for name, result in results.items() if "patching_note" in result]
+    lines += [
+        f"{name}: on the aligner's own patches {cost['bits_per_unit']:.3f} bits/unit and "
+        f"{cost['boundary_bits_per_unit']:.3f} for where they end, {cost['joint_bits_per_unit']:.3f} in all"
+        for name, result in results.items()
+        if (cost := result.get("joint_cost"))
     ]
     lines += questions_as_text(results, ceilings["oracles"] if ceilings else ())
     lines += controls_as_text(first.get("controls", {}))

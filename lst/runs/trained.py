@@ -11,7 +11,7 @@ from lst.data.prepared import PreparedData
 from lst.model.checkpoint import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, load_model, save_card, save_model
 from lst.model.inference import TokenLayout
 from lst.model.lst import LatentSpeechTextModel
-from lst.model.patching import inference_strategy
+from lst.model.patching import inference_strategy, is_unseen
 from lst.runs.fitted_patching import FittedPatching, load_patching
 from lst.runs.folder import RunFolder, has_finite_weights
 from lst.storage import sha256
@@ -39,7 +39,15 @@ class TrainedModel:
     @property
     def strategy(self) -> str:
         """Patching strategy at inference."""
-        return inference_strategy(self.patching.config)
+        return inference_strategy(self.patching.config, self.model.config.boundary_head)
+
+    @property
+    def patching_note(self) -> str:
+        """What the patches at inference have that those of the training had not; empty if both are alike."""
+        config = self.patching.config
+        if not is_unseen(config, self.model.config.boundary_head):
+            return ""
+        return f"scored on {self.strategy} patches, which its training (patching.strategy={config.strategy}) never saw"
 
     @property
     def vocabulary(self) -> Vocabulary:

@@ -53,11 +53,13 @@ def test_records_lack_options_that_earlier_versions_lacked_while_they_have_their
     later = {
         "model": {
             "cross_residual": 2,
+            "boundary_head": True,
             "decoder_keys": 2,
             "decoder_shared_projection": True,
             "global_norm": False,
             "patch_projection": "if_needed",
         },
+        "loss": {"boundary_gradient": True, "boundary_weight": 0.5},
         "patching": {"marker_inside": True, "rest_closes_late": False},
         "data.interleave": {"leading_speech_max_share": 1.0, "merge_last_below_words": 3},
         "train": {"warmup_share": 0.2, "schedule": "wsd", "decay_share": 0.3},

@@ -8,6 +8,7 @@
 Stepping gives the same numbers as the parallel form; tests compare the two.
 """
 
+from lst.model.inference.boundaries import boundary_costs, cut_documents
 from lst.model.inference.generate import Continuation, SamplingOptions, generate
 from lst.model.inference.incremental import DecodingState
 from lst.model.inference.patch_stepper import PatchStepper
@@ -21,6 +22,8 @@ __all__ = [
     "SamplingOptions",
     "ScoredTokens",
     "TokenLayout",
+    "boundary_costs",
+    "cut_documents",
     "generate",
     "score_documents",
 ]

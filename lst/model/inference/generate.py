@@ -25,11 +25,12 @@ import torch
 from lst.errors import UserError
 from lst.model.batch import SPEECH, TEXT, Document
 from lst.model.config import PatchingConfig
+from lst.model.inference.boundaries import cut_documents
 from lst.model.inference.incremental import DecodingState
 from lst.model.inference.patch_stepper import PatchStepper, UnitMeasure
 from lst.model.inference.token_layout import TokenLayout
 from lst.model.lst import LatentSpeechTextModel
-from lst.model.patching import inference_patching, inference_strategy, patch_documents
+from lst.model.patching import inference_strategy
 from lst.progress import Progress
 
 MODALITIES = ("text", "speech", "any")
@@ -109,8 +110,8 @@ def generate(
         model: in evaluation mode.
         prompts: each starts with a token that is a patch of its own, such as ``<bos>``. Entropy patching needs their
             entropies.
-        patching: as in the model's training. Strategies that need an aligner become static, and the rest of a span of
-            speech is open until the next token is known.
+        patching: as in the model's training. Strategies that need an aligner become static, unless the model has a
+            boundary head. The rest of a span of speech is open until the next token is known.
         layout: what ids mean.
         options: how to draw.
         unit_measure: for entropy patching, the unit model's ``next_entropy`` (or ``last_surprisal``).
@@ -129,10 +130,11 @@ def generate(
     for prompt in prompts:
         layout.check(prompt)
     prompts = [_with_marker(prompt, layout, options.modality) for prompt in prompts]
-    patches = patch_documents(prompts, inference_strategy(patching), inference_patching(patching))
+    has_head = model.config.boundary_head
+    patches = cut_documents(model, prompts, inference_strategy(patching, has_head), patching)
     steppers = []
     for prompt, cut in zip(prompts, patches, strict=True):
-        steppers.append(PatchStepper(patching, layout.first_unit_id, unit_measure, layout.speech_id))
+        steppers.append(PatchStepper(patching, layout.first_unit_id, unit_measure, layout.speech_id, has_head))
         steppers[-1].begin(prompt, cut)
     state = DecodingState(model, prompts, patches, steppers)
     writers = [_Writer(number, prompt, layout, options, model.vocab_size) for number, prompt in enumerate(prompts)]

@@ -147,6 +147,9 @@ class DecodingState:
             return self.logits
         self._close_patches(np.flatnonzero(had_ended))
         states_SD = self._step_encoder(states_SD)
+        if (head := self.model.boundary_head) is not None:
+            ends = (head(states_SD) > head.threshold).cpu().numpy()
+            complete |= [stepper.decide(bool(end)) for stepper, end in zip(self.steppers, ends, strict=True)]
         self.positions += 1
         self._close_patches(np.flatnonzero(complete))
         self.logits = self.model.head(self.model.norm(self._step_decoder(states_SD)))

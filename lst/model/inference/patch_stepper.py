@@ -9,7 +9,7 @@ import numpy as np
 from lst.errors import UserError
 from lst.model.batch import SPEECH, Document, Patches
 from lst.model.config import UNPATCHED_STRATEGIES, PatchingConfig
-from lst.model.patching import inference_strategy
+from lst.model.patching import DECODED, inference_strategy
 
 # From the units of a span so far to the entropy of the next unit, or the surprisal of the last one, in nats.
 UnitMeasure = Callable[[np.ndarray], float]
@@ -27,6 +27,7 @@ class PatchStepper:
         first_unit_id: the id of speech unit 0.
         measure: for entropy patching, the unit model's ``next_entropy`` or ``last_surprisal``.
         speech_marker_id: the id that opens speech, for ``patching.marker_inside``.
+        has_boundary_head: the model decides where patches end, by ``decide`` after each ``push``.
 
     Attributes:
         num_open: tokens of the open patch; 0 if all patches are complete.
@@ -41,8 +42,9 @@ class PatchStepper:
         first_unit_id: int,
         measure: UnitMeasure | None = None,
         speech_marker_id: int | None = None,
+        has_boundary_head: bool = False,
     ) -> None:
-        self.strategy = inference_strategy(patching)
+        self.strategy = inference_strategy(patching, has_boundary_head)
         if self.strategy == "entropy" and (measure is None or patching.entropy_threshold is None):
             raise UserError(
                 "entropy patching needs the unit model and the threshold that the model was trained with: pass "
@@ -78,14 +80,21 @@ class PatchStepper:
             self.num_open, self._span = int(token_id == self.opener_id and self.longest > 1), []
             return had_ended, self.num_open == 0
         self._span.append(token_id - self.first_unit_id)
-        had_ended, complete = self._decide() if self.strategy == "entropy" else (False, False)
+        had_ended, complete = self._measured() if self.strategy == "entropy" else (False, False)
         self.num_open = 1 if had_ended else self.num_open + 1
         complete = complete or self.num_open == self.longest
         if complete:
             self.num_open = 0
         return had_ended, complete
 
-    def _decide(self) -> tuple[bool, bool]:
+    def decide(self, ends: bool) -> bool:
+        """Whether the open patch is complete with the last token because the boundary head says that it ``ends``."""
+        closes = ends and self.strategy == DECODED and self.num_open > 0
+        if closes:
+            self.num_open = 0
+        return closes
+
+    def _measured(self) -> tuple[bool, bool]:
         """``push`` for the last unit of the span, by the unit model."""
         assert self.measure is not None
         assert self.patching.entropy_threshold is not None

@@ -21,11 +21,12 @@ import torch
 from lst.errors import UserError
 from lst.model.batch import Document, Patches, pack_documents
 from lst.model.config import PatchingConfig
+from lst.model.inference.beginnings import Beginning, beginning_of, group_beginnings
+from lst.model.inference.boundaries import cut_documents
 from lst.model.inference.generate import describe_weights
-from lst.model.inference.shared_beginnings import Beginning, beginning_of, can_share, losses_of_rests
+from lst.model.inference.shared_beginnings import can_share, losses_of_rests
 from lst.model.inference.token_layout import TokenLayout
 from lst.model.lst import LatentSpeechTextModel
-from lst.model.patching import inference_patching, patch_documents
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,8 @@ def score_documents(
     Args:
         model: in evaluation mode.
         items: documents, each with the range of its tokens to score; a range may not start at 0.
-        patching, strategy: how documents are cut into patches, by a fixed strategy. The rest of a span of speech is
-            open until the next token, as in generation, whatever the training did.
+        patching, strategy: how documents are cut into patches, by a fixed strategy or ``decoded``. The rest of a span
+            of speech is open until the next token, as in generation, whatever the training did.
         row_patches: patches of a row; longer documents make the rows longer.
         rows_a_batch: rows that are computed together.
         layout: what ids mean. With it, modalities and markers of the documents are checked.
@@ -92,17 +93,18 @@ def score_documents(
         check_range(document, tokens)
         if layout is not None:
             layout.check(document)
-    cuts = patch_documents([document for document, _ in items], strategy, inference_patching(patching))
-    beginnings = [
-        beginning_of(document, cut, tokens.start) for (document, tokens), cut in zip(items, cuts, strict=True)
-    ]
-    groups = _groups(beginnings) if shares_beginnings and can_share(model) else []
+    cuts = cut_documents(model, [document for document, _ in items], strategy, patching)
+    groups: list[dict[int, Beginning]] = []
+    if shares_beginnings and can_share(model):
+        groups = group_beginnings(
+            [beginning_of(document, cut, tokens.start) for (document, tokens), cut in zip(items, cuts, strict=True)]
+        )
     grouped = {index for group in groups for index in group}
     nats: dict[int, np.ndarray] = {}
-    for chosen in _together(groups, [len(cut) for cut in cuts], row_patches * rows_a_batch):
-        found = losses_of_rests(model, [beginnings[index] for index in chosen])
-        for index, own in zip(chosen, found, strict=True):
-            nats[index] = own[items[index][1].start - 1 - beginnings[index].num_tokens :]
+    for together in _together(groups, [len(cut) for cut in cuts], row_patches * rows_a_batch):
+        found = losses_of_rests(model, list(together.values()))
+        for (index, beginning), own in zip(together.items(), found, strict=True):
+            nats[index] = own[items[index][1].start - 1 - beginning.num_tokens :]
     alone = [index for index in range(len(items)) if index not in grouped]
     nats |= _losses_alone(model, alone, items, cuts, max([row_patches, *map(len, cuts)]), rows_a_batch)
     if not all(np.isfinite(own).all() for own in nats.values()):
@@ -135,25 +137,18 @@ def _losses_alone(
     return found
 
 
-def _groups(beginnings: Sequence[Beginning]) -> list[list[int]]:
-    """Indices of documents with the same beginning; those that share theirs with no other are left out."""
-    by_key: dict[bytes, list[int]] = {}
-    for index, beginning in enumerate(beginnings):
-        if beginning.num_patches:
-            by_key.setdefault(beginning.key, []).append(index)
-    return [group for group in by_key.values() if len(group) > 1]
-
-
-def _together(groups: Sequence[Sequence[int]], sizes: Sequence[int], capacity: int) -> list[list[int]]:
+def _together(
+    groups: Sequence[dict[int, Beginning]], sizes: Sequence[int], capacity: int
+) -> list[dict[int, Beginning]]:
     """Joins groups while their documents have no more than ``capacity`` patches."""
-    found: list[list[int]] = []
+    found: list[dict[int, Beginning]] = []
     left = 0
     for group in groups:
         size = sum(sizes[index] for index in group)
         if size > left:
-            found.append([])
+            found.append({})
             left = capacity
-        found[-1] += group
+        found[-1] |= group
         left -= size
     return found
 

@@ -4,12 +4,13 @@ Endings of one context share its tokens. Up to the last complete patch before wh
 do not depend on what follows. So each different beginning is computed once, with its keys and values recorded; the rest
 of every document then attends to them and to itself::
 
-    documents ──beginning_of──▶ beginnings ──recorded──▶ keys and values ──Continuation──▶ losses of the rests
+    documents ──group_beginnings──▶ beginnings ──recorded──▶ keys and values ──Continuation──▶ losses of the rests
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,52 +19,11 @@ import torch
 from lst.kernels.cross_entropy import linear_cross_entropy
 from lst.model.backbone import RECURRENT
 from lst.model.batch import Document, PackedBatch, Patches, pack_documents
+from lst.model.config import ModelConfig
+from lst.model.inference.beginnings import Beginning
 from lst.model.layers import Recorder
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.ranges import AttentionRanges, KeyRange, attention_ranges
-
-
-@dataclass(frozen=True)
-class Beginning:
-    """The first patches of a document, which others may share.
-
-    Attributes:
-        document, patches: the whole document.
-        num_patches, num_tokens: of the beginning.
-    """
-
-    document: Document
-    patches: Patches
-    num_patches: int
-    num_tokens: int
-
-    @property
-    def key(self) -> bytes:
-        """Equal for documents with the same beginning."""
-        parts = (
-            self.document.token_ids[: self.num_tokens],
-            self.document.modalities[: self.num_tokens],
-            self.patches.lengths[: self.num_patches],
-            self.patches.closes_late[: self.num_patches],
-        )
-        return b"|".join(np.ascontiguousarray(part).tobytes() for part in parts)
-
-    @property
-    def alone(self) -> tuple[Document, Patches]:
-        """The beginning as a document."""
-        document = replace(
-            self.document,
-            token_ids=self.document.token_ids[: self.num_tokens],
-            modalities=self.document.modalities[: self.num_tokens],
-        )
-        return document, Patches(self.patches.lengths[: self.num_patches], self.patches.closes_late[: self.num_patches])
-
-
-def beginning_of(document: Document, patches: Patches, first_scored: int) -> Beginning:
-    """The patches that end before the token whose state predicts ``first_scored``; none where there is too little."""
-    ends = np.cumsum(patches.lengths)
-    num_patches = int(np.searchsorted(ends, first_scored - 1, side="right"))
-    return Beginning(document, patches, num_patches, int(ends[num_patches - 1]) if num_patches else 0)
 
 
 def can_share(model: LatentSpeechTextModel) -> bool:
@@ -83,8 +43,9 @@ def losses_of_rests(model: LatentSpeechTextModel, beginnings: Sequence[Beginning
     numbers: dict[bytes, int] = {}
     of_document = [numbers.setdefault(own.key, len(numbers)) for own in beginnings]
     shared = [beginnings[of_document.index(number)] for number in range(len(numbers))]
-    recorder = Recorder()
-    model.hidden(_packed([own.alone for own in shared]).to(device), recorder)
+    recorder = _Beginnings(model.config)
+    with suppress(_AllRecorded):
+        model.hidden(_packed([own.alone for own in shared]).to(device), recorder)
     whole = _packed([(own.document, own.patches) for own in beginnings]).to(device)
     places = {
         name: _Places.of(
@@ -111,30 +72,29 @@ def _packed(pairs: Sequence[tuple[Document, Patches]]) -> PackedBatch:
 
 @dataclass(frozen=True)
 class _Places:
-    """Where the tokens (or patches) of beginnings and rests stand among those of the whole documents.
+    """Where the tokens (or patches) of the whole documents come from: their rests, or different beginnings.
 
     Attributes:
         rest: int64 [rest], of the rests.
-        known: int64 [known], of the beginnings.
-        source: int64 [known], where these are in the batch of different beginnings.
-        total: number of tokens or patches of the whole documents.
+        order: int64 [all], where each is in the batch of rests, followed by the batch of different beginnings.
     """
 
     rest: torch.Tensor
-    known: torch.Tensor
-    source: torch.Tensor
-    total: int
+    order: torch.Tensor
 
     @classmethod
     def of(cls, sizes: list[int], known: list[int], of_document: list[int], device: torch.device) -> _Places:
         """Places for documents of ``sizes``, of which the first ``known`` belong to beginning ``of_document``."""
         lengths = dict(zip(of_document, known, strict=True))
-        sources = np.cumsum([0, *(lengths[number] for number in range(len(lengths)))])
+        num_rest = sum(sizes) - sum(known)
+        sources = num_rest + np.cumsum([0, *(lengths[number] for number in range(len(lengths)))])
         is_known = np.concatenate([np.arange(size) < count for size, count in zip(sizes, known, strict=True)])
-        source = [np.arange(count) + sources[number] for number, count in zip(of_document, known, strict=True)]
-        arrays = (np.flatnonzero(~is_known), np.flatnonzero(is_known), np.concatenate(source))
-        rest, own, source_places = (torch.from_numpy(array).to(device) for array in arrays)
-        return cls(rest, own, source_places, sum(sizes))
+        order = np.empty(len(is_known), np.int64)
+        order[~is_known] = np.arange(num_rest)
+        order[is_known] = np.concatenate(
+            [np.arange(count) + sources[number] for number, count in zip(of_document, known, strict=True)]
+        )
+        return cls(*(torch.from_numpy(array).to(device) for array in (np.flatnonzero(~is_known), order)))
 
     def repeated(self, times: int) -> _Places:
         """The same where each token or patch has ``times`` keys."""
@@ -142,9 +102,29 @@ class _Places:
         def spread(places: torch.Tensor) -> torch.Tensor:
             return (places[:, None] * times + torch.arange(times, device=places.device)).flatten()
 
-        if times == 1:
-            return self
-        return _Places(spread(self.rest), spread(self.known), spread(self.source), self.total * times)
+        return self if times == 1 else _Places(spread(self.rest), spread(self.order))
+
+
+class _AllRecorded(Exception):  # noqa: N818 (no error: nothing is left to compute)
+    """The keys and values of every layer are recorded: what else the last layer computes, nobody reads."""
+
+
+class _Beginnings(Recorder):
+    """Records the keys and values of beginnings, and then ends the computation by ``_AllRecorded``."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        has_decoder = config.has_local_modules
+        self._last, self._num_layers = (
+            ("decoder.tokens", config.decoder_layers) if has_decoder else ("backbone", config.global_layers)
+        )
+
+    def keys_and_values(self, name: str, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Records; see ``Recorder``."""
+        found = super().keys_and_values(name, key, value)
+        if len(self.keys_values.get(self._last, ())) == self._num_layers:
+            raise _AllRecorded
+        return found
 
 
 class Continuation(Recorder):
@@ -164,11 +144,9 @@ class Continuation(Recorder):
 
     def keys_and_values(self, name: str, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of the whole documents, in the order of their tokens or patches."""
-        places = self._places[name]
+        order = self._places[name].order
         return tuple(  # type: ignore[return-value]
-            own.new_empty(places.total, *own.shape[1:])
-            .index_copy_(0, places.rest, own)
-            .index_copy_(0, places.known, before[places.source])
+            torch.cat([own, before])[order]
             for own, before in zip((key, value), next(self._recorded[name]), strict=True)
         )
 

@@ -13,6 +13,9 @@ from lst.data.synthesis.simulated import SimulatedSpeech
 from lst.data.utterance import Utterance
 from lst.errors import UserError, raise_problems
 from lst.model.batch import Document, PackedBatch, pack_documents
+from lst.model.config import PatchingConfig
+from lst.model.inference import cut_documents
+from lst.model.lst import LatentSpeechTextModel
 from lst.model.patching import inference_patching, inference_strategy, patch_documents
 from lst.progress import say
 from lst.runs import FittedPatching, plain_patching
@@ -80,9 +83,33 @@ def without_batches(
             yield batch, state
 
 
+class _ValidationBatches(Sequence[PackedBatch]):
+    """Batches of documents that are cut anew whenever they are read: a boundary head cuts as it has learnt to by then.
+
+    Args:
+        model: decides where patches end.
+        documents: of each batch.
+        patching: as in the training.
+    """
+
+    def __init__(
+        self, model: LatentSpeechTextModel, documents: Sequence[Sequence[Document]], patching: PatchingConfig
+    ) -> None:
+        self._model, self._documents, self._patching = model, documents, patching
+
+    def __len__(self) -> int:
+        return len(self._documents)
+
+    def __getitem__(self, index: Any) -> Any:
+        strategy = inference_strategy(self._patching, self._model.config.boundary_head)
+        documents = self._documents[index]
+        cuts = cut_documents(self._model, documents, strategy, self._patching)
+        return pack_documents([[pair] for pair in zip(documents, cuts, strict=True)], max(map(len, cuts)))
+
+
 def validation_batches(
-    config: Config, data: PreparedData, patching: FittedPatching
-) -> tuple[list[PackedBatch], int, int]:
+    config: Config, data: PreparedData, patching: FittedPatching, model: LatentSpeechTextModel
+) -> tuple[Sequence[PackedBatch], int, int]:
     """Held-out utterances as documents of speech and of text, patched as at inference.
 
     Returns:
@@ -94,13 +121,11 @@ def validation_batches(
         check_held_out_lengths(config, data, patching)
     builder = patching.builder(config, data)
     documents = [document for utterance in utterances for document in held_out_documents(builder, utterance)]
-    strategy = inference_strategy(patching.config)
-    cuts = patch_documents(documents, strategy, inference_patching(patching.config))
-    batches = []
-    for start in range(0, len(documents), 2 * config.train.rows):
-        chosen = slice(start, start + 2 * config.train.rows)
-        rows = [[item] for item in zip(documents[chosen], cuts[chosen], strict=True)]
-        batches.append(pack_documents(rows, max(map(len, cuts[chosen]))))
+    size = 2 * config.train.rows
+    chunks = [documents[start : start + size] for start in range(0, len(documents), size)]
+    batches: Sequence[PackedBatch] = _ValidationBatches(model, chunks, patching.config)
+    if not model.config.boundary_head:
+        batches = list(batches)
     text_bytes = sum(len(utterance.text.encode()) for utterance in utterances)
     return batches, text_bytes, sum(map(builder.num_units, utterances))
 
@@ -110,7 +135,9 @@ def check_held_out_lengths(config: Config, data: PreparedData, patching: FittedP
 
     Not only those that training looks at: the evaluation reads all of them.
     """
-    builder, strategy = patching.builder(config, data), inference_strategy(patching.config)
+    # What a boundary head will decide is not known yet: every unit may be a patch.
+    strategy = "none" if config.model.boundary_head else inference_strategy(patching.config)
+    builder = patching.builder(config, data)
     too_long = []
     for utterance in data.valid:
         cuts = patch_documents(

@@ -11,6 +11,7 @@ from lst.data.batches import document_ids
 from lst.data.prepared import PreparedData
 from lst.errors import StoppedError, UserError
 from lst.model.lst import LatentSpeechTextModel
+from lst.model.patching import is_unseen
 from lst.parallel import check_one_process
 from lst.progress import say
 from lst.recipes.training.batches import (
@@ -93,8 +94,8 @@ def _fit(
     with restoring(checkpoint):
         loader_state = checkpoint.state["loader_state"] if checkpoint else None
         loader = build_loader(config, data, start.fingerprint, loader_state, patching)
-    valid_batches, text_bytes, num_units = validation_batches(config, data, patching)
     model = LatentSpeechTextModel(config.model, patching.vocabulary.size, config.seed)
+    valid_batches, text_bytes, num_units = validation_batches(config, data, patching, model)
     module = LanguageModelModule(
         model,
         options,
@@ -112,6 +113,11 @@ def _fit(
         f"{config.name}: {model.num_parameters:,} parameters, {options.max_steps} steps of {options.rows} × "
         f"{options.row_patches} patches"
     )
+    if is_unseen(config.patching, config.model.boundary_head):
+        say(
+            f"{config.name}: it will be scored on static patches, which this training never sees; "
+            "model.boundary_head=true lets it decide where patches end"
+        )
     callback = RunCallback(
         start.folder.path,
         options,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ def _build_trainer(
 def fit(
     module: TrainingModule,
     train_batches: Iterable[Any],
-    valid_batches: list[Any],
+    valid_batches: Sequence[Any],
     options: TrainerOptions,
     callback: RunCallback | None,
     resume: Checkpoint | None = None,
@@ -107,7 +107,7 @@ def fit(
     Args:
         module: the model, its loss and its metrics.
         train_batches: endless.
-        valid_batches: the same at every validation.
+        valid_batches: read anew at every validation.
         options: of the trainer.
         callback: writes files; without it, nothing is written.
         resume: the checkpoint to go on from; it is taken over.

@@ -188,3 +188,36 @@ def test_beginnings_that_are_shared_give_the_scores_of_whole_documents(
         total = sum(len(document) for document, _ in items)
         is_recurrent = "h3" in changed.get("global_mixers", [])
         assert sum(num_tokens) == total if is_recurrent else sum(num_tokens) < 0.75 * total
+
+
+@pytest.mark.parametrize("strategy", ["none", "static"])
+def test_a_context_is_computed_once_for_endings_of_both_modalities(
+    strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Endings of units go on in the context's last patch, written ones follow a marker."""
+    changed = {"encoder_layers": 0, "decoder_layers": 0} if strategy == "none" else {}
+    model = LatentSpeechTextModel(replace(CONFIG, init_std=0.3, **changed), VOCAB_SIZE).double().eval()
+    draw = np.random.default_rng(3)
+    items, contexts = [], [draw.integers(FIRST_UNIT, VOCAB_SIZE, 50) for _ in range(2)]
+    for context in contexts:
+        for size in (5, 9):
+            spoken, written = draw.integers(FIRST_UNIT, VOCAB_SIZE, size), np.append(36, draw.integers(0, 30, size))
+            for ending, first in ((spoken, 52), (written, 53)):
+                ids = np.concatenate([[35, 37], context, ending]).astype(np.int32)
+                items.append((Document("a", ids, (ids >= FIRST_UNIT).astype(np.uint8)), slice(first, len(ids))))
+    expected = score_documents(model, items, PatchingConfig(), strategy, 60, shares_beginnings=False)
+    num_tokens = []
+    original = LatentSpeechTextModel.hidden
+
+    def counted(self: LatentSpeechTextModel, batch: PackedBatch, *arguments: object) -> torch.Tensor:
+        num_tokens.append(batch.num_tokens)
+        return original(self, batch, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(LatentSpeechTextModel, "hidden", counted)
+    found = score_documents(model, [items[place] for place in (7, 2, 0, 5, 4, 1, 3, 6)], PatchingConfig(), strategy, 60)
+    for own, place in zip(found, (7, 2, 0, 5, 4, 1, 3, 6), strict=True):
+        assert np.abs(own.token_nats - expected[place].token_nats).max() < 1e-9
+    # The context's last patch is open where units follow. It belongs to the rests.
+    rest = 1 if strategy == "none" else 2
+    num_scored = sum(len(scored.token_nats) for scored in found) + sum(tokens.start == 53 for _, tokens in items)
+    assert sum(num_tokens) == 2 * (52 - rest) + num_scored + len(items) * rest
