@@ -218,7 +218,7 @@ COMMANDS = {
     "scale plot": Command(
         _scale_plot,
         "draw the page of a fit in out= again",
-        "out",
+        "out fit.loss_unit",
         "out",
         reads_run=True,
     ),
@@ -261,7 +261,8 @@ def job_of(command: str) -> Job[Any]:
     """Where a command takes its configuration from: some have options of their own, all others share theirs."""
     from lst.configs.compose import MAIN, SCALING, SYNTHETIC
 
-    return {"synthetic": SYNTHETIC, "scale fit": SCALING, "scale plot": SCALING}.get(command, MAIN)
+    own: dict[str, Job[Any]] = {"synthetic": SYNTHETIC, "scale fit": SCALING, "scale plot": SCALING}
+    return own.get(command, MAIN)
 
 
 def usage() -> str:
@@ -445,9 +446,13 @@ def _plan(command: str, config: Any, overrides: Sequence[str]) -> list[str]:
 
         return synthetic_plan(config)
     elif command == "scale fit":
-        from lst.recipes.scaling.fit import fit_plan as plan
+        from lst.recipes.scaling.fit import fit_plan
+
+        return fit_plan(config)
     elif command == "scale plot":
-        from lst.recipes.scaling.page import plot_plan as plan
+        from lst.recipes.scaling.page import plot_plan
+
+        return plot_plan(config)
     elif command.startswith("tokenizer "):
         from lst.recipes.tokenizer import plan as unit_plan
 

@@ -165,7 +165,11 @@ READS = {
         _reads("export", f"{_RUN} export", {"out": "write export.folder=FOLDER"}),
         _reads("synthetic", "run_dir name seeds convolution task model train"),
         _reads("scale fit", "points out seed fit"),
-        _reads("scale plot", "out", {"points": "it draws what lst scale fit has found", "fit": "fit again"}),
+        _reads(
+            "scale plot",
+            "out fit.loss_unit",
+            {"points": "it draws what lst scale fit has found", "fit": "fit again"},
+        ),
         _reads("tokenizer fit-units", f"{_GATHER} {_UNITS} out"),
         _reads("tokenizer score-units", f"{_GATHER} {_UNIT_FILES} tokenizer.codebook out"),
         _reads(

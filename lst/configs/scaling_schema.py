@@ -20,7 +20,9 @@ class FitConfig(Options, prefix="fit."):
         None, "arm that others are compared with; without, baseline, or the first of the table"
     )
     flops_factor: float = option(6.0, "FLOPs are this times N·D where the table has no column C", above=0)
-    loss_unit: str = option("bits", "unit of the losses, as plots name it", is_prose=True)
+    loss_unit: str | None = option(
+        None, "unit of the losses, as plots name it; without, bits, or what lst scale fit was given", is_prose=True
+    )
 
 
 @dataclass

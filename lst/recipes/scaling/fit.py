@@ -9,6 +9,7 @@ It leaves in ``out``::
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -41,7 +42,7 @@ from lst.recipes.scaling.tables import fit_as_text, write_tables
 from lst.storage import absolute, locate, sha256, write_json
 
 FIT_FILE = "fit.json"
-DEFAULT_BASE = "baseline"
+DEFAULT_BASE, DEFAULT_UNIT = "baseline", "bits"
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def scale_fit(config: ScalingConfig) -> str:
         version=1,
         points=str(config.points),
         points_sha256=sha256(locate(config.points or "")),
-        loss_unit=config.fit.loss_unit,
+        loss_unit=config.fit.loss_unit or DEFAULT_UNIT,
         seed=config.seed,
         bootstrap_samples=config.fit.bootstrap_samples,
         arm=first["arm"],
@@ -142,7 +143,7 @@ def _words(points: Points, config: ScalingConfig) -> list[str]:
     """What is read from the table, and what is not."""
     arms = [arm for arm in points.arms if arm]
     words = [f"{len(points):,} points" + (f" of {len(arms)} arms" if arms else "")]
-    words.append(f"losses {', '.join(points.losses)} in {config.fit.loss_unit}")
+    words.append(f"losses {', '.join(points.losses)} in {config.fit.loss_unit or DEFAULT_UNIT}")
     if points.unused:
         words.append(f"columns that are not used: {', '.join(points.unused)}")
     if "C" not in points.numbers:
@@ -185,7 +186,7 @@ def _fit_series(
     if efficient is not None:
         limits = profile_limits(law_points, efficient)
     num_samples = config.fit.bootstrap_samples if efficient is not None else 0
-    samples = bootstrap(law, noise["used_sd"], num_samples, config.seed, advance)
+    samples = bootstrap(law, noise["used_sd"], num_samples, [config.seed, zlib.crc32(series.label.encode())], advance)
     intervals = parameter_intervals(law, limits)
     flags = flags_of(law, intervals, noise)
     if efficient is None:

@@ -20,6 +20,8 @@ from lst.recipes.scaling.law import Law
 NUM_GAINS = 9
 # The range over which a frontier is inverted, as a factor beyond the runs' FLOPs, and its grid.
 REACH, GRID = 1e3, 600
+# Of the draws: fewer, and the arm does not reach the loss for sure.
+MIN_SHARE_REACHED = 0.95
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,11 @@ class Runs:
         return np.exp(means[0]), np.exp(means[1]), sizes[kept]
 
     @cached_property
-    def replicate_sd(self) -> float | None:
-        """Standard deviation of log losses within cells; None without replicates."""
+    def replicate_squares(self) -> tuple[float, int]:
+        """Squares of log losses around the means of their cells, and their degrees of freedom."""
         _, means, sizes = self.cell_means
-        degrees = int((sizes - 1).sum())
-        if not degrees:
-            return None
         places = np.unique(self.cells, return_inverse=True)[1].reshape(-1)
-        return float(np.sqrt((np.log(self.losses / means[places]) ** 2).sum() / degrees))
+        return float((np.log(self.losses / means[places]) ** 2).sum()), int((sizes - 1).sum())
 
 
 # Losses at some FLOPs of one draw; NaN where there are none. The first draw is the estimate itself.
@@ -67,17 +66,20 @@ def compute_gain(base: Runs, arm: Runs, loss: str, num_samples: int, seed: int) 
     """The gain over the base's range of FLOPs, with bootstrap intervals."""
     by_law = base.samples is not None and arm.samples is not None
     num_draws = min(len(base.samples), len(arm.samples)) if by_law else num_samples  # type: ignore[arg-type]
-    frontiers = [
-        _law_frontier(runs) if by_law else _envelope(runs, num_samples, np.random.default_rng([seed, side]))
-        for side, runs in enumerate((base, arm))
-    ]
+    squares = sum(runs.replicate_squares[0] for runs in (base, arm))
+    degrees = sum(runs.replicate_squares[1] for runs in (base, arm))
+    generator = np.random.default_rng(seed)
+    # The noise of a few replicates is itself uncertain: its draws make the intervals those of Student's t.
+    sds = np.sqrt(squares / generator.chisquare(degrees, num_samples)) if degrees else np.zeros(num_samples)
+    frontiers = [_law_frontier(runs) if by_law else _envelope(runs, sds, generator) for runs in (base, arm)]
     budgets = np.geomspace(base.flops.min(), base.flops.max(), NUM_GAINS)
-    if not by_law and not (base.replicate_sd and arm.replicate_sd):
+    if not by_law and not degrees:
         num_draws = 0
     gains = np.array([_gains(frontiers[0], frontiers[1], draw, budgets, arm.flops) for draw in range(num_draws + 1)])
     losses = frontiers[0](0, budgets)
     ends = frontiers[1](0, np.array([arm.flops.min(), arm.flops.max()]))
     inside = (losses <= np.nanmax(ends)) & (losses >= np.nanmin(ends)) & np.isfinite(gains[0])
+    inside &= np.isfinite(gains).mean(0) >= MIN_SHARE_REACHED
     points = [
         GainPoint(
             base_flops=float(budgets[place]),
@@ -87,20 +89,24 @@ def compute_gain(base: Runs, arm: Runs, loss: str, num_samples: int, seed: int) 
         )
         for place in np.flatnonzero(np.isfinite(gains[0]))
     ]
-    overall = _interval(np.exp(np.log(gains[:, inside]).mean(1))) if inside.any() else None
+    logs = np.log(gains[:, inside])
+    counts = np.isfinite(logs).sum(1)
+    means = np.exp(np.nansum(logs, 1) / np.where(counts, counts, np.nan))
     return GainRecord(
         arm=arm.arm,
         base=base.arm,
         loss=loss,
         frontier="law" if by_law else "envelope",
-        overall=overall,
+        overall=_interval(means) if inside.any() else None,
         points=points,
     )
 
 
 def _interval(draws: np.ndarray) -> Interval:
-    """The first draw, and the interval of the others."""
-    return percentile_interval(float(draws[0]), draws[1:])
+    """The first draw, and the interval of the others, of which a few may not reach the loss."""
+    others = draws[1:]
+    known = others[np.isfinite(others)]
+    return percentile_interval(float(draws[0]), known if len(known) >= MIN_SHARE_REACHED * len(others) else others)
 
 
 def _law_frontier(runs: Runs) -> Frontier:
@@ -112,13 +118,18 @@ def _law_frontier(runs: Runs) -> Frontier:
     return lambda draw, flops: best_losses(law, formula, draws[draw : draw + 1], flops)[0]
 
 
-def _envelope(runs: Runs, num_samples: int, generator: np.random.Generator) -> Frontier:
-    """The runs that no other beats for less compute, joined by lines in logarithms; seeds are drawn by their noise."""
+def _envelope(runs: Runs, sds: np.ndarray, generator: np.random.Generator) -> Frontier:
+    """The runs that no other beats for less compute, joined by lines in logarithms.
+
+    Args:
+        runs: of an arm.
+        sds: [S], noise of log losses in each draw; the mean of k replicates has 1/√k of it.
+        generator: of the noise.
+    """
     flops, losses, sizes = runs.cell_means
     order = np.argsort(flops, kind="stable")
     flops, losses, sizes = flops[order], losses[order], sizes[order]
-    noise = (runs.replicate_sd or 0.0) / np.sqrt(sizes) * generator.standard_normal((num_samples + 1, len(losses)))
-    noise[0] = 0.0
+    noise = np.append(0.0, sds)[:, None] / np.sqrt(sizes) * generator.standard_normal((len(sds) + 1, len(losses)))
     drawn = np.log(losses) + noise
 
     def at(draw: int, wanted: np.ndarray) -> np.ndarray:

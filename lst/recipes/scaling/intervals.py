@@ -9,7 +9,7 @@ drop whole sizes of a small grid.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -202,19 +202,21 @@ def profile_limits(points: LawPoints, fit: Efficient) -> Limits:
     return {name: (limits[place], limits[half + place]) for place, name in enumerate(PROFILED)}
 
 
-def bootstrap(law: Law, sd: float, num_samples: int, seed: int, advance: Callable[[int], None]) -> np.ndarray:
+def bootstrap(
+    law: Law, sd: float, num_samples: int, seeds: Sequence[int], advance: Callable[[int], None]
+) -> np.ndarray:
     """The solver's parameters [S, 5] of laws fitted to new losses around the law, with normal noise of log losses.
 
     Args:
         law: the law.
         sd: standard deviation of the noise.
         num_samples: S.
-        seed: of the draws.
+        seeds: of the draws; laws that are compared need different ones.
         advance: is told how many more are done.
     """
     n, d, _ = law.points.logs
     fitted = log_surface(law.theta[None], n, d)
-    noise = np.random.default_rng([seed, num_samples]).standard_normal((num_samples, len(law.points)))
+    noise = np.random.default_rng(seeds).standard_normal((num_samples, len(law.points)))
     found = []
     for start in range(0, num_samples, _CHUNK):
         losses = fitted + sd * noise[start : start + _CHUNK]

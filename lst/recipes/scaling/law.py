@@ -13,7 +13,7 @@ from lst.recipes.scaling.formats import ExtrapolationRecord, OptimumRecord, Vari
 from lst.recipes.scaling.surface import NUM_PARAMETERS, Batch, Minimum, fit_batch, log_surface, residuals_of
 
 PARAMETERS = ("E", "A", "B", "alpha", "beta")
-START_EXPONENTS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.8, 1.2, 2.0)
+START_EXPONENTS = (0.05, 0.15, 0.3, 0.5, 0.9, 1.6)
 # Optima whose objectives and parameters differ by less are one.
 SAME_OBJECTIVE, SAME_PARAMETERS = 1e-7, 1e-4
 MAX_LOG = 700.0

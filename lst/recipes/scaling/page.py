@@ -48,6 +48,7 @@ def scale_plot(config: ScalingConfig) -> str:
     """Draws the page of a fit that lies in ``out`` again; returns its place."""
     out = absolute(config.out)
     found = read_json(out / "fit.json", FitFile, "the fit", "Make it with lst scale fit points=FILE.csv out=FOLDER.")
+    found["loss_unit"] = config.fit.loss_unit or found["loss_unit"]
     write_page(out, found)
     return f"page: {out / PAGE_FILE}"
 

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
+from lst.recipes.report.page import superscript
 from lst.recipes.report.plots import INK, MARKERS, MUTED, WIDTH_IN, plot_settings, series_colour, svg_element
 from lst.recipes.scaling.accuracy import accuracy_at
 from lst.recipes.scaling.formats import AccuracyRecord, FitFile, FitRecord, GainRecord, Interval
 
 _DASHES = (0, (4, 3))
+
+
+def _set_log(axes: Axes, *names: str) -> None:
+    """Logarithmic scales whose labels are plain text: 10⁶, and between decades 2·10⁶ and 5·10⁶ where few are seen."""
+    for name in names:
+        axes.set(**{f"{name}scale": "log"})
+        axis = axes.xaxis if name == "x" else axes.yaxis
+        low, high = axis.get_view_interval()
+        is_short = high < 30 * low
+        axis.set_major_formatter(_decade)
+        axis.set_minor_formatter(_decade if is_short else NullFormatter())
+        if is_short:
+            axis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
+
+
+def _decade(value: float, _: object) -> str:
+    exponent = math.floor(math.log10(value) + 1e-9)
+    factor = round(value / 10**exponent)
+    return f"{'' if factor == 1 else f'{factor}·'}10{superscript(exponent)}"
 
 
 def _marker(index: int) -> str:
@@ -53,8 +75,10 @@ def law_plot(fit: FitRecord, unit: str, place: int) -> Markup:
     right.plot(c, n, "o", color=series_colour(1), markersize=3.5, alpha=0.8)
     left.axhline(fit["E"]["value"], color=MUTED, linewidth=1, linestyle=_DASHES)
     left.annotate("E", (0.01, fit["E"]["value"]), xycoords=("axes fraction", "data"), va="bottom", color=MUTED)
-    left.set(title=f"{fit['loss']}, {unit}", xlabel="training FLOPs", xscale="log")
-    right.set(title="parameters", xlabel="training FLOPs", xscale="log", yscale="log")
+    left.set(title=f"{fit['loss']}, {unit}", xlabel="training FLOPs")
+    right.set(title="parameters", xlabel="training FLOPs")
+    _set_log(left, "x")
+    _set_log(right, "x", "y")
     return svg_element(figure, f"law-{place}", f"{fit['loss']} over training FLOPs, with the law's frontier")
 
 
@@ -77,7 +101,8 @@ def runs_plot(found: FitFile, loss: str) -> Markup:
                 label=arm,
             )
     for panel, name in zip(panels, ("training FLOPs", "data, units and bytes", "parameters"), strict=True):
-        panel.set(xlabel=name, xscale="log")
+        panel.set(xlabel=name)
+        _set_log(panel, "x")
     panels[0].set_title(f"{loss}, {found['loss_unit']}")
     if len(arms) > 1:
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=6)
@@ -102,7 +127,8 @@ def isoflop_plot(fit: FitRecord, unit: str, place: int) -> Markup:
         if sizes.min() <= found["N_law"] <= sizes.max():
             on_curve = np.polynomial.polynomial.polyval(np.log(found["N_law"]) - found["centre"], found["coefficients"])
             axes.plot(found["N_law"], on_curve, "x", markersize=7, color=INK)
-    axes.set(title=f"{fit['loss']}, {unit}", xlabel="parameters", xscale="log")
+    axes.set(title=f"{fit['loss']}, {unit}", xlabel="parameters")
+    _set_log(axes, "x")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=6)
     return svg_element(figure, f"isoflop-{place}", f"{fit['loss']} over parameters, a parabola for each budget")
 
@@ -127,7 +153,8 @@ def gain_plot(gains: Sequence[GainRecord]) -> Markup:
     inside = [point["gain"]["value"] for gain in gains for point in gain["points"] if not point["is_extrapolated"]]
     for panel, loss in zip(panels, losses, strict=True):
         panel.axhline(1, color=MUTED, linewidth=1, linestyle=_DASHES, zorder=1)
-        panel.set(title=loss, xlabel=f"FLOPs of {gains[0]['base'] or 'the base'}", xscale="log")
+        panel.set(title=loss, xlabel=f"FLOPs of {gains[0]['base'] or 'the base'}")
+        _set_log(panel, "x")
         if inside:
             # Extrapolated gains may be of any size: they must not flatten the others.
             panel.set_ylim(0.5 * min(1, *inside), 1.5 * max(1, *inside))
@@ -158,7 +185,7 @@ def accuracy_plot(records: Sequence[AccuracyRecord], measure: str) -> Markup:
             _draw_curve(panel, record, colour)
         panel.set(title=record["direction"], xlabel=record["bits"] if measure == "bits" else "training FLOPs")
         if measure == "flops":
-            panel.set_xscale("log")
+            _set_log(panel, "x")
     panels[0].set_ylabel("accuracy, %")
     handles, labels = panels[0].get_legend_handles_labels()
     if len(arms) > 1:
@@ -193,6 +220,6 @@ def residual_plot(fit: FitRecord, place: int) -> Markup:
         panel.plot([row[key] for row in rows], residuals, "o", color=series_colour(0), markersize=3.5, alpha=0.8)  # type: ignore[literal-required]
         panel.set(xlabel=name)
         if key != "fitted":
-            panel.set_xscale("log")
+            _set_log(panel, "x")
     panels[0].set_ylabel("residual, %")
     return svg_element(figure, f"residuals-{place}", "residuals over the law's loss, parameters and data")
