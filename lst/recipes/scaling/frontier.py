@@ -15,8 +15,11 @@ import numpy as np
 from lst.recipes.scaling.formats import BudgetRecord, FlopsRecord, FrontierRecord, Interval
 from lst.recipes.scaling.intervals import percentile_interval
 from lst.recipes.scaling.law import Law
+from lst.recipes.scaling.surface import MAX_LOG_EXPONENT
 
 NUM_BUDGETS = 13
+# Sizes, tokens and losses beyond 10¹⁰⁰ are no better known.
+MAX_LOG_SIZE = 230.0
 
 
 @dataclass(frozen=True)
@@ -71,29 +74,31 @@ def flops_formula(
 def best_sizes(law: Law, formula: FlopsFormula, theta: np.ndarray, flops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """N* and D* [S, C] of each budget by each parameter vector of a law."""
     n_centre, d_centre, _ = law.points.centres
-    alpha, beta = np.exp(theta[:, 3:4]), np.exp(theta[:, 4:5])
+    alpha, beta = np.exp(np.minimum(theta[:, 3:], MAX_LOG_EXPONENT)).T[:, :, None]
     p, q = formula.n_exponent, formula.d_exponent
     # In centred logarithms, in which the amplitudes of different exponents stay comparable.
     budget = np.log(flops / formula.factor)[None] - p * n_centre - q * d_centre
     balance = np.log(alpha * q / (beta * p)) + theta[:, 1:2] - theta[:, 2:3]
     log_n = (balance + beta * budget / q) / (alpha + beta * p / q)
     log_d = (budget - p * log_n) / q
-    with np.errstate(over="ignore"):
-        return np.exp(log_n + n_centre), np.exp(log_d + d_centre)
+    # Sizes by a law that is not determined may lie anywhere.
+    return np.exp(np.clip(log_n + n_centre, -MAX_LOG_SIZE, MAX_LOG_SIZE)), np.exp(
+        np.clip(log_d + d_centre, -MAX_LOG_SIZE, MAX_LOG_SIZE)
+    )
 
 
 def best_losses(law: Law, formula: FlopsFormula, theta: np.ndarray, flops: np.ndarray) -> np.ndarray:
     """The loss [S, C] at the best size of each budget."""
     n_centre, d_centre, loss_centre = law.points.centres
     best_n, best_d = best_sizes(law, formula, theta, flops)
-    with np.errstate(divide="ignore"):
-        log_n, log_d = np.log(best_n) - n_centre, np.log(best_d) - d_centre
+    log_n, log_d = np.log(best_n) - n_centre, np.log(best_d) - d_centre
+    alpha, beta = np.exp(np.minimum(theta[:, 3:], MAX_LOG_EXPONENT)).T[:, :, None]
     parts = (
         theta[:, 0:1],
-        theta[:, 1:2] - np.exp(theta[:, 3:4]) * log_n,
-        theta[:, 2:3] - np.exp(theta[:, 4:5]) * log_d,
+        theta[:, 1:2] - alpha * log_n,
+        theta[:, 2:3] - beta * log_d,
     )
-    return np.exp(np.logaddexp(np.logaddexp(parts[0], parts[1]), parts[2]) + loss_centre)
+    return np.exp(np.minimum(np.logaddexp(np.logaddexp(parts[0], parts[1]), parts[2]) + loss_centre, MAX_LOG_SIZE))
 
 
 def frontier_record(

@@ -1,8 +1,9 @@
 """95 % intervals of a law: by profile likelihood, and by a parametric bootstrap.
 
-The profile is of a Huber loss whose threshold is two standard deviations of the noise: nearly as narrow as least
-squares allow, but outliers have a bounded say. A parameter is moved away from its best value while the others are
-fitted anew, until the loss has risen by more than noise explains (an F test, with Huber's correction for few points).
+The profile is of a Huber loss whose threshold is 1.345 standard deviations of the noise, the usual choice: nearly as
+narrow as least squares allow, but outliers have a bounded say. A parameter is moved away from its best value while the
+others are fitted anew, until the loss has risen by more than noise explains (an F test, with Huber's correction for few
+points).
 The bootstrap draws new losses around the law at the points that there are; it resamples no points, since that would
 drop whole sizes of a small grid.
 """
@@ -32,7 +33,7 @@ LEVEL = 0.95
 # Log losses are not known better: points without noise have intervals, too.
 MIN_SD = 1e-7
 # Threshold of the profile's Huber loss, in standard deviations.
-THRESHOLD_SDS = 2.0
+THRESHOLD_SDS = 1.345
 # E[ψ²] of a standard normal residual at that threshold: what makes the scale consistent.
 _NORMAL_PSI2 = float(stats.chi2.cdf(THRESHOLD_SDS**2, 3) + THRESHOLD_SDS**2 * stats.chi2.sf(THRESHOLD_SDS**2, 1))
 # Replicates tell the noise of the bootstrap from this many degrees of freedom on.
@@ -67,7 +68,7 @@ class Efficient:
 
 
 def efficient_fit(law: Law) -> Efficient | None:
-    """Fits with a threshold of two standard deviations, which are estimated with it; None without spare points."""
+    """Fits with a threshold of ``THRESHOLD_SDS``, whose scale is estimated with it; None without spare points."""
     points, degrees = law.points, len(law.points) - NUM_PARAMETERS
     if degrees < 1:
         return None

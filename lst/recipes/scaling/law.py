@@ -10,7 +10,15 @@ from scipy.optimize import minimize, nnls
 
 from lst.errors import UserError
 from lst.recipes.scaling.formats import ExtrapolationRecord, OptimumRecord, VariableProjectionRecord
-from lst.recipes.scaling.surface import NUM_PARAMETERS, Batch, Minimum, fit_batch, log_surface, residuals_of
+from lst.recipes.scaling.surface import (
+    MAX_LOG_EXPONENT,
+    NUM_PARAMETERS,
+    Batch,
+    Minimum,
+    fit_batch,
+    log_surface,
+    residuals_of,
+)
 
 PARAMETERS = ("E", "A", "B", "alpha", "beta")
 START_EXPONENTS = (0.05, 0.15, 0.3, 0.5, 0.9, 1.6)
@@ -75,7 +83,7 @@ class LawPoints:
     def values(self, theta: np.ndarray) -> np.ndarray:
         """E, A, B, α, β [S, 5] in the units of the points, from the solver's parameters."""
         n_centre, d_centre, loss_centre = self.centres
-        alpha, beta = np.exp(theta[:, 3]), np.exp(theta[:, 4])
+        alpha, beta = np.exp(np.minimum(theta[:, 3:], MAX_LOG_EXPONENT)).T
         logs = [
             theta[:, 0] + loss_centre,
             theta[:, 1] + loss_centre + alpha * n_centre,

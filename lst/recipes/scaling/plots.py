@@ -79,6 +79,11 @@ def law_plot(fit: FitRecord, unit: str, place: int) -> Markup:
     right.set(title="parameters", xlabel="training FLOPs")
     _set_log(left, "x")
     _set_log(right, "x", "y")
+    # What the points do not determine may lie anywhere: the axes are those of the points.
+    losses = [row["loss"] for row in rows]
+    low, high = min(fit["E"]["value"], *losses), max(losses)
+    left.set_ylim(low - 0.06 * (high - low) - 1e-9, high + 0.06 * (high - low) + 1e-9)
+    right.set_ylim(n.min() / 10, 30 * n.max())
     return svg_element(figure, f"law-{place}", f"{fit['loss']} over training FLOPs, with the law's frontier")
 
 

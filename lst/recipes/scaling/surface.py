@@ -22,6 +22,8 @@ STAGE_ITERATIONS, MAX_ITERATIONS = 15, 150
 # Of the gradient, each parameter scaled by its curvature, as a share of what residuals of δ could give.
 GRADIENT_TOLERANCE = 1e-9
 _MAX_STEP, _MAX_DAMPINGS = 1.0, 14
+# Logarithms of exponents are cut here: parameters that the points do not determine run off, and must stay finite.
+MAX_LOG_EXPONENT = 6.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Minimum:
 
 def log_surface(theta: np.ndarray, log_n: np.ndarray, log_d: np.ndarray) -> np.ndarray:
     """log L [S, P] at points whose logarithms are centred as those of the fit were."""
-    alpha, beta = np.exp(theta[:, 3:4]), np.exp(theta[:, 4:5])
+    alpha, beta = (np.exp(np.minimum(theta[:, place, None], MAX_LOG_EXPONENT)) for place in (3, 4))
     terms = (
         np.broadcast_to(theta[:, 0:1], (len(theta), len(log_n))),
         theta[:, 1:2] - alpha * log_n,
@@ -109,16 +111,14 @@ class _Terms:
 
 def _terms(batch: Batch, theta: np.ndarray) -> _Terms:
     log_beta = theta[:, 4] + np.where(batch.is_ratio, theta[:, 3], 0.0)
-    with np.errstate(over="ignore", invalid="ignore"):
-        slope_n = -np.exp(theta[:, 3, None]) * (batch.log_n + batch.offsets[:, 0, None])
-        slope_d = -np.exp(log_beta[:, None]) * (batch.log_d + batch.offsets[:, 1, None])
-        parts = np.stack(
-            np.broadcast_arrays(theta[:, 0, None], theta[:, 1, None] + slope_n, theta[:, 2, None] + slope_d)
-        )
-        highest = parts.max(0)
-        shares = np.exp(parts - highest)
-        total = shares.sum(0)
-        residuals = highest + np.log(total) - batch.log_losses
+    alpha, beta = (np.exp(np.minimum(logs, MAX_LOG_EXPONENT))[:, None] for logs in (theta[:, 3], log_beta))
+    slope_n = -alpha * (batch.log_n + batch.offsets[:, 0, None])
+    slope_d = -beta * (batch.log_d + batch.offsets[:, 1, None])
+    parts = np.stack(np.broadcast_arrays(theta[:, 0, None], theta[:, 1, None] + slope_n, theta[:, 2, None] + slope_d))
+    highest = parts.max(0)
+    shares = np.exp(parts - highest)
+    total = shares.sum(0)
+    residuals = highest + np.log(total) - batch.log_losses
     return _Terms(residuals, tuple(shares / total), (slope_n, slope_d))
 
 

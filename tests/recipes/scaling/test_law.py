@@ -169,6 +169,18 @@ def test_what_the_points_cannot_determine_is_said() -> None:
     assert "1 point is there twice" in quick_flags(twice)
 
 
+@pytest.mark.filterwarnings("error")
+def test_losses_that_no_law_explains_end_in_finite_numbers_and_flags() -> None:
+    n, d = small_grid(4)
+    points = LawPoints(n, d, 2 + 0.1 * np.log(n))
+    law = fit_law(points, DELTA)
+    found = intervals_of(law)
+    assert np.isfinite(law.values).all()
+    limits = [interval[side] for interval in found.values() for side in ("low", "high")]  # type: ignore[literal-required]
+    assert np.isfinite([limit for limit in limits if limit is not None]).all()
+    assert "not determined" in "\n".join(flags_of(law, found, noise_of(points, law, efficient_fit(law))))
+
+
 def test_replicates_tell_the_noise_and_whether_the_law_holds() -> None:
     n, d = (np.repeat(values, 3) for values in small_grid())
     known = random_law(np.random.default_rng(5))
