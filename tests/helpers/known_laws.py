@@ -10,7 +10,7 @@ import numpy as np
 from lst.recipes.scaling.law import LawPoints
 
 # Random surfaces of the test of coverage: few in the suite, 200 in ``make test-scaling``.
-NUM_SURFACES = int(os.environ.get("LST_SCALING_SURFACES", "6"))
+NUM_SURFACES = int(os.environ.get("LST_SCALING_SURFACES", "4"))
 # Noise of log losses between seeds of small models.
 NOISE_SD = 0.004
 

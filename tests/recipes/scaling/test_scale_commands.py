@@ -42,6 +42,19 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def bare_rows() -> list[dict[str, object]]:
+    return [{name: row[name] for name in ("N", "D", "loss")} for row in isoflop_rows(KNOWN, "", 1.0, 5)]
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fit of the three columns that are needed."""
+    folder = tmp_path_factory.mktemp("bare")
+    write_points(folder / "points.csv", bare_rows())
+    assert main(["scale", "fit", f"points={folder / 'points.csv'}", f"out={folder / 'out'}", QUICK]) == 0
+    return folder
+
+
 def test_everything_is_written(fitted: Path) -> None:
     out, found = fitted / "out", read_fit(fitted / "out")
     assert (found["arm"], found["loss"]) == ("baseline", "speech_bits"), "the base arm is on top"
@@ -86,28 +99,30 @@ def test_the_page_stands_alone_and_its_plots_are_files_too(fitted: Path) -> None
     assert all("var(--" not in path.read_text(encoding="utf-8") for path in out.glob("*.svg"))
 
 
-def test_plot_draws_the_page_again(fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "fit.json").write_bytes((fitted / "out" / "fit.json").read_bytes())
+def test_plot_draws_the_page_again(bare: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "fit.json").write_bytes((bare / "out" / "fit.json").read_bytes())
     assert main(["scale", "plot", f"out={tmp_path}", "--dry-run"]) == 0
     assert not (tmp_path / "scaling.html").exists()
     assert main(["scale", "plot", f"out={tmp_path}", "fit.loss_unit=nats"]) == 0
-    assert "speech_bits, nats" in (tmp_path / "scaling.html").read_text(encoding="utf-8")
-    assert {path.name for path in tmp_path.glob("*.svg")} == {path.name for path in (fitted / "out").glob("*.svg")}
+    assert "loss, nats" in (tmp_path / "scaling.html").read_text(encoding="utf-8")
+    assert {path.name for path in tmp_path.glob("*.svg")} == {path.name for path in (bare / "out").glob("*.svg")}
     (tmp_path / "fit.json").write_text('{"version": 1}')
     assert main(["scale", "plot", f"out={tmp_path}"]) == 2
     assert "the fit is damaged" in capsys.readouterr().err
 
 
-def test_a_bare_table_gives_unrounded_parameters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [{name: row[name] for name in ("N", "D", "loss")} for row in isoflop_rows(KNOWN, "", 1.0, 5)]
-    write_points(tmp_path / "points.csv", rows)
-    words = ["scale", "fit", f"points={tmp_path / 'points.csv'}", f"out={tmp_path / 'out'}", QUICK]
-    assert main([*words, "--dry-run"]) == 0
-    assert not (tmp_path / "out").exists()
+def test_a_plan_counts_the_points_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_points(tmp_path / "points.csv", bare_rows())
+    words = ["scale", "fit", f"points={tmp_path / 'points.csv'}", f"out={tmp_path / 'out'}", "--dry-run"]
     assert main(words) == 0
-    printed = capsys.readouterr()
-    assert "FLOPs are 6·N·D" in printed.err
-    found = json.loads((tmp_path / "out" / "fit.json").read_text())
+    assert not (tmp_path / "out").exists()
+    printed = capsys.readouterr().out
+    assert "loss: 25 points, 25 different N and D" in printed
+    assert "FLOPs are 6·N·D" in printed
+
+
+def test_a_bare_table_gives_unrounded_parameters(bare: Path) -> None:
+    found = json.loads((bare / "out" / "fit.json").read_text())
     for name, known in zip(("E", "A", "B", "alpha", "beta"), KNOWN.values, strict=True):
         interval = found[name]
         assert set(interval) == {"value", "low", "high"}
