@@ -12,6 +12,7 @@ help:
 	@echo "make test         ruff, mypy, pytest"
 	@echo "make test-fuzz    5,000 damaged inputs of each kind (ARGS='-k models' chooses; LST_FUZZ_EXAMPLES=N sets how many)"
 	@echo "make test-faults  stop prepare, train, eval, report and quickstart at every change of a file, and run them again"
+	@echo "make test-scaling  intervals of scaling laws against 200 known ones (about 3 minutes)"
 	@echo "make bench-model  speed and memory of the model: a line a figure, and runs/bench/model.json (about 15 minutes)"
 	@echo "make bench-kernels  the same of the state-space kernels, and a plot: runs/bench/kernels.json, kernels.svg (about 15 minutes)"
 	@echo "make bench-eval   scoring questions with shared contexts against whole documents: runs/bench/eval.json (about 10 minutes)"
@@ -49,6 +50,10 @@ test-fuzz: $(VENV)/.installed
 .PHONY: test-faults
 test-faults: $(VENV)/.installed
 	LST_TEST_FAULTS=all $(BIN)/python -m pytest -q -rP -n auto --dist load tests/faults $(ARGS)
+
+.PHONY: test-scaling
+test-scaling: $(VENV)/.installed
+	LST_SCALING_SURFACES=$${LST_SCALING_SURFACES:-200} $(BIN)/python -m pytest -q -rP tests/recipes/scaling/test_law.py -k cover $(ARGS)
 
 # The pages need nothing from the network. The two variables silence adverts of MkDocs' themes and plugins.
 $(VENV)/.docs: $(VENV)/.installed

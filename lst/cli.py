@@ -23,6 +23,7 @@ from lst.storage import access, disk_full_error
 if TYPE_CHECKING:
     from lst.configs.command_line import CommandWords
     from lst.configs.compose import Job
+    from lst.configs.scaling_schema import ScalingConfig
     from lst.configs.schema import Config
     from lst.configs.synthetic_schema import SyntheticConfig
 
@@ -107,6 +108,18 @@ def _synthetic(config: SyntheticConfig, overrides: Sequence[str]) -> None:
     from lst.recipes.synthetic.synthetic import synthetic
 
     _show(synthetic(config, overrides))
+
+
+def _scale_fit(config: ScalingConfig, overrides: Sequence[str]) -> None:
+    from lst.recipes.scaling.fit import scale_fit
+
+    _show(scale_fit(config))
+
+
+def _scale_plot(config: ScalingConfig, overrides: Sequence[str]) -> None:
+    from lst.recipes.scaling.page import scale_plot
+
+    _show(scale_plot(config))
 
 
 @dataclass(frozen=True)
@@ -197,6 +210,19 @@ COMMANDS = {
         "train.batch_sequences train.stop_at model.global_dim",
         "run_dir",
     ),
+    "scale fit": Command(
+        _scale_fit,
+        "the law of losses over parameters and data, from a table of trained models, points=",
+        "points out seed fit.delta fit.bootstrap_samples fit.size fit.base_arm fit.flops_factor fit.loss_unit",
+        "out",
+    ),
+    "scale plot": Command(
+        _scale_plot,
+        "draw the page of a fit in out= again",
+        "out fit.loss_unit",
+        "out",
+        reads_run=True,
+    ),
     "tokenizer fit-units": Command(
         _tokenizer("fit_units"),
         "fit speech units to corpus=, write out=",
@@ -229,14 +255,15 @@ COMMANDS = {
         "tokenizer.codebook tokenizer.text_model",
     ),
 }
-GROUP = "tokenizer"
+GROUPS = ("scale", "tokenizer")
 
 
 def job_of(command: str) -> Job[Any]:
-    """Where a command takes its configuration from: ``synthetic`` has options of its own, all others share theirs."""
-    from lst.configs.compose import MAIN, SYNTHETIC
+    """Where a command takes its configuration from: some have options of their own, all others share theirs."""
+    from lst.configs.compose import MAIN, SCALING, SYNTHETIC
 
-    return SYNTHETIC if command == "synthetic" else MAIN
+    own: dict[str, Job[Any]] = {"synthetic": SYNTHETIC, "scale fit": SCALING, "scale plot": SCALING}
+    return own.get(command, MAIN)
 
 
 def usage() -> str:
@@ -277,8 +304,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     _show_any_text()
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if words[0] == GROUP and len(words) > 1 and words[1][:1] != "-" and "=" not in words[1]:
-        words[:2] = [f"{GROUP} {words[1]}"]
+    if words[0] in GROUPS and len(words) > 1 and words[1][:1] != "-" and "=" not in words[1]:
+        words[:2] = [" ".join(words[:2])]
     try:
         _check_encoding(words)
         status = _run(words[0], words[1:])
@@ -341,9 +368,9 @@ def _run(command: str, rest: list[str]) -> int:
         return 0
     if command.startswith("-") or "=" in command:
         raise UserError(f"the command comes first: lst COMMAND {command} …; commands are {', '.join(COMMANDS)}")
-    if command == GROUP:
-        actions = [name.removeprefix(f"{GROUP} ") for name in COMMANDS if name.startswith(f"{GROUP} ")]
-        raise UserError(f"say what to do: lst {GROUP} {' | '.join(actions)}. See lst {GROUP} fit-units --help")
+    if command in GROUPS:
+        actions = [name.removeprefix(f"{command} ") for name in COMMANDS if name.startswith(f"{command} ")]
+        raise UserError(f"say what to do: lst {command} {' | '.join(actions)}. See lst {command} {actions[0]} --help")
     if command not in COMMANDS:
         allowed = list(COMMANDS)
         raise UserError(f"unknown command{nearest(command, allowed)}; allowed are {', '.join(allowed)}. See lst --help")
@@ -419,10 +446,18 @@ def _plan(command: str, config: Any, overrides: Sequence[str]) -> list[str]:
         from lst.recipes.synthetic.synthetic import plan as synthetic_plan
 
         return synthetic_plan(config)
-    elif command.startswith(f"{GROUP} "):
+    elif command == "scale fit":
+        from lst.recipes.scaling.fit import fit_plan
+
+        return fit_plan(config)
+    elif command == "scale plot":
+        from lst.recipes.scaling.page import plot_plan
+
+        return plot_plan(config)
+    elif command.startswith("tokenizer "):
         from lst.recipes.tokenizer import plan as unit_plan
 
-        return unit_plan(command.removeprefix(f"{GROUP} "), config)
+        return unit_plan(command.removeprefix("tokenizer "), config)
     else:
         return _plan_of_words(command, config, overrides)
     return plan(config)

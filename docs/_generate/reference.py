@@ -15,7 +15,7 @@ from typing import Any
 
 import lst
 from lst.cli import COMMANDS, usage
-from lst.configs.compose import MAIN, SYNTHETIC
+from lst.configs.compose import MAIN, SCALING, SYNTHETIC
 from lst.configs.reads import READS
 from lst.options import Option, Options, list_options
 
@@ -50,6 +50,8 @@ FILE_FORMATS = {
     "Training checkpoints": "recipes/training/checkpoints.py",
     "The corpus card": "recipes/corpus_card/card.py",
     "Synthetic tasks": "recipes/synthetic/results.py",
+    "Points of scaling laws": "recipes/scaling/points.py",
+    "Fits of scaling laws": "recipes/scaling/formats.py",
 }
 
 
@@ -106,7 +108,8 @@ def commands_page() -> str:
 
 def section_link(section: str, command: str) -> str:
     """Link to a section of the options page."""
-    anchor = f"synthetic-{section}" if command == "synthetic" else section
+    own = command.split()[0]
+    anchor = f"{own}-{section}" if own in ("synthetic", "scale") else section
     return f"[{section}](options.md#{anchor})"
 
 
@@ -121,10 +124,11 @@ def options_page() -> str:
     ]
     for section, rows in option_sections(MAIN.build([])).items():
         parts += [f"## {section or 'general'} {{ #{section or 'general'} }}", options_table(rows)]
-    parts += ["## Options of `lst synthetic`", groups_table(SYNTHETIC.groups)]
-    for section, rows in option_sections(SYNTHETIC.build([])).items():
-        name = section or "general"
-        parts += [f"### {name} {{ #synthetic-{name} }}", options_table(rows)]
+    for command, job in (("synthetic", SYNTHETIC), ("scale", SCALING)):
+        parts += [f"## Options of `lst {command}`", *([groups_table(job.groups)] if job.groups else [])]
+        for section, rows in option_sections(job.build([])).items():
+            name = section or "general"
+            parts += [f"### {name} {{ #{command}-{name} }}", options_table(rows)]
     return "\n\n".join(parts) + "\n"
 
 

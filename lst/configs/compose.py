@@ -27,6 +27,7 @@ from omegaconf._utils import get_omega_conf_dumper
 from omegaconf.errors import OmegaConfBaseException
 
 from lst.configs.reads import READS, Reads
+from lst.configs.scaling_schema import ScalingConfig
 from lst.configs.schema import Config
 from lst.configs.synthetic_schema import SyntheticConfig
 from lst.configs.user_files import DIR_FLAG, NAME_FLAG, NO_CODE, UserFiles, is_target, show_to_hydra, text_problems
@@ -221,6 +222,7 @@ _ARM_READS = Reads("quickstart arms.NAME", READS["train"].places - set(_OF_QUICK
 
 MAIN = Job("lst.configs", Config)
 SYNTHETIC = Job("lst.configs.synthetic", SyntheticConfig, "synthetic")
+SCALING = Job("lst.configs.scaling", ScalingConfig, "scale fit")
 
 
 def build_config(words: Sequence[str]) -> Config:

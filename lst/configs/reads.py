@@ -90,11 +90,11 @@ class Reads:
         is_known = key in options or key in _SECTIONS or key.startswith("arms.")
         if not is_known or self.has(key) or key in self.sections:
             return ""
-        # Options of lst synthetic are others, even where they have the same name.
+        # Options of lst synthetic and lst scale are others, even where they have the same name.
         others = [
             name
             for name, reads in READS.items()
-            if (reads.has(key) or key in reads.sections) and "synthetic" not in (name, self.command)
+            if (reads.has(key) or key in reads.sections) and not _OWN_OPTIONS & {name, self.command}
         ]
         instead = self.instead.get(key) or self.instead.get(key.partition(".")[0], "")
         told = f"; {instead}" if instead else ""
@@ -126,8 +126,10 @@ def _shown(value: Any) -> str:
 
 _SECTIONS = (
     *("tokenizer", "data", "patching", "model", "loss", "train", "eval", "generate", "report", "card", "export"),
-    *("check", "storage", "task"),
+    *("check", "storage", "task", "fit"),
 )
+# Commands whose configuration is not the one that the others share.
+_OWN_OPTIONS = {"synthetic", "scale fit", "scale plot"}
 _TRAINED = "a trained model keeps what it was trained with (train another one: lst train name=NAME …)"
 _EVERY_MODEL = {"name": "it takes every trained model of run_dir="}
 _OF_TRAINED = {"patching": _TRAINED, "model": _TRAINED, "loss": _TRAINED, "train": _TRAINED, "data": _TRAINED}
@@ -162,6 +164,12 @@ READS = {
         ),
         _reads("export", f"{_RUN} export", {"out": "write export.folder=FOLDER"}),
         _reads("synthetic", "run_dir name seeds convolution task model train"),
+        _reads("scale fit", "points out seed fit"),
+        _reads(
+            "scale plot",
+            "out fit.loss_unit",
+            {"points": "it draws what lst scale fit has found", "fit": "fit again"},
+        ),
         _reads("tokenizer fit-units", f"{_GATHER} {_UNITS} out"),
         _reads("tokenizer score-units", f"{_GATHER} {_UNIT_FILES} tokenizer.codebook out"),
         _reads(

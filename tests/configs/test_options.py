@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lst.cli import COMMANDS, command_help, job_of
-from lst.configs.compose import MAIN, SYNTHETIC, Job
+from lst.configs.compose import MAIN, SCALING, SYNTHETIC, Job
 from lst.configs.reads import READS
 from lst.configs.schema import Config
 from lst.errors import ProblemsError
@@ -87,6 +87,7 @@ def test_the_prefix_of_a_section_is_its_place() -> None:
     check(Config(), "")
     check(SYNTHETIC.schema().task, "task.")
     check(SYNTHETIC.schema().train, "train.")
+    check(SCALING.schema().fit, "fit.")
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
@@ -130,4 +131,4 @@ def test_help_shows_default_range_and_choices() -> None:
 
 
 def test_every_option_is_described() -> None:
-    assert [item.key for job in (MAIN, SYNTHETIC) for item in list_options(job.schema()) if not item.doc] == []
+    assert [item.key for job in (MAIN, SYNTHETIC, SCALING) for item in list_options(job.schema()) if not item.doc] == []

@@ -26,7 +26,7 @@ from matplotlib.ticker import MaxNLocator
 
 from lst.data.utterance import Segment, Utterance
 from lst.evaluation import DIRECTIONS
-from lst.recipes.report.page import NUM_SERIES_COLOURS, superscript
+from lst.recipes.report.page import NUM_SERIES_COLOURS, style_sheet, superscript
 
 INK, MUTED, GRID, PAPER, SILENCE = "#010203", "#010204", "#010205", "#010206", "#010207"
 SERIES = tuple(f"#01030{index}" for index in range(1, NUM_SERIES_COLOURS + 1))
@@ -114,6 +114,18 @@ def svg_element(figure: Figure, name: str, description: str) -> Markup:
     svg = re.sub(r"font: ([^;\"]*?[\d.]+px) [^;\"]*", r"font: \1 var(--sans)", svg)
     # The one place where text is declared to be markup: matplotlib has escaped all that it was given to write.
     return Markup(f'<svg {view_box} role="img" aria-label="{escape(description)}">{svg.strip()}')
+
+
+def standalone_svg(plot: str) -> str:
+    """A plot as a file of its own, in the page's light colours and a common font."""
+    light = re.search(r":root {(.*?)}", style_sheet(), re.DOTALL)
+    assert light is not None
+    variables = dict(re.findall(r"(--[\w-]+): ([^;]+);", light[1]))
+    svg = re.sub(r"var\((--[\w-]+)\)", lambda match: variables[match[1]], str(plot))
+    # A double quote would end the attribute that the font is named in.
+    svg = svg.replace(variables["--sans"], "sans-serif")
+    attributes = f'xmlns="http://www.w3.org/2000/svg" style="background: {variables["--paper"]}"'
+    return svg.replace("<svg ", f"<svg {attributes} ", 1) + "\n"
 
 
 @plot_settings()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,6 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from lst.recipes.report.page import style_sheet
 from lst.recipes.report.plots import (
     MUTED,
     WIDTH_IN,
@@ -57,15 +55,3 @@ def seed_curves_plot(task: str, curves: Sequence[SeedCurve], colours: dict[str, 
         panel.xaxis.set_major_locator(whole_numbers(6))
     drawn.legend(*accuracy.get_legend_handles_labels(), loc="outside upper left", ncols=6)
     return svg_element(drawn, f"curves-{task.replace('_', '-')}", f"{task}: test accuracy and training loss over steps")
-
-
-def standalone_svg(plot: str) -> str:
-    """A plot as a file of its own, in the page's light colours and a common font."""
-    light = re.search(r":root {(.*?)}", style_sheet(), re.DOTALL)
-    assert light is not None
-    variables = dict(re.findall(r"(--[\w-]+): ([^;]+);", light[1]))
-    svg = re.sub(r"var\((--[\w-]+)\)", lambda match: variables[match[1]], str(plot))
-    # A double quote would end the attribute that the font is named in.
-    svg = svg.replace(variables["--sans"], "sans-serif")
-    attributes = f'xmlns="http://www.w3.org/2000/svg" style="background: {variables["--paper"]}"'
-    return svg.replace("<svg ", f"<svg {attributes} ", 1) + "\n"

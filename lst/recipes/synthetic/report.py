@@ -14,7 +14,8 @@ import numpy as np
 
 from lst.configs.synthetic_schema import TASK_SIZES, TaskConfig
 from lst.recipes.report.page import Section, number_text, page
-from lst.recipes.synthetic.plots import SeedCurve, seed_curves_plot, standalone_svg
+from lst.recipes.report.plots import standalone_svg
+from lst.recipes.synthetic.plots import SeedCurve, seed_curves_plot
 from lst.recipes.synthetic.results import SyntheticResult
 from lst.runs.folder import versions
 from lst.runs.formats import read_record

@@ -22,9 +22,9 @@ from lst.configs.synthetic_schema import SyntheticConfig
 from lst.errors import ProblemsError, UserError
 from lst.model.batch import PackedBatch
 from lst.options import list_options
+from lst.recipes.report.plots import standalone_svg
 from lst.recipes.synthetic.batches import scored_batches, training_batches
 from lst.recipes.synthetic.module import SyntheticModule, build_module, convolution_path, learning_rate_share
-from lst.recipes.synthetic.plots import standalone_svg
 from lst.recipes.synthetic.report import found_results, language_table, listops_table, write_synthetic_report
 from lst.recipes.synthetic.tasks import build_task
 from lst.recipes.training.callbacks import RunCallback

@@ -1,0 +1,1 @@
+"""The default configuration of ``lst scale fit`` and ``lst scale plot``."""
