@@ -66,7 +66,7 @@ def test_controls_stand_beside_questions_and_cloze(run: Path, capsys: pytest.Cap
     result = read_result(run / "eval/static.json")
     assert result is not None
     rows = [json.loads(line) for line in (run / "eval/static.controls.jsonl").read_text().splitlines()]
-    for kind, num_items in (("questions", 6), ("cloze", 6)):
+    for kind, num_items in (("questions", 8), ("cloze", 6)):
         own = [row for row in rows if row["items"] == kind]
         assert len(own) == 2 * num_items
         found = result["controls"][kind]

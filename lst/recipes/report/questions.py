@@ -13,7 +13,7 @@ import numpy as np
 from lst.data.questions import Question
 from lst.data.utterance import Utterance
 from lst.errors import LstError
-from lst.evaluation.accuracy import ALL, HEADLINE, SIGNIFICANT, ending_scores
+from lst.evaluation.accuracy import HEADLINE, SIGNIFICANT, ending_scores
 from lst.evaluation.results import DIRECTIONS, ControlScore, ItemRow, RunResults, StratumSummary
 from lst.recipes.report.audio import SAMPLE_RATE_HZ, audio_address
 from lst.recipes.report.page import Section
@@ -21,7 +21,7 @@ from lst.recipes.report.plots import DIRECTION_NAMES
 from lst.recipes.report.record import ModelRecord, RunRecord
 from lst.tokenizers.neural_codec import CODEC_RATE_HZ, CodecTokenizer
 
-STRATUM_NAMES = {"topic": "another topic", "name": "another name", "thing": "another thing"}
+STRATUM_NAMES = {"topic": "another topic", "name": "another name", "thing": "another thing", "story": "another story"}
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -75,7 +75,7 @@ def questions_section(run: RunRecord) -> QuestionsSection:
         run.badge,
         found=found,
         controls=result.get("controls", {}).get("questions", {}),
-        strata={ALL: ALL, **{stratum: STRATUM_NAMES.get(stratum, stratum) for stratum in first["strata"]}},
+        strata={stratum: STRATUM_NAMES.get(stratum, stratum) for stratum in (first["stratum"], *first["strata"])},
         num_items=[first["num_items"], *(own["num_items"] for own in first["strata"].values())],
         rows=rows,
         directions=DIRECTION_NAMES,

@@ -11,6 +11,7 @@ from lst.data.prepare.prepare import prepare
 from lst.data.prepared import PreparedData
 from lst.data.shards import load_index
 from lst.data.synthesis import generate_questions, generate_stories
+from lst.data.synthesis.stories import STRATA
 from lst.errors import UserError
 from lst.recipes.training.batches import build_stream_plan
 from lst.runs.preparing import prepare_options
@@ -42,7 +43,7 @@ def test_stories_and_questions_are_prepared(data):
     assert index["description"] == "embedded stories, simulated speech (100 units, 3 speakers)"
     assert index["is_synthesised"] is True
     assert index["aligner"] == "simulated"
-    assert (len(data.train), len(data.valid), len(data.text), len(data.question_parts)) == (30, 10, 30, 48)
+    assert (len(data.train), len(data.valid), len(data.text), len(data.question_parts)) == (36, 4, 30, 64)
     assert isinstance(data.codec, ImportedUnits)
     assert (data.codec.num_units, data.codec.frame_rate_hz) == (100, 25)
     story = data.train[0]
@@ -73,7 +74,7 @@ def test_a_voice_speaks_the_parts_of_a_question_with_the_same_settings(monkeypat
 
 def test_parts_of_a_question_have_one_speaker_and_are_separate(data):
     parts = {part.id: part for part in data.question_parts}
-    assert [question.stratum for question in data.questions] == ["topic"] * 4 + ["name"] * 4 + ["thing"] * 4
+    assert [question.stratum for question in data.questions] == [stratum for stratum in STRATA for _ in range(4)]
     for question in data.questions:
         own = [parts[name] for name in question.utterances]
         assert len({part.id for part in own}) == 4

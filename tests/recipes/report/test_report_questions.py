@@ -92,7 +92,7 @@ def test_lst_eval_ends_with_the_verdict(root: Path, results: RunResults, capsys:
     told = capsys.readouterr().out
     assert told.rstrip().endswith(results["verdict"])
     assert re.search(r"^rate +[\d.]+ \[\d+–\d+\]. +[\d.]+ \[\d+–\d+\]. +whose speaking rate", told, re.MULTILINE)
-    assert "level, pitch, join_level, join_spectrum, loudest, highest of questions: all of 9 items" in told
+    assert "level, pitch, join_level, join_spectrum, loudest, highest of questions: all of 12 items" in told
 
 
 def test_tables_say_what_the_evaluation_says(page: Page, root: Path, results: RunResults) -> None:
@@ -101,9 +101,9 @@ def test_tables_say_what_the_evaluation_says(page: Page, root: Path, results: Ru
         result = json.loads((root / "eval" / f"{model['name']}.json").read_text())
         start = next(n for n, row in enumerate(rows) if row[0][:1] == [model["name"]])
         for place, direction in enumerate(DIRECTIONS):
-            cells = rows[start + place][-4:]
+            cells = rows[start + place][-5:]
             strata = result["questions"][direction]["strata"]
-            for cell, stratum in zip(cells, ("all", "name", "thing", "topic"), strict=True):
+            for cell, stratum in zip(cells, ("story", "all", "name", "thing", "topic"), strict=True):
                 best, mean = strata[stratum][HEADLINE[direction]], strata[stratum]["mean"]
                 low, high = f"{100 * best['low']:.1f}", f"{100 * best['high']:.1f}"
                 assert cell == [
@@ -111,15 +111,17 @@ def test_tables_say_what_the_evaluation_says(page: Page, root: Path, results: Ru
                     *("mean", f"{100 * mean['accuracy']:.1f}"),
                 ]
             own = model["directions"][direction]
-            assert own["accuracy"] == strata["all"][HEADLINE[direction]]["accuracy"]
+            assert own["stratum"] == "story"
+            assert own["accuracy"] == strata["story"][HEADLINE[direction]]["accuracy"]
+            assert own["strata"]["all"]["accuracy"] == strata["all"][HEADLINE[direction]]["accuracy"]
             assert own["strata"]["name"]["low"] == strata["name"][HEADLINE[direction]]["low"]
     found = result["controls"]["questions"]
     for name, control in found.items():
         if control["strata"]:
             assert page.row("questions", name.replace("_", " "))[2].startswith(
-                f"{100 * control['strata']['all']['accuracy']:.1f}"
+                f"{100 * control['strata']['story']['accuracy']:.1f}"
             )
-    assert "all of 9 items cannot be measured" in page.texts["questions"]
+    assert "all of 12 items cannot be measured" in page.texts["questions"]
     assert "all of 6 items cannot be measured" in page.texts["results"], "cloze has controls too"
 
 
@@ -132,9 +134,9 @@ def test_cells_are_shaded_only_where_the_interval_is_off_chance(page: Page) -> N
 
 def test_the_browser_shows_what_each_model_chose(page: Page, root: Path) -> None:
     questions = open_data(build_config([f"run_dir={root}"])).questions
-    shown = re.findall(r"<code>((?:topic|name|thing)-\d+)</code>", page.raw)
+    shown = re.findall(r"<code>((?:topic|name|thing|story)-\d+)</code>", page.raw)
     assert shown == [one.id for one in drawn_questions(questions, 5, 0)]
-    assert {name.partition("-")[0] for name in shown} == {"topic", "name", "thing"}
+    assert {name.partition("-")[0] for name in shown} == {"topic", "name", "thing", "story"}
     texts = {part.id: part.text for part in open_data(build_config([f"run_dir={root}"])).question_parts}
     by_id = {question.id: question for question in questions}
     section = page.raw[page.raw.index('id="browser"') : page.raw.index('id="results"')]
@@ -168,7 +170,7 @@ def test_parts_with_audio_have_players(root: Path, monkeypatch: pytest.MonkeyPat
     assert len(page.attributes("src")) == 6
     assert "without a player" not in page.texts["browser"]
     none = of_run(root, "report.num_questions=0")
-    assert "0 of 9" in Page(report_page(none, [browser_section(none)])).texts["browser"]
+    assert "0 of 12" in Page(report_page(none, [browser_section(none)])).texts["browser"]
 
 
 def test_units_of_a_codec_are_decoded_where_the_audio_is_gone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
