@@ -119,7 +119,7 @@ def test_prepare_writes_the_card_once_and_lst_card_the_same_bytes(copied, smoke_
 def test_title_and_licence_are_shown_as_text_and_make_another_card(copied, config):
     data = copied / "data"
     write_index(data, {**load_index(data), "is_synthesised": False, "description": "recordings in my-corpus"})
-    words = [f"card.title={NASTY}", f"card.licence={NASTY} 4.0", "data.mix.speech=0"]
+    words = [f"card.title={NASTY}", f"card.licence={NASTY} 4.0", "data.mix.speech=0", "data.mix.paired=2"]
     here = replace(config, run_dir=str(copied))
     written = card_of_run(here, [f"run_dir={copied}", *words])
     found = Page(written.read_text(encoding="utf-8"))
@@ -128,6 +128,7 @@ def test_title_and_licence_are_shown_as_text_and_make_another_card(copied, confi
     assert "<script" not in found.raw
     assert found.texts["top"].count(NASTY) == 3  # in the window's title too
     assert page_mixture(found, "speech alone") == ["0", "0.0%"]
+    assert page_mixture(found, "spoken and written")[0] == "2"
     assert found.row("provenance", "licence")[1] == f"{NASTY} 4.0"
     # Recordings are not called synthesised.
     assert "recordings in my-corpus" in found.texts["top"]
