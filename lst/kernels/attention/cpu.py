@@ -59,6 +59,10 @@ def forward(
     """Output [Q, H, D], and zeros [H, Q] in place of the log-sum-exp that Triton's path keeps for the backward pass."""
     num_queries, num_heads, head_dim = query_QHD.shape
     num_groups, wide = key_KGD.shape[1], wide_dtype(query_QHD.dtype)
+    if torch.equal(first_key_Q, last_key_Q):
+        # The weight of an only key is 1.
+        values = value_KGD[first_key_Q].repeat_interleave(num_heads // num_groups, dim=1)
+        return values, torch.zeros(num_heads, num_queries, dtype=wide)
     out = torch.empty(query_QHD.shape, dtype=query_QHD.dtype)
     scaled_QHD = query_QHD * head_dim**-0.5
     for start, end, first, stop in _plan(first_key_Q, last_key_Q, 4 * num_heads * head_dim):
@@ -84,6 +88,10 @@ def backward(
     num_heads, head_dim = query_QHD.shape[1:]
     num_keys, num_groups = key_KGD.shape[:2]
     wide = wide_dtype(query_QHD.dtype)
+    if torch.equal(first_key_Q, last_key_Q):
+        sums_QGD = grad_QHD.to(wide).view(len(grad_QHD), num_groups, -1, head_dim).sum(dim=2)
+        grad_value = torch.zeros(value_KGD.shape, dtype=wide).index_add_(0, first_key_Q, sums_QGD)
+        return torch.zeros_like(query_QHD), torch.zeros_like(key_KGD), grad_value.to(value_KGD.dtype)
     scaled_QHD = query_QHD * head_dim**-0.5
     grad_query = torch.empty(query_QHD.shape, dtype=query_QHD.dtype)
     grad_key, grad_value = (torch.zeros(num_groups, num_keys, head_dim, dtype=wide) for _ in range(2))
