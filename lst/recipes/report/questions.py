@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
@@ -14,7 +14,16 @@ from lst.data.questions import Question
 from lst.data.utterance import Utterance
 from lst.errors import LstError
 from lst.evaluation.accuracy import HEADLINE, SIGNIFICANT, ending_scores
-from lst.evaluation.results import DIRECTIONS, ControlScore, ItemRow, RunResults, StratumSummary
+from lst.evaluation.ceilings import floors_as_text
+from lst.evaluation.results import (
+    DIRECTIONS,
+    Accuracy,
+    ControlScore,
+    ItemRow,
+    RunResults,
+    StratumSummary,
+    read_ceilings,
+)
 from lst.recipes.report.audio import SAMPLE_RATE_HZ, audio_address
 from lst.recipes.report.page import Section
 from lst.recipes.report.plots import DIRECTION_NAMES
@@ -34,6 +43,15 @@ class AnswersRow(NamedTuple):
     cells: Sequence[StratumSummary]
 
 
+class CeilingsRow(NamedTuple):
+    """Accuracies of an oracle in one direction, by stratum; ``knows`` is one line about it."""
+
+    name: str
+    knows: str
+    direction: str
+    cells: Sequence[Accuracy]
+
+
 @dataclass(frozen=True, kw_only=True)
 class QuestionsSection(Section):
     """Accuracies by model, direction and stratum; models compared; and controls.
@@ -45,6 +63,8 @@ class QuestionsSection(Section):
         num_items: questions of each stratum.
         rows: of the table of models.
         directions: names of the directions, by sign.
+        ceilings: what the best listener and readers answer; none where the data has no oracles.
+        floors: lines about the entropy of the held-out stories.
         significant: p-values below it tell apart.
     """
 
@@ -54,6 +74,8 @@ class QuestionsSection(Section):
     num_items: Sequence[int]
     rows: Sequence[AnswersRow]
     directions: Mapping[str, str]
+    ceilings: Sequence[CeilingsRow] = ()
+    floors: Sequence[str] = ()
     significant: float = SIGNIFICANT
 
 
@@ -79,7 +101,31 @@ def questions_section(run: RunRecord) -> QuestionsSection:
         num_items=[first["num_items"], *(own["num_items"] for own in first["strata"].values())],
         rows=rows,
         directions=DIRECTION_NAMES,
+        **_ceilings(run, (first["stratum"], *first["strata"])),
     )
+
+
+class _Ceilings(TypedDict):
+    ceilings: Sequence[CeilingsRow]
+    floors: Sequence[str]
+
+
+def _ceilings(run: RunRecord, strata: Sequence[str]) -> _Ceilings:
+    paths = [path for path in (run.folder.ceilings(), run.folder.ceilings(run.data.fingerprint)) if path.exists()]
+    found = next((one for one in map(read_ceilings, paths) if one["data"] == run.data.fingerprint), None)
+    if found is None:
+        return {"ceilings": (), "floors": ()}
+    rows = [
+        CeilingsRow(
+            oracle["name"],
+            oracle["knows"],
+            direction,
+            [score["strata"][stratum][score["headline"]] for stratum in strata],  # type: ignore[literal-required]
+        )
+        for oracle in found["oracles"]
+        for direction, score in oracle["questions"].items()
+    ]
+    return {"ceilings": rows, "floors": [line for line in floors_as_text(found) if line]}
 
 
 class Answer(NamedTuple):

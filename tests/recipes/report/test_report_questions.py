@@ -17,7 +17,7 @@ from lst.cli import main
 from lst.configs.compose import build_config
 from lst.data.questions import Question
 from lst.evaluation.accuracy import HEADLINE, item_credits
-from lst.evaluation.results import DIRECTIONS, ItemRow, RunResults
+from lst.evaluation.results import DIRECTIONS, ItemRow, RunResults, read_ceilings
 from lst.model.checkpoint import save_model
 from lst.model.lst import LatentSpeechTextModel
 from lst.recipes.report.questions import browser_section, drawn_questions, questions_section
@@ -211,3 +211,14 @@ def test_questions_are_drawn_of_all_strata_by_the_seed() -> None:
     assert [one.stratum for one in drawn] == ["name", "topic"] * 3
     assert drawn == drawn_questions(questions, 6, 1) != drawn_questions(questions, 6, 2)
     assert len(drawn_questions(questions, 99, 1)) == 18
+
+
+def test_ceilings_and_floors_stand_below_the_models(page: Page, root: Path) -> None:
+    found = read_ceilings(root / "eval" / "ceilings.json")
+    for oracle in found["oracles"]:
+        strata = next(iter(oracle["questions"].values()))["strata"]
+        score = next(iter(oracle["questions"].values()))["headline"]
+        cells = page.row("questions", oracle["name"])
+        assert cells[2].startswith(f"{100 * strata['story'][score]['accuracy']:.1f}"), oracle["name"]
+        assert oracle["knows"] in cells[-1]
+    assert "the grammar known" in page.texts["questions"]
