@@ -26,9 +26,10 @@ help:
 # Made anew when the requirements or the compiled kernels change; the marker is written last, so a broken installation is repeated.
 $(VENV)/.installed: pyproject.toml setup.py $(wildcard lst/kernels/native/src/*)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else f"Python {v[0]}.{v[1]} will not do: LST needs 3.10 to 3.13. Name one with make PYTHON=python3.12 …")'
+	@echo "installing into $(VENV): torch and others, a few minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --progress-bar on --editable '.[dev]'
 	@touch $@
 
 .PHONY: quickstart

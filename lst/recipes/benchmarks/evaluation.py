@@ -23,7 +23,7 @@ from lst.recipes.benchmarks.figures import Figures, interleaved_best_s
 from lst.runs import TrainedModel, open_data, plain_patching
 from lst.runs.preparing import prepare_options
 
-NUM_QUESTIONS, NUM_TURNS = 16, 3
+NUM_QUESTIONS, NUM_TURNS = 12, 3
 STORIES = (
     *("corpus=simulated", "data.stories=wide", "data.num_spoken_stories=60", "data.num_text_stories=40"),
     f"data.num_questions={NUM_QUESTIONS}",
