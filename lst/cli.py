@@ -293,12 +293,8 @@ def command_help(command: str) -> str:
     from lst.configs.reads import READS
 
     what = COMMANDS[command]
-    lines = [
-        f"lst {command}: {what.does}",
-        "",
-        f"usage: lst {command} {'NAME ' * bool(what.named)}[key=value …] [flags]",
-        "",
-    ]
+    usage = f"usage: lst {command} {'NAME ' * bool(what.named)}[key=value …] [flags]"
+    lines = [f"lst {command}: {what.does}", "", usage, ""]
     return "\n".join([*lines, *option_help(job_of(command), READS[command], what.first.split())])
 
 
