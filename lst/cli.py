@@ -12,11 +12,11 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lst import __version__
+from lst.configs.commands import Command
 from lst.errors import LstError, StoppedError, UserError, nearest, one_line, printable
 from lst.storage import access, disk_full_error
 
@@ -60,6 +60,11 @@ def _train(config: Config, overrides: Sequence[str]) -> None:
 
 
 def _eval(config: Config, overrides: Sequence[str]) -> None:
+    if config.eval.benchmark is not None:
+        from lst.recipes.evaluate_benchmark import evaluate_benchmark
+
+        _show(evaluate_benchmark(config))
+        return
     from lst.recipes.evaluate import FailedModelsError, evaluate, found_ceilings, results_as_text, verdict_of
 
     try:
@@ -69,6 +74,12 @@ def _eval(config: Config, overrides: Sequence[str]) -> None:
         if error.results:
             _show(results_as_text(error.results, found_ceilings(config, error.results)))
         raise
+
+
+def _benchmark_build(config: Config, overrides: Sequence[str]) -> None:
+    from lst.recipes.benchmark import build
+
+    _show(build(config))
 
 
 def _report(config: Config, overrides: Sequence[str]) -> None:
@@ -122,25 +133,6 @@ def _scale_plot(config: ScalingConfig, overrides: Sequence[str]) -> None:
     _show(scale_plot(config))
 
 
-@dataclass(frozen=True)
-class Command:
-    """What ``lst`` can do.
-
-    Attributes:
-        run: gets the configuration and the words that gave it; may return an exit status.
-        does: one line for help.
-        first: the options that most people change, at most ten.
-        output: the option that names its results; empty where it prints them.
-        reads_run: it writes into the run that it reads.
-    """
-
-    run: Callable[[Any, Sequence[str]], int | None]
-    does: str
-    first: str
-    output: str = ""
-    reads_run: bool = False
-
-
 _UNITS = "tokenizer.kind tokenizer.num_units tokenizer.frame_rate_hz tokenizer.weights tokenizer.layer"
 _TRAIN = "train.max_steps train.learning_rate train.rows train.row_patches"
 COMMANDS = {
@@ -173,10 +165,17 @@ COMMANDS = {
     "eval": Command(
         _eval,
         "cloze accuracy in four directions and bits, of every trained model",
-        "run_dir data_dir seed eval.max_items eval.context_share eval.min_words eval.rows_a_batch "
-        "eval.bootstrap_samples train.row_patches data.verify",
+        "run_dir data_dir seed eval.benchmark eval.max_items eval.context_share eval.min_words eval.rows_a_batch "
+        "eval.bootstrap_samples train.row_patches",
         "run_dir",
         reads_run=True,
+    ),
+    "benchmark build": Command(
+        _benchmark_build,
+        "a spoken benchmark of a text one: NAME items=FILE out=FOLDER",
+        "items out run_dir data_dir benchmark.max_items data.voice data.num_speakers num_workers on_error seed",
+        "out",
+        named="benchmark.name",
     ),
     "report": Command(
         _report,
@@ -255,7 +254,7 @@ COMMANDS = {
         "tokenizer.codebook tokenizer.text_model",
     ),
 }
-GROUPS = ("scale", "tokenizer")
+GROUPS = ("benchmark", "scale", "tokenizer")
 
 
 def job_of(command: str) -> Job[Any]:
@@ -294,7 +293,8 @@ def command_help(command: str) -> str:
     from lst.configs.reads import READS
 
     what = COMMANDS[command]
-    lines = [f"lst {command}: {what.does}", "", f"usage: lst {command} [key=value …] [flags]", ""]
+    usage = f"usage: lst {command} {'NAME ' * bool(what.named)}[key=value …] [flags]"
+    lines = [f"lst {command}: {what.does}", "", usage, ""]
     return "\n".join([*lines, *option_help(job_of(command), READS[command], what.first.split())])
 
 
@@ -376,6 +376,8 @@ def _run(command: str, rest: list[str]) -> int:
         raise UserError(f"unknown command{nearest(command, allowed)}; allowed are {', '.join(allowed)}. See lst --help")
     from lst.configs.command_line import split_words
 
+    if (option := COMMANDS[command].named) and rest and "=" not in rest[0] and not rest[0].startswith("-"):
+        rest = [f"{option}={rest[0]}", *rest[1:]]
     words = split_words(job_of(command), rest)
     if words.wants_help:
         print(command_help(command))
@@ -399,7 +401,8 @@ def _run_once(command: str, words: CommandWords) -> int:
         return 0
     status = COMMANDS[command].run(config, words.overrides)
     # A part alone does not make the data again: the command that joins the parts is recorded.
-    if command in ("prepare", "train", "eval") and (command != "prepare" or config.part is None):
+    is_recorded = command in ("prepare", "train") or (command == "eval" and config.eval.benchmark is None)
+    if is_recorded and (command != "prepare" or config.part is None):
         from lst.runs.folder import record_command
 
         record_command(config, command, words.overrides)
@@ -436,6 +439,10 @@ def _plan(command: str, config: Any, overrides: Sequence[str]) -> list[str]:
         from lst.recipes.training.plan import peak_flops, train_plan
 
         return train_plan(config, peak_flops())
+    elif command == "benchmark build":
+        from lst.recipes.benchmark import build_plan as plan
+    elif command == "eval" and config.eval.benchmark is not None:
+        from lst.recipes.evaluate_benchmark import benchmark_plan as plan
     elif command == "eval":
         from lst.recipes.evaluate import evaluation_plan as plan
     elif command == "generate":

@@ -31,6 +31,7 @@ FILE_FORMATS = {
     "A run's folder": "runs/folder.py",
     "Settings and metrics": "runs/formats.py",
     "Evaluations": "evaluation/results.py",
+    "Spoken benchmarks": "evaluation/benchmark/formats.py",
     "Prepared data": "data/prepare/prepare.py",
     "Shards": "data/shards/files.py",
     "Index, receipts and lists": "data/shards/formats.py",

@@ -48,6 +48,10 @@ _TRAIN = (
     "data.shuffle_shards patching model loss train"
 )
 _EVAL = f"{_RUN} seed eval train.row_patches verify_models"
+_BENCHMARK = (
+    f"{_RUN} items out benchmark seed num_workers on_error max_skipped_share data.voice data.num_speakers data.align "
+    f"data.shard_utterances {_UNIT_FILES}"
+)
 _REPORT = f"{_RUN} report"
 
 
@@ -125,7 +129,20 @@ def _shown(value: Any) -> str:
 
 
 _SECTIONS = (
-    *("tokenizer", "data", "patching", "model", "loss", "train", "eval", "generate", "report", "card", "export"),
+    *(
+        "tokenizer",
+        "data",
+        "patching",
+        "model",
+        "loss",
+        "train",
+        "eval",
+        "benchmark",
+        "generate",
+        "report",
+        "card",
+        "export",
+    ),
     *("check", "storage", "task", "fit"),
 )
 # Commands whose configuration is not the one that the others share.
@@ -163,6 +180,11 @@ READS = {
             _OF_TRAINED | {"out": "it prints the continuation"},
         ),
         _reads("export", f"{_RUN} export", {"out": "write export.folder=FOLDER"}),
+        _reads(
+            "benchmark build",
+            _BENCHMARK,
+            {"tokenizer": "prepared data has its tokenizers", "eval": "lst eval eval.benchmark=FOLDER scores it"},
+        ),
         _reads("synthetic", "run_dir name seeds convolution task model train"),
         _reads("scale fit", "points out seed fit"),
         _reads(

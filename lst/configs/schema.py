@@ -13,6 +13,7 @@ from lst.tokenizers.config import TokenizerConfig
 EXPORT_FORMATS = ("on_the_fly", "textgrid", "ctm")
 # Lightning's, without those that need layers of another library, and without 16-true: AdamW's ε is 0 in float16.
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
+BENCHMARKS = ("items", "hellaswag", "story_cloze", "topic_story_cloze", "copa", "blimp", "swuggy")
 CONTROLS = ("steps", "compute", "data", "flops")
 SCHEDULES = ("cosine", "linear", "constant", "wsd")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
@@ -117,6 +118,20 @@ class EvalConfig(Options, prefix="eval."):
     ceiling_utterances: int = option(
         100, "held-out stories of simulated speech whose entropy is measured; 0 measures none", low=0, is_later=True
     )
+    benchmark: str | None = option(
+        None,
+        "folder of lst benchmark build: every model is scored on it, and on nothing else",
+        path="folder",
+        is_later=True,
+    )
+
+
+@dataclass
+class BenchmarkConfig(Options, prefix="benchmark."):
+    """Options of a benchmark that is built."""
+
+    name: str = option("items", "the format of items=, which names the benchmark", choices=BENCHMARKS)
+    max_items: int = option(0, "items at most, the first of items=; 0 takes all", low=0)
 
 
 @dataclass
@@ -230,7 +245,10 @@ class Config(Options):
         None, "text file, a document a line: read aloud, or with corpus= used as written text", path="file"
     )
     layout: str = option("auto", "how corpus= is laid out", choices=LAYOUT_NAMES, needs="corpus!=null")
-    out: str | None = option(None, "file that lst tokenizer writes", path="file")
+    items: str | None = option(None, "file of a text benchmark's items", path="file")
+    out: str | None = option(
+        None, "what is written: a file of lst tokenizer, the folder of a benchmark", path="file or folder"
+    )
     on_error: str = option(
         "raise",
         "faulty utterances: raise, or skip (they are listed)",
@@ -265,6 +283,7 @@ class Config(Options):
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     card: CardConfig = field(default_factory=CardConfig)

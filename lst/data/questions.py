@@ -12,8 +12,8 @@ class Question:
     Attributes:
         id: unique in the corpus.
         stratum: in which respect the false endings differ; empty where questions have no strata.
-        context: which the true ending follows from.
-        other_context: which the true ending does not follow from.
+        context: which the true ending follows from; empty where endings stand alone.
+        other_context: which the true ending does not follow from; empty likewise.
         endings: two or more.
         label: index of the true ending.
     """
@@ -28,4 +28,4 @@ class Question:
     @property
     def utterances(self) -> list[str]:
         """Ids of all parts."""
-        return [self.context, self.other_context, *self.endings]
+        return [name for name in (self.context, self.other_context, *self.endings) if name]

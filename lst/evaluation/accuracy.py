@@ -21,11 +21,14 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy.stats import binomtest
 
 from lst.evaluation.results import Accuracy, CountedAccuracy, DirectionScore, ItemRow, StratumScore
 
 NORMALISATIONS = ("sum", "mean", "byte", "mi", "swap")
 HEADLINE = {"S→S": "swap", "T→T": "mean", "S→T": "mean", "T→S": "swap"}
+# Without a context there is nothing to swap, and directions that differ in the context's modality are one.
+HEADLINE_ALONE = {"S→S": "mean", "T→T": "mean"}
 # A p-value below it tells two models, or a control and chance, apart.
 SIGNIFICANT = 0.05
 # In place of the name of a stratum: all items.
@@ -133,6 +136,22 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
     return min(1.0, 2 * tail / 2**total)
 
 
+def off_chance(credits: np.ndarray, chance: float) -> float:
+    """Two-sided exact p-value of right answers being as likely as by guessing.
+
+    Args:
+        credits: of items, float [items]; ties are left out.
+        chance: the accuracy of guessing.
+
+    >>> round(off_chance(np.array([1.0] * 8 + [0.0]), 0.5), 6), off_chance(np.array([1.0, 0.0, 0.0, 0.0]), 0.25)
+    (0.039062, 1.0)
+    """
+    if chance == 0.5:
+        return mcnemar(credits, 1 - credits)
+    num_right, num_wrong = int((credits == 1).sum()), int((credits == 0).sum())
+    return float(binomtest(num_right, num_right + num_wrong, chance).pvalue) if num_right + num_wrong else 1.0
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """P-values corrected for their number by Holm's method, in the same order.
 
@@ -147,10 +166,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def direction_scores(rows: Sequence[ItemRow], num_samples: int, seed: int) -> dict[str, DirectionScore]:
+def direction_scores(
+    rows: Sequence[ItemRow], num_samples: int, seed: int, headlines: Mapping[str, str] = HEADLINE
+) -> dict[str, DirectionScore]:
     """Accuracies of every direction that has rows: of all items and of each stratum, by every normalisation."""
     found: dict[str, DirectionScore] = {}
-    for direction, headline in HEADLINE.items():
+    for direction, headline in headlines.items():
         chosen = [row for row in rows if row["direction"] == direction]
         if not chosen:
             continue

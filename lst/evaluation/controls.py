@@ -29,7 +29,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lst.evaluation.accuracy import credits_of, holm, mcnemar, strata_accuracies
+from lst.evaluation.accuracy import credits_of, holm, off_chance, strata_accuracies
 from lst.evaluation.cloze import ClozeItem
 from lst.evaluation.items import Item, Part
 from lst.evaluation.results import ControlRow, ControlScore, ItemKind
@@ -102,7 +102,7 @@ CONTROLS = {
         "whose first unit is the context's last one",
         True,
         False,
-        lambda context, ending, _: float(context.last_unit == ending.first_unit),
+        lambda context, ending, _: float(context.last_unit == ending.first_unit) if context.num_units else math.nan,
     ),
     "join_level": Control(
         "whose level at the cut is nearest to the context's",
@@ -170,7 +170,7 @@ def control_rows(sounds: PartSounds, kind: ItemKind, items: Sequence[Item]) -> l
 
 
 def control_scores(
-    rows: Sequence[ControlRow], sounds: PartSounds, num_samples: int, seed: int
+    rows: Sequence[ControlRow], sounds: PartSounds, num_samples: int, seed: int, chance: float = 0.5
 ) -> dict[str, ControlScore]:
     """Accuracies of all controls. Items that a control cannot measure are left out of it, and its note says why.
 
@@ -179,6 +179,7 @@ def control_scores(
         sounds: that measured them; says why sound is missing.
         num_samples: resamples of the intervals.
         seed: of the resampling.
+        chance: the accuracy of guessing.
     """
     found: dict[str, ControlScore] = {}
     num_items = len({row["item"] for row in rows})
@@ -195,7 +196,7 @@ def control_scores(
             "chooses": control.chooses,
             "directions": ["S→S"] if control.needs_context else ["S→S", "T→S"],
             "missing": _missing(control, sounds, len(lacking), num_items),
-            "p_value": mcnemar(values, 1 - values),
+            "p_value": off_chance(values, chance),
             "p_holm": 1.0,
             "strata": strata_accuracies(credits, {row["item"]: row["stratum"] for row in kept}, num_samples, seed),
         }

@@ -29,6 +29,16 @@ class Part:
         """All words of an utterance."""
         return cls(utterance, 0, len(utterance.words))
 
+    @classmethod
+    def nothing(cls, utterance: Utterance) -> Part:
+        """No word: the context of endings that stand alone."""
+        return cls(utterance, 0, 0)
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether it has no word."""
+        return self.first_word == self.last_word
+
     @property
     def text(self) -> str:
         """The words, joined by spaces."""
@@ -42,8 +52,9 @@ class Item:
     Attributes:
         id: unique in the evaluation.
         stratum: the kind of the false endings; empty where the items have no kinds.
-        context: which the true ending follows from.
-        other_context: which it does not follow from. Under it, an ending shows what it costs whatever the context.
+        context: which the true ending follows from; ``Part.nothing`` where endings stand alone.
+        other_context: which it does not follow from, or nothing likewise. Under it, an ending shows what it costs
+            whatever the context.
         endings: two or more.
         label: index of the true ending.
     """
@@ -75,8 +86,10 @@ def question_items(questions: Sequence[Question], utterances: Mapping[str, Utter
         Item(
             question.id,
             question.stratum,
-            Part.whole(utterances[question.context]),
-            Part.whole(utterances[question.other_context]),
+            *(
+                Part.whole(utterances[name]) if name else Part.nothing(utterances[question.endings[0]])
+                for name in (question.context, question.other_context)
+            ),
             tuple(Part.whole(utterances[name]) for name in question.endings),
             question.label,
         )

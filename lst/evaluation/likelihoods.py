@@ -58,7 +58,8 @@ class _Documents:
         name = (number, context, ending, -1 if context is None else modalities[0], modalities[1])
         if name in self.places:
             return
-        parts = [] if context is None else [self._part((item.context, item.other_context)[context], modalities[0])]
+        before = [] if context is None else [(item.context, item.other_context)[context]]
+        parts = [self._part(part, modalities[0]) for part in before if not part.is_nothing]
         self.places[name] = len(self.documents)
         self.documents.append(
             scored_document(self._builder, item.id, [*parts, self._part(item.endings[ending], modalities[1])])

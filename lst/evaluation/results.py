@@ -24,7 +24,7 @@ from lst.storage import Between, Count, FormatError, Location
 
 Direction = Literal["S→S", "T→T", "S→T", "T→S"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
-ItemKind = Literal["questions", "cloze"]
+ItemKind = Literal["questions", "cloze", "benchmark"]
 Share = Annotated[float, Between(0, 1)]
 Size = Annotated[float, Between(0)]
 

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
@@ -119,18 +119,25 @@ class PartSounds:
     """Measures the parts of items of prepared data, each once.
 
     Attributes:
+        data: gives pairs of units, and the audio of its own utterances.
+        manifest: of the utterances whose parts are measured; None takes those of the data.
         unreadable: why audio could not be read, by utterance.
     """
 
     data: PreparedData
+    manifest: Mapping[str, ManifestRow] | None = None
     unreadable: dict[str, str] = field(default_factory=dict)
     _known: dict[tuple[str, int, int], Sound] = field(default_factory=dict)
     _pairs: UnitPairs | None = None
 
     @property
+    def _manifest(self) -> Mapping[str, ManifestRow]:
+        return self.data.manifest if self.manifest is None else self.manifest
+
+    @property
     def silent(self) -> str:
         """Why no part has audio; empty where some may have."""
-        if self.data.manifest:
+        if self._manifest:
             return ""
         return f"the data ({self.data.index['description']}) is units without audio"
 
@@ -164,7 +171,7 @@ class PartSounds:
         return self._known[_key(part)]
 
     def _waveform(self, utterance: Utterance) -> np.ndarray | None:
-        row: ManifestRow | None = self.data.manifest.get(utterance.id)
+        row: ManifestRow | None = self._manifest.get(utterance.id)
         if row is None:
             return None
         try:
@@ -187,6 +194,8 @@ def measured(part: Part, waveform: np.ndarray | None, unit_rate_hz: int, units_a
         unit_rate_hz: units a second.
         units_a_frame: units that belong together.
     """
+    if part.is_nothing:
+        return Sound(0, 1, -1, -1)
     utterance, words = part.utterance, part.utterance.words[part.first_word : part.last_word]
     # Where a document cuts the part: in the middle of silences.
     first, last = span_frames(utterance, part.first_word, part.last_word, units_a_frame)

@@ -13,9 +13,7 @@ from lst.errors import LstError, ProblemsError, StorageError, raise_problems
 from lst.evaluation import (
     DIRECTIONS,
     HEADLINE,
-    Accuracy,
     ClozeScore,
-    DirectionScore,
     EvalResult,
     Item,
     ItemRow,
@@ -37,20 +35,19 @@ from lst.evaluation import (
     usable_utterances,
     utterance_bits,
 )
-from lst.evaluation.accuracy import ALL, SIGNIFICANT
 from lst.evaluation.controls import control_rows, control_scores, items_of_cloze
 from lst.evaluation.results import (
     BITS_COLUMNS,
     BitsRow,
     Ceilings,
     ClozeRow,
-    ControlScore,
     EntropyRow,
     ItemKind,
     OracleScore,
     read_ceilings,
     read_result,
 )
+from lst.evaluation.shown import controls_as_text, headline_cell
 from lst.evaluation.sounds import PartSounds
 from lst.evaluation.summary import ScoredModel, run_results
 from lst.progress import Progress, say
@@ -192,7 +189,7 @@ def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel, sounds
         "weights_sha256": trained.weights_sha256,
         "seed": config.seed,
         "strategy": trained.strategy,
-        "options": asdict(config.eval),
+        "options": _decides(config),
         "num_parameters": trained.model.num_parameters,
         "cloze": cloze_accuracies(rows, config.eval.bootstrap_samples, config.seed),
         "bits": held_out_bits(bits_rows),
@@ -224,7 +221,7 @@ def write_ceilings(config: Config, run: RunFolder, data: PreparedData, names: Se
     others = {name: "" if run.data_of_training(name) in ("", data.fingerprint) else data.fingerprint for name in names}
     path, options = run.ceilings(min(others.values())), config.eval
     rows_path = path.with_suffix(".utterances.jsonl")
-    made_from = fingerprint([CEILINGS_VERSION, data.fingerprint, asdict(options), config.seed])
+    made_from = fingerprint([CEILINGS_VERSION, data.fingerprint, _decides(config), config.seed])
     before = read_ceilings(path) if path.exists() and rows_path.exists() else None
     found = before
     if found is None or found["made_from"] != made_from:
@@ -277,6 +274,11 @@ def _other_data(run: RunFolder, name: str, data: str) -> str:
     return data if run.data_of_training(name) not in ("", data) else ""
 
 
+def _decides(config: Config) -> dict[str, Any]:
+    """The options of the evaluation without the benchmark, which has results of its own."""
+    return {key: value for key, value in asdict(config.eval).items() if key != "benchmark"}
+
+
 def _made_from(config: Config, trained: TrainedModel) -> str:
     """Fingerprint of all that decides a result."""
     patching = trained.patching
@@ -286,7 +288,7 @@ def _made_from(config: Config, trained: TrainedModel) -> str:
             trained.weights_sha256,
             patching.config.recorded(),
             trained.data.fingerprint,
-            asdict(config.eval),
+            _decides(config),
             config.seed,
             *patching.hashes,
         ]
@@ -381,49 +383,11 @@ def questions_as_text(results: dict[str, EvalResult], oracles: Sequence[OracleSc
     for name, scores in asked.items():
         for stratum, first in next(iter(scores.values()))["strata"].items():
             cells = [
-                _headline_cell(scores[direction], stratum) if direction in scores else "–".rjust(19)
+                headline_cell(scores[direction], stratum) if direction in scores else "–".rjust(19)
                 for direction in DIRECTIONS
             ]
             lines.append("  ".join([f"{name:<{width}}  {stratum:<8}  {first['num_items']:>5}", *cells]))
     return lines
-
-
-def _headline_cell(score: DirectionScore, stratum: str) -> str:
-    found: Mapping[str, Accuracy] = score["strata"][stratum]  # type: ignore[assignment]
-    return f"{_percent(found[score['headline']])}/{100 * found['mean']['accuracy']:.1f}".rjust(19)
-
-
-def _percent(found: Accuracy) -> str:
-    return f"{100 * found['accuracy']:.1f} [{100 * found['low']:.0f}–{100 * found['high']:.0f}]"
-
-
-def controls_as_text(controls: Mapping[ItemKind, Mapping[str, ControlScore]]) -> list[str]:
-    """A line for each control, with its accuracy on each kind of items; why those that miss items do."""
-    kinds = list(controls)
-    if not kinds:
-        return []
-    lines = [
-        "",
-        "controls, which choose an ending without its content: accuracy, % [95 % interval]; chance is 50; * marks what "
-        f"is off it (p < {SIGNIFICANT} for all together)",
-        "  ".join([f"{'control':<14}", *(f"{kind:>16}" for kind in kinds), "  chooses the ending"]),
-    ]
-    for name, first in controls[kinds[0]].items():
-        cells = [_control_cell(controls[kind][name]) for kind in kinds]
-        lines.append("  ".join([f"{name:<14}", *cells, f"  {first['chooses']}"]))
-    reasons: dict[str, list[str]] = {}
-    for kind in kinds:
-        for name, score in controls[kind].items():
-            if score["missing"]:
-                reasons.setdefault(f"{kind}: {score['missing']}", []).append(name)
-    return lines + [f"{', '.join(names)} of {reason}" for reason, names in reasons.items()]
-
-
-def _control_cell(score: ControlScore) -> str:
-    found = score["strata"].get(ALL)
-    return (
-        f"{_percent(found)}{'*' if score['p_holm'] < SIGNIFICANT else ' '}".rjust(16) if found else "–".rjust(15) + " "
-    )
 
 
 def cloze_cell(cell: ClozeScore) -> str:

@@ -9,6 +9,7 @@
     RUN/eval/NAME.json           accuracies and bits; NAME@FINGERPRINT.json on data that NAME was not trained on
     RUN/eval/NAME.items.jsonl    every cloze item with its scores
     RUN/eval/NAME.bits.jsonl     its bits of every held-out utterance
+    RUN/eval/NAME@BENCHMARK-FINGERPRINT.benchmark.json    accuracies on a benchmark
     RUN/eval/ceilings.json       what the best listener could do, where the data is stories
     RUN/control.json             steps, patches, tokens and FLOPs of the arms of a quickstart
     RUN/logs/                    output of the trainings of a quickstart
@@ -44,6 +45,7 @@ from lst.storage.locks import waiting_lock
 from lst.tokenizers.speech import unit_places
 
 CARD_PAGE, CARD_JSON = CARD_FILES
+BENCHMARK_SUFFIX = ".benchmark.json"
 # What pages take over from a record of commands, which may come from elsewhere: options that their numbers depend on.
 # None of them names a place, a host, weights or a file of the user's.
 PAGE_OPTIONS = (
@@ -131,7 +133,12 @@ class RunFolder:
 
     def eval_results_of_other_data(self, name: str) -> list[Path]:
         """Results of a model's evaluations on data that it was not trained on."""
-        return sorted((self.root / "eval").glob(f"{name}@*.json"))
+        found = (self.root / "eval").glob(f"{name}@*.json")
+        return sorted(path for path in found if not path.name.endswith(BENCHMARK_SUFFIX))
+
+    def eval_benchmark(self, name: str, benchmark: str, data: str) -> Path:
+        """Result of a model on a benchmark: its name, and the fingerprint of its content."""
+        return self.root / "eval" / f"{name}@{benchmark}-{data[:12]}{BENCHMARK_SUFFIX}"
 
     def eval_items(self, name: str, other_data: str = "") -> Path:
         """Scores of each cloze item of a model's evaluation."""

@@ -20,7 +20,8 @@ from lst.data.alignment.aligner import ALIGNER_SAMPLE_RATE_HZ, AlignItem, Alignm
 from lst.data.alignment.hmm import PocketsphinxAligner
 from lst.data.alignment.words import match_words, place_words
 from lst.data.audio import read_audio
-from lst.data.synthesis import default_cache_dir, engine_times
+from lst.data.config import AlignConfig
+from lst.data.synthesis import default_cache_dir, engine_times, synthesize_many
 from lst.data.synthesis.voices import (
     PseudoSpeaker,
     engine_settings,
@@ -152,6 +153,27 @@ def speak_with_stamps(jobs: Sequence[tuple[str, PseudoSpeaker]], cache: Path, fo
 
 def _write_times(target: Path, text: str, speaker: PseudoSpeaker, words: Sequence[tuple[str, float, float]]) -> None:
     write_json(target, {"engine": speaker.engine, "voice": speaker.voice, "text": text, "words": words})
+
+
+def spoken_files(jobs: Sequence[tuple[str, PseudoSpeaker]], align: AlignConfig, num_workers: int) -> list[Path]:
+    """Speaks many texts in parallel into the cache of voices, with the engine's word times where they are asked for.
+
+    Args:
+        jobs: pairs of text and speaker; repeated pairs are spoken once.
+        align: how words are aligned: ``stamps`` asks for times.
+        num_workers: engines that run at a time.
+
+    Returns:
+        One file a job, in the order of ``jobs``.
+    """
+    cache, has_stamps = default_cache_dir(), align.method == "stamps"
+    stamps = Path(align.source).expanduser() if align.source else cache
+    if has_stamps:
+        speak_with_stamps(jobs, cache, stamps, num_workers)
+    paths = synthesize_many(jobs, cache, num_workers)
+    if has_stamps:
+        write_stamps_many(jobs, paths, stamps, num_workers)
+    return paths
 
 
 def write_stamps(text: str, speaker: PseudoSpeaker, audio_path: Path, folder: Path) -> bool:

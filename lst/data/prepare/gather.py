@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from lst import storage
 from lst.data.alignment import imported_faults
-from lst.data.alignment.stamps import speak_with_stamps, write_stamps_many
+from lst.data.alignment.stamps import spoken_files
 from lst.data.audio import audio_exists
 from lst.data.config import SIMULATED, DataConfig, SimulatedConfig
 from lst.data.corpora import (
@@ -48,12 +48,10 @@ from lst.data.questions import Question
 from lst.data.shards import LeftOut, SimulatedFacts, SourceRecord, UnitFacts
 from lst.data.synthesis import (
     choose_engine,
-    default_cache_dir,
     generate_questions,
     generate_stories,
     pseudo_speakers,
     split_sentences,
-    synthesize_many,
 )
 from lst.data.synthesis.simulated import SimulatedRow, SimulatedSpeech, mean_phones
 from lst.data.synthesis.stories import StoryQuestion
@@ -406,13 +404,7 @@ def _speak(said: Sequence[_Said], options: PrepareOptions) -> tuple[Sequence[Spo
     engine = choose_engine(config.voice)
     speakers = pseudo_speakers(engine, config.num_speakers, options.seed)
     jobs = [(item.text, speakers[item.speaker % len(speakers)]) for item in said]
-    has_stamps = config.align.method == "stamps"
-    stamps = Path(config.align.source).expanduser() if config.align.source else default_cache_dir()
-    if has_stamps:
-        speak_with_stamps(jobs, default_cache_dir(), stamps, options.num_workers)
-    paths = synthesize_many(jobs, default_cache_dir(), options.num_workers)
-    if has_stamps:
-        write_stamps_many(jobs, paths, stamps, options.num_workers)
+    paths = spoken_files(jobs, config.align, options.num_workers)
     rows = [
         ManifestRow(
             id=item.id,

@@ -2,9 +2,11 @@
 
 ::
 
+    written text ──normalise──▶ text as it is read aloud
     transcript ──spoken_words──▶ words and their spoken tokens ──pronounce──▶ phones
 """
 
+from lst.data.text.normalise import NORMALISER, normalise
 from lst.data.text.pronounce import pronounce, pronouncing_dictionary
 from lst.data.text.spoken import (
     SpokenWord,
@@ -15,9 +17,11 @@ from lst.data.text.spoken import (
 )
 
 __all__ = [
+    "NORMALISER",
     "SpokenWord",
     "is_by_rule",
     "join_unsaid",
+    "normalise",
     "pronounce",
     "pronounce_by_rule",
     "pronouncing_dictionary",

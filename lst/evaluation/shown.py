@@ -1,0 +1,48 @@
+"""Accuracies as text for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lst.evaluation.accuracy import ALL, SIGNIFICANT
+from lst.evaluation.results import Accuracy, ControlScore, DirectionScore, ItemKind
+
+
+def percent(found: Accuracy) -> str:
+    """``61.2 [55–67]``: an accuracy with its interval, in per cent."""
+    return f"{100 * found['accuracy']:.1f} [{100 * found['low']:.0f}–{100 * found['high']:.0f}]"
+
+
+def headline_cell(score: DirectionScore, stratum: str) -> str:
+    """The headline accuracy with its interval, and the one by the mean a token behind it."""
+    found: Mapping[str, Accuracy] = score["strata"][stratum]  # type: ignore[assignment]
+    return f"{percent(found[score['headline']])}/{100 * found['mean']['accuracy']:.1f}".rjust(19)
+
+
+def controls_as_text(controls: Mapping[ItemKind, Mapping[str, ControlScore]], chance: float = 0.5) -> list[str]:
+    """A line for each control, with its accuracy on each kind of items; why those that miss items do."""
+    kinds = list(controls)
+    if not kinds:
+        return []
+    lines = [
+        "",
+        f"controls, which choose an ending without its content: accuracy, % [95 % interval]; chance is "
+        f"{100 * chance:.3g}; * marks what is off it (p < {SIGNIFICANT} for all together)",
+        "  ".join([f"{'control':<14}", *(f"{kind:>16}" for kind in kinds), "  chooses the ending"]),
+    ]
+    for name, first in controls[kinds[0]].items():
+        cells = [_control_cell(controls[kind][name]) for kind in kinds]
+        lines.append("  ".join([f"{name:<14}", *cells, f"  {first['chooses']}"]))
+    reasons: dict[str, list[str]] = {}
+    for kind in kinds:
+        for name, score in controls[kind].items():
+            if score["missing"]:
+                reasons.setdefault(f"{kind}: {score['missing']}", []).append(name)
+    return lines + [f"{', '.join(names)} of {reason}" for reason, names in reasons.items()]
+
+
+def _control_cell(score: ControlScore) -> str:
+    found = score["strata"].get(ALL)
+    return (
+        f"{percent(found)}{'*' if score['p_holm'] < SIGNIFICANT else ' '}".rjust(16) if found else "–".rjust(15) + " "
+    )

@@ -1,0 +1,190 @@
+"""``lst eval eval.benchmark=FOLDER``: every trained model of a run on a benchmark, apart from the run's own results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from lst.configs.schema import Config
+from lst.errors import LstError, ProblemsError, StorageError, raise_problems
+from lst.evaluation import (
+    DIRECTIONS,
+    HEADLINE,
+    Item,
+    Scorer,
+    direction_scores,
+    score_items,
+    usable_questions,
+)
+from lst.evaluation.accuracy import HEADLINE_ALONE
+from lst.evaluation.benchmark import Benchmark, BenchmarkCard, BenchmarkResult, open_benchmark
+from lst.evaluation.controls import control_rows, control_scores
+from lst.evaluation.results import Direction
+from lst.evaluation.shown import controls_as_text, headline_cell
+from lst.evaluation.sounds import PartSounds
+from lst.progress import Progress, say
+from lst.runs import RunFolder, TrainedModel, open_data, open_trained, require_models
+from lst.runs.formats import read_record, versioned
+from lst.storage import clear_partial_files, fingerprint, write_json, write_jsonl
+from lst.storage.locks import folder_lock, reading_lock
+
+# Raised when the same models and benchmark would give other results.
+VERSION = 1
+
+
+def evaluate_benchmark(config: Config) -> str:
+    """Scores every trained model on the benchmark; returns the results as text.
+
+    A model with an equal result is not scored again.
+
+    Raises:
+        UserError: the benchmark is damaged or of other units, or no model is trained.
+        ProblemsError: some models cannot be scored; the others are, and their results are said.
+    """
+    run = RunFolder.of(config)
+    names = require_models(run, only_finite=False)
+    data, benchmark = open_data(config), _opened(config)
+    benchmark.check_units(data)
+    results: dict[str, BenchmarkResult] = {}
+    failed: list[str] = []
+    folder = run.root / "eval"
+    with (
+        reading_lock(run.data),
+        reading_lock(benchmark.folder),
+        folder_lock(folder, work="evaluated", remedy="or evaluate another run_dir=FOLDER"),
+    ):
+        clear_partial_files(folder)
+        say(named_scores(benchmark.card))
+        sounds = PartSounds(data, benchmark.manifest)
+        for name in names:
+            try:
+                trained = open_trained(run, name, data, config.verify_models)
+                results[name] = _score(config, run, trained, benchmark, sounds)
+            except StorageError:
+                raise
+            except LstError as error:
+                failed.append(f"{name}: {' '.join(str(error).split())}")
+    shown = results_as_text(benchmark.card, results) if results else ""
+    if failed:
+        say(shown)
+    raise_problems(f"{len(failed)} of {len(names)} models are not scored on {benchmark.card['name']}", failed)
+    return shown
+
+
+def benchmark_plan(config: Config) -> list[str]:
+    """Plan of ``lst eval eval.benchmark=``, as lines of text; raises ``UserError`` for what it would refuse."""
+    run, benchmark = RunFolder.of(config), _opened(config)
+    names = run.trained_models()
+    if not names:
+        return [f"eval: it waits for trained models in {run.root / 'models'}: none yet, run lst train"]
+    benchmark.check_units(open_data(config))
+    places = [run.eval_benchmark(name, benchmark.card["name"], benchmark.fingerprint) for name in names]
+    return [
+        f"eval: {len(names)} models on {benchmark.card['num_items']:,} items of {benchmark.folder}",
+        *(f"  {name}: would write {place}" for name, place in zip(names, places, strict=True)),
+    ]
+
+
+def _opened(config: Config) -> Benchmark:
+    return open_benchmark(str(config.eval.benchmark), config.data.verify == "hash")
+
+
+def headlines_of(card: BenchmarkCard) -> Mapping[str, str]:
+    """The headline score of each direction that a benchmark has."""
+    return HEADLINE if card["has_context"] else HEADLINE_ALONE
+
+
+def named_scores(card: BenchmarkCard) -> str:
+    """The headline scores in words, which are named before anything is scored."""
+    scores = ", ".join(f"{direction} by {score}" for direction, score in headlines_of(card).items())
+    swap = f"; swap takes away what an ending costs after {card['other_contexts']}" if card["has_context"] else ""
+    return f"headline scores: {scores}{swap}"
+
+
+def _score(
+    config: Config, run: RunFolder, trained: TrainedModel, benchmark: Benchmark, sounds: PartSounds
+) -> BenchmarkResult:
+    """The result of one model, written unless it is there."""
+    card, name = benchmark.card, trained.name
+    path = run.eval_benchmark(name, card["name"], benchmark.fingerprint)
+    options = {"bootstrap_samples": config.eval.bootstrap_samples, "rows_a_batch": config.eval.rows_a_batch}
+    made_from = fingerprint(
+        [
+            VERSION,
+            trained.weights_sha256,
+            trained.patching.config.recorded(),
+            benchmark.fingerprint,
+            trained.data.fingerprint,
+            options,
+            config.seed,
+            *trained.patching.hashes,
+        ]
+    )
+    if path.exists():
+        before = read_record(path, BenchmarkResult, "the evaluation", f"Delete {path} and run lst eval again.")
+        if before["made_from"] == made_from:
+            say(f"{name} is evaluated: nothing to do ({path})")
+            return before
+    scorer = Scorer.of(trained, config)
+    items, left_out = usable_questions(scorer, benchmark.items)
+    if not items:
+        raise ProblemsError(f"{name} can read no item", [f"{one['id']}: {one['reason']}" for one in left_out])
+    for one in left_out:
+        say(f"{name}: {one['id']} is left out: {one['reason']}")
+    headlines = headlines_of(card)
+    directions: list[Direction] = [direction for direction in DIRECTIONS if direction in headlines]
+    with Progress(len(items), f"evaluate {name}", unit="item") as progress:
+        rows = score_items(scorer, items, progress.advance, directions)
+    controls = control_rows(sounds, "benchmark", items)
+    chance = chance_of(items)
+    samples = config.eval.bootstrap_samples, config.seed
+    result: BenchmarkResult = {
+        "made_from": made_from,
+        "name": name,
+        "benchmark": card["name"],
+        "data": benchmark.fingerprint,
+        "weights_sha256": trained.weights_sha256,
+        "seed": config.seed,
+        "strategy": trained.strategy,
+        "options": options,
+        "num_parameters": trained.model.num_parameters,
+        "chance": chance,
+        "num_items": len(items),
+        "left_out": left_out,
+        "directions": direction_scores(rows, *samples, headlines),
+        "controls": control_scores(controls, sounds, *samples, chance),
+    }
+    write_jsonl(path.with_suffix(".items.jsonl"), [{**row} for row in rows])
+    write_jsonl(path.with_suffix(".controls.jsonl"), [{**row} for row in controls])
+    write_json(path, versioned({**result}))
+    return result
+
+
+def chance_of(items: Sequence[Item]) -> float:
+    """The accuracy of guessing."""
+    return sum(1 / len(item.endings) for item in items) / len(items)
+
+
+def results_as_text(card: BenchmarkCard, results: Mapping[str, BenchmarkResult]) -> str:
+    """A line for each model and kind of items; then the controls."""
+    first = next(iter(results.values()))
+    headlines = headlines_of(card)
+    width = max(map(len, [*results, "model"]))
+    kinds = max(map(len, [*card["strata"], "stratum"]))
+    lines = [
+        f"{card['name']}: {first['num_items']:,} items, {card['speech']}; chance is {100 * first['chance']:.3g}",
+        named_scores(card),
+        "accuracy, % (headline [95 % interval] / mean log-likelihood a token)",
+        "  ".join(
+            [f"{'model':<{width}}  {'stratum':<{kinds}}  items", *(f"{direction:>19}" for direction in headlines)]
+        ),
+    ]
+    for name, result in results.items():
+        for stratum, counted in next(iter(result["directions"].values()))["strata"].items():
+            shown = [headline_cell(result["directions"][direction], stratum) for direction in headlines]
+            lines.append("  ".join([f"{name:<{width}}  {stratum:<{kinds}}  {counted['num_items']:>5}", *shown]))
+    lines += [
+        f"{name}: {len(result['left_out'])} items are left out, each with its reason in its result"
+        for name, result in results.items()
+        if result["left_out"]
+    ]
+    return "\n".join(lines + controls_as_text({"benchmark": first["controls"]}, first["chance"]))
