@@ -82,14 +82,16 @@ def question_items(questions: Sequence[Question], utterances: Mapping[str, Utter
         raise UserError(
             f"{len(missing)} utterances of the questions are missing, the first is {missing[0]!r}: prepare again"
         )
+
+    def context(question: Question, name: str) -> Part:
+        return Part.whole(utterances[name]) if name else Part.nothing(utterances[question.endings[0]])
+
     return [
         Item(
             question.id,
             question.stratum,
-            *(
-                Part.whole(utterances[name]) if name else Part.nothing(utterances[question.endings[0]])
-                for name in (question.context, question.other_context)
-            ),
+            context(question, question.context),
+            context(question, question.other_context),
             tuple(Part.whole(utterances[name]) for name in question.endings),
             question.label,
         )

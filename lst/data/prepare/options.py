@@ -9,6 +9,7 @@ from typing import cast
 from lst.data.alignment import align_files
 from lst.data.config import AUTO_LAYOUT, SIMULATED, DataConfig, parse_part
 from lst.data.shards import MadeFrom
+from lst.data.shards.formats import DataSettings
 from lst.parallel import ExecutorOptions
 from lst.storage import FileList, expanded, files_fingerprint, fingerprint, is_url, list_files
 from lst.tokenizers.config import TokenizerConfig
@@ -26,6 +27,8 @@ LATER = (
 )
 
 # Options that change no byte of the data.
+# Of stories that are made here: recordings do not depend on them.
+OF_STORIES = ("num_spoken_stories", "num_text_stories", "stories", "num_questions", "voice", "num_speakers")
 NO_BYTE_OF_TOKENIZER, NO_BYTE_OF_ALIGN = ("trust", "device"), ("batch", "device")
 # Keys of fingerprints of files: None once a file is gone.
 FILES_KEYS = ("corpus_files", "text_file", "align_files", "codebook_file", "text_model_file")
@@ -105,6 +108,8 @@ def find_origin(options: PrepareOptions) -> Origin:
 def deciding(made_from: MadeFrom) -> MadeFrom:
     """A record of settings without those that change no byte, which an earlier version may have recorded."""
     data, tokenizer = made_from["data"], made_from["tokenizer"]
+    if made_from["corpus"] is not None:
+        data = cast(DataSettings, {key: value for key, value in data.items() if key not in OF_STORIES})
     align = {key: value for key, value in data["align"].items() if key not in NO_BYTE_OF_ALIGN}
     tokenizer = {key: value for key, value in tokenizer.items() if key not in NO_BYTE_OF_TOKENIZER}
     return {**made_from, "data": {**data, "align": align}, "tokenizer": tokenizer}
