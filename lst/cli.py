@@ -13,6 +13,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,16 +111,16 @@ def _synthetic(config: SyntheticConfig, overrides: Sequence[str]) -> None:
     _show(synthetic(config, overrides))
 
 
-def _scale_fit(config: ScalingConfig, overrides: Sequence[str]) -> None:
-    from lst.recipes.scaling.fit import scale_fit
-
-    _show(scale_fit(config))
+def _of_scaling(module: str, name: str) -> Any:
+    return getattr(import_module(f"lst.recipes.scaling.{module}"), name)
 
 
-def _scale_plot(config: ScalingConfig, overrides: Sequence[str]) -> None:
-    from lst.recipes.scaling.page import scale_plot
+def _scale(module: str, name: str, takes_words: bool = False) -> Callable[[ScalingConfig, Sequence[str]], None]:
+    def run(config: ScalingConfig, overrides: Sequence[str]) -> None:
+        work = _of_scaling(module, name)
+        _show(work(config, overrides) if takes_words else work(config))
 
-    _show(scale_plot(config))
+    return run
 
 
 @dataclass(frozen=True)
@@ -210,14 +211,26 @@ COMMANDS = {
         "train.batch_sequences train.stop_at model.global_dim",
         "run_dir",
     ),
+    "scale plan": Command(
+        _scale("plan", "scale_plan"),
+        "steps, FLOPs and time of every model of a grid, scale=FILE.yaml, before the first is trained",
+        "out data_dir scale.budgets scale.budget scale.control scale.seeds scale.max_hours",
+        "out",
+    ),
+    "scale run": Command(
+        _scale("run", "scale_run", takes_words=True),
+        "train and evaluate the models of a plan, some at a time; their table is for lst scale fit",
+        "out data_dir jobs threads slurm cells",
+        "out",
+    ),
     "scale fit": Command(
-        _scale_fit,
+        _scale("fit", "scale_fit"),
         "the law of losses over parameters and data, from a table of trained models, points=",
         "points out seed fit.delta fit.bootstrap_samples fit.size fit.base_arm fit.flops_factor fit.loss_unit",
         "out",
     ),
     "scale plot": Command(
-        _scale_plot,
+        _scale("page", "scale_plot"),
         "draw the page of a fit in out= again",
         "out fit.loss_unit",
         "out",
@@ -262,8 +275,7 @@ def job_of(command: str) -> Job[Any]:
     """Where a command takes its configuration from: some have options of their own, all others share theirs."""
     from lst.configs.compose import MAIN, SCALING, SYNTHETIC
 
-    own: dict[str, Job[Any]] = {"synthetic": SYNTHETIC, "scale fit": SCALING, "scale plot": SCALING}
-    return own.get(command, MAIN)
+    return SCALING if command.startswith("scale ") else SYNTHETIC if command == "synthetic" else MAIN
 
 
 def usage() -> str:
@@ -446,14 +458,9 @@ def _plan(command: str, config: Any, overrides: Sequence[str]) -> list[str]:
         from lst.recipes.synthetic.synthetic import plan as synthetic_plan
 
         return synthetic_plan(config)
-    elif command == "scale fit":
-        from lst.recipes.scaling.fit import fit_plan
-
-        return fit_plan(config)
-    elif command == "scale plot":
-        from lst.recipes.scaling.page import plot_plan
-
-        return plot_plan(config)
+    elif command.startswith("scale "):
+        plans = {"fit": ("fit", "fit_plan"), "plot": ("page", "plot_plan")}
+        return list(_of_scaling(*plans.get(command.split()[1], ("run", "run_plan")))(config))
     elif command.startswith("tokenizer "):
         from lst.recipes.tokenizer import plan as unit_plan
 
