@@ -12,6 +12,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,16 +122,15 @@ def _synthetic(config: SyntheticConfig, overrides: Sequence[str]) -> None:
     _show(synthetic(config, overrides))
 
 
-def _scale_fit(config: ScalingConfig, overrides: Sequence[str]) -> None:
-    from lst.recipes.scaling.fit import scale_fit
-
-    _show(scale_fit(config))
+def _of_scaling(module: str, name: str) -> Any:
+    return getattr(import_module(f"lst.recipes.scaling.{module}"), name)
 
 
-def _scale_plot(config: ScalingConfig, overrides: Sequence[str]) -> None:
-    from lst.recipes.scaling.page import scale_plot
+def _scale(module: str, name: str, takes_words: bool = False) -> Callable[[ScalingConfig, Sequence[str]], None]:
+    def run(config: ScalingConfig, overrides: Sequence[str]) -> None:
+        _show(_of_scaling(module, name)(config, *([overrides] if takes_words else [])))
 
-    _show(scale_plot(config))
+    return run
 
 
 _UNITS = "tokenizer.kind tokenizer.num_units tokenizer.frame_rate_hz tokenizer.weights tokenizer.layer"
@@ -209,14 +209,26 @@ COMMANDS = {
         "train.batch_sequences train.stop_at model.global_dim",
         "run_dir",
     ),
+    "scale plan": Command(
+        _scale("plan", "scale_plan"),
+        "steps, FLOPs and time of every model of a grid, scale=FILE.yaml, before the first is trained",
+        "out data_dir scale.budgets scale.budget scale.control scale.seeds scale.max_hours",
+        "out",
+    ),
+    "scale run": Command(
+        _scale("run", "scale_run", takes_words=True),
+        "train and evaluate the models of a plan, some at a time; their table is for lst scale fit",
+        "out data_dir jobs threads slurm cells",
+        "out",
+    ),
     "scale fit": Command(
-        _scale_fit,
+        _scale("fit", "scale_fit"),
         "the law of losses over parameters and data, from a table of trained models, points=",
         "points out seed fit.delta fit.bootstrap_samples fit.size fit.base_arm fit.flops_factor fit.loss_unit",
         "out",
     ),
     "scale plot": Command(
-        _scale_plot,
+        _scale("page", "scale_plot"),
         "draw the page of a fit in out= again",
         "out fit.loss_unit",
         "out",
@@ -261,8 +273,7 @@ def job_of(command: str) -> Job[Any]:
     """Where a command takes its configuration from: some have options of their own, all others share theirs."""
     from lst.configs.compose import MAIN, SCALING, SYNTHETIC
 
-    own: dict[str, Job[Any]] = {"synthetic": SYNTHETIC, "scale fit": SCALING, "scale plot": SCALING}
-    return own.get(command, MAIN)
+    return SCALING if command.startswith("scale ") else SYNTHETIC if command == "synthetic" else MAIN
 
 
 def usage() -> str:
@@ -450,17 +461,10 @@ def _plan(command: str, config: Any, overrides: Sequence[str]) -> list[str]:
     elif command == "export":
         from lst.recipes.export import export_plan as plan
     elif command == "synthetic":
-        from lst.recipes.synthetic.synthetic import plan as synthetic_plan
-
-        return synthetic_plan(config)
-    elif command == "scale fit":
-        from lst.recipes.scaling.fit import fit_plan
-
-        return fit_plan(config)
-    elif command == "scale plot":
-        from lst.recipes.scaling.page import plot_plan
-
-        return plot_plan(config)
+        from lst.recipes.synthetic.synthetic import plan
+    elif command.startswith("scale "):
+        plans = {"fit": ("fit", "fit_plan"), "plot": ("page", "plot_plan")}
+        return list(_of_scaling(*plans.get(command.split()[1], ("run", "run_plan")))(config))
     elif command.startswith("tokenizer "):
         from lst.recipes.tokenizer import plan as unit_plan
 
@@ -487,9 +491,8 @@ def _allow_places(config: Any) -> None:
     """Allows every place that the command line names, and of the places that files name those of ``storage.…``."""
     from lst.options import list_options
 
-    storage = getattr(config, "storage", None)
     named = [option.value for option in list_options(config) if isinstance(option.value, str)]
-    if storage is not None:
+    if (storage := getattr(config, "storage", None)) is not None:
         access.allow(storage.allow_protocols, storage.allow_hosts, named, storage.max_file_bytes)
 
 

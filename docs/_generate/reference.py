@@ -51,6 +51,7 @@ FILE_FORMATS = {
     "Training checkpoints": "recipes/training/checkpoints.py",
     "The corpus card": "recipes/corpus_card/card.py",
     "Synthetic tasks": "recipes/synthetic/results.py",
+    "Plans of scaling grids": "recipes/scaling/plan_file.py",
     "Points of scaling laws": "recipes/scaling/points.py",
     "Fits of scaling laws": "recipes/scaling/formats.py",
 }

@@ -73,7 +73,7 @@ def split_words(job: Job[Any], words: Sequence[str]) -> CommandWords:
             problems += _take_flag(job, found, word, rest)
         else:
             found.overrides.append(word)
-    problems += _take_multirun(found)
+    problems += _take_multirun(job, found)
     if found.is_multirun and found.shows_config:
         problems.append("--cfg job shows the configuration of one run: leave -m out")
     if len(problems) == 1 and not found.wants_help:
@@ -129,12 +129,15 @@ def _right_spelling(job: Job[Any], flag: str, value: str) -> str:
     return advice + " or ".join(f"{key}={shown}" for key in keys[:3]) + ("?" if advice.endswith("mean ") else "")
 
 
-def _take_multirun(found: CommandWords) -> list[str]:
-    """Moves ``jobs=``, ``threads=`` and ``slurm=`` from the overrides to the options of the multirun."""
+def _take_multirun(job: Job[Any], found: CommandWords) -> list[str]:
+    """Moves ``jobs=``, ``threads=`` and ``slurm=`` from the overrides to the options of the multirun.
+
+    Without ``--multirun`` they stay where the job has options of these names.
+    """
     names, problems, kept = ("jobs", "threads", "slurm"), [], []
     for word in found.overrides:
         name, _, value = word.partition("=")
-        if name not in names:
+        if name not in names or (name in job.options and not found.is_multirun):
             kept.append(word)
         elif not found.is_multirun:
             problems.append(f"{word} is an option of --multirun: add -m")

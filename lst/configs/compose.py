@@ -55,6 +55,8 @@ HABITS = {
     "workers": "num_workers",
 }
 ROOT_FILE = "config.yaml"
+# Options whose values are lists of words; those that end in a point are named by the user.
+WORD_LISTS = ("arms.", "scale.arms.", "scale.sizes.", "scale.words")
 # A comma that stands in no inner brackets.
 _COMMA_OF_LIST = re.compile(r",(?![^\[]*\])")
 _NEEDS_MULTIRUN = "several values need one run each: add -m (--multirun)"
@@ -172,7 +174,7 @@ class Job(Generic[ConfigT]):
             return [f"{word!r} is not of the form key=value" + (f": write {name}={given or '…'}" if is_known else "")]
         if self.is_group(key):
             return _choice_problems(key, value, self.groups[key], files)
-        is_arm = key.startswith("arms.") and "arms" in self.options
+        is_arm = any(key.startswith(place) and place.rstrip(".") in self.options for place in WORD_LISTS)
         if key not in self.options and not is_arm:
             meant = HABITS.get(key.rpartition(".")[2])
             hint = f" (did you mean {meant}?)" if meant in self.options else nearest(key, [*self.options, *self.groups])
@@ -242,7 +244,7 @@ def _last_flag(words: Sequence[str], flag: str) -> str | None:
 
 def _forced(key: str, value: str) -> str:
     """An override as Hydra takes it: options may be absent from the YAML."""
-    if key.startswith("arms.") and not {"'", '"'} & set(value):
+    if key.startswith(WORD_LISTS) and not {"'", '"'} & set(value):
         # Options within a list: Hydra reads an equals sign only between quotes.
         items = _COMMA_OF_LIST.split(value.strip()[1:-1])
         value = "[" + ",".join(f"'{item.strip()}'" for item in items if item.strip()) + "]"

@@ -53,6 +53,8 @@ _BENCHMARK = (
     f"data.shard_utterances {_UNIT_FILES}"
 )
 _REPORT = f"{_RUN} report"
+_GRID = "out data_dir scale"
+_OF_GRID = {"seed": "write scale.seeds=[0,1]", "points": "it makes them"}
 
 
 @dataclass(frozen=True)
@@ -129,24 +131,11 @@ def _shown(value: Any) -> str:
 
 
 _SECTIONS = (
-    *(
-        "tokenizer",
-        "data",
-        "patching",
-        "model",
-        "loss",
-        "train",
-        "eval",
-        "benchmark",
-        "generate",
-        "report",
-        "card",
-        "export",
-    ),
-    *("check", "storage", "task", "fit"),
+    *("tokenizer", "data", "patching", "model", "loss", "train", "eval", "benchmark", "generate", "report", "card"),
+    *("export", "check", "storage", "task", "fit", "scale"),
 )
 # Commands whose configuration is not the one that the others share.
-_OWN_OPTIONS = {"synthetic", "scale fit", "scale plot"}
+_OWN_OPTIONS = {"synthetic", "scale plan", "scale run", "scale fit", "scale plot"}
 _TRAINED = "a trained model keeps what it was trained with (train another one: lst train name=NAME …)"
 _EVERY_MODEL = {"name": "it takes every trained model of run_dir="}
 _OF_TRAINED = {"patching": _TRAINED, "model": _TRAINED, "loss": _TRAINED, "train": _TRAINED, "data": _TRAINED}
@@ -186,6 +175,8 @@ READS = {
             {"tokenizer": "prepared data has its tokenizers", "eval": "lst eval eval.benchmark=FOLDER scores it"},
         ),
         _reads("synthetic", "run_dir name seeds convolution task model train"),
+        _reads("scale plan", _GRID, _OF_GRID),
+        _reads("scale run", f"{_GRID} jobs threads slurm cells", _OF_GRID),
         _reads("scale fit", "points out seed fit"),
         _reads(
             "scale plot",

@@ -1,9 +1,10 @@
-"""Options of ``lst scale fit`` and ``lst scale plot``. Imports nothing heavy."""
+"""Options of ``lst scale``. Imports nothing heavy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from lst.configs.schema import CONTROLS
 from lst.options import Options, option
 
 
@@ -26,12 +27,51 @@ class FitConfig(Options, prefix="fit."):
 
 
 @dataclass
+class GridConfig(Options, prefix="scale."):
+    """The grid of models that ``lst scale plan`` plans: every size with every budget, arm and seed."""
+
+    words: list[str] = option([], "options of lst train and lst eval that all models share, such as experiment=smoke")
+    sizes: dict[str, list[str]] = option({}, "sizes: name and options of lst train")
+    arms: dict[str, list[str]] = option(
+        {},
+        "what is compared: name and options of lst train, in which <size> stands for the size's name; the steps of all "
+        "follow from the first",
+    )
+    budgets: list[float] = option([], "what each training spends, in the unit of scale.budget", above=0)
+    budget: str = option(
+        "steps",
+        "unit of the budgets: steps of the first arm, its patches (compute), tokens (data) or flops",
+        choices=CONTROLS,
+    )
+    control: str = option(
+        "flops",
+        "what the other arms have in common with the first arm of their size, budget and seed: steps, compute "
+        "(patches), data (tokens) or flops",
+        choices=CONTROLS,
+    )
+    seeds: list[int] = option([0], "seeds of weights and batches; held-out items are the same for all", low=0)
+    max_hours: float = option(3.0, "a plan of more predicted core-hours is refused", above=0, unit="hours of one core")
+
+
+@dataclass
 class ScalingConfig(Options):
-    """All options of ``lst scale fit`` and ``lst scale plot``."""
+    """All options of ``lst scale``."""
 
     points: str | None = option(
         None, "table of trained models, CSV or JSON, with the columns N, D and loss", path="file", url_allowed=True
     )
-    out: str = option("runs/scaling", "folder of fit.json, tables and plots", path="folder")
+    out: str = option("runs/scaling", "folder of the plan, its models, points.csv, fit.json and plots", path="folder")
     seed: int = option(0, "seed of the bootstrap", low=0)
+    data_dir: str | None = option(
+        None, "prepared data of all models, a folder or a URL", path="folder", url_allowed=True
+    )
+    jobs: int | None = option(
+        None,
+        "models that train at the same time; without, one for each thread of the machine; 0: here, one by one",
+        low=0,
+    )
+    threads: int | None = option(None, "threads of each training; without, OMP_NUM_THREADS, or 1", low=1)
+    slurm: str | None = option(None, "write a SLURM array script to this file and run nothing", path="file")
+    cells: list[str] = option([], "train these models of the plan only")
+    scale: GridConfig = field(default_factory=GridConfig)
     fit: FitConfig = field(default_factory=FitConfig)

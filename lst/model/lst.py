@@ -162,6 +162,12 @@ class LatentSpeechTextModel(nn.Module, PretrainedModel):
         """Number of parameters; a tied head counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
+    @property
+    def num_non_embedding_parameters(self) -> int:
+        """Number of parameters without embeddings, of tokens and of learned positions, and without head."""
+        tables = ("embedding.", "head.", "backbone.positions.")
+        return sum(parameter.numel() for name, parameter in self.named_parameters() if not name.startswith(tables))
+
 
 class TiedHead(nn.Module):
     """A head with the embedding's weights.

@@ -14,7 +14,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -70,7 +70,12 @@ class _Child:
     told: str = ""
 
 
-def run_commands(commands: Sequence[ChildCommand], jobs: int, threads: int | None = 1) -> Iterator[FinishedCommand]:
+def run_commands(
+    commands: Sequence[ChildCommand],
+    jobs: int,
+    threads: int | None = 1,
+    is_wanted: Callable[[ChildCommand], bool] = lambda command: True,
+) -> Iterator[FinishedCommand]:
     """Runs every command, also after one has failed; yields each when it has ended.
 
     Args:
@@ -78,6 +83,7 @@ def run_commands(commands: Sequence[ChildCommand], jobs: int, threads: int | Non
         jobs: how many run at the same time.
         threads: of each child (``OMP_NUM_THREADS``); None leaves the environment as it is. Sums of floats depend on
             it, so it does not follow ``jobs``.
+        is_wanted: asked when a command's turn has come; others are left out.
 
     Raises:
         KeyboardInterrupt: this process was asked to end; all children have ended.
@@ -94,6 +100,8 @@ def run_commands(commands: Sequence[ChildCommand], jobs: int, threads: int | Non
                     raise KeyboardInterrupt
                 while waiting and len(running) < jobs:
                     number, command = waiting.pop(0)
+                    if not is_wanted(command):
+                        continue
                     running.append(_start(number, command, environment))
                     say(f"[{number + 1}/{len(commands)}] {command.label}: started; its output: {command.log}")
                 time.sleep(LOOK_S)

@@ -79,6 +79,19 @@ class TextTokenizer(PieceModel):
         """The piece of each id, for people to look at."""
         return [str(self._processor.id_to_piece(int(index))) for index in ids]
 
+    @property
+    def piece_bytes(self) -> list[int]:
+        """UTF-8 bytes of the text of each piece; the mark that begins a word is a space."""
+        silent = set(self.control_ids)
+        return [
+            0
+            if index in silent
+            else 1
+            if self._processor.is_byte(index)
+            else len(piece.replace(WORD_MARK, " ").encode())
+            for index, piece in enumerate(self.pieces(range(self.vocab_size)))
+        ]
+
     def piece_characters(self, texts: Sequence[str]) -> list[list[int]]:
         """Number of characters in each BPE piece of each text.
 

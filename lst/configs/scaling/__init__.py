@@ -1,1 +1,1 @@
-"""The default configuration of ``lst scale fit`` and ``lst scale plot``."""
+"""The default configuration of ``lst scale`` and its grids of models."""

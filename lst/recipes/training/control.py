@@ -15,6 +15,8 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+import torch
+
 from lst.configs.schema import Config
 from lst.data.prepared import PreparedData
 from lst.errors import UserError
@@ -38,12 +40,16 @@ class Spent:
         patches: real ones in all batches; tokens, for the baseline.
         tokens: real ones.
         flops: operations of forward and backward passes, with local modules and head.
+        units: tokens of speech.
+        text_bytes: UTF-8 bytes of the tokens of text.
     """
 
     steps: int = 0
     patches: int = 0
     tokens: int = 0
     flops: float = 0.0
+    units: int = 0
+    text_bytes: int = 0
 
     def of(self, control: str) -> float:
         """What ``control`` holds equal."""
@@ -85,16 +91,20 @@ def controlled(config: Config, data: PreparedData, reference: Spent, control: st
 
 def _running(config: Config, data: PreparedData) -> Iterator[Spent]:
     """What is used up to each step, without end."""
-    vocab_size = plain_patching(config.patching, data).vocabulary.size
+    vocabulary = plain_patching(config.patching, data).vocabulary
+    piece_bytes = torch.zeros(vocabulary.size, dtype=torch.int64)
+    piece_bytes[: vocabulary.num_text] = torch.tensor(data.tokenizer.piece_bytes)
     total = Spent()
     with build_loader(config, data, "count") as loader:
         for batch, _ in loader:
-            flops = model_flops(config.model, vocab_size, workload_of_batch(batch, config.model)).training
+            flops = model_flops(config.model, vocabulary.size, workload_of_batch(batch, config.model)).training
             total = Spent(
                 total.steps + 1,
                 total.patches + batch.num_patches,
                 total.tokens + batch.num_tokens,
                 total.flops + flops,
+                total.units + int((batch.token_ids >= vocabulary.first_unit_id).sum()),
+                total.text_bytes + int(piece_bytes[batch.token_ids.long()].sum()),
             )
             yield total
 

@@ -1,0 +1,195 @@
+"""``lst scale plan``: what every model of a grid will use, before the first is trained.
+
+::
+
+    grid ──cells──▶ first arm of a size, budget and seed: steps that spend the budget ──control──▶ steps of the others
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from lst.configs.scaling_schema import ScalingConfig
+from lst.configs.schema import Config
+from lst.data.prepared import PreparedData
+from lst.errors import LstError, UserError
+from lst.model.lst import LatentSpeechTextModel
+from lst.parallel.machine import one_thread
+from lst.progress import Progress
+from lst.recipes.scaling.grid import Cell, cell_fingerprint, checked_configs, grid_cells, raise_for_cells
+from lst.recipes.scaling.plan_file import CellRecord, PlanFile, plan_path
+from lst.recipes.training.control import Spent, controlled, spent
+from lst.recipes.training.plan import TRAINING_EFFICIENCY, peak_flops
+from lst.recipes.training.train import check_training
+from lst.runs import open_data, plain_patching
+from lst.storage import fingerprint, read_json, write_json
+from lst.storage.locks import waiting_lock
+
+# Where a count of a curriculum's steps begins; it is repeated until the number stays.
+FIRST_STEPS = 1000
+
+
+def scale_plan(config: ScalingConfig) -> str:
+    """Writes ``plan.json`` and returns its table.
+
+    Raises:
+        UserError: the grid or a model of it is wrong, or the plan takes longer than ``scale.max_hours``.
+    """
+    plan = make_plan(config)
+    with waiting_lock(Path(config.out) / "plan.lock"):
+        write_json(plan_path(config), plan)
+    return f"{plan_as_text(plan)}\n\nwritten to {plan_path(config)}; train these models with lst scale run"
+
+
+def planned(config: ScalingConfig) -> PlanFile:
+    """The plan of ``out=``, which is made where there is none.
+
+    Raises:
+        UserError: the plan is of other options, or cannot be made.
+    """
+    place = plan_path(config)
+    # Workers that begin together make it once.
+    with waiting_lock(Path(config.out) / "plan.lock"):
+        if not place.exists():
+            plan = make_plan(config)
+            write_json(place, plan)
+            return plan
+    plan = read_json(place, PlanFile, "the plan", "Make it again with lst scale plan.")
+    grid_cells(config)
+    if plan["made_from"] != _made_from(config, open_data_of(config)):
+        raise UserError(
+            f"{place} was made with other options or other data: give the same ones, plan again with lst scale plan "
+            "(models that stay as they are keep their results), or choose another out=FOLDER"
+        )
+    return plan
+
+
+def make_plan(config: ScalingConfig) -> PlanFile:
+    """Checks and counts every cell; writes nothing."""
+    cells = grid_cells(config)
+    configs = checked_configs(cells)
+    data = open_data_of(config)
+    counts = _count(config, cells, configs, data)
+    configs = {name: _with_steps(one, counts[name].steps) for name, one in configs.items()}
+    _check_trainings(configs, data)
+    with one_thread():
+        core_flops = peak_flops()
+    records = [_record(cell, configs[cell.name], data, counts[cell.name], core_flops) for cell in cells]
+    plan = PlanFile(
+        version=1,
+        made_from=_made_from(config, data),
+        data=data.fingerprint,
+        budget=config.scale.budget,
+        control=config.scale.control,
+        core_flops=core_flops,
+        core_hours=sum(record["core_hours"] for record in records),
+        cells=records,
+    )
+    if plan["core_hours"] > config.scale.max_hours:
+        raise UserError(
+            *plan_as_text(plan).splitlines(),
+            f"the plan takes about {plan['core_hours']:,.2f} core-hours, more than "
+            f"scale.max_hours={config.scale.max_hours:g}: raise it, or plan fewer or smaller models",
+        )
+    return plan
+
+
+def open_data_of(config: ScalingConfig) -> PreparedData:
+    """The prepared data of all cells."""
+    return open_data(Config(data_dir=config.data_dir))
+
+
+def plan_as_text(plan: PlanFile) -> str:
+    """A line for each model, and the sum."""
+    cells = plan["cells"]
+    width = max(len(cell["name"]) for cell in cells)
+    lines = [
+        f"{'model':<{width}}{'N':>12}{'non-embed.':>12}{'steps':>9}{'tokens':>14}{'FLOPs':>11}{'core-hours':>12}",
+        *(
+            f"{cell['name']:<{width}}{cell['N']:>12,}{cell['N_non_embedding']:>12,}{cell['steps']:>9,}"
+            f"{cell['tokens']:>14,}{cell['flops']:>11.3g}{cell['core_hours']:>12.3f}"
+            for cell in cells
+        ),
+    ]
+    return "\n".join(
+        [
+            *lines,
+            f"{len(cells)} models, about {plan['core_hours']:,.2f} hours of one core for their training "
+            f"({plan['core_flops'] / 1e9:,.0f} GFLOP/s in matrix products just now)",
+            f"budgets count {plan['budget']} of the first arm; the others have equal {plan['control']}, to the nearest "
+            "step",
+        ]
+    )
+
+
+def _count(
+    config: ScalingConfig, cells: list[Cell], configs: dict[str, Config], data: PreparedData
+) -> dict[str, Spent]:
+    """What each cell uses. The first cell of each group is of the first arm."""
+    grid, counts = config.scale, dict[str, Spent]()
+    reference = Spent()
+    with Progress(len(cells), "counting batches", "model") as progress:
+        for cell in cells:
+            own = configs[cell.name]
+            if cell.arm == next(iter(grid.arms)):
+                reference = counts[cell.name] = _of_budget(own, data, cell.budget, grid.budget)
+            elif grid.control == "steps":
+                counts[cell.name] = spent(_with_steps(own, reference.steps), data)
+            else:
+                counts[cell.name] = controlled(own, data, reference, grid.control)
+            progress.advance()
+    return counts
+
+
+def _of_budget(config: Config, data: PreparedData, budget: float, unit: str) -> Spent:
+    if unit == "steps":
+        return spent(_with_steps(config, round(budget)), data)
+    wanted = Spent(FIRST_STEPS, patches=round(budget), tokens=round(budget), flops=budget)
+    return controlled(config, data, wanted, unit)
+
+
+def _with_steps(config: Config, steps: int) -> Config:
+    return replace(config, train=replace(config.train, max_steps=steps))
+
+
+def _check_trainings(configs: dict[str, Config], data: PreparedData) -> None:
+    """Raises ``UserError`` for all that trainings would refuse before their first step."""
+    found = []
+    for name, config in configs.items():
+        found += [(name, problem) for problem in config.problems()]
+        try:
+            check_training(config, data)
+        except LstError as error:
+            found.append((name, str(error)))
+    raise_for_cells(found, len(configs))
+
+
+def _record(cell: Cell, config: Config, data: PreparedData, used: Spent, core_flops: float) -> CellRecord:
+    with torch.device("meta"):
+        model = LatentSpeechTextModel(config.model, plain_patching(config.patching, data).vocabulary.size)
+    return CellRecord(
+        name=cell.name,
+        size=cell.size,
+        arm=cell.arm,
+        budget=cell.budget,
+        seed=cell.seed,
+        strategy=config.patching.strategy,
+        N=model.num_parameters,
+        N_non_embedding=model.num_non_embedding_parameters,
+        core_hours=used.flops / (core_flops * TRAINING_EFFICIENCY) / 3600,
+        made_from=cell_fingerprint(config, data),
+        steps=used.steps,
+        patches=used.patches,
+        tokens=used.tokens,
+        flops=used.flops,
+        units=used.units,
+        text_bytes=used.text_bytes,
+    )
+
+
+def _made_from(config: ScalingConfig, data: PreparedData) -> str:
+    """Fingerprint of what decides the plan; the ceiling does not."""
+    return fingerprint([data.fingerprint, asdict(replace(config.scale, max_hours=1.0))])
