@@ -461,7 +461,7 @@ def _plan(command: str, config: Any, overrides: Sequence[str]) -> list[str]:
     elif command == "export":
         from lst.recipes.export import export_plan as plan
     elif command == "synthetic":
-        from lst.recipes.synthetic.synthetic import plan
+        from lst.recipes.synthetic.synthetic import plan  # type: ignore[assignment]
     elif command.startswith("scale "):
         plans = {"fit": ("fit", "fit_plan"), "plot": ("page", "plot_plan")}
         return list(_of_scaling(*plans.get(command.split()[1], ("run", "run_plan")))(config))
