@@ -24,15 +24,19 @@ def option_help(job: Job[Any], reads: Reads, first: Sequence[str]) -> list[str]:
     """
     options = list_options(job.build([]))
     by_key = {option.key: option for option in options}
-    lines = ["whole groups (group=choice, or group=/path/to/mine.yaml):"]
-    for name, files in job.groups.items():
-        if name in (*reads.sections, "experiment"):
-            lines.append(f"  {name:<12} {' | '.join(files)}")
-    lines += ["", "most used options (key=default):", *(_line(by_key[key]) for key in first)]
+    groups = [
+        f"  {name:<12} {' | '.join(files)}"
+        for name, files in job.groups.items()
+        if name in (*reads.sections, "experiment")
+    ]
+    lines = ["whole groups (group=choice, or group=/path/to/mine.yaml):", *groups, ""] if groups else []
+    lines += ["most used options (key=default):", *(_line(by_key[key]) for key in first)]
     others = [option for option in options if option.key not in first and reads.has(option.key)]
     for section, members in groupby(others, key=_section):
         lines += ["", f"options of {section}:" if section else "general options:", *map(_line, members)]
-    lines += ["", "options of --multirun:", *map(_line, list_options(MultirunOptions()))]
+    # Where the job has options of the same names, these are meant.
+    if of_multirun := [option for option in list_options(MultirunOptions()) if option.key not in by_key]:
+        lines += ["", "options of --multirun:", *map(_line, of_multirun)]
     return [*lines, "", "flags:", *flag_help()]
 
 
