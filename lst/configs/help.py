@@ -34,8 +34,8 @@ def option_help(job: Job[Any], reads: Reads, first: Sequence[str]) -> list[str]:
     others = [option for option in options if option.key not in first and reads.has(option.key)]
     for section, members in groupby(others, key=_section):
         lines += ["", f"options of {section}:" if section else "general options:", *map(_line, members)]
-    # Where the job has options of the same names, these are meant.
-    if of_multirun := [option for option in list_options(MultirunOptions()) if option.key not in by_key]:
+    # Where the command has options of the same names, these are meant.
+    if of_multirun := [option for option in list_options(MultirunOptions()) if not reads.has(option.key)]:
         lines += ["", "options of --multirun:", *map(_line, of_multirun)]
     return [*lines, "", "flags:", *flag_help()]
 

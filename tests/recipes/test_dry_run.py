@@ -78,7 +78,7 @@ def test_a_plan_refuses_data_of_other_settings_and_names_all_of_them(
 def test_files_that_options_name_are_opened_before_speech_is_synthesised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("lst.data.prepare.gather.synthesize_many", lambda *_: pytest.fail("synthesised"))
+    monkeypatch.setattr("lst.data.prepare.gather.spoken_files", lambda *_: pytest.fail("synthesised"))
     words = ["experiment=smoke", f"run_dir={tmp_path}/run", "tokenizer.text_model=/no/text.model"]
     words += ["data.align.method=ctc", "data.align.checkpoint=/no/ctc", "tokenizer.codebook=/no/units.safetensors"]
     config = build_config(words)

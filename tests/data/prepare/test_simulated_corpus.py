@@ -61,7 +61,7 @@ def test_a_voice_speaks_the_parts_of_a_question_with_the_same_settings(monkeypat
         said.update(jobs)
         raise HeardError
 
-    monkeypatch.setattr(gather, "synthesize_many", listen)
+    monkeypatch.setattr(gather, "spoken_files", listen)
     monkeypatch.setattr(gather, "choose_engine", lambda _: "flite")
     words = [word for word in WORDS if not word.startswith(("corpus=", "data.simulated"))]
     with pytest.raises(HeardError):
