@@ -241,6 +241,8 @@ def check_action(action: str, config: Config) -> None:
     options = config.tokenizer
     given = {"out": config.out, "codebook": options.codebook}
     problems = [told for key, told in _NEEDS[action].items() if given[key] is None]
+    if config.out is not None and Path(config.out).is_dir():
+        problems.append(f"out={config.out} is a folder: name a file in it")
     if action == "show" and options.codebook is None and options.text_model is None:
         problems.append("lst tokenizer show needs tokenizer.codebook=FILE (units) or tokenizer.text_model=FILE (text)")
     has_text = action == "fit-text" and config.text is not None

@@ -150,7 +150,7 @@ def test_a_bare_table_gives_unrounded_parameters(bare: Path) -> None:
         (["scale", "fit", "points=FEW", "fit.delta=0"], "fit.delta=0.0: must be above 0"),
         (["scale", "plot", "out=/no/such"], "the fit is missing: /no/such/fit.json"),
         (["scale", "plot", "points=FEW"], "does not read points; it draws what lst scale fit has found"),
-        (["scale"], "say what to do: lst scale fit | plot. See lst scale fit --help"),
+        (["scale"], "say what to do: lst scale plan | run | fit | plot. See lst scale plan --help"),
         (["train", "points=FEW"], "unknown option 'points'"),
     ],
 )
