@@ -33,7 +33,9 @@ from lst.evaluation.results import (
     Estimate,
     ItemRow,
     OracleScore,
+    read_ceilings,
 )
+from lst.runs import RunFolder
 
 MOST_WORDS = 5
 UnitKey = Literal["given_words", "at_least", "at_most", "floor"]
@@ -139,6 +141,12 @@ def above_floor(
         "units": _estimate(units, num_units, num_samples, seed),
         "bytes": _estimate(text, num_bytes, num_samples, seed),
     }
+
+
+def ceilings_of(run: RunFolder, data: str) -> Ceilings | None:
+    """What the best listener could do on the data with a fingerprint; None where it was not measured."""
+    paths = [path for path in (run.ceilings(), run.ceilings(data)) if path.exists()]
+    return next((found for found in map(read_ceilings, paths) if found["data"] == data), None)
 
 
 def floors_as_text(ceilings: Ceilings) -> list[str]:

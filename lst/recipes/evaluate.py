@@ -35,6 +35,7 @@ from lst.evaluation import (
     usable_utterances,
     utterance_bits,
 )
+from lst.evaluation.ceilings import ceilings_of
 from lst.evaluation.controls import control_rows, control_scores, items_of_cloze
 from lst.evaluation.results import (
     BITS_COLUMNS,
@@ -297,10 +298,7 @@ def _made_from(config: Config, trained: TrainedModel) -> str:
 
 def found_ceilings(config: Config, results: dict[str, EvalResult]) -> Ceilings | None:
     """What the best listener could do on the data of some results; None where it was not measured."""
-    run = RunFolder.of(config)
-    data = next(iter(results.values())).get("data", "")
-    paths = [path for path in (run.ceilings(), run.ceilings(data)) if path.exists()]
-    return next((found for found in map(read_ceilings, paths) if found["data"] == data), None)
+    return ceilings_of(RunFolder.of(config), next(iter(results.values())).get("data", ""))
 
 
 def results_as_text(results: dict[str, EvalResult], ceilings: Ceilings | None = None) -> str:

@@ -147,6 +147,7 @@ def test_ceilings_stand_beside_the_results_and_are_measured_once(
 
 
 def test_bits_of_single_utterances_add_up(run: Path) -> None:
+    assert main(["eval", f"run_dir={run}", "eval.bootstrap_samples=100"]) == 0
     rows = [json.loads(line) for line in (run / "eval/static.bits.jsonl").read_text().splitlines()]
     bits = json.loads((run / "eval/static.json").read_text())["bits"]
     assert len(rows) == 6

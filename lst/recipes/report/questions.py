@@ -14,7 +14,7 @@ from lst.data.questions import Question
 from lst.data.utterance import Utterance
 from lst.errors import LstError
 from lst.evaluation.accuracy import HEADLINE, SIGNIFICANT, ending_scores
-from lst.evaluation.ceilings import floors_as_text
+from lst.evaluation.ceilings import ceilings_of, floors_as_text
 from lst.evaluation.results import (
     DIRECTIONS,
     Accuracy,
@@ -22,7 +22,6 @@ from lst.evaluation.results import (
     ItemRow,
     RunResults,
     StratumSummary,
-    read_ceilings,
 )
 from lst.recipes.report.audio import SAMPLE_RATE_HZ, audio_address
 from lst.recipes.report.page import Section
@@ -111,8 +110,7 @@ class _Ceilings(TypedDict):
 
 
 def _ceilings(run: RunRecord, strata: Sequence[str]) -> _Ceilings:
-    paths = [path for path in (run.folder.ceilings(), run.folder.ceilings(run.data.fingerprint)) if path.exists()]
-    found = next((one for one in map(read_ceilings, paths) if one["data"] == run.data.fingerprint), None)
+    found = ceilings_of(run.folder, run.data.fingerprint)
     if found is None:
         return {"ceilings": (), "floors": ()}
     rows = [
