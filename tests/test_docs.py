@@ -16,7 +16,8 @@ import yaml
 from documentation import anchors_of, commands_of, prose_of
 from repository import ROOT
 
-from lst.cli import COMMANDS, command_help, job_of
+from lst.cli import command_help
+from lst.commands import COMMANDS, job_of
 
 DOCS = ROOT / "docs"
 SITE = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))

@@ -305,3 +305,10 @@ def _score_row(key: tuple[str, str, str | None, str, bool], row: ManifestRow) ->
     except AlignmentError:
         return ScoredUtterance(units, None, row.speaker)
     return ScoredUtterance(units, phones, row.speaker)
+
+
+fit_units_plan = functools.partial(plan, "fit-units")
+fit_text_plan = functools.partial(plan, "fit-text")
+convert_units_plan = functools.partial(plan, "convert-units")
+score_plan = functools.partial(plan, "score-units")
+show_plan = functools.partial(plan, "show")

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from lst.cli import COMMANDS, command_help, job_of
+from lst.cli import command_help
+from lst.commands import COMMANDS, job_of
 from lst.configs.compose import MAIN, SCALING, SYNTHETIC, Job
 from lst.configs.reads import READS
 from lst.configs.schema import Config

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from made_run import make_run
 
-from lst.cli import COMMANDS, job_of, main
+from lst.cli import main
+from lst.commands import COMMANDS, job_of
 from lst.configs.compose import MAIN, build_config
 from lst.configs.reads import READS, reads_of, words_read_by
 from lst.errors import ProblemsError

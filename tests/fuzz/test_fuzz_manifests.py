@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from layout_files import write_audio
 
-from lst.cli import COMMANDS, _plan
+from lst.commands import COMMANDS
 from lst.configs.compose import build_config
 from lst.configs.schema import Config
 
@@ -111,7 +111,7 @@ def test_manifests(
     statuses: list[object] = []
     try:
         if is_plan:
-            told(lambda: _plan("prepare", config, []), folder)
+            told(lambda: COMMANDS["prepare"].plan(config, []), folder)
         else:
             error = told(lambda: statuses.append(COMMANDS["check"].run(config, [])), folder)
             assert not error, "check lists what it finds"

@@ -9,7 +9,7 @@ from fuzzing import fuzzed, run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lst.cli import COMMANDS, job_of
+from lst.commands import COMMANDS, job_of
 from lst.configs.compose import MAIN, SYNTHETIC
 
 # What stands for a value in a word: right ones, and those of other types, grammars, shells and tools.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from fuzzing import fuzzed, run, sampled, told
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lst.cli import COMMANDS, _plan, job_of
+from lst.commands import COMMANDS, job_of
 from lst.configs.reads import reads_of
 from lst.data.shards.files import write_index
 from lst.model.hashes import write_hashes
@@ -41,7 +40,7 @@ class Calls:
         self.configs = {name: job_of(name).build(words, reads_of(name, True)) for name, words in self.words.items()}
 
     def __call__(self, name: str) -> object:
-        call = COMMANDS[name].run if name in ("check", "generate") else functools.partial(_plan, name)
+        call = COMMANDS[name].run if name in ("check", "generate") else COMMANDS[name].plan
         return call(self.configs[name], self.words[name])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lst.cli import COMMANDS, main
+from lst.cli import main
+from lst.commands import COMMANDS, recipe_of
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,3 +173,10 @@ def test_paths_that_cannot_be_what_they_are_for_are_all_named(
         "tokenizer.codebook=gs://",
     ):
         assert part in told
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_and_its_plan_name_a_recipe_that_is_there(command: str) -> None:
+    for place in (COMMANDS[command].recipe, COMMANDS[command].plan_recipe):
+        recipe = recipe_of(place)
+        assert set(inspect.signature(recipe).parameters) <= {"config", "overrides", "peak"}, place

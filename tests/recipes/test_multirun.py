@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from lst.cli import COMMANDS, job_of, main
+from lst.cli import main
+from lst.commands import COMMANDS, job_of
 from lst.configs.compose import build_config
 from lst.errors import UserError
 from lst.recipes.multirun import SweptCommand, plan_runs

@@ -49,8 +49,8 @@ class Expected(NamedTuple):
     source: str
 
 
-def train_plan(config: Config, peak_flops: float) -> list[str]:
-    """Cost of a training, as lines of text, on a CPU of ``peak_flops`` operations a second.
+def train_plan(config: Config, peak: float | None = None) -> list[str]:
+    """Cost of a training, as lines of text, on a CPU of ``peak`` operations a second: measured now where not given.
 
     Sizes are assumed where no data is prepared yet, and the last line says so.
 
@@ -76,6 +76,7 @@ def train_plan(config: Config, peak_flops: float) -> list[str]:
     workload = typical_workload(config.model, tokens, slots, slots / expected.documents)
     flops = model_flops(config.model, expected.vocab_size, workload)
     total = flops.training * train.max_steps
+    peak = peak_flops() if peak is None else peak
     disk = num_parameters * (BYTES_A_CHECKPOINT_PARAMETER * train.keep_checkpoints + 4)
     return [
         f"train {config.name}: {num_parameters:,} parameters, vocabulary {expected.vocab_size:,}, patching {strategy}",
@@ -83,8 +84,8 @@ def train_plan(config: Config, peak_flops: float) -> list[str]:
         f"  {flops.training / 1e9:,.1f} GFLOP a step (forward: encoder {flops.encoder / flops.forward:.0%}, backbone "
         f"{flops.backbone / flops.forward:.0%}, decoder {flops.decoder / flops.forward:.0%}, head "
         f"{flops.head / flops.forward:.0%}), {total:.3g} FLOPs in all",
-        f"  disk about {size_text(disk)}; time about {duration_text(total / (peak_flops * TRAINING_EFFICIENCY))} "
-        f"on this CPU ({peak_flops / 1e9:,.0f} GFLOP/s in matrix products just now)",
+        f"  disk about {size_text(disk)}; time about {duration_text(total / (peak * TRAINING_EFFICIENCY))} "
+        f"on this CPU ({peak / 1e9:,.0f} GFLOP/s in matrix products just now)",
         f"  peak memory about {size_text(peak_bytes(config, num_parameters, tokens))} (an estimate: parameters, "
         "gradients, AdamW's two moments, and activations of one batch)",
         *([] if is_prepared else [f"  it waits for prepared data in {RunFolder.of(config).data}: run lst prepare"]),

@@ -1,0 +1,35 @@
+"""``lst eval``: all models of a run on its held-out data, or on a spoken benchmark; what is printed."""
+
+from lst.configs.schema import Config
+from lst.errors import printable
+from lst.recipes.evaluate import (
+    FailedModelsError,
+    evaluate,
+    evaluation_plan,
+    found_ceilings,
+    results_as_text,
+    verdict_of,
+)
+from lst.recipes.evaluate_benchmark import benchmark_plan, evaluate_benchmark
+
+
+def run_eval(config: Config) -> str:
+    """Evaluates, and returns the results as text.
+
+    Raises:
+        FailedModelsError: some model failed; the results of the others were printed.
+    """
+    if config.eval.benchmark is not None:
+        return evaluate_benchmark(config)
+    try:
+        results = evaluate(config)
+    except FailedModelsError as error:
+        if error.results:
+            print(printable(results_as_text(error.results, found_ceilings(config, error.results))))
+        raise
+    return f"{results_as_text(results, found_ceilings(config, results))}\n\n{verdict_of(config, results)}"
+
+
+def eval_plan(config: Config) -> list[str]:
+    """The plan of ``lst eval``, as lines of text."""
+    return evaluation_plan(config) if config.eval.benchmark is None else benchmark_plan(config)
