@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from lst.evaluation.accuracy import ALL, SIGNIFICANT
-from lst.evaluation.results import Accuracy, ControlScore, DirectionScore, ItemKind
+from lst.evaluation.results import Accuracy, ControlScore, DirectionScore, ItemKind, OracleScore
 
 
 def percent(found: Accuracy) -> str:
@@ -15,8 +15,26 @@ def percent(found: Accuracy) -> str:
 
 def headline_cell(score: DirectionScore, stratum: str) -> str:
     """The headline accuracy with its interval, and the one by the mean a token behind it."""
+    mean = score["strata"][stratum]["mean"]
+    return f"{percent(_headline(score, stratum))}/{100 * mean['accuracy']:.1f}".rjust(19)
+
+
+def _headline(score: DirectionScore, stratum: str) -> Accuracy:
     found: Mapping[str, Accuracy] = score["strata"][stratum]  # type: ignore[assignment]
-    return f"{percent(found[score['headline']])}/{100 * found['mean']['accuracy']:.1f}".rjust(19)
+    return found[score["headline"]]
+
+
+def oracles_as_text(oracles: Sequence[OracleScore]) -> list[str]:
+    """A line for each oracle: its headline accuracy of each stratum, in the directions that it knows."""
+    if not oracles:
+        return []
+    lines = ["", "what oracles reach on the same questions: accuracy, %"]
+    width = max(len(oracle["name"]) for oracle in oracles)
+    for oracle in oracles:
+        for direction, score in oracle["questions"].items():
+            cells = [f"{stratum} {100 * _headline(score, stratum)['accuracy']:.1f}" for stratum in score["strata"]]
+            lines.append(f"{oracle['name']:<{width}}  {direction}  {', '.join(cells)}")
+    return lines
 
 
 def controls_as_text(controls: Mapping[ItemKind, Mapping[str, ControlScore]], chance: float = 0.5) -> list[str]:

@@ -48,7 +48,7 @@ from lst.evaluation.results import (
     read_ceilings,
     read_result,
 )
-from lst.evaluation.shown import controls_as_text, headline_cell
+from lst.evaluation.shown import controls_as_text, headline_cell, oracles_as_text
 from lst.evaluation.sounds import PartSounds
 from lst.evaluation.summary import ScoredModel, run_results
 from lst.progress import Progress, say
@@ -365,9 +365,11 @@ def verdict_of(config: Config, results: Mapping[str, EvalResult]) -> str:
 
 
 def questions_as_text(results: dict[str, EvalResult], oracles: Sequence[OracleScore] = ()) -> list[str]:
-    """A line for each model, oracle and stratum: the headline accuracy of each direction; none without questions."""
+    """A line for each model and stratum: the headline accuracy of each direction; then a line for each oracle.
+
+    There is no line without questions.
+    """
     asked = {name: result["questions"] for name, result in results.items() if "questions" in result}
-    asked |= {f"({oracle['name']})": oracle["questions"] for oracle in oracles}
     if not asked:
         return []
     headlines = ", ".join(f"{direction} by {headline}" for direction, headline in HEADLINE.items())
@@ -380,12 +382,9 @@ def questions_as_text(results: dict[str, EvalResult], oracles: Sequence[OracleSc
     ]
     for name, scores in asked.items():
         for stratum, first in next(iter(scores.values()))["strata"].items():
-            cells = [
-                headline_cell(scores[direction], stratum) if direction in scores else "–".rjust(19)
-                for direction in DIRECTIONS
-            ]
+            cells = [headline_cell(scores[direction], stratum) for direction in DIRECTIONS]
             lines.append("  ".join([f"{name:<{width}}  {stratum:<8}  {first['num_items']:>5}", *cells]))
-    return lines
+    return lines + oracles_as_text(oracles)
 
 
 def cloze_cell(cell: ClozeScore) -> str:
