@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -192,4 +192,4 @@ def _record(cell: Cell, config: Config, data: PreparedData, used: Spent, core_fl
 
 def _made_from(config: ScalingConfig, data: PreparedData) -> str:
     """Fingerprint of what decides the plan; the ceiling does not."""
-    return fingerprint([data.fingerprint, asdict(replace(config.scale, max_hours=1.0))])
+    return fingerprint([data.fingerprint, replace(config.scale, max_hours=1.0).recorded()])
