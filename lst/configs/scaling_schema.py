@@ -58,6 +58,11 @@ class GridConfig(Options, prefix="scale."):
         choices=CONTROLS,
     )
     seeds: list[int] = option([0], "seeds of weights and batches; held-out items are the same for all", low=0)
+    branch: bool = option(
+        False,
+        "with train.schedule=wsd, train the largest budget of each size, arm and seed; the others branch off it",
+        is_later=True,
+    )
     max_hours: float = option(3.0, "a plan of more predicted core-hours is refused", above=0, unit="hours of one core")
 
     @property

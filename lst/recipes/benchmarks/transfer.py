@@ -34,7 +34,10 @@ ARMS = {
     "static": ("model=family", "patching=static"),
     "hybrid": ("model=family_h3", "patching=none"),
 }
-DATA = ("corpus=simulated", "data.stories=mini", "data.num_spoken_stories=300", "data.num_questions=0")
+DATA = (
+    *("corpus=simulated", "data.stories=mini", "data.num_spoken_stories=300", "data.num_text_stories=300"),
+    "data.num_questions=0",
+)
 # Factors that are neighbours in the default list differ by this: a finer optimum is noise.
 AGREES_WITHIN = 2.0
 FOLDER = Path("runs/bench")

@@ -27,7 +27,7 @@ SIZE_MARK = "<size>"
 # While the number of steps is not known: no warm-up is longer.
 ANY_STEPS = 1_000_000_000
 # What the plan sets for each cell.
-_OF_PLAN = ("run_dir", "data_dir", "name", "seed", "train.max_steps", "train.resume_from")
+_OF_PLAN = ("run_dir", "data_dir", "name", "seed", "train.max_steps", "train.resume_from", "train.branch_from")
 # Raised when the same options and data would give other points.
 _VERSION = 1
 
