@@ -125,9 +125,11 @@ def transfer_table(rows: Sequence[TransferRow]) -> str:
 def _verdict(arm: str, best: Mapping[int, float], factors: Sequence[float]) -> str:
     shown = ", ".join(f"{factor:g} at depth {depth}" for depth, factor in best.items())
     told = f"{arm}: the best factors are {shown}"
+    if max(best.values()) > AGREES_WITHIN * min(best.values()):
+        return f"{told}: they DIFFER"
     if {*best.values()} & {factors[0], factors[-1]}:
         return f"{told}: not decided, as one is the least or the greatest that was tried"
-    return f"{told}: they {'agree' if max(best.values()) <= AGREES_WITHIN * min(best.values()) else 'DIFFER'}"
+    return f"{told}: they agree"
 
 
 if __name__ == "__main__":
