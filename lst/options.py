@@ -19,7 +19,7 @@ import copy
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any, ClassVar, Literal
@@ -148,8 +148,8 @@ def _meets(condition: str, config: Any) -> bool:
     key, _, wanted = condition.partition("=")
     value = attrgetter(key.rstrip("!"))(config)
     values = value if isinstance(value, list) else [value]
-    texts = {f"{one:g}" if isinstance(one, float) else str(one) for one in values}
-    return bool(texts & set(wanted.replace("null", "None").split("|"))) != key.endswith("!")
+    texts = {f"{one:g}" if isinstance(one, float) else str(one).lower() for one in values}
+    return bool(texts & set(wanted.replace("null", "none").lower().split("|"))) != key.endswith("!")
 
 
 def needs_text(needs: str) -> str:
@@ -206,8 +206,12 @@ class Options:
                 found.append(f"{self.prefix}{item.name}={value}{wrong}")
         return found + [problem for section in self._sections() for problem in section.limit_problems()]
 
-    def settle(self) -> None:
-        """Replaces values that are short for others; a class with such values has its own."""
+    def settle(self, given: Collection[str]) -> None:
+        """Replaces values that are short for others, and sets those that follow; a class with such values has its own.
+
+        Args:
+            given: keys of the options that a user gave a value.
+        """
 
     def rules(self) -> list[str]:
         """Problems of values that are allowed alone but not together; also called when a value is out of its limits."""

@@ -137,7 +137,7 @@ class Job(Generic[ConfigT]):
         for key, value in texts.items():
             section, _, last = key.rpartition(".")
             setattr(attrgetter(section)(built) if section else built, last, None if value == "null" else value)
-        built.settle()
+        built.settle({word.partition("=")[0] for word in words} | files.given)
         # What is missing because of a mistake must not look like a second mistake.
         problems += built.limit_problems() if problems else built.problems()
         if reads is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lst.configs.schema import CONTROLS
+from lst.model.config import FAMILY_DEPTHS
 from lst.options import Options, option
 
 
@@ -32,6 +33,13 @@ class GridConfig(Options, prefix="scale."):
 
     words: list[str] = option([], "options of lst train and lst eval that all models share, such as experiment=smoke")
     sizes: dict[str, list[str]] = option({}, "sizes: name and options of lst train")
+    depths: list[int] = option(
+        [],
+        "depths of model=family, which the arms choose: each is a size, named d2, d3 and so on",
+        low=FAMILY_DEPTHS[0],
+        high=FAMILY_DEPTHS[1],
+        is_later=True,
+    )
     arms: dict[str, list[str]] = option(
         {},
         "what is compared: name and options of lst train, in which <size> stands for the size's name; the steps of all "
@@ -50,7 +58,17 @@ class GridConfig(Options, prefix="scale."):
         choices=CONTROLS,
     )
     seeds: list[int] = option([0], "seeds of weights and batches; held-out items are the same for all", low=0)
+    branch: bool = option(
+        False,
+        "with train.schedule=wsd, train the largest budget of each size, arm and seed; the others branch off it",
+        is_later=True,
+    )
     max_hours: float = option(3.0, "a plan of more predicted core-hours is refused", above=0, unit="hours of one core")
+
+    @property
+    def all_sizes(self) -> dict[str, list[str]]:
+        """Sizes and depths: name and options of ``lst train``."""
+        return {**self.sizes, **{f"d{depth}": [f"model.depth={depth}"] for depth in self.depths}}
 
 
 @dataclass

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from operator import attrgetter
 
+from lst.configs.family import RULES, family_values
 from lst.data.config import EXECUTORS, LAYOUT_NAMES, SIMULATED, DataConfig, parse_part
-from lst.model.config import LossConfig, ModelConfig, PatchingConfig, patching_problems
+from lst.model.config import (
+    FAMILY_DEPTHS,
+    UNPATCHED_STRATEGIES,
+    LossConfig,
+    ModelConfig,
+    PatchingConfig,
+    patching_problems,
+)
 from lst.options import Options, option
 from lst.tokenizers.config import TokenizerConfig
 
@@ -67,6 +77,7 @@ class TrainConfig(Options, prefix="train."):
     eval_utterances: int = option(48, "held-out utterances for those losses", low=1)
     checkpoint_every: int = option(90, "steps between checkpoints", low=1)
     keep_checkpoints: int = option(2, "latest checkpoints that are kept", low=1)
+    keep_at: list[int] = option([], "steps whose checkpoints are written and stay, besides the latest", low=1)
     verify_checkpoints: bool = option(True, "compare hashes of a checkpoint before resuming from it")
     on_nonfinite: str = option(
         "raise",
@@ -77,6 +88,12 @@ class TrainConfig(Options, prefix="train."):
     skip_batches: list[int] = option([], "numbers of batches that are left out, from 1")
     resume_from: str | None = option(
         None, "checkpoint to go on from with other rates: a step, or a folder of another training", path="folder"
+    )
+    branch_from: str | None = option(
+        None,
+        "checkpoint of the stable phase of another wsd training, a folder: this one goes on from it and decays",
+        path="folder",
+        needs="train.schedule=wsd",
     )
     accelerator: str = option("auto", "Lightning's accelerator", choices=ACCELERATORS)
     compile: bool = option(False, "torch.compile the loss: takes minutes at first")
@@ -92,8 +109,13 @@ class TrainConfig(Options, prefix="train."):
         """Steps in which ``wsd`` decays."""
         return round(self.decay_share * self.max_steps)
 
+    @property
+    def first_decay_step(self) -> int:
+        """Steps after which ``wsd`` decays."""
+        return max(self.num_warmup_steps, self.max_steps - self.num_decay_steps)
+
     def rules(self) -> list[str]:
-        """Warm-up ends within the training, and batches are numbered from 1."""
+        """Steps lie within the training, batches are numbered from 1, and it starts from one checkpoint."""
         found = []
         if self.warmup_steps is not None and self.warmup_steps > self.max_steps:
             found.append(
@@ -101,6 +123,10 @@ class TrainConfig(Options, prefix="train."):
             )
         if self.skip_batches and min(self.skip_batches) < 1:
             found.append(f"train.skip_batches={list(self.skip_batches)}: batches are numbered from 1")
+        if self.keep_at and max(self.keep_at) > self.max_steps:
+            found.append(f"train.keep_at={list(self.keep_at)}: there are train.max_steps={self.max_steps} steps")
+        if self.branch_from is not None and self.resume_from is not None:
+            found.append("train.branch_from and train.resume_from each name where the training starts: leave one out")
         return found
 
 
@@ -291,12 +317,21 @@ class Config(Options):
     check: CheckConfig = field(default_factory=CheckConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
 
-    def settle(self) -> None:
-        """``corpus=simulated`` is short for stories of simulated speech; the aligner follows from the corpus."""
+    def settle(self, given: Collection[str]) -> None:
+        """``corpus=simulated`` is short for stories of simulated speech; the aligner follows from the corpus.
+
+        With ``model=family``, sizes and rates that were not given follow from the depth.
+        """
         if self.corpus == SIMULATED:
             self.corpus, self.data.voice = None, SIMULATED
         if self.data.align.method == "auto":
             self.data.align.method = "stamps" if self.corpus is None else "pocketsphinx"
+        if self.model.family and FAMILY_DEPTHS[0] <= self.model.depth <= FAMILY_DEPTHS[1]:
+            own = {key: attrgetter(key)(self) for key in RULES if key in given}
+            is_patched = self.patching.strategy not in UNPATCHED_STRATEGIES
+            for key, value in family_values(self.model.depth, is_patched, own).items():
+                section, _, name = key.partition(".")
+                setattr(getattr(self, section), name, value)
 
     def rules(self) -> list[str]:
         """Options of different sections agree."""

@@ -197,6 +197,8 @@ class SyntheticConfig(Options):
             found.append(
                 "convolution=plain: this model has no convolution; choose model=h3 or model=s4d, or leave it out"
             )
+        if self.model.family:
+            found.append("model.family=true: sizes by depth are of lst train; set model.global_dim and global_layers")
         if self.model.has_local_modules:
             found.append(
                 f"model.encoder_layers={self.model.encoder_layers}, decoder_layers={self.model.decoder_layers}: both "

@@ -41,12 +41,14 @@ class UserFiles:
     Attributes:
         named: files that an override names by their path, by their place in the configuration.
         problems: what was wrong with the files that were read, one line each.
+        given: options that the files set.
     """
 
     def __init__(self, folder: Path | None, known: Sequence[str]) -> None:
         self.folder, self.known = folder, known
         self.named: dict[str, Path] = {}
         self.problems: list[str] = []
+        self.given: set[str] = set()
         if folder is not None and not folder.is_dir():
             self.problems.append(f"{DIR_FLAG}{folder}: there is no such folder")
 
@@ -121,6 +123,7 @@ class UserFiles:
             elif is_section and isinstance(value, dict):
                 found += self._key_problems(value, f"{full}.")
             else:
+                self.given.add(full)
                 found += value_problems(full, value)
         return found
 

@@ -11,6 +11,8 @@ SILENCES = ("separate", "merged")
 INITS = ("depth_scaled", "mup")
 MIXERS = ("attention", "window_attention", "h3", "s4d")
 HYBRID = "h3_hybrid"
+# Least and greatest depth of ``model=family``.
+FAMILY_DEPTHS = (2, 32)
 POSITIONS = ("rotary", "learned", "none")
 NORMS = ("rms", "layer")
 FEED_FORWARDS = ("swiglu", "gelu")
@@ -141,6 +143,17 @@ class PatchingConfig(Options, prefix="patching."):
 class ModelConfig(Options, prefix="model."):
     """Shape of the model."""
 
+    family: bool = option(
+        False, "sizes and rates that are not given follow from model.depth (model=family sets this)", is_later=True
+    )
+    depth: int = option(
+        4,
+        "layers of the backbone; width, heads, local modules, windows, rate, beta2 and batch follow from them",
+        low=FAMILY_DEPTHS[0],
+        high=FAMILY_DEPTHS[1],
+        needs="model.family=true",
+        is_later=True,
+    )
     global_dim: int = option(192, "width of the backbone", low=1)
     global_layers: int = option(4, "layers of the backbone", low=1)
     global_heads: int = option(6, "attention heads of the backbone", low=1)

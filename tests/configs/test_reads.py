@@ -92,6 +92,8 @@ def test_options_without_effect_beside_others_are_refused(command: str, words: l
         ("quickstart", ["patching.static_size=6", "model.local_heads=3", "train.max_steps=90", "eval.min_words=3"]),
         ("generate", ["experiment=smoke", "generate.text=a", "generate.top_p=0.9", "storage.allow_hosts=[a.b]"]),
         ("card", ["patching.static_size=6", "card.title=a"]),
+        ("train", ["patching=aligned", "model.boundary_head=true", "loss.boundary_weight=2"]),
+        ("train", ["model=family", "model.depth=3"]),
     ],
 )
 def test_options_with_an_effect_are_taken(command: str, words: list[str]) -> None:

@@ -27,7 +27,7 @@ SIZE_MARK = "<size>"
 # While the number of steps is not known: no warm-up is longer.
 ANY_STEPS = 1_000_000_000
 # What the plan sets for each cell.
-_OF_PLAN = ("run_dir", "data_dir", "name", "seed", "train.max_steps", "train.resume_from")
+_OF_PLAN = ("run_dir", "data_dir", "name", "seed", "train.max_steps", "train.resume_from", "train.branch_from")
 # Raised when the same options and data would give other points.
 _VERSION = 1
 
@@ -58,9 +58,9 @@ def grid_cells(config: ScalingConfig) -> list[Cell]:
     grid = config.scale
     raise_problems("the grid", _grid_problems(config), "See lst scale plan --help, and the guide on scaling.")
     cells = []
-    for size, budget, seed, arm in itertools.product(grid.sizes, grid.budgets, grid.seeds, grid.arms):
+    for size, budget, seed, arm in itertools.product(grid.all_sizes, grid.budgets, grid.seeds, grid.arms):
         name = f"{arm}-{size}-{_budget_name(budget)}-seed{seed}"
-        own = [word.replace(SIZE_MARK, size) for word in [*grid.words, *grid.arms[arm], *grid.sizes[size]]]
+        own = [word.replace(SIZE_MARK, size) for word in [*grid.words, *grid.arms[arm], *grid.all_sizes[size]]]
         places = [f"run_dir={cell_folder(config, name)}", f"data_dir={config.data_dir}"]
         words = (*own, f"seed={seed}", f"name={arm}", *places)
         cells.append(Cell(name, size, arm, budget, seed, words))
@@ -114,15 +114,17 @@ def _grid_problems(config: ScalingConfig) -> list[str]:
     )
     found += [
         f"scale.{key} is empty: {what}"
-        for key, what in (
-            ("sizes", "name them in scale=FILE.yaml, or scale.sizes.NAME=[option=value]"),
-            ("arms", "name them in scale=FILE.yaml, or scale.arms.NAME=[patching=static]"),
-            ("budgets", "list them, as in scale.budgets=[100,300]"),
-            ("seeds", "list them, as in scale.seeds=[0]"),
+        for key, values, what in (
+            ("sizes", grid.all_sizes, "name them in scale=FILE.yaml, or list scale.depths=[2,3,4] of model=family"),
+            ("arms", grid.arms, "name them in scale=FILE.yaml, or scale.arms.NAME=[patching=static]"),
+            ("budgets", grid.budgets, "list them, as in scale.budgets=[100,300]"),
+            ("seeds", grid.seeds, "list them, as in scale.seeds=[0]"),
         )
-        if not getattr(grid, key)
+        if not values
     ]
-    for key, values in (("budgets", [*map(_budget_name, grid.budgets)]), ("seeds", [*map(str, grid.seeds)])):
+    sizes = [*grid.sizes, *(f"d{depth}" for depth in grid.depths)]
+    listed = {"budgets": [*map(_budget_name, grid.budgets)], "seeds": [*map(str, grid.seeds)], "sizes": sizes}
+    for key, values in listed.items():
         found += [
             f"scale.{key}: {value} is there twice" for value in sorted({v for v in values if values.count(v) > 1})
         ]

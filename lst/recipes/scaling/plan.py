@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from lst.errors import LstError, UserError
 from lst.model.lst import LatentSpeechTextModel
 from lst.parallel.machine import one_thread
 from lst.progress import Progress
+from lst.recipes.scaling.branches import grid_branch_problems, trunks
 from lst.recipes.scaling.grid import Cell, cell_fingerprint, checked_configs, grid_cells, raise_for_cells
 from lst.recipes.scaling.plan_file import CellRecord, PlanFile, plan_path
 from lst.recipes.training.control import Spent, controlled, spent
@@ -74,10 +75,15 @@ def make_plan(config: ScalingConfig) -> PlanFile:
     data = open_data_of(config)
     counts = _count(config, cells, configs, data)
     configs = {name: _with_steps(one, counts[name].steps) for name, one in configs.items()}
-    _check_trainings(configs, data)
+    trunk_of = trunks(config, {name: count.steps for name, count in counts.items()}, cells)
+    _check_trainings(configs, data, grid_branch_problems(trunk_of, configs, data))
     with one_thread():
         core_flops = peak_flops()
     records = [_record(cell, configs[cell.name], data, counts[cell.name], core_flops) for cell in cells]
+    for record in records:
+        if record["name"] in trunk_of:
+            # A branch is trained from its decay on.
+            record["core_hours"] *= 1 - configs[record["name"]].train.first_decay_step / record["steps"]
     plan = PlanFile(
         version=1,
         made_from=_made_from(config, data),
@@ -155,9 +161,8 @@ def _with_steps(config: Config, steps: int) -> Config:
     return replace(config, train=replace(config.train, max_steps=steps))
 
 
-def _check_trainings(configs: dict[str, Config], data: PreparedData) -> None:
-    """Raises ``UserError`` for all that trainings would refuse before their first step."""
-    found = []
+def _check_trainings(configs: dict[str, Config], data: PreparedData, found: list[tuple[str, str]]) -> None:
+    """Raises ``UserError`` for all that trainings would refuse before their first step, and what was found before."""
     for name, config in configs.items():
         found += [(name, problem) for problem in config.problems()]
         try:
@@ -192,4 +197,4 @@ def _record(cell: Cell, config: Config, data: PreparedData, used: Spent, core_fl
 
 def _made_from(config: ScalingConfig, data: PreparedData) -> str:
     """Fingerprint of what decides the plan; the ceiling does not."""
-    return fingerprint([data.fingerprint, asdict(replace(config.scale, max_hours=1.0))])
+    return fingerprint([data.fingerprint, replace(config.scale, max_hours=1.0).recorded()])

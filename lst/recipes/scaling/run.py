@@ -14,11 +14,12 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lst.configs.command_line import MultirunOptions
 from lst.configs.scaling_schema import ScalingConfig
+from lst.configs.schema import Config
 from lst.errors import LstError, StoppedError, StorageError, UserError, nearest, raise_problems
 from lst.evaluation.results import EvalResult
 from lst.evaluation.sounds import PartSounds
@@ -26,6 +27,7 @@ from lst.parallel.commands import ChildCommand, run_commands
 from lst.progress import say, show
 from lst.recipes.evaluate import evaluate_model
 from lst.recipes.multirun import slurm_script
+from lst.recipes.scaling.branches import trunks, with_branch
 from lst.recipes.scaling.grid import Cell, cell_fingerprint, grid_cells
 from lst.recipes.scaling.plan import make_plan, open_data_of, plan_as_text, planned
 from lst.recipes.scaling.plan_file import CellRecord, PlanFile, PointFile, cell_folder, log_path, point_path
@@ -59,7 +61,8 @@ def scale_run(config: ScalingConfig, overrides: Sequence[str]) -> str:
         options = MultirunOptions(jobs=config.jobs or None, threads=config.threads)
         write_text(Path(config.slurm), slurm_script("scale run", commands, options))
         return f"{config.slurm}: {len(commands)} models; submit it with: sbatch {shlex.quote(config.slurm)}"
-    failed = _run_here(config, chosen) if config.jobs == 0 else _run_children(config, overrides, chosen)
+    steps = {cell["name"]: cell["steps"] for cell in plan["cells"]}
+    failed = _run_here(config, steps, chosen) if config.jobs == 0 else _run_children(config, overrides, steps, chosen)
     place = Path(config.out) / "points.csv"
     points = [point for cell in plan["cells"] if (point := finished(config, cell)) is not None]
     if points:
@@ -109,18 +112,28 @@ def _chosen(config: ScalingConfig, plan: PlanFile) -> list[CellRecord]:
         f"cells: {name}{nearest(name, names)} is no model of the plan" for name in config.cells if name not in names
     ]
     raise_problems("cells", unknown, f"The plan has {', '.join(names[:3])} and {max(len(names) - 3, 0)} more.")
-    return [cell for cell in plan["cells"] if not config.cells or cell["name"] in config.cells]
+    chosen = [cell for cell in plan["cells"] if not config.cells or cell["name"] in config.cells]
+    # Others branch off the longest ones.
+    return sorted(chosen, key=lambda cell: -cell["steps"]) if config.scale.branch else chosen
 
 
-def _run_children(config: ScalingConfig, overrides: Sequence[str], chosen: Sequence[CellRecord]) -> dict[str, str]:
+def _run_children(
+    config: ScalingConfig, overrides: Sequence[str], steps: Mapping[str, int], chosen: Sequence[CellRecord]
+) -> dict[str, str]:
     """Runs children until every model is finished or has failed; returns the reasons of failures by name."""
     cells = {cell["name"]: cell for cell in chosen}
     threads = config.threads if config.threads or "OMP_NUM_THREADS" in os.environ else 1
     jobs = config.jobs or max((os.cpu_count() or 1) // (config.threads or 1), 1)
     failed: dict[str, str] = {}
+    trunk_of = trunks(config, steps, grid_cells(config))
+
+    def is_done(name: str) -> bool:
+        return finished(config, cells[name]) is not None
 
     def is_free(command: ChildCommand) -> bool:
-        return finished(config, cells[command.label]) is None and not _is_held(config, command.label)
+        trunk = trunk_of.get(command.label)
+        can_begin = trunk is None or trunk.name not in cells or trunk.name in failed or is_done(trunk.name)
+        return can_begin and not is_done(command.label) and not _is_held(config, command.label)
 
     while left := [cell for cell in chosen if finished(config, cell) is None and cell["name"] not in failed]:
         num_tried = 0
@@ -158,7 +171,7 @@ def _is_held(config: ScalingConfig, name: str) -> bool:
         return True
 
 
-def _run_here(config: ScalingConfig, chosen: Sequence[CellRecord]) -> dict[str, str]:
+def _run_here(config: ScalingConfig, steps: Mapping[str, int], chosen: Sequence[CellRecord]) -> dict[str, str]:
     """Trains and evaluates here the models that no other process holds; returns the reasons of failures by name."""
     cells = {cell.name: cell for cell in grid_cells(config)}
     failed: dict[str, str] = {}
@@ -166,7 +179,8 @@ def _run_here(config: ScalingConfig, chosen: Sequence[CellRecord]) -> dict[str, 
         try:
             with folder_lock(cell_folder(config, record["name"]), work="trained", remedy=_REMEDY):
                 if finished(config, record) is None:
-                    _run_cell(config, cells[record["name"]], record)
+                    own = with_branch(config, record, steps, [*cells.values()])
+                    _run_cell(config, cells[record["name"]], record, own)
         except HeldError as error:
             say(f"{record['name']} is left to its process: {error}")
         except (StoppedError, StorageError):
@@ -180,10 +194,9 @@ def _run_here(config: ScalingConfig, chosen: Sequence[CellRecord]) -> dict[str, 
     return failed
 
 
-def _run_cell(config: ScalingConfig, cell: Cell, record: CellRecord) -> None:
+def _run_cell(config: ScalingConfig, cell: Cell, record: CellRecord, own: Config) -> None:
     """Trains and evaluates one model; its point comes last."""
     data = open_data_of(config)
-    own = cell.config(record["steps"])
     if cell_fingerprint(own, data) != record["made_from"]:
         raise UserError(
             f"{cell.name}: its options have changed since the plan was made: plan again with lst scale plan"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -38,6 +38,7 @@ class RunCallback(lightning.Callback):
         first_step: steps done by an earlier, stopped run; rows after them are dropped.
         description: for the progress bar.
         keep_checkpoints: how many of the latest checkpoints stay.
+        keep_at: steps whose checkpoints are written and stay, too.
         validates_last: whether the last step is validated even if ``eval_every`` leaves it out. A longer training drops
             that row.
         has_tensorboard: whether the metrics are written for TensorBoard, too.
@@ -54,14 +55,15 @@ class RunCallback(lightning.Callback):
         first_step: int,
         description: str,
         keep_checkpoints: int = 1,
+        keep_at: Collection[int] = (),
         validates_last: bool = False,
         has_tensorboard: bool = False,
     ) -> None:
         self.folder = folder
         self.metrics_path, self.checkpoints = folder / METRICS_FILE, folder / "checkpoints"
         self.options, self.first_step, self.description = options, first_step, description
-        self.keep_checkpoints, self.validates_last = keep_checkpoints, validates_last
-        self.has_tensorboard, self.signals = has_tensorboard, StopSignals()
+        self.keep_checkpoints, self.keep_at = keep_checkpoints, keep_at
+        self.validates_last, self.has_tensorboard, self.signals = validates_last, has_tensorboard, StopSignals()
         self.progress: Progress | None = None
         self._tensorboard: TensorboardFile | None = None
         self.has_stepped = False
@@ -139,7 +141,7 @@ class RunCallback(lightning.Callback):
     def _save_if_due(self, trainer: lightning.Trainer, step: int) -> None:
         stopped_by = self.signals.received if step != self.options.max_steps else None
         is_last = step == self.options.max_steps or trainer.should_stop or stopped_by is not None
-        if is_last or step % self.options.checkpoint_every == 0:
+        if is_last or step % self.options.checkpoint_every == 0 or step in self.keep_at:
             self._save(trainer, step)
         if stopped_by is not None:
             raise StoppedError(
@@ -160,7 +162,8 @@ class RunCallback(lightning.Callback):
         self._remove_old(trainer, step)
 
     def _remove_old(self, trainer: lightning.Trainer, step: int) -> None:
-        """Removes all checkpoints but the latest up to ``step``."""
+        """Removes all checkpoints up to ``step`` but the latest and those of ``keep_at``."""
         found = [path for path in complete_checkpoints(self.checkpoints) if step_of(path) <= step]
         for old in found[: -self.keep_checkpoints]:
-            trainer.strategy.remove_checkpoint(old)
+            if step_of(old) not in self.keep_at:
+                trainer.strategy.remove_checkpoint(old)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from operator import attrgetter
 from typing import NamedTuple
 
 import torch
 
 from lst import storage
+from lst.configs.family import RULES
 from lst.configs.schema import Config
 from lst.data.prepared import PreparedData
 from lst.data.shards import INDEX_FILE
@@ -17,6 +19,7 @@ from lst.model.lst import LatentSpeechTextModel
 from lst.parallel import check_one_process
 from lst.progress import duration_text, size_text
 from lst.recipes.training.batches import build_loader
+from lst.recipes.training.checkpoints import step_of
 from lst.recipes.training.train import check_training
 from lst.runs import RunFolder, open_data
 from lst.runs.fitted_patching import FITTED_STRATEGIES
@@ -61,9 +64,10 @@ def train_plan(config: Config, peak: float | None = None) -> list[str]:
     train, strategy = config.train, config.patching.strategy
     slots = train.rows * train.row_patches
     is_prepared = storage.exists(RunFolder.of(config).data / INDEX_FILE)
+    named = None
     if is_prepared:
         data = open_data(config)
-        check_training(config, data)
+        named = check_training(config, data).named
         expected = _measured(config, data)
     else:
         num_ids = max(config.patching.speech_bpe_size, config.tokenizer.num_units)
@@ -77,9 +81,11 @@ def train_plan(config: Config, peak: float | None = None) -> list[str]:
     flops = model_flops(config.model, expected.vocab_size, workload)
     total = flops.training * train.max_steps
     peak = peak_flops() if peak is None else peak
-    disk = num_parameters * (BYTES_A_CHECKPOINT_PARAMETER * train.keep_checkpoints + 4)
+    disk = num_parameters * (BYTES_A_CHECKPOINT_PARAMETER * (train.keep_checkpoints + len(train.keep_at)) + 4)
     return [
         f"train {config.name}: {num_parameters:,} parameters, vocabulary {expected.vocab_size:,}, patching {strategy}",
+        *_family_lines(config),
+        *([f"  goes on from step {step_of(named)} of {named.parent.parent}"] if named else []),
         f"  {train.max_steps:,} steps × {slots:,} patches, about {tokens:,.0f} tokens a step ({expected.source})",
         f"  {flops.training / 1e9:,.1f} GFLOP a step (forward: encoder {flops.encoder / flops.forward:.0%}, backbone "
         f"{flops.backbone / flops.forward:.0%}, decoder {flops.decoder / flops.forward:.0%}, head "
@@ -90,6 +96,15 @@ def train_plan(config: Config, peak: float | None = None) -> list[str]:
         "gradients, AdamW's two moments, and activations of one batch)",
         *([] if is_prepared else [f"  it waits for prepared data in {RunFolder.of(config).data}: run lst prepare"]),
     ]
+
+
+def _family_lines(config: Config) -> list[str]:
+    """What follows from the depth of ``model=family``; nothing for other models."""
+    if not config.model.family:
+        return []
+    values = [f"{key.partition('.')[2]}={attrgetter(key)(config)}" for key in RULES]
+    half = len(values) // 2
+    return [f"  depth {config.model.depth}: {', '.join(values[:half])},", f"  {', '.join(values[half:])}"]
 
 
 def _measured(config: Config, data: PreparedData) -> Expected:

@@ -26,7 +26,7 @@ def learning_rate_share(step: int, config: TrainConfig) -> float:
         return (step + 1) / warmup
     if config.schedule == "constant":
         return 1.0
-    start = max(warmup, config.max_steps - config.num_decay_steps) if config.schedule == "wsd" else warmup
+    start = config.first_decay_step if config.schedule == "wsd" else warmup
     progress = min(max((step - start) / max(config.max_steps - start, 1), 0.0), 1.0)
     fallen = 0.5 * (1 - math.cos(math.pi * progress)) if config.schedule == "cosine" else progress
     return 1 - (1 - final) * fallen

@@ -1,10 +1,11 @@
-"""Where a training starts: at step 0, at its newest checkpoint, or at the one that ``train.resume_from`` names.
+"""Where a training starts: at step 0, at its newest checkpoint, or at the one that an option names.
 
 ::
 
     settings.json ─┐                       equal settings               the newest good checkpoint
     settings now  ─┼─ plan_start ─▶ Start  others, no checkpoint yet    begun anew
-    resume_from   ─┘                       others, and resume_from      that checkpoint; rates may change
+    resume_from   ─┤                       others, and resume_from      that checkpoint; rates may change
+    branch_from   ─┘                       others, and branch_from      that checkpoint; the length may change
 
 ``settings.json`` keeps what the training was begun with. What changed later is added to its list ``resumed``.
 """
@@ -21,6 +22,7 @@ import torch
 from lst.configs.schema import TrainConfig
 from lst.errors import UserError, raise_problems
 from lst.progress import say
+from lst.recipes.training.branch import BRANCH_OPTIONS, branch_problems
 from lst.recipes.training.checkpoints import (
     Checkpoint,
     checkpoint_folder,
@@ -49,10 +51,12 @@ FREE_OPTIONS = (
     "eval_utterances",
     "checkpoint_every",
     "keep_checkpoints",
+    "keep_at",
     "verify_checkpoints",
     "on_nonfinite",
     "max_skipped_updates",
     "resume_from",
+    "branch_from",
     "accelerator",
     "compile",
 )
@@ -83,7 +87,8 @@ class Start:
     Attributes:
         folder: of the training.
         record: the content of ``settings.json`` from now on.
-        named: the checkpoint that ``train.resume_from`` names and that was not resumed before; else None.
+        named: the checkpoint that ``train.resume_from`` or ``train.branch_from`` names and that was not resumed before;
+            else None.
         cleared: files of the folder that were made with other settings.
         checkpoint: the one to go on from, once ``load`` has read it; None at step 0.
     """
@@ -147,21 +152,25 @@ class Start:
                 remove_checkpoint(path)
 
 
-def plan_start(folder: TrainingFolder, settings: BegunSettings, resume_from: str | None) -> Start:
+def plan_start(
+    folder: TrainingFolder, settings: BegunSettings, resume_from: str | None, branch_from: str | None = None
+) -> Start:
     """Compares settings with those that the training was begun with; reads no checkpoint yet.
 
     Args:
         folder: of the training.
         settings: everything that decides the weights.
         resume_from: a step, the folder of a checkpoint, or None.
+        branch_from: the folder of another training's checkpoint, or None.
 
     Raises:
         UserError: settings differ that may not, or there is no such checkpoint.
     """
     record = folder.record(TrainingSettings)
     changed = {} if record is None else _changed(record, settings)
-    if resume_from is not None and (record is None or changed or _last_named(record) != resume_from):
-        return _plan_named(folder, settings, resume_from)
+    chosen = resume_from or branch_from
+    if chosen is not None and (record is None or changed or _last_named(record) != chosen):
+        return _plan_named(folder, settings, chosen, is_branch=resume_from is None)
     steps = [step_of(path) for path in complete_checkpoints(folder.checkpoints)]
     if record is None or not changed:
         return Start(folder, _unchanged(settings) if record is None else record)
@@ -181,38 +190,43 @@ def plan_start(folder: TrainingFolder, settings: BegunSettings, resume_from: str
     raise AssertionError
 
 
-def _plan_named(folder: TrainingFolder, settings: BegunSettings, resume_from: str) -> Start:
-    named = (
-        checkpoint_folder(folder.checkpoints, int(resume_from))
-        if resume_from.isdecimal()
-        else Path(expanded(resume_from))
-    ).resolve()
+def _plan_named(folder: TrainingFolder, settings: BegunSettings, chosen: str, is_branch: bool) -> Start:
+    """Starts from the checkpoint that ``train.resume_from`` or ``train.branch_from`` chooses."""
+    word = f"train.{'branch' if is_branch else 'resume'}_from={chosen}"
+    is_step = chosen.isdecimal() and not is_branch
+    named = (checkpoint_folder(folder.checkpoints, int(chosen)) if is_step else Path(expanded(chosen))).resolve()
     source = TrainingFolder(named.parent.parent)
-    if named not in complete_checkpoints(source.checkpoints):
-        steps = ", ".join(str(step_of(path)) for path in complete_checkpoints(folder.checkpoints))
-        raise UserError(
-            f"train.resume_from={resume_from}: {named} is no complete checkpoint; {folder.path} has those of steps "
-            f"{steps or '(none)'}. Give one of them, or the path of a checkpoint of another training"
-        )
+    is_other = source.path != folder.path.resolve()
+    if named not in complete_checkpoints(source.checkpoints) or (is_branch and not is_other):
+        raise UserError(_no_checkpoint(word, named, source if is_branch else folder))
     record = source.record(TrainingSettings)
     if record is None:
-        raise UserError(f"train.resume_from={resume_from}: {source.path} lacks settings.json, which belongs to it")
-    is_other = source.path != folder.path.resolve()
+        raise UserError(f"{word}: {source.path} lacks settings.json, which belongs to it")
     if is_other and folder.record(TrainingSettings) is not None and complete_checkpoints(folder.checkpoints):
-        raise UserError(
-            f"train.resume_from={resume_from}: {folder.path} has checkpoints of its own; train under another name=NAME"
-        )
+        raise UserError(f"{word}: {folder.path} has checkpoints of its own; train under another name=NAME")
     # What changed after that step belongs to another continuation.
-    record["resumed"] = [entry for entry in record.get("resumed", []) if entry["step"] < step_of(named)]
+    step = step_of(named)
+    record["resumed"] = [entry for entry in record.get("resumed", []) if entry["step"] < step]
     changed = _changed(record, settings)
+    allowed = BRANCH_OPTIONS if is_branch else RATE_OPTIONS
+    problems = branch_problems(step, _settings_at(record), flat_settings({**settings})) if is_branch else []
     raise_problems(
-        f"{named} was trained with other settings",
-        _lines({key: values for key, values in changed.items() if key not in RATE_OPTIONS}),
-        f"From a checkpoint on, only these may change: {', '.join(RATE_OPTIONS)}.",
+        f"no training can branch off {named}" if is_branch else f"{named} was trained with other settings",
+        problems + _lines({key: values for key, values in changed.items() if key not in allowed}),
+        f"From a checkpoint on, only these may change: {', '.join(allowed)}.",
     )
     now = {key: values[1] for key, values in changed.items()}
-    record["resumed"].append(_resumption(step_of(named), resume_from, now))
+    record["resumed"].append(_resumption(step, chosen, now))
     return Start(folder, record, named)
+
+
+def _no_checkpoint(word: str, named: Path, training: TrainingFolder) -> str:
+    """What is wrong with a checkpoint's name, and which checkpoints the training has that was meant."""
+    steps = ", ".join(str(step_of(path)) for path in complete_checkpoints(training.checkpoints)) or "(none)"
+    return (
+        f"{word}: {named} is no complete checkpoint; {training.path} has those of steps {steps}. Give one of them, or "
+        "the path of a checkpoint of another training"
+    )
 
 
 def machine_now(options: TrainConfig, device: str) -> Machine:

@@ -60,9 +60,10 @@ def _train(config: Config, data: PreparedData, run: RunFolder) -> Path:
     start = check_training(config, data)
     if is_trained(final):
         if start.named is not None:
+            option = "branch_from" if options.branch_from else "resume_from"
             raise UserError(
-                f"{config.name} is trained ({final}): to go on from one of its checkpoints, train under another "
-                f"name=NAME with train.resume_from={start.named}"
+                f"{config.name} is trained ({final}): to go on from a checkpoint, train under another name=NAME with "
+                f"train.{option}={start.named}"
             )
         say(f"{config.name} is trained: nothing to do ({final})")
         return final
@@ -124,6 +125,7 @@ def _fit(
         start.step,
         f"train {config.name}",
         options.keep_checkpoints,
+        options.keep_at,
         has_tensorboard=True,
     )
     with loader:
@@ -158,7 +160,7 @@ def check_training(config: Config, data: PreparedData) -> Start:
             that are too long.
     """
     folder = TrainingFolder(RunFolder.of(config).model(config.name))
-    start = plan_start(folder, training_settings(config, data), config.train.resume_from)
+    start = plan_start(folder, training_settings(config, data), config.train.resume_from, config.train.branch_from)
     check_patching(config.patching, data)
     fresh_speech(config, data)
     if not len(data.valid):

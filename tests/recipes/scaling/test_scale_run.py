@@ -138,6 +138,43 @@ def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_table(
     assert (tmp_path / "out" / "points.csv").read_bytes() == (done / "points.csv").read_bytes()
 
 
+def test_shorter_trainings_branch_off_the_longest_and_give_the_same_points(
+    smoke_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = tmp_path / "one.yaml"
+    grid.write_text("sizes: {a: [model.global_dim=32]}\narms: {baseline: [model=baseline_debug, patching=none]}\n")
+    options = [
+        "scale.words=[experiment=smoke,eval.bootstrap_samples=100,eval.max_items=2,train.schedule=wsd,train.warmup_steps=1]",
+        *("scale.budgets=[4,6,9]", "scale.budget=steps", "jobs=0"),
+    ]
+    plain, branched = tmp_path / "plain", tmp_path / "branched"
+    assert main(["scale", "run", *words_of(plain, smoke_data / "data", grid, *options)]) == 0
+    assert main(["scale", "run", *words_of(branched, smoke_data / "data", grid, *options, "scale.branch=true")]) == 0
+    assert (branched / "points.csv").read_bytes() == (plain / "points.csv").read_bytes()
+    for budget, begins in ((4, 3), (6, 5)):
+        model = branched / f"cells/baseline-a-{budget}-seed0/models/baseline"
+        resumed = json.loads((model / "settings.json").read_text())["resumed"]
+        assert [(entry["step"], entry["changed"]["train.max_steps"]) for entry in resumed] == [(begins, budget)]
+    hours = [read_json(plan_path_of(out), PlanFile, "", "")["core_hours"] for out in (plain, branched)]
+    assert hours[0] > hours[1]
+
+
+def test_depths_are_sizes_of_the_family_and_branches_need_a_stable_phase(
+    smoke_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = tmp_path / "depths.yaml"
+    grid.write_text("depths: [2, 3]\narms: {baseline: [model=family, patching=none]}\nbudgets: [3, 4]\nbudget: steps\n")
+    words = words_of(tmp_path / "out", smoke_data / "data", grid, "scale.words=[experiment=smoke]")
+    assert main(["scale", "plan", *words, "scale.max_hours=1e-9"]) == 2
+    told = capsys.readouterr().err
+    assert "baseline-d2-3-seed0" in told
+    assert "baseline-d3-4-seed0" in told
+    assert main(["scale", "plan", *words, "scale.branch=true"]) == 2
+    assert "scale.branch: train.schedule=cosine then: only wsd has a stable phase" in capsys.readouterr().err
+    assert main(["scale", "plan", *words, "scale.depths=[2,2,40]"]) == 2
+    assert "scale.depths=[2, 2, 40]: 40: allowed are 2 to 32" in capsys.readouterr().err
+
+
 def test_two_drivers_share_the_work(shared: list[str], done: Path, tmp_path: Path) -> None:
     drivers = [driver(shared) for _ in range(2)]
     assert [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in drivers] == [0, 0]
