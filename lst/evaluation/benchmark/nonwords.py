@@ -14,6 +14,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from lst.errors import UserError
 
 MIN_LETTERS, MAX_LETTERS, MIN_RUNS = 4, 10, 3
 # Words that are drawn from, the likeliest first.
-NUM_COMMON = 10_000
+NUM_COMMON = 5_000
 # A transition that words of the lexicon have less often is no pattern of its language.
 MIN_TRANSITIONS = 5
 _VOWELS = "aeiouy"
@@ -40,6 +41,7 @@ def runs_of(word: str) -> list[str]:
     return _RUN.findall(word)
 
 
+@cache
 def packaged_words() -> list[str]:
     """Words of pocketsphinx's dictionary that are long enough, the likeliest of its language model.
 
@@ -87,13 +89,12 @@ def word_pairs(words: Sequence[str], count: int, seed: int) -> list[tuple[str, s
     Raises:
         UserError: no word gives a pair.
     """
-    dictionary = pronouncing_dictionary()
-    maker = _Maker([word for word in dictionary if _WORD.fullmatch(word)], set(dictionary.values()))
+    maker, known = _maker(), set(words)
     found: dict[str, str] = {}
     for place in np.random.default_rng([_DRAW, seed]).permutation(len(words)):
         if len(found) == count:
             break
-        if (nonword := maker.nonword(words[place], set(words))) and nonword not in found:
+        if (nonword := maker.nonword(words[place], known)) and nonword not in found:
             found[nonword] = words[place]
     if not found:
         raise UserError(f"none of {len(words)} words gives a non-word of its shape: use longer or more words")
@@ -139,3 +140,10 @@ class _Maker:
 
     def _sounds_known(self, made: str) -> bool:
         return tuple(pronounce_by_rule(made).split()) in self._sounds
+
+
+@cache
+def _maker() -> _Maker:
+    """Of the packaged dictionary."""
+    dictionary = pronouncing_dictionary()
+    return _Maker([word for word in dictionary if _WORD.fullmatch(word)], set(dictionary.values()))
