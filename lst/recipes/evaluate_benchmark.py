@@ -91,7 +91,11 @@ def _opened(config: Config) -> Benchmark:
 def named_scores(card: BenchmarkCard) -> str:
     """The headline scores in words, which are named before anything is scored."""
     scores = ", ".join(f"{direction} by {score}" for direction, score in headlines_of(card).items())
-    swap = f"; swap takes away what an ending costs after {card['other_contexts']}" if card["has_context"] else ""
+    swap = (
+        f"; swap takes away what an ending costs after {card['other_contexts']}"
+        if "swap" in headlines_of(card).values()
+        else ""
+    )
     return f"headline scores: {scores}{swap}"
 
 

@@ -99,7 +99,9 @@ def _build(config: Config, plan: BuildPlan, folder: Path, frame_rate_hz: int) ->
             f"{folder}: {len(items)} of {len(plan.items)} items are left, too few to ask",
             [f"{one['id']}: {one['reason']}" for one in left_out],
         )
-    storage.write_jsonl(folder / QUESTIONS_FILE, [asdict(one) for one in questions_of(items, config.seed)])
+    storage.write_jsonl(
+        folder / QUESTIONS_FILE, [asdict(one) for one in questions_of(items, config.seed, plan.num_voices)]
+    )
     _finish(config, plan, folder, items, clips, left_out, work, frame_rate_hz)
 
 
@@ -204,11 +206,16 @@ def _make_shards(
     return make_shards(tasks, None, ExecutorOptions("local", config.num_workers))
 
 
-def questions_of(items: Sequence[TextItem], seed: int) -> list[Question]:
+def questions_of(items: Sequence[TextItem], seed: int, num_voices: int = 1) -> list[Question]:
     """The items by ids of utterances; each one's other context is its own, or that of another item, drawn by the seed.
 
-    Items are shuffled into a circle, and each takes the next context that differs from its own.
+    Items are shuffled into a circle, and each takes the next context that differs from its own. Where several voices
+    say each item, it is one of the same voice.
     """
+
+    def voice_of(item: TextItem) -> str:
+        return item.id.rpartition("--")[2] if num_voices > 1 else ""
+
     circle = np.random.default_rng([_SWAPS, seed]).permutation(len(items))
     others: Mapping[str, str] = {
         items[here].id: next(
@@ -216,6 +223,7 @@ def questions_of(items: Sequence[TextItem], seed: int) -> list[Question]:
                 f"{other.id}-context"
                 for step in range(1, len(items))
                 if (other := items[circle[(place + step) % len(items)]]).context != items[here].context
+                and voice_of(other) == voice_of(items[here])
             ),
             "",
         )
