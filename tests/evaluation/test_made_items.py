@@ -23,6 +23,7 @@ from lst.evaluation.benchmark.listed import gather_items, items_file
 from lst.evaluation.benchmark.nonwords import packaged_words, read_lexicon, runs_of, word_pairs
 from lst.evaluation.benchmark.pairs import read_pairs
 from lst.evaluation.benchmark.recognise import spoken_keys, word_errors
+from lst.evaluation.benchmark.text_items import TextItem
 
 NEEDS_FLITE = pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
 
@@ -194,3 +195,14 @@ def test_swuggy_without_items_is_made_by_rule() -> None:
     assert all(item.endings[item.label] in pronouncing_dictionary() for item in listed.items)
     with pytest.raises(UserError, match="items=FILE is missing"):
         gather_items(build_config(["benchmark.name=copa"]), str)
+
+
+def test_each_voice_swaps_with_a_context_of_its_own() -> None:
+    items = [
+        TextItem(f"{number}--{voice}", "", f"Context {number}", ("a", "b"), 0, "")
+        for number in range(5)
+        for voice in ("slt", "rms")
+    ]
+    for question in questions_of(items, 0, num_voices=2):
+        assert question.other_context.split("--")[1] == question.context.split("--")[1]
+        assert question.other_context != question.context

@@ -94,7 +94,10 @@ def _build(config: Config, plan: BuildPlan, folder: Path, frame_rate_hz: int) ->
         if own := [f"{name}: {faults[name]}" for name in item.parts if name in faults]:
             left_out.append({"id": item.id, "reason": "; ".join(own)})
     storage.write_jsonl(folder / LEFT_OUT_FILE, left_out)
-    if len({item.context for item in items}) < (2 if needs_contexts(plan.items) else 1):
+    contexts = {voice_of(item, plan.num_voices): set[str]() for item in plan.items}
+    for item in items:
+        contexts[voice_of(item, plan.num_voices)].add(item.context)
+    if min(map(len, contexts.values())) < (2 if needs_contexts(plan.items) else 1):
         raise ProblemsError(
             f"{folder}: {len(items)} of {len(plan.items)} items are left, too few to ask",
             [f"{one['id']}: {one['reason']}" for one in left_out],
@@ -206,16 +209,17 @@ def _make_shards(
     return make_shards(tasks, None, ExecutorOptions("local", config.num_workers))
 
 
+def voice_of(item: TextItem, num_voices: int) -> str:
+    """The voice that says an item, as its id ends; empty where one voice alone says each."""
+    return item.id.rpartition("--")[2] if num_voices > 1 else ""
+
+
 def questions_of(items: Sequence[TextItem], seed: int, num_voices: int = 1) -> list[Question]:
     """The items by ids of utterances; each one's other context is its own, or that of another item, drawn by the seed.
 
     Items are shuffled into a circle, and each takes the next context that differs from its own. Where several voices
     say each item, it is one of the same voice.
     """
-
-    def voice_of(item: TextItem) -> str:
-        return item.id.rpartition("--")[2] if num_voices > 1 else ""
-
     circle = np.random.default_rng([_SWAPS, seed]).permutation(len(items))
     others: Mapping[str, str] = {
         items[here].id: next(
@@ -223,7 +227,7 @@ def questions_of(items: Sequence[TextItem], seed: int, num_voices: int = 1) -> l
                 f"{other.id}-context"
                 for step in range(1, len(items))
                 if (other := items[circle[(place + step) % len(items)]]).context != items[here].context
-                and voice_of(other) == voice_of(items[here])
+                and voice_of(other, num_voices) == voice_of(items[here], num_voices)
             ),
             "",
         )

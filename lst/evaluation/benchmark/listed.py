@@ -83,7 +83,7 @@ def gather_items(config: Config, read_aloud: Callable[[str], str]) -> ItemList:
     assert path is not None
     if path.is_dir():
         raise UserError(f"items={config.items} is a folder: give a file of items, or build pairs of its recordings")
-    items, problems = read_items(name, path, read_aloud)
+    items, problems = read_items(name, path, read_aloud, options.speech)
     return ItemList(items[: options.max_items or None], problems, path.name, sha256(path))
 
 

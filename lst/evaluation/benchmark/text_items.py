@@ -83,7 +83,7 @@ class _Row(NamedTuple):
 
 
 def read_items(
-    name: str, path: Path, read_aloud: Callable[[str], str] = normalise
+    name: str, path: Path, read_aloud: Callable[[str], str] = normalise, is_spoken: bool = True
 ) -> tuple[list[TextItem], list[ManifestProblem]]:
     """The items of a file, and all problems of those that cannot be used.
 
@@ -91,6 +91,7 @@ def read_items(
         name: one of ``TEXT_BENCHMARKS``.
         path: the file.
         read_aloud: gives the text that is said.
+        is_spoken: a voice says the texts; else they may be in any script and of any length.
 
     Raises:
         UserError: the file cannot be read.
@@ -108,7 +109,7 @@ def read_items(
             fields = _READERS[name](record)
             item_id = re.sub(r"[^A-Za-z0-9_-]", "_", fields.id) or f"{number:06d}"
             item = TextItem(item_id, fields.stratum, fields.context, tuple(fields.endings), fields.label, place)
-            faults = text_item_faults(item, read_aloud)
+            faults = text_item_faults(item, read_aloud, is_spoken)
         except ValueError as error:
             faults = [str(error)]
         if item_id in places:
@@ -130,8 +131,8 @@ def _same_kind(items: list[TextItem], problems: list[ManifestProblem]) -> tuple[
     return [item for item in items if item.context], [*problems, *found]
 
 
-def text_item_faults(item: TextItem, read_aloud: Callable[[str], str]) -> list[str]:
-    """What is wrong with an item: endings, label, and texts that cannot be spoken."""
+def text_item_faults(item: TextItem, read_aloud: Callable[[str], str], is_spoken: bool = True) -> list[str]:
+    """What is wrong with an item: endings, label, and texts that are empty or cannot be spoken."""
     faults = []
     count = len(item.endings)
     if count < 2:
@@ -142,6 +143,9 @@ def text_item_faults(item: TextItem, read_aloud: Callable[[str], str]) -> list[s
     named += [(f"ending {number}", ending) for number, ending in enumerate(item.endings)]
     for what, text in named:
         said = read_aloud(text)
+        if not is_spoken:
+            faults += [] if any(map(str.isalnum, said)) else [f"{what}: there is no text"]
+            continue
         faults += [f"{what}: {fault.replace('the transcript', 'the text')}" for fault in text_faults(said)]
         if (num_words := len(said.split())) > MAX_WORDS:
             faults.append(f"{what}: it has {num_words} words as it is read aloud, at most {MAX_WORDS} are spoken")
