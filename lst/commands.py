@@ -68,7 +68,7 @@ COMMANDS = {
     "check": Command(
         "check:check",
         "check:check_plan",
-        "list every problem of corpus=, or of the prepared data in run_dir=",
+        "list every problem of corpus=, of the items= of a benchmark, or of the prepared data in run_dir=",
         "run_dir corpus layout data_dir check.decode check.examples check.json data.min_duration_s data.max_duration_s",
         "check.json",
     ),
@@ -107,8 +107,9 @@ COMMANDS = {
     "benchmark build": Command(
         "benchmark:build",
         "benchmark:build_plan",
-        "a spoken benchmark of a text one: NAME items=FILE out=FOLDER",
-        "items out run_dir data_dir benchmark.max_items data.voice data.num_speakers num_workers on_error seed",
+        "a benchmark of spoken items, or of text alone: NAME items=FILE out=FOLDER",
+        "items out run_dir benchmark.max_items benchmark.speech benchmark.voices benchmark.recognise data.voice "
+        "num_workers on_error",
         "out",
         named="benchmark.name",
     ),

@@ -23,7 +23,9 @@ from lst.tokenizers.config import TokenizerConfig
 EXPORT_FORMATS = ("on_the_fly", "textgrid", "ctm")
 # Lightning's, without those that need layers of another library, and without 16-true: AdamW's ε is 0 in float16.
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
-BENCHMARKS = ("items", "hellaswag", "story_cloze", "topic_story_cloze", "copa", "blimp", "swuggy")
+TEXT_BENCHMARKS = ("items", "hellaswag", "story_cloze", "topic_story_cloze", "copa", "blimp", "swuggy")
+# Of pairs of recordings, and of voices that change in mid-sentence.
+BENCHMARKS = (*TEXT_BENCHMARKS, "pairs", "consistency")
 CONTROLS = ("steps", "compute", "data", "flops")
 SCHEDULES = ("cosine", "linear", "constant", "wsd")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
@@ -157,7 +159,49 @@ class BenchmarkConfig(Options, prefix="benchmark."):
     """Options of a benchmark that is built."""
 
     name: str = option("items", "the format of items=, which names the benchmark", choices=BENCHMARKS)
-    max_items: int = option(0, "items at most, the first of items=; 0 takes all", low=0)
+    max_items: int = option(0, "items at most, the first of items=; 0 takes all (of those made by rule: 500)", low=0)
+    speech: bool = option(True, "speak the items; false keeps text alone, at any size and without a tokenizer")
+    voices: list[str] = option(
+        [],
+        "voices that each say every item, ENGINE:VOICE or ENGINE; empty: speakers of data.voice take items in turn",
+        needs="benchmark.speech=True",
+    )
+    normaliser: str = option(
+        "builtin",
+        "what makes texts readable aloud: builtin, nemo (nemo_text_processing, then builtin) or none (text alone)",
+        choices=("builtin", "nemo", "none"),
+    )
+    recognise: str = option(
+        "none",
+        "recogniser that hears every clip; its word errors are in the card: pocketsphinx, faster-whisper or none",
+        choices=("none", "pocketsphinx", "faster-whisper"),
+        needs="benchmark.speech=True",
+    )
+    recogniser_weights: str | None = option(
+        None,
+        "folder of faster-whisper's model, in the format of CTranslate2",
+        path="folder",
+        needs="benchmark.recognise=faster-whisper",
+    )
+    max_wer: float = option(
+        0.5,
+        "clips with a larger share of word errors are listed",
+        low=0,
+        needs="benchmark.recognise=pocketsphinx|faster-whisper",
+    )
+
+    def rules(self) -> list[str]:
+        """The recogniser has its weights, and what is spoken can be read aloud."""
+        found = []
+        if self.recognise == "faster-whisper" and self.recogniser_weights is None:
+            found.append(
+                "benchmark.recognise=faster-whisper: say where its model lies with benchmark.recogniser_weights=FOLDER"
+            )
+        if self.normaliser == "none" and self.speech:
+            found.append("benchmark.normaliser=none: a voice needs readable text; add benchmark.speech=false")
+        if len(self.voices) != len(set(self.voices)):
+            found.append(f"benchmark.voices={self.voices}: each voice may be there once")
+        return found
 
 
 @dataclass
@@ -271,7 +315,12 @@ class Config(Options):
         None, "text file, a document a line: read aloud, or with corpus= used as written text", path="file"
     )
     layout: str = option("auto", "how corpus= is laid out", choices=LAYOUT_NAMES, needs="corpus!=null")
-    items: str | None = option(None, "file of a text benchmark's items", path="file")
+    items: str | None = option(
+        None,
+        "file of a benchmark's items, hub:NAME@REVISION:FILE of a data set, or for pairs a folder; swuggy and "
+        "consistency make their own without it",
+        path="file or folder",
+    )
     out: str | None = option(
         None, "what is written: a file of lst tokenizer, the folder of a benchmark", path="file or folder"
     )

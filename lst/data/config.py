@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 
 from lst.options import Options, option
 
@@ -11,7 +12,9 @@ EXECUTORS = ("local", "ray")
 MIX_BY = ("tokens", "documents")
 # Speech that is simulated as units, in place of a voice or of a corpus.
 SIMULATED = "simulated"
-ENGINES = ("auto", "flite", "espeak-ng", "pico", SIMULATED)
+ENGINES = ("auto", "flite", "espeak-ng", "pico", "piper", "kokoro", SIMULATED)
+# Entry points of packages that bring further engines.
+VOICE_GROUP = "lst.voices"
 _IF_SIMULATED = f"data.voice={SIMULATED}"
 STORY_SIZES = ("mini", "standard", "wide")
 ALIGN_METHODS = ("pocketsphinx", "ctc", "import", "manifest", "stamps", "auto")
@@ -244,8 +247,8 @@ class DataConfig(Options, prefix="data."):
     )
     voice: str = option(
         "auto",
-        "flite, espeak-ng or pico; auto takes the first of these installed; or simulated: units without a voice",
-        choices=ENGINES,
+        "flite, espeak-ng or pico; auto takes the first of these installed; piper, kokoro or a plug-in's engine; or "
+        "simulated: units without a voice",
         needs="corpus=null",
     )
     num_speakers: int = option(4, "pseudo-speakers that the voice is varied into", low=1, needs="corpus=null")
@@ -276,8 +279,10 @@ class DataConfig(Options, prefix="data."):
     simulated: SimulatedConfig = field(default_factory=SimulatedConfig)
 
     def rules(self) -> list[str]:
-        """Every loader worker has a stream, and the shortest audio is shorter than the longest."""
+        """There is the voice, every loader worker has a stream, and the shortest audio is shorter than the longest."""
         found = []
+        if self.voice not in ENGINES and self.voice not in {point.name for point in entry_points(group=VOICE_GROUP)}:
+            found.append(f"data.voice={self.voice}: allowed are {', '.join(ENGINES)}, and engines of plug-ins")
         if self.num_loader_workers > self.num_streams >= 1:
             found.append(
                 f"data.num_loader_workers={self.num_loader_workers}: a worker makes the batches of one stream or more, "

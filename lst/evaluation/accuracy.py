@@ -18,7 +18,7 @@ it is ``mean`` for written endings. Both are chosen before anything is scored (`
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from scipy.stats import binomtest
@@ -167,9 +167,20 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def direction_scores(
-    rows: Sequence[ItemRow], num_samples: int, seed: int, headlines: Mapping[str, str] = HEADLINE
+    rows: Sequence[ItemRow],
+    num_samples: int,
+    seed: int,
+    headlines: Mapping[str, str] = HEADLINE,
+    question_of: Callable[[str], str] = str,
 ) -> dict[str, DirectionScore]:
-    """Accuracies of every direction that has rows: of all items and of each stratum, by every normalisation."""
+    """Accuracies of every direction that has rows: of all items and of each stratum, by every normalisation.
+
+    Args:
+        rows: of items.
+        num_samples, seed: of the resampling.
+        headlines: by direction.
+        question_of: what an item asks; items of one question, in several voices, count as their mean.
+    """
     found: dict[str, DirectionScore] = {}
     for direction, headline in headlines.items():
         chosen = [row for row in rows if row["direction"] == direction]
@@ -179,19 +190,26 @@ def direction_scores(
         found[direction] = {
             "headline": headline,
             "strata": {
-                stratum: _stratum_score([row for row in chosen if stratum in (ALL, row["stratum"])], num_samples, seed)
+                stratum: _stratum_score(
+                    [row for row in chosen if stratum in (ALL, row["stratum"])], num_samples, seed, question_of
+                )
                 for stratum in (ALL, *strata)
             },
         }
     return found
 
 
-def _stratum_score(rows: Sequence[ItemRow], num_samples: int, seed: int) -> StratumScore:
+def _stratum_score(
+    rows: Sequence[ItemRow], num_samples: int, seed: int, question_of: Callable[[str], str]
+) -> StratumScore:
     def of(normalisation: str) -> Accuracy:
-        return accuracy(np.array(list(item_credits(rows, normalisation).values())), num_samples, seed)
+        by_question: dict[str, list[float]] = {}
+        for item, credit in item_credits(rows, normalisation).items():
+            by_question.setdefault(question_of(item), []).append(credit)
+        return accuracy(np.array([sum(own) / len(own) for own in by_question.values()]), num_samples, seed)
 
     return {
-        "num_items": len({row["item"] for row in rows}),
+        "num_items": len({question_of(row["item"]) for row in rows}),
         "sum": of("sum"),
         "mean": of("mean"),
         "byte": of("byte"),

@@ -109,9 +109,11 @@ def _score_chunk(scorer: Scorer, items: Sequence[Item], directions: Sequence[Dir
     return rows
 
 
-def item_documents(builder: DocumentBuilder, item: Item) -> list[tuple[Document, slice]]:
+def item_documents(
+    builder: DocumentBuilder, item: Item, directions: Sequence[Direction] = DIRECTIONS
+) -> list[tuple[Document, slice]]:
     """All documents that give an item's scores, each with the range of its ending."""
-    return _documents(builder, [item], DIRECTIONS).documents
+    return _documents(builder, [item], directions).documents
 
 
 def _documents(builder: DocumentBuilder, items: Sequence[Item], directions: Sequence[Direction]) -> _Documents:

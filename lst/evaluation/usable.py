@@ -18,6 +18,7 @@ from lst.evaluation.bits import content_of
 from lst.evaluation.cloze import DIRECTIONS, ClozeItem, cloze_document
 from lst.evaluation.items import Item
 from lst.evaluation.likelihoods import item_documents
+from lst.evaluation.results import Direction
 from lst.evaluation.scorer import Scorer
 from lst.model.batch import Document
 
@@ -48,9 +49,11 @@ def usable_items(scorer: Scorer, items: Sequence[ClozeItem]) -> tuple[list[Cloze
     )
 
 
-def usable_questions(scorer: Scorer, items: Sequence[Item]) -> tuple[list[Item], list[LeftOut]]:
+def usable_questions(
+    scorer: Scorer, items: Sequence[Item], directions: Sequence[Direction] = DIRECTIONS
+) -> tuple[list[Item], list[LeftOut]]:
     """Questions whose documents the model reads and scores in every direction, and a line for each of the others."""
-    return _usable(scorer, items, lambda item: item_documents(scorer.builder, item), lambda item: item.id)
+    return _usable(scorer, items, lambda item: item_documents(scorer.builder, item, directions), lambda item: item.id)
 
 
 def _usable(

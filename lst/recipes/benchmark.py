@@ -1,4 +1,4 @@
-"""``lst benchmark build NAME items=FILE out=FOLDER``: makes a spoken benchmark of a text one."""
+"""``lst benchmark build NAME items=FILE out=FOLDER``: a benchmark of spoken items, or of text alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lst.configs.schema import Config
 from lst.errors import UserError
-from lst.evaluation.benchmark import BuildPlan, build_benchmark, plan_build
+from lst.evaluation.benchmark import BuildPlan, build_benchmark, build_written, plan_build, plan_written
 from lst.evaluation.benchmark.formats import PAGE_FILE
 from lst.runs import open_data
 from lst.storage import check_free_space
@@ -16,19 +16,29 @@ def build(config: Config) -> str:
     """Builds the benchmark; returns where its card is.
 
     Raises:
-        UserError: as ``plan_build`` and ``build_benchmark``.
+        UserError: as ``plan_build``, ``plan_written`` and ``build_benchmark``.
     """
-    return f"{build_benchmark(config, _planned(config)) / PAGE_FILE}"
+    _check_out(config)
+    if config.benchmark.speech:
+        return f"{build_benchmark(config, _planned(config)) / PAGE_FILE}"
+    return f"{build_written(config, plan_written(config)) / PAGE_FILE}"
 
 
 def build_plan(config: Config) -> list[str]:
     """Plan of the command, as lines of text; raises ``UserError`` for what the command would refuse."""
-    return [*_planned(config).cost(config.num_workers), f"  into {config.out}"]
+    _check_out(config)
+    if config.benchmark.speech:
+        return [*_planned(config).cost(config.num_workers), f"  into {config.out}"]
+    listed = plan_written(config)
+    return [f"benchmark {config.benchmark.name}: {len(listed.items):,} items of text alone", f"  into {config.out}"]
+
+
+def _check_out(config: Config) -> None:
+    if config.out is None:
+        raise UserError("out=FOLDER is missing: the folder that the benchmark goes into")
 
 
 def _planned(config: Config) -> BuildPlan:
-    if config.out is None:
-        raise UserError("out=FOLDER is missing: the folder that the benchmark goes into")
     plan = plan_build(config, open_data(config))
-    check_free_space(Path(config.out), plan.num_bytes, "building")
+    check_free_space(Path(str(config.out)), plan.num_bytes, "building")
     return plan

@@ -9,7 +9,9 @@ from lst.configs.schema import Config
 from lst.data.checks import CheckReport, check_corpus, check_prepared, check_units
 from lst.data.corpora import on_the_fly_files
 from lst.data.shards import INDEX_FILE
-from lst.errors import LstError
+from lst.data.text import normaliser
+from lst.errors import LstError, UserError
+from lst.evaluation.benchmark import gather_items
 from lst.model.hashes import HASHES_FILE, check_hashes
 from lst.progress import say, show
 from lst.runs import RunFolder
@@ -19,7 +21,7 @@ PROBLEMS_EXIT = 1
 
 
 def check(config: Config, overrides: Sequence[str]) -> int:
-    """Checks ``corpus=``, the prepared data and the trained models of ``run_dir=``, or both; prints a report of each.
+    """Checks ``corpus=``, ``items=``, and prepared data and trained models of ``run_dir=``; prints a report of each.
 
     Returns:
         The exit status: 0, or 1 if there is a problem.
@@ -50,6 +52,8 @@ def check(config: Config, overrides: Sequence[str]) -> int:
                 config.data.align,
             )
         )
+    if config.items is not None:
+        reports.append(_check_items(config))
     if _checks_prepared(config, overrides):
         run = RunFolder.of(config)
         reports.append(check_prepared(run.data, config.data.verify == "hash", options.examples))
@@ -63,6 +67,20 @@ def check(config: Config, overrides: Sequence[str]) -> int:
         write_json(Path(options.json), {"version": 1, "num_problems": num_problems, "reports": records})
         say(f"written to {options.json}")
     return PROBLEMS_EXIT if any(report.num_problems for report in reports) else 0
+
+
+def _check_items(config: Config) -> CheckReport:
+    """Reads the items of a benchmark as ``lst benchmark build`` does, and lists all that it would refuse."""
+    report = CheckReport(f"items {config.items} as {config.benchmark.name}", config.check.examples)
+    try:
+        listed = gather_items(config, normaliser(config.benchmark.normaliser).apply)
+    except UserError as error:
+        report.extend("items", getattr(error, "problems", [str(error)]))
+        return report
+    for problem in listed.problems:
+        report.add(problem.kind, str(problem))
+    report.statistics = {"items": len(listed.items), "recordings": len(listed.recordings)}
+    return report
 
 
 def _check_models(run: RunFolder, names: Sequence[str], max_examples: int) -> CheckReport:
@@ -90,6 +108,8 @@ def check_plan(config: Config, overrides: Sequence[str]) -> list[str]:
         listed = list_files(absolute(config.corpus))
         there = "" if listed.fingerprint is not None else ", which is not there"
         lines.append(f"check: {config.corpus}{there} ({config.layout} layout; {depth})")
+    if config.items is not None:
+        lines.append(f"check: items {config.items} as {config.benchmark.name}")
     if _checks_prepared(config, overrides):
         folder = RunFolder.of(config).data
         depth = "sizes and hashes" if config.data.verify == "hash" else "sizes"
@@ -99,4 +119,6 @@ def check_plan(config: Config, overrides: Sequence[str]) -> list[str]:
 
 
 def _checks_prepared(config: Config, overrides: Sequence[str]) -> bool:
-    return config.corpus is None or any(override.startswith(("run_dir=", "data_dir=")) for override in overrides)
+    return (config.corpus is None and config.items is None) or any(
+        override.startswith(("run_dir=", "data_dir=")) for override in overrides
+    )

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 from lst.configs.schema import Config
 from lst.errors import LstError, ProblemsError, StorageError, raise_problems
 from lst.evaluation import (
     DIRECTIONS,
-    HEADLINE,
     Item,
     Scorer,
     direction_scores,
     score_items,
     usable_questions,
 )
-from lst.evaluation.accuracy import HEADLINE_ALONE
-from lst.evaluation.benchmark import Benchmark, BenchmarkCard, BenchmarkResult, open_benchmark
+from lst.evaluation.accuracy import ALL
+from lst.evaluation.benchmark import Benchmark, BenchmarkCard, BenchmarkResult, headlines_of, open_benchmark
 from lst.evaluation.controls import control_rows, control_scores
-from lst.evaluation.results import Direction
+from lst.evaluation.results import Direction, DirectionScore, ItemRow
 from lst.evaluation.shown import controls_as_text, headline_cell
 from lst.evaluation.sounds import PartSounds
 from lst.progress import Progress, say
@@ -88,15 +88,14 @@ def _opened(config: Config) -> Benchmark:
     return open_benchmark(str(config.eval.benchmark), config.data.verify == "hash")
 
 
-def headlines_of(card: BenchmarkCard) -> Mapping[str, str]:
-    """The headline score of each direction that a benchmark has."""
-    return HEADLINE if card["has_context"] else HEADLINE_ALONE
-
-
 def named_scores(card: BenchmarkCard) -> str:
     """The headline scores in words, which are named before anything is scored."""
     scores = ", ".join(f"{direction} by {score}" for direction, score in headlines_of(card).items())
-    swap = f"; swap takes away what an ending costs after {card['other_contexts']}" if card["has_context"] else ""
+    swap = (
+        f"; swap takes away what an ending costs after {card['other_contexts']}"
+        if "swap" in headlines_of(card).values()
+        else ""
+    )
     return f"headline scores: {scores}{swap}"
 
 
@@ -125,16 +124,19 @@ def _score(
             say(f"{name} is evaluated: nothing to do ({path})")
             return before
     scorer = Scorer.of(trained, config)
-    items, left_out = usable_questions(scorer, benchmark.items)
+    headlines = headlines_of(card)
+    directions: list[Direction] = [direction for direction in DIRECTIONS if direction in headlines]
+    start_s = time.monotonic()
+    items, left_out = usable_questions(scorer, benchmark.items, directions)
     if not items:
         raise ProblemsError(f"{name} can read no item", [f"{one['id']}: {one['reason']}" for one in left_out])
     for one in left_out:
         say(f"{name}: {one['id']} is left out: {one['reason']}")
-    headlines = headlines_of(card)
-    directions: list[Direction] = [direction for direction in DIRECTIONS if direction in headlines]
     with Progress(len(items), f"evaluate {name}", unit="item") as progress:
         rows = score_items(scorer, items, progress.advance, directions)
-    controls = control_rows(sounds, "benchmark", items)
+    seconds = time.monotonic() - start_s
+    say(f"{name}: {len(items):,} items in {seconds:,.1f} s, {len(items) / max(seconds, 1e-9):,.1f} items/s")
+    controls = [] if benchmark.is_written else control_rows(sounds, "benchmark", items)
     chance = chance_of(items)
     samples = config.eval.bootstrap_samples, config.seed
     result: BenchmarkResult = {
@@ -150,13 +152,27 @@ def _score(
         "chance": chance,
         "num_items": len(items),
         "left_out": left_out,
-        "directions": direction_scores(rows, *samples, headlines),
-        "controls": control_scores(controls, sounds, *samples, chance),
+        "directions": direction_scores(rows, *samples, headlines, benchmark.question_of),
+        "voices": _voice_scores(rows, benchmark, samples),
+        "controls": control_scores(controls, sounds, *samples, chance) if controls else {},
     }
     write_jsonl(path.with_suffix(".items.jsonl"), [{**row} for row in rows])
     write_jsonl(path.with_suffix(".controls.jsonl"), [{**row} for row in controls])
     write_json(path, versioned({**result}))
     return result
+
+
+def _voice_scores(
+    rows: Sequence[ItemRow], benchmark: Benchmark, samples: tuple[int, int]
+) -> dict[str, dict[str, DirectionScore]]:
+    """Accuracies by voice, where several voices say each item."""
+    if benchmark.card.get("num_voices", 1) == 1:
+        return {}
+    by_voice: dict[str, list[ItemRow]] = {}
+    for row in rows:
+        by_voice.setdefault(row["item"].rpartition("--")[2], []).append(row)
+    headlines = headlines_of(benchmark.card)
+    return {voice: direction_scores(own, *samples, headlines) for voice, own in by_voice.items()}
 
 
 def chance_of(items: Sequence[Item]) -> float:
@@ -169,7 +185,8 @@ def results_as_text(card: BenchmarkCard, results: Mapping[str, BenchmarkResult])
     first = next(iter(results.values()))
     headlines = headlines_of(card)
     width = max(map(len, [*results, "model"]))
-    kinds = max(map(len, [*card["strata"], "stratum"]))
+    voices = {voice for result in results.values() for voice in result.get("voices", {})}
+    kinds = max(map(len, [*card["strata"], *voices, "stratum"]))
     lines = [
         f"{card['name']}: {first['num_items']:,} items, {card['speech']}; chance is {100 * first['chance']:.3g}",
         named_scores(card),
@@ -182,9 +199,14 @@ def results_as_text(card: BenchmarkCard, results: Mapping[str, BenchmarkResult])
         for stratum, counted in next(iter(result["directions"].values()))["strata"].items():
             shown = [headline_cell(result["directions"][direction], stratum) for direction in headlines]
             lines.append("  ".join([f"{name:<{width}}  {stratum:<{kinds}}  {counted['num_items']:>5}", *shown]))
+        for voice, directions in result.get("voices", {}).items():
+            shown = [headline_cell(directions[direction], ALL) for direction in headlines]
+            count = next(iter(directions.values()))["strata"][ALL]["num_items"]
+            lines.append("  ".join([f"{name:<{width}}  {voice:<{kinds}}  {count:>5}", *shown]))
     lines += [
         f"{name}: {len(result['left_out'])} items are left out, each with its reason in its result"
         for name, result in results.items()
         if result["left_out"]
     ]
-    return "\n".join(lines + controls_as_text({"benchmark": first["controls"]}, first["chance"]))
+    controls = controls_as_text({"benchmark": first["controls"]}, first["chance"]) if first["controls"] else []
+    return "\n".join(lines + controls)

@@ -87,6 +87,7 @@ def test_a_list_without_brackets_is_answered_with_the_list(job: Job, key: str) -
         "seeds",
         "storage.allow_protocols",
         "storage.allow_hosts",
+        "benchmark.voices",
         "train.skip_batches",
     }
     for given, remedy in {

@@ -150,6 +150,9 @@ def test_all_faulty_rows_are_named_with_their_lines(tmp_path: Path) -> None:
         (9, "not JSON"),
     ):
         assert any(f"line {line}" in one and fault in one for one in told), (line, fault, told)
+    items, problems = read_items("items", path, is_spoken=False)
+    assert [item.id for item in items] == ["a", "d", "f"], "text alone has any script and length"
+    assert any("ending 1: there is no text" in str(problem) for problem in problems)
 
 
 def test_each_item_swaps_with_another_context_drawn_by_the_seed(tmp_path: Path) -> None:

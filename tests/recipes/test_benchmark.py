@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import soundfile
 
 from lst.cli import main
 from lst.configs.compose import build_config
+from lst.data.audio import read_audio
 from lst.data.shards import load_index
-from lst.evaluation.benchmark import open_benchmark
+from lst.errors import UserError
+from lst.evaluation.benchmark import open_benchmark, recognise
 from lst.evaluation.results import DIRECTIONS
 from lst.model.checkpoint import save_model
 from lst.model.lst import LatentSpeechTextModel
@@ -133,6 +139,125 @@ def test_endings_without_context_are_scored_alone(
     assert {name: score["headline"] for name, score in result["directions"].items()} == {"S→S": "mean", "T→T": "mean"}
     assert result["controls"]["join_repeat"]["strata"] == {}, "there is no cut"
     assert "S→S by mean, T→T by mean" in capsys.readouterr().out
+
+
+class Deaf:
+    """A recogniser that hears the same in every clip."""
+
+    name = "deaf 1.0"
+
+    def transcribe(self, waveform: np.ndarray) -> str:
+        return "a dog barks"
+
+
+def test_every_voice_says_every_item_and_a_recogniser_hears_it(
+    run: Path, items: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(recognise, "Pocketsphinx", Deaf)
+    recognise.load_recogniser.cache_clear()
+    words = ["benchmark.voices=[flite:slt,flite:rms]", "benchmark.recognise=pocketsphinx", "benchmark.max_wer=0.9"]
+    out = tmp_path / "out"
+    assert build(run, "hellaswag", items, out, *words) == 0
+    recognise.load_recogniser.cache_clear()
+    benchmark = open_benchmark(str(out))
+    assert [item.id for item in benchmark.items] == [f"{n}--flite-{voice}" for n in (4, 5) for voice in ("slt", "rms")]
+    for item in benchmark.items:
+        assert item.context.utterance.speaker == item.other_context.utterance.speaker
+        assert item.context.text != item.other_context.text
+    card = benchmark.card
+    assert (card["num_voices"], card["recogniser"], card["licences"]) == (2, "deaf 1.0", {"flite": "BSD-like"})
+    clips = {clip["id"]: clip for clip in map(json.loads, (out / "clips.jsonl").read_text().splitlines())}
+    assert (clips["5--flite-slt-context"]["num_word_errors"], clips["5--flite-slt-0"]["num_word_errors"]) == (1, 2)
+    assert clips["4--flite-slt-1"]["num_words"] == 3
+    assert card["voices"]["flite-rms"]["num_misheard"] == 7, "of eight; the context of the second has half its words"
+    listed = [json.loads(line) for line in (out / "misheard.jsonl").read_text().splitlines()]
+    assert len(listed) == 14
+    assert "heard 'a dog barks'" in listed[0]["reason"]
+    assert "What deaf 1.0 heard" in (out / "README.md").read_text()
+    assert main(["eval", f"run_dir={run}", f"eval.benchmark={out}", "eval.bootstrap_samples=100"]) == 0
+    told = capsys.readouterr()
+    assert "items/s" in told.err
+    assert "flite-rms" in told.out
+    (place,) = (run / "eval").glob(f"static@hellaswag-{benchmark.fingerprint[:12]}.benchmark.json")
+    result = json.loads(place.read_text())
+    assert result["directions"]["S→S"]["strata"]["all"]["num_items"] == 2, "two voices are no further items"
+    assert list(result["voices"]) == ["flite-slt", "flite-rms"]
+
+
+def test_text_alone_gives_the_scores_that_it_gives_beside_speech(run: Path, items: Path, built: Path) -> None:
+    out = run.parent / "written"
+    assert main(["benchmark", "build", "hellaswag", f"items={items}", f"out={out}", "benchmark.speech=false"]) == 0
+    assert sorted(files_of(out)) == ["README.md", "benchmark.json", "left_out.jsonl", "questions.jsonl", "texts.jsonl"]
+    benchmark = open_benchmark(str(out))
+    assert benchmark.items[0].endings[1].text == "on two hats."
+    for folder in (out, built):
+        assert main(["eval", f"run_dir={run}", f"eval.benchmark={folder}", "eval.bootstrap_samples=100"]) == 0
+    rows = {}
+    for folder in (out, built):
+        name = f"static@hellaswag-{open_benchmark(str(folder)).fingerprint[:12]}.benchmark"
+        found = map(json.loads, (run / "eval" / f"{name}.items.jsonl").read_text().splitlines())
+        rows[folder] = [row for row in found if row["direction"] == "T→T"]
+    assert len(rows[out]) == 6
+    for key in rows[out][0]:
+        own, spoken = ([row[key] for row in rows[folder]] for folder in (out, built))
+        assert own == (pytest.approx(spoken, rel=1e-4) if "nats" in key else spoken), key
+    before = files_of(out)
+    (out / "texts.jsonl").write_text("")
+    assert main(["eval", f"run_dir={run}", f"eval.benchmark={out}"]) == 2
+    assert main(["benchmark", "build", "hellaswag", f"items={items}", f"out={out}", "benchmark.speech=false"]) == 0
+    assert files_of(out) == before
+
+
+def test_recordings_and_voices_that_change_are_scored_by_sound_alone(run: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("1_0", "1_1", "2_0", "2_1"):
+        path = tmp_path / "pairs" / f"sample_{name}.wav"
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, rng.normal(0, 0.1, 12_000), 16_000)
+    assert build(run, "pairs", tmp_path / "pairs", tmp_path / "recorded") == 0
+    words = ["out=" + str(tmp_path / "voices"), f"run_dir={run}", "data.voice=flite", "benchmark.max_items=3"]
+    assert main(["benchmark", "build", "consistency", *words, "num_workers=1"]) == 0
+    for folder, score in (("recorded", "mean"), ("voices", "swap")):
+        benchmark = open_benchmark(str(tmp_path / folder))
+        assert benchmark.card["headlines"] == {"S→S": score}
+        assert (
+            main(["eval", f"run_dir={run}", f"eval.benchmark={tmp_path / folder}", "eval.bootstrap_samples=100"]) == 0
+        )
+        (place,) = (run / "eval").glob(f"static@*-{benchmark.fingerprint[:12]}.benchmark.json")
+        assert list(json.loads(place.read_text())["directions"]) == ["S→S"]
+    kinds = {item.stratum: item for item in benchmark.items}
+    assert set(kinds) == {"gain", "speaker", "gender"}
+    for item in kinds.values():
+        context, other = item.context.utterance, item.other_context.utterance
+        assert context.text == other.text
+        assert context.speaker == item.endings[item.label].utterance.speaker
+        assert other.speaker == item.endings[1 - item.label].utterance.speaker != context.speaker
+    recorded = open_benchmark(str(tmp_path / "recorded"))
+    assert [len(part.utterance.units) for part in recorded.items[0].endings] == [19, 19], "all of 0.75 s"
+
+
+def test_a_recogniser_hears_a_clip_alike_whatever_it_heard_before(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hear = recognise.Pocketsphinx()
+    first, second = (read_audio(path) for path in sorted((built / "audio").iterdir())[:2])
+    before = hear.transcribe(first)
+    hear.transcribe(second)
+    assert hear.transcribe(first) == before
+    monkeypatch.setitem(sys.modules, "faster_whisper", None)
+    with pytest.raises(UserError, match=r"pip install 'latent-speech-text\[whisper\]'"):
+        recognise.load_recogniser(recognise.RecogniserChoice("faster-whisper", str(built)))
+    monkeypatch.setitem(sys.modules, "faster_whisper", SimpleNamespace())
+    with pytest.raises(UserError, match=r"holds no model.bin"):
+        recognise.load_recogniser(recognise.RecogniserChoice("faster-whisper", str(built)))
+
+
+def test_options_that_contradict_each_other_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["benchmark.recognise=faster-whisper", "benchmark.normaliser=none", "benchmark.voices=[flite,flite]"]
+    assert main(["benchmark", "build", "copa", "items=x", "out=y", *words]) == 2
+    told = capsys.readouterr().err
+    for fault in ("benchmark.recogniser_weights=FOLDER", "add benchmark.speech=false", "each voice may be there once"):
+        assert fault in told
+    assert main(["benchmark", "build", "consistency", "out=y", "benchmark.speech=false"]) == 2
+    assert "is of sound" in capsys.readouterr().err
 
 
 def test_what_cannot_be_built_or_scored_is_refused_first(

@@ -22,11 +22,10 @@ from lst.data.alignment.words import match_words, place_words
 from lst.data.audio import read_audio
 from lst.data.config import AlignConfig
 from lst.data.synthesis import default_cache_dir, engine_times, synthesize_many
+from lst.data.synthesis.engines import engine_settings, run_engine
 from lst.data.synthesis.voices import (
     PseudoSpeaker,
-    engine_settings,
     finished_sound,
-    run_engine,
     speak_each,
     spoken_text,
     uncached,
@@ -116,7 +115,8 @@ def engine_word_times(text: str, speaker: PseudoSpeaker) -> tuple[np.ndarray, in
     """
     if speaker.engine not in engine_times.ENGINES:
         raise AlignmentError(f"the speech engine {speaker.engine} gives no times of words")
-    command = [sys.executable, engine_times.__file__, speaker.engine, speaker.voice, *engine_settings(speaker)]
+    settings = engine_settings(speaker.engine, speaker.rate, speaker.pitch)
+    command = [sys.executable, engine_times.__file__, speaker.engine, speaker.voice, *settings]
     with tempfile.TemporaryDirectory(prefix="lst-stamps-") as folder:
         try:
             audio_L, rate_hz = run_engine(command, spoken_text(text), Path(folder))

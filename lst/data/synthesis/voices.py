@@ -1,34 +1,21 @@
-"""Speech from text by the installed speech engines, kept in a cache.
-
-There are three engines, in the order in which ``auto`` looks for them: Flite (system package), eSpeak NG (system
-package) and SVOX Pico (Python package ``py-nanotts``). Each text is spoken by a process of its own. Pico needs that: it
-reads uninitialised memory, so its pauses depend on what its process spoke before, and a single word of a few thousand
-letters keeps it busy for ever. A fresh process gives repeatable results and can be stopped.
-"""
+"""Speech from text by the speech engines (``engines``) in the voices of pseudo-speakers, kept in a cache."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import random
 import re
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import soundfile
 
-from lst.data.synthesis.engine_times import TEXT_FILE, WAV_FILE
+from lst.data.synthesis.engines import AUTO, EngineError, engine_names, engine_of
 from lst.errors import UserError, raise_problems
 from lst.lazy import import_torchaudio
 from lst.progress import Progress
@@ -40,13 +27,9 @@ CACHE_SAMPLE_RATE_HZ = 16000
 
 RATE_RANGE, PITCH_RANGE, GAIN_RANGE = (0.9, 1.15), (0.8, 1.25), (0.5, 0.9)
 R3_ROOT = 1.2207440846057596  # The positive root of x⁴ = x + 1.
-
-# Time limits of an engine: over ten times what the slowest one needs, because machines may be busy.
-START_LIMIT_S, LIMIT_S_PER_CHARACTER = 60.0, 0.02
-
-ESPEAK_WORDS_PER_MINUTE = 175  # eSpeak NG's default, our rate 1.0.
-# Pico clips peaks: often at its own volume of 1.0, and at 0.6 still with a raised pitch.
-PICO_VOLUME = 0.4
+# Largest magnitude of a speaker that is a voice as it is.
+PLAIN_GAIN = 0.7
+_ONE_PITCH_VOICES = {"rms"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +38,7 @@ class PseudoSpeaker:
 
     Attributes:
         name: unique among the speakers made together.
-        engine: ``"flite"``, ``"espeak-ng"`` or ``"pico"``.
+        engine: its name; see ``engines``.
         voice: the engine's own name of the voice.
         rate: speed as a multiple of the voice's own; 1.15 takes about 1/1.15 of the time.
         pitch: fundamental frequency as a multiple of the voice's own; Flite's rms has one pitch and ignores it.
@@ -70,89 +53,43 @@ class PseudoSpeaker:
     gain: float
 
 
-class EngineError(ValueError):
-    """Why a speech engine could not speak a text."""
-
-
-def engine_settings(speaker: PseudoSpeaker) -> tuple[str, str]:
-    """Rate and pitch of a speaker as the command and the library of its engine take them."""
-    if speaker.engine == "flite":
-        return f"{1 / speaker.rate:.4f}", str(speaker.pitch)
-    if speaker.engine == "espeak-ng":
-        # 0 to 99; near 50 a step changes the frequency by about one per cent.
-        pitch = min(max(round(50 + 100 * (speaker.pitch - 1)), 0), 99)
-        return str(round(ESPEAK_WORDS_PER_MINUTE * speaker.rate)), str(pitch)
-    return str(speaker.rate), str(speaker.pitch)
-
-
-def _command(speaker: PseudoSpeaker, text: str) -> list[str]:
-    """The command that speaks ``TEXT_FILE`` (Pico: ``text``) of its folder into ``WAV_FILE``."""
-    rate, pitch = engine_settings(speaker)
-    if speaker.engine == "flite":
-        settings = ["--setf", f"duration_stretch={rate}", "--setf", f"f0_shift={pitch}"]
-        return ["flite", "-voice", speaker.voice, *settings, "-f", TEXT_FILE, "-o", WAV_FILE]
-    if speaker.engine == "espeak-ng":
-        return ["espeak-ng", "-v", speaker.voice, "-s", rate, "-p", pitch, "-f", TEXT_FILE, "-w", WAV_FILE]
-    settings = ["--speed", rate, "--pitch", pitch, "--volume", str(PICO_VOLUME)]
-    return [sys.executable, "-m", "py_nanotts", "-v", speaker.voice, *settings, "-o", WAV_FILE, "--", text]
-
-
-# In the order of "auto". Flite's kal and kal16 are left out: their reported times drift from their sound.
-_VOICES = {
-    "flite": ("slt", "rms", "awb"),
-    "espeak-ng": ("en-us+m3", "en-us+f2", "en-gb+m7", "en-gb+f3", "en-us+m1", "en-us+f1"),
-    "pico": ("en-US", "en-GB"),
-}
-_INSTALL = {
-    "flite": "apt-get install flite",
-    "espeak-ng": "apt-get install espeak-ng",
-    "pico": "pip install py-nanotts (Linux on x86-64)",
-}
-_ONE_PITCH_VOICES = {"rms"}
-
-
 def choose_engine(requested: str) -> str:
     """The engine to use: ``requested`` itself or, for ``"auto"``, the first that is installed.
 
     Raises:
         UserError: ``requested`` is no engine, or it is not installed (for ``"auto"``: no engine is).
     """
-    allowed = ", ".join(["auto", *_VOICES])
-    if requested != "auto" and requested not in _VOICES:
-        raise UserError(f"there is no speech engine {requested!r}; allowed are {allowed}.")
-    for engine in _VOICES if requested == "auto" else [requested]:
-        if _is_installed(engine):
+    for engine in AUTO if requested == "auto" else [requested]:
+        if engine_of(engine).is_installed():
             return engine
     missing = "no speech engine is" if requested == "auto" else f"the speech engine {requested} is not"
     raise UserError(
         f"{missing} installed. Install one of these, or use your own recordings with corpus=PATH:",
-        *(f"  - {engine}: {install}" for engine, install in _INSTALL.items()),
-        f"Allowed as speech engine are {allowed}.",
+        *(
+            f"  - {engine}: {engine_of(engine).traits.install}"
+            for engine in dict.fromkeys([*AUTO, requested])
+            if engine != "auto"
+        ),
+        f"Allowed as speech engine are {', '.join(['auto', *engine_names()])}.",
     )
 
 
-def _is_installed(engine: str) -> bool:
-    if engine != "pico":
-        return shutil.which(engine) is not None
-    try:
-        # A real import, since the package's compiled part may not fit this machine.
-        importlib.import_module("py_nanotts")
-    except ImportError:
-        return False
-    return True
+def named_speaker(name: str) -> PseudoSpeaker:
+    """A voice as it is, from ``ENGINE:VOICE``, or from ``ENGINE`` for its first one.
 
-
-@cache
-def _engine_version(engine: str) -> str:
-    """The engine's version. It is part of the cache's keys, because versions may sound different."""
-    if engine == "pico":
-        try:
-            return version("py-nanotts")
-        except PackageNotFoundError:  # A copy on the path, without its metadata.
-            return "unknown"
-    answer = subprocess.run([engine, "--version"], capture_output=True, text=True, errors="replace", timeout=30)
-    found = re.search(r"\d+\.\d+[\w.+-]*", answer.stdout + answer.stderr)
-    return found.group() if found else "unknown"
+    Raises:
+        UserError: there is no such engine or voice here.
+    """
+    wanted, _, voice = name.partition(":")
+    found = choose_engine(wanted)
+    engine = engine_of(found)
+    voices = list(engine.traits.voices)
+    voice = voice or next(iter(voices), "")
+    if not voice or not engine.has_voice(voice):
+        known = ", ".join(voices) or "none"
+        raise UserError(f"the speech engine {found} has no voice {voice!r} here; it has {known}")
+    slug = re.sub(r"[^A-Za-z0-9_-]+", "_", f"{found}-{voice}")
+    return PseudoSpeaker(slug, found, voice, 1.0, 1.0, PLAIN_GAIN)
 
 
 def pseudo_speakers(engine: str, num_speakers: int, seed: int) -> list[PseudoSpeaker]:
@@ -169,11 +106,12 @@ def pseudo_speakers(engine: str, num_speakers: int, seed: int) -> list[PseudoSpe
     Raises:
         UserError: an argument is out of range.
     """
-    if engine not in _VOICES:
-        raise UserError(f"there is no speech engine {engine!r}; allowed are {', '.join(_VOICES)}.")
+    traits = engine_of(engine).traits
+    voices = list(traits.voices)
+    if not voices:
+        raise UserError(f"the speech engine {engine} has no voice here: {traits.install}")
     if num_speakers < 1 or seed < 0:
         raise UserError(f"num_speakers={num_speakers}, seed={seed}: use at least 1 speaker and a seed of 0 or greater.")
-    voices = _VOICES[engine]
     generator = random.Random(seed)
     starts = [[generator.random() for _ in range(3)] for _ in voices]
     speakers = []
@@ -186,7 +124,8 @@ def pseudo_speakers(engine: str, num_speakers: int, seed: int) -> list[PseudoSpe
                 (1, 2, 3), starts[voice_index], (RATE_RANGE, PITCH_RANGE, GAIN_RANGE), strict=True
             )
         )
-        pitch = 1.0 if voice in _ONE_PITCH_VOICES else pitch
+        rate = rate if traits.has_rate else 1.0
+        pitch = pitch if traits.has_pitch and voice not in _ONE_PITCH_VOICES else 1.0
         speakers.append(PseudoSpeaker(f"{engine}-{index:03d}", engine, voice, rate, pitch, gain))
     return speakers
 
@@ -222,8 +161,7 @@ def synthesize(text: str, speaker: PseudoSpeaker, sample_rate_hz: int = CACHE_SA
     if not (0.2 <= speaker.rate <= 5 and 0.5 <= speaker.pitch <= 2 and 0 < speaker.gain <= 1):
         raise UserError(f"{speaker}: rate must be 0.2 to 5, pitch 0.5 to 2, gain above 0 and at most 1.")
     try:
-        with tempfile.TemporaryDirectory(prefix="lst-voice-") as folder:
-            audio_L, engine_rate_hz = run_engine(_command(speaker, said), said, Path(folder))
+        audio_L, engine_rate_hz = engine_of(speaker.engine).speak(said, speaker.voice, speaker.rate, speaker.pitch)
     except EngineError as error:
         raise _failure(said, speaker, str(error)) from error
     return finished_sound(audio_L, engine_rate_hz, said, speaker, sample_rate_hz)
@@ -254,47 +192,6 @@ def _failure(text: str, speaker: PseudoSpeaker, reason: str) -> UserError:
     return UserError(f"{speaker.engine} (voice {speaker.voice}) could not speak {start!r}: {reason}")
 
 
-def run_engine(command: Sequence[str], text: str, folder: Path) -> tuple[np.ndarray, int]:
-    """Runs a command that speaks ``TEXT_FILE`` into ``WAV_FILE``, both in its working folder.
-
-    Args:
-        command: the command and its arguments.
-        text: the content of ``TEXT_FILE``.
-        folder: an empty folder, so that no file of the user's can replace a module of Pico's.
-
-    Returns:
-        The engine's audio, float32 [num_samples], and its sample rate in Hz.
-
-    Raises:
-        EngineError: the command does not start, fails, takes too long, or writes no audio.
-    """
-    (folder / TEXT_FILE).write_text(text + "\n", encoding="utf-8")
-    limit_s = START_LIMIT_S + LIMIT_S_PER_CHARACTER * len(text)
-    try:
-        answer = subprocess.run(
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=limit_s,
-        )
-    except subprocess.TimeoutExpired:
-        message = f"it was still busy after {limit_s:.0f} s. Split the text, or remove very long words."
-        raise EngineError(message) from None
-    except OSError as error:
-        raise EngineError(f"{error}. Is the text too long?") from error
-    message = " ".join((answer.stderr or answer.stdout).split())[-300:]
-    if answer.returncode != 0:
-        raise EngineError(message or f"it ended with status {answer.returncode}.")
-    try:
-        audio_L, rate_hz = soundfile.read(folder / WAV_FILE, dtype="float32")
-    except soundfile.LibsndfileError as error:
-        raise EngineError(message or str(error)) from error
-    return audio_L, rate_hz
-
-
 def _resample(audio_L: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
     import torch
 
@@ -312,7 +209,7 @@ def default_cache_dir() -> Path:
 def _cache_path(text: str, speaker: PseudoSpeaker, folder: Path) -> Path:
     key = {
         "cache": CACHE_VERSION,
-        "engine_version": _engine_version(choose_engine(speaker.engine)),
+        "engine_version": engine_of(choose_engine(speaker.engine)).version(speaker.voice),
         "speaker": asdict(speaker),
         "text": text,
     }

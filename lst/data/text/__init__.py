@@ -7,6 +7,7 @@
 """
 
 from lst.data.text.normalise import NORMALISER, normalise
+from lst.data.text.normalisers import ReadAloud, normaliser
 from lst.data.text.pronounce import pronounce, pronouncing_dictionary
 from lst.data.text.spoken import (
     SpokenWord,
@@ -18,10 +19,12 @@ from lst.data.text.spoken import (
 
 __all__ = [
     "NORMALISER",
+    "ReadAloud",
     "SpokenWord",
     "is_by_rule",
     "join_unsaid",
     "normalise",
+    "normaliser",
     "pronounce",
     "pronounce_by_rule",
     "pronouncing_dictionary",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from lst import storage
 from lst.configs.schema import Config
 from lst.data.alignment.stamps import spoken_files
 from lst.data.audio import read_audio
+from lst.data.config import AlignConfig
 from lst.data.corpora import ManifestRow
 from lst.data.corpora.manifest import row_record
 from lst.data.prepare.shard_tasks import ShardTask, ShardWork, make_shards
@@ -21,13 +22,17 @@ from lst.data.prepared import LEFT_OUT_FILE, MANIFEST_FILE, QUESTIONS_FILE, UNIT
 from lst.data.questions import Question
 from lst.data.shards import INDEX_FILE, SHARD_FOLDER, Index, LeftOut, index_entry, shard_name, write_index
 from lst.data.shards import VERSION as SHARD_VERSION
-from lst.data.text import NORMALISER
+from lst.data.synthesis import default_cache_dir
+from lst.data.synthesis.voices import write_cached
+from lst.data.utterance import TimedWord
 from lst.errors import ProblemsError
+from lst.evaluation.benchmark.card import MadeOf, make_card, misheard, needs_contexts
 from lst.evaluation.benchmark.clips import Measures, measure_clip
-from lst.evaluation.benchmark.formats import AUDIO_FOLDER, CARD_FILE, CLIPS_FILE, PAGE_FILE, BenchmarkCard, Clip
+from lst.evaluation.benchmark.formats import AUDIO_FOLDER, CARD_FILE, CLIPS_FILE, MISHEARD_FILE, PAGE_FILE, Clip
 from lst.evaluation.benchmark.opened import is_whole
 from lst.evaluation.benchmark.page import card_page
 from lst.evaluation.benchmark.plan import BuildPlan
+from lst.evaluation.benchmark.recognise import hear, spoken_keys, word_errors
 from lst.evaluation.benchmark.text_items import TextItem
 from lst.parallel import ExecutorOptions, warm_up_workers
 from lst.progress import Progress, say
@@ -67,19 +72,16 @@ def build_benchmark(config: Config, plan: BuildPlan) -> Path:
 def _build(config: Config, plan: BuildPlan, folder: Path, frame_rate_hz: int) -> None:
     for line in plan.cost(config.num_workers):
         say(line)
-    paths = spoken_files(plan.jobs, config.data.align, config.num_workers)
+    paths = (
+        _recorded_files(plan) if plan.is_recorded else spoken_files(plan.jobs, config.data.align, config.num_workers)
+    )
     clips = _clips(plan, _take_audio(paths, folder), folder)
+    _hear(config, plan, folder, clips)
     storage.write_jsonl(folder / CLIPS_FILE, [{**clip} for clip in clips])
     faults = {clip["id"]: clip["fault"] for clip in clips if clip["fault"]}
     sound = [item for item in plan.items if not faults.keys() & item.parts.keys()]
     spoken = {name for item in sound for name in item.parts}
-    rows = [
-        ManifestRow(
-            clip["id"], folder / clip["path"], clip["spoken"], clip["speaker"], SPLIT, duration_s=clip["duration_s"]
-        )
-        for clip in clips
-        if clip["id"] in spoken
-    ]
+    rows = [_row(clip, folder, plan.is_recorded) for clip in clips if clip["id"] in spoken]
     relative = [{**row_record(row), "path": str(Path(row.path).relative_to(folder))} for row in rows]
     storage.write_jsonl(folder / MANIFEST_FILE, relative)
     storage.write_bytes(folder / UNITS_FILE, plan.units_file.read_bytes())
@@ -87,18 +89,59 @@ def _build(config: Config, plan: BuildPlan, folder: Path, frame_rate_hz: int) ->
     unaligned = {one["id"]: one["reason"] for receipt in work.receipts.values() for one in receipt["skipped"]}
     faults |= unaligned
     items = [item for item in sound if not unaligned.keys() & item.parts.keys()]
-    left_out: list[LeftOut] = [{"id": one.id or one.place, "reason": str(one)} for one in plan.problems]
+    left_out: list[LeftOut] = [{"id": one.id or one.place, "reason": str(one)} for one in plan.listed.problems]
     for item in plan.items:
         if own := [f"{name}: {faults[name]}" for name in item.parts if name in faults]:
             left_out.append({"id": item.id, "reason": "; ".join(own)})
     storage.write_jsonl(folder / LEFT_OUT_FILE, left_out)
-    if len({item.context for item in items}) < (2 if plan.items[0].context else 1):
+    contexts = {voice_of(item, plan.num_voices): set[str]() for item in plan.items}
+    for item in items:
+        contexts[voice_of(item, plan.num_voices)].add(item.context)
+    if min(map(len, contexts.values())) < (2 if needs_contexts(plan.items) else 1):
         raise ProblemsError(
             f"{folder}: {len(items)} of {len(plan.items)} items are left, too few to ask",
             [f"{one['id']}: {one['reason']}" for one in left_out],
         )
-    storage.write_jsonl(folder / QUESTIONS_FILE, [asdict(one) for one in questions_of(items, config.seed)])
+    storage.write_jsonl(
+        folder / QUESTIONS_FILE, [asdict(one) for one in questions_of(items, config.seed, plan.num_voices)]
+    )
     _finish(config, plan, folder, items, clips, left_out, work, frame_rate_hz)
+
+
+def _row(clip: Clip, folder: Path, is_recorded: bool) -> ManifestRow:
+    """The row of a clip. Recordings are scored as whole: they are one word, of which nothing is known."""
+    row = ManifestRow(
+        clip["id"], folder / clip["path"], clip["spoken"], clip["speaker"], SPLIT, duration_s=clip["duration_s"]
+    )
+    if not is_recorded:
+        return row
+    return replace(row, text="unknown", words=(TimedWord("<unk>", 0.0, clip["duration_s"]),))
+
+
+def _recorded_files(plan: BuildPlan) -> list[Path]:
+    """The recordings as FLAC of 16 kHz in the cache of voices, in the order of the utterances."""
+    found = []
+    with Progress(len(plan.said), "read recordings", unit="recording") as progress:
+        for said in plan.said:
+            source = plan.listed.recordings[said.id]
+            path = default_cache_dir() / f"{storage.sha256(source)}.flac"
+            if not path.exists():
+                write_cached(path, read_audio(source))
+            found.append(path)
+            progress.advance()
+    return found
+
+
+def _hear(config: Config, plan: BuildPlan, folder: Path, clips: Sequence[Clip]) -> None:
+    """Adds to each clip what the recogniser hears, and lists those that it understands too badly."""
+    if plan.recogniser is None:
+        return
+    heard = hear({clip["sha256"]: folder / clip["path"] for clip in clips}, plan.recogniser, config.num_workers)
+    for clip in clips:
+        words, text = spoken_keys(clip["spoken"]), heard[clip["sha256"]]
+        clip["heard"], clip["num_words"] = text, len(words)
+        clip["num_word_errors"] = word_errors(words, spoken_keys(text))
+    storage.write_jsonl(folder / MISHEARD_FILE, [{**one} for one in misheard(clips, config.benchmark.max_wer)])
 
 
 def _take_audio(paths: Sequence[Path], folder: Path) -> list[Path]:
@@ -141,7 +184,9 @@ def _make_shards(
     config: Config, plan: BuildPlan, folder: Path, rows: Sequence[ManifestRow], frame_rate_hz: int
 ) -> ShardWork:
     """Units and aligned words of the rows, as shards; those that are there of this build are kept."""
-    size, host = config.data.shard_utterances, socket.gethostname()
+    size, host, data = config.data.shard_utterances, socket.gethostname(), config.data
+    if plan.is_recorded:
+        data = replace(data, align=AlignConfig(method="manifest"))
     tasks = [
         ShardTask(
             folder,
@@ -150,7 +195,7 @@ def _make_shards(
             rows[start : start + size],
             plan.units_sha256,
             frame_rate_hz,
-            config.data,
+            data,
             unit_places(config.tokenizer),
             host,
         )
@@ -164,10 +209,16 @@ def _make_shards(
     return make_shards(tasks, None, ExecutorOptions("local", config.num_workers))
 
 
-def questions_of(items: Sequence[TextItem], seed: int) -> list[Question]:
-    """The items by ids of utterances; each one's other context is that of another item, drawn by the seed.
+def voice_of(item: TextItem, num_voices: int) -> str:
+    """The voice that says an item, as its id ends; empty where one voice alone says each."""
+    return item.id.rpartition("--")[2] if num_voices > 1 else ""
 
-    Items are shuffled into a circle, and each takes the next context that differs from its own.
+
+def questions_of(items: Sequence[TextItem], seed: int, num_voices: int = 1) -> list[Question]:
+    """The items by ids of utterances; each one's other context is its own, or that of another item, drawn by the seed.
+
+    Items are shuffled into a circle, and each takes the next context that differs from its own. Where several voices
+    say each item, it is one of the same voice.
     """
     circle = np.random.default_rng([_SWAPS, seed]).permutation(len(items))
     others: Mapping[str, str] = {
@@ -176,6 +227,7 @@ def questions_of(items: Sequence[TextItem], seed: int) -> list[Question]:
                 f"{other.id}-context"
                 for step in range(1, len(items))
                 if (other := items[circle[(place + step) % len(items)]]).context != items[here].context
+                and voice_of(other, num_voices) == voice_of(items[here], num_voices)
             ),
             "",
         )
@@ -186,7 +238,7 @@ def questions_of(items: Sequence[TextItem], seed: int) -> list[Question]:
             item.id,
             item.stratum,
             f"{item.id}-context" if item.context else "",
-            others[item.id],
+            f"{item.id}-other" if item.other else others[item.id],
             [f"{item.id}-{number}" for number in range(len(item.endings))],
             item.label,
         )
@@ -205,44 +257,17 @@ def _finish(
     frame_rate_hz: int,
 ) -> None:
     """Writes the card, the page and, last, the index."""
-    names = (MANIFEST_FILE, QUESTIONS_FILE, LEFT_OUT_FILE, UNITS_FILE)
+    names = [MANIFEST_FILE, QUESTIONS_FILE, LEFT_OUT_FILE, UNITS_FILE]
     hashes = {name: storage.sha256(folder / name) for name in names}
-    speakers = list(dict.fromkeys(said.speaker for said in plan.said))
-    plural = "s" * (len(speakers) != 1)
-    has_context = bool(items[0].context)
-    items_path = Path(storage.expanded(str(config.items)))
-    strata = sorted({item.stratum for item in items} - {""})
-    card: BenchmarkCard = {
-        "version": 1,
-        "name": plan.name,
-        "made_from": plan.made_from,
-        "items_file": items_path.name,
-        "items_sha256": storage.sha256(items_path),
-        "num_items": len(items),
-        "num_left_out": len(left_out),
-        "num_endings": sorted({len(item.endings) for item in items}),
-        "chance": sum(1 / len(item.endings) for item in items) / len(items),
-        "has_context": has_context,
-        "other_contexts": f"the context of another item, drawn by seed={config.seed}" if has_context else "",
-        "strata": {stratum: sum(item.stratum == stratum for item in items) for stratum in strata},
-        "speech": f"synthesised speech ({plan.engine}, {len(speakers)} pseudo-speaker{plural})",
-        "speakers": [asdict(speaker) for speaker in speakers],
-        "normaliser": NORMALISER,
-        "seed": config.seed,
-        "unit_rate_hz": frame_rate_hz,
-        "units_sha256": plan.units_sha256,
-        "num_clips": len(clips),
-        "num_faulty_clips": sum(bool(clip["fault"]) for clip in clips),
-        "num_files": len({clip["path"] for clip in clips}),
-        "speech_s": round(sum(clip["duration_s"] for clip in clips), 3),
-        "files": {**hashes, CLIPS_FILE: storage.sha256(folder / CLIPS_FILE)},
-    }
+    own = [CLIPS_FILE] if plan.recogniser is None else [CLIPS_FILE, MISHEARD_FILE]
+    made = MadeOf(items, clips, left_out, {**hashes, **{name: storage.sha256(folder / name) for name in own}})
+    card = make_card(config, plan, made, frame_rate_hz)
     storage.write_json(folder / CARD_FILE, card)
     storage.write_text(folder / PAGE_FILE, card_page(card, clips, left_out))
     index: Index = {
         "version": SHARD_VERSION,
         "description": f"{plan.name} ({len(items):,} items), {card['speech']}",
-        "is_synthesised": True,
+        "is_synthesised": not plan.is_recorded,
         "made_from": _NO_SETTINGS,  # type: ignore[typeddict-item]
         "units_sha256": plan.units_sha256,
         "text_sha256": "",

@@ -6,7 +6,10 @@
     OUT/manifest.jsonl, questions.jsonl           its utterances and its items
     OUT/audio/HASH.flac                           what was spoken; equal texts share a file
     OUT/clips.jsonl                               Clip a line
+    OUT/misheard.jsonl                            LeftOut a line, where a recogniser heard the clips
     OUT/left_out.jsonl                            LeftOut a line
+    OUT/texts.jsonl                               Text a line: of a benchmark of text alone, which has questions, card
+                                                  and left_out.jsonl beside it, and no speech
     OUT/benchmark.json                            BenchmarkCard; README.md says the same for people
     eval/NAME@BENCHMARK-FINGERPRINT.benchmark.json                BenchmarkResult, beside a run's other results
     eval/NAME@….benchmark.items.jsonl, ….benchmark.controls.jsonl    ItemRow and ControlRow a line
@@ -21,15 +24,40 @@ from lst.evaluation.results import ControlScore, DirectionScore, Share
 from lst.storage import Count, Seconds
 
 CARD_FILE, PAGE_FILE, CLIPS_FILE, AUDIO_FOLDER = "benchmark.json", "README.md", "clips.jsonl", "audio"
+TEXTS_FILE, MISHEARD_FILE = "texts.jsonl", "misheard.jsonl"
 VERSION: Literal[1] = 1
 
 
-class Clip(TypedDict):
-    """One utterance of a benchmark.
+class Text(TypedDict):
+    """One text of a benchmark.
 
     Keys:
-        id: of the utterance: ITEM-context, or ITEM-NUMBER of an ending.
-        text, spoken: as the items file has it, and as it was read aloud.
+        id: of the utterance: ITEM-context, ITEM-other, or ITEM-NUMBER of an ending.
+        text, spoken: as the items file has it, and as it is read aloud.
+    """
+
+    id: str
+    text: str
+    spoken: str
+
+
+class Heard(TypedDict, total=False):
+    """What a recogniser heard in a clip; there where one was asked for.
+
+    Keys:
+        heard: its words.
+        num_words, num_word_errors: words that were read aloud, and errors against them.
+    """
+
+    heard: str
+    num_words: Count
+    num_word_errors: Count
+
+
+class Clip(Text, Heard):
+    """One utterance of a spoken benchmark.
+
+    Keys:
         speaker: who spoke it.
         path, sha256: of its audio in the folder.
         duration_s: of the audio.
@@ -38,9 +66,6 @@ class Clip(TypedDict):
         fault: what its checks found; empty where it is sound.
     """
 
-    id: str
-    text: str
-    spoken: str
     speaker: str
     path: str
     sha256: str
@@ -50,7 +75,41 @@ class Clip(TypedDict):
     fault: str
 
 
-class BenchmarkCard(TypedDict):
+class VoiceErrors(TypedDict):
+    """How well a recogniser understood one voice.
+
+    Keys:
+        num_clips, num_misheard: its clips, and those of them with more word errors than allowed.
+        num_words, num_word_errors: over all its clips.
+    """
+
+    num_clips: Count
+    num_misheard: Count
+    num_words: Count
+    num_word_errors: Count
+
+
+class LaterKeys(TypedDict, total=False):
+    """Keys of a card that benchmarks of earlier versions lack.
+
+    Keys:
+        headlines: the headline score of each direction that it is scored in.
+        num_voices: how many say each item; items of one name then count as one.
+        licences: of the engines that speak.
+        recogniser: what heard the clips.
+        max_wer: word errors a word that a clip may have.
+        voices: errors of each speaker.
+    """
+
+    headlines: dict[str, str]
+    num_voices: Count
+    licences: dict[str, str]
+    recogniser: str
+    max_wer: float
+    voices: dict[str, VoiceErrors]
+
+
+class BenchmarkCard(LaterKeys):
     """``benchmark.json``: what a benchmark was made of, in numbers.
 
     Keys:
@@ -63,7 +122,7 @@ class BenchmarkCard(TypedDict):
         has_context: whether endings follow a context.
         other_contexts: what ``swap`` swaps the context with, in words.
         strata: number of items of each; empty where the file names none.
-        speech: who spoke, in words.
+        speech: who spoke, in words; ``text alone`` where nobody did.
         speakers: their settings.
         normaliser: what turned the texts into what was read aloud.
         seed: of speakers and other contexts.
@@ -99,7 +158,17 @@ class BenchmarkCard(TypedDict):
     files: dict[str, str]
 
 
-class BenchmarkResult(TypedDict):
+class LaterScores(TypedDict, total=False):
+    """Keys of a result that those of earlier versions lack.
+
+    Keys:
+        voices: directions by voice, where several voices say each item.
+    """
+
+    voices: dict[str, dict[str, DirectionScore]]
+
+
+class BenchmarkResult(LaterScores):
     """``eval/NAME@….benchmark.json``: one model on one benchmark.
 
     Keys:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from lst import storage
+from lst.data.alignment.words import written_words
 from lst.data.corpora import ManifestRow, read_manifest
 from lst.data.prepared import MANIFEST_FILE, QUESTIONS_FILE, PreparedData
 from lst.data.questions import Question
-from lst.data.shards import INDEX_FILE, ShardReader, entries_of, load_index, verify_shards
+from lst.data.shards import INDEX_FILE, Index, ShardReader, entries_of, load_index, verify_shards
+from lst.data.utterance import Utterance, Word
 from lst.errors import UserError, raise_problems
-from lst.evaluation.benchmark.formats import CARD_FILE, CLIPS_FILE, BenchmarkCard, Clip
+from lst.evaluation.accuracy import HEADLINE, HEADLINE_ALONE
+from lst.evaluation.benchmark.formats import CARD_FILE, CLIPS_FILE, TEXTS_FILE, BenchmarkCard, Clip, Text
 from lst.evaluation.items import Item, question_items
 from lst.storage import fingerprint, read_json, read_jsonl
 
@@ -28,28 +34,47 @@ class Benchmark:
 
     def __init__(self, folder: Path, verify_hash: bool = True) -> None:
         self.folder, self._verify_hash = folder, verify_hash
-        self._index = load_index(folder)
         self.card = read_card(folder)
+
+    @property
+    def is_written(self) -> bool:
+        """Whether it is text alone."""
+        return is_written(self.card)
+
+    @cached_property
+    def _index(self) -> Index:
+        return load_index(self.folder)
 
     @cached_property
     def items(self) -> list[Item]:
         """What is asked."""
         questions = list(read_jsonl(self.folder / QUESTIONS_FILE, Question))
+        if self.is_written:
+            texts = read_jsonl(self.folder / TEXTS_FILE, Text)
+            return question_items(questions, {text["id"]: _written(text) for text in texts})
         utterances = ShardReader(self.folder, "questions", self._verify_hash, self._index)
         return question_items(questions, {utterance.id: utterance for utterance in utterances})
 
+    def question_of(self, item_id: str) -> str:
+        """What an item asks, whoever says it: items that differ in the voice alone are one question."""
+        return item_id.rpartition("--")[0] if self.card.get("num_voices", 1) > 1 else item_id
+
     @cached_property
     def manifest(self) -> dict[str, ManifestRow]:
-        """Its clips by utterance, which say where the audio lies."""
-        return {row.id: row for row in read_manifest(self.folder / MANIFEST_FILE)}
+        """Its clips by utterance, which say where the audio lies; none of a written benchmark."""
+        return {} if self.is_written else {row.id: row for row in read_manifest(self.folder / MANIFEST_FILE)}
 
     @property
     def fingerprint(self) -> str:
         """Fingerprint of its utterances and of its questions."""
+        if self.is_written:
+            return fingerprint([self.card["files"][TEXTS_FILE], self.card["files"][QUESTIONS_FILE]])
         return fingerprint([[entry["sha256"] for entry in entries_of(self._index)], self.card["files"][QUESTIONS_FILE]])
 
     def check_units(self, data: PreparedData) -> None:
-        """Raises ``UserError`` unless its units are those of prepared data."""
+        """Raises ``UserError`` unless its units are those of prepared data; text alone has none."""
+        if self.is_written:
+            return
         own, wanted = self.card["units_sha256"], data.index["units_sha256"]
         if own != wanted:
             raise UserError(
@@ -57,6 +82,21 @@ class Benchmark:
                 f"{data.folder} that the models read ({wanted[:12]}…): build it again with run_dir= or data_dir= of "
                 "these models"
             )
+
+
+def _written(text: Text) -> Utterance:
+    words = tuple(Word(word, 0, 0, 0.0) for word in written_words(text["spoken"]))
+    return Utterance(text["id"], "", text["spoken"], 0.0, np.zeros(0, np.uint16), words)
+
+
+def is_written(card: BenchmarkCard) -> bool:
+    """Whether a benchmark is text alone."""
+    return not card["units_sha256"]
+
+
+def headlines_of(card: BenchmarkCard) -> Mapping[str, str]:
+    """The headline score of each direction that a benchmark is scored in."""
+    return card.get("headlines", HEADLINE if card["has_context"] else HEADLINE_ALONE)
 
 
 def open_benchmark(place: str, verify_hash: bool = True) -> Benchmark:
@@ -70,9 +110,12 @@ def open_benchmark(place: str, verify_hash: bool = True) -> Benchmark:
         UserError: it is absent, was not built to the end, or is damaged; all damaged files are named.
     """
     folder = Path(storage.expanded(place))
-    if not (folder / INDEX_FILE).exists() or not (folder / CARD_FILE).exists():
-        raise UserError(f"eval.benchmark={place} holds no whole benchmark ({INDEX_FILE}, {CARD_FILE}). {REMEDY}")
+    missing = f"eval.benchmark={place} holds no whole benchmark ({INDEX_FILE}, {CARD_FILE}). {REMEDY}"
+    if not (folder / CARD_FILE).exists():
+        raise UserError(missing)
     benchmark = Benchmark(folder, verify_hash)
+    if not benchmark.is_written and not (folder / INDEX_FILE).exists():
+        raise UserError(missing)
     raise_problems(f"the benchmark in {folder}", _damage(folder, benchmark.card) if verify_hash else [], REMEDY)
     return benchmark
 
@@ -83,15 +126,15 @@ def read_card(folder: Path) -> BenchmarkCard:
 
 
 def is_whole(folder: Path, made_from: str) -> bool:
-    """Whether a folder with an index holds a whole benchmark.
+    """Whether a folder with an index, or with the card of a written benchmark, holds a whole benchmark.
 
     Raises:
         UserError: it was made from other things.
     """
     try:
         card = read_card(folder)
-        index = load_index(folder)
-        verify_shards(folder, entries_of(index), full=True)
+        if not is_written(card):
+            verify_shards(folder, entries_of(load_index(folder)), full=True)
     except UserError:
         return False
     if card["made_from"] != made_from:
@@ -106,7 +149,8 @@ def _damage(folder: Path, card: BenchmarkCard) -> list[str]:
     """A line for each file that is missing or altered, audio included."""
     wanted = dict(card["files"])
     try:
-        wanted |= {clip["path"]: clip["sha256"] for clip in read_jsonl(folder / CLIPS_FILE, Clip)}
+        if not is_written(card):
+            wanted |= {clip["path"]: clip["sha256"] for clip in read_jsonl(folder / CLIPS_FILE, Clip)}
     except (UserError, FileNotFoundError):
         return [f"{CLIPS_FILE} is missing or damaged"]
     problems = []

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from lst.configs.schema import BENCHMARKS
+from lst.configs.schema import TEXT_BENCHMARKS
 from lst.data.corpora import ManifestProblem
 from lst.data.corpora.records import Record, json_records, table_cells
 from lst.data.corpora.row_checks import text_faults
@@ -45,6 +45,7 @@ class TextItem:
         endings: two or more.
         label: index of the true one.
         place: its line, for messages.
+        other: a context of its own to swap with; empty where that of another item is taken.
     """
 
     id: str
@@ -53,12 +54,15 @@ class TextItem:
     endings: tuple[str, ...]
     label: int
     place: str
+    other: str = ""
 
     @property
     def parts(self) -> dict[str, str]:
         """Its texts by the id of the utterance that says each."""
-        context = {f"{self.id}-context": self.context} if self.context else {}
-        return context | {f"{self.id}-{number}": ending for number, ending in enumerate(self.endings)}
+        named = {f"{self.id}-context": self.context, f"{self.id}-other": self.other}
+        return {name: text for name, text in named.items() if text} | {
+            f"{self.id}-{number}": ending for number, ending in enumerate(self.endings)
+        }
 
 
 class _Fields(NamedTuple):
@@ -78,12 +82,16 @@ class _Row(NamedTuple):
     record: Record | str
 
 
-def read_items(name: str, path: Path) -> tuple[list[TextItem], list[ManifestProblem]]:
+def read_items(
+    name: str, path: Path, read_aloud: Callable[[str], str] = normalise, is_spoken: bool = True
+) -> tuple[list[TextItem], list[ManifestProblem]]:
     """The items of a file, and all problems of those that cannot be used.
 
     Args:
-        name: one of ``BENCHMARKS``.
+        name: one of ``TEXT_BENCHMARKS``.
         path: the file.
+        read_aloud: gives the text that is said.
+        is_spoken: a voice says the texts; else they may be in any script and of any length.
 
     Raises:
         UserError: the file cannot be read.
@@ -101,7 +109,7 @@ def read_items(name: str, path: Path) -> tuple[list[TextItem], list[ManifestProb
             fields = _READERS[name](record)
             item_id = re.sub(r"[^A-Za-z0-9_-]", "_", fields.id) or f"{number:06d}"
             item = TextItem(item_id, fields.stratum, fields.context, tuple(fields.endings), fields.label, place)
-            faults = _faults(item)
+            faults = text_item_faults(item, read_aloud, is_spoken)
         except ValueError as error:
             faults = [str(error)]
         if item_id in places:
@@ -123,8 +131,8 @@ def _same_kind(items: list[TextItem], problems: list[ManifestProblem]) -> tuple[
     return [item for item in items if item.context], [*problems, *found]
 
 
-def _faults(item: TextItem) -> list[str]:
-    """What is wrong with an item: endings, label, and texts that cannot be spoken."""
+def text_item_faults(item: TextItem, read_aloud: Callable[[str], str], is_spoken: bool = True) -> list[str]:
+    """What is wrong with an item: endings, label, and texts that are empty or cannot be spoken."""
     faults = []
     count = len(item.endings)
     if count < 2:
@@ -134,7 +142,10 @@ def _faults(item: TextItem) -> list[str]:
     named = [("context", item.context)] if item.context else []
     named += [(f"ending {number}", ending) for number, ending in enumerate(item.endings)]
     for what, text in named:
-        said = normalise(text)
+        said = read_aloud(text)
+        if not is_spoken:
+            faults += [] if any(map(str.isalnum, said)) else [f"{what}: there is no text"]
+            continue
         faults += [f"{what}: {fault.replace('the transcript', 'the text')}" for fault in text_faults(said)]
         if (num_words := len(said.split())) > MAX_WORDS:
             faults.append(f"{what}: it has {num_words} words as it is read aloud, at most {MAX_WORDS} are spoken")
@@ -258,5 +269,5 @@ def _own(record: Record) -> _Fields:
 
 
 _READERS: dict[str, Callable[[Record], _Fields]] = dict(
-    zip(BENCHMARKS, (_own, _hellaswag, _story_cloze, _story_cloze, _copa, _blimp, _swuggy), strict=True)
+    zip(TEXT_BENCHMARKS, (_own, _hellaswag, _story_cloze, _story_cloze, _copa, _blimp, _swuggy), strict=True)
 )

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from lst.data.synthesis import engines
 from lst.data.synthesis import voices as speech_synthesis
 from lst.data.synthesis.voices import (
     GAIN_RANGE,
@@ -234,7 +235,7 @@ def test_silent_and_endless_engines_fail(fake_flite, tmp_path, monkeypatch):
     speaker = fake_flite(f'for last; do :; done; cp {silence} "$last"')
     with pytest.raises(UserError, match="made no sound"):
         synthesize(TEXT, speaker)
-    monkeypatch.setattr(speech_synthesis, "START_LIMIT_S", -0.5)
+    monkeypatch.setattr(engines, "START_LIMIT_S", -0.5)
     fake_flite("exec sleep 20")
     with pytest.raises(UserError, match="still busy"):
         synthesize(TEXT, speaker)
@@ -268,7 +269,7 @@ def test_cache_key_covers_all_that_changes_the_sound(speaker, tmp_path, monkeypa
     paths = [synthesize_cached(TEXT, speaker, tmp_path), synthesize_cached(TEXT + " Soon.", speaker, tmp_path)]
     for change in ({"voice": "other"}, {"rate": 1.01}, {"pitch": 1.01}, {"gain": 0.61}):
         paths.append(synthesize_cached(TEXT, dataclasses.replace(speaker, **change), tmp_path))
-    monkeypatch.setattr(speech_synthesis, "_engine_version", lambda engine: "99.0")
+    monkeypatch.setattr(type(engines.engine_of(speaker.engine)), "version", lambda self, voice: "99.0")
     paths.append(synthesize_cached(TEXT, speaker, tmp_path))
     assert len(set(paths)) == len(paths)
 
