@@ -129,7 +129,7 @@ COMMANDS = {
         shows=False,
     ),
     "generate": Command(
-        "generate:continue_prompt",
+        "generate:run_generate",
         "generate:generation_plan",
         "continue a spoken or written prompt",
         "run_dir name seed generate.text generate.audio generate.modality generate.max_new_tokens generate.temperature "

@@ -165,8 +165,8 @@ READS = {
         ),
         _reads(
             "generate",
-            f"{_RUN} name seed generate verify_models {_UNIT_FILES}",
-            _OF_TRAINED | {"out": "it prints the continuation"},
+            f"{_RUN} name seed generate out verify_models {_UNIT_FILES}",
+            _OF_TRAINED,
         ),
         _reads("export", f"{_RUN} export", {"out": "write export.folder=FOLDER"}),
         _reads(

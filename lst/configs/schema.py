@@ -138,11 +138,21 @@ class BenchmarkConfig(Options, prefix="benchmark."):
 class GenerateConfig(Options, prefix="generate."):
     """Options of continuing a prompt."""
 
-    text: str | None = option(None, "written prompt", is_prose=True)
+    text: str | None = option(None, "written prompt; with generate.audio=, what is read first", is_prose=True)
     audio: str | None = option(None, "spoken prompt, an audio file", path="file", url_allowed=True)
+    prompts: str | None = option(
+        None,
+        "prompts as JSON lines of id, text, audio, in place of one; their results go to the folder out=",
+        path="file",
+    )
+    model: str | None = option(
+        None,
+        "a model's folder, such as a copy of final/, or hub:OWNER/NAME, in place of run_dir= and name=",
+        path="folder",
+    )
     modality: str = option(
         "same",
-        "what to continue with: the same as the prompt, or any (it may switch)",
+        "what to continue with: the same as the prompt's end (speech with out=FILE.wav), or any (it may switch)",
         choices=("same", "text", "speech", "any"),
     )
     max_new_tokens: int = option(50, "new tokens at most", low=1)
@@ -155,6 +165,11 @@ class GenerateConfig(Options, prefix="generate."):
         high=1,
         needs="generate.temperature!=0",
     )
+    stop: list[str] = option([], "texts at which it ends; they are cut off")
+    no_repeat_units: int = option(
+        0, "so many units in a row never occur twice, nor one unit for longer; 0 sets no limit", low=0
+    )
+    stream: bool = option(False, "print text and units as they are drawn", needs="generate.prompts=null")
 
 
 @dataclass
@@ -247,7 +262,9 @@ class Config(Options):
     layout: str = option("auto", "how corpus= is laid out", choices=LAYOUT_NAMES, needs="corpus!=null")
     items: str | None = option(None, "file of a text benchmark's items", path="file")
     out: str | None = option(
-        None, "what is written: a file of lst tokenizer, the folder of a benchmark", path="file or folder"
+        None,
+        "what is written: a file of lst tokenizer, the folder of a benchmark, sound of lst generate (FILE.wav)",
+        path="file or folder",
     )
     on_error: str = option(
         "raise",
