@@ -121,7 +121,10 @@ class Continued:
     def sound(self) -> Sound:
         """What it spoke; raises ``UserError`` where it only wrote, or the model has no voice."""
         if not len(self.units):
-            raise UserError("this continuation has no speech: ask for it with modality='speech'")
+            raise UserError(
+                "this continuation has no speech: it is text, or it ended at once. Ask for modality='speech', or take "
+                "another seed"
+            )
         if self.voice is None:
             raise UserError("this model has no voice: its units were made without audio (see docs/guides/voice.md)")
         return Sound(self.voice.sound(self.units, self.is_deduplicated), self.voice.sample_rate_hz)

@@ -178,6 +178,9 @@ class ReportConfig(Options, prefix="report."):
 
     num_audio: int = option(4, "utterances to listen to in the report", low=0)
     num_questions: int = option(12, "questions to read and listen to in the report, drawn from the seed", low=0)
+    continuation_s: float = option(
+        3.0, "seconds of speech that each model adds to a spoken prompt; 0 adds none", low=0, high=20, unit="s"
+    )
 
 
 @dataclass
@@ -200,6 +203,7 @@ class ExportConfig(Options, prefix="export."):
         choices=EXPORT_FORMATS,
     )
     folder: str = option("export", "folder or URL that the files go into", path="folder", url_allowed=True)
+    licence: str = option("", "licence of the model, as its card states it", is_prose=True, needs="hub!=null")
 
 
 @dataclass
@@ -265,6 +269,11 @@ class Config(Options):
         None,
         "what is written: a file of lst tokenizer, the folder of a benchmark, sound of lst generate (FILE.wav)",
         path="file or folder",
+    )
+    hub: str | None = option(
+        None,
+        "where lst export writes the model name= with its card: a new folder, or hub:OWNER/NAME to push it",
+        path="folder",
     )
     on_error: str = option(
         "raise",

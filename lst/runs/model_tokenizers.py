@@ -56,10 +56,15 @@ class ModelTokenizers:
             units.units_a_frame,
         )
 
-    def save(self, folder: Path) -> None:
-        """Writes both into a model's folder."""
+    def save(self, folder: Path, names_local_weights: bool = True) -> None:
+        """Writes both into a model's folder.
+
+        Args:
+            folder: of the model.
+            names_local_weights: see ``SpeechTokenizer.save``.
+        """
         self.tokenizer.save(folder / TEXT_FILE)
-        self.codec.save(folder / UNITS_FILE)
+        self.codec.save(folder / UNITS_FILE, names_local_weights)
 
     @classmethod
     def load(cls, folder: Path, places: Mapping[str, Any] | None = None) -> ModelTokenizers:
