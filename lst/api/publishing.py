@@ -90,7 +90,8 @@ model.generate("Anna went to the", modality="speech", max_new_tokens=75).sound.s
 print(model.score("prompt.wav", ["one ending", "another.wav"]))
 ```
 
-The folder holds weights, text tokenizer, unit codebook and fitted patching. No pickle is in it, and nothing that can run code.
+The folder holds weights, text tokenizer, unit codebook and fitted patching. No pickle is in it, and nothing
+that can run code.
 
 ## Figures
 
