@@ -130,17 +130,17 @@ COMMANDS = {
         shows=False,
     ),
     "generate": Command(
-        "generate:continue_prompt",
+        "generate:run_generate",
         "generate:generation_plan",
-        "continue a spoken or written prompt",
-        "run_dir name seed generate.text generate.audio generate.modality generate.max_new_tokens generate.temperature "
-        "generate.top_k generate.top_p",
+        "continue a spoken or written prompt in text or sound, or many prompts",
+        "run_dir name seed out generate.text generate.audio generate.prompts generate.modality generate.max_new_tokens "
+        "generate.temperature",
     ),
     "export": Command(
         "export:export",
         "export:export_plan",
-        "prepared data in another format: .on_the_fly JSON lines, TextGrids, CTM",
-        "run_dir data_dir export.format export.folder",
+        "prepared data as .on_the_fly JSON lines, TextGrids or CTM; with hub=, a model with its card",
+        "run_dir data_dir export.format export.folder hub name export.licence",
         "export.folder",
     ),
     "synthetic": Command(

@@ -25,7 +25,8 @@ ALLOWED: dict[str, set[str]] = {
     "runs": {"data", "model", "tokenizers", "configs"},
     "voice": {"model", "kernels", "tokenizers", "data.audio"},
     "evaluation": {"runs", "voice", "data", "model", "tokenizers", "configs", "kernels"},
-    "recipes": {"evaluation", "runs", "voice", "data", "model", "tokenizers", "configs", "kernels"},
+    "api": {"evaluation", "runs", "voice", "data", "model", "tokenizers", "configs"},
+    "recipes": {"api", "evaluation", "runs", "voice", "data", "model", "tokenizers", "configs", "kernels"},
 }
 # Floors within data: a file may import its own room and those of earlier floors. On the lowest all may meet.
 DATA_FLOORS: list[set[str]] = [

@@ -23,7 +23,8 @@ PACKAGE = Path(lst.__file__).parent
 # The copy of the sources that mkdocstrings reads.
 SOURCES = Path(__file__).parents[2] / "build" / "docs"
 # Rooms of the Python API, in the order of the data flow.
-ROOMS = ("tokenizers", "data", "model", "kernels", "runs", "evaluation", "storage", "parallel", "configs")
+ROOMS = ("tokenizers", "data", "model", "kernels", "runs", "voice", "evaluation", "api")
+ROOMS += ("storage", "parallel", "configs")
 # A runnable example of a docstring: from a prompt to the next empty line or the end of the docstring.
 EXAMPLE = re.compile(r'^( *)>>> .*(?:\n(?=\1)(?! *""").*\S.*)*', re.MULTILINE)
 # Modules whose docstrings describe files, with the headings of the page.
@@ -46,6 +47,9 @@ FILE_FORMATS = {
     "Scores of units": "evaluation/unit_scores.py",
     "Model folders": "model/pretrained.py",
     "Hashes of model folders": "model/hashes.py",
+    "Tokenizers in model folders": "runs/model_tokenizers.py",
+    "Voices of mean spectra": "voice/vocoders/mean_spectra.py",
+    "Continuations": "recipes/generate.py",
     "Unit models of entropy patching": "model/unit_model.py",
     "Fitted patching": "runs/fitted_patching.py",
     "Training checkpoints": "recipes/training/checkpoints.py",

@@ -166,10 +166,10 @@ READS = {
         ),
         _reads(
             "generate",
-            f"{_RUN} name seed generate verify_models {_UNIT_FILES}",
-            _OF_TRAINED | {"out": "it prints the continuation"},
+            f"{_RUN} name seed generate out verify_models {_UNIT_FILES}",
+            _OF_TRAINED,
         ),
-        _reads("export", f"{_RUN} export", {"out": "write export.folder=FOLDER"}),
+        _reads("export", f"{_RUN} name hub export verify_models {_UNIT_FILES}", {"out": "write export.folder=FOLDER"}),
         _reads(
             "benchmark build",
             _BENCHMARK,

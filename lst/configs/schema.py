@@ -208,11 +208,21 @@ class BenchmarkConfig(Options, prefix="benchmark."):
 class GenerateConfig(Options, prefix="generate."):
     """Options of continuing a prompt."""
 
-    text: str | None = option(None, "written prompt", is_prose=True)
+    text: str | None = option(None, "written prompt; with generate.audio=, what is read first", is_prose=True)
     audio: str | None = option(None, "spoken prompt, an audio file", path="file", url_allowed=True)
+    prompts: str | None = option(
+        None,
+        "prompts as JSON lines of id, text, audio, in place of one; their results go to the folder out=",
+        path="file",
+    )
+    model: str | None = option(
+        None,
+        "a model's folder, such as a copy of final/, or hub:OWNER/NAME, in place of run_dir= and name=",
+        path="folder",
+    )
     modality: str = option(
         "same",
-        "what to continue with: the same as the prompt, or any (it may switch)",
+        "what to continue with: the same as the prompt's end (speech with out=FILE.wav), or any (it may switch)",
         choices=("same", "text", "speech", "any"),
     )
     max_new_tokens: int = option(50, "new tokens at most", low=1)
@@ -225,6 +235,11 @@ class GenerateConfig(Options, prefix="generate."):
         high=1,
         needs="generate.temperature!=0",
     )
+    stop: list[str] = option([], "texts at which it ends; they are cut off")
+    no_repeat_units: int = option(
+        0, "so many units in a row never occur twice, nor one unit for longer; 0 sets no limit", low=0
+    )
+    stream: bool = option(False, "print text and units as they are drawn", needs="generate.prompts=null")
 
 
 @dataclass
@@ -233,6 +248,9 @@ class ReportConfig(Options, prefix="report."):
 
     num_audio: int = option(4, "utterances to listen to in the report", low=0)
     num_questions: int = option(12, "questions to read and listen to in the report, drawn from the seed", low=0)
+    continuation_s: float = option(
+        3.0, "seconds of speech that each model adds to a spoken prompt; 0 adds none", low=0, high=20, unit="s"
+    )
 
 
 @dataclass
@@ -255,6 +273,7 @@ class ExportConfig(Options, prefix="export."):
         choices=EXPORT_FORMATS,
     )
     folder: str = option("export", "folder or URL that the files go into", path="folder", url_allowed=True)
+    licence: str = option("", "licence of the model, as its card states it", is_prose=True, needs="hub!=null")
 
 
 @dataclass
@@ -322,7 +341,14 @@ class Config(Options):
         path="file or folder",
     )
     out: str | None = option(
-        None, "what is written: a file of lst tokenizer, the folder of a benchmark", path="file or folder"
+        None,
+        "what is written: a file of lst tokenizer, the folder of a benchmark, sound of lst generate (FILE.wav)",
+        path="file or folder",
+    )
+    hub: str | None = option(
+        None,
+        "where lst export writes the model name= with its card: a new folder, or hub:OWNER/NAME to push it",
+        path="folder",
     )
     on_error: str = option(
         "raise",

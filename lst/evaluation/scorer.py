@@ -9,7 +9,7 @@ from lst.configs.schema import Config
 from lst.data.documents import DocumentBuilder
 from lst.model.batch import Document
 from lst.model.inference import ScoredTokens, cut_documents, score_documents
-from lst.runs import TrainedModel
+from lst.runs import WholeModel
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class Scorer:
         shares_beginnings: compute the tokens that documents share once.
     """
 
-    trained: TrainedModel
+    trained: WholeModel
     builder: DocumentBuilder
     row_patches: int
     rows_a_batch: int
     shares_beginnings: bool = True
 
     @classmethod
-    def of(cls, trained: TrainedModel, config: Config) -> Scorer:
+    def of(cls, trained: WholeModel, config: Config) -> Scorer:
         """A scorer with the sizes of ``config``."""
         return cls(trained, trained.builder(config), config.train.row_patches, config.eval.rows_a_batch)
 

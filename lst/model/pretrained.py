@@ -4,6 +4,9 @@
 
     FOLDER/README.md            the model card
     FOLDER/model.safetensors    the weights
+    FOLDER/text.model, units.safetensors    see ``lst.runs.model_tokenizers``
+    FOLDER/unit_model/, speech_bpe.model    see ``lst.runs.fitted_patching``
+    FOLDER/voice.safetensors    see ``lst.voice.vocoders.mean_spectra``
     FOLDER/hashes.json          see ``lst.model.hashes``
     FOLDER/config.json          ``ModelFolder``, written last: it marks the folder as complete
 
@@ -47,12 +50,17 @@ _CARD = """---
 # A Latent Speech-Text Transformer
 
 `config.json` holds the dimensions, how the training grouped speech units into patches, and sizes and hashes of the
-vocabulary. The text tokenizer and the unit codebook that the ids belong to are not in this folder.
+vocabulary. A folder of `lst train` also holds the text tokenizer (`text.model`), the unit codebook
+(`units.safetensors`) and, where there was sound, a voice (`voice.safetensors`).
 
 ```python
+import lst
+
+model = lst.load("FOLDER_OR_REPOSITORY")  # with its tokenizers: text and audio in, text and sound out
+
 from lst.model.lst import LatentSpeechTextModel
 
-model = LatentSpeechTextModel.from_pretrained("FOLDER_OR_REPOSITORY")
+model = LatentSpeechTextModel.from_pretrained("FOLDER_OR_REPOSITORY")  # the weights alone
 ```
 
 Paper: https://arxiv.org/abs/2510.06195

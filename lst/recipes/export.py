@@ -1,22 +1,31 @@
-"""``lst export``: writes prepared data in another format, as one file or one folder for each split."""
+"""``lst export``: writes prepared data in another format, a file or folder for each split; or a model with its card."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypedDict
 
+from lst.api import fit_voice, model_folder, voice_of
+from lst.api.publishing import ModelFacts, check_new, push, write_public
 from lst.configs.schema import Config
 from lst.data.alignment.formats.ctm import write_ctm
 from lst.data.alignment.formats.textgrid import write_textgrids
 from lst.data.corpora import write_on_the_fly
 from lst.data.corpora.on_the_fly import SUFFIX
-from lst.data.prepared import PreparedData
+from lst.data.prepared import PreparedData, speech_name
 from lst.data.shards import INDEX_FILE, ShardReader
 from lst.data.utterance import Utterance
 from lst.errors import UserError
+from lst.evaluation.results import RunResults, read_result
 from lst.progress import say
-from lst.runs import RunFolder, open_data
-from lst.storage import Folder, absolute, exists
+from lst.runs import RunFolder, WholeModel, open_data, open_whole
+from lst.runs.folder import CARD_JSON
+from lst.storage import Folder, absolute, exists, read_json
+from lst.tokenizers.speech import unit_places
+from lst.tokenizers.weights import HUB_PREFIX
 
 # By format: the suffix of a split's file or folder, and its writer, which returns how many utterances it wrote.
 _WRITERS: dict[str, tuple[str, Callable[[Folder, Iterable[Utterance], float], int]]] = {
@@ -26,14 +35,20 @@ _WRITERS: dict[str, tuple[str, Callable[[Folder, Iterable[Utterance], float], in
 }
 
 
+class _CorpusCard(TypedDict, total=False):
+    licence: str | None
+
+
 def export(config: Config) -> str:
-    """Writes the spoken utterances of a run's prepared data; returns a line for each place written.
+    """Writes the spoken utterances of a run's prepared data, or with ``hub=`` a model; returns a line for each place.
 
     ``on_the_fly`` and ``ctm`` write a file for each split, ``textgrid`` a folder with a file for each utterance.
 
     Raises:
         UserError: the data is not prepared or damaged, has no speech, or has a word or id that cannot be written.
     """
+    if config.hub is not None:
+        return _export_model(config, config.hub)
     data = open_data(config)
     write = _WRITERS[config.export.format][1]
     lines = []
@@ -58,6 +73,9 @@ def export(config: Config) -> str:
 
 def export_plan(config: Config) -> list[str]:
     """Plan of ``lst export``, as lines of text; raises ``UserError`` for what the command itself would refuse."""
+    if config.hub is not None:
+        whole = _whole(config, config.hub)
+        return [f"export: would write {whole.name}, {whole.model.num_parameters:,} parameters, to {config.hub}"]
     folder = RunFolder.of(config).data
     if not exists(folder / INDEX_FILE):
         return [f"export: it waits for prepared data in {folder}: run lst prepare"]
@@ -79,6 +97,52 @@ def places_to_write(config: Config, data: PreparedData) -> list[tuple[Folder, Sh
         if isinstance(place, Path) and place.exists() and place.is_dir() == bool(suffix):
             raise _not_writable(place, "is a folder" if suffix else "is a file")
     return places
+
+
+def _whole(config: Config, place: str) -> WholeModel:
+    """The model that is exported; raises ``UserError`` where it is not trained, or its place is taken."""
+    if not place.startswith(HUB_PREFIX):
+        check_new(Path(place))
+    run = RunFolder.of(config)
+    folder = model_folder(run.root, config.name)
+    return open_whole(folder, unit_places(config.tokenizer), config.verify_models, run.data)
+
+
+def _export_model(config: Config, place: str) -> str:
+    whole = _whole(config, place)
+    has_data = exists(RunFolder.of(config).data / INDEX_FILE)
+    data = open_data(config) if has_data else None
+    voice = voice_of(whole) or (fit_voice(data) if data else None)
+    facts = _facts(config, whole, data)
+    if not place.startswith(HUB_PREFIX):
+        write_public(whole, voice, facts, Path(place))
+        return f"{place}: {whole.name} with its card; lst.load({place!r}) opens it"
+    with TemporaryDirectory() as folder:
+        write_public(whole, voice, facts, Path(folder) / "model")
+        return f"{push(Path(folder) / 'model', place.removeprefix(HUB_PREFIX))}: {whole.name} with its card"
+
+
+def _facts(config: Config, whole: WholeModel, data: PreparedData | None) -> ModelFacts:
+    """What the card states of data, licence and figures; figures of other weights are left out."""
+    run = RunFolder.of(config)
+    licence = ""
+    if data is not None and exists(run.data / CARD_JSON):
+        remedy = f"Delete {run.data / CARD_JSON}: lst card makes it again."
+        licence = read_json(run.data / CARD_JSON, _CorpusCard, "the corpus card", remedy).get("licence") or ""
+    facts = ModelFacts(
+        config.export.licence,
+        data.index["description"] if data else "",
+        speech_name(data.index) if data else "",
+        licence,
+    )
+    result = read_result(run.eval_result(whole.name)) if run.eval_result(whole.name).exists() else None
+    if result is None or result["weights_sha256"] != whole.weights_sha256 or not run.results.exists():
+        say(f"{whole.name} has no results of these weights in {run.results}: run lst eval and lst report first")
+        return facts
+    results = read_json(run.results, RunResults, "the run's results", "Run lst report again.")
+    own = next((model for model in results["models"] if model["name"] == whole.name), None)
+    figures = {**own["directions"]} if own else None
+    return replace(facts, figures=figures, items=results["items"], chance=results["chance"])
 
 
 def _not_writable(place: Folder, reason: str | None) -> UserError:

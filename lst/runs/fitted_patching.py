@@ -26,6 +26,7 @@ from lst.model.config import PatchingConfig
 from lst.model.patching import fit_entropy_threshold
 from lst.model.unit_model import CONFIG_FILE, UnitModel, fit_unit_model
 from lst.progress import say
+from lst.runs.model_tokenizers import ModelTokenizers
 from lst.storage import Between, read_json, write_json
 from lst.tokenizers.speech import deduplicate
 from lst.tokenizers.speech_bpe import SpeechBPE, check_sizes, fit_speech_bpe
@@ -60,8 +61,8 @@ class FittedPatching:
     unit_model: UnitModel | None = None
     speech_bpe: SpeechBPE | None = None
 
-    def builder(self, config: Config, data: PreparedData) -> DocumentBuilder:
-        """Makes documents with everything that this patching needs to cut them."""
+    def builder(self, config: Config, data: PreparedData | ModelTokenizers) -> DocumentBuilder:
+        """Makes documents with everything that this patching needs to cut them; ``data`` gives the text tokenizer."""
         return DocumentBuilder(
             data.tokenizer,
             self.vocabulary,
@@ -98,7 +99,7 @@ class FittedPatching:
             self.speech_bpe.save(folder / SPEECH_BPE_FILE)
 
 
-def plain_patching(config: PatchingConfig, data: PreparedData) -> FittedPatching:
+def plain_patching(config: PatchingConfig, data: PreparedData | ModelTokenizers) -> FittedPatching:
     """A patching without fitted parts."""
     return FittedPatching(config, unit_vocabulary(config, data.vocabulary))
 
@@ -119,13 +120,13 @@ def unit_vocabulary(config: PatchingConfig, vocabulary: Vocabulary) -> Vocabular
     return replace(vocabulary, deduplicated=True)
 
 
-def load_patching(folder: Path, config: PatchingConfig, data: PreparedData) -> FittedPatching:
+def load_patching(folder: Path, config: PatchingConfig, data: PreparedData | ModelTokenizers) -> FittedPatching:
     """Loads the patching that a model was trained with.
 
     Args:
         folder: of the trained model, or of a training.
         config: from the model's configuration.
-        data: that the model is used on.
+        data: that the model is used on, or the model's own tokenizers.
 
     Raises:
         UserError: a fitted part is missing or damaged, or belongs to another codebook.

@@ -87,8 +87,14 @@ class SpeechTokenizer(Protocol):
             UserError: a waveform is empty or not mono, or weights or a package are missing.
         """
 
-    def save(self, path: Path) -> None:
-        """Writes one safetensors file, whole or not at all."""
+    def save(self, path: Path, names_local_weights: bool = True) -> None:
+        """Writes one safetensors file, whole or not at all.
+
+        Args:
+            path: of the file.
+            names_local_weights: whether it says where on this machine a model's weights are; for a file that goes to
+                others, only a name on the Hub is of use.
+        """
 
 
 def encoder_options(config: TokenizerConfig) -> EncoderOptions:

@@ -29,6 +29,8 @@ FORMAT: Literal["lst-units-2"] = "lst-units-2"
 IMPORTED_FORMAT: Literal["lst-imported-units-1"] = "lst-imported-units-1"
 # Upper bounds of the size of a codebook, whose units are uint16, and of frames a second.
 MAX_UNITS, MAX_RATE_HZ = 65_535, 100
+# Prefixes of places of weights that are the same for everybody.
+PUBLISHED = ("hub:", "bundle:")
 Rate = Annotated[int, Between(1, MAX_RATE_HZ)]
 
 
@@ -126,9 +128,15 @@ class UnitsFile(ABC):
         """Hash of everything that decides the units; shards and vocabularies record it."""
         return hashlib.sha256(self._to_bytes({})).hexdigest()
 
-    def save(self, path: Path) -> None:
-        """Writes the tensors and their description as safetensors, whole or not at all."""
-        write_bytes(path, self._to_bytes({"weights": self.place} if self.place else {}))
+    def save(self, path: Path, names_local_weights: bool = True) -> None:
+        """Writes the tensors and their description as safetensors, whole or not at all.
+
+        Args:
+            path: of the file.
+            names_local_weights: whether the place of a model's weights is noted where it is on this machine.
+        """
+        place = self.place if names_local_weights or (self.place or "").startswith(PUBLISHED) else None
+        write_bytes(path, self._to_bytes({"weights": place} if place else {}))
 
     def _to_bytes(self, more: dict[str, str]) -> bytes:
         return save(self.tensors(), metadata={"lst": json.dumps(self.description(), sort_keys=True), **more})

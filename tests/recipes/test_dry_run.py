@@ -44,7 +44,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
         ("report data_dir=/no/data", "the index of the prepared data is missing"),
         ("generate name=static", "give one prompt"),
         ("generate name=nosuch generate.text=a", "no trained model 'nosuch'"),
-        ("generate name=static generate.text=a generate.audio=b", "give one prompt"),
+        ("generate name=static generate.text=a generate.audio=b", "b does not exist"),
         ("generate name=static generate.audio=/no/such.wav", "/no/such.wav"),
         ("export export.format=ctm export.folder=RUN/taken", "train.ctm cannot be written (is a folder)"),
         ("quickstart model=lst_tiny", "each arm of quickstart chooses its own"),

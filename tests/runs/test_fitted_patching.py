@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from lst.api import Continued
+from lst.api.writing import spans_of
 from lst.cli import describe, main
 from lst.configs.compose import build_config
 from lst.data.documents.interleave import Span
@@ -25,7 +27,6 @@ from lst.model.inference.generate import Continuation
 from lst.model.patching import patch_document
 from lst.model.unit_model import UnitModel
 from lst.recipes.evaluate import evaluate, results_as_text
-from lst.recipes.generate import show_continuation
 from lst.recipes.training.train import train
 from lst.runs import fitted_patching
 from lst.runs.fitted_patching import check_patching, fit_patching, load_patching, plain_patching
@@ -249,12 +250,16 @@ def test_a_continuation_that_switches_is_shown_by_its_stretches(run: Path) -> No
     words, vocabulary = data.tokenizer.encode("went home"), data.vocabulary
     ids = np.array([*words, vocabulary.speech_id, *vocabulary.unit_ids(np.array([3, 4]))], np.int32)
     modalities = (ids >= vocabulary.first_unit_id).astype(np.uint8)
+
+    def shown(one: Continuation) -> str:
+        return str(Continued(spans_of(fitted, data.tokenizer, one.token_ids, one.modalities), 0, one.ended_by))
+
     continued = Continuation(ids, modalities, np.zeros(len(ids)), "length")
-    assert show_continuation(continued, fitted, data.tokenizer) == "<text> went home <speech> 3 4"
+    assert shown(continued) == "<text> went home <speech> 3 4"
     only_text = Continuation(ids[: len(words)], modalities[: len(words)], np.zeros(len(words)), "stop")
-    assert show_continuation(only_text, fitted, data.tokenizer) == "went home"
+    assert shown(only_text) == "went home"
     nothing = Continuation(ids[:0], modalities[:0], np.zeros(0), "stop")
-    assert show_continuation(nothing, fitted, data.tokenizer) == ""
+    assert shown(nothing) == ""
 
 
 def test_a_speech_bpe_of_other_units_or_none_is_refused(run: Path) -> None:

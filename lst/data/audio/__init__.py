@@ -8,7 +8,7 @@
 
 from lst.data.audio.header import AudioInfo, probe_audio
 from lst.data.audio.places import AUDIO_SUFFIXES, audio_exists, described, format_audio_ref, is_present, open_location
-from lst.data.audio.read import read_audio, read_row_audio
+from lst.data.audio.read import read_audio, read_row_audio, resample
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -21,4 +21,5 @@ __all__ = [
     "probe_audio",
     "read_audio",
     "read_row_audio",
+    "resample",
 ]

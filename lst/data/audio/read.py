@@ -76,7 +76,7 @@ def read_row_audio(row: AudioPlace, sample_rate_hz: int = 16000) -> npt.NDArray[
         raise UserError(f"{name}: {'; '.join(faults)}")
     own_rate_hz = header.sample_rate_hz
     if not row.is_segment:
-        return _resample(name, _mono(row, header, 0, header.num_frames), own_rate_hz, sample_rate_hz)
+        return resample(name, _mono(row, header, 0, header.num_frames), own_rate_hz, sample_rate_hz)
     divisor = math.gcd(own_rate_hz, sample_rate_hz)
     own, wanted = own_rate_hz // divisor, sample_rate_hz // divisor
     first = round(row.start_s * sample_rate_hz)
@@ -89,7 +89,7 @@ def read_row_audio(row: AudioPlace, sample_rate_hz: int = 16000) -> npt.NDArray[
     reach = 0 if own == wanted else math.ceil(RESAMPLE_ZEROS / RESAMPLE_ROLLOFF / min(own, wanted)) + 1
     first_block = max(0, first // wanted - reach)
     end = min(header.num_frames, (math.ceil(last / wanted) + reach) * own)
-    part = _resample(name, _mono(row, header, first_block * own, end), own_rate_hz, sample_rate_hz)
+    part = resample(name, _mono(row, header, first_block * own, end), own_rate_hz, sample_rate_hz)
     return np.ascontiguousarray(part[first - first_block * wanted : last - first_block * wanted])
 
 
@@ -200,10 +200,14 @@ class _ForwardDecoder(threading.local):
 _forward = _ForwardDecoder()
 
 
-def _resample(
+def resample(
     name: str, mono: npt.NDArray[np.float32], own_rate_hz: int, wanted_rate_hz: int
 ) -> npt.NDArray[np.float32]:
-    """Resamples ``[num_frames]`` samples; needs torchaudio only if the rates differ."""
+    """Resamples ``[num_frames]`` samples; needs torchaudio only if the rates differ.
+
+    Raises:
+        UserError: the rates have too small a common divisor; it begins with ``name``.
+    """
     if own_rate_hz == wanted_rate_hz:
         return mono
     if fault := rate_fault(own_rate_hz, wanted_rate_hz):

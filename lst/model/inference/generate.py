@@ -16,7 +16,8 @@ special tokens, units start at 15.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,6 +50,8 @@ class SamplingOptions:
             A prompt that ends in the other modality gets the marker first. ``any`` lets the model switch by markers.
         stop_ids: further ids that end a sequence, besides ``<eos>``.
         seed: of the draws. The draws of a prompt depend on the seed and the prompt's number alone.
+        no_repeat_units: so many units in a row never occur twice in a span of speech; so no unit goes on for longer
+            either. 0 sets no limit.
 
     Raises:
         UserError: a value is not allowed; all problems are named.
@@ -61,6 +64,7 @@ class SamplingOptions:
     modality: str = "any"
     stop_ids: tuple[int, ...] = ()
     seed: int = 0
+    no_repeat_units: int = 0
 
     def __post_init__(self) -> None:
         """Checks the values."""
@@ -71,6 +75,7 @@ class SamplingOptions:
             ),
             f"top_k={self.top_k} must be 0 (no limit) or more": self.top_k < 0,
             f"top_p={self.top_p} must be above 0 and at most 1 (no limit)": not 0 < self.top_p <= 1,
+            f"no_repeat_units={self.no_repeat_units} must be 0 (no limit) or more": self.no_repeat_units < 0,
             f"modality={self.modality!r} must be one of {', '.join(MODALITIES)}": self.modality not in MODALITIES,
         }
         if any(wrong.values()):
@@ -103,6 +108,8 @@ def generate(
     layout: TokenLayout,
     options: SamplingOptions,
     unit_measure: UnitMeasure | None = None,
+    numbers: Sequence[int] | None = None,
+    ends: Callable[[int, int], bool] | None = None,
 ) -> list[Continuation]:
     """Continues prompts of any lengths together. Apart from rounding, a prompt does not affect the others.
 
@@ -115,6 +122,9 @@ def generate(
         layout: what ids mean.
         options: how to draw.
         unit_measure: for entropy patching, the unit model's ``next_entropy`` (or ``last_surprisal``).
+        numbers: of the prompts, which decide their draws; by default 0, 1, ….
+        ends: is told each new token as it is drawn, by the prompt's place and the id; where it returns true, the
+            sequence ends with this token.
 
     Returns:
         The continuation of each prompt, in order.
@@ -137,13 +147,19 @@ def generate(
         steppers.append(PatchStepper(patching, layout.first_unit_id, unit_measure, layout.speech_id, has_head))
         steppers[-1].begin(prompt, cut)
     state = DecodingState(model, prompts, patches, steppers)
-    writers = [_Writer(number, prompt, layout, options, model.vocab_size) for number, prompt in enumerate(prompts)]
-    with Progress(options.max_new_tokens, "generate", unit="token") as progress:
+    writers = [
+        _Writer(place, number, prompt, layout, options, model.vocab_size, ends)
+        for place, (number, prompt) in enumerate(zip(numbers or range(len(prompts)), prompts, strict=True))
+    ]
+    # Whoever is told the tokens shows them.
+    with nullcontext() if ends else Progress(options.max_new_tokens, "generate", unit="token") as progress:
         _write(model, state, writers, progress)
     return [writer.continuation() for writer in writers]
 
 
-def _write(model: LatentSpeechTextModel, state: DecodingState, active: list[_Writer], progress: Progress) -> None:
+def _write(
+    model: LatentSpeechTextModel, state: DecodingState, active: list[_Writer], progress: Progress | None
+) -> None:
     """Draws a token for each active writer at a time, until all have ended."""
     while True:
         for writer, logits_V in zip(active, state.logits.detach().double().cpu(), strict=True):
@@ -154,7 +170,8 @@ def _write(model: LatentSpeechTextModel, state: DecodingState, active: list[_Wri
             if state.num_patches[place] + (state.steppers[place].num_open > 0) >= model.config.max_patches:
                 active[place].ended_by = "context"
                 going.remove(place)
-        progress.advance()
+        if progress is not None:
+            progress.advance()
         if not going:
             return
         if len(going) < len(active):
@@ -193,9 +210,17 @@ class _Writer:
     """One growing continuation: the allowed next tokens, and the draws."""
 
     def __init__(
-        self, number: int, prompt: Document, layout: TokenLayout, options: SamplingOptions, vocab_size: int
+        self,
+        place: int,
+        number: int,
+        prompt: Document,
+        layout: TokenLayout,
+        options: SamplingOptions,
+        vocab_size: int,
+        ends: Callable[[int, int], bool] | None,
     ) -> None:
         self.layout, self.options, self.vocab_size = layout, options, vocab_size
+        self.place, self.ends = place, ends
         self.modality = _open_modality(prompt, layout)
         seed = int(np.random.default_rng([options.seed, number]).integers(2**63))
         self.generator = torch.Generator().manual_seed(seed)
@@ -224,7 +249,9 @@ class _Writer:
         """Draws the next token from float64 logits [V], and records whether it ends the sequence."""
         if not bool(torch.isfinite(logits_V).all()):
             raise UserError(f"the logits are not finite: {describe_weights(model)}")
-        token = draw_token(logits_V.masked_fill(~self.allowed(), float("-inf")), self.options, self.generator)
+        allowed_V = logits_V.masked_fill(~self.allowed(), float("-inf"))
+        allowed_V[repeating(self.token_ids, self.options.no_repeat_units, self.layout.first_unit_id)] = float("-inf")
+        token = draw_token(allowed_V, self.options, self.generator)
         layout = self.layout
         markers = {layout.text_id: TEXT, layout.speech_id: SPEECH}
         if (
@@ -238,7 +265,9 @@ class _Writer:
         self.token_ids.append(token)
         self.modalities.append(layout.modality_of(token))
         self.token_nats.append(float(logits_V[token] - logits_V.logsumexp(dim=0)))
-        if len(self.token_ids) == self.options.max_new_tokens:
+        if self.ends is not None and self.ends(self.place, token):
+            self.ended_by = "stop"
+        elif len(self.token_ids) == self.options.max_new_tokens:
             self.ended_by = "length"
 
     def continuation(self) -> Continuation:
@@ -250,6 +279,24 @@ class _Writer:
             np.array(self.token_nats, np.float64),
             self.ended_by,
         )
+
+
+def repeating(token_ids: Sequence[int], num_units: int, first_unit_id: int) -> list[int]:
+    """The units that would repeat ``num_units`` units in a row of the last span of speech; none for 0.
+
+    >>> repeating([21, 20, 22, 23, 20, 22], num_units=3, first_unit_id=20)
+    [23]
+    """
+    if not num_units:
+        return []
+    start = next((place + 1 for place in reversed(range(len(token_ids))) if token_ids[place] < first_unit_id), 0)
+    span = token_ids[start:]
+    last = span[len(span) - num_units + 1 :]
+    return [
+        span[place + num_units - 1]
+        for place in range(len(span) - num_units + 1)
+        if span[place : place + num_units - 1] == last
+    ]
 
 
 def draw_token(logits_V: torch.Tensor, options: SamplingOptions, generator: torch.Generator) -> int:

@@ -20,7 +20,7 @@ from lst.evaluation import Item, Scorer, question_items, score_items
 from lst.evaluation.results import DIRECTIONS, Direction
 from lst.model.lst import LatentSpeechTextModel
 from lst.recipes.benchmarks.figures import Figures, interleaved_best_s
-from lst.runs import TrainedModel, open_data, plain_patching
+from lst.runs import ModelTokenizers, TrainedModel, open_data, plain_patching
 from lst.runs.preparing import prepare_options
 
 NUM_QUESTIONS, NUM_TURNS = 12, 3
@@ -53,7 +53,8 @@ def _scorer(folder: Path, words: Sequence[str]) -> tuple[Scorer, list[Item]]:
     prepare(folder / "data", prepare_options(config))
     data = open_data(config)
     model = LatentSpeechTextModel(config.model, data.vocabulary.size, 0).eval()
-    trained = TrainedModel("random", folder, model, plain_patching(config.patching, data), data)
+    tokenizers = ModelTokenizers.of(data)
+    trained = TrainedModel("random", folder, model, plain_patching(config.patching, data), tokenizers, data)
     return Scorer.of(trained, config), question_items(data.questions, {part.id: part for part in data.question_parts})
 
 

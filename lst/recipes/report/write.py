@@ -17,6 +17,7 @@ from lst.recipes.report.page import Section, page
 from lst.recipes.report.questions import browser_section, questions_section
 from lst.recipes.report.record import RunRecord, read_run
 from lst.recipes.report.results import cloze_section, cost_section, curves_section, results_section
+from lst.recipes.report.spoken import spoken_section
 from lst.runs import RunFolder
 from lst.runs.folder import arm_overrides, versions
 from lst.storage import clear_partial_files, remove, write_json, write_text
@@ -46,6 +47,7 @@ def write_report(config: Config, overrides: Sequence[str]) -> Path:
         curves_section(run),
         patches_section(run),
         cloze_section(run),
+        *([spoken] if (spoken := spoken_section(run)) is not None else []),
         audio_section(run),
         corpus_section(run),
         reproduce_section(run),

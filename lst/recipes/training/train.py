@@ -6,6 +6,7 @@ import functools
 from dataclasses import asdict
 from pathlib import Path
 
+from lst.api.voices import fit_voice
 from lst.configs.schema import Config
 from lst.data.batches import document_ids
 from lst.data.prepared import PreparedData
@@ -29,10 +30,11 @@ from lst.recipes.training.folder import TrainingFolder
 from lst.recipes.training.language_model import LanguageModelModule
 from lst.recipes.training.start import FREE_OPTIONS, Start, machine_now, plan_start
 from lst.recipes.training.trainer import TrainerOptions, device_type, fit
-from lst.runs import RunFolder, fit_patching, is_trained, open_data, plain_patching, save_trained
+from lst.runs import ModelTokenizers, RunFolder, fit_patching, is_trained, open_data, plain_patching, save_trained
 from lst.runs.fitted_patching import FITTED_STRATEGIES, FittedPatching, check_patching
 from lst.runs.formats import BegunSettings
 from lst.storage.locks import folder_lock, reading_lock
+from lst.voice.vocoders import VOICE_FILE
 
 
 def train(config: Config) -> Path:
@@ -81,7 +83,9 @@ def _train(config: Config, data: PreparedData, run: RunFolder) -> Path:
         check_finite(model.state_dict(), f"the trained model {final}")
     except NonFiniteError as error:
         raise UserError(_advice(config, folder, error)) from None
-    save_trained(final, model, patching)
+    if (voice := fit_voice(data)) is not None:
+        voice.save(final / VOICE_FILE)
+    save_trained(final, model, patching, ModelTokenizers.of(data))
     if callback.signals.received is not None:
         raise StoppedError(f"{config.name} is trained; the same command goes on from here", callback.signals.received)
     return final

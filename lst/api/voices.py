@@ -1,0 +1,57 @@
+"""The voice of a model: its codec's decoder, the file beside its weights, or one that is fitted to prepared data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from lst.data.audio import read_row_audio
+from lst.data.prepared import PreparedData
+from lst.errors import LstError
+from lst.runs import WholeModel
+from lst.tokenizers.neural_codec import CodecTokenizer
+from lst.voice.vocoders import VOICE_FILE, CodecVocoder, MeanSpectra, Vocoder, fit_spectra
+
+# Enough for the means of some hundred units.
+VOICE_UTTERANCES, VOICE_SECONDS = 400, 1200.0
+
+
+def voice_of(whole: WholeModel) -> Vocoder | None:
+    """The voice of a model; None where its folder has none.
+
+    Raises:
+        UserError: the file of its voice is damaged.
+    """
+    codec = whole.tokenizers.codec
+    if isinstance(codec, CodecTokenizer):
+        return CodecVocoder(codec)
+    place = whole.folder / VOICE_FILE
+    return MeanSpectra.load(place, codec.num_units) if place.exists() else None
+
+
+def fit_voice(data: PreparedData) -> MeanSpectra | None:
+    """A voice fitted to training speech; None for units of a codec, and where no audio can be read."""
+    codec = data.codec
+    if isinstance(codec, CodecTokenizer) or not data.manifest:
+        return None
+    return fit_spectra(_speech(data), codec.num_units, codec.frame_rate_hz)
+
+
+def _speech(data: PreparedData) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Waveforms and units of utterances from all over the training split."""
+    left_s = VOICE_SECONDS
+    for index in np.unique(np.linspace(0, len(data.train) - 1, min(len(data.train), VOICE_UTTERANCES)).astype(int)):
+        utterance = data.train[int(index)]
+        row = data.manifest.get(utterance.id)
+        if row is None or not len(utterance.units):
+            continue
+        try:
+            waveform = read_row_audio(row)
+        except LstError:
+            # The voice is a mean of many: recordings that are gone since are not missed.
+            continue
+        yield waveform, utterance.units
+        left_s -= utterance.duration_s
+        if left_s < 0:
+            return

@@ -1,0 +1,67 @@
+"""What every vocoder can do, EnCodec's decoder as one of them, and the level of finished sound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from lst.tokenizers.neural_codec import CodecTokenizer
+
+LEVEL_DB, PEAK, FADE_S = -23.0, 0.95, 0.01
+
+
+class Vocoder(Protocol):
+    """Makes sound of speech units."""
+
+    @property
+    def name(self) -> str:
+        """What it is, for people."""
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Samples a second."""
+
+    def sound(self, units: np.ndarray, is_deduplicated: bool = False) -> np.ndarray:
+        """The sound of units, float32 [num_samples], mono, at the level of ``finished``; empty for no unit.
+
+        Args:
+            units: int [n].
+            is_deduplicated: each run of equal units is one unit, which then lasts as long as it does on average.
+        """
+
+
+@dataclass(frozen=True)
+class CodecVocoder:
+    """EnCodec's decoder. A frame that a continuation has begun and not ended is left out."""
+
+    codec: CodecTokenizer
+    name = "EnCodec's decoder"
+    sample_rate_hz = CodecTokenizer.sample_rate_hz
+
+    def sound(self, units: np.ndarray, is_deduplicated: bool = False) -> np.ndarray:
+        """See ``Vocoder``; units of a codec are never deduplicated."""
+        whole = len(units) // self.codec.units_a_frame * self.codec.units_a_frame
+        return finished(self.codec.decode(units[:whole]), self.sample_rate_hz) if whole else np.zeros(0, np.float32)
+
+
+def finished(samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
+    """Sound at −23 dB of full scale (root mean square) or less, its peak at 0.95 or less, faded in and out over 10 ms.
+
+    >>> sound = finished(np.sin(np.arange(16_000)), 16_000)
+    >>> round(20 * float(np.log10(np.sqrt(np.mean(sound**2))))), float(sound[0]), float(sound[-1])
+    (-23, 0.0, 0.0)
+
+    Args:
+        samples: float [num_samples], mono.
+        sample_rate_hz: samples a second.
+    """
+    sound = (samples - np.mean(samples)).astype(np.float32)
+    num_faded = min(round(FADE_S * sample_rate_hz), len(sound) // 2)
+    ramp = np.sin(0.5 * np.pi * np.arange(num_faded) / max(num_faded, 1)).astype(np.float32) ** 2
+    sound[:num_faded] *= ramp
+    sound[len(sound) - num_faded :] *= ramp[::-1]
+    level, peak = float(np.sqrt(np.mean(sound**2))), float(np.abs(sound).max())
+    gain = min(10 ** (LEVEL_DB / 20) / level, PEAK / peak) if peak > 0 else 1.0
+    return sound * np.float32(gain)
