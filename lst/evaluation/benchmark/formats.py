@@ -99,7 +99,13 @@ class BenchmarkCard(TypedDict):
     files: dict[str, str]
 
 
-class BenchmarkResult(TypedDict):
+class _ScoredItems(TypedDict, total=False):
+    """What results of earlier versions lack: fingerprint of ids and words of all items."""
+
+    items: str
+
+
+class BenchmarkResult(_ScoredItems):
     """``eval/NAME@….benchmark.json``: one model on one benchmark.
 
     Keys:
