@@ -67,7 +67,7 @@ def _draw(axes: Axes, point: Point, points: Sequence[Point]) -> None:
     x, y = 100 * point.text["accuracy"], 100 * point.speech["accuracy"]
     axes.plot([100 * point.text["low"], 100 * point.text["high"]], [y, y], color=colour, linewidth=0.9, alpha=0.6)
     axes.plot([x, x], [100 * point.speech["low"], 100 * point.speech["high"]], color=colour, linewidth=0.9, alpha=0.6)
-    axes.scatter(x, y, s=_area(point, points), color=colour, marker=_marker(point), zorder=3, alpha=0.85)
+    axes.scatter(x, y, s=_area(point, points), color=colour, marker=_marker(point), zorder=3, alpha=0.85, clip_on=False)
 
 
 def _draw_names(axes: Axes, points: Sequence[Point], limits: tuple[float, float]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lst.data.shards import INDEX_FILE
 from lst.errors import LstError
 from lst.evaluation.results import DIRECTIONS, EvalResult, read_result
 from lst.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE
@@ -47,7 +48,7 @@ def found_models(top: Path) -> Iterator[tuple[Path, str] | FolderProblem]:
                 yield folder, name
             else:
                 yield {"folder": str(folder / MODELS / name), "problem": f"is no model: it has none of {_NAMED}"}
-        if not names and (MODELS in folders or "commands.json" in files):
+        if not names and (MODELS in folders or "commands.json" in files or (folder / "data" / INDEX_FILE).exists()):
             yield {"folder": str(folder), "problem": "no model is trained here yet"}
         folders[:] = sorted(name for name in folders if name not in _INNER and not name.startswith("."))
         while faults:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from browser_page import check_layout
 from html_page import Page, check_self_contained, check_well_formed
+from made_answers import NUM_ITEMS, add_benchmark, add_contamination, rows_of
 from made_run import make_run
 
 from lst.cli import main
@@ -21,29 +22,6 @@ from lst.evaluation.summary import direction_summary
 from lst.recipes.compare.compared import compare_all, group_tasks, order_of, verdict_lines
 from lst.recipes.compare.entries import Answers, Entry, _labels
 from lst.recipes.compare.plots import Point, speech_against_text
-
-NUM_ITEMS = 200
-
-
-def rows_of(right: dict[str, int], directions: tuple[str, ...] = DIRECTIONS) -> list[dict[str, Any]]:
-    """Rows of a model that answers the first questions of each direction rightly."""
-    return [
-        {
-            "item": f"q{number}",
-            "stratum": ("name", "story")[number % 2],
-            "direction": direction,
-            "ending": ending,
-            "is_true": ending == 0,
-            "nats": -1.0 if (ending == 0) == (number < right.get(direction, NUM_ITEMS // 2)) else -2.0,
-            "swapped_nats": -1.5,
-            "alone_nats": -1.5,
-            "num_tokens": 2,
-            "num_bytes": 9,
-        }
-        for direction in directions
-        for number in range(NUM_ITEMS)
-        for ending in range(2)
-    ]
 
 
 def answers(
@@ -142,35 +120,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         settings = json.loads((path.parents[1] / "models" / path.stem / "settings.json").read_text())
         path.write_text(json.dumps({**result, "corpus": "tones <b>", "data": settings["data"]}))
     shutil.copytree(top / "a run's <b>", top / "b")
-    for number, name in enumerate(("baseline", "static")):
-        rows = rows_of({"S→S": 100 + 70 * number, "T→T": 150, "T→S": 90})
-        sha256 = json.loads((top / "b/eval" / f"{name}.json").read_text())["weights_sha256"]
-        path = top / "b/eval" / f"{name}@copa-0123456789ab.benchmark.json"
-        result = {
-            "version": 1,
-            "made_from": "x",
-            "name": name,
-            "benchmark": "copa",
-            "data": "0123456789abcdef",
-            "weights_sha256": sha256,
-            "seed": 0,
-            "strategy": "static",
-            "options": {},
-            "num_parameters": 10,
-            "chance": 0.5,
-            "num_items": NUM_ITEMS,
-            "left_out": [{"id": "q9", "reason": "too <long>"}],
-            "controls": {},
-            "directions": direction_scores(rows, 100, 0),  # type: ignore[arg-type]
-        }
-        path.write_text(json.dumps(result))
-        path.with_suffix(".items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    seen = {"num_items": 4, "num_whole": 1, "num_shared": 2, "num_short": 0}
-    example = {"item": "<i>", "source": "s", "words": "one <two>", "is_whole": True}
-    found = {"version": 1, "made_from": "x", "data": "of the run", "trained_on": "y", "missing": "", "ngram": 13}
-    kinds = {"held_out": {**seen, "examples": [example]}}
-    found |= {"num_texts": 7, "num_words": 70, "kinds": kinds}
-    (top / "b/eval/contamination.json").write_text(json.dumps(found))
+    add_benchmark(top / "b")
+    add_contamination(top / "b", json.loads((top / "b/eval/static.json").read_text())["data"])
     return top
 
 

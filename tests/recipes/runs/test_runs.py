@@ -79,6 +79,7 @@ def test_states_and_faults_are_told_beside_what_can_be_read(runs: Path, capsys: 
     (models / "begun" / "metrics.jsonl").write_text('{"step": "x"}\n')
     change(runs / "below/b/eval/static.json", weights_sha256="0" * 64)
     (runs / "empty" / "models").mkdir(parents=True)
+    shutil.copytree(runs / "a" / "data", runs / "prepared" / "data")
     (runs / "loop").symlink_to(runs)
     found = listed(capsys, str(runs))
     by_name = {(Path(model["run"]).name, model["name"]): model for model in found["models"]}
@@ -92,7 +93,7 @@ def test_states_and_faults_are_told_beside_what_can_be_read(runs: Path, capsys: 
     assert "settings is missing" in " ".join(by_name["a", "begun"]["problems"])
     assert "metrics.jsonl" in " ".join(by_name["a", "begun"]["problems"])
     assert "other weights" in by_name["b", "static"]["problems"][0]
-    assert {Path(one["folder"]).name for one in found["problems"]} == {"foreign", "empty"}
+    assert {Path(one["folder"]).name for one in found["problems"]} == {"foreign", "empty", "prepared"}
     assert len(by_name) == 5, "a link is not followed"
     with folder_lock(models / "static"):
         found = listed(capsys, str(runs))
