@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lst import __version__
-from lst.commands import COMMANDS, GROUPS, job_of
+from lst.commands import COMMANDS, DEFAULT_ACTIONS, GROUPS, job_of
 from lst.errors import LstError, StoppedError, UserError, nearest, one_line, printable
 from lst.storage import access, disk_full_error
 
@@ -59,7 +59,9 @@ def command_help(command: str) -> str:
     from lst.configs.reads import READS
 
     what = COMMANDS[command]
-    usage = f"usage: lst {command} {'NAME ' * bool(what.named)}[key=value …] [flags]"
+    is_list = job_of(command).is_path_list(what.named)
+    named = "" if not what.named else "FOLDER… " if is_list else "NAME "
+    usage = f"usage: lst {command} {named}[key=value …] [flags]"
     lines = [f"lst {command}: {what.does}", "", usage, ""]
     return "\n".join([*lines, *option_help(job_of(command), READS[command], what.first.split())])
 
@@ -70,8 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     _show_any_text()
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if words[0] in GROUPS and len(words) > 1 and words[1][:1] != "-" and "=" not in words[1]:
-        words[:2] = [" ".join(words[:2])]
+    words = _with_action(words)
     try:
         _check_encoding(words)
         status = _run(words[0], words[1:])
@@ -98,6 +99,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             full = disk_full_error(Path(error.filename)) if error.errno == errno.ENOSPC else error
             _complain(one_line(str(full)), words)
     return USAGE_EXIT
+
+
+def _with_action(words: list[str]) -> list[str]:
+    """The words with a group and its action as one command: ``scale fit``. Without an action, a group may have one."""
+    group, *rest = words
+    has_action = bool(rest) and rest[0][:1] != "-" and "=" not in rest[0]
+    if group in DEFAULT_ACTIONS and not (has_action and f"{group} {rest[0]}" in COMMANDS):
+        return [f"{group} {DEFAULT_ACTIONS[group]}", *rest]
+    return [f"{group} {rest[0]}", *rest[1:]] if group in GROUPS and has_action else words
 
 
 def _show_any_text() -> None:
@@ -142,9 +152,7 @@ def _run(command: str, rest: list[str]) -> int:
         raise UserError(f"unknown command{nearest(command, allowed)}; allowed are {', '.join(allowed)}. See lst --help")
     from lst.configs.command_line import split_words
 
-    if (option := COMMANDS[command].named) and rest and "=" not in rest[0] and not rest[0].startswith("-"):
-        rest = [f"{option}={rest[0]}", *rest[1:]]
-    words = split_words(job_of(command), rest)
+    words = split_words(job_of(command), rest, COMMANDS[command].named)
     if words.wants_help:
         print(command_help(command))
         return 0

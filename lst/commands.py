@@ -27,7 +27,7 @@ class Command:
         first: the options that most people change, at most ten.
         output: the option that names its results; empty where it prints them.
         reads_run: it writes into the run that it reads.
-        named: the option that a first word without ``=`` gives.
+        named: the option that a first word without ``=`` gives; every such word, if it is a list of paths.
         shows: what it returns is printed; otherwise it prints by itself.
     """
 
@@ -120,6 +120,30 @@ COMMANDS = {
         "run_dir data_dir report.num_audio",
         "run_dir",
         reads_run=True,
+    ),
+    "runs list": Command(
+        "runs.listing:list_runs",
+        "runs.listing:list_plan",
+        "the models of all runs below folders: state, size, steps, FLOPs, bits, accuracies; lst runs is short for it",
+        "runs json out",
+        "out",
+        named="runs",
+    ),
+    "runs diff": Command(
+        "runs.diff:diff_runs",
+        "runs.diff:diff_plan",
+        "what differs between two runs or models: settings, data, versions, results",
+        "runs json out",
+        "out",
+        named="runs",
+    ),
+    "compare": Command(
+        "compare.write:compare_runs",
+        "compare.write:compare_plan",
+        "one HTML page of any number of runs: which model is better than which",
+        "runs out base num_items bootstrap_samples seed",
+        "out",
+        named="runs",
     ),
     "quickstart": Command(
         "quickstart:quickstart",
@@ -217,11 +241,15 @@ COMMANDS = {
         "tokenizer.codebook tokenizer.text_model",
     ),
 }
-GROUPS = ("benchmark", "scale", "tokenizer")
+GROUPS = ("benchmark", "runs", "scale", "tokenizer")
+# What a group does without the name of an action.
+DEFAULT_ACTIONS = {"runs": "list"}
 
 
 def job_of(command: str) -> Job[Any]:
     """Where a command takes its configuration from: some have options of their own, all others share theirs."""
-    from lst.configs.compose import MAIN, SCALING, SYNTHETIC
+    from lst.configs.compose import COMPARISON, MAIN, SCALING, SYNTHETIC
 
+    if command == "compare" or command.startswith("runs "):
+        return COMPARISON
     return SCALING if command.startswith("scale ") else SYNTHETIC if command == "synthetic" else MAIN

@@ -248,6 +248,11 @@ class Option:
         """Whether values are taken as they are written, without quotes."""
         return self.kind in ("str", "str | None")
 
+    @property
+    def is_path_list(self) -> bool:
+        """Whether each word gives one more path, taken as it is written: ``runs=A runs=B``."""
+        return self.kind == "list[str]" and self.limits.path is not None
+
 
 def list_options(config: Options, prefix: str = "") -> list[Option]:
     """Every option of a configuration, depth first."""

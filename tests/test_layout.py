@@ -37,7 +37,11 @@ DATA_FLOORS: list[set[str]] = [
     {"prepare", "checks"},
 ]
 # Rooms within recipes: the later ones may import the earlier ones. All else there is a command.
-RECIPE_FLOORS: list[set[str]] = [{"report", "training"}, {"corpus_card", "synthetic", "scaling"}]
+RECIPE_FLOORS: list[set[str]] = [
+    {"report", "training"},
+    {"corpus_card", "synthetic", "scaling", "runs"},
+    {"compare"},
+]
 # Who runs commands: the others are imported by nobody but these.
 COMMAND_CALLERS = {"cli", "commands", "recipes.eval_command", "recipes.quickstart", "recipes.scaling"}
 # Calls that change files, by the end of their name. Within ``with staged(…)`` or a temporary folder they may be used.

@@ -15,7 +15,7 @@ from typing import Any
 
 import lst
 from lst.cli import COMMANDS, usage
-from lst.configs.compose import MAIN, SCALING, SYNTHETIC
+from lst.configs.compose import COMPARISON, MAIN, SCALING, SYNTHETIC
 from lst.configs.reads import READS
 from lst.options import Option, Options, list_options
 
@@ -32,6 +32,9 @@ FILE_FORMATS = {
     "A run's folder": "runs/folder.py",
     "Settings and metrics": "runs/formats.py",
     "Evaluations": "evaluation/results.py",
+    "Contamination": "evaluation/contamination.py",
+    "Lists and differences of runs": "recipes/runs/formats.py",
+    "Comparisons of runs": "recipes/compare/formats.py",
     "Spoken benchmarks": "evaluation/benchmark/formats.py",
     "Prepared data": "data/prepare/prepare.py",
     "Shards": "data/shards/files.py",
@@ -130,8 +133,9 @@ def options_page() -> str:
     ]
     for section, rows in option_sections(MAIN.build([])).items():
         parts += [f"## {section or 'general'} {{ #{section or 'general'} }}", options_table(rows)]
-    for command, job in (("synthetic", SYNTHETIC), ("scale", SCALING)):
-        parts += [f"## Options of `lst {command}`", *([groups_table(job.groups)] if job.groups else [])]
+    for command, job in (("synthetic", SYNTHETIC), ("scale", SCALING), ("runs", COMPARISON)):
+        title = "`lst runs` and `lst compare`" if job is COMPARISON else f"`lst {command}`"
+        parts += [f"## Options of {title}", *([groups_table(job.groups)] if job.groups else [])]
         for section, rows in option_sections(job.build([])).items():
             name = section or "general"
             parts += [f"### {name} {{ #{command}-{name} }}", options_table(rows)]

@@ -60,8 +60,13 @@ class CommandWords:
     multirun: MultirunOptions = field(default_factory=MultirunOptions)
 
 
-def split_words(job: Job[Any], words: Sequence[str]) -> CommandWords:
+def split_words(job: Job[Any], words: Sequence[str], named: str = "") -> CommandWords:
     """Sorts the words of a command.
+
+    Args:
+        job: the command's options.
+        words: after the command.
+        named: the option that a first word without ``=`` gives; every such word, if the option is a list of paths.
 
     Raises:
         UserError: a flag is unknown or lacks its value; every problem is named, with the right spelling.
@@ -71,6 +76,8 @@ def split_words(job: Job[Any], words: Sequence[str]) -> CommandWords:
         word = rest.pop(0)
         if word.startswith("-"):
             problems += _take_flag(job, found, word, rest)
+        elif named and "=" not in word and (job.is_path_list(named) or not found.overrides):
+            found.overrides.append(f"{named}={word}")
         else:
             found.overrides.append(word)
     problems += _take_multirun(job, found)

@@ -26,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf._utils import get_omega_conf_dumper
 from omegaconf.errors import OmegaConfBaseException
 
+from lst.configs.comparison_schema import ComparisonConfig
 from lst.configs.reads import READS, Reads
 from lst.configs.scaling_schema import ScalingConfig
 from lst.configs.schema import Config
@@ -104,6 +105,10 @@ class Job(Generic[ConfigT]):
         """Whether the values of ``key=`` are taken as they are written: they never pass through Hydra's grammar."""
         return key in self.options and self.options[key].is_text
 
+    def is_path_list(self, key: str) -> bool:
+        """Whether every word ``key=PATH`` adds a path, taken as it is written."""
+        return key in self.options and self.options[key].is_path_list
+
     def user_files(self, words: Sequence[str]) -> UserFiles:
         """The user's YAML that ``--config-dir=`` among the words gives."""
         folder = _last_flag(words, DIR_FLAG)
@@ -147,10 +152,10 @@ class Job(Generic[ConfigT]):
         raise_problems("configuration", problems, f"See lst {command} --help for all options.")
         return built
 
-    def _sorted_words(self, words: Sequence[str], files: UserFiles) -> tuple[list[str], dict[str, str], list[str]]:
+    def _sorted_words(self, words: Sequence[str], files: UserFiles) -> tuple[list[str], dict[str, Any], list[str]]:
         """Overrides as Hydra takes them, values that are text, and problems; faulty words are only in the problems."""
         overrides: list[str] = []
-        texts: dict[str, str] = {}
+        texts: dict[str, Any] = {}
         problems: list[str] = []
         for word in words:
             if word.startswith((DIR_FLAG, NAME_FLAG)):
@@ -162,6 +167,8 @@ class Job(Generic[ConfigT]):
                 overrides.append(f"{key}={files.name_file(key, value) if is_file_name(value) else value}")
             elif self.is_text(key):
                 texts[key] = value
+            elif self.is_path_list(key):
+                texts.setdefault(key, []).append(value)
             else:
                 overrides.append(_forced(key, value))
         return overrides, texts, problems
@@ -181,6 +188,8 @@ class Job(Generic[ConfigT]):
             return [f"{key}: {NO_CODE}"] if is_target(key) else [f"unknown option {key!r}{hint}"]
         if self.is_text(key):
             return [] if self.options[key].limits.is_prose else text_problems(key, value)
+        if self.is_path_list(key):
+            return text_problems(key, value)
         if is_arm or self.options[key].kind.startswith("list["):
             example = ["patching=static"] if is_arm else self.options[key].value
             found = _list_problems(key, value, example)
@@ -225,6 +234,7 @@ _ARM_READS = Reads("quickstart arms.NAME", READS["train"].places - set(_OF_QUICK
 MAIN = Job("lst.configs", Config)
 SYNTHETIC = Job("lst.configs.synthetic", SyntheticConfig, "synthetic")
 SCALING = Job("lst.configs.scaling", ScalingConfig, "scale fit")
+COMPARISON = Job("lst.configs.comparison", ComparisonConfig, "compare")
 
 
 def build_config(words: Sequence[str]) -> Config:

@@ -135,7 +135,7 @@ _SECTIONS = (
     *("export", "check", "storage", "task", "fit", "scale"),
 )
 # Commands whose configuration is not the one that the others share.
-_OWN_OPTIONS = {"synthetic", "scale plan", "scale run", "scale fit", "scale plot"}
+_OWN_OPTIONS = {"synthetic", "scale plan", "scale run", "scale fit", "scale plot", "runs list", "runs diff", "compare"}
 _TRAINED = "a trained model keeps what it was trained with (train another one: lst train name=NAME …)"
 _EVERY_MODEL = {"name": "it takes every trained model of run_dir="}
 _OF_TRAINED = {"patching": _TRAINED, "model": _TRAINED, "loss": _TRAINED, "train": _TRAINED, "data": _TRAINED}
@@ -175,6 +175,9 @@ READS = {
             _BENCHMARK,
             {"tokenizer": "prepared data has its tokenizers", "eval": "lst eval eval.benchmark=FOLDER scores it"},
         ),
+        _reads("runs list", "runs json out"),
+        _reads("runs diff", "runs json out"),
+        _reads("compare", "runs out base num_items bootstrap_samples seed"),
         _reads("synthetic", "run_dir name seeds convolution task model train"),
         _reads("scale plan", _GRID, _OF_GRID),
         _reads("scale run", f"{_GRID} jobs threads slurm cells", _OF_GRID),

@@ -31,13 +31,13 @@ SCHEDULES = ("cosine", "linear", "constant", "wsd")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 
 
-# Beside the results of models lies a file of this name.
-CEILINGS = "ceilings"
+# Beside the results of models lie files of these names.
+CEILINGS, CONTAMINATION = "ceilings", "contamination"
 
 
 def name_problems(name: str) -> list[str]:
     """What is wrong with the name of a model: it becomes a folder's."""
-    if name == CEILINGS:
+    if name in (CEILINGS, CONTAMINATION):
         return [f"name={name}: results of lst eval have a file of this name; choose another"]
     return [] if re.fullmatch(r"[A-Za-z0-9_-]+", name) else [f"name={name!r}: allowed are letters, digits, _ and -"]
 
@@ -145,6 +145,13 @@ class EvalConfig(Options, prefix="eval."):
     rows_a_batch: int = option(8, "rows scored together", low=1)
     ceiling_utterances: int = option(
         100, "held-out stories of simulated speech whose entropy is measured; 0 measures none", low=0, is_later=True
+    )
+    ngram: int = option(
+        13,
+        "evaluation items and held-out texts that share so many words with the training are counted; 0 counts none",
+        low=0,
+        unit="words",
+        is_later=True,
     )
     benchmark: str | None = option(
         None,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from lst.data.questions import Question
 from lst.data.utterance import Utterance
 from lst.errors import UserError
+from lst.storage import fingerprint
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,16 @@ class Item:
     other_context: Part
     endings: tuple[Part, ...]
     label: int
+
+
+def items_fingerprint(items: Sequence[Item]) -> str:
+    """Fingerprint of ids and words: equal items are paired, whatever units their speech became."""
+    return fingerprint(
+        [
+            [item.id, item.stratum, item.context.text, [ending.text for ending in item.endings], item.label]
+            for item in items
+        ]
+    )
 
 
 def question_items(questions: Sequence[Question], utterances: Mapping[str, Utterance]) -> list[Item]:

@@ -162,6 +162,7 @@ class EvaluatedData(TypedDict, total=False):
         controls: of ``cloze`` items and, where the data holds some, of ``questions``; by name of the control.
         patching_note: that the model was scored under a patching which its training never saw.
         joint_cost: of a model with a boundary head, on aligned patches.
+        items: fingerprint of ids and words of all items by their kind, those that are left out too.
     """
 
     corpus: str
@@ -171,6 +172,7 @@ class EvaluatedData(TypedDict, total=False):
     controls: dict[ItemKind, dict[str, ControlScore]]
     patching_note: str
     joint_cost: JointCost
+    items: dict[ItemKind, str]
 
 
 class EvalResult(EvaluatedData):

@@ -27,8 +27,10 @@ from lst.evaluation.results import (
     DIRECTIONS,
     Accuracy,
     ClozeRow,
+    ClozeScore,
     Comparison,
     Direction,
+    DirectionScore,
     DirectionSummary,
     EvalResult,
     ItemKind,
@@ -94,7 +96,7 @@ def run_results(
         "corpus": corpus,
         "speech": speech,
         "data": data,
-        "models": [_model_summary(model.result, kind) for model in models],
+        "models": [model_summary(model.result, kind) for model in models],
         "comparisons": compare_models(models, kind, num_samples, seed),
         "controls": [
             {
@@ -116,24 +118,32 @@ def run_results(
     return {**found, "verdict": verdict(found)}
 
 
-def _model_summary(result: EvalResult, kind: ItemKind) -> ModelSummary:
-    directions: dict[Direction, DirectionSummary] = {}
-    for direction in DIRECTIONS:
-        if kind == "cloze":
-            cloze = result["cloze"][direction]
-            score, own = "mean", {ALL: _stratum_summary(cloze["num_items"], cloze["mean"], cloze["mean"])}
-        else:
-            asked = result["questions"][direction]
-            score = asked["headline"]
-            own = {
-                stratum: _stratum_summary(found["num_items"], found[score], found["mean"])  # type: ignore[literal-required]
-                for stratum, found in asked["strata"].items()
-            }
-        # What a random false ending shows counts, not a mixture of easy and hard ones.
-        chosen = OVERALL if OVERALL in own else ALL
-        strata = {stratum: summary for stratum, summary in own.items() if stratum != chosen}
-        directions[direction] = {**own[chosen], "stratum": chosen, "score": score, "strata": strata}
+def model_summary(result: EvalResult, kind: ItemKind) -> ModelSummary:
+    """Accuracies of a model on its questions or on its cloze items."""
+    scores = {} if kind == "cloze" else result["questions"]
+    directions: dict[Direction, DirectionSummary] = {
+        direction: direction_summary(scores[direction]) if scores else _cloze_summary(result["cloze"][direction])
+        for direction in DIRECTIONS
+    }
     return {"name": result["name"], "strategy": result["strategy"], "directions": directions}
+
+
+def _cloze_summary(found: ClozeScore) -> DirectionSummary:
+    own = _stratum_summary(found["num_items"], found["mean"], found["mean"])
+    return {**own, "stratum": ALL, "score": "mean", "strata": {}}
+
+
+def direction_summary(found: DirectionScore) -> DirectionSummary:
+    """Accuracies of a direction by its headline score."""
+    score = found["headline"]
+    own = {
+        stratum: _stratum_summary(values["num_items"], values[score], values["mean"])  # type: ignore[literal-required]
+        for stratum, values in found["strata"].items()
+    }
+    # What a random false ending shows counts, not a mixture of easy and hard ones.
+    chosen = OVERALL if OVERALL in own else ALL
+    strata = {stratum: summary for stratum, summary in own.items() if stratum != chosen}
+    return {**own[chosen], "stratum": chosen, "score": score, "strata": strata}
 
 
 def _stratum_summary(num_items: int, headline: Accuracy, mean: Accuracy) -> StratumSummary:
@@ -203,14 +213,14 @@ def _against_baseline(comparisons: Sequence[Comparison]) -> str:
 
 def _clause(names: Sequence[str], orders: Sequence[tuple[Direction, int]], baseline: str) -> str:
     is_one = len(names) == 1
-    better, worse, same = (_listed([direction for direction, own in orders if own == order]) for order in (1, -1, 0))
+    better, worse, same = (listed([direction for direction, own in orders if own == order]) for order in (1, -1, 0))
     where = f"on {same}" if better or worse else "in any direction"
     parts = [
         *([f"beat{'s' * is_one} {baseline} on {better}"] if better else []),
         *([f"lose{'s' * is_one} to {baseline} on {worse}"] if worse else []),
         *([f"{'is' if is_one else 'are'} not distinguishable from {baseline} {where}"] if same else []),
     ]
-    return f"{_listed(names)} {_listed(parts)}"
+    return f"{listed(names)} {listed(parts)}"
 
 
 def _order(comparison: Comparison) -> int:
@@ -222,7 +232,7 @@ def _order(comparison: Comparison) -> int:
 
 def _against_chance(model: ModelSummary) -> str:
     above = [direction for direction, found in model["directions"].items() if found["low"] > CHANCE]
-    return f"{model['name']} is above chance on {_listed(above)}" if above else f"{model['name']} is at chance"
+    return f"{model['name']} is above chance on {listed(above)}" if above else f"{model['name']} is at chance"
 
 
 def _of_spoken_endings(found: RunResults) -> str:
@@ -230,16 +240,16 @@ def _of_spoken_endings(found: RunResults) -> str:
     scores = {model["name"]: model["directions"]["S→S"] for model in found["models"]}
     if not any(score["low"] > CHANCE for score in scores.values()):
         return "no model chooses spoken endings after speech better than chance"
-    shares = _listed([_share(name, score) for name, score in scores.items()])
+    shares = listed([_share(name, score) for name, score in scores.items()])
     cues = [control for control in found["controls"] if control["p_holm"] < SIGNIFICANT]
     if cues:
-        told = _listed([f"{cue['name']} alone at {_percent(cue['accuracy'])}" for cue in cues])
+        told = listed([f"{cue['name']} alone at {_percent(cue['accuracy'])}" for cue in cues])
         return f"spoken endings after speech are chosen {shares}, and without content by {told}"
     measured = {control["name"] for control in found["controls"]}
     unknown = [one["name"] for one in found["missing_controls"] if one["name"] not in measured]
     if found["controls"] and (not unknown or found["speech"] == SIMULATED_SPEECH):
         return f"spoken endings after speech are chosen by content {shares}"
-    why = f"{_listed(unknown)} could not be measured" if unknown else "no control was measured"
+    why = f"{listed(unknown)} could not be measured" if unknown else "no control was measured"
     return f"spoken endings after speech are chosen {shares}, by content or not: {why}"
 
 
@@ -256,6 +266,6 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _listed(words: Sequence[str]) -> str:
+def listed(words: Sequence[str]) -> str:
     """``a, b and c``; empty for nothing."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -2,11 +2,13 @@
 
 from lst.configs.schema import Config
 from lst.errors import printable
+from lst.evaluation.results import EvalResult
 from lst.recipes.evaluate import (
     FailedModelsError,
     evaluate,
     evaluation_plan,
     found_ceilings,
+    found_contamination,
     results_as_text,
     verdict_of,
 )
@@ -25,9 +27,13 @@ def run_eval(config: Config) -> str:
         results = evaluate(config)
     except FailedModelsError as error:
         if error.results:
-            print(printable(results_as_text(error.results, found_ceilings(config, error.results))))
+            print(printable(_as_text(config, error.results)))
         raise
-    return f"{results_as_text(results, found_ceilings(config, results))}\n\n{verdict_of(config, results)}"
+    return f"{_as_text(config, results)}\n\n{verdict_of(config, results)}"
+
+
+def _as_text(config: Config, results: dict[str, EvalResult]) -> str:
+    return results_as_text(results, found_ceilings(config, results), found_contamination(config, results))
 
 
 def eval_plan(config: Config) -> list[str]:

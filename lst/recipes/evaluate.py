@@ -36,7 +36,14 @@ from lst.evaluation import (
     utterance_bits,
 )
 from lst.evaluation.ceilings import ceilings_of
+from lst.evaluation.contamination import (
+    Contamination,
+    check_contamination,
+    contamination_as_text,
+    contamination_of,
+)
 from lst.evaluation.controls import control_rows, control_scores, items_of_cloze
+from lst.evaluation.items import items_fingerprint
 from lst.evaluation.results import (
     BITS_COLUMNS,
     BitsRow,
@@ -106,6 +113,7 @@ def _evaluate_all(config: Config, run: RunFolder, names: Sequence[str]) -> dict[
             say(f"not evaluated: {failed[-1]}")
     if results:
         write_ceilings(config, run, data, list(results))
+        check_contamination(config, run, data, list(results))
     if failed:
         subject = f"{len(failed)} of {len(names)} models are not evaluated"
         failure = FailedModelsError(
@@ -164,7 +172,8 @@ def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel, sounds
         return before
     scorer = Scorer.of(trained, config)
     held_out = list(trained.data.valid)
-    items, faulty_items = usable_items(scorer, cloze_items(held_out, config.eval, config.seed))
+    cloze, all_questions = cloze_items(held_out, config.eval, config.seed), _questions(trained)
+    items, faulty_items = usable_items(scorer, cloze)
     utterances, left_out = usable_utterances(scorer, held_out)
     left_out += faulty_items
     if not (items and utterances):
@@ -172,7 +181,7 @@ def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel, sounds
             f"{name} can read no held-out {'utterance' if items else 'cloze item'} of {trained.data.folder}",
             [f"{one['id']}: {one['reason']}" for one in left_out],
         )
-    questions, faulty_questions = usable_questions(scorer, _questions(trained))
+    questions, faulty_questions = usable_questions(scorer, all_questions)
     left_out += faulty_questions
     for one in left_out:
         say(f"{name}: {one['id']} is left out: {one['reason']}")
@@ -199,11 +208,14 @@ def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel, sounds
             kind: control_scores(own, sounds, config.eval.bootstrap_samples, config.seed)
             for kind, own in controls.items()
         },
+        "items": {"cloze": items_fingerprint(items_of_cloze(cloze))},
     }
     if trained.patching_note:
         result["patching_note"] = trained.patching_note
     if trained.model.config.boundary_head:
         result["joint_cost"] = joint_cost(scorer, utterances)
+    if all_questions:
+        result["items"]["questions"] = items_fingerprint(all_questions)
     if question_rows:
         result["questions"] = direction_scores(question_rows, config.eval.bootstrap_samples, config.seed)
         write_jsonl(run.eval_questions(name, other_data), [{**row} for row in question_rows])
@@ -276,8 +288,8 @@ def _other_data(run: RunFolder, name: str, data: str) -> str:
 
 
 def _decides(config: Config) -> dict[str, Any]:
-    """The options of the evaluation without the benchmark, which has results of its own."""
-    return {key: value for key, value in asdict(config.eval).items() if key != "benchmark"}
+    """The options of the evaluation without those of the benchmark and of contamination, which decide other files."""
+    return {key: value for key, value in asdict(config.eval).items() if key not in ("benchmark", "ngram")}
 
 
 def _made_from(config: Config, trained: TrainedModel) -> str:
@@ -301,8 +313,15 @@ def found_ceilings(config: Config, results: dict[str, EvalResult]) -> Ceilings |
     return ceilings_of(RunFolder.of(config), next(iter(results.values())).get("data", ""))
 
 
-def results_as_text(results: dict[str, EvalResult], ceilings: Ceilings | None = None) -> str:
-    """A line for each model: accuracies in per cent, by mean and by sum, and bits; then the ceilings."""
+def found_contamination(config: Config, results: dict[str, EvalResult]) -> Contamination | None:
+    """What of the data of some results occurs in the training; None where it was not looked for."""
+    return contamination_of(RunFolder.of(config), next(iter(results.values())).get("data", ""))
+
+
+def results_as_text(
+    results: dict[str, EvalResult], ceilings: Ceilings | None = None, contamination: Contamination | None = None
+) -> str:
+    """A line for each model: accuracies in per cent, by mean and by sum, and bits; then ceilings and contamination."""
     first = next(iter(results.values()))
     num_items = " or ".join(map(str, sorted({one["cloze"][DIRECTIONS[0]]["num_items"] for one in results.values()})))
     width = max(map(len, [*results, "model"]))
@@ -347,7 +366,8 @@ def results_as_text(results: dict[str, EvalResult], ceilings: Ceilings | None = 
         lines.append(
             f"bits/unit of {once} are of units read once (patching.deduplicate=true): these and others do not compare"
         )
-    return "\n".join(lines + (floors_as_text(ceilings) if ceilings else []))
+    lines += floors_as_text(ceilings) if ceilings else []
+    return "\n".join(lines + (contamination_as_text(contamination) if contamination else []))
 
 
 def verdict_of(config: Config, results: Mapping[str, EvalResult]) -> str:

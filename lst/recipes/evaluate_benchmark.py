@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from lst.configs.schema import Config
+from lst.configs.schema import CONTAMINATION, Config
+from lst.data.prepared import PreparedData
 from lst.errors import LstError, ProblemsError, StorageError, raise_problems
 from lst.evaluation import (
     DIRECTIONS,
@@ -17,7 +18,15 @@ from lst.evaluation import (
 )
 from lst.evaluation.accuracy import ALL
 from lst.evaluation.benchmark import Benchmark, BenchmarkCard, BenchmarkResult, headlines_of, open_benchmark
+from lst.evaluation.contamination import (
+    Contamination,
+    contamination_as_text,
+    item_text,
+    training_data,
+    write_contamination,
+)
 from lst.evaluation.controls import control_rows, control_scores
+from lst.evaluation.items import items_fingerprint
 from lst.evaluation.results import Direction, DirectionScore, ItemRow
 from lst.evaluation.shown import controls_as_text, headline_cell
 from lst.evaluation.sounds import PartSounds
@@ -63,11 +72,26 @@ def evaluate_benchmark(config: Config) -> str:
                 raise
             except LstError as error:
                 failed.append(f"{name}: {' '.join(str(error).split())}")
+        found = _contamination(config, run, benchmark, data, list(results)) if results else None
     shown = results_as_text(benchmark.card, results) if results else ""
+    if found is not None:
+        shown = "\n".join([shown, *contamination_as_text(found)])
     if failed:
         say(shown)
     raise_problems(f"{len(failed)} of {len(names)} models are not scored on {benchmark.card['name']}", failed)
     return shown
+
+
+def _contamination(
+    config: Config, run: RunFolder, benchmark: Benchmark, data: PreparedData, names: Sequence[str]
+) -> Contamination | None:
+    """Counts the items of the benchmark that occur in the training; None with ``eval.ngram=0``."""
+    if not config.eval.ngram:
+        return None
+    texts = {item.id: item_text(item) for item in benchmark.items}
+    path = run.eval_benchmark(CONTAMINATION, benchmark.card["name"], benchmark.fingerprint)
+    training = training_data(run, names, data)
+    return write_contamination(path, benchmark.fingerprint, training, {"benchmark": texts}, config.eval.ngram)
 
 
 def benchmark_plan(config: Config) -> list[str]:
@@ -144,6 +168,7 @@ def _score(
         "name": name,
         "benchmark": card["name"],
         "data": benchmark.fingerprint,
+        "items": items_fingerprint(benchmark.items),
         "weights_sha256": trained.weights_sha256,
         "seed": config.seed,
         "strategy": trained.strategy,

@@ -23,7 +23,7 @@ from lst.parallel import check_one_process
 from lst.parallel.commands import ChildCommand, run_commands
 from lst.progress import say, show
 from lst.recipes.corpus_card.card import card_after_prepare
-from lst.recipes.evaluate import evaluate, found_ceilings, results_as_text, verdict_of
+from lst.recipes.evaluate import evaluate, found_ceilings, found_contamination, results_as_text, verdict_of
 from lst.recipes.prepare import prepare_options, prepare_plan
 from lst.recipes.report.write import write_report
 from lst.recipes.training.control import Spent, accounting, controlled, spent
@@ -189,7 +189,8 @@ def quickstart(overrides: Sequence[str]) -> Path:
     record_command(config, "quickstart", overrides)
     say("4/4 report")
     report = write_report(config, overrides)
-    show(f"{results_as_text(results, found_ceilings(config, results))}\n\n{verdict_of(config, results)}")
+    found = found_ceilings(config, results), found_contamination(config, results)
+    show(f"{results_as_text(results, *found)}\n\n{verdict_of(config, results)}")
     say(f"done in {(time.monotonic() - started_s) / 60:.1f} minutes")
     show(f"report: {report.resolve()}")
     show("\n".join(["next:", *(f"  {line}" for line in next_commands(config))]))

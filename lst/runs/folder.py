@@ -11,6 +11,7 @@
     RUN/eval/NAME.bits.jsonl     its bits of every held-out utterance
     RUN/eval/NAME@BENCHMARK-FINGERPRINT.benchmark.json    accuracies on a benchmark
     RUN/eval/ceilings.json       what the best listener could do, where the data is stories
+    RUN/eval/contamination.json  which items and held-out texts occur in the training
     RUN/control.json             steps, patches, tokens and FLOPs of the arms of a quickstart
     RUN/logs/                    output of the trainings of a quickstart
     RUN/commands.json            command → its words, as given; ``train NAME`` for a training
@@ -22,19 +23,15 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TypedDict
 
 from safetensors import SafetensorError, safe_open
 
 from lst.configs.compose import MAIN, build_config
-from lst.configs.schema import CEILINGS, Config
+from lst.configs.schema import CEILINGS, CONTAMINATION, Config
 from lst.data.prepared import CARD_FILES, PreparedData
 from lst.errors import UserError
 from lst.model.checkpoint import WEIGHTS_FILE
@@ -59,22 +56,6 @@ PAGE_OPTIONS = (
     "loss.",
     "train.",
     "eval.",
-)
-REPORTED_PACKAGES = (
-    "latent-speech-text",
-    "torch",
-    "torchaudio",
-    "lightning",
-    "numpy",
-    "sentencepiece",
-    "pocketsphinx",
-    "webdataset",
-    "hydra-core",
-    "safetensors",
-    "scikit-learn",
-    "py-nanotts",
-    "fsspec",
-    "ray",
 )
 
 
@@ -140,6 +121,10 @@ class RunFolder:
         """Result of a model on a benchmark: its name, and the fingerprint of its content."""
         return self.root / "eval" / f"{name}@{benchmark}-{data[:12]}{BENCHMARK_SUFFIX}"
 
+    def eval_benchmarks(self, name: str) -> list[Path]:
+        """Results of a model on benchmarks."""
+        return sorted((self.root / "eval").glob(f"{name}@*{BENCHMARK_SUFFIX}"))
+
     def eval_items(self, name: str, other_data: str = "") -> Path:
         """Scores of each cloze item of a model's evaluation."""
         return self.eval_result(name, other_data).with_suffix(".items.jsonl")
@@ -155,6 +140,10 @@ class RunFolder:
     def ceilings(self, other_data: str = "") -> Path:
         """What the best listener could do; ``other_data`` as in ``eval_result``."""
         return self.eval_result(CEILINGS, other_data)
+
+    def contamination(self, other_data: str = "") -> Path:
+        """What of the held-out data occurs in the training; ``other_data`` as in ``eval_result``."""
+        return self.eval_result(CONTAMINATION, other_data)
 
     def eval_controls(self, name: str, other_data: str = "") -> Path:
         """What controls give each ending of the items of a model's evaluation."""
@@ -240,21 +229,6 @@ def _is_of_pages(word: str) -> bool:
     if MAIN.is_group(key):
         return value in MAIN.groups[key]
     return any(key == option or (option.endswith(".") and key.startswith(option)) for option in PAGE_OPTIONS)
-
-
-def versions() -> dict[str, str]:
-    """Content of ``versions.json``: Python, the packages that decide results, and the kind of machine."""
-    found = {
-        "python": sys.version.split()[0],
-        "platform": f"{platform.system()} {platform.machine()}",
-        "cpu cores": str(os.cpu_count()),
-    }
-    for package in REPORTED_PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def has_finite_weights(folder: Path) -> bool:

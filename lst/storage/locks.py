@@ -126,6 +126,11 @@ def reading_lock(folder: Folder) -> Iterator[None]:
         yield
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process holds the whole of a local folder. Nothing is changed."""
+    return _is_locked(folder / LOCK_FILE, fcntl.LOCK_SH)
+
+
 def _remove_empty(folders: Sequence[Path]) -> None:
     """Removes folders that were made for a lock if work ended before it wrote anything; the innermost comes first."""
     with contextlib.suppress(OSError):

@@ -10,7 +10,7 @@ import pytest
 
 from lst.cli import command_help
 from lst.commands import COMMANDS, job_of
-from lst.configs.compose import MAIN, SCALING, SYNTHETIC, Job
+from lst.configs.compose import COMPARISON, MAIN, SCALING, SYNTHETIC, Job
 from lst.configs.reads import READS
 from lst.configs.schema import Config
 from lst.errors import ProblemsError
@@ -64,7 +64,7 @@ def test_records_lack_options_that_earlier_versions_lacked_while_they_have_their
         "patching": {"marker_inside": True, "rest_closes_late": False},
         "data.interleave": {"leading_speech_max_share": 1.0, "merge_last_below_words": 3},
         "train": {"warmup_share": 0.2, "schedule": "wsd", "decay_share": 0.3},
-        "eval": {"ceiling_utterances": 7, "benchmark": "folder"},
+        "eval": {"ceiling_utterances": 7, "ngram": 9, "benchmark": "folder"},
     }
     for key, published in later.items():
         section = attrgetter(key)(config)
@@ -134,4 +134,9 @@ def test_help_shows_default_range_and_choices() -> None:
 
 
 def test_every_option_is_described() -> None:
-    assert [item.key for job in (MAIN, SYNTHETIC, SCALING) for item in list_options(job.schema()) if not item.doc] == []
+    assert [
+        item.key
+        for job in (MAIN, SYNTHETIC, SCALING, COMPARISON)
+        for item in list_options(job.schema())
+        if not item.doc
+    ] == []

@@ -15,6 +15,7 @@ from lst.cli import main
 from lst.configs.compose import build_config
 from lst.evaluation import Scorer, direction_scores, question_items, usable_questions
 from lst.evaluation.accuracy import credits_of
+from lst.evaluation.contamination import check_contamination, read_contamination
 from lst.evaluation.controls import CONTROLS
 from lst.evaluation.likelihoods import item_documents
 from lst.evaluation.results import DIRECTIONS, read_ceilings, read_result
@@ -160,3 +161,40 @@ def test_bits_of_single_utterances_add_up(run: Path) -> None:
 def test_no_model_takes_the_name_of_the_ceilings(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "name=ceilings"]) == 2
     assert "name=ceilings: results of lst eval have a file of this name" in capsys.readouterr().err
+
+
+def test_items_that_occur_in_the_training_are_counted(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", f"run_dir={run}", "eval.bootstrap_samples=100"]) == 0
+    told = capsys.readouterr().out
+    path = run / "eval/contamination.json"
+    found = read_contamination(path)
+    assert found["trained_on"] == found["data"] == open_data(build_config([f"run_dir={run}"])).fingerprint
+    assert {kind: own["num_items"] for kind, own in found["kinds"].items()} == {
+        "held_out": 6,
+        "cloze": 6,
+        "questions": 8,
+    }
+    for own in found["kinds"].values():
+        assert own["num_whole"] <= own["num_shared"] <= own["num_items"]
+    assert f"8 questions: {found['kinds']['questions']['num_whole']} seen whole" in told
+    before = path.stat().st_mtime_ns
+    words = [f"run_dir={run}", "eval.bootstrap_samples=100"]
+    assert main(["eval", *words]) == 0
+    assert path.stat().st_mtime_ns == before
+
+    def check(*more: str) -> None:
+        config = build_config([*words, *more])
+        check_contamination(config, RunFolder(run), open_data(config), ["static"])
+
+    check("eval.ngram=3")
+    assert read_contamination(path)["kinds"]["questions"]["num_shared"] == 8, "stories of one grammar share words"
+    path.unlink()
+    check("eval.ngram=0")
+    assert not path.exists()
+    (run / "models/static/settings.json").write_text(json.dumps({"version": 1, "data": "another"}))
+    check()
+    assert (
+        "is not the data that the models were trained on"
+        in read_contamination(RunFolder(run).contamination(open_data(build_config(words)).fingerprint))["missing"]
+    )
+    (run / "models/static/settings.json").unlink()

@@ -163,9 +163,11 @@ class LaterScores(TypedDict, total=False):
 
     Keys:
         voices: directions by voice, where several voices say each item.
+        items: fingerprint of ids and words of all items.
     """
 
     voices: dict[str, dict[str, DirectionScore]]
+    items: str
 
 
 class BenchmarkResult(LaterScores):

@@ -6,15 +6,19 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, Protocol, TypedDict
 
 import numpy as np
+import numpy.typing as npt
 
+from lst.data.documents import span_frames
+from lst.data.prepared import PreparedData
 from lst.data.questions import Question
 from lst.data.utterance import Utterance
 from lst.errors import LstError
 from lst.evaluation.accuracy import HEADLINE, SIGNIFICANT, ending_scores
 from lst.evaluation.ceilings import ceilings_of, floors_as_text
+from lst.evaluation.items import Part
 from lst.evaluation.results import (
     DIRECTIONS,
     Accuracy,
@@ -140,6 +144,18 @@ class Answer(NamedTuple):
     margin: float
 
 
+class ShownModel(Protocol):
+    """A model as rows of tables show it."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+
+    @property
+    def colour(self) -> int:
+        """Index of its colour."""
+
+
 class SpokenPart(NamedTuple):
     """A context or an ending: its text, a ``data:`` URL of its sound (or nothing), and whether it is the true one."""
 
@@ -156,7 +172,7 @@ class BrowsedQuestion:
     stratum: str
     context: SpokenPart
     endings: Sequence[SpokenPart]
-    answers: Sequence[tuple[ModelRecord, Sequence[Answer | None]]]
+    answers: Sequence[tuple[ShownModel, Sequence[Answer | None]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,16 +192,25 @@ def browser_section(run: RunRecord) -> BrowserSection:
     chosen = drawn_questions(run.data.questions, run.config.report.num_questions, run.config.seed)
     wanted = {name for question in chosen for name in (question.context, *question.endings)}
     parts = {part.id: part for part in run.data.question_parts if part.id in wanted} if wanted else {}
-    asked = {model.name: _rows_by_item(model.questions) for model in run.evaluated}
-    sounds = _Sounds(run)
+    asked = {model.name: rows_by_item(model.questions) for model in run.evaluated}
+    sounds = SpokenParts(run)
     questions = [
         BrowsedQuestion(
             question.id,
             STRATUM_NAMES.get(question.stratum, question.stratum),
-            sounds.part(parts[question.context]),
-            [sounds.part(parts[name], number == question.label) for number, name in enumerate(question.endings)],
+            sounds.part(Part.whole(parts[question.context])),
             [
-                (model, [_answer(asked[model.name][question.id, direction], direction) for direction in DIRECTIONS])
+                sounds.part(Part.whole(parts[name]), number == question.label)
+                for number, name in enumerate(question.endings)
+            ],
+            [
+                (
+                    model,
+                    [
+                        answer_of(asked[model.name][question.id, direction], HEADLINE[direction])
+                        for direction in DIRECTIONS
+                    ],
+                )
                 for model in run.evaluated
             ],
         )
@@ -212,55 +237,83 @@ def drawn_questions(questions: Sequence[Question], count: int, seed: int) -> lis
     return [question for question in in_turn if question is not None][:count]
 
 
-def _rows_by_item(rows: Sequence[ItemRow]) -> dict[tuple[str, str], list[ItemRow]]:
+def rows_by_item(rows: Sequence[ItemRow]) -> dict[tuple[str, str], list[ItemRow]]:
+    """The rows of each item in each direction; none for what was not asked."""
     found: dict[tuple[str, str], list[ItemRow]] = defaultdict(list)
     for row in rows:
         found[row["item"], row["direction"]].append(row)
     return found
 
 
-def _answer(rows: Sequence[ItemRow], direction: str) -> Answer | None:
-    """What a model chose, of the rows of a question's endings in one direction."""
+def answer_of(rows: Sequence[ItemRow], score: str) -> Answer | None:
+    """What a model chose by a score, of the rows of an item's endings in one direction."""
     if not rows:
         return None
-    scores = ending_scores(rows, HEADLINE[direction])
+    scores = ending_scores(rows, score)
     true = np.array([row["is_true"] for row in rows])
     margin = float(scores[true].max() - scores[~true].max())
     chosen = "" if margin == 0 else LETTERS[rows[int(scores.argmax())]["ending"]]
     return Answer(chosen, margin > 0, margin)
 
 
-class _Sounds:
-    """Sound of the parts of questions: recorded, or decoded of their units.
+class SpeechSource(Protocol):
+    """Prepared data, and the audio of its utterances."""
+
+    @property
+    def data(self) -> PreparedData:
+        """The data."""
+
+    @property
+    def speech(self) -> str:
+        """What its speech is called."""
+
+    def has_audio(self, utterance: Utterance) -> bool:
+        """Whether the audio of an utterance is there."""
+
+    def waveform_of(self, utterance: Utterance) -> npt.NDArray[np.float32]:
+        """The audio of an utterance, float32 [num_samples] at 16 kHz."""
+
+
+class SpokenParts:
+    """Texts and sounds of parts of items: recorded, or decoded of their units.
 
     Attributes:
         problem: why a part has none; empty if all have.
         is_decoded: whether some were decoded.
     """
 
-    def __init__(self, run: RunRecord) -> None:
-        self._run = run
+    def __init__(self, source: SpeechSource) -> None:
+        self._source = source
         self.problem, self.is_decoded = "", False
 
-    def part(self, utterance: Utterance, is_true: bool = False) -> SpokenPart:
+    def part(self, part: Part, is_true: bool = False) -> SpokenPart:
         """The text and sound of a part."""
+        utterance = part.utterance
+        is_whole = part == Part.whole(utterance)
+        vocabulary = self._source.data.vocabulary
+        units = slice(0, utterance.num_frames)
+        if not is_whole:
+            units = slice(*span_frames(utterance, part.first_word, part.last_word, vocabulary.units_a_frame))
         try:
-            address = self._address(utterance)
+            address = "" if part.is_nothing else self._address(utterance, units, is_whole)
         except LstError as error:
             address, self.problem = "", str(error)
-        return SpokenPart(utterance.text, address, is_true)
+        return SpokenPart(utterance.text if is_whole else part.text, address, is_true)
 
-    def _address(self, utterance: Utterance) -> str:
-        codec = self._run.data.codec
-        if self._run.has_audio(utterance):
-            return audio_address(self._run.waveform_of(utterance), SAMPLE_RATE_HZ)
-        if isinstance(codec, CodecTokenizer):
+    def _address(self, utterance: Utterance, units: slice, is_whole: bool) -> str:
+        data = self._source.data
+        if self._source.has_audio(utterance):
+            waveform, rate_hz = self._source.waveform_of(utterance), data.vocabulary.unit_rate_hz
+            if not is_whole:
+                waveform = waveform[units.start * SAMPLE_RATE_HZ // rate_hz : units.stop * SAMPLE_RATE_HZ // rate_hz]
+            return audio_address(waveform, SAMPLE_RATE_HZ)
+        if isinstance(data.codec, CodecTokenizer):
             self.is_decoded = True
-            return audio_address(codec.decode(utterance.units), CODEC_RATE_HZ)
-        is_gone = utterance.id in self._run.data.manifest
+            return audio_address(data.codec.decode(utterance.units[units]), CODEC_RATE_HZ)
+        is_gone = utterance.id in data.manifest
         gone, silent = (
             f"the audio of {utterance.id} is not where the manifest says",
-            f"{self._run.speech} without sound",
+            f"{self._source.speech} without sound",
         )
         self.problem = gone if is_gone else f"the data is units of {silent}"
         return ""

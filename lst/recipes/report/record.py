@@ -42,6 +42,7 @@ class ModelRecord:
         colour: index of its colour in the plots.
         patching: how it was trained to cut speech.
         num_parameters: all of its weights.
+        weights_sha256: hash of its weights.
         trained_on: fingerprint of the data of its training; empty where that is not known.
         versions: of the packages it was trained with.
         steps, validations: rows of ``metrics.jsonl``; none where that file is missing.
@@ -56,6 +57,7 @@ class ModelRecord:
     colour: int
     patching: PatchingConfig
     num_parameters: int
+    weights_sha256: str
     trained_on: str
     versions: dict[str, str]
     steps: list[LanguageModelRow]
@@ -246,6 +248,7 @@ def _read_model(folder: RunFolder, name: str, colour: int) -> ModelRecord:
         colour=colour,
         patching=saved.patching,
         num_parameters=read_header(final / WEIGHTS_FILE, "the model's weights are", "Train it again.").num_elements,
+        weights_sha256=weights_sha256,
         trained_on=folder.data_of_training(name),
         versions=(
             read_json(versions, dict[str, str], "the record of versions", remedy.format(versions))

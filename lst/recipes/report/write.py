@@ -11,7 +11,10 @@ from pathlib import Path
 from lst.configs.compose import MAIN, to_yaml
 from lst.configs.reads import words_read_by
 from lst.configs.schema import Config
+from lst.evaluation.contamination import Contamination, contamination_of
+from lst.evaluation.results import RunResults
 from lst.recipes.report.audio import audio_section
+from lst.recipes.report.benchmarks import benchmark_sections, contamination_sections
 from lst.recipes.report.corpus import corpus_section, patches_section
 from lst.recipes.report.page import Section, page
 from lst.recipes.report.questions import browser_section, questions_section
@@ -19,9 +22,16 @@ from lst.recipes.report.record import RunRecord, read_run
 from lst.recipes.report.results import cloze_section, cost_section, curves_section, results_section
 from lst.recipes.report.spoken import spoken_section
 from lst.runs import RunFolder
-from lst.runs.folder import arm_overrides, versions
+from lst.runs.folder import arm_overrides
+from lst.runs.versions import versions
 from lst.storage import clear_partial_files, remove, write_json, write_text
 from lst.storage.locks import folder_lock
+
+
+class ReportedResults(RunResults, total=False):
+    """``results.json``, with what of the held-out data occurs in the training where that was looked for."""
+
+    contamination: Contamination
 
 
 def write_report(config: Config, overrides: Sequence[str]) -> Path:
@@ -43,6 +53,8 @@ def write_report(config: Config, overrides: Sequence[str]) -> Path:
     sections = [
         *([questions_section(run), browser_section(run)] if run.asks_questions else []),
         results_section(run),
+        *benchmark_sections(run),
+        *contamination_sections(run),
         cost_section(run),
         curves_section(run),
         patches_section(run),
@@ -63,8 +75,11 @@ def write_results(run: RunRecord) -> None:
     """Writes ``RUN/results.json``; removes an earlier one where no model is evaluated any more."""
     if run.summary is None:
         remove(run.folder.results)
-    else:
-        write_json(run.folder.results, run.summary)
+        return
+    found: ReportedResults = {**run.summary}
+    if (contamination := contamination_of(run.folder, run.data.fingerprint)) is not None:
+        found["contamination"] = contamination
+    write_json(run.folder.results, found)
 
 
 def report_plan(config: Config, overrides: Sequence[str]) -> list[str]:

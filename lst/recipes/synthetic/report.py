@@ -17,8 +17,8 @@ from lst.recipes.report.page import Section, number_text, page
 from lst.recipes.report.plots import standalone_svg
 from lst.recipes.synthetic.plots import SeedCurve, seed_curves_plot
 from lst.recipes.synthetic.results import SyntheticResult
-from lst.runs.folder import versions
 from lst.runs.formats import read_record
+from lst.runs.versions import versions
 from lst.storage import fingerprint, read_jsonl, write_text
 
 RESULT_FILE = "result.json"

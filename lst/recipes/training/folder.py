@@ -29,8 +29,8 @@ from lst.recipes.training.checkpoints import (
     step_of,
 )
 from lst.runs.fitted_patching import UNIT_MODEL_FOLDER
-from lst.runs.folder import versions
 from lst.runs.formats import Format, read_record, versioned
+from lst.runs.versions import versions
 from lst.storage import clear_partial_files, differing_settings, write_json, write_text
 
 METRICS_FILE, TENSORBOARD_FOLDER = "metrics.jsonl", "tensorboard"
