@@ -138,8 +138,8 @@ COMMANDS = {
     "export": Command(
         "export:export",
         "export:export_plan",
-        "prepared data in another format: .on_the_fly JSON lines, TextGrids, CTM",
-        "run_dir data_dir export.format export.folder",
+        "prepared data in another format: .on_the_fly JSON lines, TextGrids, CTM; or a model as a Llama",
+        "run_dir data_dir name export.format export.folder",
         "export.folder",
     ),
     "synthetic": Command(

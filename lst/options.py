@@ -207,7 +207,7 @@ class Options:
         return found + [problem for section in self._sections() for problem in section.limit_problems()]
 
     def settle(self) -> None:
-        """Replaces values that are short for others; a class with such values has its own."""
+        """Replaces values that are short for others; a class with such values has its own, which may refuse them."""
 
     def rules(self) -> list[str]:
         """Problems of values that are allowed alone but not together; also called when a value is out of its limits."""

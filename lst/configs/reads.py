@@ -168,7 +168,7 @@ READS = {
             f"{_RUN} name seed generate verify_models {_UNIT_FILES}",
             _OF_TRAINED | {"out": "it prints the continuation"},
         ),
-        _reads("export", f"{_RUN} export", {"out": "write export.folder=FOLDER"}),
+        _reads("export", f"{_RUN} export name", {"out": "write export.folder=FOLDER"}),
         _reads(
             "benchmark build",
             _BENCHMARK,

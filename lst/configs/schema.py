@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from lst.configs.text_models import with_shape_of
 from lst.data.config import EXECUTORS, LAYOUT_NAMES, SIMULATED, DataConfig, parse_part
 from lst.model.config import LossConfig, ModelConfig, PatchingConfig, patching_problems
 from lst.options import Options, option
 from lst.tokenizers.config import TokenizerConfig
 
-EXPORT_FORMATS = ("on_the_fly", "textgrid", "ctm")
+EXPORT_FORMATS = ("on_the_fly", "textgrid", "ctm", "llama")
 # Lightning's, without those that need layers of another library, and without 16-true: AdamW's ε is 0 in float16.
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
 BENCHMARKS = ("items", "hellaswag", "story_cloze", "topic_story_cloze", "copa", "blimp", "swuggy")
@@ -181,7 +182,8 @@ class ExportConfig(Options, prefix="export."):
 
     format: str = option(
         "on_the_fly",
-        "on_the_fly (words and units), textgrid (a file an utterance) or ctm (words and times)",
+        "on_the_fly (words and units), textgrid (a file an utterance), ctm (words and times); or llama: the model "
+        "name=, a token baseline, as a Hugging Face folder",
         choices=EXPORT_FORMATS,
     )
     folder: str = option("export", "folder or URL that the files go into", path="folder", url_allowed=True)
@@ -292,7 +294,15 @@ class Config(Options):
     storage: StorageConfig = field(default_factory=StorageConfig)
 
     def settle(self) -> None:
-        """``corpus=simulated`` is short for stories of simulated speech; the aligner follows from the corpus."""
+        """``corpus=simulated`` is short for stories of simulated speech; the aligner follows from the corpus.
+
+        ``model.init_from`` gives the backbone its shape.
+
+        Raises:
+            UserError: the text model of ``model.init_from`` cannot be read, or has what the backbone has not.
+        """
+        if self.model.init_from is not None:
+            self.model = with_shape_of(self.model, self.model.init_from)
         if self.corpus == SIMULATED:
             self.corpus, self.data.voice = None, SIMULATED
         if self.data.align.method == "auto":

@@ -197,6 +197,8 @@ class SyntheticConfig(Options):
             found.append(
                 "convolution=plain: this model has no convolution; choose model=h3 or model=s4d, or leave it out"
             )
+        if self.model.init_from is not None:
+            found.append(f"model.init_from={self.model.init_from}: synthetic languages have no text; leave it out")
         if self.model.has_local_modules:
             found.append(
                 f"model.encoder_layers={self.model.encoder_layers}, decoder_layers={self.model.decoder_layers}: both "

@@ -1,4 +1,7 @@
-"""``lst export``: writes prepared data in another format, as one file or one folder for each split."""
+"""``lst export``: writes prepared data in another format, as one file or one folder for each split.
+
+``export.format=llama`` writes a model instead; see ``lst.runs.text_model``.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,9 @@ from lst.data.shards import INDEX_FILE, ShardReader
 from lst.data.utterance import Utterance
 from lst.errors import UserError
 from lst.progress import say
-from lst.runs import RunFolder, open_data
-from lst.storage import Folder, absolute, exists
+from lst.runs import RunFolder, TrainedModel, open_data, open_trained, require_models
+from lst.runs.text_model import save_text_model, text_model_values
+from lst.storage import Folder, absolute, exists, is_url
 
 # By format: the suffix of a split's file or folder, and its writer, which returns how many utterances it wrote.
 _WRITERS: dict[str, tuple[str, Callable[[Folder, Iterable[Utterance], float], int]]] = {
@@ -27,13 +31,15 @@ _WRITERS: dict[str, tuple[str, Callable[[Folder, Iterable[Utterance], float], in
 
 
 def export(config: Config) -> str:
-    """Writes the spoken utterances of a run's prepared data; returns a line for each place written.
+    """Writes the spoken utterances of a run's prepared data, or a model; returns a line for each place written.
 
     ``on_the_fly`` and ``ctm`` write a file for each split, ``textgrid`` a folder with a file for each utterance.
 
     Raises:
         UserError: the data is not prepared or damaged, has no speech, or has a word or id that cannot be written.
     """
+    if config.export.format == "llama":
+        return _export_model(config)
     data = open_data(config)
     write = _WRITERS[config.export.format][1]
     lines = []
@@ -58,11 +64,42 @@ def export(config: Config) -> str:
 
 def export_plan(config: Config) -> list[str]:
     """Plan of ``lst export``, as lines of text; raises ``UserError`` for what the command itself would refuse."""
+    if config.export.format == "llama":
+        return _model_plan(config)
     folder = RunFolder.of(config).data
     if not exists(folder / INDEX_FILE):
         return [f"export: it waits for prepared data in {folder}: run lst prepare"]
     places = places_to_write(config, open_data(config))
     return [f"export: would write {place} of {len(reader):,} utterances" for place, reader in places]
+
+
+def _export_model(config: Config) -> str:
+    """Writes the model ``name`` as a text model; returns what was written."""
+    trained = _model(config)
+    save_text_model(Path(config.export.folder).expanduser(), trained)
+    return f"{config.export.folder}: {trained.name}, {trained.model.num_parameters:,} parameters"
+
+
+def _model_plan(config: Config) -> list[str]:
+    run = RunFolder.of(config)
+    if not run.trained_models():
+        return [f"export: it waits for trained models in {run.root / 'models'}: none yet, run lst train"]
+    trained = _model(config)
+    kind = text_model_values(trained)["architectures"][0]
+    return [f"export: would write {trained.name} as {kind} into {config.export.folder}"]
+
+
+def _model(config: Config) -> TrainedModel:
+    """The model that is exported; raises ``UserError`` where it is not trained, or the place is not of this machine."""
+    run = RunFolder.of(config)
+    if is_url(config.export.folder):
+        raise UserError(
+            f"export.folder={config.export.folder} is a URL: a model is written to a folder of this machine"
+        )
+    names = require_models(run)
+    if config.name not in names:
+        raise UserError(f"no trained model {config.name!r} in {run.root}; there are {', '.join(names)}: set name=NAME")
+    return open_trained(run, config.name, open_data(config))
 
 
 def places_to_write(config: Config, data: PreparedData) -> list[tuple[Folder, ShardReader]]:
