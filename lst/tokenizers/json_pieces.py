@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from lst.lazy import import_or_explain
-from lst.storage import parse_json
+from lst.storage import FormatError, parse_json
 
 # SentencePiece and its kin write this sign for the space before a word.
 WORD_MARK = "\u2581"
@@ -34,7 +34,10 @@ class JsonPieces:
 
     def __init__(self, model: bytes) -> None:
         library: Any = import_or_explain("tokenizers", "a tokenizer.json", "pip install 'latent-speech-text[hf]'")
-        values = parse_json(model, dict[str, Any])
+        try:
+            values = parse_json(model, dict[str, Any])
+        except FormatError as error:
+            raise ValueError(f"it {error}") from None
         kinds = set(_types([values.get(part) for part in ("normalizer", "pre_tokenizer", "decoder")]))
         self.is_of_bytes = "ByteLevel" in kinds
         if not self.is_of_bytes and WORD_MARK not in model.decode() and "\\u2581" not in model.decode():
