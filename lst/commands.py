@@ -163,7 +163,7 @@ COMMANDS = {
     "export": Command(
         "export:export",
         "export:export_plan",
-        "prepared data as .on_the_fly JSON lines, TextGrids or CTM; with hub=, a model with its card",
+        "prepared data as .on_the_fly JSON lines, TextGrids or CTM; a model as a Llama, or with its card (hub=)",
         "run_dir data_dir export.format export.folder hub name export.licence",
         "export.folder",
     ),

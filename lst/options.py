@@ -211,6 +211,9 @@ class Options:
 
         Args:
             given: keys of the options that a user gave a value.
+
+        Raises:
+            UserError: a value that others follow from cannot be used.
         """
 
     def rules(self) -> list[str]:

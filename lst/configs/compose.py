@@ -32,7 +32,7 @@ from lst.configs.scaling_schema import ScalingConfig
 from lst.configs.schema import Config
 from lst.configs.synthetic_schema import SyntheticConfig
 from lst.configs.user_files import DIR_FLAG, NAME_FLAG, NO_CODE, UserFiles, is_target, show_to_hydra, text_problems
-from lst.errors import nearest, raise_problems
+from lst.errors import ProblemsError, UserError, nearest, raise_problems
 from lst.options import Option, Options, list_options
 
 # Names that other tools give to options of this one.
@@ -142,7 +142,10 @@ class Job(Generic[ConfigT]):
         for key, value in texts.items():
             section, _, last = key.rpartition(".")
             setattr(attrgetter(section)(built) if section else built, last, None if value == "null" else value)
-        built.settle({word.partition("=")[0] for word in words} | files.given)
+        try:
+            built.settle({word.partition("=")[0] for word in words} | files.given)
+        except UserError as error:
+            problems += error.problems if isinstance(error, ProblemsError) else [str(error)]
         # What is missing because of a mistake must not look like a second mistake.
         problems += built.limit_problems() if problems else built.problems()
         if reads is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 
 from lst.configs.family import RULES, family_values
+from lst.configs.text_models import with_shape_of
 from lst.data.config import EXECUTORS, LAYOUT_NAMES, SIMULATED, DataConfig, parse_part
 from lst.model.config import (
     FAMILY_DEPTHS,
@@ -20,7 +21,7 @@ from lst.model.config import (
 from lst.options import Options, option
 from lst.tokenizers.config import TokenizerConfig
 
-EXPORT_FORMATS = ("on_the_fly", "textgrid", "ctm")
+EXPORT_FORMATS = ("on_the_fly", "textgrid", "ctm", "llama")
 # Lightning's, without those that need layers of another library, and without 16-true: AdamW's ε is 0 in float16.
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
 TEXT_BENCHMARKS = ("items", "hellaswag", "story_cloze", "topic_story_cloze", "copa", "blimp", "swuggy")
@@ -276,7 +277,8 @@ class ExportConfig(Options, prefix="export."):
 
     format: str = option(
         "on_the_fly",
-        "on_the_fly (words and units), textgrid (a file an utterance) or ctm (words and times)",
+        "on_the_fly (words and units), textgrid (a file an utterance), ctm (words and times); or llama: the model "
+        "name=, a token baseline, as a Hugging Face folder",
         choices=EXPORT_FORMATS,
     )
     folder: str = option("export", "folder or URL that the files go into", path="folder", url_allowed=True)
@@ -402,8 +404,14 @@ class Config(Options):
     def settle(self, given: Collection[str]) -> None:
         """``corpus=simulated`` is short for stories of simulated speech; the aligner follows from the corpus.
 
-        With ``model=family``, sizes and rates that were not given follow from the depth.
+        With ``model=family``, sizes and rates that were not given follow from the depth. ``model.init_from`` gives the
+        backbone its shape.
+
+        Raises:
+            UserError: the text model of ``model.init_from`` cannot be read, or has what the backbone has not.
         """
+        if self.model.init_from is not None:
+            self.model = with_shape_of(self.model, self.model.init_from)
         if self.corpus == SIMULATED:
             self.corpus, self.data.voice = None, SIMULATED
         if self.data.align.method == "auto":

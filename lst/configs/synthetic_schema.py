@@ -199,6 +199,8 @@ class SyntheticConfig(Options):
             )
         if self.model.family:
             found.append("model.family=true: sizes by depth are of lst train; set model.global_dim and global_layers")
+        if self.model.init_from is not None:
+            found.append(f"model.init_from={self.model.init_from}: synthetic languages have no text; leave it out")
         if self.model.has_local_modules:
             found.append(
                 f"model.encoder_layers={self.model.encoder_layers}, decoder_layers={self.model.decoder_layers}: both "

@@ -9,8 +9,17 @@ import torch
 from torch import nn
 
 from lst.model.config import ModelConfig
-from lst.model.layers import Block, GeluFeedForward, Recorder, Rotary, SelfAttention, SwiGLU, core_over
-from lst.model.pointwise import NORM_EPS, RMSNorm
+from lst.model.layers import (
+    Block,
+    GeluFeedForward,
+    Recorder,
+    Rotary,
+    SelfAttention,
+    SwiGLU,
+    core_over,
+    llama3_speeds,
+)
+from lst.model.pointwise import RMSNorm
 from lst.model.ranges import KeyRange
 from lst.model.state_space import H3, S4D, Recurrence
 
@@ -29,11 +38,10 @@ class Backbone(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        dim, heads = config.global_dim, config.global_heads
         self.mixers, self.window_patches = config.mixers, config.global_window_patches
-        self.rotary = Rotary(dim // heads, config.rope_theta) if config.positions == "rotary" else None
+        self.rotary = build_rotary(config) if config.positions == "rotary" else None
         learned = config.positions == "learned"
-        self.positions = nn.Embedding(config.max_patches, dim) if learned else None
+        self.positions = nn.Embedding(config.max_patches, config.global_dim) if learned else None
         self.blocks = nn.ModuleList(build_block(mixer, config) for mixer in self.mixers)
         self.norm = build_norm(config) if config.ends_backbone_in_norm else nn.Identity()
 
@@ -88,7 +96,7 @@ def recurrence_over(starts: torch.Tensor, recorder: Recorder | None) -> Recurren
 def build_block(mixer: str, config: ModelConfig) -> Block:
     """Builds one layer of the backbone with a mixer of ``MIXERS``."""
     dim = config.global_dim
-    ffn = GeluFeedForward(dim) if config.ffn == "gelu" else SwiGLU(dim, config.ffn_dim(dim))
+    ffn = GeluFeedForward(dim) if config.ffn == "gelu" else SwiGLU(dim, config.backbone_ffn_dim)
     return Block(build_mixer(mixer, config), ffn, partial(build_norm, config))
 
 
@@ -96,9 +104,33 @@ def build_mixer(mixer: str, config: ModelConfig) -> nn.Module:
     """Builds a mixer by its name in the config."""
     if mixer in RECURRENT:
         return RECURRENT[mixer](config)
-    return SelfAttention(config.global_dim, config.global_heads, config.global_key_heads)
+    make_head_norm = partial(RMSNorm, config.head_dim, config.norm_eps) if config.query_key_norm else None
+    return SelfAttention(
+        config.global_dim,
+        config.global_heads,
+        config.global_key_heads,
+        config.head_dim,
+        config.attention_bias,
+        make_head_norm,
+    )
 
 
 def build_norm(config: ModelConfig) -> nn.Module:
     """Builds a norm of the backbone's width."""
-    return nn.LayerNorm(config.global_dim, eps=NORM_EPS) if config.norm == "layer" else RMSNorm(config.global_dim)
+    dim, eps = config.global_dim, config.norm_eps
+    return nn.LayerNorm(dim, eps=eps) if config.norm == "layer" else RMSNorm(dim, eps)
+
+
+def build_rotary(config: ModelConfig) -> Rotary:
+    """Builds the backbone's rotary positions."""
+    scaling = None if config.rope_scaling == "none" else partial(_slowed, config=config)
+    return Rotary(config.head_dim, config.rope_theta, scaling)
+
+
+def _slowed(speeds: torch.Tensor, config: ModelConfig) -> torch.Tensor:
+    """Angles of one position, [n], slowed for a longer context as the config says."""
+    if config.rope_scaling == "linear":
+        return speeds / config.rope_factor
+    return llama3_speeds(
+        speeds, config.rope_factor, config.rope_low_factor, config.rope_high_factor, config.rope_original_patches
+    )

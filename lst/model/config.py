@@ -14,12 +14,16 @@ HYBRID = "h3_hybrid"
 # Least and greatest depth of ``model=family``.
 FAMILY_DEPTHS = (2, 32)
 POSITIONS = ("rotary", "learned", "none")
+ATTENTION_BIASES = ("none", "qkv", "all")
+ROPE_SCALINGS = ("none", "linear", "llama3")
 NORMS = ("rms", "layer")
 FEED_FORWARDS = ("swiglu", "gelu")
 DISCRETISATIONS = ("bilinear", "zoh")
 SEGMENT_LEVELS = ("word", "bpe")
 ENTROPY_MEASURES = ("entropy", "surprisal")
 PATCH_PROJECTIONS = ("always", "if_needed")
+# A text model brings its own shape.
+_OWN_SHAPE = "model.init_from=null"
 # Every token is a patch of its own: a model without local modules can use these.
 UNPATCHED_STRATEGIES = ("none", "speech_bpe")
 
@@ -154,16 +158,17 @@ class ModelConfig(Options, prefix="model."):
         needs="model.family=true",
         is_later=True,
     )
-    global_dim: int = option(192, "width of the backbone", low=1)
-    global_layers: int = option(4, "layers of the backbone", low=1)
-    global_heads: int = option(6, "attention heads of the backbone", low=1)
+    global_dim: int = option(192, "width of the backbone", low=1, needs=_OWN_SHAPE)
+    global_layers: int = option(4, "layers of the backbone", low=1, needs=_OWN_SHAPE)
+    global_heads: int = option(6, "attention heads of the backbone", low=1, needs=_OWN_SHAPE)
     global_kv_heads: int = option(
-        0, "key and value heads of the backbone, each shared by some heads; 0: one a head", low=0
+        0, "key and value heads of the backbone, each shared by some heads; 0: one a head", low=0, needs=_OWN_SHAPE
     )
     global_mixers: list[str] = option(
         ["attention"],
         "mixers of the backbone, one for all layers or one a layer: attention, window_attention, h3, s4d; "
         "or h3_hybrid: h3, with attention at layers 2 and 2 + half the layers",
+        needs=_OWN_SHAPE,
     )
     global_window_patches: int = option(
         512,
@@ -173,11 +178,14 @@ class ModelConfig(Options, prefix="model."):
         needs="model.global_mixers=window_attention",
     )
     positions: str = option(
-        "rotary", "the backbone's positions: rotary, learned, or none (as in H3)", choices=POSITIONS
+        "rotary", "the backbone's positions: rotary, learned, or none (as in H3)", choices=POSITIONS, needs=_OWN_SHAPE
     )
-    norm: str = option("rms", "the backbone's norm: rms, or layer (with a bias)", choices=NORMS)
+    norm: str = option("rms", "the backbone's norm: rms, or layer (with a bias)", choices=NORMS, needs=_OWN_SHAPE)
     ffn: str = option(
-        "swiglu", "the backbone's feed-forward: swiglu, or gelu (four times as wide, biased)", choices=FEED_FORWARDS
+        "swiglu",
+        "the backbone's feed-forward: swiglu, or gelu (four times as wide, biased)",
+        choices=FEED_FORWARDS,
+        needs=_OWN_SHAPE,
     )
     h3_head_dim: int = option(
         1, "channels of an H3 head, whose states are their products", low=1, needs="model.global_mixers=h3|h3_hybrid"
@@ -254,14 +262,84 @@ class ModelConfig(Options, prefix="model."):
     )
     max_patches: int = option(4096, "patches of a document at most: the backbone's context", low=1)
     ffn_multiple_of: int = option(32, "feed-forward widths are rounded up to this", low=1)
-    rope_theta: float = option(500_000.0, "base of the rotary position embedding", above=0)
+    rope_theta: float = option(500_000.0, "base of the rotary position embedding", above=0, needs=_OWN_SHAPE)
+    rope_scaling: str = option(
+        "none",
+        "how the backbone's rotary angles are slowed for a longer context: linear (all), or llama3 (the slow ones)",
+        choices=ROPE_SCALINGS,
+        is_later=True,
+        needs=_OWN_SHAPE,
+    )
+    rope_factor: float = option(
+        8.0,
+        "how many times slower they become",
+        low=1,
+        needs="model.rope_scaling=linear|llama3 and model.init_from=null",
+        is_later=True,
+    )
+    rope_low_factor: float = option(
+        1.0,
+        "turns within rope_original_patches up to which an angle is slow",
+        above=0,
+        needs="model.rope_scaling=llama3 and model.init_from=null",
+        is_later=True,
+    )
+    rope_high_factor: float = option(
+        4.0,
+        "turns within rope_original_patches from which an angle stays as it is",
+        above=0,
+        needs="model.rope_scaling=llama3 and model.init_from=null",
+        is_later=True,
+    )
+    rope_original_patches: int = option(
+        8192,
+        "context that the angles were made for",
+        low=1,
+        unit="patches",
+        needs="model.rope_scaling=llama3 and model.init_from=null",
+        is_later=True,
+    )
+    global_head_dim: int = option(
+        0,
+        "width of a head of the backbone's attention; 0: global_dim divided by global_heads",
+        low=0,
+        is_later=True,
+        needs=_OWN_SHAPE,
+    )
+    global_ffn_dim: int = option(
+        0,
+        "width of the backbone's swiglu; 0: 8/3 of global_dim, rounded up to ffn_multiple_of",
+        low=0,
+        needs="model.ffn=swiglu and model.init_from=null",
+        is_later=True,
+    )
+    attention_bias: str = option(
+        "none",
+        "biases of the backbone's attention: none, qkv (queries, keys and values, as in Qwen2), or all",
+        choices=ATTENTION_BIASES,
+        is_later=True,
+        needs=_OWN_SHAPE,
+    )
+    query_key_norm: bool = option(
+        False, "a norm of each head's queries and keys in the backbone (as in Qwen3)", is_later=True, needs=_OWN_SHAPE
+    )
+    norm_eps: float = option(
+        1e-5, "added to the mean square in the backbone's norms", above=0, is_later=True, needs=_OWN_SHAPE
+    )
+    init_from: str | None = option(
+        None,
+        "text model to begin with: its shape becomes the backbone's, its weights and text embeddings are taken; a "
+        "Hugging Face folder (config.json, safetensors) or hub:OWNER/NAME",
+        path="folder",
+        is_later=True,
+    )
     init: str = option(
         "depth_scaled",
         "initial weights: depth_scaled, or mup (and learning rates) that suit every width",
         choices=INITS,
     )
     init_std: float = option(0.02, "standard deviation of the initial weights", above=0)
-    tied_head: bool = option(False, "the head's weights are the embedding's")
+    tied_head: bool = option(False, "the head's weights are the embedding's", needs=_OWN_SHAPE)
     embedding_dropout: float = option(0.0, "share of embedded values zeroed in training", low=0, below=1)
     mup_base_dim: int = option(256, "width at which init=mup equals depth_scaled", low=1, needs="model.init=mup")
 
@@ -299,6 +377,16 @@ class ModelConfig(Options, prefix="model."):
             return ["attention" if layer in (2, 2 + layers // 2) else "h3" for layer in range(1, layers + 1)]
         return self.global_mixers * layers if len(self.global_mixers) == 1 else list(self.global_mixers)
 
+    @property
+    def head_dim(self) -> int:
+        """Width of a head of the backbone's attention."""
+        return self.global_head_dim or self.global_dim // self.global_heads
+
+    @property
+    def backbone_ffn_dim(self) -> int:
+        """Width of the backbone's SwiGLU layers."""
+        return self.global_ffn_dim or self.ffn_dim(self.global_dim)
+
     def ffn_dim(self, dim: int) -> int:
         """Width of a SwiGLU layer: 8/3 of ``dim``, rounded up."""
         wanted = 8 * dim / 3
@@ -311,6 +399,11 @@ class ModelConfig(Options, prefix="model."):
             found.append(
                 "model.init=mup, tied_head=true: head and embedding need different scales; choose init=depth_scaled "
                 "or tied_head=false"
+            )
+        if self.rope_low_factor >= self.rope_high_factor:
+            found.append(
+                f"model.rope_low_factor={self.rope_low_factor}: must be below model.rope_high_factor="
+                f"{self.rope_high_factor}"
             )
         if self.h3_head_dim >= 1 and self.global_dim % self.h3_head_dim:
             found.append(f"model.h3_head_dim={self.h3_head_dim}: must divide model.global_dim={self.global_dim}")
@@ -348,7 +441,10 @@ class ModelConfig(Options, prefix="model."):
         if min(dim, heads) < 1 or kv_heads < 0:
             return []
         found = []
-        if dim % (2 * heads):
+        if place == "global" and self.global_head_dim:
+            if self.global_head_dim % 2:
+                found.append(f"model.global_head_dim={self.global_head_dim}: must be even")
+        elif dim % (2 * heads):
             found.append(f"model.{place}_dim={dim}: must be an even multiple of model.{place}_heads={heads}")
         if heads % (kv_heads or heads):
             found.append(f"model.{place}_kv_heads={kv_heads}: must divide model.{place}_heads={heads}")

@@ -140,18 +140,19 @@ def _mixer(mixer: str, config: ModelConfig, work: Workload) -> float:
     dim = config.global_dim
     if mixer not in RECURRENT:
         pairs = work.patch_pairs if mixer == "attention" else work.window_pairs
-        return _attention(dim, config.global_heads, config.global_key_heads, work.num_patches, pairs)
+        return _attention(dim, config.global_heads, config.global_key_heads, work.num_patches, pairs, config.head_dim)
     return work.num_patches * RECURRENT[mixer].flops_a_position(config)
 
 
 def _feed_forward(config: ModelConfig) -> float:
     """The feed-forward layer of the backbone, for one patch."""
     dim = config.global_dim
-    return 16.0 * dim * dim if config.ffn == "gelu" else 6.0 * dim * config.ffn_dim(dim)
+    return 16.0 * dim * dim if config.ffn == "gelu" else 6.0 * dim * config.backbone_ffn_dim
 
 
-def _attention(dim: int, heads: int, key_heads: int, positions: float, pairs: float) -> float:
-    return positions * 2 * (2 * dim * dim + 2 * dim * dim * key_heads / heads) + pairs * 4 * dim
+def _attention(dim: int, heads: int, key_heads: int, positions: float, pairs: float, head_dim: int = 0) -> float:
+    width = heads * head_dim or dim
+    return positions * 2 * (2 * dim * width + 2 * dim * width * key_heads / heads) + pairs * 4 * width
 
 
 def _block(dim: int, heads: int, key_heads: int, config: ModelConfig, positions: float, pairs: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -64,19 +65,42 @@ class Rotary(nn.Module):
     Args:
         head_dim: width of a head, even.
         theta: base of the wavelengths.
+        scaling: slows angles for a longer context: maps the angles of one position, float64 [head_dim / 2].
     """
 
-    def __init__(self, head_dim: int, theta: float) -> None:
+    def __init__(
+        self, head_dim: int, theta: float, scaling: Callable[[torch.Tensor], torch.Tensor] | None = None
+    ) -> None:
         super().__init__()
-        self.head_dim, self.theta = head_dim, theta
+        self.head_dim, self.theta, self.scaling = head_dim, theta, scaling
 
     def forward(self, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines and sines, float32 [..., 1, head_dim / 2], of int64 positions [...]."""
         # Not a buffer: half precision would round it, and the angles of far positions would be wrong.
         wide = torch.float32 if position_ids.device.type == "mps" else torch.float64
         exponents = torch.arange(0, self.head_dim, 2, dtype=wide, device=position_ids.device) / self.head_dim
-        angles = position_ids[..., None].float() * (self.theta**-exponents).float()
+        speeds = self.theta**-exponents
+        if self.scaling is not None:
+            speeds = self.scaling(speeds)
+        angles = position_ids[..., None].float() * speeds.float()
         return angles.cos()[..., None, :], angles.sin()[..., None, :]
+
+
+def llama3_speeds(
+    speeds: torch.Tensor, factor: float, low_factor: float, high_factor: float, original_positions: int
+) -> torch.Tensor:
+    """Rotary angles of Llama 3.1: slow ones are divided by ``factor``, fast ones stay, those between are blended.
+
+    Args:
+        speeds: angle of one position, float [n].
+        factor: how many times slower.
+        low_factor, high_factor: turns within ``original_positions`` up to which an angle is slow, and from which it is
+            fast.
+        original_positions: context that the angles were made for.
+    """
+    turns = original_positions * speeds / (2 * math.pi)
+    share_kept = ((turns - low_factor) / (high_factor - low_factor)).clamp(0, 1)
+    return speeds * (share_kept + (1 - share_kept) / factor)
 
 
 class SelfAttention(nn.Module):
@@ -87,19 +111,36 @@ class SelfAttention(nn.Module):
         num_heads: query heads.
         num_kv_heads: key and value heads, each shared by the same number of query heads (grouped-query attention,
             Ainslie et al. 2023).
+        head_dim: width of a head; 0: the width divided by the heads.
+        biases: ``none``, ``qkv`` (of queries, keys and values) or ``all``.
+        make_head_norm: builds the norm of queries, and that of keys; None for none.
     """
 
-    def __init__(self, dim: int, num_heads: int, num_kv_heads: int) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        num_kv_heads: int,
+        head_dim: int = 0,
+        biases: str = "none",
+        make_head_norm: Callable[[], nn.Module] | None = None,
+    ) -> None:
         super().__init__()
         self.num_heads, self.num_kv_heads = num_heads, num_kv_heads
-        self.query_key_value = Linear(dim, (num_heads + 2 * num_kv_heads) * (dim // num_heads))
-        self.output = Linear(dim, dim)
+        head_dim = head_dim or dim // num_heads
+        self.query_key_value = Linear(dim, (num_heads + 2 * num_kv_heads) * head_dim, bias=biases != "none")
+        self.output = Linear(num_heads * head_dim, dim, bias=biases == "all")
+        self.query_norm = make_head_norm and make_head_norm()
+        self.key_norm = make_head_norm and make_head_norm()
 
     def forward(
         self, x: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor] | None, core: AttentionCore
     ) -> torch.Tensor:
         """[..., D] → [..., D]; ``rotation`` is that of ``Rotary`` or None, ``core`` attends."""
         heads = self.query_key_value(x).view(*x.shape[:-1], self.num_heads + 2 * self.num_kv_heads, -1)
+        if self.query_norm is not None and self.key_norm is not None:
+            query, key, value = heads.split([self.num_heads, self.num_kv_heads, self.num_kv_heads], dim=-2)
+            heads = torch.cat([self.query_norm(query), self.key_norm(key), value], dim=-2)
         if rotation is not None:
             heads = rotate(heads, *rotation, num_rotated=self.num_heads + self.num_kv_heads)
         query, key, value = heads.split([self.num_heads, self.num_kv_heads, self.num_kv_heads], dim=-2)

@@ -20,42 +20,45 @@ class RMSNorm(nn.Module):
 
     Args:
         dim: width of the last dimension.
+        eps: ε.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, eps: float = NORM_EPS) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(dim))
+        self.weight, self.eps = nn.Parameter(torch.ones(dim)), eps
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[..., D] → [..., D] of the same type."""
         if torch.compiler.is_compiling():
-            return rms_norm_reference(x, self.weight)
-        return _RMSNorm.apply(x, self.weight) if torch.is_grad_enabled() else _normed(x, self.weight)[0]
+            return rms_norm_reference(x, self.weight, self.eps)
+        if torch.is_grad_enabled():
+            return _RMSNorm.apply(x, self.weight, self.eps)
+        return _normed(x, self.weight, self.eps)[0]
 
 
-def rms_norm_reference(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def rms_norm_reference(x: torch.Tensor, weight: torch.Tensor, eps: float = NORM_EPS) -> torch.Tensor:
     """The plain twin of ``RMSNorm``: [..., D] → [..., D]."""
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    return (wide * (wide.square().mean(dim=-1, keepdim=True) + NORM_EPS).rsqrt() * weight).to(x.dtype)
+    return (wide * (wide.square().mean(dim=-1, keepdim=True) + eps).rsqrt() * weight).to(x.dtype)
 
 
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        out, inverse = _normed(x, weight)
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+        out, inverse = _normed(x, weight, eps)
         ctx.save_for_backward(x, weight, inverse)
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
         x, weight, inverse = ctx.saved_tensors
         unit, wide_grad = x * inverse, grad.to(inverse.dtype)
         product = wide_grad * unit
-        grad_weight = product.view(-1, x.shape[-1]).sum(dim=0)
+        grad_weight = product.reshape(-1, x.shape[-1]).sum(dim=0)
         # The part of the gradient along x vanishes: the norm removes the length of x.
         along = (product @ weight.to(product.dtype)).div_(x.shape[-1])[..., None]
         grad_x = (wide_grad * weight).sub_(unit.mul_(along)).mul_(inverse)
-        return grad_x.to(x.dtype), grad_weight.to(weight.dtype)
+        return grad_x.to(x.dtype), grad_weight.to(weight.dtype), None
 
 
 class Linear(nn.Linear):
@@ -85,11 +88,11 @@ class Linear(nn.Linear):
         return out if self.bias is None else out + self.bias.to(out.dtype)
 
 
-def _normed(x: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _normed(x: torch.Tensor, weight: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
     """The normed tensor, and the inverse root mean square [..., 1]."""
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-    inverse = norm.square_().div_(x.shape[-1]).add_(NORM_EPS).rsqrt_()
+    inverse = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
     return (wide * inverse).mul_(weight).to(x.dtype), inverse
 
 

@@ -1,4 +1,8 @@
-"""``lst export``: writes prepared data in another format, a file or folder for each split; or a model with its card."""
+"""``lst export``: writes prepared data in another format, a file or folder for each split; or a model.
+
+With ``hub=`` the model is written with its card; ``export.format=llama`` writes it as a text model, see
+``lst.runs.text_model``.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +25,10 @@ from lst.data.utterance import Utterance
 from lst.errors import UserError
 from lst.evaluation.results import RunResults, read_result
 from lst.progress import say
-from lst.runs import RunFolder, WholeModel, open_data, open_whole
+from lst.runs import RunFolder, TrainedModel, WholeModel, open_data, open_trained, open_whole, require_models
 from lst.runs.folder import CARD_JSON
-from lst.storage import Folder, absolute, exists, read_json
+from lst.runs.text_model import save_text_model, text_model_values
+from lst.storage import Folder, absolute, exists, is_url, read_json
 from lst.tokenizers.speech import unit_places
 from lst.tokenizers.weights import HUB_PREFIX
 
@@ -40,7 +45,7 @@ class _CorpusCard(TypedDict, total=False):
 
 
 def export(config: Config) -> str:
-    """Writes the spoken utterances of a run's prepared data, or with ``hub=`` a model; returns a line for each place.
+    """Writes the spoken utterances of a run's prepared data, or a model; returns a line for each place written.
 
     ``on_the_fly`` and ``ctm`` write a file for each split, ``textgrid`` a folder with a file for each utterance.
 
@@ -49,6 +54,8 @@ def export(config: Config) -> str:
     """
     if config.hub is not None:
         return _export_model(config, config.hub)
+    if config.export.format == "llama":
+        return _export_text_model(config)
     data = open_data(config)
     write = _WRITERS[config.export.format][1]
     lines = []
@@ -76,11 +83,42 @@ def export_plan(config: Config) -> list[str]:
     if config.hub is not None:
         whole = _whole(config, config.hub)
         return [f"export: would write {whole.name}, {whole.model.num_parameters:,} parameters, to {config.hub}"]
+    if config.export.format == "llama":
+        return _text_model_plan(config)
     folder = RunFolder.of(config).data
     if not exists(folder / INDEX_FILE):
         return [f"export: it waits for prepared data in {folder}: run lst prepare"]
     places = places_to_write(config, open_data(config))
     return [f"export: would write {place} of {len(reader):,} utterances" for place, reader in places]
+
+
+def _export_text_model(config: Config) -> str:
+    """Writes the model ``name`` as a text model; returns what was written."""
+    trained = _model(config)
+    save_text_model(Path(config.export.folder).expanduser(), trained)
+    return f"{config.export.folder}: {trained.name}, {trained.model.num_parameters:,} parameters"
+
+
+def _text_model_plan(config: Config) -> list[str]:
+    run = RunFolder.of(config)
+    if not run.trained_models():
+        return [f"export: it waits for trained models in {run.root / 'models'}: none yet, run lst train"]
+    trained = _model(config)
+    kind = text_model_values(trained)["architectures"][0]
+    return [f"export: would write {trained.name} as {kind} into {config.export.folder}"]
+
+
+def _model(config: Config) -> TrainedModel:
+    """The model that is exported; raises ``UserError`` where it is not trained, or the place is not of this machine."""
+    run = RunFolder.of(config)
+    if is_url(config.export.folder):
+        raise UserError(
+            f"export.folder={config.export.folder} is a URL: a model is written to a folder of this machine"
+        )
+    names = require_models(run)
+    if config.name not in names:
+        raise UserError(f"no trained model {config.name!r} in {run.root}; there are {', '.join(names)}: set name=NAME")
+    return open_trained(run, config.name, open_data(config))
 
 
 def places_to_write(config: Config, data: PreparedData) -> list[tuple[Folder, ShardReader]]:

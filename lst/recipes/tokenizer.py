@@ -30,7 +30,7 @@ from lst.tokenizers.config import TokenizerConfig
 from lst.tokenizers.encoders import build_encoder
 from lst.tokenizers.kmeans import KmeansTokenizer, kmeans_of
 from lst.tokenizers.speech import SpeechTokenizer, encoder_options, load_speech_tokenizer
-from lst.tokenizers.text import TextTokenizer, build_text_tokenizer
+from lst.tokenizers.text import TextTokenizer, build_text_tokenizer, text_model_file
 from lst.tokenizers.units import SAMPLE_RATE_HZ
 from lst.tokenizers.weights import missing_weights
 
@@ -78,7 +78,7 @@ def convert_units(config: Config) -> str:
 
 
 def show(config: Config) -> str:
-    """Describes the units file ``tokenizer.codebook`` or the SentencePiece model ``tokenizer.text_model``, or both.
+    """Describes the units file ``tokenizer.codebook`` or the text tokenizer ``tokenizer.text_model``, or both.
 
     Raises:
         UserError: neither is given, or one cannot be read.
@@ -88,7 +88,8 @@ def show(config: Config) -> str:
     if options.codebook is not None:
         parts.append(describe_units(load_speech_tokenizer(Path(options.codebook))))
     if options.text_model is not None:
-        parts.append(describe_text(TextTokenizer.load(Path(options.text_model), "Give a SentencePiece model.")))
+        file = text_model_file(options.text_model)
+        parts.append(describe_text(TextTokenizer.load(file, "Give a SentencePiece model or a tokenizer.json.")))
     return "\n".join(parts)
 
 
@@ -176,7 +177,7 @@ def _weights_of(tokenizer: SpeechTokenizer) -> str | None:
 
 
 def describe_text(tokenizer: TextTokenizer) -> str:
-    """A SentencePiece model, described as JSON."""
+    """A text tokenizer, described as JSON."""
     control = tokenizer.control_ids
     values = {
         "vocab_size": tokenizer.vocab_size,
@@ -260,7 +261,7 @@ def _missing(action: str, config: Config) -> list[str]:
         f"{key}={path}: {'is a folder, not a file' if Path(path).is_dir() else 'there is no such file'}"
         for key, path in (
             ("tokenizer.codebook", options.codebook),
-            ("tokenizer.text_model", options.text_model),
+            ("tokenizer.text_model", options.text_model and text_model_file(options.text_model)),
             ("text", config.text),
         )
         if path is not None and not Path(path).is_file()

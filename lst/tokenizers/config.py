@@ -49,7 +49,10 @@ class TokenizerConfig(Options, prefix="tokenizer."):
     trust: bool = option(False, "read pickles (.pt, .bin, .km), which can run any program")
     device: str = option("cpu", "where a model computes units", choices=("cpu", "cuda"))
     text_model: str | None = option(
-        None, "SentencePiece model to use as it is, such as Llama 2's", path="file or folder"
+        None,
+        "text tokenizer to use as it is: a SentencePiece model, a tokenizer.json, a folder that holds one, or "
+        "hub:OWNER/NAME",
+        path="file or folder",
     )
     text_model_type: str = option(
         "bpe", "how text pieces are trained", choices=TEXT_MODEL_TYPES, needs="tokenizer.text_model=null"

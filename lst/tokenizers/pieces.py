@@ -64,6 +64,8 @@ class PieceModel:
             raise UserError(f"{missing} is missing: {path}. {remedy}")
         try:
             return cls(path.read_bytes())
+        except UserError:
+            raise
         except (RuntimeError, ValueError) as error:
             raise UserError(f"{path} is not a {cls.kind} ({error}). {remedy}") from None
 

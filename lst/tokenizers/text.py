@@ -1,4 +1,4 @@
-"""Text to BPE ids and back, by SentencePiece: a model trained here, or an existing one.
+"""Text to BPE ids and back: by a SentencePiece model trained here, or by an existing one, or by a ``tokenizer.json``.
 
 A model trained here has 256 byte pieces, so no text is unknown to it. An existing model is used as it is: with its own
 normalization, its own numbering and its own control pieces (<s>, </s>). Control pieces take ids of the vocabulary, but
@@ -8,24 +8,26 @@ normalization, its own numbering and its own control pieces (<s>, </s>). Control
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
 import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from lst.errors import UserError
 from lst.progress import say
+from lst.storage.hub import HUB_PREFIX, hub_folder
 from lst.tokenizers.config import TokenizerConfig
+from lst.tokenizers.json_pieces import JsonPieces, piece_content
 from lst.tokenizers.pieces import PieceModel, parse_model, train_pieces
 
 NUM_BYTE_PIECES = 256
-# SentencePiece writes this sign for the space before a word.
-WORD_MARK = "\u2581"
+# Their names in Hugging Face folders.
+JSON_FILE, SENTENCEPIECE_FILE = "tokenizer.json", "tokenizer.model"
 # One unknown piece, 256 bytes, and room for letters.
 MIN_VOCAB_SIZE = 300
 
@@ -40,77 +42,105 @@ class TextTokenizer(PieceModel):
     'naïve 中'
 
     Args:
-        model: a serialised SentencePiece model.
+        model: a serialised SentencePiece model, or the content of a ``tokenizer.json``.
 
     Raises:
         RuntimeError, ValueError: the bytes are no such model.
+        UserError: they are a ``tokenizer.json``, and the package ``tokenizers`` is missing.
     """
 
+    kind = "SentencePiece model or tokenizer.json"
+
     def __init__(self, model: bytes) -> None:
-        super().__init__(model)
+        self._json: JsonPieces | None = None
+        if model.lstrip()[:1] == b"{":
+            self.model, self._json = model, JsonPieces(model)
+        else:
+            super().__init__(model)
         # SentencePiece takes an empty file for a model without a piece.
         if self.vocab_size == 0:
             raise ValueError("it has no piece")
 
     @property
-    def vocab_size(self) -> int:
-        """Number of pieces: ids are 0 … vocab_size − 1."""
-        return int(self._processor.get_piece_size())
+    def is_sentencepiece(self) -> bool:
+        """Whether it is a SentencePiece model, which ``proto`` describes; otherwise it is a ``tokenizer.json``."""
+        return self._json is None
 
     @property
+    def file_name(self) -> str:
+        """The file's name in a Hugging Face folder."""
+        return SENTENCEPIECE_FILE if self.is_sentencepiece else JSON_FILE
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of pieces: ids are 0 … vocab_size − 1."""
+        return int(self._processor.get_piece_size()) if self._json is None else self._json.num_pieces
+
+    @cached_property
     def has_bytes(self) -> bool:
         """Whether any text can be spelt in bytes."""
-        return any(self._processor.is_byte(index) for index in range(self.vocab_size))
+        return len({content for content in self._contents if len(content) == 1}) == NUM_BYTE_PIECES
 
     @property
     def control_ids(self) -> list[int]:
         """Ids that stand for no text: <s>, </s> and the like. ``encode`` never returns them, ``decode`` skips them."""
-        return [index for index in range(self.vocab_size) if self._processor.is_control(index)]
+        is_control = self._processor.is_control if self._json is None else self._json.is_control
+        return [index for index in range(self.vocab_size) if is_control(index)]
 
     def encode(self, text: str) -> list[int]:
         """BPE ids of ``text``, without any special token."""
-        return list(self._processor.encode(text))
+        return list(self._processor.encode(text)) if self._json is None else self._json.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of BPE ids."""
-        return str(self._processor.decode(list(ids)))
+        return str(self._processor.decode(list(ids))) if self._json is None else self._json.decode(ids)
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """The piece of each id, for people to look at."""
-        return [str(self._processor.id_to_piece(int(index))) for index in ids]
+        piece = self._processor.id_to_piece if self._json is None else self._json.piece
+        return [str(piece(int(index))) for index in ids]
+
+    @cached_property
+    def _contents(self) -> list[bytes]:
+        """The bytes of the text of each piece; empty for control pieces. The mark that begins a word is a space."""
+        if self._json is not None:
+            return [self._json.content(index) for index in range(self.vocab_size)]
+        pieces = self.pieces(range(self.vocab_size))
+        return [
+            b"" if self._processor.is_control(index) else piece_content(piece) for index, piece in enumerate(pieces)
+        ]
 
     @property
     def piece_bytes(self) -> list[int]:
         """UTF-8 bytes of the text of each piece; the mark that begins a word is a space."""
-        silent = set(self.control_ids)
-        return [
-            0
-            if index in silent
-            else 1
-            if self._processor.is_byte(index)
-            else len(piece.replace(WORD_MARK, " ").encode())
-            for index, piece in enumerate(self.pieces(range(self.vocab_size)))
-        ]
+        return [len(content) for content in self._contents]
 
     def piece_characters(self, texts: Sequence[str]) -> list[list[int]]:
         """Number of characters in each BPE piece of each text.
 
         The mark that begins a word does not count. A character spelt in bytes counts for its first byte.
         """
-        encoded = self._processor.encode(list(texts))
-        return [[_num_characters(piece) for piece in self.pieces(ids)] for ids in encoded]
+        return [[_num_characters(self._contents[index]) for index in self.encode(text)] for text in texts]
 
     @classmethod
     def load(cls, path: Path, remedy: str = "Make it again with lst prepare.") -> TextTokenizer:
-        """Reads a SentencePiece model; raises ``UserError`` when the file is missing or not one."""
+        """Reads a SentencePiece model or a ``tokenizer.json``.
+
+        Raises:
+            UserError: the file is missing or neither of them.
+        """
         return cls.read(path, "the text tokenizer", remedy)
 
 
-def _num_characters(piece: str) -> int:
-    if byte := re.fullmatch(r"<0x([0-9A-F]{2})>", piece):
-        is_continuation = int(byte.group(1), 16) & 0xC0 == 0x80
-        return 0 if is_continuation else 1
-    return len(piece.replace(WORD_MARK, ""))
+def text_model_file(source: str) -> Path:
+    """The file that ``tokenizer.text_model`` names: itself, or that of a Hugging Face folder or ``hub:OWNER/NAME``."""
+    names = (JSON_FILE, SENTENCEPIECE_FILE)
+    place = hub_folder(source, names, "tokenizer.text_model") if source.startswith(HUB_PREFIX) else Path(source)
+    return next((place / name for name in names if (place / name).is_file()), place)
+
+
+def _num_characters(content: bytes) -> int:
+    return sum(byte & 0xC0 != 0x80 and byte != ord(" ") for byte in content)
 
 
 @dataclass(frozen=True)
@@ -143,9 +173,8 @@ def build_text_tokenizer(config: TokenizerConfig, lines: Iterable[str], seed: in
         UserError: the existing model cannot be read, or the training fails (see ``fit_text_tokenizer``).
     """
     if config.text_model is not None:
-        tokenizer = TextTokenizer.load(
-            Path(config.text_model), "Give a SentencePiece model with tokenizer.text_model=PATH."
-        )
+        remedy = "Give a SentencePiece model, a tokenizer.json, or a folder that holds one: tokenizer.text_model=PATH."
+        tokenizer = TextTokenizer.load(text_model_file(config.text_model), remedy)
         if not tokenizer.has_bytes:
             say(f"{config.text_model} has no byte pieces: text that it does not know becomes its unknown piece")
         return tokenizer

@@ -22,14 +22,15 @@ from typing import Any, TypedDict
 import torch
 
 from lst.errors import UserError
-from lst.lazy import import_or_explain, import_torchaudio
+from lst.lazy import import_torchaudio
 from lst.storage import FormatError, read_json
 from lst.storage.arrays import read_arrays
+from lst.storage.hub import HUB_PREFIX, hub_folder
 from lst.storage.tensors import open_tensors
 from lst.tokenizers.trusted import check_trust, read_torch_pickle
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".th")
-HUB_PREFIX, BUNDLE_PREFIX = "hub:", "bundle:"
+BUNDLE_PREFIX = "bundle:"
 FORMS = (
     "a Hugging Face folder (config.json, model.safetensors), a .safetensors file, hub:OWNER/NAME, or a trusted .pt file"
 )
@@ -199,20 +200,10 @@ def _from_folder(folder: Path, where: str, trust: bool) -> Weights:
 
 
 def _from_hub(source: str, trust: bool) -> Weights:
-    hub: Any = import_or_explain("huggingface_hub", f"tokenizer.weights={source}", "pip install huggingface_hub")
-    name, patterns = (
-        source.removeprefix(HUB_PREFIX),
-        ["config.json", "model*.safetensors", "model.safetensors.index.json"],
-    )
-    try:
-        folder = Path(hub.snapshot_download(name, allow_patterns=patterns))
-        if trust and not any(folder.glob("model*.safetensors")):
-            folder = Path(hub.snapshot_download(name, allow_patterns=[*patterns, "pytorch_model.bin"]))
-    except Exception as error:
-        raise UserError(
-            f"tokenizer.weights={source} cannot be downloaded ({type(error).__name__}: {str(error).splitlines()[0]}). "
-            "Download the folder where you are online and give its path: tokenizer.weights=FOLDER"
-        ) from None
+    patterns = ["config.json", "model*.safetensors", "model.safetensors.index.json"]
+    folder = hub_folder(source, patterns, "tokenizer.weights")
+    if trust and not any(folder.glob("model*.safetensors")):
+        folder = hub_folder(source, [*patterns, "pytorch_model.bin"], "tokenizer.weights")
     return _from_folder(folder, source, trust)
 
 

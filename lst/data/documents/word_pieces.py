@@ -2,7 +2,7 @@
 
 If no piece of a SentencePiece BPE contains a space in its middle, no merge joins two words: the pieces of a text are
 the pieces of its words. All other texts are encoded whole: those of unigram models, of models with pieces across spaces
-or with custom normalisation rules, and words that normalisation empties or splits.
+or with custom normalisation rules, of a ``tokenizer.json``, and words that normalisation empties or splits.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lst.tokenizers.text import WORD_MARK, TextTokenizer
+from lst.tokenizers.json_pieces import WORD_MARK
+from lst.tokenizers.text import TextTokenizer
 
 # Words in the cache; a full cache is emptied.
 MAX_CACHED_WORDS = 200_000
@@ -23,6 +24,8 @@ _OWN_RULES = ("identity", "nfkc", "nmt_nfkc", "nfkc_cf", "nmt_nfkc_cf")
 
 def encodes_by_words(tokenizer: TextTokenizer) -> bool:
     """Whether this tokenizer's pieces of a text are those of its words."""
+    if not tokenizer.is_sentencepiece:
+        return False
     proto = tokenizer.proto
     rules = proto.normalizer_spec
     has_own_rules = rules.name in _OWN_RULES or not rules.precompiled_charsmap

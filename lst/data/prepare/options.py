@@ -13,6 +13,7 @@ from lst.data.shards.formats import DataSettings
 from lst.parallel import ExecutorOptions
 from lst.storage import FileList, expanded, files_fingerprint, fingerprint, is_url, list_files
 from lst.tokenizers.config import TokenizerConfig
+from lst.tokenizers.text import text_model_file
 
 # Options of data that only later stages read.
 LATER = (
@@ -86,7 +87,11 @@ def find_origin(options: PrepareOptions) -> Origin:
         del data["simulated"]
     corpus, text = _resolved(options.corpus), _resolved(options.text)
     corpus_files = None if corpus is None else list_files(corpus)
-    named = {"codebook_file": options.tokenizer.codebook, "text_model_file": options.tokenizer.text_model}
+    text_model = options.tokenizer.text_model
+    named = {
+        "codebook_file": options.tokenizer.codebook,
+        "text_model_file": None if text_model is None else str(text_model_file(text_model)),
+    }
     tokenizer_files = {key: files_fingerprint(expanded(path)) for key, path in named.items() if path is not None}
     made_from = {
         "corpus": corpus,

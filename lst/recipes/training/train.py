@@ -30,6 +30,7 @@ from lst.recipes.training.folder import TrainingFolder
 from lst.recipes.training.language_model import LanguageModelModule
 from lst.recipes.training.start import FREE_OPTIONS, Start, machine_now, plan_start
 from lst.recipes.training.trainer import TrainerOptions, device_type, fit
+from lst.recipes.training.warm_start import build_model, check_text_model, recorded_source
 from lst.runs import ModelTokenizers, RunFolder, fit_patching, is_trained, open_data, plain_patching, save_trained
 from lst.runs.fitted_patching import FITTED_STRATEGIES, FittedPatching, check_patching
 from lst.runs.formats import BegunSettings
@@ -99,7 +100,7 @@ def _fit(
     with restoring(checkpoint):
         loader_state = checkpoint.state["loader_state"] if checkpoint else None
         loader = build_loader(config, data, start.fingerprint, loader_state, patching)
-    model = LatentSpeechTextModel(config.model, patching.vocabulary.size, config.seed)
+    model = build_model(config.model, patching.vocabulary, config.seed, begins=checkpoint is None)
     valid_batches, text_bytes, num_units = validation_batches(config, data, patching, model)
     module = LanguageModelModule(
         model,
@@ -164,6 +165,8 @@ def check_training(config: Config, data: PreparedData) -> Start:
             that are too long.
     """
     folder = TrainingFolder(RunFolder.of(config).model(config.name))
+    if config.model.init_from is not None:
+        check_text_model(config.model.init_from, data.vocabulary)
     start = plan_start(folder, training_settings(config, data), config.train.resume_from, config.train.branch_from)
     check_patching(config.patching, data)
     fresh_speech(config, data)
@@ -183,6 +186,9 @@ def training_settings(config: Config, data: PreparedData) -> BegunSettings:
             train_options.pop(name)
     if not config.train.skip_batches:
         train_options.pop("skip_batches")
+    model = config.model.recorded()
+    if config.model.init_from is not None:
+        model["init_from"] = recorded_source(config.model.init_from)
     return {
         "data": data.fingerprint,
         "seed": config.seed,
@@ -192,7 +198,7 @@ def training_settings(config: Config, data: PreparedData) -> BegunSettings:
         "num_streams": config.data.num_streams,
         "shuffle_shards": config.data.shuffle_shards,
         "patching": config.patching.recorded(),
-        "model": config.model.recorded(),
+        "model": model,
         "loss": config.loss.recorded(),
         "train": train_options,
     }
