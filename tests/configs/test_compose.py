@@ -89,6 +89,8 @@ def test_a_list_without_brackets_is_answered_with_the_list(job: Job, key: str) -
         "storage.allow_hosts",
         "benchmark.voices",
         "train.skip_batches",
+        "train.keep_at",
+        "generate.stop",
     }
     for given, remedy in {
         "h3": "write {}=[h3]",

@@ -107,7 +107,7 @@ def test_generation_is_what_is_likeliest_and_stops(run: Path, name: str) -> None
     stop = first[len(first) // 2]
     (cut,) = harness.generate_until(requests(("the small boat", {**greedy, "until": stop})))
     assert cut == first[: first.index(stop)]
-    likeliest = harness.scorer.trained.data.tokenizer.encode("the small boat")
+    likeliest = harness.scorer.trained.tokenizers.tokenizer.encode("the small boat")
     (answer,) = harness._loglikelihood_tokens([(("", ""), likeliest[:1], likeliest[1:])])
     assert not answer[1]
 
@@ -187,7 +187,7 @@ def test_the_command_names_the_model_and_the_tasks_to_the_harness(monkeypatch: p
 
 
 def test_faulty_folders_and_files_are_named(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="give the folder of a trained model"):
+    with pytest.raises(UserError, match="configuration is missing"):
         HarnessModel(str(tmp_path))
     with pytest.raises(UserError, match="no model in"):
         HarnessModel(str(run / "models" / "nosuch" / "final"))

@@ -19,13 +19,12 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from lst.configs.compose import build_config
 from lst.data.documents.interleave import DocumentPart
-from lst.data.prepared import PreparedData
 from lst.errors import UserError
 from lst.evaluation.scorer import Scorer
 from lst.model.batch import TEXT, Document, pack_documents
 from lst.model.inference import SamplingOptions, cut_documents, generate
 from lst.progress import say
-from lst.runs import RunFolder, TrainedModel, open_trained
+from lst.runs import open_whole
 
 # ``<bos>`` and ``<text>``, which begin every document.
 NUM_MARKERS = 2
@@ -34,21 +33,12 @@ MAX_NEW_TOKENS = 256
 Pair = tuple[tuple[str, str], list[int], list[int]]
 
 
-def load_trained(pretrained: str, data_dir: str | None) -> TrainedModel:
-    """The trained model of a folder RUN/models/NAME/final, with the tokenizers of the run's data or of ``data_dir``."""
-    folder = Path(pretrained).expanduser().resolve()
-    if len(folder.parents) < 3 or folder.name != "final" or folder.parents[1].name != "models":
-        raise UserError(f"pretrained={pretrained}: give the folder of a trained model, RUN/models/NAME/final")
-    run = RunFolder(folder.parents[2], data_dir)
-    return open_trained(run, folder.parent.name, PreparedData(run.data))
-
-
 class HarnessModel(TemplateLM):
     """A model of this project in the harness.
 
     Args:
-        pretrained: folder of a trained model, ``RUN/models/NAME/final``.
-        data_dir: where prepared data lies, if not in the run.
+        pretrained: folder of a trained model: ``RUN/models/NAME/final``, or a copy of one anywhere.
+        data_dir: prepared data with the tokenizers, for a folder without them, as earlier versions saved it.
         batch_size: rows scored together, and prompts continued together.
         device: where the model computes; without a GPU, the CPU.
         max_batch_size: the harness's; there is no search for a batch size.
@@ -67,7 +57,7 @@ class HarnessModel(TemplateLM):
     ) -> None:
         super().__init__()
         self.batch_size = int(batch_size) if batch_size is not None and str(batch_size).isdecimal() else 8
-        trained = load_trained(pretrained, data_dir)
+        trained = open_whole(Path(pretrained).expanduser(), data=Path(data_dir) if data_dir else None)
         # The harness asks for a GPU where nobody has chosen.
         has_device = device is not None and (torch.cuda.is_available() or not device.startswith("cuda"))
         self.trained = replace(trained, model=trained.model.to(device if has_device else "cpu"))
@@ -92,7 +82,7 @@ class HarnessModel(TemplateLM):
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
         """Ids of a text, without special tokens."""
-        return self.trained.data.tokenizer.encode(string)
+        return self.trained.tokenizers.tokenizer.encode(string)
 
     def _document(self, ids: Sequence[int]) -> Document:
         """``<bos> <text>`` and the ids; a ``<bos>`` among them is the one that is there."""
@@ -179,7 +169,7 @@ class HarnessModel(TemplateLM):
         stops = [until] if isinstance(until, str) else until
         texts = []
         for continued in found:
-            text = trained.data.tokenizer.decode(continued.token_ids.tolist())
+            text = trained.tokenizers.tokenizer.decode(continued.token_ids.tolist())
             for stop in filter(None, stops):
                 text = text.partition(stop)[0]
             texts.append(text)
