@@ -36,9 +36,20 @@ DATA_FLOORS: list[set[str]] = [
     {"prepare", "checks"},
 ]
 # Rooms within recipes: the later ones may import the earlier ones. All else there is a command.
-RECIPE_FLOORS: list[set[str]] = [{"report", "training"}, {"corpus_card", "synthetic", "scaling"}]
+RECIPE_FLOORS: list[set[str]] = [
+    {"report", "training"},
+    {"corpus_card", "synthetic", "scaling"},
+    {"reproduce"},
+]
 # Who runs commands: the others are imported by nobody but these.
-COMMAND_CALLERS = {"cli", "commands", "recipes.eval_command", "recipes.quickstart", "recipes.scaling"}
+COMMAND_CALLERS = {
+    "cli",
+    "commands",
+    "recipes.eval_command",
+    "recipes.quickstart",
+    "recipes.scaling",
+    "recipes.reproduce",
+}
 # Calls that change files, by the end of their name. Within ``with staged(…)`` or a temporary folder they may be used.
 CHANGES_FILES = re.compile(
     r"(^|\.)(write_text|write_bytes|unlink|rmdir|mkdir|makedirs|touch|rename|symlink_to|hardlink_to|symlink|link|truncate"

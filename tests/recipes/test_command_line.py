@@ -24,7 +24,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_of_a_command_explains_its_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     out = capsys.readouterr().out
-    is_of_run = not command.startswith(("tokenizer", "scale"))
+    is_of_run = not command.startswith(("tokenizer", "scale", "reproduce"))
     assert (f"run_dir=runs/{'synthetic' if command == 'synthetic' else 'quickstart'}" in out) == is_of_run
     assert len([line for line in out.splitlines() if "=" in line]) >= 8
 

@@ -10,6 +10,7 @@ skipped; one whose process has ended goes on from its last checkpoint.
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import sys
@@ -38,7 +39,7 @@ from lst.storage.locks import HeldError, folder_lock
 # How often a process without a free model looks whether another one has left one.
 LOOK_S = 1.0
 # Options of one process; its children have their own.
-_OF_PROCESS = ("jobs", "threads", "slurm", "cells")
+_OF_PROCESS = ("jobs", "threads", "hours", "slurm", "cells")
 _REMEDY = "or train other models with cells=[NAME]"
 
 
@@ -118,11 +119,15 @@ def _run_children(config: ScalingConfig, overrides: Sequence[str], chosen: Seque
     threads = config.threads if config.threads or "OMP_NUM_THREADS" in os.environ else 1
     jobs = config.jobs or max((os.cpu_count() or 1) // (config.threads or 1), 1)
     failed: dict[str, str] = {}
+    end_s, order = _deadline(config, chosen)
 
     def is_free(command: ChildCommand) -> bool:
-        return finished(config, cells[command.label]) is None and not _is_held(config, command.label)
+        is_early = time.monotonic() < end_s
+        return is_early and finished(config, cells[command.label]) is None and not _is_held(config, command.label)
 
-    while left := [cell for cell in chosen if finished(config, cell) is None and cell["name"] not in failed]:
+    while left := [cell for cell in order if finished(config, cell) is None and cell["name"] not in failed]:
+        if time.monotonic() >= end_s:
+            break
         num_tried = 0
         for done in run_commands(_commands(config, overrides, left), jobs, threads, is_free):
             num_tried += 1
@@ -136,6 +141,13 @@ def _run_children(config: ScalingConfig, overrides: Sequence[str], chosen: Seque
             # All that is left belongs to other processes.
             time.sleep(LOOK_S)
     return failed
+
+
+def _deadline(config: ScalingConfig, chosen: Sequence[CellRecord]) -> tuple[float, Sequence[CellRecord]]:
+    """The monotonic time after which no model begins, and the order of models: with such a time, the cheapest first."""
+    if config.hours is None:
+        return math.inf, chosen
+    return time.monotonic() + 3600 * config.hours, sorted(chosen, key=lambda cell: cell["core_hours"])
 
 
 def _commands(config: ScalingConfig, overrides: Sequence[str], cells: Sequence[CellRecord]) -> list[ChildCommand]:
@@ -162,7 +174,10 @@ def _run_here(config: ScalingConfig, chosen: Sequence[CellRecord]) -> dict[str, 
     """Trains and evaluates here the models that no other process holds; returns the reasons of failures by name."""
     cells = {cell.name: cell for cell in grid_cells(config)}
     failed: dict[str, str] = {}
-    for record in chosen:
+    end_s, order = _deadline(config, chosen)
+    for record in order:
+        if time.monotonic() >= end_s:
+            break
         try:
             with folder_lock(cell_folder(config, record["name"]), work="trained", remedy=_REMEDY):
                 if finished(config, record) is None:
