@@ -15,11 +15,13 @@ from lst.evaluation.ceilings import StoryData
 from lst.evaluation.entropy import UnitEntropy
 from lst.progress import Progress
 from lst.recipes.reproduce.formats import FloorCheck, KnownEntropy
-from lst.recipes.scaling.formats import FitRecord
+from lst.recipes.scaling.formats import FitRecord, Interval
 from lst.storage import read_json, write_json
 
-# A law whose lowest loss lies this far above the known entropy, relative, has to guess the rest.
-FAR = 0.1
+# A law whose lowest loss lies this far above the known entropy, relative, has to guess the rest; and beyond the second,
+# its floor says nothing.
+FAR, TOO_FAR = 0.1, 0.5
+Verdict = Literal["holds", "lies above", "lies below", "not determined"]
 
 
 def known_entropy(data: PreparedData, place: Path) -> KnownEntropy:
@@ -37,7 +39,7 @@ def known_entropy(data: PreparedData, place: Path) -> KnownEntropy:
         raise UserError("law.prepare: the entropy of simulated stories alone is known: write corpus=simulated there")
     entropy = UnitEntropy(stories.speech, stories.grammar, 0)
     bounds, num_units, num_bytes = [], 0, 0
-    with Progress(len(data.valid), "measure the known entropy", unit="story") as progress:
+    with Progress(len(data.valid), "measure the known entropy", unit="item") as progress:
         for utterance in data.valid:
             bounds.append(entropy.said_bits(utterance))
             num_units += utterance.num_frames
@@ -64,7 +66,7 @@ def floor_checks(fits: Sequence[FitRecord], known: KnownEntropy) -> list[FloorCh
         is_speech = fit["loss"] == "speech_bits"
         low, high = (known["speech_at_least"], known["speech_at_most"]) if is_speech else (known["text"],) * 2
         least = min(row["loss"] for row in fit["residuals"])
-        verdict = _verdict(fit, low, high)
+        verdict = _verdict(fit["E"], low, high, least)
         found.append(
             FloorCheck(
                 arm=fit["arm"],
@@ -80,14 +82,15 @@ def floor_checks(fits: Sequence[FitRecord], known: KnownEntropy) -> list[FloorCh
     return found
 
 
-def _verdict(fit: FitRecord, low: float, high: float) -> Literal["holds", "lies above", "lies below"]:
-    interval = fit["E"]
-    if interval["low"] is not None and interval["low"] > high:
-        return "lies above"
-    return "lies below" if interval["high"] is not None and interval["high"] < low else "holds"
+def _verdict(interval: Interval, known_low: float, known_high: float, least: float) -> Verdict:
+    """Whether the interval holds the known entropy; one that is open, or wider than the entropy, says nothing."""
+    low, high = interval["low"], interval["high"]
+    if low is None or high is None or low <= 0 or high - low > known_low or least > (1 + TOO_FAR) * known_high:
+        return "not determined"
+    return "lies above" if low > known_high else "lies below" if high < known_low else "holds"
 
 
-def _note(fit: FitRecord, verdict: str, known: float, least: float) -> str:
+def _note(fit: FitRecord, verdict: Verdict, known: float, least: float) -> str:
     """What to think of a verdict, from what is known about the fit."""
     notes = []
     above = least / known - 1
@@ -98,7 +101,7 @@ def _note(fit: FitRecord, verdict: str, known: float, least: float) -> str:
     if verdict == "lies below":
         notes.append("losses still fall faster than a power law with this floor")
     p = fit["noise"]["lack_of_fit_p"]
-    if verdict != "holds" and p is not None and p < 0.01:
+    if verdict in ("lies above", "lies below") and p is not None and p < 0.01:
         notes.append("one power law each in N and D does not fit within the noise of replicates")
     if fit["E"]["low"] in (None, 0.0):
         notes.append("the points do not exclude a floor of zero")

@@ -45,7 +45,7 @@ class FloorCheck(TypedDict):
     Keys:
         known_low, known_high: bounds of the known one.
         least_loss: the lowest loss of a model.
-        verdict: whether the 95 % interval of E holds the known entropy.
+        verdict: whether the 95 % interval of E holds the known entropy, where the points determine E at all.
         note: what to think of it.
     """
 
@@ -55,7 +55,7 @@ class FloorCheck(TypedDict):
     known_low: float
     known_high: float
     least_loss: float
-    verdict: Literal["holds", "lies above", "lies below"]
+    verdict: Literal["holds", "lies above", "lies below", "not determined"]
     note: str
 
 

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lst.configs.reproduce_schema import ReproduceConfig
@@ -70,7 +70,7 @@ def _measured(
     """All numbers of what is finished, and the fit behind them; None where no law can be fitted."""
     models = trained_models([*fresh, *repeated])
     names = {grid.name for grid in fresh}
-    rows = [one.row for one in models if one.point is not None and one.grid in names]
+    rows = [_losses(one.row) for one in models if one.point is not None and one.grid in names]
     fits, why_not = _fitted(config, rows)
     records = fits["fits"] if fits else []
     noise = {fit["arm"]: fit["noise"]["used_sd"] for fit in records if fit["loss"] == "speech_bits"}
@@ -108,6 +108,11 @@ def _fitted(config: ReproduceConfig, rows: Sequence[dict[str, str | float]]) -> 
     except UserError as error:
         return None, " ".join(str(error).split())
     return read_json(out / "fit" / FIT_FILE, FitFile, "the fit", "Delete it."), ""
+
+
+def _losses(row: Mapping[str, str | float]) -> dict[str, str | float]:
+    """A row without accuracies: the few items of these evaluations tell nothing."""
+    return {name: value for name, value in row.items() if "/" not in name}
 
 
 def _law_record(fit: FitRecord) -> LawRecord:

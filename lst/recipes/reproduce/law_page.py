@@ -51,7 +51,7 @@ def floor_table(found: LawFile) -> Table:
         known = f"{one['known_low']:.4f}"
         if one["known_high"] > one["known_low"] * (1 + 1e-9):
             known += f" to {one['known_high']:.4f}"
-        verdict = {"holds": "holds it", "lies above": "lies above it", "lies below": "lies below it"}[one["verdict"]]
+        verdict = one["verdict"] if one["verdict"] == "not determined" else f"{one['verdict']} it"
         name = f"{one['arm']}, {one['loss']}"
         cells = [interval_text(one["E"]), known, verdict, f"{one['least_loss']:.4f}", UNITS.get(one["loss"], "")]
         rows.append([name, *cells, one["note"]])
