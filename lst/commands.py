@@ -186,7 +186,7 @@ COMMANDS = {
         "scaling.run:scale_run",
         "scaling.run:run_plan",
         "train and evaluate the models of a plan, some at a time; their table is for lst scale fit",
-        "out data_dir jobs threads slurm cells",
+        "out data_dir jobs threads hours slurm cells",
         "out",
     ),
     "scale fit": Command(
@@ -203,6 +203,27 @@ COMMANDS = {
         "out fit.loss_unit",
         "out",
         reads_run=True,
+    ),
+    "reproduce law": Command(
+        "reproduce.law:law",
+        "reproduce.law:law_plan",
+        "the scaling law of simulated speech, its floor against the known entropy, and what repetition costs",
+        "out jobs threads hours page_only law.prepare seed",
+        "out",
+    ),
+    "reproduce lst": Command(
+        "reproduce.claims:lst",
+        "reproduce.claims:lst_plan",
+        "the claims about latent patches on stories: which hold, which do not, which are not decided",
+        "out jobs threads hours page_only lst.prepare seed",
+        "out",
+    ),
+    "reproduce h3": Command(
+        "reproduce.h3:h3",
+        "reproduce.h3:h3_plan",
+        "state-space models on synthetic languages and ListOps",
+        "out jobs threads hours page_only",
+        "out",
     ),
     "tokenizer fit-units": Command(
         "tokenizer:fit_units",
@@ -241,15 +262,20 @@ COMMANDS = {
         "tokenizer.codebook tokenizer.text_model",
     ),
 }
-GROUPS = ("benchmark", "runs", "scale", "tokenizer")
+GROUPS = ("benchmark", "runs", "scale", "reproduce", "tokenizer")
 # What a group does without the name of an action.
 DEFAULT_ACTIONS = {"runs": "list"}
 
 
 def job_of(command: str) -> Job[Any]:
     """Where a command takes its configuration from: some have options of their own, all others share theirs."""
-    from lst.configs.compose import COMPARISON, MAIN, SCALING, SYNTHETIC
+    from lst.configs.compose import COMPARISON, MAIN, REPRODUCE, SCALING, SYNTHETIC
 
-    if command == "compare" or command.startswith("runs "):
-        return COMPARISON
-    return SCALING if command.startswith("scale ") else SYNTHETIC if command == "synthetic" else MAIN
+    own: dict[str, Job[Any]] = {
+        "runs": COMPARISON,
+        "compare": COMPARISON,
+        "scale": SCALING,
+        "reproduce": REPRODUCE,
+        "synthetic": SYNTHETIC,
+    }
+    return own.get(command.split()[0], MAIN)

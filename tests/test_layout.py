@@ -40,10 +40,17 @@ DATA_FLOORS: list[set[str]] = [
 RECIPE_FLOORS: list[set[str]] = [
     {"report", "training"},
     {"corpus_card", "synthetic", "scaling", "runs"},
-    {"compare"},
+    {"compare", "reproduce"},
 ]
 # Who runs commands: the others are imported by nobody but these.
-COMMAND_CALLERS = {"cli", "commands", "recipes.eval_command", "recipes.quickstart", "recipes.scaling"}
+COMMAND_CALLERS = {
+    "cli",
+    "commands",
+    "recipes.eval_command",
+    "recipes.quickstart",
+    "recipes.scaling",
+    "recipes.reproduce",
+}
 # Calls that change files, by the end of their name. Within ``with staged(…)`` or a temporary folder they may be used.
 CHANGES_FILES = re.compile(
     r"(^|\.)(write_text|write_bytes|unlink|rmdir|mkdir|makedirs|touch|rename|symlink_to|hardlink_to|symlink|link|truncate"

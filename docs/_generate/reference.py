@@ -15,7 +15,7 @@ from typing import Any
 
 import lst
 from lst.cli import COMMANDS, usage
-from lst.configs.compose import COMPARISON, MAIN, SCALING, SYNTHETIC
+from lst.configs.compose import COMPARISON, MAIN, REPRODUCE, SCALING, SYNTHETIC
 from lst.configs.reads import READS
 from lst.options import Option, Options, list_options
 
@@ -61,6 +61,7 @@ FILE_FORMATS = {
     "Plans of scaling grids": "recipes/scaling/plan_file.py",
     "Points of scaling laws": "recipes/scaling/points.py",
     "Fits of scaling laws": "recipes/scaling/formats.py",
+    "Reproductions": "recipes/reproduce/formats.py",
 }
 
 
@@ -118,7 +119,7 @@ def commands_page() -> str:
 def section_link(section: str, command: str) -> str:
     """Link to a section of the options page."""
     own = command.split()[0]
-    anchor = f"{own}-{section}" if own in ("synthetic", "scale") else section
+    anchor = f"{own}-{section}" if own in ("synthetic", "scale", "reproduce") else section
     return f"[{section}](options.md#{anchor})"
 
 
@@ -133,7 +134,8 @@ def options_page() -> str:
     ]
     for section, rows in option_sections(MAIN.build([])).items():
         parts += [f"## {section or 'general'} {{ #{section or 'general'} }}", options_table(rows)]
-    for command, job in (("synthetic", SYNTHETIC), ("scale", SCALING), ("runs", COMPARISON)):
+    others = (("synthetic", SYNTHETIC), ("scale", SCALING), ("runs", COMPARISON), ("reproduce", REPRODUCE))
+    for command, job in others:
         title = "`lst runs` and `lst compare`" if job is COMPARISON else f"`lst {command}`"
         parts += [f"## Options of {title}", *([groups_table(job.groups)] if job.groups else [])]
         for section, rows in option_sections(job.build([])).items():

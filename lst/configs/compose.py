@@ -28,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lst.configs.comparison_schema import ComparisonConfig
 from lst.configs.reads import READS, Reads
+from lst.configs.reproduce_schema import ReproduceConfig
 from lst.configs.scaling_schema import ScalingConfig
 from lst.configs.schema import Config
 from lst.configs.synthetic_schema import SyntheticConfig
@@ -57,7 +58,10 @@ HABITS = {
 }
 ROOT_FILE = "config.yaml"
 # Options whose values are lists of words; those that end in a point are named by the user.
-WORD_LISTS = ("arms.", "scale.arms.", "scale.sizes.", "scale.words")
+WORD_LISTS = (
+    *("arms.", "scale.arms.", "scale.sizes.", "scale.words"),
+    *("law.prepare", "law.grids.", "law.repeated.", "lst.prepare", "lst.grids.", "h3.trainings."),
+)
 # A comma that stands in no inner brackets.
 _COMMA_OF_LIST = re.compile(r",(?![^\[]*\])")
 _NEEDS_MULTIRUN = "several values need one run each: add -m (--multirun)"
@@ -238,6 +242,7 @@ MAIN = Job("lst.configs", Config)
 SYNTHETIC = Job("lst.configs.synthetic", SyntheticConfig, "synthetic")
 SCALING = Job("lst.configs.scaling", ScalingConfig, "scale fit")
 COMPARISON = Job("lst.configs.comparison", ComparisonConfig, "compare")
+REPRODUCE = Job("lst.configs.reproduce", ReproduceConfig, "reproduce law")
 
 
 def build_config(words: Sequence[str]) -> Config:

@@ -54,6 +54,7 @@ _BENCHMARK = (
 )
 _REPORT = f"{_RUN} report"
 _GRID = "out data_dir scale"
+_REPRODUCTION = "out jobs threads hours page_only"
 _OF_GRID = {"seed": "write scale.seeds=[0,1]", "points": "it makes them"}
 
 
@@ -132,10 +133,13 @@ def _shown(value: Any) -> str:
 
 _SECTIONS = (
     *("tokenizer", "data", "patching", "model", "loss", "train", "eval", "benchmark", "generate", "report", "card"),
-    *("export", "check", "storage", "task", "fit", "scale"),
+    *("export", "check", "storage", "task", "fit", "scale", "law", "lst", "h3"),
 )
 # Commands whose configuration is not the one that the others share.
-_OWN_OPTIONS = {"synthetic", "scale plan", "scale run", "scale fit", "scale plot", "runs list", "runs diff", "compare"}
+_OWN_OPTIONS = {
+    *("synthetic", "scale plan", "scale run", "scale fit", "scale plot", "runs list", "runs diff", "compare"),
+    *("reproduce law", "reproduce lst", "reproduce h3"),
+}
 _TRAINED = "a trained model keeps what it was trained with (train another one: lst train name=NAME …)"
 _EVERY_MODEL = {"name": "it takes every trained model of run_dir="}
 _OF_TRAINED = {"patching": _TRAINED, "model": _TRAINED, "loss": _TRAINED, "train": _TRAINED, "data": _TRAINED}
@@ -180,13 +184,16 @@ READS = {
         _reads("compare", "runs out base num_items bootstrap_samples seed"),
         _reads("synthetic", "run_dir name seeds convolution task model train"),
         _reads("scale plan", _GRID, _OF_GRID),
-        _reads("scale run", f"{_GRID} jobs threads slurm cells", _OF_GRID),
+        _reads("scale run", f"{_GRID} jobs threads hours slurm cells", _OF_GRID),
         _reads("scale fit", "points out seed fit"),
         _reads(
             "scale plot",
             "out fit.loss_unit",
             {"points": "it draws what lst scale fit has found", "fit": "fit again"},
         ),
+        _reads("reproduce law", f"{_REPRODUCTION} seed law"),
+        _reads("reproduce lst", f"{_REPRODUCTION} seed lst"),
+        _reads("reproduce h3", f"{_REPRODUCTION} h3", {"seed": "the plan names the seeds"}),
         _reads("tokenizer fit-units", f"{_GATHER} {_UNITS} out"),
         _reads("tokenizer score-units", f"{_GATHER} {_UNIT_FILES} tokenizer.codebook out"),
         _reads(

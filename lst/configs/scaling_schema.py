@@ -89,6 +89,9 @@ class ScalingConfig(Options):
         low=0,
     )
     threads: int | None = option(None, "threads of each training; without, OMP_NUM_THREADS, or 1", low=1)
+    hours: float | None = option(
+        None, "no model begins after so many hours; those that take least come first", above=0, unit="hours"
+    )
     slurm: str | None = option(None, "write a SLURM array script to this file and run nothing", path="file")
     cells: list[str] = option([], "train these models of the plan only")
     scale: GridConfig = field(default_factory=GridConfig)

@@ -104,9 +104,18 @@ class MixConfig(Options, prefix="data.mix."):
         "simulated speech is said anew for every document, so that training never hears an utterance twice",
         is_later=True,
     )
+    fresh_stories: bool = option(
+        False,
+        "simulated speech: every document tells a story drawn anew from the grammar, so that training never runs out "
+        "of them; held-out stories are as likely as all others",
+        is_later=True,
+        needs="data.mix.fresh_speech=true",
+    )
 
     def rules(self) -> list[str]:
-        """One kind of documents has a weight."""
+        """One kind of documents has a weight, and new stories are said anew."""
+        if self.fresh_stories and not self.fresh_speech:
+            return ["data.mix.fresh_stories=true: a new story is said anew: set data.mix.fresh_speech=true, too"]
         if max(self.interleaved, self.text, self.speech, self.paired) > 0:
             return []
         return [

@@ -77,6 +77,19 @@ class UnitEntropy:
             "text_floor": text_floor,
         }
 
+    def said_bits(self, utterance: Utterance) -> tuple[float, float]:
+        """Bits of the units of a story as a model pays them, which says of each that the utterance goes on.
+
+        Returns:
+            Bounds from below and from above; equal where sums are exact.
+        """
+        over = _summed(self._lattice.forward_of_all(self.speech.phone_units, utterance.units), self._log_weights)
+        at_least = -float(over.prefix[-1]) / math.log(2)
+        if self.is_exact:
+            return at_least, at_least
+        one = _summed(self._forward_of(utterance.text, utterance.units), -math.log(self.num_stories))
+        return at_least, -float(one.prefix[-1]) / math.log(2)
+
     def _forward_of(self, text: str, units: np.ndarray) -> Forward:
         lattice = PhoneLattice.of([one_text(text)], self.speech.config.silence_share)
         return lattice.forward_of_all(self.speech.phone_units, units)

@@ -17,6 +17,7 @@ import numpy as np
 
 from lst.data.config import MixConfig
 from lst.data.documents.draws import uniform_draws
+from lst.data.synthesis.fresh import FreshStories
 from lst.data.synthesis.simulated import SimulatedSpeech
 from lst.data.utterance import Utterance
 from lst.errors import UserError
@@ -36,6 +37,7 @@ class MixSource:
         utterances: from which its documents are made.
         weight: above 0.
         speech: says its utterances anew in every pass; None takes them as they are.
+        stories: draws another story in the place of every utterance; None keeps what is told.
     """
 
     name: str
@@ -43,9 +45,12 @@ class MixSource:
     utterances: Sequence[Utterance]
     weight: float
     speech: SimulatedSpeech | None = None
+    stories: FreshStories | None = None
 
     def utterance(self, number: int, epoch: int) -> Utterance:
         """Utterance ``number`` in a pass."""
+        if self.stories is not None:
+            return self.stories.utterance(f"{self.name}-{epoch}-{number}", self.speech)
         stored = self.utterances[number]
         return stored if self.speech is None else self.speech.again(stored, f"{self.name}-{epoch}")
 
@@ -55,6 +60,7 @@ def mix_sources(
     written: Sequence[Utterance],
     mix: MixConfig,
     speech: SimulatedSpeech | None = None,
+    stories: FreshStories | None = None,
 ) -> list[MixSource]:
     """The sources of a prepared corpus that have a weight above 0.
 
@@ -63,6 +69,7 @@ def mix_sources(
         written: texts without speech; if empty, the transcripts of ``spoken`` are used as texts.
         mix: weights.
         speech: says spoken utterances anew in every pass; None takes them as they are.
+        stories: draws a new story for every document; None takes those that there are.
 
     Raises:
         UserError: there are no utterances for a kind of document with a weight.
@@ -77,7 +84,7 @@ def mix_sources(
     kinds = {"interleaved": spoken, "text": written, "speech": spoken, "paired": spoken}
     weights = {kind: float(getattr(mix, kind)) for kind in kinds}
     return [
-        MixSource(kind, kind, source, weights[kind], None if kind == "text" else speech)
+        MixSource(kind, kind, source, weights[kind], None if kind == "text" else speech, stories)
         for kind, source in kinds.items()
         if weights[kind]
     ]

@@ -62,16 +62,23 @@ def plot_plan(config: ScalingConfig) -> list[str]:
 
 def write_page(out: Folder, found: FitFile) -> None:
     """Writes the page and an SVG file of each plot."""
-    sections = [section for section in _sections(found) if section.tables or section.drawings]
-    for section in sections:
-        for drawing in section.drawings:
-            write_text(out / f"{drawing.name}.svg", standalone_svg(drawing.plot))
+    sections = fit_sections(found)
+    write_drawings(out, sections)
     html = page("lst.recipes.scaling", "scaling.html", sections, found=found, written=datetime.now(timezone.utc))
     write_text(out / PAGE_FILE, html)
 
 
-def _sections(found: FitFile) -> list[ScalingSection]:
-    return [_laws(found), _losses(found), _isoflop(found), _gains(found), _accuracy(found), _residuals(found)]
+def write_drawings(out: Folder, sections: Sequence[ScalingSection]) -> None:
+    """Writes an SVG file of each plot."""
+    for section in sections:
+        for drawing in section.drawings:
+            write_text(out / f"{drawing.name}.svg", standalone_svg(drawing.plot))
+
+
+def fit_sections(found: FitFile) -> list[ScalingSection]:
+    """The parts of the page that have something to show."""
+    parts = [_laws(found), _losses(found), _isoflop(found), _gains(found), _accuracy(found), _residuals(found)]
+    return [section for section in parts if section.tables or section.drawings]
 
 
 def _laws(found: FitFile) -> ScalingSection:

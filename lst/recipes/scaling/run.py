@@ -10,6 +10,7 @@ skipped; one whose process has ended goes on from its last checkpoint.
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import sys
@@ -40,7 +41,7 @@ from lst.storage.locks import HeldError, folder_lock
 # How often a process without a free model looks whether another one has left one.
 LOOK_S = 1.0
 # Options of one process; its children have their own.
-_OF_PROCESS = ("jobs", "threads", "slurm", "cells")
+_OF_PROCESS = ("jobs", "threads", "hours", "slurm", "cells")
 _REMEDY = "or train other models with cells=[NAME]"
 
 
@@ -126,6 +127,7 @@ def _run_children(
     jobs = config.jobs or max((os.cpu_count() or 1) // (config.threads or 1), 1)
     failed: dict[str, str] = {}
     trunk_of = trunks(config, steps, grid_cells(config))
+    end_s, order = _deadline(config, chosen)
 
     def is_done(name: str) -> bool:
         return finished(config, cells[name]) is not None
@@ -133,9 +135,12 @@ def _run_children(
     def is_free(command: ChildCommand) -> bool:
         trunk = trunk_of.get(command.label)
         can_begin = trunk is None or trunk.name not in cells or trunk.name in failed or is_done(trunk.name)
-        return can_begin and not is_done(command.label) and not _is_held(config, command.label)
+        is_early = time.monotonic() < end_s
+        return is_early and can_begin and not is_done(command.label) and not _is_held(config, command.label)
 
-    while left := [cell for cell in chosen if finished(config, cell) is None and cell["name"] not in failed]:
+    while left := [cell for cell in order if finished(config, cell) is None and cell["name"] not in failed]:
+        if time.monotonic() >= end_s:
+            break
         num_tried = 0
         for done in run_commands(_commands(config, overrides, left), jobs, threads, is_free):
             num_tried += 1
@@ -149,6 +154,17 @@ def _run_children(
             # All that is left belongs to other processes.
             time.sleep(LOOK_S)
     return failed
+
+
+def _deadline(config: ScalingConfig, chosen: Sequence[CellRecord]) -> tuple[float, Sequence[CellRecord]]:
+    """The monotonic time after which no model begins, and the order of models: with such a time, the cheapest first.
+
+    Those that branch off others keep their order.
+    """
+    if config.hours is None:
+        return math.inf, chosen
+    order = chosen if config.scale.branch else sorted(chosen, key=lambda cell: cell["core_hours"])
+    return time.monotonic() + 3600 * config.hours, order
 
 
 def _commands(config: ScalingConfig, overrides: Sequence[str], cells: Sequence[CellRecord]) -> list[ChildCommand]:
@@ -175,7 +191,10 @@ def _run_here(config: ScalingConfig, steps: Mapping[str, int], chosen: Sequence[
     """Trains and evaluates here the models that no other process holds; returns the reasons of failures by name."""
     cells = {cell.name: cell for cell in grid_cells(config)}
     failed: dict[str, str] = {}
-    for record in chosen:
+    end_s, order = _deadline(config, chosen)
+    for record in order:
+        if time.monotonic() >= end_s:
+            break
         try:
             with folder_lock(cell_folder(config, record["name"]), work="trained", remedy=_REMEDY):
                 if finished(config, record) is None:

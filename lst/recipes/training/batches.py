@@ -9,9 +9,11 @@ from lst.configs.schema import Config
 from lst.data.batches import BatchLoader, LoaderState, StreamPlan, mix_sources
 from lst.data.documents import DocumentBuilder
 from lst.data.prepared import PreparedData, read_source
+from lst.data.synthesis.fresh import FreshStories
 from lst.data.synthesis.simulated import SimulatedSpeech
 from lst.data.utterance import Utterance
 from lst.errors import UserError, raise_problems
+from lst.evaluation.ceilings import StoryData
 from lst.model.batch import Document, PackedBatch, pack_documents
 from lst.model.config import PatchingConfig
 from lst.model.inference import cut_documents
@@ -40,7 +42,7 @@ def build_stream_plan(
     """Everything that decides the training batches of a configuration."""
     patching = patching or plain_patching(config.patching, data)
     return StreamPlan(
-        mix_sources(data.train, data.text, config.data.mix, fresh_speech(config, data)),
+        mix_sources(data.train, data.text, config.data.mix, fresh_speech(config, data), fresh_stories(config, data)),
         patching.builder(config, data),
         patching.config,
         num_rows=config.train.rows,
@@ -70,6 +72,28 @@ def fresh_speech(config: Config, data: PreparedData) -> SimulatedSpeech | None:
             "can be said anew: prepare with corpus=simulated, or leave the option out"
         )
     return SimulatedSpeech.of(facts)
+
+
+def fresh_stories(config: Config, data: PreparedData) -> FreshStories | None:
+    """What draws a new story for every document; None with ``data.mix.fresh_stories=false``.
+
+    Raises:
+        UserError: the data is no stories of a grammar, or asks questions, whose stories would be trained on.
+    """
+    if not config.data.mix.fresh_stories:
+        return None
+    found = StoryData.of(data)
+    if found is None or found.speech is None:
+        raise UserError(
+            f"data.mix.fresh_stories=true: {data.folder} holds {data.index['description']}, and only simulated stories "
+            "can be drawn anew: prepare with corpus=simulated and no text=, or leave the option out"
+        )
+    if data.questions:
+        raise UserError(
+            f"data.mix.fresh_stories=true: {data.folder} asks questions about stories that would be trained on: "
+            "prepare with data.num_questions=0, or leave the option out"
+        )
+    return FreshStories(found.grammar, config.seed, found.speech.config.num_speakers)
 
 
 def without_batches(

@@ -20,6 +20,7 @@ from lst.recipes.training.batches import (
     build_stream_plan,
     check_held_out_lengths,
     fresh_speech,
+    fresh_stories,
     validation_batches,
     without_batches,
 )
@@ -170,6 +171,7 @@ def check_training(config: Config, data: PreparedData) -> Start:
     start = plan_start(folder, training_settings(config, data), config.train.resume_from, config.train.branch_from)
     check_patching(config.patching, data)
     fresh_speech(config, data)
+    fresh_stories(config, data)
     if not len(data.valid):
         raise UserError(f"no held-out utterance in {data.folder}: prepare with a larger data.valid_share")
     if config.patching.strategy not in FITTED_STRATEGIES:

@@ -11,6 +11,8 @@ from lst.data.prepare.prepare import prepare
 from lst.data.prepared import PreparedData
 from lst.data.shards import load_index
 from lst.data.synthesis import generate_questions, generate_stories
+from lst.data.synthesis.fresh import FreshStories
+from lst.data.synthesis.grammar import grammar
 from lst.data.synthesis.stories import STRATA
 from lst.errors import UserError
 from lst.recipes.training.batches import build_stream_plan
@@ -124,3 +126,45 @@ def test_training_says_speech_anew_by_choice(data, monkeypatch):
 def test_what_a_training_was_begun_with_says_so_only_where_speech_is_fresh(data):
     plain, fresh = (build_config(words).data.mix.recorded() for words in ([], ["data.mix.fresh_speech=true"]))
     assert fresh == {**plain, "fresh_speech": True}
+
+
+FRESH = ("data.mix.fresh_speech=true", "data.mix.fresh_stories=true", "data.mix.paired=1")
+
+
+def test_training_draws_stories_anew_by_choice(data, monkeypatch):
+    monkeypatch.setitem(data.__dict__, "questions", [])
+    sources = [
+        build_stream_plan(build_config([f"run_dir={data.folder.parent}", *FRESH, f"seed={seed}"]), data, "").sources
+        for seed in (0, 0, 1)
+    ]
+    stories = {" ".join(grammar("mini").write(number)) for number in range(grammar("mini").num_stories)}
+    drawn = []
+    for first, again, other in zip(*sources, strict=True):
+        for epoch in (0, 1):
+            one, same, another = (source.utterance(3, epoch) for source in (first, again, other))
+            assert one.text in stories
+            assert (one.text, one.units.tolist()) == (same.text, same.units.tolist()), "seed, name and place decide"
+            assert one.text != another.text
+            assert bool(one.num_frames) == (first.kind != "text")
+            assert [word.text for word in one.words] == (one.text.split() if one.num_frames else [])
+            drawn.append(one.text)
+    assert len(set(drawn)) == len(drawn) == 8
+
+
+def test_all_stories_are_as_likely():
+    fresh = FreshStories(grammar("mini"), 0, 1)
+    texts = [fresh.utterance(f"text-0-{number}", None).text for number in range(1200)]
+    assert len(set(texts)) > 1050, "a story comes again as seldom as chance has it"
+    topics = [sum(name in text for text in texts) for name in grammar("mini").names]
+    assert all(150 < count < 250 for count in topics)
+
+
+def test_stories_are_not_drawn_where_questions_ask_about_them(data, monkeypatch):
+    config = build_config([f"run_dir={data.folder.parent}", *FRESH])
+    with pytest.raises(UserError, match=r"fresh_stories=true.*asks questions about stories that would be trained on"):
+        build_stream_plan(config, data, "")
+    monkeypatch.setattr("lst.evaluation.ceilings.read_source", lambda _: {})
+    with pytest.raises(UserError, match=r"fresh_stories=true.*only simulated stories can be drawn anew"):
+        build_stream_plan(config, data, "")
+    with pytest.raises(UserError, match=r"set data\.mix\.fresh_speech=true, too"):
+        build_config(["data.mix.fresh_stories=true"])

@@ -225,6 +225,17 @@ def test_finished_models_are_not_trained_again(
     assert "was made with other options" in capsys.readouterr().err
 
 
+def test_no_model_begins_when_the_hours_are_over_and_the_cheapest_come_first(
+    shared: list[str], done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["scale", "run", *shared, "hours=1e-9"]) == 0
+    assert "0 of 8 points" in capsys.readouterr().out
+    assert main(["scale", "run", *shared, "hours=1"]) == 0
+    costs = {cell["name"]: cell["core_hours"] for cell in read_json(plan_path_of(done), PlanFile, "", "")["cells"]}
+    started = (tmp_path / "started.txt").read_text().split()
+    assert started == sorted(costs, key=lambda name: costs[name])
+
+
 def test_a_slurm_script_has_a_line_for_each_model(
     done: Path, smoke_data: Path, grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,1 @@
+"""The default configuration of ``lst reproduce`` and its plans."""
