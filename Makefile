@@ -57,6 +57,11 @@ test-faults: $(VENV)/.installed
 test-scaling: $(VENV)/.installed
 	LST_SCALING_SURFACES=$${LST_SCALING_SURFACES:-200} $(BIN)/python -m pytest -q -rP tests/recipes/scaling/test_law.py -k cover $(ARGS)
 
+# About two hours on two cores.
+.PHONY: test-learning
+test-learning: $(VENV)/.installed
+	LST_TEST_LEARNING=all $(BIN)/python -m pytest -q -s tests/learning $(ARGS)
+
 # The pages need nothing from the network. The two variables silence adverts of MkDocs' themes and plugins.
 $(VENV)/.docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
