@@ -20,7 +20,7 @@ from lst.errors import UserError, printable, raise_problems
 from lst.model.inference import SamplingOptions
 from lst.runs import RunFolder, WholeModel, open_data, open_whole, require_models
 from lst.storage import read_jsonl, read_text, write_jsonl
-from lst.tokenizers.speech import unit_places
+from lst.tokenizers.speech import deduplicate, unit_places
 
 RESULTS_FILE = "continuations.jsonl"
 
@@ -174,7 +174,9 @@ def _continue_one(config: Config, model: SpeechTextModel) -> str:
     shown = list(prompt)
     if options.audio is not None:
         prompt.append(Path(options.audio) if "://" not in options.audio else options.audio)
-        shown.append(f"{options.audio}: {' '.join(map(str, model.units(prompt[-1]).tolist()))}")
+        units = model.units(prompt[-1])
+        read = deduplicate(units)[0] if model.whole.vocabulary.deduplicated else units
+        shown.append(f"{options.audio}: {' '.join(map(str, read.tolist()))}")
     opening = f"prompt:       {' '.join(map(str, shown))}\ncontinuation: "
     if options.stream:
         _print(opening)
