@@ -70,6 +70,8 @@ def test_records_lack_options_that_earlier_versions_lacked_while_they_have_their
             "query_key_norm": True,
             "norm_eps": 1e-6,
             "init_from": "folder",
+            "family": True,
+            "depth": 8,
         },
         "loss": {"boundary_gradient": True, "boundary_weight": 0.5},
         "patching": {"marker_inside": True, "rest_closes_late": False},

@@ -50,7 +50,7 @@ def finished(samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     """Sound at −23 dB of full scale (root mean square) or less, its peak at 0.95 or less, faded in and out over 10 ms.
 
     >>> sound = finished(np.sin(np.arange(16_000)), 16_000)
-    >>> round(20 * float(np.log10(np.sqrt(np.mean(sound**2))))), float(sound[0]), float(sound[-1])
+    >>> round(20 * float(np.log10(np.sqrt(np.mean(sound**2))))), abs(float(sound[0])), abs(float(sound[-1]))
     (-23, 0.0, 0.0)
 
     Args:

@@ -260,7 +260,7 @@ def test_a_mixture_without_documents_of_a_wanted_kind_has_no_shares():
     documents = {kind: {"mean_tokens": None, "speech_share": None} for kind in ("interleaved", "text", "speech")}
     documents["text"] = {"mean_tokens": 9.0, "speech_share": 0.0}
     mix = build_config([]).data.mix
-    assert mixture_numbers(documents, mix)["kinds"]["text"] == {"weight": 0.5, "token_share": None}
+    assert mixture_numbers(documents, mix)["kinds"]["text"] == {"weight": mix.text, "token_share": None}
     alone = mixture_numbers(documents, replace(mix, interleaved=0.0, speech=0.0))
     assert alone["kinds"]["text"]["token_share"] == 1.0
     assert alone["speech_share"] == 0.0

@@ -130,7 +130,7 @@ def test_only_the_latest_checkpoints_are_kept_and_none_is_a_pickle(run: Path) ->
     folder = run / "models" / "kept"
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["step-00000008", "step-00000009"]
     suffixes = {path.suffix for path in folder.rglob("*") if path.is_file() and "tensorboard" not in path.parts}
-    assert suffixes == {".json", ".jsonl", ".safetensors", ".yaml", ".md", ""}
+    assert suffixes == {".json", ".jsonl", ".safetensors", ".yaml", ".md", ".model", ""}
 
 
 def test_losses_fall_and_metrics_count(run: Path) -> None:
