@@ -233,8 +233,12 @@ def _is_of_pages(word: str) -> bool:
 
 def has_finite_weights(folder: Path) -> bool:
     """Whether the weights of a model's folder are finite. That they are not is said; damage is found on opening it."""
+    path = folder / WEIGHTS_FILE
+    # A pipe in its place would be waited for.
+    if not path.is_file():
+        return True
     try:
-        with safe_open(folder / WEIGHTS_FILE, framework="pt") as file:
+        with safe_open(path, framework="pt") as file:
             is_finite = all(bool(file.get_tensor(name).isfinite().all()) for name in file.keys())  # noqa: SIM118
     except (OSError, SafetensorError):
         return True

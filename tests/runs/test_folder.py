@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lst.configs.compose import build_config
+from lst.model.checkpoint import WEIGHTS_FILE
 from lst.runs import folder
 
 
@@ -40,3 +42,8 @@ def test_a_record_that_a_killed_command_staged_is_removed(tmp_path: Path) -> Non
     folder.record_command(build_config([f"run_dir={tmp_path}"]), "eval", [])
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"commands.json", ".commands_of_others.0123456789ab.partial.json"}
+
+
+def test_a_pipe_in_place_of_weights_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / WEIGHTS_FILE)
+    assert folder.has_finite_weights(tmp_path), "that it is no file is found when it is opened"
