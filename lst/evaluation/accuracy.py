@@ -101,6 +101,12 @@ def strata_accuracies(
     return found
 
 
+def headline_accuracy(score: DirectionScore, stratum: str) -> Accuracy:
+    """The accuracy of a stratum by the headline score of its direction."""
+    found: Mapping[str, Accuracy] = score["strata"][stratum]  # type: ignore[assignment]
+    return found[score["headline"]]
+
+
 def accuracy(values: np.ndarray, num_samples: int, seed: int) -> Accuracy:
     """The mean of credits, float [items], with its 95 % bootstrap interval over items."""
     low, high = bootstrap_interval(values, num_samples, seed)

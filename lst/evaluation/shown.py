@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lst.evaluation.accuracy import ALL, SIGNIFICANT
+from lst.evaluation.accuracy import ALL, SIGNIFICANT, headline_accuracy
 from lst.evaluation.results import Accuracy, ControlScore, DirectionScore, ItemKind, OracleScore
 
 
@@ -16,12 +16,7 @@ def percent(found: Accuracy) -> str:
 def headline_cell(score: DirectionScore, stratum: str) -> str:
     """The headline accuracy with its interval, and the one by the mean a token behind it."""
     mean = score["strata"][stratum]["mean"]
-    return f"{percent(_headline(score, stratum))}/{100 * mean['accuracy']:.1f}".rjust(19)
-
-
-def _headline(score: DirectionScore, stratum: str) -> Accuracy:
-    found: Mapping[str, Accuracy] = score["strata"][stratum]  # type: ignore[assignment]
-    return found[score["headline"]]
+    return f"{percent(headline_accuracy(score, stratum))}/{100 * mean['accuracy']:.1f}".rjust(19)
 
 
 def oracles_as_text(oracles: Sequence[OracleScore]) -> list[str]:
@@ -32,7 +27,8 @@ def oracles_as_text(oracles: Sequence[OracleScore]) -> list[str]:
     width = max(len(oracle["name"]) for oracle in oracles)
     for oracle in oracles:
         for direction, score in oracle["questions"].items():
-            cells = [f"{stratum} {100 * _headline(score, stratum)['accuracy']:.1f}" for stratum in score["strata"]]
+            found = {stratum: headline_accuracy(score, stratum)["accuracy"] for stratum in score["strata"]}
+            cells = [f"{stratum} {100 * share:.1f}" for stratum, share in found.items()]
             lines.append(f"{oracle['name']:<{width}}  {direction}  {', '.join(cells)}")
     return lines
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lst.configs.schema import CONTAMINATION
-from lst.evaluation.accuracy import ALL
+from lst.evaluation.accuracy import ALL, headline_accuracy
 from lst.evaluation.benchmark import BenchmarkResult
 from lst.evaluation.contamination import KINDS, Contamination, TextKind, contamination_of, read_contamination
 from lst.evaluation.results import Accuracy, DirectionScore
@@ -98,8 +98,8 @@ def _table(results: Sequence[tuple[ModelRecord, BenchmarkResult]]) -> BenchmarkT
 
 
 def _cell(score: DirectionScore, stratum: str) -> BenchmarkCell:
-    own = score["strata"].get(stratum, score["strata"][ALL])
-    return BenchmarkCell(own[score["headline"]], own["mean"])  # type: ignore[literal-required]
+    name = stratum if stratum in score["strata"] else ALL
+    return BenchmarkCell(headline_accuracy(score, name), score["strata"][name]["mean"])
 
 
 @dataclass(frozen=True, kw_only=True)

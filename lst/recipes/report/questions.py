@@ -16,7 +16,7 @@ from lst.data.prepared import PreparedData
 from lst.data.questions import Question
 from lst.data.utterance import Utterance
 from lst.errors import LstError
-from lst.evaluation.accuracy import HEADLINE, SIGNIFICANT, ending_scores
+from lst.evaluation.accuracy import HEADLINE, SIGNIFICANT, ending_scores, headline_accuracy
 from lst.evaluation.ceilings import ceilings_of, floors_as_text
 from lst.evaluation.items import Part
 from lst.evaluation.results import (
@@ -122,7 +122,7 @@ def _ceilings(run: RunRecord, strata: Sequence[str]) -> _Ceilings:
             oracle["name"],
             oracle["knows"],
             direction,
-            [score["strata"][stratum][score["headline"]] for stratum in strata],  # type: ignore[literal-required]
+            [headline_accuracy(score, stratum) for stratum in strata],
         )
         for oracle in found["oracles"]
         for direction, score in oracle["questions"].items()

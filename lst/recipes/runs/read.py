@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from lst.data.shards import INDEX_FILE
 from lst.errors import LstError
+from lst.evaluation.accuracy import ALL, headline_accuracy
 from lst.evaluation.results import DIRECTIONS, EvalResult, read_result
 from lst.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from lst.model.hashes import HASHES_FILE, ModelHashes
@@ -211,5 +212,4 @@ def accuracies_of(result: EvalResult) -> dict[str, float]:
     asked = result.get("questions")
     if not asked:
         return {direction: result["cloze"][direction]["mean"]["accuracy"] for direction in DIRECTIONS}
-    headlines: Any = {direction: score["strata"]["all"] for direction, score in asked.items()}
-    return {direction: own[asked[direction]["headline"]]["accuracy"] for direction, own in headlines.items()}
+    return {direction: headline_accuracy(score, ALL)["accuracy"] for direction, score in asked.items()}

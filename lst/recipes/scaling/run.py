@@ -22,6 +22,7 @@ from lst.configs.command_line import MultirunOptions
 from lst.configs.scaling_schema import ScalingConfig
 from lst.configs.schema import Config
 from lst.errors import LstError, StoppedError, StorageError, UserError, nearest, raise_problems
+from lst.evaluation.accuracy import headline_accuracy
 from lst.evaluation.results import EvalResult
 from lst.evaluation.sounds import PartSounds
 from lst.parallel.commands import ChildCommand, run_commands
@@ -249,7 +250,7 @@ def _row(cell: CellRecord, result: EvalResult) -> dict[str, str | float]:
         row |= _share(f"{direction}/cloze", cloze["mean"]["accuracy"], cloze["num_items"])
     for direction, score in result.get("questions", {}).items():
         for stratum, found in score["strata"].items():
-            headline = found[score["headline"]]["accuracy"]  # type: ignore[literal-required]
+            headline = headline_accuracy(score, stratum)["accuracy"]
             row |= _share(f"{direction}/{stratum}", headline, found["num_items"])
     return row
 
