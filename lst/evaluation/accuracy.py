@@ -21,7 +21,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from scipy.stats import binomtest
 
 from lst.evaluation.results import Accuracy, CountedAccuracy, DirectionScore, ItemRow, StratumScore
 
@@ -154,6 +153,8 @@ def off_chance(credits: np.ndarray, chance: float) -> float:
     """
     if chance == 0.5:
         return mcnemar(credits, 1 - credits)
+    from scipy.stats import binomtest  # half a second, and most commands never ask for it
+
     num_right, num_wrong = int((credits == 1).sum()), int((credits == 0).sum())
     return float(binomtest(num_right, num_right + num_wrong, chance).pvalue) if num_right + num_wrong else 1.0
 

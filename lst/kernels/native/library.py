@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from lst.kernels.native.sources import source_hash
+from lst.kernels.paths import constant_result
 
 LIBRARY_FILE, SOURCES = "liblst_kernels.so", Path(__file__).parent / "src"
 # If this environment variable is 1, the library is not used, as on a machine without a compiler.
@@ -115,7 +116,7 @@ def _open(path: Path) -> ctypes.CDLL:
     return library
 
 
-@torch.compiler.assume_constant_result
+@constant_result
 def is_available() -> bool:
     """Whether the compiled library can be used."""
     return load_library() is not None
@@ -127,7 +128,7 @@ def _loaded() -> ctypes.CDLL:
     return library
 
 
-@torch.compiler.assume_constant_result
+@constant_result
 def chunk_length() -> int:
     """Inputs of a chunk. The library can return states between chunks only."""
     return int(_loaded().lst_chunk())
