@@ -228,7 +228,7 @@ def make_text_shards(
 
         def left() -> Iterator[TextTask]:
             """The tasks that are not done; the receipts of the others are noted."""
-            tasks = _tasks(folder, made_from, texts_of(named_texts(origin, options), options, facts), options)
+            tasks = _tasks(texts_of(named_texts(origin, options), options, facts), options)
             for number, (name, texts) in enumerate(tasks):
                 work.num_shards += 1
                 if part is not None and number % part[1] != part[0]:
@@ -247,9 +247,7 @@ def make_text_shards(
     return work
 
 
-def _tasks(
-    folder: Folder, made_from: str, texts: Iterator[Text], options: PrepareOptions
-) -> Iterator[tuple[str, list[WrittenText]]]:
+def _tasks(texts: Iterator[Text], options: PrepareOptions) -> Iterator[tuple[str, list[WrittenText]]]:
     """Names and documents of the shards, in order of their last document."""
     waiting: dict[str, list[WrittenText]] = {"text": [], "valid": []}
     num_bytes, numbers = dict.fromkeys(waiting, 0), dict.fromkeys(waiting, 0)
