@@ -37,7 +37,7 @@ _TEXT = (
 _CARD = "card seed patching.static_size patching.max_patch patching.deduplicate data.interleave data.mix"
 _STORIES = (
     "text data.num_spoken_stories data.num_text_stories data.stories data.num_questions data.voice data.num_speakers "
-    "data.simulated"
+    "data.simulated data.text"
 )
 _PREPARE = (
     f"{_RUN} {_GATHER} {_STORIES} {_UNITS} {_TEXT} {_CARD} executor address data.max_unaligned_share "

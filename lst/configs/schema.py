@@ -9,7 +9,7 @@ from operator import attrgetter
 
 from lst.configs.family import RULES, family_values
 from lst.configs.text_models import with_shape_of
-from lst.data.config import EXECUTORS, LAYOUT_NAMES, SIMULATED, DataConfig, parse_part
+from lst.data.config import EXECUTORS, LAYOUT_NAMES, NO_VOICE, SIMULATED, DataConfig, parse_part
 from lst.model.config import (
     FAMILY_DEPTHS,
     UNPATCHED_STRATEGIES,
@@ -335,12 +335,16 @@ class Config(Options):
     corpus: str | None = option(
         None,
         "your recordings: a folder or a manifest, or its URL; or simulated, which is short for data.voice=simulated; "
-        "without, stories are synthesised",
+        "or none: no speech, text= alone; without, stories are synthesised",
         path="file or folder",
         url_allowed=True,
     )
     text: str | None = option(
-        None, "text file, a document a line: read aloud, or with corpus= used as written text", path="file"
+        None,
+        "text file, a document a line: read aloud, or with corpus= used as written text; with corpus=none also a "
+        "folder, names with *, or a URL of text, JSON lines or Parquet",
+        path="file or folder",
+        url_allowed=True,
     )
     layout: str = option("auto", "how corpus= is laid out", choices=LAYOUT_NAMES, needs="corpus!=null")
     items: str | None = option(
@@ -402,7 +406,7 @@ class Config(Options):
     storage: StorageConfig = field(default_factory=StorageConfig)
 
     def settle(self, given: Collection[str]) -> None:
-        """``corpus=simulated`` is short for stories of simulated speech; the aligner follows from the corpus.
+        """``corpus=simulated`` and ``corpus=none`` are short for voices; the aligner follows from the corpus.
 
         With ``model=family``, sizes and rates that were not given follow from the depth. ``model.init_from`` gives the
         backbone its shape.
@@ -412,8 +416,8 @@ class Config(Options):
         """
         if self.model.init_from is not None:
             self.model = with_shape_of(self.model, self.model.init_from)
-        if self.corpus == SIMULATED:
-            self.corpus, self.data.voice = None, SIMULATED
+        if self.corpus is not None and self.corpus in (SIMULATED, NO_VOICE):
+            self.data.voice, self.corpus = self.corpus, None
         if self.data.align.method == "auto":
             self.data.align.method = "stamps" if self.corpus is None else "pocketsphinx"
         if self.model.family and FAMILY_DEPTHS[0] <= self.model.depth <= FAMILY_DEPTHS[1]:
@@ -428,6 +432,8 @@ class Config(Options):
         found = name_problems(self.name)
         if self.address is not None and self.executor != "ray":
             found.append(f"address={self.address} is of a Ray cluster: add executor=ray, or leave it out")
+        if self.data.voice == NO_VOICE and self.text is None:
+            found.append("corpus=none: there is no speech, so name the text with text=FILE, FOLDER or URL")
         if self.part not in (None, "plan"):
             try:
                 parse_part(self.part)

@@ -16,6 +16,12 @@ ENGINES = ("auto", "flite", "espeak-ng", "pico", "piper", "kokoro", SIMULATED)
 # Entry points of packages that bring further engines.
 VOICE_GROUP = "lst.voices"
 _IF_SIMULATED = f"data.voice={SIMULATED}"
+# In place of a voice: there is no speech, and the files of text= are all there is.
+NO_VOICE = "none"
+_IF_TEXT_ALONE = f"data.voice={NO_VOICE}"
+_OF_STORIES = f"corpus=null and data.voice!={NO_VOICE}"
+# What one document is in a plain text file.
+TEXT_DOCUMENTS = ("line", "blank_line", "heading", "file")
 STORY_SIZES = ("mini", "standard", "wide")
 ALIGN_METHODS = ("pocketsphinx", "ctc", "import", "manifest", "stamps", "auto")
 ALIGN_FORMATS = ("auto", "textgrid", "ctm", "mfa_json", "whisper_json")
@@ -233,10 +239,40 @@ class SimulatedConfig(Options, prefix="data.simulated."):
 
 
 @dataclass
+class TextConfig(Options, prefix="data.text."):
+    """How files of text alone (``corpus=none``) become documents, training and held-out ones."""
+
+    field: str = option("text", "JSON lines and Parquet: the field or column with the text", needs=_IF_TEXT_ALONE)
+    document: str = option(
+        "line",
+        "plain text files: a document is a line; the lines between blank_line; those under a heading (= Title =); or "
+        "the file",
+        choices=TEXT_DOCUMENTS,
+        needs=_IF_TEXT_ALONE,
+    )
+    max_document_bytes: int = option(
+        65_536,
+        "longer documents are cut, at line ends or spaces",
+        low=64,
+        high=16 << 20,
+        unit="bytes",
+        needs=_IF_TEXT_ALONE,
+    )
+    valid_share: float = option(
+        0.01,
+        "share of the documents held out, where no file is named valid, dev or test",
+        above=0,
+        below=1,
+        needs=_IF_TEXT_ALONE,
+    )
+    shard_bytes: int = option(4 << 20, "bytes of text a shard", low=1024, unit="bytes", needs=_IF_TEXT_ALONE)
+
+
+@dataclass
 class DataConfig(Options, prefix="data."):
     """Options of preparing and loading data."""
 
-    num_spoken_stories: int = option(600, "stories that are spoken, without corpus=", low=1, needs="corpus=null")
+    num_spoken_stories: int = option(600, "stories that are spoken, without corpus=", low=1, needs=_OF_STORIES)
     num_text_stories: int = option(
         4000, "stories that stay text, without corpus=", low=1, needs="corpus=null and text=null"
     )
@@ -260,7 +296,7 @@ class DataConfig(Options, prefix="data."):
         "simulated: units without a voice",
         needs="corpus=null",
     )
-    num_speakers: int = option(4, "pseudo-speakers that the voice is varied into", low=1, needs="corpus=null")
+    num_speakers: int = option(4, "pseudo-speakers that the voice is varied into", low=1, needs=_OF_STORIES)
     valid_share: float = option(0.25, "share of utterances held out when the corpus has no split", above=0, below=1)
     min_duration_s: float = option(0.2, "shorter audio is refused", above=0, unit="s")
     max_duration_s: float = option(60.0, "longer audio is refused", above=0, unit="s")
@@ -286,12 +322,14 @@ class DataConfig(Options, prefix="data."):
     interleave: InterleaveConfig = field(default_factory=InterleaveConfig)
     mix: MixConfig = field(default_factory=MixConfig)
     simulated: SimulatedConfig = field(default_factory=SimulatedConfig)
+    text: TextConfig = field(default_factory=TextConfig)
 
     def rules(self) -> list[str]:
         """There is the voice, every loader worker has a stream, and the shortest audio is shorter than the longest."""
         found = []
-        if self.voice not in ENGINES and self.voice not in {point.name for point in entry_points(group=VOICE_GROUP)}:
-            found.append(f"data.voice={self.voice}: allowed are {', '.join(ENGINES)}, and engines of plug-ins")
+        known = (*ENGINES, NO_VOICE)
+        if self.voice not in known and self.voice not in {point.name for point in entry_points(group=VOICE_GROUP)}:
+            found.append(f"data.voice={self.voice}: allowed are {', '.join(known)}, and engines of plug-ins")
         if self.num_loader_workers > self.num_streams >= 1:
             found.append(
                 f"data.num_loader_workers={self.num_loader_workers}: a worker makes the batches of one stream or more, "

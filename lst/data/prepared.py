@@ -166,6 +166,23 @@ def manifest_rows(folder: Location) -> dict[str, ManifestRow]:
     return {row.id: row for row in rows if isinstance(row, ManifestRow)}
 
 
+def is_text_alone(folder: Folder) -> bool:
+    """Whether a folder holds prepared data without speech; False where there is none, or where it cannot be told."""
+    try:
+        return Vocabulary.load(artefact_path(folder, VOCABULARY_FILE)).num_units == 0
+    except UserError:
+        return False
+
+
+def check_has_speech(data: PreparedData, command: str) -> None:
+    """Raises ``UserError`` where data is text alone, of which a command can tell nothing."""
+    if data.is_text_alone:
+        raise UserError(
+            f"lst {command} tells about speech, and {data.folder} holds text alone: lst eval gives the perplexities of "
+            "its models"
+        )
+
+
 def speech_name(index: Index) -> str:
     """What the speech of prepared data is called: ``simulated speech``, ``synthesised speech`` or ``recordings``."""
     if index["aligner"] == SIMULATED:
@@ -250,6 +267,11 @@ class PreparedData:
     def manifest(self) -> dict[str, ManifestRow]:
         """The recordings by utterance id, which say where the audio lies."""
         return manifest_rows(self.folder)
+
+    @property
+    def is_text_alone(self) -> bool:
+        """Whether there is no speech, not even in the vocabulary: ``text`` is for training, ``valid`` held out."""
+        return self.vocabulary.num_units == 0
 
     def _reader(self, split: str) -> ShardReader:
         return ShardReader(self.folder, split, self.verify_hash, self.index)

@@ -86,9 +86,15 @@ class WholeRecord(TypedDict):
 
 
 class SampleRecord(WholeRecord, total=False):
-    """``KEY.json`` in a shard: ``character_ends`` are there where any word has some, a list a word."""
+    """``KEY.json`` in a shard.
+
+    Attributes:
+        character_ends: there where any word has some, a list a word.
+        pieces: ids of the text, there where it was tokenised when it was prepared.
+    """
 
     character_ends: list[list[int]]
+    pieces: list[int]
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,8 @@ class Utterance:
         units: uint16 [num_frames].
         words: in order; with the silences between them they tile the frames.
         ending_start_word: index of the word with which the ending opens, where the corpus knows it.
+        pieces: int32 [n], ids of the text in the text tokenizer that the data was prepared with; None where the text is
+            tokenised when it is read.
     """
 
     id: str
@@ -112,6 +120,7 @@ class Utterance:
     units: np.ndarray
     words: tuple[Word, ...] = ()
     ending_start_word: int | None = None
+    pieces: np.ndarray | None = None
 
     @property
     def num_frames(self) -> int:
@@ -147,6 +156,8 @@ class Utterance:
         }
         if any(word.character_ends for word in self.words):
             record["character_ends"] = [list(word.character_ends) for word in self.words]
+        if self.pieces is not None:
+            record["pieces"] = self.pieces.tolist()
         return record
 
     @classmethod
@@ -166,6 +177,7 @@ class Utterance:
             units=units,
             words=tuple(itertools.starmap(Word, zip(*parts, strict=True))),
             ending_start_word=record["ending_start_word"],
+            pieces=np.array(record["pieces"], np.int32).reshape(-1) if "pieces" in record else None,
         )
 
 

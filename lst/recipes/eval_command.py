@@ -1,6 +1,7 @@
-"""``lst eval``: all models of a run on its held-out data, or on a spoken benchmark; what is printed."""
+"""``lst eval``: all models of a run on its held-out data, on held-out text, or on a benchmark; what is printed."""
 
 from lst.configs.schema import Config
+from lst.data.prepared import is_text_alone
 from lst.errors import printable
 from lst.evaluation.results import EvalResult
 from lst.recipes.evaluate import (
@@ -13,6 +14,8 @@ from lst.recipes.evaluate import (
     verdict_of,
 )
 from lst.recipes.evaluate_benchmark import benchmark_plan, evaluate_benchmark
+from lst.recipes.evaluate_text import evaluate_texts, text_plan
+from lst.runs import RunFolder
 
 
 def run_eval(config: Config) -> str:
@@ -23,6 +26,8 @@ def run_eval(config: Config) -> str:
     """
     if config.eval.benchmark is not None:
         return evaluate_benchmark(config)
+    if is_text_alone(RunFolder.of(config).data):
+        return evaluate_texts(config)
     try:
         results = evaluate(config)
     except FailedModelsError as error:
@@ -38,4 +43,6 @@ def _as_text(config: Config, results: dict[str, EvalResult]) -> str:
 
 def eval_plan(config: Config) -> list[str]:
     """The plan of ``lst eval``, as lines of text."""
-    return evaluation_plan(config) if config.eval.benchmark is None else benchmark_plan(config)
+    if config.eval.benchmark is not None:
+        return benchmark_plan(config)
+    return text_plan(config) if is_text_alone(RunFolder.of(config).data) else evaluation_plan(config)

@@ -129,7 +129,7 @@ def places_to_write(config: Config, data: PreparedData) -> list[tuple[Folder, Sh
     """
     folder, suffix = absolute(config.export.folder), _WRITERS[config.export.format][0]
     places = [(folder / f"{reader.split}{suffix}", reader) for reader in (data.train, data.valid) if len(reader)]
-    if not places:
+    if not places or data.is_text_alone:
         raise UserError(f"{data.folder} holds no speech to export: the format is of words and their times")
     for place, _ in places:
         if isinstance(place, Path) and place.exists() and place.is_dir() == bool(suffix):

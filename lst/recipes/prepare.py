@@ -8,23 +8,27 @@ from typing import NamedTuple
 from lst import storage
 from lst.configs.schema import Config
 from lst.data.alignment import check_imported
-from lst.data.config import SIMULATED
+from lst.data.config import NO_VOICE, SIMULATED
 from lst.data.corpora import ManifestRow, on_the_fly_files
 from lst.data.prepare import PrepareOptions, check_preparing, prepare
 from lst.data.prepare.gather import gather_source, gather_units, lines_to_read
 from lst.data.prepare.options import Origin
 from lst.data.prepare.prepare import BYTES_A_SHARD_UTTERANCE, BYTES_A_SPOKEN_STORY
+from lst.data.prepare.text_alone import named_texts
 from lst.data.shards import INDEX_FILE
 from lst.data.synthesis import choose_engine
 from lst.data.synthesis.stories import STRATA
 from lst.progress import duration_text, size_text
 from lst.runs import RunFolder
 from lst.runs.preparing import prepare_options
+from lst.storage import Folder
 
 # Seconds of one core for a second of speech, measured on two AVX2 cores: synthesis, features twice, alignment.
 SYNTHESIS_RTF, FEATURES_RTF, ALIGNMENT_RTF, SIMULATION_RTF = 0.011, 0.004, 0.02, 0.0003
 # A story read aloud; simulated ones differ little.
 STORY_S = {"mini": 6.5, "standard": 11.5, "wide": 14.5}
+# A shard of text holds the text and its ids.
+DISK_A_TEXT_BYTE = 3
 
 
 def prepare_plan(config: Config) -> list[str]:
@@ -37,6 +41,8 @@ def prepare_plan(config: Config) -> list[str]:
     origin = check_preparing(folder, options)
     if storage.exists(folder / INDEX_FILE):
         return [f"prepare: {folder} is prepared, nothing to do"]
+    if options.is_text_alone:
+        return _text_plan(folder, config, origin)
     cost = _cost(config, options, origin)
     if isinstance(folder, Path) and options.corpus is None:
         storage.check_free_space(folder, round(cost.disk), "preparing")
@@ -47,6 +53,16 @@ def prepare_plan(config: Config) -> list[str]:
         f"  into {folder}; disk about {size_text(cost.disk)} (audio cache included); "
         f"time about {duration_text(cost.speech_s * cost.rtf / config.num_workers)} "
         f"with {config.num_workers} processes",
+    ]
+
+
+def _text_plan(folder: Folder, config: Config, origin: Origin) -> list[str]:
+    files = named_texts(origin, prepare_options(config)).files
+    num_bytes = sum(storage.size(file.place) for file in files)
+    return [
+        f"prepare: {len(files):,} files of text, {size_text(num_bytes)}, a document a {config.data.text.document}",
+        f"  into {folder}, tokenised by {config.num_workers} processes; disk about "
+        f"{size_text(num_bytes * DISK_A_TEXT_BYTE)} where the files are not packed",
     ]
 
 
@@ -93,7 +109,7 @@ def _cost(config: Config, options: PrepareOptions, origin: Origin) -> _Cost:
 def prepare_run(config: Config) -> None:
     """Prepares the data of a run and writes its card; with ``part=``, only a part of the shards."""
     prepare(RunFolder.of(config).data, prepare_options(config))
-    if config.card.after_prepare and config.part is None:
+    if config.card.after_prepare and config.part is None and config.data.voice != NO_VOICE:
         from lst.recipes.corpus_card.card import card_after_prepare
 
         card_after_prepare(config)

@@ -13,7 +13,7 @@ from pathlib import Path
 from lst.configs.compose import MAIN, build_config, to_yaml
 from lst.configs.reads import words_read_by
 from lst.configs.schema import Config
-from lst.data.config import SIMULATED
+from lst.data.config import NO_VOICE, SIMULATED
 from lst.data.prepare import prepare
 from lst.data.shards import INDEX_FILE
 from lst.data.synthesis import choose_engine
@@ -67,6 +67,10 @@ def checked_arms(config: Config, overrides: Sequence[str]) -> dict[str, Config]:
     """
     arms = {name: build_config(arm_overrides(config, overrides, name)) for name in config.arms}
     check_arm_groups(config, overrides)
+    if config.data.voice == NO_VOICE:
+        raise UserError(
+            "corpus=none: quickstart compares models of speech; for text alone run lst prepare, lst train and lst eval"
+        )
     if config.control != "steps":
         check_controlled(arms, config)
     return arms

@@ -10,6 +10,7 @@
     RUN/eval/NAME.items.jsonl    every cloze item with its scores
     RUN/eval/NAME.bits.jsonl     its bits of every held-out utterance
     RUN/eval/NAME@BENCHMARK-FINGERPRINT.benchmark.json    accuracies on a benchmark
+    RUN/eval/NAME.text.json      perplexities, where the data is text alone; NAME.text.jsonl has a line a text
     RUN/eval/ceilings.json       what the best listener could do, where the data is stories
     RUN/eval/contamination.json  which items and held-out texts occur in the training
     RUN/control.json             steps, patches, tokens and FLOPs of the arms of a quickstart
@@ -42,7 +43,7 @@ from lst.storage.locks import waiting_lock
 from lst.tokenizers.speech import unit_places
 
 CARD_PAGE, CARD_JSON = CARD_FILES
-BENCHMARK_SUFFIX = ".benchmark.json"
+BENCHMARK_SUFFIX, TEXT_SUFFIX = ".benchmark.json", ".text.json"
 # What pages take over from a record of commands, which may come from elsewhere: options that their numbers depend on.
 # None of them names a place, a host, weights or a file of the user's.
 PAGE_OPTIONS = (
@@ -115,7 +116,7 @@ class RunFolder:
     def eval_results_of_other_data(self, name: str) -> list[Path]:
         """Results of a model's evaluations on data that it was not trained on."""
         found = (self.root / "eval").glob(f"{name}@*.json")
-        return sorted(path for path in found if not path.name.endswith(BENCHMARK_SUFFIX))
+        return sorted(path for path in found if not path.name.endswith((BENCHMARK_SUFFIX, TEXT_SUFFIX)))
 
     def eval_benchmark(self, name: str, benchmark: str, data: str) -> Path:
         """Result of a model on a benchmark: its name, and the fingerprint of its content."""
@@ -136,6 +137,14 @@ class RunFolder:
     def eval_bits(self, name: str, other_data: str = "") -> Path:
         """Bits of each held-out utterance of a model's evaluation."""
         return self.eval_result(name, other_data).with_suffix(".bits.jsonl")
+
+    def eval_text(self, name: str, other_data: str = "") -> Path:
+        """Perplexities of a model on text alone; ``other_data`` as in ``eval_result``."""
+        return self.eval_result(name, other_data).with_suffix(TEXT_SUFFIX)
+
+    def eval_text_rows(self, name: str, other_data: str = "") -> Path:
+        """What a model pays for each held-out text."""
+        return self.eval_text(name, other_data).with_suffix(".jsonl")
 
     def ceilings(self, other_data: str = "") -> Path:
         """What the best listener could do; ``other_data`` as in ``eval_result``."""

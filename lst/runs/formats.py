@@ -138,11 +138,14 @@ class LanguageModelRow(StepRow):
     training_flops: Annotated[float, Between(0)]
 
 
-class ValidationRow(TypedDict):
-    """A row of ``metrics.jsonl`` after an evaluation on held-out utterances."""
+class _SpeechBits(TypedDict, total=False):
+    valid_bits_per_unit: float
+
+
+class ValidationRow(_SpeechBits):
+    """A row of ``metrics.jsonl`` after an evaluation on held-out utterances; of text alone without bits a unit."""
 
     step: Count
-    valid_bits_per_unit: float
     valid_bits_per_byte: float
 
 

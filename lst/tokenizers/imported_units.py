@@ -19,7 +19,7 @@ class ImportedUnits(UnitsFile):
     """Takes the place of a speech tokenizer for imported units.
 
     Attributes:
-        num_units: size of the codebook.
+        num_units: size of the codebook; 0 where there is no speech.
         frame_rate_hz: units a second.
         simulated: fingerprint of what simulated units were drawn from; empty for others.
     """

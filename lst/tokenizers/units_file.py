@@ -47,7 +47,7 @@ class UnitsDescription(TypedDict, total=False):
     kind: str
     encoder: EncoderSpec
     quantiser: str
-    num_units: Annotated[int, Between(1, MAX_UNITS)]
+    num_units: Annotated[int, Between(0, MAX_UNITS)]
     simulated: str
 
 
@@ -90,7 +90,7 @@ class ImportedDescription(_Simulated):
 
     format: Literal["lst-imported-units-1"]
     frame_rate_hz: Rate
-    num_units: Annotated[int, Between(1, MAX_UNITS)]
+    num_units: Annotated[int, Between(0, MAX_UNITS)]
 
 
 class ReadUnits(NamedTuple):

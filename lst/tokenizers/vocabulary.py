@@ -24,6 +24,7 @@ from lst.storage.typed import checked
 
 # Ids are int32.
 Size = Annotated[int, Between(1, 2**30)]
+NumUnits = Annotated[int, Between(0, 2**30)]
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<text>", "<speech>")
 # Version 2 added the fields that describe the units. A file of version 1 is of MFCC units, one for each frame.
 VERSION, READABLE = 2, (1, 2)
@@ -43,7 +44,7 @@ class Vocabulary:
 
     Attributes:
         num_text: text pieces, T.
-        num_units: speech units, or pieces of units, K.
+        num_units: speech units, or pieces of units, K; 0 for text alone.
         text_sha256: hash of the text tokenizer.
         units_sha256: hash of the unit codebook, or of the codebook and the speech BPE over it (see ``of_pieces``).
         frame_rate_hz: frames of speech a second.
@@ -54,7 +55,7 @@ class Vocabulary:
     """
 
     num_text: Size
-    num_units: Size
+    num_units: NumUnits
     text_sha256: str
     units_sha256: str
     frame_rate_hz: Size = 25

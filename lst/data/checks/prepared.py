@@ -189,6 +189,10 @@ class _SampleChecker:
         self.totals: dict[str, _Totals] = {}
         self.unit_counts: Counter[int] = Counter()
 
+    def is_written(self, split: str) -> bool:
+        """Whether the samples of a split are written texts; of text alone, held-out ones are too."""
+        return split == TEXT_SPLIT or (self.vocabulary is not None and self.vocabulary.num_units == 0)
+
     def check(self, key: str, utterance: Utterance, split: str, place: str) -> None:
         faults = id_faults(key, utterance.id)
         if utterance.id in self.places:
@@ -197,7 +201,12 @@ class _SampleChecker:
         if not isinstance(utterance.text, str) or not utterance.text.strip():
             faults.append(("text", "the text is empty"))
         faults += self._units(utterance, split)
-        if split != TEXT_SPLIT:
+        if utterance.pieces is not None and self.vocabulary is not None:
+            outside = (utterance.pieces < 0) | (utterance.pieces >= self.vocabulary.num_text)
+            if outside.any():
+                worst = int(utterance.pieces[outside][0])
+                faults.append(("text pieces", f"piece {worst} is outside the {self.vocabulary.num_text} of the text"))
+        if not self.is_written(split):
             faults += word_faults(utterance, self.allows_empty_words)
         for kind, message in faults:
             self.report.add(kind, f"{place}: {message}")
@@ -216,7 +225,7 @@ class _SampleChecker:
             return [
                 ("units", f"units are {units.dtype} of shape {list(units.shape)}, uint16 of one dimension is right")
             ]
-        if split == TEXT_SPLIT:
+        if self.is_written(split):
             return [("units", f"a written text has {len(units)} units")] if len(units) else []
         faults: list[Fault] = []
         self.unit_counts.update(dict(enumerate(np.bincount(units).tolist())) if len(units) else {})
@@ -245,7 +254,7 @@ class _SampleChecker:
         found: dict[str, Any] = {}
         for split, totals in self.totals.items():
             shown: dict[str, Any] = {"utterances": totals.num_utterances, "words": totals.num_words}
-            if split != TEXT_SPLIT:
+            if not self.is_written(split):
                 shown |= {
                     "hours": totals.duration_s / 3600,
                     "speakers": len(self.speakers.get(split, ())),

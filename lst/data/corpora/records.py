@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, TextIO, TypeAlias
 
 from lst import storage
 from lst.errors import UserError
+from lst.storage import Location
 
 # A JSON object of a foreign file, not yet checked.
 Record: TypeAlias = dict[str, Any]
@@ -53,7 +54,7 @@ def read_utf8(path: Path) -> str:
         raise _not_utf8(path) from None
 
 
-def _unreadable(path: Path, error: OSError) -> UserError:
+def _unreadable(path: Location, error: OSError) -> UserError:
     return UserError(f"{path} cannot be read: {error.strerror or error}.")
 
 
@@ -79,7 +80,7 @@ def text_lines(path: Path) -> list[tuple[int, str]]:
     return [(number, content.removesuffix("\r")) for number, content in lines if content.strip()]
 
 
-def decoded_lines(path: Path) -> Iterator[tuple[int, str, str]]:
+def decoded_lines(path: Location) -> Iterator[tuple[int, str, str]]:
     """Yields the non-blank lines of a text file, plain, gzipped or packed by xz, as (number, content, fault).
 
     A line that is not UTF-8 has a fault and no content. The last line has a fault where nothing can be read from there
@@ -134,7 +135,7 @@ def _lines(raw: BinaryIO) -> Iterator[bytes]:
         yield content
 
 
-def json_records(path: Path, lower_keys: bool = True) -> Iterator[tuple[int, Record | str]]:
+def json_records(path: Location, lower_keys: bool = True) -> Iterator[tuple[int, Record | str]]:
     """Yields the lines of a JSON-lines file as (line number, object, or what is wrong with the line).
 
     Args:

@@ -286,7 +286,9 @@ class DocumentBuilder:
         return self.vocabulary.unit_ids(units[kept]), _count_kept(kept, lengths), kept
 
     def _text_pieces(self, utterances: Sequence[Utterance], joined: JoinedWords, spans: Spans) -> TextPieces:
-        """BPE pieces of text spans; each span is tokenised separately."""
+        """BPE pieces of text spans; each is tokenised separately, unless all were when the data was prepared."""
+        if (known := self._known_pieces(utterances, spans)) is not None:
+            return known
         offsets = joined.first[spans.documents]
         columns = (spans.documents, spans.first_words, offsets + spans.first_words, offsets + spans.last_words)
         texts = joined.texts
@@ -296,6 +298,17 @@ class DocumentBuilder:
                 for place, first_word, first, last in zip(*(column.tolist() for column in columns), strict=True)
             ]
         )
+
+    @staticmethod
+    def _known_pieces(utterances: Sequence[Utterance], spans: Spans) -> TextPieces | None:
+        """The pieces of whole texts that were tokenised when they were prepared; None where any span is another."""
+        if not len(spans.documents) or (spans.first_words != _WHOLE_TEXT).any():
+            return None
+        found = [utterances[place].pieces for place in spans.documents.tolist()]
+        own = [pieces for pieces in found if pieces is not None]
+        if len(own) < len(found):
+            return None
+        return TextPieces(np.concatenate(own), np.array([*map(len, own)], np.int64))
 
     def _segments(
         self,

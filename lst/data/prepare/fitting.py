@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -11,7 +11,8 @@ from lst import storage
 from lst.data.audio import read_row_audio
 from lst.data.corpora import ManifestRow
 from lst.data.prepare.gather import Gathered
-from lst.data.prepare.options import PrepareOptions
+from lst.data.prepare.options import Origin, PrepareOptions
+from lst.data.prepare.text_alone import training_lines
 from lst.data.prepared import TEXT_FILE, UNITS_FILE, VOCABULARY_FILE, artefact_path, load_units
 from lst.data.synthesis.simulated import FRAME_RATE_HZ
 from lst.errors import UserError
@@ -28,11 +29,11 @@ from lst.tokenizers.vocabulary import Vocabulary
 
 
 def make_artefacts(
-    folder: Folder, gathered: Gathered, options: PrepareOptions
+    folder: Folder, gathered: Gathered, origin: Origin, options: PrepareOptions
 ) -> tuple[SpeechTokenizer, TextTokenizer, Vocabulary]:
     """Reads or fits codebook, text tokenizer and vocabulary, and writes those that are not there."""
     units = _units(folder, gathered, options)
-    tokenizer = _text_tokenizer(folder, gathered, options)
+    tokenizer = _text_tokenizer(folder, gathered, origin, options)
     vocabulary = Vocabulary(
         tokenizer.vocab_size,
         units.num_units,
@@ -67,13 +68,17 @@ def _units(folder: Folder, gathered: Gathered, options: PrepareOptions) -> Speec
     return units
 
 
-def _text_tokenizer(folder: Folder, gathered: Gathered, options: PrepareOptions) -> TextTokenizer:
+def _text_tokenizer(folder: Folder, gathered: Gathered, origin: Origin, options: PrepareOptions) -> TextTokenizer:
     if storage.exists(folder / TEXT_FILE):
         try:
             return TextTokenizer.load(artefact_path(folder, TEXT_FILE))
         except UserError as error:
             say(f"{error}\nit is made again")
-    lines = [row.text for row in gathered.rows if row.split == "train"] + [text.text for text in gathered.texts]
+    lines: Iterable[str]
+    if options.is_text_alone:
+        lines = training_lines(origin, options, gathered.record["texts"])
+    else:
+        lines = [row.text for row in gathered.rows if row.split == "train"] + [text.text for text in gathered.texts]
     tokenizer = build_text_tokenizer(options.tokenizer, lines, options.seed)
     if options.tokenizer.text_model is None and tokenizer.vocab_size < options.tokenizer.text_vocab_size:
         say(f"the text supports {tokenizer.vocab_size} pieces, not the {options.tokenizer.text_vocab_size} asked for")

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import cast
 
 from lst.data.alignment import align_files
-from lst.data.config import AUTO_LAYOUT, SIMULATED, DataConfig, parse_part
+from lst.data.config import AUTO_LAYOUT, NO_VOICE, SIMULATED, DataConfig, parse_part
+from lst.data.corpora.text_files import TextFiles, list_texts
 from lst.data.shards import MadeFrom
 from lst.data.shards.formats import DataSettings
 from lst.parallel import ExecutorOptions
@@ -56,6 +57,11 @@ class PrepareOptions:
         self.corpus = None if self.corpus is None else expanded(self.corpus)
         self.text = None if self.text is None else expanded(self.text)
 
+    @property
+    def is_text_alone(self) -> bool:
+        """Whether there is no speech: the files of ``text`` are all there is."""
+        return self.data.voice == NO_VOICE
+
     def parsed_part(self) -> tuple[int, int] | None:
         """Which part (i, n) of the shards is made; None for all of them, or for ``plan``."""
         return None if self.part in (None, "plan") else parse_part(str(self.part))
@@ -73,11 +79,13 @@ class Origin:
         made_from: settings and fingerprints of files; a folder that was made from other things is refused.
         fitted_with: fingerprint of what codebook and text tokenizer depend on beside the lists.
         corpus_files: of the corpus; None without one.
+        text_files: of text alone; None for all else.
     """
 
     made_from: MadeFrom
     fitted_with: str
     corpus_files: FileList | None
+    text_files: TextFiles | None = None
 
 
 def find_origin(options: PrepareOptions) -> Origin:
@@ -85,6 +93,9 @@ def find_origin(options: PrepareOptions) -> Origin:
     data = {key: value for key, value in options.data.recorded().items() if key not in LATER}
     if options.data.voice != SIMULATED:
         del data["simulated"]
+    text_files = list_texts(str(options.text)) if options.is_text_alone else None
+    if text_files is None:
+        del data["text"]
     corpus, text = _resolved(options.corpus), _resolved(options.text)
     corpus_files = None if corpus is None else list_files(corpus)
     text_model = options.tokenizer.text_model
@@ -97,7 +108,7 @@ def find_origin(options: PrepareOptions) -> Origin:
         "corpus": corpus,
         "text": text,
         "corpus_files": corpus_files and corpus_files.fingerprint,
-        "text_file": files_fingerprint(text),
+        "text_file": files_fingerprint(text) if text_files is None else text_files.fingerprint,
         "align_files": align_files(options.data.align),
         **tokenizer_files,
         **({} if options.layout == AUTO_LAYOUT else {"layout": options.layout}),
@@ -107,13 +118,13 @@ def find_origin(options: PrepareOptions) -> Origin:
         "tokenizer": asdict(options.tokenizer),
     }
     fitted_with = fingerprint([asdict(options.tokenizer), tokenizer_files, options.seed])
-    return Origin(deciding(cast(MadeFrom, made_from)), fitted_with, corpus_files)
+    return Origin(deciding(cast(MadeFrom, made_from)), fitted_with, corpus_files, text_files)
 
 
 def deciding(made_from: MadeFrom) -> MadeFrom:
     """A record of settings without those that change no byte, which an earlier version may have recorded."""
     data, tokenizer = made_from["data"], made_from["tokenizer"]
-    if made_from["corpus"] is not None:
+    if made_from["corpus"] is not None or data.get("voice") == NO_VOICE:
         data = cast(DataSettings, {key: value for key, value in data.items() if key not in OF_STORIES})
     align = {key: value for key, value in data["align"].items() if key not in NO_BYTE_OF_ALIGN}
     tokenizer = {key: value for key, value in tokenizer.items() if key not in NO_BYTE_OF_TOKENIZER}

@@ -31,6 +31,7 @@ from lst.data.prepare.fitting import make_artefacts
 from lst.data.prepare.gather import Gathered, gather
 from lst.data.prepare.options import FILES_KEYS, Origin, PrepareOptions, deciding, find_origin
 from lst.data.prepare.shard_tasks import ShardWork, make_shards, origin_of_words, plan_shards, shards_made_from
+from lst.data.prepare.text_alone import gather_texts, make_text_shards
 from lst.data.prepare.utterances import check_aligner
 from lst.data.prepared import (
     ARTEFACT_FILES,
@@ -126,16 +127,23 @@ def _prepare(place: Folder, options: PrepareOptions, part: tuple[int, int] | Non
         from lst.parallel.cluster import check_ray
 
         check_ray(options.executor_options())  # before hours of reading and fitting
-    gathered = _gather(place, origin, options) if part is None else Gathered(*read_lists(place), read_source(place))
+    if part is None:
+        gathered = _gather(place, origin, options)
+    else:
+        gathered = Gathered(*([], []) if options.is_text_alone else read_lists(place), read_source(place))
     if options.executor == "local" and options.num_workers > 1 and "num_units" not in gathered.record:
         warm_up_workers("lst.data.prepare.worker_imports")
-    units, tokenizer, vocabulary = make_artefacts(place, gathered, options)
+    units, tokenizer, vocabulary = make_artefacts(place, gathered, origin, options)
     if options.part == "plan":
         say(f"planned in {place}: now make the parts with part=i/n, then run the command without part=")
         return None
-    made_from = shards_made_from(origin.made_from, units.sha256, gathered.record["files"])
-    tasks = plan_shards(place, gathered, units, made_from, options.data, unit_places(options.tokenizer))
-    work = make_shards(tasks, part, options.executor_options())
+    work: ShardWork
+    if options.is_text_alone:
+        work = make_text_shards(place, gathered, origin, options, tokenizer, units.sha256)
+    else:
+        made_from = shards_made_from(origin.made_from, units.sha256, gathered.record["files"])
+        tasks = plan_shards(place, gathered, units, made_from, options.data, unit_places(options.tokenizer))
+        work = make_shards(tasks, part, options.executor_options())
     say(work.summary(time.monotonic() - started_s))
     if part is not None:
         return None
@@ -155,7 +163,8 @@ def check_preparing(folder: Folder, options: PrepareOptions) -> Origin:
     if options.parsed_part() is not None:
         _check_planned(folder)
     if not storage.exists(folder / INDEX_FILE):
-        _check_named_files(folder, options, is_of_units=bool(on_the_fly_files(options.corpus, origin.corpus_files)))
+        is_of_units = options.is_text_alone or bool(on_the_fly_files(options.corpus, origin.corpus_files))
+        _check_named_files(folder, options, is_of_units)
     return origin
 
 
@@ -194,6 +203,10 @@ def _check_memory(folder: Folder, options: PrepareOptions) -> None:
 
 
 def _gather(folder: Folder, origin: Origin, options: PrepareOptions) -> Gathered:
+    if options.is_text_alone:
+        gathered = gather_texts(folder, options, origin)
+        storage.write_json(folder / MADE_FROM_FILE, {"version": 1, **origin.made_from})
+        return gathered
     if options.corpus is None and isinstance(folder, Path):
         needed_bytes = options.data.num_spoken_stories * (BYTES_A_SPOKEN_STORY + BYTES_A_SHARD_UTTERANCE)
         check_free_space(folder, needed_bytes, "preparing")

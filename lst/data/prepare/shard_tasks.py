@@ -247,6 +247,8 @@ def origin_of_words(gathered: Gathered, data: DataConfig) -> str:
     """The index's ``aligner``: what placed the words."""
     if "simulated" in gathered.record:
         return "simulated"
+    if "texts" in gathered.record:
+        return "none (text alone)"
     return "as in the .on_the_fly files" if "num_units" in gathered.record else aligner_name(data.align)
 
 

@@ -31,6 +31,7 @@ from lst.data.shards.formats import (
     Receipt,
     SimulatedFacts,
     SourceRecord,
+    TextFacts,
     UnitFacts,
 )
 from lst.data.shards.reader import ShardReader
@@ -51,6 +52,7 @@ __all__ = [
     "ShardReader",
     "SimulatedFacts",
     "SourceRecord",
+    "TextFacts",
     "UnitFacts",
     "add_to_index",
     "entries_of",

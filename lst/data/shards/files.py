@@ -88,6 +88,8 @@ def write_shard(
         "sha256": content_sha256,
         "skipped": list(skipped),
     }
+    if any(utterance.pieces is not None for utterance in utterances):
+        receipt["num_pieces"] = sum(len(one.pieces) for one in utterances if one.pieces is not None)
     whole = {**receipt, "samples": samples.to_json()}
     content = json.dumps({**whole, "check": fingerprint(whole)}, ensure_ascii=False).encode() + b"\n"
     storage.write_bytes(place / f"{name}.json", content)

@@ -32,7 +32,13 @@ class LeftOut(TypedDict):
     reason: str
 
 
-class ShardCounts(TypedDict):
+class PieceCount(TypedDict, total=False):
+    """Text pieces of a shard whose texts were tokenised when it was prepared; absent for all others."""
+
+    num_pieces: Count
+
+
+class ShardCounts(PieceCount):
     """The part of a receipt that the index repeats.
 
     Attributes:
@@ -195,12 +201,30 @@ class SimulatedFacts(TypedDict):
     options: dict[str, Any]
 
 
+class TextFacts(TypedDict):
+    """What one pass over files of text alone has found.
+
+    Attributes:
+        num_documents, num_held_out, num_bytes: that can be read.
+        held_out_below: a document is held out if the number drawn for it is less; 0 where the names of files say it.
+    """
+
+    num_documents: Count
+    num_held_out: Count
+    num_bytes: Count
+    held_out_below: Count
+
+
 class UnitFacts(SourceFacts, total=False):
-    """The same, the size of the codebook where the corpus is of units, and what simulated units were drawn from."""
+    """The same, the size of the codebook where the corpus is of units, and what simulated units were drawn from.
+
+    ``texts`` is there for text alone, whose codebook is empty.
+    """
 
     version: Literal[1]
     num_units: Count
     simulated: SimulatedFacts
+    texts: TextFacts
 
 
 class SourceRecord(UnitFacts):

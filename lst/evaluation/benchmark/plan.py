@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lst.configs.schema import Config
-from lst.data.config import SIMULATED
+from lst.data.config import NO_VOICE, SIMULATED
 from lst.data.prepared import UNITS_FILE, PreparedData, artefact_path, speech_name
 from lst.data.synthesis import choose_engine, default_cache_dir, pseudo_speakers
 from lst.data.synthesis.engines import engine_of
@@ -129,8 +129,10 @@ def plan_build(config: Config, data: PreparedData) -> BuildPlan:
             f"the units of {data.folder} are of {speech_name(data.index)} without a tokenizer of audio: a benchmark "
             "is spoken by a voice. Prepare data with data.voice=auto or with corpus=FOLDER"
         )
-    if config.data.voice == SIMULATED:
-        raise UserError("data.voice=simulated: a benchmark is spoken by a voice; use auto, flite, espeak-ng or pico")
+    if config.data.voice in (SIMULATED, NO_VOICE):
+        raise UserError(
+            f"data.voice={config.data.voice}: a benchmark is spoken by a voice; use auto, flite, espeak-ng or pico"
+        )
     reading = normaliser(options.normaliser)
     listed = list_items(config, reading.apply)
     contexts = {item.context for item in listed.items}

@@ -137,6 +137,8 @@ def generate(
         return []
     if unknown := [token for token in options.stop_ids if not 0 <= token < model.vocab_size]:
         raise UserError(f"sampling: stop_ids={unknown} are outside the vocabulary of 0 to {model.vocab_size - 1}")
+    if options.modality == "speech" and layout.first_unit_id >= model.vocab_size:
+        raise UserError("modality=speech: the model's vocabulary has no speech, it was trained on text alone")
     for prompt in prompts:
         layout.check(prompt)
     prompts = [_with_marker(prompt, layout, options.modality) for prompt in prompts]

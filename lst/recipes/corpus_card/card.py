@@ -60,7 +60,7 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 
 from lst.configs.schema import Config
-from lst.data.prepared import LEFT_OUT_FILE, PreparedData, speech_name
+from lst.data.prepared import LEFT_OUT_FILE, PreparedData, check_has_speech, speech_name
 from lst.data.shards import INDEX_FILE, Index, LeftOut, add_to_index, entries_of
 from lst.errors import LstError
 from lst.progress import Progress, say
@@ -99,7 +99,9 @@ def card_of_run(config: Config, overrides: Sequence[str]) -> Folder:
         UserError: the data is not prepared or damaged, or an option is wrong.
     """
     config = page_config(config, overrides)
-    return write_card(config, open_data(config))
+    data = open_data(config)
+    check_has_speech(data, "card")
+    return write_card(config, data)
 
 
 def card_plan(config: Config, overrides: Sequence[str]) -> list[str]:
@@ -109,6 +111,7 @@ def card_plan(config: Config, overrides: Sequence[str]) -> list[str]:
         return [f"card: it waits for prepared data in {folder}: run lst prepare"]
     config = page_config(config, overrides)
     data = open_data(config)
+    check_has_speech(data, "card")
     unit_vocabulary(config.patching, data.vocabulary)
     return [f"card: would read {data.folder} and write {data.folder / CARD_PAGE} and {data.folder / CARD_JSON}"]
 

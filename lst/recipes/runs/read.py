@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from lst.data.shards import INDEX_FILE
 from lst.errors import LstError
 from lst.evaluation.accuracy import ALL, headline_accuracy
+from lst.evaluation.perplexity import TextResult, read_text_result
 from lst.evaluation.results import DIRECTIONS, EvalResult, read_result
 from lst.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from lst.model.hashes import HASHES_FILE, ModelHashes
@@ -133,6 +134,12 @@ class ReadModel:
             return None
         return result
 
+    def text_scores(self, weights_sha256: str) -> TextResult | None:
+        """Its evaluation on text alone; None where there is none of these weights."""
+        path = self.run.eval_text(self.name)
+        result = self.tried(lambda: read_text_result(path), None) if path.exists() else None
+        return None if result is None or weights_sha256 not in ("", result["weights_sha256"]) else result
+
 
 def last_rows(path: Path) -> LastRows:
     """The last row of steps and of validations in the last ``TAIL_BYTES`` of ``metrics.jsonl``.
@@ -172,7 +179,10 @@ def read_model(run: Path, name: str) -> ModelLine:
     num_parameters = model.num_parameters() if is_finished else None
     weights_sha256 = model.weights_sha256() if is_finished else ""
     result = model.result(weights_sha256) if is_finished else None
+    on_text = model.text_scores(weights_sha256) if is_finished and result is None else None
     bits: Any = result["bits"] if result else {}
+    if on_text is not None:
+        bits = {"bits_per_byte": on_text["bits_per_byte"]["value"]}
     trained: Any = validation or {}
     options = flat_settings({**settings}) if settings else {}
     return {
@@ -189,7 +199,7 @@ def read_model(run: Path, name: str) -> ModelLine:
         "loss": step["loss"] if step else None,
         "bits_per_unit": bits.get("bits_per_unit", trained.get("valid_bits_per_unit")),
         "bits_per_byte": bits.get("bits_per_byte", trained.get("valid_bits_per_byte")),
-        "is_evaluated": result is not None,
+        "is_evaluated": result is not None or on_text is not None,
         "asked": "" if result is None else "questions" if result.get("questions") else "cloze",
         "accuracy": accuracies_of(result) if result else {},
         "data": settings["data"] if settings else "",

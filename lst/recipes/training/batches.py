@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lst.configs.schema import Config
 from lst.data.batches import BatchLoader, LoaderState, StreamPlan, mix_sources
+from lst.data.config import MixConfig
 from lst.data.documents import DocumentBuilder
 from lst.data.prepared import PreparedData, read_source
 from lst.data.synthesis.fresh import FreshStories
@@ -14,6 +16,7 @@ from lst.data.synthesis.simulated import SimulatedSpeech
 from lst.data.utterance import Utterance
 from lst.errors import UserError, raise_problems
 from lst.evaluation.ceilings import StoryData
+from lst.evaluation.perplexity import text_windows
 from lst.model.batch import Document, PackedBatch, pack_documents
 from lst.model.config import PatchingConfig
 from lst.model.inference import cut_documents
@@ -42,7 +45,9 @@ def build_stream_plan(
     """Everything that decides the training batches of a configuration."""
     patching = patching or plain_patching(config.patching, data)
     return StreamPlan(
-        mix_sources(data.train, data.text, config.data.mix, fresh_speech(config, data), fresh_stories(config, data)),
+        mix_sources(
+            data.train, data.text, training_mix(config, data), fresh_speech(config, data), fresh_stories(config, data)
+        ),
         patching.builder(config, data),
         patching.config,
         num_rows=config.train.rows,
@@ -55,6 +60,20 @@ def build_stream_plan(
         shuffle_shards=config.data.shuffle_shards,
         num_streams=config.data.num_streams,
     )
+
+
+def training_mix(config: Config, data: PreparedData) -> MixConfig:
+    """The weights of the kinds of documents; of text alone there is one kind, whatever the others weigh.
+
+    Raises:
+        UserError: the data is text alone, and texts have no weight.
+    """
+    mix = config.data.mix
+    if not data.is_text_alone:
+        return mix
+    if not mix.text:
+        raise UserError(f"data.mix.text=0: {data.folder} holds text alone, so nothing is left to train on")
+    return replace(mix, interleaved=0.0, speech=0.0, paired=0.0)
 
 
 def fresh_speech(config: Config, data: PreparedData) -> SimulatedSpeech | None:
@@ -139,19 +158,39 @@ def validation_batches(
     Returns:
         The batches, the bytes of the texts and the units of the speech.
     """
+    builder = patching.builder(config, data)
+    if data.is_text_alone:
+        documents, text_bytes = _held_out_texts(config, data, builder)
+        return _chunked(config, model, documents, patching), text_bytes, 0
     utterances = [data.valid[index] for index in range(min(len(data.valid), config.train.eval_utterances))]
     if patching.config.strategy in FITTED_STRATEGIES:
         # Only now is it known how these cut speech.
         check_held_out_lengths(config, data, patching)
-    builder = patching.builder(config, data)
     documents = [document for utterance in utterances for document in held_out_documents(builder, utterance)]
+    text_bytes = sum(len(utterance.text.encode()) for utterance in utterances)
+    return _chunked(config, model, documents, patching), text_bytes, sum(map(builder.num_units, utterances))
+
+
+def _chunked(
+    config: Config, model: LatentSpeechTextModel, documents: Sequence[Document], patching: FittedPatching
+) -> Sequence[PackedBatch]:
+    """Documents in batches of two rows for each row of a training batch."""
     size = 2 * config.train.rows
     chunks = [documents[start : start + size] for start in range(0, len(documents), size)]
-    batches: Sequence[PackedBatch] = _ValidationBatches(model, chunks, patching.config)
-    if not model.config.boundary_head:
-        batches = list(batches)
-    text_bytes = sum(len(utterance.text.encode()) for utterance in utterances)
-    return batches, text_bytes, sum(map(builder.num_units, utterances))
+    batches = _ValidationBatches(model, chunks, patching.config)
+    return batches if model.config.boundary_head else list(batches)
+
+
+def _held_out_texts(config: Config, data: PreparedData, builder: DocumentBuilder) -> tuple[list[Document], int]:
+    """The first held-out texts, in windows of the model's context, and their bytes; the last text may add a few."""
+    documents: list[Document] = []
+    num_bytes = 0
+    for text in data.valid:
+        if len(documents) >= config.train.eval_utterances:
+            break
+        documents += [window for window, _ in text_windows(builder, text, config.train.row_patches)]
+        num_bytes += len(text.text.encode())
+    return documents, num_bytes
 
 
 def check_held_out_lengths(config: Config, data: PreparedData, patching: FittedPatching) -> None:

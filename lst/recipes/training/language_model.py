@@ -36,7 +36,7 @@ class LanguageModelModule(TrainingModule):
         loss_config: weights of the loss.
         text_bytes: bytes of the text in the validation batches.
         num_text: text pieces of the vocabulary; ids from here on are no text.
-        num_valid_units: units of the speech in the validation batches (a token may hold several).
+        num_valid_units: units of the speech in the validation batches (a token may hold several); 0 for text alone.
         seed: of dropout.
         document_ids: the documents of the batch with this number, made again from the state of a batch before it.
         saved_rates: peak learning rate and weight decay that the checkpoint to go on from was written with.
@@ -130,10 +130,13 @@ class LanguageModelModule(TrainingModule):
         self._valid_nats["text"] += float(nats[to_text].sum())
 
     def valid_metrics(self) -> dict[str, float]:
-        """Bits a speech unit and bits a text byte."""
+        """Bits a speech unit and bits a text byte; of text alone the latter."""
+        bits_per_byte = self._valid_nats["text"] / math.log(2) / max(self.text_bytes, 1)
+        if not self.num_valid_units:
+            return {"valid_bits_per_byte": bits_per_byte}
         return {
-            "valid_bits_per_unit": self._valid_nats["speech"] / math.log(2) / max(self.num_valid_units, 1),
-            "valid_bits_per_byte": self._valid_nats["text"] / math.log(2) / max(self.text_bytes, 1),
+            "valid_bits_per_unit": self._valid_nats["speech"] / math.log(2) / self.num_valid_units,
+            "valid_bits_per_byte": bits_per_byte,
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

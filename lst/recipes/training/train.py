@@ -21,6 +21,7 @@ from lst.recipes.training.batches import (
     check_held_out_lengths,
     fresh_speech,
     fresh_stories,
+    training_mix,
     validation_batches,
     without_batches,
 )
@@ -172,9 +173,10 @@ def check_training(config: Config, data: PreparedData) -> Start:
     check_patching(config.patching, data)
     fresh_speech(config, data)
     fresh_stories(config, data)
+    training_mix(config, data)
     if not len(data.valid):
         raise UserError(f"no held-out utterance in {data.folder}: prepare with a larger data.valid_share")
-    if config.patching.strategy not in FITTED_STRATEGIES:
+    if not data.is_text_alone and config.patching.strategy not in FITTED_STRATEGIES:
         check_held_out_lengths(config, data, plain_patching(config.patching, data))
     return start
 
