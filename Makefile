@@ -18,6 +18,7 @@ help:
 	@echo "make bench-eval   scoring questions with shared contexts against whole documents: runs/bench/eval.json (about 10 minutes)"
 	@echo "make bench-mup    whether the rate of model=family carries over from small to large: runs/bench/mup.json (about 2 hours of one core; ARGS='--depths 2 4 --steps 100' is quicker)"
 	@echo "make bench-gpu    kernels against their plain twins on a CUDA GPU: runs/bench/gpu.json"
+	@echo "make bench-align  how alignment bears mistakes in transcripts: runs/bench/align.json (ARGS=CORPUS; about 30 minutes for 120 recordings)"
 	@echo "make bench-data   speed of preparing, interleaving and loading: runs/bench/data.json (about 6 minutes; ARGS=CORPUS measures your recordings)"
 	@echo "make docs         the documentation as a site: site/index.html"
 	@echo "make wheel        build the wheel, install it alone and run the smoke experiment with it"
@@ -106,6 +107,10 @@ bench-mup: $(VENV)/.installed
 .PHONY: bench-gpu
 bench-gpu: $(VENV)/.installed
 	$(BIN)/python -m lst.recipes.benchmarks.gpu $(ARGS)
+
+.PHONY: bench-align
+bench-align: $(VENV)/.installed
+	$(BIN)/python -m lst.recipes.benchmarks.alignment $(ARGS)
 
 .PHONY: bench-data
 bench-data: $(VENV)/.installed

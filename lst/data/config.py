@@ -183,12 +183,27 @@ class AlignConfig(Options, prefix="data.align."):
         needs="data.align.method=import",
     )
     min_score: float | None = option(
-        None, "utterances whose words score less on average are left out; aligners differ in scale"
+        None,
+        "utterances whose words score less on average are left out; null leaves out those that score unlike right "
+        "texts of this aligner, and unlike the others of their shard",
     )
     min_words_per_second: float = option(0.0, "utterances spoken slower are left out", low=0)
     max_words_per_second: float | None = option(
         None, "utterances spoken faster are left out; null sets no limit", low=0
     )
+
+    unsaid: str = option(
+        "<> [] () {}",
+        "pairs of brackets around labels, which are unsaid unless the audio has them; empty for none",
+        pattern=r"(\S\S( \S\S)*)?",
+        note="pairs of brackets with spaces between them",
+        is_later=True,
+        needs="data.align.method=pocketsphinx|ctc|auto|stamps",
+    )
+
+    def brackets(self) -> tuple[str, ...]:
+        """The pairs of ``unsaid``."""
+        return tuple(self.unsaid.split())
 
     def rules(self) -> list[str]:
         """The aligner has what it needs, and lower limits lie below upper ones."""

@@ -38,7 +38,8 @@ class Word(NamedTuple):
 
     ``score`` is the aligner's mean acoustic log-score a frame: comparable within one aligner only, and 0 where it gives
     none. A word may own no frame. ``character_ends`` is the frame after each character of the text without its spaces,
-    from the word's start; empty where it is unknown.
+    from the word's start; empty where it is unknown. An ``is_unaligned`` word was not found in the audio: its frames
+    are the stretch between its neighbours, perhaps none, and belong to no speech span.
     """
 
     text: str
@@ -46,6 +47,7 @@ class Word(NamedTuple):
     end_frame: int
     score: float
     character_ends: tuple[int, ...] = ()
+    is_unaligned: bool = False
 
     def in_units(self, units_a_frame: int) -> Word:
         """The same word where several units stand for a frame."""
@@ -90,10 +92,12 @@ class SampleRecord(WholeRecord, total=False):
 
     Attributes:
         character_ends: there where any word has some, a list a word.
+        unaligned_words: indices of words that were not found in the audio, where there are any.
         pieces: ids of the text, there where it was tokenised when it was prepared.
     """
 
     character_ends: list[list[int]]
+    unaligned_words: list[int]
     pieces: list[int]
 
 
@@ -156,6 +160,8 @@ class Utterance:
         }
         if any(word.character_ends for word in self.words):
             record["character_ends"] = [list(word.character_ends) for word in self.words]
+        if unaligned := [index for index, word in enumerate(self.words) if word.is_unaligned]:
+            record["unaligned_words"] = unaligned
         if self.pieces is not None:
             record["pieces"] = self.pieces.tolist()
         return record
@@ -169,13 +175,16 @@ class Utterance:
         parts: list[Sequence[Any]] = [*columns]
         if "character_ends" in record:
             parts.append([tuple(ends) for ends in record["character_ends"]])
+        words = list(itertools.starmap(Word, zip(*parts, strict=True)))
+        for index in record.get("unaligned_words", ()):
+            words[index] = words[index]._replace(is_unaligned=True)
         return cls(
             id=record["id"],
             speaker=record["speaker"],
             text=record["text"],
             duration_s=record["duration_s"],
             units=units,
-            words=tuple(itertools.starmap(Word, zip(*parts, strict=True))),
+            words=tuple(words),
             ending_start_word=record["ending_start_word"],
             pieces=np.array(record["pieces"], np.int32).reshape(-1) if "pieces" in record else None,
         )

@@ -18,6 +18,10 @@ class AlignmentError(ValueError):
     """An utterance that cannot be aligned, and why."""
 
 
+class MisfitError(AlignmentError):
+    """An utterance whose text does not fit its audio: ``causes`` finds out why."""
+
+
 @dataclass(frozen=True)
 class AlignItem:
     """One utterance to align.
@@ -42,6 +46,19 @@ class AlignItem:
         return len(self.waveform) / ALIGNER_SAMPLE_RATE_HZ
 
 
+@dataclass(frozen=True)
+class ScoreScale:
+    """What scores of an aligner mean, measured on read speech.
+
+    Attributes:
+        lowest: mean of an utterance below which its text is that of another recording.
+        least_spread: spread that right utterances of one corpus have at least.
+    """
+
+    lowest: float
+    least_spread: float
+
+
 AlignResult = tuple[Word, ...] | AlignmentError
 
 
@@ -50,9 +67,11 @@ class Aligner(Protocol):
 
     Attributes:
         batch: how many utterances to align per call for the best speed.
+        scale: of its scores; None where they are others' or missing.
     """
 
     batch: int
+    scale: ScoreScale | None
 
     def align_many(self, items: Sequence[AlignItem], frame_rate_hz: int) -> list[AlignResult]:
         """Aligns utterances.
@@ -62,8 +81,9 @@ class Aligner(Protocol):
             frame_rate_hz: frames a second.
 
         Returns:
-            For each utterance its words: in order, each of at least one frame, without overlap, within
-            ``num_frames``. An utterance that cannot be aligned gives an ``AlignmentError`` instead.
+            For each utterance its words: in order, without overlap, within ``num_frames``, each of at least one frame
+            but those that were not found in the audio (``is_unaligned``). An utterance that cannot be aligned gives an
+            ``AlignmentError`` instead.
         """
         ...
 

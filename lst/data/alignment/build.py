@@ -19,40 +19,68 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lst.data.alignment.aligner import Aligner, AlignItem, AlignmentError, AlignResult, align_each
+from lst.data.alignment.aligner import Aligner, AlignItem, AlignmentError, AlignResult, MisfitError, align_each
+from lst.data.alignment.causes import cause
 from lst.data.alignment.hmm import PocketsphinxAligner
 from lst.data.alignment.imported import ImportAligner, ManifestAligner
+from lst.data.alignment.outliers import mean_score
 from lst.data.alignment.stamps import StampsAligner
 from lst.data.config import AlignConfig
 from lst.data.utterance import Word
 from lst.errors import raise_problems
 from lst.storage import files_fingerprint, fingerprint
 
+# Of an utterance's words: with more of them missing, its text is another's.
+MAX_UNALIGNED_SHARE = 1 / 3
+
 
 class FilteredAligner:
     """Wraps an aligner: words must pass the filters of the configuration and have the detail that it asks for.
 
-    Scores of different aligners are not comparable, so ``min_score`` has no common default.
+    Without ``min_score``, an utterance must score as the aligner's right utterances do at least (``ScoreScale``), and
+    two thirds of its words must be found.
+
+    Attributes:
+        scale: of the aligner's scores where ``min_score`` is not set; None where they say nothing.
     """
 
     def __init__(self, aligner: Aligner, config: AlignConfig) -> None:
         self.aligner, self.config = aligner, config
         self.name, self.batch = aligner_name(config), aligner.batch
+        self.scale = aligner.scale if config.min_score is None else None
 
     def align_many(self, items: Sequence[AlignItem], frame_rate_hz: int) -> list[AlignResult]:
         """See ``Aligner.align_many``; an utterance that a filter rejects gives an ``AlignmentError`` too."""
 
         def filtered(pair: tuple[AlignItem, AlignResult]) -> tuple[Word, ...]:
             item, found = pair
+            if isinstance(found, MisfitError) and self.aligner.scale is not None:
+                raise AlignmentError(cause(item, (), str(found), self._is_english))
             if isinstance(found, AlignmentError):
                 raise found
+            self._check_fits(item, found)
             return self._filtered(found, item.num_frames / frame_rate_hz)
 
         return align_each(filtered, zip(items, self.aligner.align_many(items, frame_rate_hz), strict=True))
 
+    @property
+    def _is_english(self) -> bool:
+        return self.config.method != "ctc"
+
+    def _check_fits(self, item: AlignItem, words: tuple[Word, ...]) -> None:
+        """Raises ``AlignmentError`` with the cause where the text is not that of the audio."""
+        missing, score = sum(word.is_unaligned for word in words), mean_score(words)
+        if missing > MAX_UNALIGNED_SHARE * len(words):
+            why = f"{missing} of {len(words)} words were not found in the audio"
+        elif self.scale is not None and score < self.scale.lowest:
+            why = f"words score {score:.1f} on average, right texts above {self.scale.lowest:g} (data.align.min_score)"
+        else:
+            return
+        raise AlignmentError(cause(item, words, why, self._is_english))
+
     def _filtered(self, words: tuple[Word, ...], duration_s: float) -> tuple[Word, ...]:
         config = self.config
-        score = sum(word.score for word in words) / max(len(words), 1)
+        score = mean_score(words)
         rate = len(words) / max(duration_s, 1e-9)
         reasons = []
         if config.min_score is not None and score < config.min_score:
@@ -89,7 +117,7 @@ def _unfiltered(config: AlignConfig) -> Aligner:
         return ManifestAligner()
     if config.method == "stamps":
         return StampsAligner(config.source)
-    return PocketsphinxAligner()
+    return PocketsphinxAligner(config.brackets())
 
 
 def process_aligner(config: AlignConfig) -> FilteredAligner:

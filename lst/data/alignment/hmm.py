@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import islice
-from typing import Any, TypeVar
 
 import numpy as np
 
-from lst.data.alignment.aligner import AlignItem, AlignmentError, AlignResult, align_each
-from lst.data.alignment.words import check_room, fit_words
-from lst.data.text import SpokenWord, pronounce_by_rule, spoken_words
+from lst.data.alignment.aligner import AlignItem, AlignmentError, AlignResult, ScoreScale, align_each
+from lst.data.alignment.hmm_decoder import PocketsphinxDecoder
+from lst.data.alignment.hmm_graph import GraphDecoder, HeardPiece
+from lst.data.alignment.words import check_room, fit_words, with_unaligned
+from lst.data.text import BRACKETS, PieceReadings, SpokenWord, join_unsaid, spoken_words, word_readings
 from lst.data.utterance import Word
-from lst.lazy import import_or_explain
 
 DECODER_FRAME_S = 0.01
-T = TypeVar("T")
-_VARIANT = re.compile(r"\(\d+\)$")
+DOUBTFUL_SCORE = -40.0
 
 # ARPAbet without stress, as in the packaged dictionary; silence, breath and noise are all SIL.
 PHONES = (
@@ -26,77 +24,6 @@ PHONES = (
     *("JH", "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T", "TH", "UH", "UW", "V", "W", "Y", "Z", "ZH"),
 )
 SILENCE = 0
-
-
-class PocketsphinxDecoder:
-    """The decoder that both aligners share. The result of an utterance depends on that utterance alone.
-
-    Keep one per process: loading the model takes 0.2 s.
-
-    Attributes:
-        decoder: pocketsphinx's own decoder.
-        num_by_rule: words so far that the dictionary lacks; they were pronounced by rule.
-    """
-
-    name, batch = "pocketsphinx-en-us", 1
-
-    def __init__(self) -> None:
-        pocketsphinx = import_or_explain("pocketsphinx", "forced alignment", "pip install pocketsphinx")
-        self.decoder = pocketsphinx.Decoder(lm=None, bestpath=False, cmn="batch", loglevel="FATAL")
-        self.num_by_rule = 0
-
-    def find_words(self, waveform: np.ndarray, tokens: Sequence[str]) -> list[Word]:
-        """Dictionary words in frames of 10 ms of a waveform (float32 [num_samples], mono, 16 kHz).
-
-        Raises:
-            AlignmentError: the words do not fit the audio.
-        """
-        for token in tokens:
-            if self.decoder.lookup_word(token) is None:
-                self.decoder.add_word(token, pronounce_by_rule(token), True)
-                self.num_by_rule += 1
-        decoder = self.decoder
-        segments = self._decode(
-            waveform, lambda: decoder.set_align_text(" ".join(tokens)), lambda: list(decoder.seg() or ())
-        )
-        timed = [
-            Word(name, segment.start_frame, segment.end_frame + 1, _frame_score(segment))
-            for segment in segments
-            if (name := _VARIANT.sub("", segment.word)) and name[0] not in "<[+"
-        ]
-        if [word.text for word in timed] != list(tokens):
-            raise AlignmentError(f"the audio does not fit the text: {len(timed)} of {len(tokens)} words were found")
-        return timed
-
-    def find_phones(self, waveform: np.ndarray, tokens: Sequence[str]) -> list[tuple[str, int, int]]:
-        """Phones of dictionary words as (name, start, duration) in frames of 10 ms; raises as ``find_words``."""
-        self.find_words(waveform, tokens)
-        # A second pass finds the phones within the words of the first.
-        return self._decode(
-            waveform,
-            self.decoder.set_alignment,
-            lambda: [(phone.name, phone.start, phone.duration) for phone in self.decoder.get_alignment().phones()],
-        )
-
-    def _decode(self, waveform: np.ndarray, set_target: Callable[[], None], read: Callable[[], list[T]]) -> list[T]:
-        """Decodes a waveform after ``set_target``; returns what ``read`` takes from the decoder."""
-        pcm = (np.clip(waveform, -1.0, 1.0) * 32767).astype("<i2").tobytes()
-        try:
-            # The front end's noise tracker remembers earlier utterances: start it afresh.
-            self.decoder.reinit_feat()
-            set_target()
-            self.decoder.start_utt()
-            self.decoder.process_raw(pcm, full_utt=True)
-            self.decoder.end_utt()
-            return read()
-        except RuntimeError as error:
-            raise AlignmentError(f"the aligner failed: {error}") from None
-
-
-def _frame_score(segment: Any) -> float:
-    """Mean acoustic log-score a frame, in pocketsphinx's units: 0 is best, lower is worse."""
-    log_score = float(np.log(max(segment.ascore, 1e-300)) / np.log(1.0001))
-    return log_score / max(segment.end_frame - segment.start_frame + 1, 1)
 
 
 def _said(text: str) -> list[SpokenWord]:
@@ -107,25 +34,80 @@ def _said(text: str) -> list[SpokenWord]:
 
 
 class PocketsphinxAligner(PocketsphinxDecoder):
-    """Aligns English words; words that the dictionary lacks get a pronunciation by rule."""
+    """Aligns English words; words that the dictionary lacks get a pronunciation by rule.
+
+    The plain readings are tried first. Where they do not fit, a word scores badly or there are several readings, the
+    audio chooses: among readings, and which words it lacks.
+
+    Args:
+        brackets: pairs of brackets around labels that are unsaid.
+    """
+
+    scale: ScoreScale | None = ScoreScale(lowest=-30.0, least_spread=2.0)
+
+    def __init__(self, brackets: Sequence[str] = BRACKETS) -> None:
+        super().__init__()
+        self.brackets = brackets
+        self._graph: GraphDecoder | None = None
 
     def align_many(self, items: Sequence[AlignItem], frame_rate_hz: int) -> list[AlignResult]:
         """See ``Aligner.align_many``."""
         return align_each(partial(self._align, frame_rate_hz=frame_rate_hz), items)
 
     def _align(self, item: AlignItem, frame_rate_hz: int) -> tuple[Word, ...]:
-        words = _said(item.text)
-        check_room(len(words), item.num_frames, frame_rate_hz)
-        timed = iter(self.find_words(item.waveform, [token for word in words for token in word.tokens]))
-        placed: list[Word] = []
-        scale = DECODER_FRAME_S * frame_rate_hz
-        for word in words:
-            own = list(islice(timed, len(word.tokens)))
+        pieces = word_readings(item.text, self.brackets)
+        if not any(reading for piece in pieces for reading in piece.readings):
+            _said(item.text)  # Says why, where a letter is at fault.
+            raise AlignmentError(f"nothing in {item.text!r} is said: all of it is labels in brackets")
+        check_room(sum(bool(piece.readings and piece.readings[0]) for piece in pieces), item.num_frames, frame_rate_hz)
+        words = join_unsaid((piece.text, piece.tokens) for piece in self._heard(item.waveform, pieces))
+        return _placed(words, item.num_frames, DECODER_FRAME_S * frame_rate_hz)
+
+    def _heard(self, waveform: np.ndarray, pieces: Sequence[PieceReadings]) -> list[HeardPiece]:
+        """The pieces by their plain readings, or as the audio has them."""
+        plain: list[HeardPiece] | None = None
+        failure = AlignmentError("a word has letters that are not English")
+        if all(piece.readings for piece in pieces):
+            try:
+                timed = iter(self.find_words(waveform, [token for piece in pieces for token in piece.readings[0]]))
+                plain = [HeardPiece(piece.text, list(islice(timed, len(piece.readings[0]))), True) for piece in pieces]
+            except AlignmentError as error:
+                failure = error
+        has_one_reading = all(len(piece.readings) == 1 for piece in pieces)
+        if plain and has_one_reading and not any(map(_is_doubtful, plain)):
+            return plain
+        try:
+            self._graph = self._graph or GraphDecoder()
+            found = self._graph.find_pieces(waveform, pieces)
+        except AlignmentError:
+            if plain is None:
+                raise failure from None
+            return plain
+        if plain is None or any(
+            not after.is_plain and (after.tokens != [None] or _is_doubtful(before))
+            for before, after in zip(plain, found, strict=True)
+        ):
+            return found
+        return plain
+
+
+def _is_doubtful(piece: HeardPiece) -> bool:
+    """Whether a word scores so badly that the audio may lack it; one right word in 200 does."""
+    return any(token is not None and token.score < DOUBTFUL_SCORE for token in piece.tokens)
+
+
+def _placed(words: Sequence[tuple[str, list[Word | None]]], num_frames: int, scale: float) -> tuple[Word, ...]:
+    """Words in frames; ``scale`` is frames for each 10 ms."""
+    rough: list[Word] = []
+    for text, found in words:
+        own = [token for token in found if token is not None]
+        if own:
             lengths = [token.end_frame - token.start_frame for token in own]
             score = sum(token.score * length for token, length in zip(own, lengths, strict=True)) / max(sum(lengths), 1)
             start, end = round(own[0].start_frame * scale), round(own[-1].end_frame * scale)
-            placed.append(Word(word.text, start, end, round(score, 3)))
-        return fit_words(placed, item.num_frames)
+            rough.append(Word(text, start, end, round(score, 3)))
+    placed = iter(fit_words(rough, num_frames))
+    return with_unaligned([next(placed) if any(found) else text for text, found in words], num_frames)
 
 
 class PhoneAligner(PocketsphinxDecoder):

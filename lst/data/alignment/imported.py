@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from lst import storage
-from lst.data.alignment.aligner import AlignItem, AlignmentError, AlignResult, align_each
+from lst.data.alignment.aligner import AlignItem, AlignmentError, AlignResult, ScoreScale, align_each
 from lst.data.alignment.formats.aligner_json import read_aligner_json, read_mfa_json, read_whisper_json
 from lst.data.alignment.formats.ctm import read_ctm
 from lst.data.alignment.formats.textgrid import read_textgrid
@@ -31,6 +31,7 @@ class GivenTimesAligner(ABC):
     """Base of aligners that take given word times; a subclass looks them up in ``words_of``."""
 
     batch = 1
+    scale: ScoreScale | None = None
 
     @abstractmethod
     def words_of(self, utterance_id: str, words: Sequence[TimedWord]) -> Sequence[TimedWord]:

@@ -16,7 +16,14 @@ from typing import TypedDict
 
 import numpy as np
 
-from lst.data.alignment.aligner import ALIGNER_SAMPLE_RATE_HZ, AlignItem, AlignmentError, AlignResult, align_each
+from lst.data.alignment.aligner import (
+    ALIGNER_SAMPLE_RATE_HZ,
+    AlignItem,
+    AlignmentError,
+    AlignResult,
+    ScoreScale,
+    align_each,
+)
 from lst.data.alignment.hmm import PocketsphinxAligner
 from lst.data.alignment.words import match_words, place_words
 from lst.data.audio import read_audio
@@ -68,6 +75,8 @@ class StampsAligner:
     """
 
     batch = 1
+    # Voices score unlike people, and say what they are given.
+    scale: ScoreScale | None = None
 
     def __init__(self, folder: str = "") -> None:
         self.folder = Path(folder).expanduser() if folder else default_cache_dir()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate, compress
+from itertools import accumulate, compress, groupby, pairwise
 
 from lst.data.alignment.aligner import AlignmentError
 from lst.data.text import join_unsaid
@@ -180,3 +180,27 @@ def fit_words(words: Sequence[Word], num_frames: int) -> tuple[Word, ...]:
         starts[index] = min(starts[index], ends[index] - 1)
         ceiling = starts[index]
     return tuple(Word(word.text, start, end, word.score) for word, start, end in zip(words, starts, ends, strict=True))
+
+
+def with_unaligned(words: Sequence[Word | str], num_frames: int) -> tuple[Word, ...]:
+    """Places the words that were not found, given as texts: they share the stretch between their neighbours.
+
+    >>> words = with_unaligned([Word("a", 0, 4, -9.0), "b", Word("c", 6, 9, -8.0)], 9)
+    >>> [(word.text, word.start_frame, word.end_frame, word.is_unaligned) for word in words]
+    [('a', 0, 4, False), ('b', 4, 6, True), ('c', 6, 9, False)]
+    """
+    placed: list[Word] = []
+    for is_found, group in groupby(words, lambda word: isinstance(word, Word)):
+        own = list(group)
+        if is_found:
+            placed += [word for word in own if isinstance(word, Word)]
+            continue
+        before = placed[-1].end_frame if placed else 0
+        later = [word for word in words[len(placed) + len(own) :] if isinstance(word, Word)]
+        room = (later[0].start_frame if later else num_frames) - before
+        cuts = [before + room * number // len(own) for number in range(len(own) + 1)]
+        placed += [
+            Word(str(text), start, end, 0.0, is_unaligned=True)
+            for text, (start, end) in zip(own, pairwise(cuts), strict=True)
+        ]
+    return tuple(placed)

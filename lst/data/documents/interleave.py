@@ -17,7 +17,15 @@ import numpy as np
 
 from lst.data.config import InterleaveConfig
 from lst.data.documents.joined_words import JoinedWords, Segments, begins_run, ragged_range, segments_of_spans
-from lst.data.documents.spans import Span, Spans, document_generator, draw_spans, draw_spans_together, span_frames
+from lst.data.documents.spans import (
+    Span,
+    Spans,
+    document_generator,
+    draw_spans,
+    draw_spans_together,
+    span_frames,
+    written_where_unaligned,
+)
 from lst.data.documents.word_pieces import TextPieces, WordPieces
 from lst.data.utterance import Utterance
 from lst.errors import UserError
@@ -188,9 +196,9 @@ class DocumentBuilder:
                     f"utterance {request.utterance.id!r} has no aligned words, so it cannot be interleaved with text: "
                     "align the corpus, or set data.mix.interleaved=0"
                 )
-        drawn = draw_spans_together(
-            [request.utterance for request in chosen], [request.epoch for request in chosen], self.config, self.seed
-        )
+        aligned = [request.utterance for request in chosen]
+        drawn = draw_spans_together(aligned, [request.epoch for request in chosen], self.config, self.seed)
+        drawn = written_where_unaligned(drawn, aligned)
         # A pair is two whole spans of its utterance.
         whole = np.repeat(np.flatnonzero(kinds > 0), np.where(kinds[kinds > 0] == KINDS.index(PAIRED), 2, 1))
         is_text = kinds[whole] == KINDS.index(TEXT_ALONE)

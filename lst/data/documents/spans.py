@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -153,6 +154,33 @@ def _in_order(parts: Sequence[Spans]) -> Spans:
     joined = Spans(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
     order = np.argsort(joined.documents, kind="stable")
     return Spans(*(array[order] for array in joined))
+
+
+def written_where_unaligned(spans: Spans, utterances: Sequence[Utterance]) -> Spans:
+    """Takes words that were not found in the audio out of speech spans: they are text, joined to text beside them.
+
+    Args:
+        spans: drawn of the utterances.
+        utterances: of the documents.
+    """
+    unaligned = {
+        place: {number for number, word in enumerate(utterance.words) if word.is_unaligned}
+        for place, utterance in enumerate(utterances)
+        if any(word.is_unaligned for word in utterance.words)
+    }
+    if not unaligned:
+        return spans
+    rows: list[list[int]] = []
+    for document, modality, first, last in zip(*(column.tolist() for column in spans), strict=True):
+        missing = unaligned.get(document, set()) if modality == SPEECH else set()
+        for is_missing, group in groupby(range(first, last), missing.__contains__):
+            words, own = list(group), TEXT if is_missing else modality
+            if own == TEXT and rows and rows[-1][:2] == [document, TEXT]:
+                rows[-1][3] = words[-1] + 1
+            else:
+                rows.append([document, own, words[0], words[-1] + 1])
+    documents, modalities, firsts, lasts = np.array(rows, np.int64).reshape(-1, 4).T
+    return Spans(documents, modalities.astype(np.uint8), firsts, lasts)
 
 
 def span_frames(utterance: Utterance, first_word: int, last_word: int, units_a_frame: int = 1) -> tuple[int, int]:

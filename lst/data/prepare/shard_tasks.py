@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lst.data.alignment import aligner_name, process_aligner
+from lst.data.alignment.outliers import without_outliers
 from lst.data.config import DataConfig
 from lst.data.corpora import ManifestRow
 from lst.data.corpora.on_the_fly import read_row
@@ -205,9 +206,11 @@ def _results(task: ShardTask) -> Iterator[tuple[SpokenRow | WrittenText, Utteran
 def _recordings(task: ShardTask, rows: Sequence[ManifestRow]) -> Iterator[Utterance | Exception]:
     """Recordings, as many together as the aligner takes."""
     codec, aligner = _task_codec(task), process_aligner(task.data.align)
+    found: list[Utterance | Exception] = []
     for start in range(0, len(rows), aligner.batch):
         # A StorageError ends the task: the fault is the network's, and the shard is not made without the utterance.
-        yield from make_utterances(rows[start : start + aligner.batch], codec, aligner)
+        found += make_utterances(rows[start : start + aligner.batch], codec, aligner)
+    yield from without_outliers(found, aligner.scale)
 
 
 def _check_reachable(task: ShardTask) -> None:

@@ -78,11 +78,11 @@ _UNITS = {
     "%": ("percent", "percent"),
     "¢": ("cent", "cents"),
 }
-_UNIT_NAMES = {short: names for shorts, names in _UNITS.items() for short in shorts.split()}
+UNIT_NAMES = {short: names for shorts, names in _UNITS.items() for short in shorts.split()}
 # "in" is a word as well: a unit only where a point or a bracket follows.
-_UNIT = "|".join(sorted((re.escape(short) for short in _UNIT_NAMES if short != "in"), key=len, reverse=True))
+_UNIT = "|".join(sorted((re.escape(short) for short in UNIT_NAMES if short != "in"), key=len, reverse=True))
 
-_ABBREVIATIONS = {
+ABBREVIATIONS = {
     "mr": "mister",
     "mrs": "missus",
     "ms": "miz",
@@ -108,7 +108,7 @@ _ABBREVIATIONS = {
     "u.s.a": "U S A",
     "u.k": "U K",
 }
-_WITH_POINT = "|".join(map(re.escape, sorted(_ABBREVIATIONS, key=len, reverse=True)))
+_WITH_POINT = "|".join(map(re.escape, sorted(ABBREVIATIONS, key=len, reverse=True)))
 # Those that are also written without a point.
 _BARE = {"vs", "etc", "mr", "mrs", "dr", "tbsp", "tsp"}
 _SIGNS = {
@@ -148,7 +148,7 @@ Rule = tuple[re.Pattern[str], Callable[[re.Match[str]], str]]
 
 
 def _unit_name(short: str, is_one: bool) -> str:
-    return _UNIT_NAMES[short.lower()][0 if is_one else 1]
+    return UNIT_NAMES[short.lower()][0 if is_one else 1]
 
 
 def _month(name: str) -> str:
@@ -214,7 +214,7 @@ def _decade(found: re.Match[str]) -> str:
 
 
 def _abbreviation(found: re.Match[str]) -> str:
-    spoken = _ABBREVIATIONS[found[1].lower()]
+    spoken = ABBREVIATIONS[found[1].lower()]
     return spoken.capitalize() if found[1][0].isupper() and len(found[1]) > 1 and "." not in found[1] else spoken
 
 

@@ -182,13 +182,13 @@ def spoken_words(text: str) -> list[SpokenWord]:
     >>> [(word.text, word.tokens) for word in spoken_words("Well — 12 miles!")]
     [('Well —', ('well',)), ('12', ('twelve',)), ('miles!', ('miles',))]
     """
-    words = join_unsaid((written, _tokens(written)) for written in text.split())
+    words = join_unsaid((written, spoken_tokens(written)) for written in text.split())
     if not words:
         raise ValueError(f"nothing in {text!r} can be said: it has no letter and no digit")
     return [SpokenWord(written, tuple(tokens)) for written, tokens in words]
 
 
-def _tokens(written: str) -> list[str]:
+def spoken_tokens(written: str) -> list[str]:
     # Decomposed first: signs such as ™ turn into letters, and Ǽ into Æ with an accent.
     decomposed = unicodedata.normalize("NFKD", written.translate(_APOSTROPHES)).lower().translate(_UNDECOMPOSED)
     plain = "".join(char for char in decomposed if not unicodedata.combining(char))

@@ -86,6 +86,7 @@ class FixedAligner:
     """Says what it was told."""
 
     batch = 3
+    scale = None
 
     def __init__(self, words: tuple[Word, ...]) -> None:
         self.words = words

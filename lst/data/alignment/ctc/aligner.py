@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lst.data.alignment.aligner import AlignItem, AlignmentError, AlignResult, align_each
+from lst.data.alignment.aligner import AlignItem, AlignmentError, AlignResult, ScoreScale, align_each
 from lst.data.alignment.ctc.emissions import ctc_emissions
 from lst.data.alignment.ctc.labels import CtcWord, LabelMap
 from lst.data.alignment.ctc.model import CTC_SAMPLE_RATE_HZ, CtcModel, load_ctc_model
@@ -33,6 +33,9 @@ class CtcAligner:
         window_s, overlap_s: windows of long audio; see ``ctc_emissions``.
         batch: windows that pass the model together.
     """
+
+    # Mean log-probability of labels; right texts seldom reach −2 with models that know the language.
+    scale: ScoreScale | None = ScoreScale(lowest=-4.0, least_spread=0.15)
 
     def __init__(self, ctc: CtcModel, window_s: float = 30.0, overlap_s: float = 2.0, batch: int = 8) -> None:
         self.ctc, self.window_s, self.overlap_s, self.batch = ctc, window_s, overlap_s, batch
