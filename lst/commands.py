@@ -261,15 +261,37 @@ COMMANDS = {
         "what a units file, tokenizer.codebook=, or tokenizer.text_model= holds",
         "tokenizer.codebook tokenizer.text_model",
     ),
+    "voice train": Command(
+        "voice.train:train_voice",
+        "voice.train:train_plan",
+        "train a voice on the run's prepared speech: it converts speech and speaks units, in any speaker's style",
+        "run_dir data_dir name seed train.teacher_steps train.student_steps train.rows train.learning_rate "
+        "loss.adversarial train.accelerator",
+        "name",
+    ),
+    "voice convert": Command(
+        "voice.speak:convert",
+        "voice.speak:convert_plan",
+        "the words of source= in the voice of reference=",
+        "source reference out voice run_dir name",
+        "out",
+    ),
+    "voice speak": Command(
+        "voice.speak:speak",
+        "voice.speak:speak_plan",
+        "units=, or the units that a model makes of text=, as sound in the voice of reference=",
+        "units text lm reference out voice run_dir name seed",
+        "out",
+    ),
 }
-GROUPS = ("benchmark", "runs", "scale", "reproduce", "tokenizer")
+GROUPS = ("benchmark", "runs", "scale", "reproduce", "tokenizer", "voice")
 # What a group does without the name of an action.
 DEFAULT_ACTIONS = {"runs": "list"}
 
 
 def job_of(command: str) -> Job[Any]:
     """Where a command takes its configuration from: some have options of their own, all others share theirs."""
-    from lst.configs.compose import COMPARISON, MAIN, REPRODUCE, SCALING, SYNTHETIC
+    from lst.configs.compose import COMPARISON, MAIN, REPRODUCE, SCALING, SYNTHETIC, VOICE
 
     own: dict[str, Job[Any]] = {
         "runs": COMPARISON,
@@ -277,5 +299,6 @@ def job_of(command: str) -> Job[Any]:
         "scale": SCALING,
         "reproduce": REPRODUCE,
         "synthetic": SYNTHETIC,
+        "voice": VOICE,
     }
     return own.get(command.split()[0], MAIN)

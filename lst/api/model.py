@@ -252,10 +252,30 @@ class SpeechTextModel:
         Raises:
             UserError: the model says nothing, or has no voice.
         """
+        return self.read_aloud(
+            text,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            no_repeat_units=no_repeat_units,
+        ).sound
+
+    def read_aloud(
+        self,
+        text: str,
+        *,
+        max_new_tokens: int | None = None,
+        temperature: float = 0.8,
+        top_p: float = 1.0,
+        seed: int = 0,
+        no_repeat_units: int = 0,
+    ) -> Continued:
+        """The units of ``speak``, which need no voice."""
         if max_new_tokens is None:
             rate_hz = self.whole.tokenizers.vocabulary.unit_rate_hz
             max_new_tokens = math.ceil(rate_hz * (1 + _SECONDS_A_LETTER * len(text)))
-        spoken = self.generate(
+        return self.generate(
             text,
             modality="speech",
             max_new_tokens=max_new_tokens,
@@ -264,7 +284,6 @@ class SpeechTextModel:
             seed=seed,
             no_repeat_units=no_repeat_units,
         )
-        return spoken.sound
 
     def units(self, audio: Piece) -> np.ndarray:
         """Speech units of an audio file or of ``(samples, sample_rate_hz)``, uint16 [n]."""

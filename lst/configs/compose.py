@@ -33,6 +33,7 @@ from lst.configs.scaling_schema import ScalingConfig
 from lst.configs.schema import Config
 from lst.configs.synthetic_schema import SyntheticConfig
 from lst.configs.user_files import DIR_FLAG, NAME_FLAG, NO_CODE, UserFiles, is_target, show_to_hydra, text_problems
+from lst.configs.voice_schema import VoiceConfig
 from lst.errors import ProblemsError, UserError, nearest, raise_problems
 from lst.options import Option, Options, list_options
 
@@ -242,6 +243,7 @@ MAIN = Job("lst.configs", Config)
 SYNTHETIC = Job("lst.configs.synthetic", SyntheticConfig, "synthetic")
 SCALING = Job("lst.configs.scaling", ScalingConfig, "scale fit")
 COMPARISON = Job("lst.configs.comparison", ComparisonConfig, "compare")
+VOICE = Job("lst.configs.voice", VoiceConfig, "voice train")
 REPRODUCE = Job("lst.configs.reproduce", ReproduceConfig, "reproduce law")
 
 

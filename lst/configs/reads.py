@@ -138,11 +138,13 @@ _SECTIONS = (
 # Commands whose configuration is not the one that the others share.
 _OWN_OPTIONS = {
     *("synthetic", "scale plan", "scale run", "scale fit", "scale plot", "runs list", "runs diff", "compare"),
-    *("reproduce law", "reproduce lst", "reproduce h3"),
+    *("reproduce law", "reproduce lst", "reproduce h3", "voice train", "voice convert", "voice speak"),
 }
 _TRAINED = "a trained model keeps what it was trained with (train another one: lst train name=NAME …)"
 _EVERY_MODEL = {"name": "it takes every trained model of run_dir="}
 _OF_TRAINED = {"patching": _TRAINED, "model": _TRAINED, "loss": _TRAINED, "train": _TRAINED, "data": _TRAINED}
+
+_OF_VOICE = dict.fromkeys(("model", "loss", "train"), "a trained voice keeps what it was trained with")
 
 
 def _reads(command: str, places: str, instead: Mapping[str, str] | None = None) -> Reads:
@@ -202,6 +204,9 @@ READS = {
             {"tokenizer.num_units": "the codebook has its size"},
         ),
         _reads("tokenizer fit-text", f"{_GATHER} {_TEXT} text out"),
+        _reads("voice train", "run_dir data_dir name seed num_workers model loss train"),
+        _reads("voice convert", "source reference out voice run_dir name", _OF_VOICE),
+        _reads("voice speak", "units text lm reference out voice run_dir data_dir name seed", _OF_VOICE),
         _reads("tokenizer show", "tokenizer.codebook tokenizer.text_model"),
     )
 }

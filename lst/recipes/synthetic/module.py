@@ -56,6 +56,8 @@ class SyntheticModule(TrainingModule):
         step_s: seconds of each step: forward pass, backward pass and update.
     """
 
+    model: LatentSpeechTextModel
+
     def __init__(self, model: LatentSpeechTextModel, config: SyntheticTrainConfig, seed: int) -> None:
         super().__init__(
             model,

@@ -6,12 +6,10 @@ import json
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Protocol, TypedDict
 
 import lightning
 
-from lst.configs.schema import TrainConfig
-from lst.configs.synthetic_schema import SyntheticTrainConfig
 from lst.errors import StoppedError, UserError
 from lst.progress import Progress
 from lst.recipes.training.checkpoints import checkpoint_folder, complete_checkpoints, step_of
@@ -25,6 +23,22 @@ class AnyRow(TypedDict):
     """Any row of ``metrics.jsonl``; the other keys are those of its kind."""
 
     step: Count
+
+
+class StepOptions(Protocol):
+    """When a training ends, validates and saves."""
+
+    @property
+    def max_steps(self) -> int | None:
+        """The last step."""
+
+    @property
+    def eval_every(self) -> int:
+        """Steps between validations."""
+
+    @property
+    def checkpoint_every(self) -> int:
+        """Steps between checkpoints."""
 
 
 class RunCallback(lightning.Callback):
@@ -51,7 +65,7 @@ class RunCallback(lightning.Callback):
     def __init__(
         self,
         folder: Path,
-        options: TrainConfig | SyntheticTrainConfig,
+        options: StepOptions,
         first_step: int,
         description: str,
         keep_checkpoints: int = 1,

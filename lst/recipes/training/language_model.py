@@ -42,6 +42,9 @@ class LanguageModelModule(TrainingModule):
         saved_rates: peak learning rate and weight decay that the checkpoint to go on from was written with.
     """
 
+    model: LatentSpeechTextModel
+    options: TrainConfig
+
     def __init__(
         self,
         model: LatentSpeechTextModel,

@@ -4,18 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import lightning
 import torch
 
-from lst.configs.schema import TrainConfig
-from lst.configs.synthetic_schema import SyntheticTrainConfig
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.optimiser import build_adamw
 from lst.progress import say
 from lst.recipes.training.finite import NonFiniteError
 from lst.runs.formats import StepRow
+
+
+class RateOptions(Protocol):
+    """What the optimiser is built from."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Peak rate."""
+
+    @property
+    def weight_decay(self) -> float:
+        """AdamW's weight decay."""
+
+    @property
+    def beta1(self) -> float:
+        """AdamW's first decay."""
+
+    @property
+    def beta2(self) -> float:
+        """AdamW's second decay."""
 
 
 class TrainingModule(lightning.LightningModule):
@@ -38,8 +56,8 @@ class TrainingModule(lightning.LightningModule):
 
     def __init__(
         self,
-        model: LatentSpeechTextModel,
-        options: TrainConfig | SyntheticTrainConfig,
+        model: torch.nn.Module,
+        options: RateOptions,
         rate_share: Callable[[int], float],
         seed_of_step: Callable[[int], int],
         fused: bool | None = None,
@@ -80,12 +98,17 @@ class TrainingModule(lightning.LightningModule):
         }
 
     def configure_optimizers(self) -> Any:
-        """AdamW over the model's groups of parameters, and a rate that is a function of the step."""
-        options = self.options
-        betas = (options.beta1, options.beta2)
-        optimizer = build_adamw(self.model, options.learning_rate, options.weight_decay, betas, self.fused)
+        """The optimiser, and a rate that is a function of the step."""
+        optimizer = self.build_optimizer()
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate_share)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def build_optimizer(self) -> torch.optim.Optimizer:
+        """AdamW over the language model's groups of parameters; other models have their own."""
+        assert isinstance(self.model, LatentSpeechTextModel)
+        options = self.options
+        betas = (options.beta1, options.beta2)
+        return build_adamw(self.model, options.learning_rate, options.weight_decay, betas, self.fused)
 
     def on_train_start(self) -> None:
         """Takes rates and decays from the options, not from the checkpoint: they may have changed since."""

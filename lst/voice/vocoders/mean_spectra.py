@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Literal, NamedTuple, TypedDict
 
 import numpy as np
 import torch
@@ -38,6 +38,17 @@ LEAST_POWER = 1e-7
 # Largest values of a voice that anybody fitted.
 _MOST = {"log_power": 50.0, "mean_frames": 1000.0}
 _REMEDY = "Put the original file back, or write the folder again with lst export hub=FOLDER."
+
+
+class _Sizes(NamedTuple):
+    """Of spectra, in samples."""
+
+    fft_samples: int
+    hop_samples: int
+    window_samples: int
+
+
+_OF_UNITS = _Sizes(FFT_SAMPLES, HOP_SAMPLES, FFT_SAMPLES)
 
 
 class VoiceDescription(TypedDict):
@@ -157,32 +168,40 @@ def fit_spectra(
     )
 
 
-def griffin_lim(magnitude_TF: np.ndarray, num_samples: int) -> np.ndarray:
+def griffin_lim(
+    magnitude_TF: np.ndarray,
+    num_samples: int,
+    fft_samples: int = FFT_SAMPLES,
+    hop_samples: int = HOP_SAMPLES,
+    window_samples: int = FFT_SAMPLES,
+) -> np.ndarray:
     """A waveform, float32 [num_samples], whose spectra have these magnitudes, as nearly as can be.
 
     Args:
         magnitude_TF: float32 [T, F], T = num_samples // hop + 1.
         num_samples: of the waveform.
+        fft_samples, hop_samples, window_samples: of the spectra; F = fft_samples / 2 + 1.
     """
+    sizes = _Sizes(fft_samples, hop_samples, window_samples)
     magnitude = torch.from_numpy(magnitude_TF.T.astype(np.float32))
     # Always the same phases to begin with: equal units sound alike.
     generator = torch.Generator().manual_seed(0)
     angles = torch.exp(2j * torch.pi * torch.rand(magnitude.shape, generator=generator))
     before = torch.zeros_like(angles)
     for _ in range(NUM_ITERATIONS):
-        rebuilt = _stft(_istft(magnitude * angles, num_samples))
+        rebuilt = _stft(_istft(magnitude * angles, num_samples, sizes), sizes)
         angles = rebuilt - before * (MOMENTUM / (1 + MOMENTUM))
         angles = angles / angles.abs().clamp(min=1e-16)
         before = rebuilt
-    found: np.ndarray = _istft(magnitude * angles, num_samples).numpy()
+    found: np.ndarray = _istft(magnitude * angles, num_samples, sizes).numpy()
     return found
 
 
-def _stft(waveform: torch.Tensor) -> torch.Tensor:
+def _stft(waveform: torch.Tensor, sizes: _Sizes = _OF_UNITS) -> torch.Tensor:
     """complex64 [F, num_samples // hop + 1]."""
-    window = torch.hann_window(FFT_SAMPLES)
-    return torch.stft(waveform, FFT_SAMPLES, HOP_SAMPLES, window=window, pad_mode="constant", return_complex=True)
+    window = torch.hann_window(sizes.window_samples)
+    return torch.stft(waveform, *sizes, window=window, pad_mode="constant", return_complex=True)
 
 
-def _istft(spectrum: torch.Tensor, num_samples: int) -> torch.Tensor:
-    return torch.istft(spectrum, FFT_SAMPLES, HOP_SAMPLES, window=torch.hann_window(FFT_SAMPLES), length=num_samples)
+def _istft(spectrum: torch.Tensor, num_samples: int, sizes: _Sizes) -> torch.Tensor:
+    return torch.istft(spectrum, *sizes, window=torch.hann_window(sizes.window_samples), length=num_samples)

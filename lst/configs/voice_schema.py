@@ -1,0 +1,63 @@
+"""Options of ``lst voice``. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lst.configs.schema import name_problems
+from lst.options import Options, option
+from lst.voice.config import VoiceLossConfig, VoiceModelConfig
+
+
+@dataclass
+class VoiceTrainConfig(Options, prefix="train."):
+    """Options of a voice's training; both stages share them."""
+
+    teacher_steps: int = option(3000, "steps of stage 1: style, decoder and the front of phones", low=1)
+    student_steps: int = option(2000, "steps of stage 2: the fronts of mels and of units", low=1)
+    rows: int = option(8, "pieces of utterances in a batch", low=2)
+    piece_s: float = option(1.6, "length of a piece", low=0.5, high=20, unit="s")
+    reference_s: float = option(2.0, "length of the piece that gives the style", low=0.5, high=20, unit="s")
+    learning_rate: float = option(1e-3, "peak learning rate", above=0)
+    warmup_steps: int = option(100, "steps of linear warm-up", low=0)
+    final_rate_share: float = option(0.05, "share of the peak rate that a cosine ends with", low=0, high=1)
+    weight_decay: float = option(1e-4, "AdamW's weight decay", low=0)
+    beta1: float = option(0.8, "AdamW's first decay", low=0, below=1)
+    beta2: float = option(0.99, "AdamW's second decay", low=0, below=1)
+    clip_norm: float = option(5.0, "gradients are scaled down to this norm", above=0)
+    max_skipped_updates: int = option(20, "updates that may be left out as not finite before the training stops", low=0)
+    eval_every: int = option(250, "steps between validations", low=1)
+    eval_rows: int = option(32, "pieces of held-out utterances that are validated on", low=1)
+    checkpoint_every: int = option(250, "steps between checkpoints", low=1)
+    accelerator: str = option("auto", "Lightning's accelerator", choices=("auto", "cpu", "gpu"))
+
+
+@dataclass
+class VoiceConfig(Options):
+    """All options of ``lst voice``."""
+
+    run_dir: str = option(
+        "runs/quickstart", "folder of the run whose prepared data and voices are meant", path="folder"
+    )
+    data_dir: str | None = option(
+        None, "folder of prepared data, elsewhere than in run_dir; a URL too", path="folder", url_allowed=True
+    )
+    name: str = option("voice", "name of the voice within the run")
+    seed: int = option(0, "of first weights, pieces and styles", low=0)
+    num_workers: int = option(1, "processes that find phones and pitch", low=1)
+    voice: str | None = option(None, "file of a trained voice; without, that of run_dir= and name=", path="file")
+    source: str | None = option(None, "speech to convert: a file, or a folder of files", path="file or folder")
+    reference: str | None = option(
+        None, "speech of the voice that is wanted, half a second or more; lst voice speak can do without", path="file"
+    )
+    out: str | None = option(None, "WAV file that is written; a folder where source= is one", path="file or folder")
+    units: str | None = option(None, "speech units to speak, such as '12 12 7', or the name of a file of them")
+    text: str | None = option(None, "text that lm= reads aloud as units", is_prose=True)
+    lm: str | None = option(None, "name of the run's language model that makes units of text=")
+    model: VoiceModelConfig = field(default_factory=VoiceModelConfig)
+    loss: VoiceLossConfig = field(default_factory=VoiceLossConfig)
+    train: VoiceTrainConfig = field(default_factory=VoiceTrainConfig)
+
+    def rules(self) -> list[str]:
+        """The name is that of a folder."""
+        return name_problems(self.name)
