@@ -225,6 +225,13 @@ COMMANDS = {
         "out jobs threads hours page_only",
         "out",
     ),
+    "reproduce h3_text": Command(
+        "reproduce.h3_text:h3_text",
+        "reproduce.h3_text:h3_text_plan",
+        "perplexities of Transformer, H3, hybrid and S4D on text alone, beside the published order",
+        "out text jobs threads hours page_only h3_text.rates h3_text.seeds seed",
+        "out",
+    ),
     "tokenizer fit-units": Command(
         "tokenizer:fit_units",
         "tokenizer:fit_units_plan",

@@ -62,6 +62,7 @@ ROOT_FILE = "config.yaml"
 WORD_LISTS = (
     *("arms.", "scale.arms.", "scale.sizes.", "scale.words"),
     *("law.prepare", "law.grids.", "law.repeated.", "lst.prepare", "lst.grids.", "h3.trainings."),
+    *("h3_text.prepare", "h3_text.common", "h3_text.models."),
 )
 # A comma that stands in no inner brackets.
 _COMMA_OF_LIST = re.compile(r",(?![^\[]*\])")

@@ -133,12 +133,13 @@ def _shown(value: Any) -> str:
 
 _SECTIONS = (
     *("tokenizer", "data", "patching", "model", "loss", "train", "eval", "benchmark", "generate", "report", "card"),
-    *("export", "check", "storage", "task", "fit", "scale", "law", "lst", "h3"),
+    *("export", "check", "storage", "task", "fit", "scale", "law", "lst", "h3", "h3_text"),
 )
 # Commands whose configuration is not the one that the others share.
 _OWN_OPTIONS = {
     *("synthetic", "scale plan", "scale run", "scale fit", "scale plot", "runs list", "runs diff", "compare"),
-    *("reproduce law", "reproduce lst", "reproduce h3", "voice train", "voice convert", "voice speak"),
+    *("reproduce law", "reproduce lst", "reproduce h3", "reproduce h3_text"),
+    *("voice train", "voice convert", "voice speak"),
 }
 _TRAINED = "a trained model keeps what it was trained with (train another one: lst train name=NAME …)"
 _EVERY_MODEL = {"name": "it takes every trained model of run_dir="}
@@ -196,6 +197,7 @@ READS = {
         _reads("reproduce law", f"{_REPRODUCTION} seed law"),
         _reads("reproduce lst", f"{_REPRODUCTION} seed lst"),
         _reads("reproduce h3", f"{_REPRODUCTION} h3", {"seed": "the plan names the seeds"}),
+        _reads("reproduce h3_text", f"{_REPRODUCTION} seed text h3_text"),
         _reads("tokenizer fit-units", f"{_GATHER} {_UNITS} out"),
         _reads("tokenizer score-units", f"{_GATHER} {_UNIT_FILES} tokenizer.codebook out"),
         _reads(

@@ -1,4 +1,4 @@
-"""``law.json``, ``lst.json`` and ``h3.json``: the numbers of the pages of ``lst reproduce``, unrounded."""
+"""``law.json``, ``lst.json``, ``h3.json``, ``h3_text.json``: the unrounded numbers of the pages of ``lst reproduce``."""
 
 from __future__ import annotations
 
@@ -229,3 +229,75 @@ class H3File(TypedDict):
     version: Literal[1]
     missing: list[str]
     trained: list[H3Record]
+
+
+class TextModelRecord(TypedDict):
+    """The seeds of one model on text alone.
+
+    Keys:
+        perplexity: a token, over seeds and texts, with a 95 % interval; its sides are open with one seed or text.
+        bits_per_byte: mean over seeds.
+        by_seed: perplexity of each seed.
+        rate: learning rate that the sweep chose; None where the seeds differ in it.
+        tokens, training_flops: of each training.
+        published: perplexity in the paper, of a larger model on other text; None where there is none.
+    """
+
+    model: str
+    perplexity: Interval
+    bits_per_byte: float
+    by_seed: dict[str, float]
+    rate: float | None
+    parameters: Count
+    tokens: Count
+    training_flops: float
+    published: float | None
+
+
+class TextPairRecord(TypedDict):
+    """Two models on the same texts.
+
+    Keys:
+        ratio: perplexity of ``first`` over that of ``second``; its interval has seeds and texts as random, and is
+            corrected for the number of pairs.
+        better: the one with less perplexity; empty where the interval holds 1.
+        published_better: likewise in the paper; empty where it has not both.
+    """
+
+    first: str
+    second: str
+    ratio: Interval
+    p_holm: float
+    better: str
+    published_better: str
+
+
+class SweepRecord(TypedDict):
+    """Perplexity of a short training, on the held-out texts that choose the rate."""
+
+    model: str
+    rate: float
+    steps: Count
+    perplexity: float
+
+
+class H3TextFile(TypedDict):
+    """``h3_text.json``.
+
+    Keys:
+        corpus: description of the text.
+        num_choosing, num_texts: held-out texts that choose the rates, and those that all else is measured on.
+        num_tokens, num_bytes: of the latter.
+        missing: trainings that are not finished.
+    """
+
+    version: Literal[1]
+    corpus: str
+    num_choosing: Count
+    num_texts: Count
+    num_tokens: Count
+    num_bytes: Count
+    missing: list[str]
+    models: list[TextModelRecord]
+    pairs: list[TextPairRecord]
+    sweep: list[SweepRecord]
