@@ -15,7 +15,7 @@ from typing import Any
 
 import lst
 from lst.cli import COMMANDS, usage
-from lst.configs.compose import COMPARISON, MAIN, REPRODUCE, SCALING, SYNTHETIC
+from lst.configs.compose import COMPARISON, MAIN, REPRODUCE, SCALING, SYNTHETIC, VOICE
 from lst.configs.reads import READS
 from lst.options import Option, Options, list_options
 
@@ -52,6 +52,9 @@ FILE_FORMATS = {
     "Hashes of model folders": "model/hashes.py",
     "Tokenizers in model folders": "runs/model_tokenizers.py",
     "Voices of mean spectra": "voice/vocoders/mean_spectra.py",
+    "Trained voices": "voice/saved.py",
+    "Phones and pitch of prepared speech": "recipes/voice/features.py",
+    "Trainings of voices": "recipes/voice/formats.py",
     "Continuations": "recipes/generate.py",
     "Unit models of entropy patching": "model/unit_model.py",
     "Fitted patching": "runs/fitted_patching.py",
@@ -119,7 +122,7 @@ def commands_page() -> str:
 def section_link(section: str, command: str) -> str:
     """Link to a section of the options page."""
     own = command.split()[0]
-    anchor = f"{own}-{section}" if own in ("synthetic", "scale", "reproduce") else section
+    anchor = f"{own}-{section}" if own in ("synthetic", "scale", "reproduce", "voice") else section
     return f"[{section}](options.md#{anchor})"
 
 
@@ -135,6 +138,7 @@ def options_page() -> str:
     for section, rows in option_sections(MAIN.build([])).items():
         parts += [f"## {section or 'general'} {{ #{section or 'general'} }}", options_table(rows)]
     others = (("synthetic", SYNTHETIC), ("scale", SCALING), ("runs", COMPARISON), ("reproduce", REPRODUCE))
+    others += (("voice", VOICE),)
     for command, job in others:
         title = "`lst runs` and `lst compare`" if job is COMPARISON else f"`lst {command}`"
         parts += [f"## Options of {title}", *([groups_table(job.groups)] if job.groups else [])]

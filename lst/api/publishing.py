@@ -22,6 +22,8 @@ from lst.model.checkpoint import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 from lst.model.hashes import write_hashes
 from lst.runs import WholeModel
 from lst.storage import read_bytes, staged_folder, write_bytes, write_text
+from lst.voice.converter import StyleVoice
+from lst.voice.saved import STYLE_VOICE_FILE
 from lst.voice.vocoders import VOICE_FILE, MeanSpectra, Vocoder
 
 LIBRARY, TAGS = "latent-speech-text", ["speech-text", "latent-speech-text-transformer"]
@@ -136,6 +138,8 @@ def write_public(whole: WholeModel, voice: Vocoder | None, facts: ModelFacts, fo
         whole.tokenizers.save(staging, names_local_weights=False)
         if isinstance(voice, MeanSpectra):
             voice.save(staging / VOICE_FILE)
+        elif isinstance(voice, StyleVoice):
+            voice.saved.save(staging / STYLE_VOICE_FILE)
         write_bytes(staging / WEIGHTS_FILE, read_bytes(whole.folder / WEIGHTS_FILE))
         write_text(staging / CARD_FILE, model_card(whole, voice, facts))
         config = read_bytes(whole.folder / CONFIG_FILE)

@@ -1,16 +1,20 @@
-"""The voice of a model: its codec's decoder, the file beside its weights, or one that is fitted to prepared data."""
+"""The voice of a model: its codec's decoder, a voice that was trained, the file of mean spectra beside its weights, or
+one that is fitted to prepared data."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
 from lst.data.audio import read_row_audio
 from lst.data.prepared import PreparedData
 from lst.errors import LstError
-from lst.runs import WholeModel
+from lst.runs import RunFolder, WholeModel
 from lst.tokenizers.neural_codec import CodecTokenizer
+from lst.voice.converter import StyleVoice
+from lst.voice.saved import STYLE_VOICE_FILE, SavedVoice
 from lst.voice.vocoders import VOICE_FILE, CodecVocoder, MeanSpectra, Vocoder, fit_spectra
 
 # Enough for the means of some hundred units.
@@ -18,7 +22,9 @@ VOICE_UTTERANCES, VOICE_SECONDS = 400, 1200.0
 
 
 def voice_of(whole: WholeModel) -> Vocoder | None:
-    """The voice of a model; None where its folder has none.
+    """The voice of a model; None where it has none.
+
+    One that ``lst voice train`` made in the model's run, and that reads the model's units, comes before mean spectra.
 
     Raises:
         UserError: the file of its voice is damaged.
@@ -26,8 +32,21 @@ def voice_of(whole: WholeModel) -> Vocoder | None:
     codec = whole.tokenizers.codec
     if isinstance(codec, CodecTokenizer):
         return CodecVocoder(codec)
+    for place in trained_voices(whole.folder):
+        saved = SavedVoice.load(place)
+        if saved.description["has_units"] and saved.description["units_sha256"] == codec.sha256:
+            return StyleVoice(saved)
     place = whole.folder / VOICE_FILE
     return MeanSpectra.load(place, codec.num_units) if place.exists() else None
+
+
+def trained_voices(folder: Path) -> list[Path]:
+    """Files of trained voices beside a model's weights, and in its run, by name."""
+    own = folder / STYLE_VOICE_FILE
+    run = RunFolder(folder.absolute().parents[2])
+    is_of_run = folder.absolute() == run.final(folder.absolute().parent.name)
+    of_run = sorted((run.root / "voice").glob(f"*/{STYLE_VOICE_FILE}")) if is_of_run else []
+    return [own, *of_run] if own.exists() else of_run
 
 
 def fit_voice(data: PreparedData) -> MeanSpectra | None:

@@ -14,6 +14,7 @@
     RUN/eval/ceilings.json       what the best listener could do, where the data is stories
     RUN/eval/contamination.json  which items and held-out texts occur in the training
     RUN/control.json             steps, patches, tokens and FLOPs of the arms of a quickstart
+    RUN/voice/NAME/              stage-1/, stage-2/: trainings of a voice; style_voice.safetensors: the finished voice
     RUN/logs/                    output of the trainings of a quickstart
     RUN/commands.json            command → its words, as given; ``train NAME`` for a training
     RUN/report.html              all of it on one page

@@ -90,7 +90,8 @@ class VoiceCorpus:
 
     def _piece(self, index: int) -> Piece:
         """All of an utterance."""
-        units = self.reader[self.numbers[index]].units
+        # Of a codec, the first of each frame.
+        units = self.reader[self.numbers[index]].units[:: self.data.codec.units_a_frame]
         mel = self.scale.mel(self.waveform(index))
         own = self.features[index]
         pitch_hz = np.zeros(mel.shape[1], np.float32)

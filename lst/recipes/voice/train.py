@@ -92,6 +92,8 @@ def check_voice(config: VoiceConfig, data: PreparedData) -> None:
         conflicts,
         f"Use the same settings, train under another name=NAME, or delete {folder}.",
     )
+    if data.codec.units_a_frame > 1 and config.loss.units:
+        raise UserError(f"{data.codec.name} has several units a frame and a decoder of its own: set loss.units=0")
     if not len(data.valid):
         raise UserError(f"no held-out utterance in {data.folder}: prepare with a larger data.valid_share")
 
