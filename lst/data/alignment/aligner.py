@@ -11,6 +11,8 @@ import numpy as np
 from lst.data.utterance import TimedWord, Word
 
 ALIGNER_SAMPLE_RATE_HZ = 16_000
+# Of an utterance's words: with more of them missing, its text is another's.
+MAX_UNALIGNED_SHARE = 1 / 3
 T = TypeVar("T")
 
 

@@ -19,7 +19,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lst.data.alignment.aligner import Aligner, AlignItem, AlignmentError, AlignResult, MisfitError, align_each
+from lst.data.alignment.aligner import (
+    MAX_UNALIGNED_SHARE,
+    Aligner,
+    AlignItem,
+    AlignmentError,
+    AlignResult,
+    MisfitError,
+    align_each,
+)
 from lst.data.alignment.causes import cause
 from lst.data.alignment.hmm import PocketsphinxAligner
 from lst.data.alignment.imported import ImportAligner, ManifestAligner
@@ -29,9 +37,6 @@ from lst.data.config import AlignConfig
 from lst.data.utterance import Word
 from lst.errors import raise_problems
 from lst.storage import files_fingerprint, fingerprint
-
-# Of an utterance's words: with more of them missing, its text is another's.
-MAX_UNALIGNED_SHARE = 1 / 3
 
 
 class FilteredAligner:

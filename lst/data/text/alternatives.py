@@ -79,10 +79,12 @@ class PieceReadings:
     Attributes:
         text: as written, HTML entities resolved.
         readings: each as tokens for the dictionary; the empty one is silence. None at all if the piece cannot be said.
+        plain: the part that is no label; empty if that has no letter and no digit.
     """
 
     text: str
     readings: tuple[tuple[str, ...], ...]
+    plain: str
 
 
 def resolve_entities(text: str) -> str:
@@ -113,11 +115,10 @@ def word_readings(text: str, brackets: Sequence[str] = BRACKETS) -> list[PieceRe
     for match in re.finditer(r"\S+", text):
         written = match[0]
         outside = "".join(text[place] for place in range(*match.span()) if place not in labels)
-        readings: list[str] = []
-        if outside != written:
-            readings = [outside if any(map(str.isalnum, outside)) else ""]
-        readings += _readings(written, before, is_mixed_case)
-        found.append(PieceReadings(written, _as_tokens(readings)))
+        is_label = outside != written
+        plain = "" if is_label and not any(map(str.isalnum, outside)) else outside
+        readings = [*([plain] if is_label else []), *_readings(written, before, is_mixed_case)]
+        found.append(PieceReadings(written, _as_tokens(readings), plain))
         before = written
     return found
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lst.data.text import join_unsaid, spoken_words
+from lst.data.text import PieceReadings, join_unsaid, spoken_words, word_readings
 
 WORD_BOUNDARY = "|"
 # A number, or any one character.
@@ -35,6 +35,13 @@ class CtcWord:
     def label_ids(self) -> list[int]:
         """Labels of the whole word, in order."""
         return [label for group in self.groups for label in group.label_ids]
+
+
+class CtcReadings(NamedTuple):
+    """A piece of a transcript and the ways to read it; one without labels is unsaid."""
+
+    text: str
+    words: tuple[CtcWord, ...]
 
 
 class LabelMap:
@@ -64,6 +71,29 @@ class LabelMap:
         if not words:
             raise ValueError(f"nothing in {text!r} can be said: it has no letter and no digit")
         return [CtcWord(written, tuple(groups)) for written, groups in words]
+
+    def readings(self, text: str, brackets: Sequence[str]) -> list[CtcReadings]:
+        """The readings of each piece of a transcript, the plain one first.
+
+        Raises:
+            ValueError: nothing is said.
+        """
+        found = [CtcReadings(piece.text, self._ways(piece)) for piece in word_readings(text, brackets)]
+        if not any(word.label_ids for piece in found for word in piece.words):
+            raise ValueError(f"nothing in {text!r} can be said: it has no letter and no digit")
+        return found
+
+    def _ways(self, piece: PieceReadings) -> tuple[CtcWord, ...]:
+        """The readings of one piece: of a label silence first, of all others their letters."""
+        letters = CtcWord(piece.text, tuple(self._groups(piece.text)))
+        if not piece.plain:
+            return CtcWord(piece.text, (CharacterGroup(len(piece.text), ()),)), letters
+        is_whole = piece.plain == piece.text
+        ways = {tuple(letters.label_ids): letters} if is_whole else {}
+        for tokens in piece.readings[is_whole:]:
+            if (ids := self._ids_of(tokens)) is not None:
+                ways.setdefault(tuple(ids), CtcWord(piece.text, (CharacterGroup(len(piece.text), tuple(ids)),)))
+        return tuple(ways.values()) or (letters,)
 
     def _groups(self, written: str) -> list[CharacterGroup]:
         groups = []
@@ -95,11 +125,16 @@ class LabelMap:
 
     def _say_in_words(self, piece: str) -> list[int]:
         """English words of a number or a sign; a star if the dictionary lacks any of their letters."""
+        found = self._ids_of(spoken_words(piece)[0].tokens)
+        return [self.star_id] if found is None else found
+
+    def _ids_of(self, tokens: Sequence[str]) -> list[int] | None:
+        """Labels of words of letters, with boundaries between them; None if the dictionary lacks a letter."""
         boundary = "" if self.boundary_id is None else WORD_BOUNDARY
-        text = boundary.join(spoken_words(piece)[0].tokens)
+        text = boundary.join(tokens)
         ids = [self.boundary_id if char == WORD_BOUNDARY else self._label_of(char) for char in text]
         found = [label for label in ids if label is not None]
-        return found if len(found) == len(ids) else [self.star_id]
+        return found if len(found) == len(ids) else None
 
     def _label_of(self, char: str) -> int | None:
         return self._ids.get(char, self._ids.get(char.upper()))
