@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterator
 from typing import IO
 
 from tqdm import tqdm
@@ -12,6 +14,7 @@ from lst.errors import one_line, printable
 
 PLAIN_INTERVAL_S = 10.0
 BAR_DELAY_S = 1.0
+_is_quiet = False
 
 
 class Progress:
@@ -88,9 +91,21 @@ class Progress:
             self._print_line()
 
 
+@contextlib.contextmanager
+def quiet(is_quiet: bool = True) -> Iterator[None]:
+    """Context manager: ``say`` prints nothing in it, for a process whose twin says the same."""
+    global _is_quiet
+    before, _is_quiet = _is_quiet, is_quiet
+    try:
+        yield
+    finally:
+        _is_quiet = before
+
+
 def say(message: str) -> None:
     """Prints a line to standard error. Standard output is only for the result of a command."""
-    print(printable(message), file=sys.stderr, flush=True)
+    if not _is_quiet:
+        print(printable(message), file=sys.stderr, flush=True)
 
 
 def show(result: object) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from operator import attrgetter
 
+from lst.configs.benchmark_schema import BenchmarkConfig
 from lst.configs.family import RULES, family_values
 from lst.configs.text_models import with_shape_of
 from lst.data.config import EXECUTORS, LAYOUT_NAMES, NO_VOICE, SIMULATED, DataConfig, parse_part
@@ -24,12 +25,10 @@ from lst.tokenizers.config import TokenizerConfig
 EXPORT_FORMATS = ("on_the_fly", "textgrid", "ctm", "llama")
 # Lightning's, without those that need layers of another library, and without 16-true: AdamW's ε is 0 in float16.
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
-TEXT_BENCHMARKS = ("items", "hellaswag", "story_cloze", "topic_story_cloze", "copa", "blimp", "swuggy")
-# Of pairs of recordings, and of voices that change in mid-sentence.
-BENCHMARKS = (*TEXT_BENCHMARKS, "pairs", "consistency")
 CONTROLS = ("steps", "compute", "data", "flops")
 SCHEDULES = ("cosine", "linear", "constant", "wsd")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+STRATEGIES = ("auto", "ddp", "fsdp", "hsdp")
 
 
 # Beside the results of models lie files of these names.
@@ -47,8 +46,15 @@ def name_problems(name: str) -> list[str]:
 class TrainConfig(Options, prefix="train."):
     """Options of training."""
 
-    rows: int = option(2, "rows of a batch", low=1)
+    rows: int = option(2, "rows that a device computes at a time", low=1)
     row_patches: int = option(512, "patches of a row; tokens, for the baseline", low=8)
+    batch_patches: int | None = option(
+        None,
+        "patch slots of a step's batch, over all devices: gradients of several rounds of rows are added up; null takes "
+        "one round on each device",
+        low=8,
+        is_later=True,
+    )
     max_steps: int = option(360, "optimiser steps", low=1)
     learning_rate: float = option(3e-3, "peak learning rate", above=0)
     warmup_steps: int | None = option(None, "steps of linear warm-up; null takes warmup_share", low=0)
@@ -99,8 +105,59 @@ class TrainConfig(Options, prefix="train."):
         needs="train.schedule=wsd",
     )
     accelerator: str = option("auto", "Lightning's accelerator", choices=ACCELERATORS)
+    devices: int = option(1, "devices of each machine", low=1, is_later=True)
+    num_nodes: int = option(1, "machines, on which torchrun or srun starts lst train", low=1, is_later=True)
+    strategy: str = option(
+        "auto",
+        "on several devices: ddp (each has the whole model), fsdp (each has a part of it), hsdp (each machine has the "
+        "whole, each device a part); auto is ddp",
+        choices=STRATEGIES,
+        is_later=True,
+    )
+    reshard: bool = option(False, "go on from a checkpoint that another number of processes wrote", is_later=True)
+    preempt_s: float | None = option(
+        None,
+        "seconds from a signal to stop until the checkpoint must be written, else the training ends without it; null "
+        "sets no limit",
+        above=0,
+        unit="s",
+        is_later=True,
+    )
+    recompute_every: int = option(
+        0,
+        "every n-th block computes its activations again in the backward pass and keeps none: 1 is every block, 0 none",
+        low=0,
+        is_later=True,
+    )
     compile: bool = option(False, "torch.compile the loss: takes minutes at first")
+    compile_by: str = option(
+        "loss",
+        "what torch.compile takes as a whole: the loss, or each block; fsdp and recompute_every need block",
+        choices=("loss", "block"),
+        needs="train.compile=true",
+        is_later=True,
+    )
     precision: str = option("32-true", "Lightning's precision", choices=PRECISIONS)
+
+    @property
+    def num_processes(self) -> int:
+        """Processes that train together, one for each device."""
+        return self.devices * self.num_nodes
+
+    @property
+    def rounds(self) -> int:
+        """Times that each device computes its rows for one step."""
+        return max(1, (self.batch_patches or 0) // (self.rows * self.row_patches * self.num_processes))
+
+    @property
+    def num_parts(self) -> int:
+        """Parts of a step's batch that are computed one by one: rounds of all devices."""
+        return self.rounds * self.num_processes
+
+    @property
+    def step_patches(self) -> int:
+        """Patch slots of a step's batch."""
+        return self.num_parts * self.rows * self.row_patches
 
     @property
     def num_warmup_steps(self) -> int:
@@ -130,6 +187,27 @@ class TrainConfig(Options, prefix="train."):
             found.append(f"train.keep_at={list(self.keep_at)}: there are train.max_steps={self.max_steps} steps")
         if self.branch_from is not None and self.resume_from is not None:
             found.append("train.branch_from and train.resume_from each name where the training starts: leave one out")
+        return found + self._device_rules()
+
+    def _device_rules(self) -> list[str]:
+        """A batch is divided evenly, and the strategy has what it needs."""
+        found = []
+        unit = self.rows * self.row_patches * self.num_processes
+        if self.batch_patches is not None and unit > 0 and self.batch_patches % unit:
+            below = self.batch_patches // unit * unit
+            nearest = [below, below + unit] if below else [unit]
+            found.append(
+                f"train.batch_patches={self.batch_patches}: {self.num_processes} devices compute train.rows="
+                f"{self.rows} × train.row_patches={self.row_patches} at a time, {unit} patches together, and a batch "
+                f"is a multiple of that: the nearest are {' and '.join(map(str, nearest))}; or change train.rows"
+            )
+        is_sharded = self.strategy in ("fsdp", "hsdp")
+        if is_sharded and self.precision == "16-mixed":
+            found.append(f"train.strategy={self.strategy} has no 16-mixed: take train.precision=bf16-mixed")
+        if self.strategy == "hsdp" and self.num_nodes == 1:
+            found.append("train.strategy=hsdp needs several machines (train.num_nodes): on one, take fsdp")
+        if self.compile and self.compile_by == "loss" and (is_sharded or self.recompute_every):
+            found.append("train.compile_by=loss with fsdp, hsdp or train.recompute_every: take train.compile_by=block")
         return found
 
 
@@ -160,56 +238,6 @@ class EvalConfig(Options, prefix="eval."):
         path="folder",
         is_later=True,
     )
-
-
-@dataclass
-class BenchmarkConfig(Options, prefix="benchmark."):
-    """Options of a benchmark that is built."""
-
-    name: str = option("items", "the format of items=, which names the benchmark", choices=BENCHMARKS)
-    max_items: int = option(0, "items at most, the first of items=; 0 takes all (of those made by rule: 500)", low=0)
-    speech: bool = option(True, "speak the items; false keeps text alone, at any size and without a tokenizer")
-    voices: list[str] = option(
-        [],
-        "voices that each say every item, ENGINE:VOICE or ENGINE; empty: speakers of data.voice take items in turn",
-        needs="benchmark.speech=True",
-    )
-    normaliser: str = option(
-        "builtin",
-        "what makes texts readable aloud: builtin, nemo (nemo_text_processing, then builtin) or none (text alone)",
-        choices=("builtin", "nemo", "none"),
-    )
-    recognise: str = option(
-        "none",
-        "recogniser that hears every clip; its word errors are in the card: pocketsphinx, faster-whisper or none",
-        choices=("none", "pocketsphinx", "faster-whisper"),
-        needs="benchmark.speech=True",
-    )
-    recogniser_weights: str | None = option(
-        None,
-        "folder of faster-whisper's model, in the format of CTranslate2",
-        path="folder",
-        needs="benchmark.recognise=faster-whisper",
-    )
-    max_wer: float = option(
-        0.5,
-        "clips with a larger share of word errors are listed",
-        low=0,
-        needs="benchmark.recognise=pocketsphinx|faster-whisper",
-    )
-
-    def rules(self) -> list[str]:
-        """The recogniser has its weights, and what is spoken can be read aloud."""
-        found = []
-        if self.recognise == "faster-whisper" and self.recogniser_weights is None:
-            found.append(
-                "benchmark.recognise=faster-whisper: say where its model lies with benchmark.recogniser_weights=FOLDER"
-            )
-        if self.normaliser == "none" and self.speech:
-            found.append("benchmark.normaliser=none: a voice needs readable text; add benchmark.speech=false")
-        if len(self.voices) != len(set(self.voices)):
-            found.append(f"benchmark.voices={self.voices}: each voice may be there once")
-        return found
 
 
 @dataclass
@@ -439,6 +467,11 @@ class Config(Options):
                 parse_part(self.part)
             except ValueError as error:
                 found.append(f"part={self.part}: {error}; or plan")
+        if self.data.num_streams % max(1, self.train.num_processes):
+            found.append(
+                f"data.num_streams={self.data.num_streams}: each of the {self.train.num_processes} processes (devices "
+                f"× machines) needs streams of its own: take a multiple of {self.train.num_processes}"
+            )
         if self.train.row_patches > self.model.max_patches >= 1:
             found.append(
                 f"train.row_patches={self.train.row_patches}: a document may fill a row, and model.max_patches="

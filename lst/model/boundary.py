@@ -37,10 +37,13 @@ class BoundaryHead(nn.Module):
         """[..., D] → [...]."""
         return self.logit(functional.silu(self.hidden(self.norm(states))))[..., 0]
 
-    def loss(self, states_ND: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
-        """Mean of ``boundary_nats`` over all units; the gradient of the threshold is the difference of the rates."""
+    def loss(self, states_ND: torch.Tensor, batch: PackedBatch, num_units: torch.Tensor | None = None) -> torch.Tensor:
+        """Mean of ``boundary_nats`` over all units; the gradient of the threshold is the difference of the rates.
+
+        ``num_units`` [] are those of the whole, where the batch is a part of a larger one.
+        """
         logits_N, is_unit_N = self(states_ND), batch.modalities == SPEECH
-        num_units = is_unit_N.sum().clamp(min=1)
+        num_units = (is_unit_N.sum() if num_units is None else num_units).clamp(min=1)
         missing = ((_ends(batch).float() - (logits_N > self.threshold).float()) * is_unit_N).sum() / num_units
         # Zero, but for its gradient.
         towards_rate = (self.threshold - self.threshold.detach()).sum() * missing

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -19,6 +21,22 @@ from lst.model.layers import Recorder
 from lst.model.pointwise import Linear, RMSNorm
 from lst.model.pretrained import PretrainedModel
 from lst.model.ranges import AttentionRanges, attention_ranges
+
+
+class LossTotals(NamedTuple):
+    """Sums over a batch of which the model sees a part at a time.
+
+    Attributes:
+        weight: float64 [], of the weights of all targets.
+        num_units: float64 [], speech units among the tokens.
+    """
+
+    weight: torch.Tensor
+    num_units: torch.Tensor
+
+    def to(self, device: torch.device) -> LossTotals:
+        """The same sums on another device."""
+        return LossTotals(*(total.to(device, non_blocking=True) for total in self))
 
 
 class LatentSpeechTextModel(nn.Module, PretrainedModel):
@@ -138,11 +156,14 @@ class LatentSpeechTextModel(nn.Module, PretrainedModel):
             hidden_ND, self.head.weight, batch.target_ids, hidden_ND.new_ones(len(hidden_ND), dtype=torch.float32)
         )[1]
 
-    def loss(self, batch: PackedBatch, options: LossConfig | None = None) -> torch.Tensor:
+    def loss(
+        self, batch: PackedBatch, options: LossConfig | None = None, totals: LossTotals | None = None
+    ) -> torch.Tensor:
         """Mean cross-entropy in nats over all targets, text and speech (LST paper, section 3).
 
         ``options`` sets the weight of each modality in the mean, and of the z-loss. With a boundary head, its mean
-        cross-entropy over all units is added, with a weight.
+        cross-entropy over all units is added, with a weight. With ``totals``, the batch is a part of a larger one, and
+        the losses of its parts add up to its mean.
         """
         options = options or LossConfig()
         hidden_ND, tokens_ND = self._states(batch)
@@ -150,12 +171,14 @@ class LatentSpeechTextModel(nn.Module, PretrainedModel):
         weights_N = torch.where(batch.target_modalities == SPEECH, options.speech_weight, options.text_weight).to(wide)
         weights_N = torch.where(batch.target_ids != IGNORE_ID, weights_N, 0.0)
         # A batch without a target has a loss of zero, not of 0 / 0.
-        weights_N = weights_N / weights_N.sum().clamp(min=torch.finfo(wide).tiny)
+        total = weights_N.sum() if totals is None else totals.weight.to(wide)
+        weights_N = weights_N / total.clamp(min=torch.finfo(wide).tiny)
         loss = linear_cross_entropy(hidden_ND, self.head.weight, batch.target_ids, weights_N, options.z_weight)[0]
         if self.boundary_head is None:
             return loss
         states_ND = tokens_ND if options.boundary_gradient else tokens_ND.detach()
-        return loss + options.boundary_weight * self.boundary_head.loss(states_ND, batch)
+        num_units = None if totals is None else totals.num_units.to(wide)
+        return loss + options.boundary_weight * self.boundary_head.loss(states_ND, batch, num_units)
 
     @property
     def num_parameters(self) -> int:

@@ -12,17 +12,22 @@ it keep the memory that it frees.
 from lst.parallel.machine import check_one_process, keep_freed_memory, one_thread
 from lst.parallel.ordered import ordered_map
 from lst.parallel.pool import end_with_parent, uninterrupted, warm_up_workers
+from lst.parallel.ranks import ALONE, Ranks
+from lst.parallel.supervise import run_ranks
 from lst.parallel.tasks import run_tasks
 from lst.parallel.work import Done, ExecutorOptions
 
 __all__ = [
+    "ALONE",
     "Done",
     "ExecutorOptions",
+    "Ranks",
     "check_one_process",
     "end_with_parent",
     "keep_freed_memory",
     "one_thread",
     "ordered_map",
+    "run_ranks",
     "run_tasks",
     "uninterrupted",
     "warm_up_workers",

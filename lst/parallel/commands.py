@@ -93,7 +93,7 @@ def run_commands(
     waiting = list(enumerate(commands))
     running: list[_Child] = []
     told_s = time.monotonic()
-    with _noted_signals() as signals:
+    with noted_signals() as signals:
         try:
             while waiting or running:
                 if signals:
@@ -178,7 +178,9 @@ def _signal_session(child: _Child, number: signal.Signals) -> None:
 
 
 @contextlib.contextmanager
-def _noted_signals() -> Iterator[list[int]]:
+def noted_signals(
+    numbers: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
+) -> Iterator[list[int]]:
     """Notes signals that ask this process to end, so that none comes between the start of a child and its record.
 
     Signals that are ignored, as under ``nohup``, stay ignored.
@@ -188,7 +190,6 @@ def _noted_signals() -> Iterator[list[int]]:
     def note(number: int, frame: FrameType | None) -> None:
         noted.append(number)
 
-    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
     before = {number: signal.signal(number, note) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
     try:
         yield noted

@@ -69,6 +69,6 @@ def check_one_process(command: str) -> None:
         if count.isdigit() and int(count) > 1:
             raise UserError(
                 f"{command} was started as {count} processes ({variable}={count}), and each would train all of the "
-                f"model in one folder; it uses one process so far. Start it once: without torchrun, or with srun "
-                f"--ntasks=1"
+                "model in one folder. Start it once: without torchrun, or with srun --ntasks=1. lst train alone "
+                "divides its work among the processes of torchrun or srun, with train.devices"
             )

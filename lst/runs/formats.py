@@ -21,8 +21,17 @@ Options = dict[str, Any]
 Format = TypeVar("Format")
 
 
-class Machine(TypedDict):
-    """What a training runs on. Sums, and so the last bits of the weights, depend on it."""
+class _Together(TypedDict, total=False):
+    num_processes: Count
+    strategy: str
+
+
+class Machine(_Together):
+    """What a training runs on. Sums, and so the last bits of the weights, depend on it.
+
+    Keys:
+        num_processes, strategy: of several devices; absent for one.
+    """
 
     accelerator: str
     compile: bool

@@ -10,7 +10,7 @@ A tensor is read straight into its own memory, so that reading needs no more mem
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -81,17 +81,19 @@ class TensorFile:
         """Numbers in all tensors."""
         return sum(info.num_elements for info in self.tensors.values())
 
-    def read(self) -> dict[str, torch.Tensor]:
-        """All tensors by name, on the CPU.
+    def read(self, names: Iterable[str] | None = None) -> dict[str, torch.Tensor]:
+        """The tensors of these names, or all of them, on the CPU.
 
         Raises:
+            KeyError: it has no tensor of a name.
             FormatError: the file was cut since its header was read.
         """
         import torch
 
         found = {}
         with open(self.path, "rb") as file:
-            for name, info in self.tensors.items():
+            for name in self.tensors if names is None else names:
+                info = self.tensors[name]
                 tensor = torch.empty(info.shape, dtype=getattr(torch, info.type.torch_name))
                 if info.num_elements:
                     target = tensor.reshape(-1).view(torch.uint8).numpy().data

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from lst.configs.schema import TEXT_BENCHMARKS
+from lst.configs.benchmark_schema import TEXT_BENCHMARKS
 from lst.data.corpora import ManifestProblem
 from lst.data.corpora.records import Record, json_records, table_cells
 from lst.data.corpora.row_checks import text_faults

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from lst.model.config import PatchingConfig
 from lst.model.inference import cut_documents
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.patching import inference_patching, inference_strategy, patch_documents
-from lst.progress import say
+from lst.parallel import ALONE, Ranks
 from lst.runs import FittedPatching, plain_patching
 from lst.runs.fitted_patching import FITTED_STRATEGIES
 
@@ -33,10 +33,12 @@ def build_loader(
     stream_fingerprint: str,
     state: dict[str, Any] | None = None,
     patching: FittedPatching | None = None,
+    ranks: Ranks = ALONE,
 ) -> BatchLoader:
-    """The training batches of a configuration; fitted strategies need ``patching``."""
+    """The training batches of a rank; fitted strategies need ``patching``."""
     plan = build_stream_plan(config, data, stream_fingerprint, patching)
-    return BatchLoader(plan, LoaderState.from_json(state) if state else None, config.data.num_loader_workers)
+    before = LoaderState.from_json(state) if state else None
+    return BatchLoader(plan, before, config.data.num_loader_workers, ranks.rank, ranks.size)
 
 
 def build_stream_plan(
@@ -52,7 +54,7 @@ def build_stream_plan(
         patching.config,
         num_rows=config.train.rows,
         row_patches=config.train.row_patches,
-        num_batches=config.train.max_steps,
+        num_batches=config.train.max_steps * config.train.num_parts,
         pack_buffer=config.data.pack_buffer,
         seed=config.seed,
         fingerprint=stream_fingerprint,
@@ -113,17 +115,6 @@ def fresh_stories(config: Config, data: PreparedData) -> FreshStories | None:
             "prepare with data.num_questions=0, or leave the option out"
         )
     return FreshStories(found.grammar, config.seed, found.speech.config.num_speakers)
-
-
-def without_batches(
-    batches: Iterable[tuple[PackedBatch, LoaderState]], skipped: Sequence[int]
-) -> Iterator[tuple[PackedBatch, LoaderState]]:
-    """The batches but those with these numbers, from 1."""
-    for batch, state in batches:
-        if state.batch_index in skipped:
-            say(f"batch {state.batch_index} is left out (train.skip_batches)")
-        else:
-            yield batch, state
 
 
 class _ValidationBatches(Sequence[PackedBatch]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
@@ -11,6 +12,7 @@ from typing import Any, Protocol, TypedDict
 import lightning
 
 from lst.errors import StoppedError, UserError
+from lst.parallel import ALONE, Ranks
 from lst.progress import Progress
 from lst.recipes.training.checkpoints import checkpoint_folder, complete_checkpoints, step_of
 from lst.recipes.training.event_file import TensorboardFile
@@ -56,6 +58,7 @@ class RunCallback(lightning.Callback):
         validates_last: whether the last step is validated even if ``eval_every`` leaves it out. A longer training drops
             that row.
         has_tensorboard: whether the metrics are written for TensorBoard, too.
+        ranks: processes that train together: the first one writes, and all save checkpoints at the same step.
 
     Attributes:
         signals: that stop the training.
@@ -72,18 +75,27 @@ class RunCallback(lightning.Callback):
         keep_at: Collection[int] = (),
         validates_last: bool = False,
         has_tensorboard: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.folder = folder
+        self.folder, self.ranks = folder, ranks
         self.metrics_path, self.checkpoints = folder / METRICS_FILE, folder / "checkpoints"
         self.options, self.first_step, self.description = options, first_step, description
         self.keep_checkpoints, self.keep_at = keep_checkpoints, keep_at
-        self.validates_last, self.has_tensorboard, self.signals = validates_last, has_tensorboard, StopSignals()
+        self.validates_last, self.has_tensorboard = validates_last, has_tensorboard
+        limit_s = options.preempt_s if isinstance(options, TrainConfig) else None
+        self.signals = StopSignals(limit_s, is_handed_on=ranks.is_supervised)
         self.progress: Progress | None = None
         self._tensorboard: TensorboardFile | None = None
         self.has_stepped = False
+        self._last_step = first_step
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Drops the rows that this training writes again, and starts the progress."""
+        with self.ranks.together():
+            if self.ranks.is_first:
+                self._begin_files(trainer)
+
+    def _begin_files(self, trainer: lightning.Trainer) -> None:
         rows = [row for row in read_jsonl(self.metrics_path, AnyRow) if row["step"] <= self.first_step]
         if self.validates_last:
             rows = [row for row in rows if "loss" in row or self._validates(row["step"])]
@@ -107,16 +119,18 @@ class RunCallback(lightning.Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Writes the step's row."""
-        self.has_stepped = True
-        step, loss = trainer.global_step, float(outputs["loss"])
+        """Writes the step's row, once all its rounds are done."""
+        if trainer.global_step == self._last_step:
+            return
+        self.has_stepped, self._last_step = True, trainer.global_step
+        step, loss = trainer.global_step, float(pl_module.step_loss)
         row = pl_module.step_row(step, loss)
         if pl_module.is_skipped:
             row = {key: value for key, value in row.items() if key != "loss"}
             row["skipped_batch"] = pl_module.batch_index
         self._append(row)
-        assert self.progress is not None
-        self.progress.advance(note=f"loss {loss:.3f}")
+        if self.progress is not None:
+            self.progress.advance(note=f"loss {loss:.3f}")
         # Lightning validates once more when it is asked to stop.
         if self.validates_last and step == self.options.max_steps:
             trainer.should_stop = True
@@ -127,8 +141,8 @@ class RunCallback(lightning.Callback):
         """Writes the row of a validation, then the checkpoint of its step."""
         metrics = pl_module.valid_metrics()
         self._append({"step": trainer.global_step, **metrics})
-        assert self.progress is not None
-        self.progress.note += "".join(f", {name.replace('_', ' ')} {value:.3f}" for name, value in metrics.items())
+        if self.progress is not None:
+            self.progress.note += "".join(f", {name.replace('_', ' ')} {value:.3f}" for name, value in metrics.items())
         self._save_if_due(trainer, trainer.global_step)
 
     def teardown(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
@@ -148,12 +162,15 @@ class RunCallback(lightning.Callback):
         return step % self.options.eval_every == 0 or (self.validates_last and step == self.options.max_steps)
 
     def _append(self, row: Mapping[str, Any]) -> None:
+        if not self.ranks.is_first:
+            return
         append_bytes(self.metrics_path, f"{json.dumps(row)}\n".encode())
         if self._tensorboard is not None:
             self._tensorboard.add(row)
 
     def _save_if_due(self, trainer: lightning.Trainer, step: int) -> None:
-        stopped_by = self.signals.received if step != self.options.max_steps else None
+        received = self.ranks.largest(self.signals.received or 0)
+        stopped_by = signal.Signals(received) if received and step != self.options.max_steps else None
         is_last = step == self.options.max_steps or trainer.should_stop or stopped_by is not None
         if is_last or step % self.options.checkpoint_every == 0 or step in self.keep_at:
             self._save(trainer, step)
@@ -166,14 +183,16 @@ class RunCallback(lightning.Callback):
 
     def _save(self, trainer: lightning.Trainer, step: int) -> None:
         # Before the checkpoint: a resumed training does not write the rows before it again.
-        with open(self.metrics_path, "rb") as file:
-            os.fsync(file.fileno())
-        # Damaged ones: they were passed over at the start.
-        for later in complete_checkpoints(self.checkpoints):
-            if step_of(later) > step:
-                trainer.strategy.remove_checkpoint(later)
+        if self.ranks.is_first:
+            with open(self.metrics_path, "rb") as file:
+                os.fsync(file.fileno())
+            # Damaged ones: they were passed over at the start.
+            for later in complete_checkpoints(self.checkpoints):
+                if step_of(later) > step:
+                    trainer.strategy.remove_checkpoint(later)
         trainer.save_checkpoint(checkpoint_folder(self.checkpoints, step))
-        self._remove_old(trainer, step)
+        if self.ranks.is_first:
+            self._remove_old(trainer, step)
 
     def _remove_old(self, trainer: lightning.Trainer, step: int) -> None:
         """Removes all checkpoints up to ``step`` but the latest and those of ``keep_at``."""

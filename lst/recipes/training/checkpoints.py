@@ -3,8 +3,12 @@
 ::
 
     step-00000100/state.json            {"version": 2, "state": everything but the tensors, each tensor by its name}
-    step-00000100/tensors.safetensors
+    step-00000100/tensors.safetensors   of several processes, one file each: tensors-00001-of-00002.safetensors
     step-00000100/COMPLETE              ``Marker``, written last: without it the folder is no checkpoint
+
+Of several processes, each writes the tensors that it alone holds, and a share of those that all hold. Where tensors are
+cut among them (``lst.recipes.training.shards``), ``state.json`` has version 3, and says under ``rows`` where the rows
+of each tensor begin. The first process writes the marker, once all files are flushed.
 
 The marker holds the hash of every other file, so that a checkpoint that was altered is not resumed. In checkpoints of
 earlier releases it is empty, and in version 1 of the format ``state.json`` is the state itself; both are still read.
@@ -14,7 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -22,10 +26,13 @@ from typing import Any, Literal, TypedDict
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 from safetensors.torch import save_file
+from torch.distributed.tensor import DTensor
 
 from lst.errors import LstError, UserError
+from lst.parallel import ALONE, Ranks
 from lst.progress import say
 from lst.recipes.training.finite import check_finite, non_finite_names
+from lst.recipes.training.shards import CutTensor, RowPlaces, RowStart, joined_rows, own_tensors
 from lst.storage import (
     STAGING_SUFFIX,
     Count,
@@ -43,9 +50,7 @@ from lst.storage import (
 from lst.storage.tensors import open_tensors
 
 STATE_FILE, TENSORS_FILE, MARKER_FILE = "state.json", "tensors.safetensors", "COMPLETE"
-VERSION = 2
-# Processes that train together.
-WORLD_SIZE = 1
+VERSION, SHARDED_VERSION = 2, 3
 _TENSOR, _PAIRS, _TUPLE = "__tensor__", "__pairs__", "__tuple__"
 
 
@@ -93,7 +98,7 @@ def encode_state(value: Any, tensors: dict[str, torch.Tensor], path: str = "") -
         TypeError: ``value`` holds another type; a checkpoint must not hold objects.
     """
     if isinstance(value, torch.Tensor):
-        tensors[path] = value.detach().cpu().contiguous()
+        tensors[path] = value.detach() if isinstance(value, DTensor) else value.detach().cpu().contiguous()
         return {_TENSOR: path}
     if isinstance(value, dict):
         if all(isinstance(key, str) for key in value) and not {_TENSOR, _PAIRS, _TUPLE} & value.keys():
@@ -107,7 +112,7 @@ def encode_state(value: Any, tensors: dict[str, torch.Tensor], path: str = "") -
     raise TypeError(f"a checkpoint cannot hold {path or 'this'}: {type(value).__name__}; use tensors and plain values")
 
 
-def decode_state(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+def decode_state(value: Any, tensors: Mapping[str, Any]) -> Any:
     """Inverse of ``encode_state``."""
     if isinstance(value, list):
         return [decode_state(item, tensors) for item in value]
@@ -127,10 +132,11 @@ class SafeCheckpointIO(CheckpointIO):
 
     Args:
         loaded: a checkpoint that was read already: Lightning gets its state instead of reading it again.
+        ranks: processes that train together; all of them call each method.
     """
 
-    def __init__(self, loaded: Checkpoint | None = None) -> None:
-        self.loaded = loaded
+    def __init__(self, loaded: Checkpoint | None = None, ranks: Ranks = ALONE) -> None:
+        self.loaded, self.ranks = loaded, ranks
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Writes a checkpoint into a staging folder, flushes it, renames it, and marks it complete.
@@ -138,17 +144,23 @@ class SafeCheckpointIO(CheckpointIO):
         Raises:
             NonFiniteError: a tensor holds infinity or NaN; nothing is written.
         """
-        folder = Path(path)
-        tensors: dict[str, torch.Tensor] = {}
+        folder, ranks = Path(path), self.ranks
+        tensors: dict[str, Any] = {}
         state = encode_state(checkpoint, tensors)
-        check_finite(tensors, f"the checkpoint {folder}")
-        with staged_folder(folder) as staging:
-            with staged(staging / TENSORS_FILE) as temporary:
-                save_file(tensors, temporary)
-            write_text(staging / STATE_FILE, json.dumps({"version": VERSION, "state": state}))
-            hashes = {name: sha256(staging / name) for name in (STATE_FILE, TENSORS_FILE)}
-            remove_checkpoint(folder)
-        write_text(folder / MARKER_FILE, json.dumps(Marker(version=1, world_size=WORLD_SIZE, sha256=hashes)))
+        own, starts = own_tensors(tensors, ranks)
+        name = TENSORS_FILE if ranks.size == 1 else f"tensors-{ranks.rank + 1:05d}-of-{ranks.size:05d}.safetensors"
+        with ranks.together():
+            check_finite(own, f"the checkpoint {folder}")
+        with contextlib.ExitStack() as held:
+            staging = ranks.at_first(lambda: held.enter_context(staged_folder(folder)))
+            with ranks.together():
+                with staged(staging / name) as temporary:
+                    save_file(own, temporary)
+                written = (name, sha256(staging / name), starts)
+            files = ranks.gather(written)
+            hashes = ranks.at_first(lambda: _finish(folder, staging, state, files))
+        marker = Marker(version=1, world_size=ranks.size, sha256=hashes)
+        ranks.at_first(lambda: write_text(folder / MARKER_FILE, json.dumps(marker)))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """The state that was loaded already, or ``read_checkpoint``."""
@@ -158,15 +170,31 @@ class SafeCheckpointIO(CheckpointIO):
 
     def remove_checkpoint(self, path: Any) -> None:
         """See the function of that name."""
-        remove_checkpoint(Path(path))
+        if self.ranks.is_first:
+            remove_checkpoint(Path(path))
 
 
-def read_checkpoint(folder: Path, verify: bool = True) -> Checkpoint:
-    """Reads a checkpoint.
+def _finish(
+    folder: Path, staging: Path, state: Any, files: Sequence[tuple[str, str, Mapping[str, RowStart]]]
+) -> dict[str, str]:
+    """Writes the state beside the tensors of all ranks, and makes room for the folder; the hashes of all files."""
+    rows = joined_rows({name: starts for name, _, starts in files})
+    index = {"version": SHARDED_VERSION if rows else VERSION, "state": state, **({"rows": rows} if rows else {})}
+    write_text(staging / STATE_FILE, json.dumps(index))
+    hashes = {STATE_FILE: sha256(staging / STATE_FILE)} | {name: found for name, found, _ in files}
+    remove_checkpoint(folder)
+    return hashes
+
+
+def read_checkpoint(folder: Path, verify: bool = True, ranks: Ranks = ALONE, reshard: bool = False) -> Checkpoint:
+    """Reads a checkpoint; every rank calls it for itself.
 
     Args:
         folder: of the checkpoint.
-        verify: compare the hashes of its files with those in its marker, and look for values that are not finite.
+        verify: compare the hashes of its files with those in its marker, and look for values that are not finite. Each
+            rank does so for its share of the files.
+        ranks: that go on from it.
+        reshard: it may be of another number of processes.
 
     Raises:
         UserError: it is incomplete, of a later version, or of another number of processes; ``DamagedCheckpointError``
@@ -178,16 +206,21 @@ def read_checkpoint(folder: Path, verify: bool = True) -> Checkpoint:
         raise UserError(f"{folder} is not a complete checkpoint (no {MARKER_FILE}). {remedy}")
     try:
         marker = _read_marker(folder)
+        if marker is not None:
+            _check_world_size(folder, marker, ranks, reshard)
         if verify and marker is not None:
-            _check_hashes(folder, marker)
+            _check_hashes(folder, marker, ranks)
         index = parse_json(read_bytes(folder / STATE_FILE), dict[str, Any])
-        _check_version(folder, index, marker, remedy)
+        _check_version(folder, index, remedy)
         names = [TENSORS_FILE] if marker is None else [name for name in marker["sha256"] if name != STATE_FILE]
-        tensors = {key: tensor for name in names for key, tensor in _read_tensors(folder / name).items()}
+        rows: dict[str, Any] = parse_json(json.dumps(index.get("rows", {})).encode(), dict[str, RowPlaces])
+        tensors = {key: tensor for name in names for key, tensor in _read_tensors(folder / name, rows).items()}
+        for key, places in rows.items():
+            tensors[key] = CutTensor(folder, key, places["shape"], places["starts"])
         state: dict[str, Any] = decode_state(index["state"] if "version" in index else index, tensors)
         if state.get("global_step", step) != step:
             raise FormatError(f"it is of step {state['global_step']}, not of the step that its name says")
-        if verify and (wrong := non_finite_names(tensors)):
+        if verify and (wrong := non_finite_names({k: x for k, x in tensors.items() if isinstance(x, torch.Tensor)})):
             raise FormatError(f"{wrong[0]} holds values that are not finite")
     except OtherVersionError as error:
         raise UserError(f"{folder / MARKER_FILE} {error}. {remedy}") from None
@@ -235,27 +268,33 @@ def _read_marker(folder: Path) -> Marker | None:
     return marker
 
 
-def _check_hashes(folder: Path, marker: Marker) -> None:
-    for name, recorded in marker["sha256"].items():
+def _check_hashes(folder: Path, marker: Marker, ranks: Ranks) -> None:
+    for name, recorded in [*marker["sha256"].items()][ranks.rank :: ranks.size]:
         if (found := sha256(folder / name)) != recorded:
             raise FormatError(f"{name} has SHA-256 {found[:12]}…, {MARKER_FILE} records {recorded[:12]}…")
 
 
-def _check_version(folder: Path, index: dict[str, Any], marker: Marker | None, remedy: str) -> None:
+def _check_version(folder: Path, index: dict[str, Any], remedy: str) -> None:
     version = index.get("version", 1)
-    if version not in range(1, VERSION + 1):
-        raise UserError(f"{folder} has format version {version}, known are 1 to {VERSION}. {remedy}")
-    if marker is not None and marker["world_size"] != WORLD_SIZE:
+    if version not in range(1, SHARDED_VERSION + 1):
+        raise UserError(f"{folder} has format version {version}, known are 1 to {SHARDED_VERSION}. {remedy}")
+
+
+def _check_world_size(folder: Path, marker: Marker, ranks: Ranks, reshard: bool) -> None:
+    before = marker["world_size"]
+    if before != ranks.size and not reshard:
         raise UserError(
-            f"{folder} was written by {marker['world_size']} processes that trained together, this training has "
-            f"{WORLD_SIZE}: resume it with as many"
+            f"{folder} was written by {before} processes that trained together, this training has {ranks.size}: train "
+            f"with as many (train.devices × train.num_nodes), or add train.reshard=true: it then goes on with "
+            f"{ranks.size}, and sums are rounded otherwise"
         )
 
 
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a file in memory of their own, one copy of each at a time."""
+def _read_tensors(path: Path, left_out: Collection[str]) -> dict[str, torch.Tensor]:
+    """The tensors of a file but some, in memory of their own, one copy of each at a time."""
     try:
-        return open_tensors(path).read()
+        file = open_tensors(path)
+        return file.read([name for name in file.tensors if name not in left_out])
     except FormatError as error:
         raise FormatError(f"{path.name} {error}") from None
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from lst.configs.compose import to_yaml
 from lst.errors import UserError
+from lst.parallel import ALONE, Ranks
 from lst.progress import say
 from lst.recipes.training.checkpoints import (
     Checkpoint,
@@ -78,11 +79,11 @@ class TrainingFolder:
         """Steps up to the newest complete checkpoint."""
         return max(map(step_of, complete_checkpoints(self.checkpoints)), default=0)
 
-    def load_newest(self, verify: bool = True) -> Checkpoint | None:
+    def load_newest(self, verify: bool = True, ranks: Ranks = ALONE, reshard: bool = False) -> Checkpoint | None:
         """The newest good checkpoint; None before the first. A damaged one is named, and the one before it is taken.
 
         Args:
-            verify: see ``read_checkpoint``.
+            verify, ranks, reshard: see ``read_checkpoint``. All ranks take the same one.
 
         Raises:
             UserError: there are checkpoints, and all of them are damaged.
@@ -90,7 +91,8 @@ class TrainingFolder:
         found = complete_checkpoints(self.checkpoints)
         for path in reversed(found):
             try:
-                return read_checkpoint(path, verify)
+                with ranks.together():
+                    return read_checkpoint(path, verify, ranks, reshard)
             except DamagedCheckpointError as error:
                 say(str(error).partition(" Delete ")[0])
                 if path != found[0]:

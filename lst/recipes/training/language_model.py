@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,19 +17,45 @@ from lst.model.config import LossConfig
 from lst.model.flops import model_flops, workload_of_batch
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.optimiser import regrouped_state
+from lst.parallel import ALONE, Ranks
 from lst.recipes.training.module import TrainingModule
+from lst.recipes.training.parts import Part
 from lst.recipes.training.schedule import learning_rate_share
+from lst.recipes.training.strategies import cut_again
 from lst.runs.formats import LanguageModelRow
 
 # Of a batch, in errors.
 MAX_SHOWN_DOCUMENTS = 20
 
 
+_COUNTS = ("num_tokens", "num_patches", "num_slots", "num_speech_tokens", "num_cut")
+
+
+@dataclass
+class WatchedPart:
+    """What names the documents of a part if its numbers are not finite.
+
+    Attributes:
+        batch_index, place, before: of the part.
+        are_finite: whether its loss, and the gradient of its embeddings, are finite, bool [] each.
+    """
+
+    batch_index: int
+    place: int
+    before: LoaderState | None
+    are_finite: list[torch.Tensor] = field(default_factory=list)
+
+    @property
+    def is_faulty(self) -> bool:
+        """Whether one of them is not."""
+        return not all(map(bool, self.are_finite))
+
+
 class LanguageModelModule(TrainingModule):
     """Trains on the mean cross-entropy; validates by bits a speech unit and bits a text byte.
 
-    Batches come with the state that the loader had after them. Checkpoints keep the state of the last batch that was
-    used, because the loader is ahead of the training.
+    Parts of batches come with the state that the loader had after them. Checkpoints keep the state of the last one that
+    was used, because the loader is ahead of the training.
 
     Args:
         model: the model.
@@ -38,8 +65,9 @@ class LanguageModelModule(TrainingModule):
         num_text: text pieces of the vocabulary; ids from here on are no text.
         num_valid_units: units of the speech in the validation batches (a token may hold several); 0 for text alone.
         seed: of dropout.
-        document_ids: the documents of the batch with this number, made again from the state of a batch before it.
+        document_ids: the documents of the part with this number, made again from the state of a part before it.
         saved_rates: peak learning rate and weight decay that the checkpoint to go on from was written with.
+        ranks: processes that train the model together.
     """
 
     model: LatentSpeechTextModel
@@ -56,68 +84,105 @@ class LanguageModelModule(TrainingModule):
         seed: int = 0,
         document_ids: Callable[[LoaderState | None, int], list[str]] | None = None,
         saved_rates: tuple[float, float] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         super().__init__(
             model,
             config,
             lambda step: learning_rate_share(step, config),
-            lambda step: int(np.random.default_rng([seed, step]).integers(2**63)),
+            lambda step: _drawn_seed(seed, step),
             max_skipped_updates=config.max_skipped_updates if config.on_nonfinite == "skip" else 0,
+            num_parts=config.num_parts,
+            ranks=ranks,
         )
+        self.seed = seed
         self.loss_config = loss_config
         self.text_bytes, self.num_text, self.num_valid_units = text_bytes, num_text, num_valid_units
         # Shapes differ from batch to batch: static ones would be compiled anew for each.
-        self._loss = torch.compile(model.loss, dynamic=True) if config.compile else model.loss
+        compiles = config.compile and config.compile_by == "loss"
+        self._compiled_loss = torch.compile(model.loss, dynamic=True) if compiles else None
         self.loader_state: LoaderState | None = None
-        self._state_before: LoaderState | None = None
         self._document_ids, self._saved_rates = document_ids, saved_rates
+        self._parts: list[WatchedPart] = []
+        if ranks.size > 1 and not compiles:
+            model.embedding.register_forward_hook(self._watch_gradient)
+        # What the first rank counts for all.
+        self._counted_elsewhere = [0] * len(_COUNTS)
         self.training_flops = 0.0
         self._valid_nats: dict[str, float] = {}
 
     @property
     def batch_index(self) -> int:
         """Number of the last training batch, from 1; batches that were left out count."""
-        return self.loader_state.batch_index if self.loader_state else 0
+        return self.loader_state.batch_index // self.num_parts if self.loader_state else 0
 
     def describe_batch(self) -> str:
-        """The documents of the last training batch."""
+        """The documents of the last training batch; of several ranks, those of the ranks that are at fault."""
         if self._document_ids is None:
             return ""
-        ids = list(dict.fromkeys(self._document_ids(self._state_before, self.batch_index)))
+        if self.ranks.size == 1:
+            return f" ({self._described(self._parts)})"
+        own = [watched for watched in self._parts if watched.is_faulty]
+        told = self.ranks.gather(self._described(own) if own else "")
+        if not any(told):
+            told = self.ranks.gather(self._described(self._parts))
+        return f" ({'; '.join(f'rank {rank}: {ids}' for rank, ids in enumerate(told) if ids)})"
+
+    def _described(self, parts: Sequence[WatchedPart]) -> str:
+        assert self._document_ids is not None
+        ids: dict[str, None] = {}
+        for part in parts:
+            number = (part.batch_index - 1) * self.num_parts + part.place + 1
+            ids |= dict.fromkeys(self._document_ids(part.before, number))
         more = f" and {len(ids) - MAX_SHOWN_DOCUMENTS} more" if len(ids) > MAX_SHOWN_DOCUMENTS else ""
-        return f" (documents {', '.join(ids[:MAX_SHOWN_DOCUMENTS])}{more})"
+        return f"documents {', '.join(list(ids)[:MAX_SHOWN_DOCUMENTS])}{more}"
+
+    def _watch_gradient(self, module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        """Notes whether the gradient of the embeddings is finite: before it is mixed with those of other ranks."""
+        if output.requires_grad and self._parts:
+            noted = self._parts[-1].are_finite
+            output.register_hook(lambda gradient: noted.append(gradient.isfinite().all()))
 
     def step_row(self, step: int, loss: float) -> LanguageModelRow:
-        """Adds what the loader and the FLOP counter say."""
-        state = self.loader_state
-        assert state is not None
+        """Adds what the loaders and the FLOP counters of all ranks say."""
+        own = zip(_totals(self.loader_state), self._counted_elsewhere, strict=True)
+        *counts, flops = self.ranks.sums([*(now - elsewhere for now, elsewhere in own), self.training_flops])
+        tokens, patches, slots, speech_tokens, cut_documents = map(int, counts)
         return {
             **super().step_row(step, loss),
-            "tokens": state.num_tokens,
-            "patches": state.num_patches,
-            "slots": state.num_slots,
-            "packing_waste": state.waste,
-            "speech_tokens": state.num_speech_tokens,
-            "cut_documents": state.num_cut,
-            "training_flops": self.training_flops,
+            "tokens": tokens,
+            "patches": patches,
+            "slots": slots,
+            "packing_waste": 1 - patches / slots if slots else 0.0,
+            "speech_tokens": speech_tokens,
+            "cut_documents": cut_documents,
+            "training_flops": flops,
         }
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Moves a batch; counts the FLOPs of a training batch on the host, so that no step waits for the device."""
-        if isinstance(batch, PackedBatch):
-            return batch.to(device)
-        packed, state = batch
-        work = workload_of_batch(packed, self.model.config)
-        return packed.to(device), state, model_flops(self.model.config, self.model.vocab_size, work).training
+        if isinstance(batch, Part):
+            work = workload_of_batch(batch.packed, self.model.config)
+            batch = replace(batch, flops=model_flops(self.model.config, self.model.vocab_size, work).training)
+        return batch.to(device)
 
-    def batch_loss(self, batch: tuple[PackedBatch, LoaderState, float]) -> torch.Tensor:
+    def seed_of(self, batch: Part) -> int:
+        """Of the seed, the step and the place of the part: the same on any number of devices."""
+        return _drawn_seed(self.seed, self.global_step, *([batch.place] if batch.place else []))
+
+    def batch_loss(self, batch: Part) -> torch.Tensor:
         """Weighted mean cross-entropy, in nats a target."""
-        self._state_before = self.loader_state
-        packed, self.loader_state, flops = batch
-        self.training_flops += flops
+        self.loader_state = batch.state
+        self.training_flops += batch.flops
+        if self._parts and self._parts[0].batch_index != batch.batch_index:
+            self._parts = []
+        watched = WatchedPart(batch.batch_index, batch.place, batch.before)
+        self._parts.append(watched)
         # Here, because a compiled loss does not check.
-        self.model.check_batch(packed)
-        return self._loss(packed, self.loss_config)
+        self.model.check_batch(batch.packed)
+        loss = (self._compiled_loss or self.model.loss)(batch.packed, self.loss_config, batch.totals)
+        watched.are_finite.append(loss.detach().isfinite())
+        return loss
 
     def on_validation_epoch_start(self) -> None:
         """Sets the sums to zero."""
@@ -126,11 +191,20 @@ class LanguageModelModule(TrainingModule):
     def validation_step(self, batch: PackedBatch, batch_idx: int) -> None:
         """Sums the nats of units and of text; markers are not counted."""
         nats = self.model.losses(batch)
+        if batch_idx >= self.num_own_valid_batches:
+            return
         has_target = batch.target_ids != IGNORE_ID
         to_unit = has_target & (batch.target_modalities == SPEECH)
         to_text = has_target & ~to_unit & (batch.target_ids < self.num_text)
         self._valid_nats["speech"] += float(nats[to_unit].sum())
         self._valid_nats["text"] += float(nats[to_text].sum())
+
+    def on_validation_epoch_end(self) -> None:
+        """Adds up the sums of all ranks."""
+        names = list(self._valid_nats)
+        self._valid_nats = dict(zip(names, self.ranks.sums([self._valid_nats[name] for name in names]), strict=True))
+        if self.ranks.size > 1:
+            cut_again(self.model)
 
     def valid_metrics(self) -> dict[str, float]:
         """Bits a speech unit and bits a text byte; of text alone the latter."""
@@ -142,11 +216,16 @@ class LanguageModelModule(TrainingModule):
             "valid_bits_per_byte": bits_per_byte,
         }
 
+    def merged_state(self) -> LoaderState:
+        """The loader's state on all ranks; every rank asks for it."""
+        assert self.loader_state is not None
+        first, *others = self.ranks.gather(self.loader_state)
+        return first.merge(others) if others else first
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the loader's state and the FLOPs so far."""
-        assert self.loader_state is not None
-        checkpoint["loader_state"] = self.loader_state.to_json()
-        checkpoint["training_flops"] = self.training_flops
+        checkpoint["loader_state"] = self.merged_state().to_json()
+        checkpoint["training_flops"] = self.ranks.sums([self.training_flops])[0]
         checkpoint["num_skipped_updates"] = self.num_skipped_updates
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -156,5 +235,18 @@ class LanguageModelModule(TrainingModule):
             states = checkpoint["optimizer_states"]
             checkpoint["optimizer_states"] = [regrouped_state(states[0], self.model, self._saved_rates, rates)]
         self.loader_state = LoaderState.from_json(checkpoint["loader_state"])
-        self.training_flops = float(checkpoint["training_flops"])
+        if self.ranks.is_first:
+            self.training_flops = float(checkpoint["training_flops"])
+        else:
+            self._counted_elsewhere = _totals(self.loader_state)
         self.num_skipped_updates = int(checkpoint.get("num_skipped_updates", 0))
+
+
+def _totals(state: LoaderState | None) -> list[int]:
+    """The counts of a loader that rows of metrics have."""
+    assert state is not None
+    return [getattr(state, name) for name in _COUNTS]
+
+
+def _drawn_seed(*numbers: int) -> int:
+    return int(np.random.default_rng(list(numbers)).integers(2**63))

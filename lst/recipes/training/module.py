@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import lightning
 import torch
+from torch.distributed.tensor import DTensor
 
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.optimiser import build_adamw
+from lst.parallel import ALONE, Ranks
 from lst.progress import say
 from lst.recipes.training.finite import NonFiniteError
 from lst.runs.formats import StepRow
@@ -46,8 +49,13 @@ class TrainingModule(lightning.LightningModule):
         seed_of_step: seed of torch's generator for a step.
         fused: whether AdamW updates all parameters in one call; results differ in rounding.
         max_skipped_updates: how many updates may be left out because loss or gradient are not finite.
+        num_parts: parts of a step's batch, of which each call of ``training_step`` takes one.
+        ranks: processes that train the model together.
 
     Attributes:
+        num_own_valid_batches: validation batches of this rank that count; more only keep it in step with the others.
+        shard: divides the model among the ranks before its optimiser is made; None leaves it whole.
+        step_loss: of the last step's batch.
         gradient_norm: of the last step, before clipping.
         stopped_early: whether the training reached its goal before its last step.
         num_skipped_updates: updates that were left out so far.
@@ -62,9 +70,15 @@ class TrainingModule(lightning.LightningModule):
         seed_of_step: Callable[[int], int],
         fused: bool | None = None,
         max_skipped_updates: int = 0,
+        num_parts: int = 1,
+        ranks: Ranks = ALONE,
     ) -> None:
         super().__init__()
         self.model, self.options, self.fused = model, options, fused
+        self.num_parts, self.ranks = num_parts, ranks
+        self.shard: Callable[[LatentSpeechTextModel], None] | None = None
+        self.num_own_valid_batches = sys.maxsize
+        self._begun_step = -1
         self.rate_share, self.seed_of_step = rate_share, seed_of_step
         self.gradient_norm, self.step_loss = torch.tensor(0.0), torch.tensor(0.0)
         self.stopped_early = self.is_skipped = False
@@ -96,6 +110,12 @@ class TrainingModule(lightning.LightningModule):
             "learning_rate": rate,
             "gradient_norm": norm if math.isfinite(norm) else None,
         }
+
+    def configure_model(self) -> None:
+        """Divides the model among the ranks, once."""
+        if self.shard is not None:
+            self.shard(self.model)
+            self.shard = None
 
     def configure_optimizers(self) -> Any:
         """The optimiser, and a rate that is a function of the step."""
@@ -134,8 +154,11 @@ class TrainingModule(lightning.LightningModule):
         """
         parameters = list(self.trainer.precision_plugin.main_params(optimizer))
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        self.gradient_norm = torch.nn.utils.get_total_norm(gradients)
-        self.is_skipped = not bool((self.gradient_norm + self.step_loss).isfinite())
+        norm = torch.nn.utils.get_total_norm(gradients)
+        self.gradient_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        if self.ranks.size > 1:
+            self.step_loss = torch.tensor(self.ranks.sums([float(self.step_loss)])[0], dtype=torch.float64)
+        self.is_skipped = not bool((self.gradient_norm + self.step_loss.to(self.gradient_norm.device)).isfinite())
         if self.is_skipped:
             # float16's scaler leaves the update out itself, and lowers its scale.
             if getattr(self.trainer.precision_plugin, "scaler", None) is None or not bool(self.step_loss.isfinite()):
@@ -164,7 +187,14 @@ class TrainingModule(lightning.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
         """Loss of a batch. Dropout depends on the seed and the step only, so that a resumed training draws the same."""
-        torch.manual_seed(self.seed_of_step(self.global_step))
+        torch.manual_seed(self.seed_of(batch))
         loss = self.batch_loss(batch)
-        self.step_loss = loss.detach()
-        return loss
+        is_first_part = self._begun_step != self.global_step
+        self.step_loss = loss.detach() if is_first_part else self.step_loss + loss.detach()
+        self._begun_step = self.global_step
+        # Lightning divides by the rounds, and the strategy takes the mean over the ranks: the parts are to be added up.
+        return loss if self.num_parts == 1 else loss * self.num_parts
+
+    def seed_of(self, batch: Any) -> int:
+        """Seed of torch's generator for a training batch."""
+        return self.seed_of_step(self.global_step)

@@ -21,6 +21,7 @@ import torch
 
 from lst.configs.schema import TrainConfig
 from lst.errors import UserError, raise_problems
+from lst.parallel import ALONE, Ranks
 from lst.progress import say
 from lst.recipes.training.branch import BRANCH_OPTIONS, branch_problems
 from lst.recipes.training.checkpoints import (
@@ -59,6 +60,13 @@ FREE_OPTIONS = (
     "branch_from",
     "accelerator",
     "compile",
+    "compile_by",
+    "devices",
+    "num_nodes",
+    "strategy",
+    "reshard",
+    "preempt_s",
+    "recompute_every",
 )
 # Settings that may change from a checkpoint on, which ``train.resume_from`` names.
 RATE_OPTIONS = (
@@ -115,27 +123,37 @@ class Start:
         then = _settings_at(self.record, self.step)
         return then["train.learning_rate"], then["train.weight_decay"]
 
-    def load(self, verify: bool) -> None:
-        """Reads the checkpoint; ``UserError`` where there is none that is good."""
-        self.checkpoint = read_checkpoint(self.named, verify) if self.named else self.folder.load_newest(verify)
+    def load(self, verify: bool, ranks: Ranks = ALONE, reshard: bool = False) -> None:
+        """Reads the checkpoint; ``UserError`` where there is none that is good. Every rank does so."""
+        if self.named is None:
+            self.checkpoint = self.folder.load_newest(verify, ranks, reshard)
+            return
+        with ranks.together():
+            self.checkpoint = read_checkpoint(self.named, verify, ranks, reshard)
 
     def note_machine(self, machine: Machine, name: str) -> None:
         """Records what the training runs on. Says where sums, and so the last bits of the weights, change by it."""
         now: dict[str, Any] = {**machine}
         before: dict[str, Any] = {**self.record.get("machine", {"compile": self.record["train"]["compile"]})}
-        changed = [key for key in before if before[key] != now[key]]
+        # Records of one process do not say that it was one.
+        alone = {"num_processes": 1, "strategy": None}
+        before, now = alone | before, alone | now
+        changed = [key for key in before if before[key] != now.get(key)]
         if changed and self.checkpoint is not None:
             say(
                 f"{name}: {', '.join(f'{key} {before[key]}' for key in changed)} before, "
-                f"{', '.join(f'{key} {now[key]}' for key in changed)} now: from step {self.step} on, the weights are "
-                "no longer bit for bit those of an uninterrupted training"
+                f"{', '.join(f'{key} {now.get(key)}' for key in changed)} now: from step {self.step} on, the weights "
+                "are no longer bit for bit those of an uninterrupted training"
             )
-            entry = _resumption(self.step, None, {f"machine.{key}": now[key] for key in changed})
+            entry = _resumption(self.step, None, {f"machine.{key}": now.get(key) for key in changed})
             self.record["resumed"] = [*self.record.get("resumed", []), entry]
         self.record["machine"] = machine
 
     def commit(self) -> None:
-        """Makes the checkpoint the newest one of the folder. The settings are written after this."""
+        """Makes the checkpoint the newest one of the folder. The settings are written after this.
+
+        Of several ranks, the first one does this.
+        """
         for path in self.cleared:
             remove_folder(path) if path.is_dir() else remove(path)
         if self.named is None:
@@ -231,7 +249,11 @@ def _no_checkpoint(word: str, named: Path, training: TrainingFolder) -> str:
 
 def machine_now(options: TrainConfig, device: str) -> Machine:
     """What sums depend on, apart from the settings; ``device`` is the one that the trainer has found."""
-    return {"accelerator": device, "compile": options.compile, "num_threads": torch.get_num_threads()}
+    found: Machine = {"accelerator": device, "compile": options.compile, "num_threads": torch.get_num_threads()}
+    if options.num_processes > 1:
+        found["num_processes"] = options.num_processes
+        found["strategy"] = "ddp" if options.strategy == "auto" else options.strategy
+    return found
 
 
 def _unchanged(settings: BegunSettings) -> TrainingSettings:

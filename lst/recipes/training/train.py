@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
+
 from lst.api.voices import fit_voice
-from lst.configs.schema import Config
+from lst.configs.schema import Config, TrainConfig
 from lst.data.batches import document_ids
 from lst.data.prepared import PreparedData
 from lst.errors import StoppedError, UserError
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.patching import is_unseen
-from lst.parallel import check_one_process
-from lst.progress import say
+from lst.parallel import Ranks, check_one_process, run_ranks
+from lst.progress import quiet, say
 from lst.recipes.training.batches import (
     build_loader,
     build_stream_plan,
@@ -23,14 +26,15 @@ from lst.recipes.training.batches import (
     fresh_stories,
     training_mix,
     validation_batches,
-    without_batches,
 )
 from lst.recipes.training.callbacks import RunCallback
 from lst.recipes.training.checkpoints import complete_checkpoints, restoring, step_of
 from lst.recipes.training.finite import NonFiniteError, check_finite
 from lst.recipes.training.folder import TrainingFolder
 from lst.recipes.training.language_model import LanguageModelModule
+from lst.recipes.training.parts import parts_of_batches
 from lst.recipes.training.start import FREE_OPTIONS, Start, machine_now, plan_start
+from lst.recipes.training.strategies import prepare_blocks, whole_model
 from lst.recipes.training.trainer import TrainerOptions, device_type, fit
 from lst.recipes.training.warm_start import build_model, check_text_model, recorded_source
 from lst.runs import ModelTokenizers, RunFolder, fit_patching, is_trained, open_data, plain_patching, save_trained
@@ -51,18 +55,26 @@ def train(config: Config) -> Path:
             another process, or numbers are not finite.
         StoppedError: a signal stopped the training, and a checkpoint was saved.
     """
-    check_one_process("lst train")
-    run = RunFolder.of(config)
-    with reading_lock(run.data):
-        data = open_data(config)
-        with folder_lock(run.model(config.name), work="trained", remedy="or train under another name=NAME"):
-            return _train(config, data, run)
+    options, run, ranks = config.train, RunFolder.of(config), Ranks.found()
+    if ranks.size == 1 and options.num_nodes == 1 and options.devices > 1:
+        check_one_process("lst train")
+        run_ranks(train, config, options.devices, f"the training {config.name}")
+        return run.final(config.name)
+    check_processes(options, ranks)
+    with ranks.joined(on_gpu(options)), quiet(not ranks.is_first), contextlib.ExitStack() as held:
+        with ranks.together():
+            held.enter_context(reading_lock(run.data))
+            data = open_data(config)
+        lock = folder_lock(run.model(config.name), work="trained", remedy="or train under another name=NAME")
+        ranks.at_first(lambda: held.enter_context(lock))
+        return _train(config, data, run, ranks)
 
 
-def _train(config: Config, data: PreparedData, run: RunFolder) -> Path:
+def _train(config: Config, data: PreparedData, run: RunFolder, ranks: Ranks) -> Path:
     options, final = config.train, run.final(config.name)
     folder = TrainingFolder(run.model(config.name))
-    start = check_training(config, data)
+    with ranks.together():
+        start = check_training(config, data)
     if is_trained(final):
         if start.named is not None:
             option = "branch_from" if options.branch_from else "resume_from"
@@ -73,35 +85,56 @@ def _train(config: Config, data: PreparedData, run: RunFolder) -> Path:
         say(f"{config.name} is trained: nothing to do ({final})")
         return final
     trainer_options = TrainerOptions(
-        options.max_steps, options.eval_every, folder.path, options.clip_norm, options.accelerator, options.precision
+        options.max_steps,
+        options.eval_every,
+        folder.path,
+        options.clip_norm,
+        options.accelerator,
+        options.precision,
+        options.rounds,
+        options.strategy,
+        ranks,
     )
-    device = device_type(trainer_options)
-    start.load(options.verify_checkpoints)
+    with ranks.together():
+        device = device_type(trainer_options)
+    start.load(options.verify_checkpoints, ranks, options.reshard)
     start.note_machine(machine_now(options, device), config.name)
-    start.commit()
-    folder.begin(start.record, config)
+    ranks.at_first(lambda: _begin(config, data, start))
     patching = fit_patching(config, data, folder.path)
     try:
         callback, model = _fit(config, data, patching, start, trainer_options)
-        check_finite(model.state_dict(), f"the trained model {final}")
+        model = whole_model(model, config, patching.vocabulary.size, ranks)
+        ranks.at_first(lambda: _save(final, model, patching, data))
     except NonFiniteError as error:
         raise UserError(_advice(config, folder, error)) from None
-    if (voice := fit_voice(data)) is not None:
-        voice.save(final / VOICE_FILE)
-    save_trained(final, model, patching, ModelTokenizers.of(data))
     if callback.signals.received is not None:
         raise StoppedError(f"{config.name} is trained; the same command goes on from here", callback.signals.received)
     return final
+
+
+def _begin(config: Config, data: PreparedData, start: Start) -> None:
+    """Writes what is there before the first step: settings, and what is fitted for the patching."""
+    start.commit()
+    start.folder.begin(start.record, config)
+    fit_patching(config, data, start.folder.path)
+
+
+def _save(final: Path, model: LatentSpeechTextModel, patching: FittedPatching, data: PreparedData) -> None:
+    """Writes the folder of the trained model."""
+    check_finite(model.state_dict(), f"the trained model {final}")
+    if (voice := fit_voice(data)) is not None:
+        voice.save(final / VOICE_FILE)
+    save_trained(final, model, patching, ModelTokenizers.of(data))
 
 
 def _fit(
     config: Config, data: PreparedData, patching: FittedPatching, start: Start, trainer_options: TrainerOptions
 ) -> tuple[RunCallback, LatentSpeechTextModel]:
     """Trains from ``start`` to the last step."""
-    options, checkpoint = config.train, start.checkpoint
+    options, checkpoint, ranks = config.train, start.checkpoint, trainer_options.ranks
     with restoring(checkpoint):
         loader_state = checkpoint.state["loader_state"] if checkpoint else None
-        loader = build_loader(config, data, start.fingerprint, loader_state, patching)
+        loader = build_loader(config, data, start.fingerprint, loader_state, patching, ranks)
     model = build_model(config.model, patching.vocabulary, config.seed, begins=checkpoint is None)
     valid_batches, text_bytes, num_units = validation_batches(config, data, patching, model)
     module = LanguageModelModule(
@@ -114,12 +147,14 @@ def _fit(
         config.seed,
         functools.partial(document_ids, build_stream_plan(config, data, start.fingerprint, patching)),
         start.saved_rates,
+        ranks,
     )
+    prepare_blocks(model, options.recompute_every, options.compile and options.compile_by == "block")
     if checkpoint:
         say(f"{config.name}: going on from step {start.step} ({checkpoint.path})")
     say(
         f"{config.name}: {model.num_parameters:,} parameters, {options.max_steps} steps of {options.rows} × "
-        f"{options.row_patches} patches"
+        f"{options.row_patches} patches{_parts_text(options)}"
     )
     if is_unseen(config.patching, config.model.boundary_head):
         say(
@@ -134,13 +169,46 @@ def _fit(
         options.keep_checkpoints,
         options.keep_at,
         has_tensorboard=True,
+        ranks=ranks,
     )
     with loader:
-        batches = without_batches(loader, options.skip_batches)
-        fit(module, batches, valid_batches, trainer_options, callback, checkpoint)
+        before = loader.state if checkpoint else None
+        parts = parts_of_batches(loader, before, options.rounds, ranks, config.loss, options.skip_batches)
+        fit(module, parts, valid_batches, trainer_options, callback, checkpoint)
     if module.loader_state is not None:
-        say(f"{config.name}: {module.loader_state.describe()}")
+        say(f"{config.name}: {module.merged_state().describe()}")
     return callback, model
+
+
+def _parts_text(options: TrainConfig) -> str:
+    """How often that is computed for a step, and where; empty for once on one device."""
+    if options.num_parts == 1:
+        return ""
+    many = f" × {options.rounds} rounds" if options.rounds > 1 else ""
+    on = f" × {options.num_processes} devices ({options.strategy})" if options.num_processes > 1 else ""
+    return f"{on}{many}"
+
+
+def check_processes(options: TrainConfig, ranks: Ranks) -> None:
+    """Raises ``UserError`` unless as many processes were started as the options say."""
+    if ranks.size == 1:
+        check_one_process("lst train")
+    if options.num_processes == ranks.size and options.num_nodes * ranks.local_size == ranks.size:
+        return
+    told = f"train.devices={options.devices} and train.num_nodes={options.num_nodes}"
+    if ranks.size == 1:
+        raise UserError(
+            f"{told} need {options.num_processes} processes: start lst train on every machine with torchrun or srun"
+        )
+    raise UserError(
+        f"lst train was started as {ranks.size} processes, {ranks.local_size} on each machine, but {told}: make them "
+        "agree, or start it once and let it start the processes of one machine itself"
+    )
+
+
+def on_gpu(options: TrainConfig) -> bool:
+    """Whether the devices are CUDA GPUs."""
+    return options.accelerator in ("gpu", "cuda") or (options.accelerator == "auto" and torch.cuda.is_available())
 
 
 def _advice(config: Config, folder: TrainingFolder, error: NonFiniteError) -> str:
@@ -190,6 +258,10 @@ def training_settings(config: Config, data: PreparedData) -> BegunSettings:
             train_options.pop(name)
     if not config.train.skip_batches:
         train_options.pop("skip_batches")
+    # The batch that a step has, however it is divided; of one part, rows and their patches say it.
+    train_options.pop("batch_patches")
+    if config.train.num_parts > 1:
+        train_options["batch_patches"] = config.train.step_patches
     model = config.model.recorded()
     if config.model.init_from is not None:
         model["init_from"] = recorded_source(config.model.init_from)

@@ -1,8 +1,9 @@
-"""The one trainer: Lightning on one device, with sums in one order, quiet, and stopped by signals."""
+"""The one trainer: Lightning on one device or several, with sums in one order, quiet, and stopped by signals."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,10 +19,11 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, IterableDataset
 
 from lst.errors import UserError
-from lst.parallel import keep_freed_memory
+from lst.parallel import ALONE, Ranks, keep_freed_memory
 from lst.recipes.training.callbacks import RunCallback
 from lst.recipes.training.checkpoints import Checkpoint, SafeCheckpointIO, restoring
 from lst.recipes.training.module import TrainingModule
+from lst.recipes.training.strategies import RanksEnvironment, Replicated, Sharded, rank_mesh, shard_model
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,9 @@ class TrainerOptions:
         clip_norm: gradients are scaled down to this norm; None leaves them.
         folder: of the training; Lightning looks nowhere else for checkpoints of its own.
         accelerator, precision: Lightning's.
+        rounds: training batches of a step, on each device.
+        strategy: ``ddp``, ``fsdp`` or ``hsdp``, of several ranks.
+        ranks: processes that train together; they are joined.
     """
 
     max_steps: int
@@ -42,6 +47,9 @@ class TrainerOptions:
     clip_norm: float | None = None
     accelerator: str = "cpu"
     precision: str = "32-true"
+    rounds: int = 1
+    strategy: str = "ddp"
+    ranks: Ranks = ALONE
 
 
 def build_trainer(
@@ -69,29 +77,44 @@ def device_type(options: TrainerOptions) -> str:
 def _build_trainer(
     options: TrainerOptions, callbacks: list[lightning.Callback], resume: Checkpoint | None
 ) -> lightning.Trainer:
-    plugins = _precision_plugins(options.precision)
+    plugins, ranks = _precision_plugins(options.precision), options.ranks
     return lightning.Trainer(
         accelerator=options.accelerator,
-        devices=1,
+        devices=ranks.local_size,
+        num_nodes=ranks.size // ranks.local_size,
+        strategy=_strategy(options),
+        accumulate_grad_batches=options.rounds,
+        use_distributed_sampler=False,
         max_steps=options.max_steps,
         max_epochs=-1,
         # Sums of gradients are taken in one order, whatever the threads do: resuming is exact only so.
         deterministic=True,
         gradient_clip_val=options.clip_norm,
-        val_check_interval=options.eval_every,
+        # In training batches.
+        val_check_interval=options.eval_every * options.rounds,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         logger=False,
         precision=None if plugins else options.precision,  # type: ignore[arg-type]
         # Without one named, Lightning finds SLURM's by itself: it would handle signals and write checkpoints of its own
         # into the working directory, which the next training started there would load.
-        plugins=[SafeCheckpointIO(resume), LightningEnvironment(), *plugins],
+        plugins=[
+            SafeCheckpointIO(resume, ranks),
+            LightningEnvironment() if ranks.size == 1 else RanksEnvironment(ranks),
+            *plugins,
+        ],
         default_root_dir=options.folder,
         callbacks=callbacks,
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,
     )
+
+
+def _strategy(options: TrainerOptions) -> Any:
+    if options.ranks.size == 1:
+        return "auto"
+    return Sharded(options.ranks) if options.strategy in ("fsdp", "hsdp") else Replicated()
 
 
 def fit(
@@ -123,17 +146,37 @@ def fit(
         trainer = build_trainer(options, [callback] if callback else [], resume)
         # Lightning converts after it has read a checkpoint: float64 weights would be rounded on the way.
         trainer.precision_plugin.convert_module(module)
+        if isinstance(trainer.strategy, Sharded):
+            device = trainer.strategy.root_device.type
+            mesh = rank_mesh(options.ranks, device, options.strategy)
+            module.shard = functools.partial(shard_model, mesh=mesh, precision=options.precision)
+        own_valid_batches = _RankShare(valid_batches, options.ranks)
+        module.num_own_valid_batches = own_valid_batches.num_own
         # Batches are made elsewhere: the workers of a DataLoader would have to be told where the others are.
         with restoring(resume, lambda: callback is not None and callback.has_stepped):
             trainer.fit(
                 module,
                 DataLoader(_Endless(train_batches), batch_size=None, num_workers=0),
-                DataLoader(valid_batches, batch_size=None, num_workers=0),  # type: ignore[arg-type]
+                DataLoader(own_valid_batches, batch_size=None, num_workers=0),  # type: ignore[arg-type]
                 ckpt_path=str(resume.path) if resume else None,
             )
     if trainer.global_step < options.max_steps and not module.stopped_early:
         # Lightning returns as if all were well when it is told to terminate.
         raise KeyboardInterrupt
+
+
+class _RankShare(Sequence[Any]):
+    """Every rank's validation batches: as many for each, because all compute together. The last may repeat."""
+
+    def __init__(self, batches: Sequence[Any], ranks: Ranks) -> None:
+        self.batches, self.ranks = batches, ranks
+        self.num_own = len(range(ranks.rank, len(batches), ranks.size))
+
+    def __len__(self) -> int:
+        return -(-len(self.batches) // self.ranks.size)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.batches[min(index * self.ranks.size + self.ranks.rank, len(self.batches) - 1)]
 
 
 class _Endless(IterableDataset[Any]):
