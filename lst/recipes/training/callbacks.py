@@ -59,6 +59,7 @@ class RunCallback(lightning.Callback):
             that row.
         has_tensorboard: whether the metrics are written for TensorBoard, too.
         ranks: processes that train together: the first one writes, and all save checkpoints at the same step.
+        preempt_s: seconds from a signal until the checkpoint must be written; None sets no limit.
 
     Attributes:
         signals: that stop the training.
@@ -76,14 +77,14 @@ class RunCallback(lightning.Callback):
         validates_last: bool = False,
         has_tensorboard: bool = False,
         ranks: Ranks = ALONE,
+        preempt_s: float | None = None,
     ) -> None:
         self.folder, self.ranks = folder, ranks
         self.metrics_path, self.checkpoints = folder / METRICS_FILE, folder / "checkpoints"
         self.options, self.first_step, self.description = options, first_step, description
         self.keep_checkpoints, self.keep_at = keep_checkpoints, keep_at
         self.validates_last, self.has_tensorboard = validates_last, has_tensorboard
-        limit_s = options.preempt_s if isinstance(options, TrainConfig) else None
-        self.signals = StopSignals(limit_s, is_handed_on=ranks.is_supervised)
+        self.signals = StopSignals(preempt_s, is_handed_on=ranks.is_supervised)
         self.progress: Progress | None = None
         self._tensorboard: TensorboardFile | None = None
         self.has_stepped = False

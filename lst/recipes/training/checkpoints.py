@@ -214,7 +214,9 @@ def read_checkpoint(folder: Path, verify: bool = True, ranks: Ranks = ALONE, res
         _check_version(folder, index, remedy)
         names = [TENSORS_FILE] if marker is None else [name for name in marker["sha256"] if name != STATE_FILE]
         rows: dict[str, Any] = parse_json(json.dumps(index.get("rows", {})).encode(), dict[str, RowPlaces])
-        tensors = {key: tensor for name in names for key, tensor in _read_tensors(folder / name, rows).items()}
+        tensors: dict[str, torch.Tensor | CutTensor] = {
+            key: tensor for name in names for key, tensor in _read_tensors(folder / name, rows).items()
+        }
         for key, places in rows.items():
             tensors[key] = CutTensor(folder, key, places["shape"], places["starts"])
         state: dict[str, Any] = decode_state(index["state"] if "version" in index else index, tensors)

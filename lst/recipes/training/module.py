@@ -76,7 +76,7 @@ class TrainingModule(lightning.LightningModule):
         super().__init__()
         self.model, self.options, self.fused = model, options, fused
         self.num_parts, self.ranks = num_parts, ranks
-        self.shard: Callable[[LatentSpeechTextModel], None] | None = None
+        self.shard: Callable[[Any], None] | None = None
         self.num_own_valid_batches = sys.maxsize
         self._begun_step = -1
         self.rate_share, self.seed_of_step = rate_share, seed_of_step

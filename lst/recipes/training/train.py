@@ -170,6 +170,7 @@ def _fit(
         options.keep_at,
         has_tensorboard=True,
         ranks=ranks,
+        preempt_s=options.preempt_s,
     )
     with loader:
         before = loader.state if checkpoint else None
