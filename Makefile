@@ -22,6 +22,7 @@ help:
 	@echo "make bench-data   speed of preparing, interleaving and loading: runs/bench/data.json (about 6 minutes; ARGS=CORPUS measures your recordings)"
 	@echo "make docs         the documentation as a site: site/index.html"
 	@echo "make wheel        build the wheel, install it alone and run the smoke experiment with it"
+	@echo "make image        a container image, with docker or podman: docker run --rm -v \$$PWD:/work lst quickstart"
 	@echo "make format       format the code"
 	@echo "make clean        remove .venv, caches, build/ and site/; runs/ stays"
 
@@ -87,6 +88,14 @@ wheel: $(VENV)/.installed
 	cd $(WHEEL) && env/bin/lst --help > /dev/null
 	cd $(WHEEL) && env/bin/lst quickstart experiment=smoke
 	@test -s $(WHEEL)/runs/smoke/report.html
+
+# With docker, or with podman where that is what there is.
+IMAGE_TOOL ?= $(shell command -v docker || command -v podman)
+IMAGE_ARGS ?=
+.PHONY: image
+image:
+	@test -n "$(IMAGE_TOOL)" || { echo "make image needs docker or podman; neither is on the PATH"; exit 1; }
+	$(IMAGE_TOOL) build --tag lst $(IMAGE_ARGS) .
 
 .PHONY: bench-model
 bench-model: $(VENV)/.installed

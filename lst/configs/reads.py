@@ -133,7 +133,7 @@ def _shown(value: Any) -> str:
 
 _SECTIONS = (
     *("tokenizer", "data", "patching", "model", "loss", "train", "eval", "benchmark", "generate", "report", "card"),
-    *("export", "check", "storage", "task", "fit", "scale", "law", "lst", "h3", "h3_text"),
+    *("plan", "export", "check", "storage", "task", "fit", "scale", "law", "lst", "h3", "h3_text"),
 )
 # Commands whose configuration is not the one that the others share.
 _OWN_OPTIONS = {
@@ -219,7 +219,7 @@ def reads_of(command: str, is_dry_run: bool = False) -> Reads:
     reads = READS[command]
     if not (is_dry_run and command == "train"):
         return reads
-    return reads.and_also(["tokenizer.num_units", "tokenizer.text_vocab_size"])
+    return reads.and_also(["tokenizer.num_units", "tokenizer.text_vocab_size", "plan"])
 
 
 def words_read_by(command: str, words: Sequence[str], options: Mapping[str, Option]) -> list[str]:

@@ -9,6 +9,7 @@ from operator import attrgetter
 
 from lst.configs.benchmark_schema import BenchmarkConfig
 from lst.configs.family import RULES, family_values
+from lst.configs.plan_schema import PlanConfig
 from lst.configs.text_models import with_shape_of
 from lst.data.config import EXECUTORS, LAYOUT_NAMES, NO_VOICE, SIMULATED, DataConfig, parse_part
 from lst.model.config import (
@@ -428,6 +429,7 @@ class Config(Options):
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
     card: CardConfig = field(default_factory=CardConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     check: CheckConfig = field(default_factory=CheckConfig)

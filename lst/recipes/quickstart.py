@@ -26,8 +26,9 @@ from lst.recipes.corpus_card.card import card_after_prepare
 from lst.recipes.evaluate import evaluate, found_ceilings, found_contamination, results_as_text, verdict_of
 from lst.recipes.prepare import prepare_options, prepare_plan
 from lst.recipes.report.write import write_report
+from lst.recipes.training.cluster_plan import peak_flops
 from lst.recipes.training.control import Spent, accounting, controlled, spent
-from lst.recipes.training.plan import peak_flops, train_plan
+from lst.recipes.training.plan import train_plan
 from lst.recipes.training.train import check_training
 from lst.runs import RunFolder, is_trained, open_data
 from lst.runs.fitted_patching import FITTED_STRATEGIES

@@ -22,8 +22,8 @@ from lst.progress import Progress
 from lst.recipes.scaling.branches import grid_branch_problems, trunks
 from lst.recipes.scaling.grid import Cell, cell_fingerprint, checked_configs, grid_cells, raise_for_cells
 from lst.recipes.scaling.plan_file import CellRecord, PlanFile, plan_path
+from lst.recipes.training.cluster_plan import peak_flops
 from lst.recipes.training.control import Spent, controlled, spent
-from lst.recipes.training.plan import TRAINING_EFFICIENCY, peak_flops
 from lst.recipes.training.train import check_training
 from lst.runs import open_data, plain_patching
 from lst.storage import fingerprint, read_json, write_json
@@ -184,7 +184,7 @@ def _record(cell: Cell, config: Config, data: PreparedData, used: Spent, core_fl
         strategy=config.patching.strategy,
         N=model.num_parameters,
         N_non_embedding=model.num_non_embedding_parameters,
-        core_hours=used.flops / (core_flops * TRAINING_EFFICIENCY) / 3600,
+        core_hours=used.flops / (core_flops * config.plan.utilisation) / 3600,
         made_from=cell_fingerprint(config, data),
         steps=used.steps,
         patches=used.patches,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from operator import attrgetter
 from typing import NamedTuple
@@ -17,19 +16,16 @@ from lst.data.shards import INDEX_FILE
 from lst.model.flops import model_flops, typical_workload
 from lst.model.lst import LatentSpeechTextModel
 from lst.parallel import check_one_process
-from lst.progress import duration_text, size_text
+from lst.progress import size_text
 from lst.recipes.training.batches import build_loader
 from lst.recipes.training.checkpoints import step_of
+from lst.recipes.training.cluster_plan import cluster_lines, cluster_of
 from lst.recipes.training.train import check_training
 from lst.runs import RunFolder, open_data
 from lst.runs.fitted_patching import FITTED_STRATEGIES
 from lst.tokenizers.vocabulary import SPECIALS
 
-# Share of the matrix-product peak that a training step of the small models reaches on a CPU.
-TRAINING_EFFICIENCY = 0.3
 BYTES_A_CHECKPOINT_PARAMETER = 12
-# Values that attention and feed-forward keep for the backward pass, for each position and channel of a layer.
-VALUES_A_LAYER_CHANNEL = 20
 # Used if no data is prepared: tokens a patch and patches a document of the embedded stories.
 ASSUMED_TOKENS_A_PATCH = {
     "none": 1.0,
@@ -62,7 +58,7 @@ def train_plan(config: Config, peak: float | None = None) -> list[str]:
     """
     check_one_process("lst train")
     train, strategy = config.train, config.patching.strategy
-    slots = train.rows * train.row_patches
+    slots = train.step_patches
     is_prepared = storage.exists(RunFolder.of(config).data / INDEX_FILE)
     named = None
     if is_prepared:
@@ -75,12 +71,11 @@ def train_plan(config: Config, peak: float | None = None) -> list[str]:
         vocab_size = config.tokenizer.text_vocab_size + len(SPECIALS) + num_units
         expected = _assumed(config, vocab_size, "assumed: no data is prepared yet")
     with torch.device("meta"):
-        num_parameters = LatentSpeechTextModel(config.model, expected.vocab_size).num_parameters
-    tokens = expected.tokens
+        model = LatentSpeechTextModel(config.model, expected.vocab_size)
+    num_parameters, tokens = model.num_parameters, expected.tokens
     workload = typical_workload(config.model, tokens, slots, slots / expected.documents)
     flops = model_flops(config.model, expected.vocab_size, workload)
-    total = flops.training * train.max_steps
-    peak = peak_flops() if peak is None else peak
+    cluster = cluster_of(config, model, flops.training, tokens, peak)
     disk = num_parameters * (BYTES_A_CHECKPOINT_PARAMETER * (train.keep_checkpoints + len(train.keep_at)) + 4)
     return [
         f"train {config.name}: {num_parameters:,} parameters, vocabulary {expected.vocab_size:,}, patching {strategy}",
@@ -89,11 +84,9 @@ def train_plan(config: Config, peak: float | None = None) -> list[str]:
         f"  {train.max_steps:,} steps × {slots:,} patches, about {tokens:,.0f} tokens a step ({expected.source})",
         f"  {flops.training / 1e9:,.1f} GFLOP a step (forward: encoder {flops.encoder / flops.forward:.0%}, backbone "
         f"{flops.backbone / flops.forward:.0%}, decoder {flops.decoder / flops.forward:.0%}, head "
-        f"{flops.head / flops.forward:.0%}), {total:.3g} FLOPs in all",
-        f"  disk about {size_text(disk)}; time about {duration_text(total / (peak * TRAINING_EFFICIENCY))} "
-        f"on this CPU ({peak / 1e9:,.0f} GFLOP/s in matrix products just now)",
-        f"  peak memory about {size_text(peak_bytes(config, num_parameters, tokens))} (an estimate: parameters, "
-        "gradients, AdamW's two moments, and activations of one batch)",
+        f"{flops.head / flops.forward:.0%}), {flops.training * train.max_steps:.3g} FLOPs in all",
+        f"  disk about {size_text(disk)}",
+        *cluster_lines(config, cluster),
         *([] if is_prepared else [f"  it waits for prepared data in {RunFolder.of(config).data}: run lst prepare"]),
     ]
 
@@ -126,30 +119,6 @@ def _measured(config: Config, data: PreparedData) -> Expected:
 
 
 def _assumed(config: Config, vocab_size: int, source: str) -> Expected:
-    slots = config.train.rows * config.train.row_patches
+    slots = config.train.step_patches
     a_patch = ASSUMED_TOKENS_A_PATCH.get(config.patching.strategy, ASSUMED_TOKENS_A_PATCH["static"])
     return Expected(vocab_size, slots * a_patch, slots / ASSUMED_DOCUMENT_PATCHES, source)
-
-
-def peak_bytes(config: Config, num_parameters: int, tokens: float) -> float:
-    """Estimate of the memory that a training takes at its peak, in bytes."""
-    model, slots = config.model, config.train.rows * config.train.row_patches
-    precision = config.train.precision
-    of_weights = {"64-true": 8, "bf16-true": 2}.get(precision, 4)
-    of_values = {"64-true": 8, "32-true": 4}.get(precision, 2)
-    layer_values = float(slots) * model.global_dim * model.global_layers
-    layer_values += tokens * model.local_dim * (model.encoder_layers + model.decoder_layers)
-    # Parameters, gradients and two moments; then what the layers keep for the backward pass.
-    return 4 * of_weights * num_parameters + VALUES_A_LAYER_CHANNEL * of_values * layer_values
-
-
-def peak_flops(size: int = 1024) -> float:
-    """Rate of float32 matrix products on this CPU, in operations a second, from a short measurement."""
-    a = torch.randn(size, size)
-    a @ a
-    rates = []
-    for _ in range(5):
-        started_s = time.perf_counter()
-        a @ a
-        rates.append(2 * size**3 / (time.perf_counter() - started_s))
-    return max(rates)
