@@ -322,6 +322,12 @@ class DataConfig(Options, prefix="data."):
         0, "codebook size of .on_the_fly files; 0 takes the largest unit there and one", low=0, high=65_536
     )
     shard_utterances: int = option(64, "utterances a shard", low=1)
+    refit: bool = option(
+        False,
+        "codebook, text pieces, held-out utterances and ranges of shards are chosen anew; else those of earlier runs "
+        "stay while the corpus changes",
+        is_later=True,
+    )
     pack_buffer: int = option(128, "documents from which rows are packed, of each stream", low=1)
     num_streams: int = option(
         4, "streams that give batches in turn; as many as there are loader workers, or more", low=1

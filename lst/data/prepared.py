@@ -34,6 +34,8 @@ UNITS_FILE, TEXT_FILE, VOCABULARY_FILE = "units.safetensors", "text.model", "voc
 MANIFEST_FILE, UNIT_ROWS_FILE, TEXTS_FILE = "manifest.jsonl", "unit_rows.jsonl", "texts.jsonl"
 SIMULATED_ROWS_FILE, QUESTIONS_FILE = "simulated_rows.jsonl", "questions.jsonl"
 LIST_FILES = (MANIFEST_FILE, UNIT_ROWS_FILE, SIMULATED_ROWS_FILE, TEXTS_FILE, QUESTIONS_FILE)
+# Which rows each shard holds; made with the lists, and hashed with them.
+PLAN_FILE = "plan.jsonl"
 SOURCE_FILE, MADE_FROM_FILE, LEFT_OUT_FILE = "source.json", "made_from.json", "left_out.jsonl"
 
 RECORD_FILES = (SOURCE_FILE, MADE_FROM_FILE, LEFT_OUT_FILE)
@@ -105,7 +107,7 @@ def file_problems(folder: Folder, index: Index, full: bool) -> dict[str, str]:
         index: of it; one of an earlier version has no hashes.
         full: compare hashes, not only whether files are there.
     """
-    known = {*LIST_FILES, *RECORD_FILES, *ARTEFACT_FILES, *CARD_FILES}
+    known = {*LIST_FILES, PLAN_FILE, *RECORD_FILES, *ARTEFACT_FILES, *CARD_FILES}
     problems = {}
     for name, recorded in index.get("files", {}).items():
         if name not in known:
@@ -140,7 +142,7 @@ def whole_index(folder: Folder, full: bool) -> Index | None:
         return None
     lists = file_problems(folder, index, full)
     # A card is made anew by itself.
-    damaged = {name: told for name, told in lists.items() if name in (*LIST_FILES, *RECORD_FILES)}
+    damaged = {name: told for name, told in lists.items() if name in (*LIST_FILES, PLAN_FILE, *RECORD_FILES)}
     damaged |= _artefact_problems(folder, index)
     problems = list(damaged.values())
     try:
@@ -208,8 +210,8 @@ def read_lists(folder: Folder) -> tuple[Sequence[SpokenRow], Sequence[WrittenTex
 
 
 def list_hashes(folder: Folder) -> dict[str, str]:
-    """Hashes of the lists of utterances and texts, so that a cut list is not taken for a whole one."""
-    paths = [folder / name for name in LIST_FILES]
+    """Hashes of the lists of utterances, texts and shards, so that a cut list is not taken for a whole one."""
+    paths = [folder / name for name in (*LIST_FILES, PLAN_FILE)]
     return {path.name: storage.sha256(path) for path in paths if storage.exists(path)}
 
 

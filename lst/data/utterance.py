@@ -206,3 +206,16 @@ def time_problems(timed: Sequence[TimedWord], duration_s: float) -> list[str]:
             found.append(f"{where}{times}: the audio ends at {duration_s:.3f} s")
         before_s = max(before_s, word.end_s)
     return found
+
+
+class HeldOut(TypedDict, total=False):
+    """Which utterances are held out where the corpus does not say: those of some speakers, or by a draw.
+
+    Attributes:
+        speakers: whose utterances are.
+        seed, below: the seed of the draw, and the last one that is: utterances whose draw is not above it.
+    """
+
+    speakers: list[str]
+    seed: int
+    below: str

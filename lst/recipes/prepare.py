@@ -12,6 +12,7 @@ from lst.data.config import NO_VOICE, SIMULATED
 from lst.data.corpora import ManifestRow, on_the_fly_files
 from lst.data.prepare import PrepareOptions, check_preparing, prepare
 from lst.data.prepare.gather import gather_source, gather_units, lines_to_read
+from lst.data.prepare.gathered import planned_changes
 from lst.data.prepare.options import Origin
 from lst.data.prepare.prepare import BYTES_A_SHARD_UTTERANCE, BYTES_A_SPOKEN_STORY
 from lst.data.prepare.text_alone import named_texts
@@ -39,8 +40,9 @@ def prepare_plan(config: Config) -> list[str]:
     """
     folder, options = RunFolder.of(config).data, prepare_options(config)
     origin = check_preparing(folder, options)
-    if storage.exists(folder / INDEX_FILE):
-        return [f"prepare: {folder} is prepared, nothing to do"]
+    if storage.exists(folder / INDEX_FILE) and not options.data.refit:
+        changes = [] if options.is_text_alone else planned_changes(folder, options, origin)
+        return changes or [f"prepare: {folder} is prepared, nothing to do"]
     if options.is_text_alone:
         return _text_plan(folder, config, origin)
     cost = _cost(config, options, origin)

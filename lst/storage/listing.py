@@ -1,12 +1,13 @@
 """All files below a place, listed once with their sizes and times: for fingerprints, and for those who look for files.
 
-A listing of a large corpus takes minutes, so it is made once and handed on.
+A listing of a large corpus takes minutes, so it is made once and handed on. What this project writes itself, run
+folders and prepared data, is no part of a corpus that it lies in: such folders are not looked into.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,18 @@ from lst.storage.places import Folder, Location, Url, locate, remote
 Mark = tuple[str, int, int | str]
 # What an entry of fsspec's listings may call the tag or the time of change, the most telling first.
 _MARK_KEYS = ("ETag", "etag", "LastModified", "mtime", "created")
+# A folder that holds all files of one of these groups is prepared data, a run, a training, or a benchmark.
+_OWN_FILES = (
+    {"source.json", "texts.jsonl"},
+    {"made_from.json", "texts.jsonl"},
+    {"index.json", "units.safetensors"},
+    {"manifest.jsonl", "texts.jsonl", "shards"},
+    {"manifest.jsonl", "texts.jsonl", ".lock"},
+    {"commands.json", "data"},
+    {"commands.json", "models"},
+    {"settings.json", "config.yaml", "versions.json"},
+    {"card.json", "index.json", "shards"},
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +46,7 @@ class FileList:
             folder is visited once. A URL of a file has the one name ``""``.
         special: names that are no regular file, such as broken links and FIFOs.
         problem: why a folder could not be read; empty where all could.
+        inodes: of the files of ``marks``, in order; none behind a URL.
     """
 
     place: Folder
@@ -40,11 +54,20 @@ class FileList:
     names: Sequence[str] = ()
     special: frozenset[str] = frozenset()
     problem: str = ""
+    inodes: Sequence[int] = ()
 
     @property
     def fingerprint(self) -> str | None:
         """Fingerprint of the names, sizes and times of change of all files; None if nothing is there."""
         return None if self.marks is None else fingerprint(self.marks)
+
+    @property
+    def state(self) -> str | None:
+        """The same of files that are not hidden, with their inodes: a file put in another's place is told, too."""
+        if self.marks is None:
+            return None
+        inodes = self.inodes or [0] * len(self.marks)
+        return fingerprint([pair for pair in zip(self.marks, inodes, strict=True) if not _is_hidden(pair[0][0])])
 
     @property
     def top(self) -> list[str]:
@@ -71,18 +94,23 @@ class FileList:
         return self.names
 
 
-def list_files(place: Location) -> FileList:
-    """Lists the files at or below a place; an absent place has none."""
+def list_files(place: Location, without: Folder | None = None) -> FileList:
+    """Lists the files at or below a place; an absent place has none.
+
+    Args:
+        place: a folder or a file.
+        without: a folder that is not looked into, beside those that this project wrote; see ``is_own_folder``.
+    """
     found = locate(place)
     if isinstance(found, Url):
-        return _list_url(found)
+        return _list_url(found, f"{without}/")
     if found.is_dir():
         with Progress(None, f"looking through {found.name}", unit="file") as progress:
-            return _Walk(found, progress).files()
+            return _Walk(found, progress, None if without is None else os.path.realpath(without)).files()
     if not found.exists():
         return FileList(found)
     stat = found.stat()
-    return FileList(found, [(".", stat.st_size, stat.st_mtime_ns)])
+    return FileList(found, [(".", stat.st_size, stat.st_mtime_ns)], inodes=[stat.st_ino])
 
 
 def files_fingerprint(place: str | None) -> str | None:
@@ -107,10 +135,30 @@ def _is(kind: Callable[[], bool]) -> bool:
 
 
 def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in name.split("/"))
+    """Whether a path leads through a hidden folder or to a hidden file; ``.`` alone is the place itself."""
+    return name != "." and any(part.startswith(".") for part in name.split("/"))
 
 
-def _list_url(url: Url) -> FileList:
+def is_own_folder(names: Collection[str]) -> bool:
+    """Whether a folder with files and folders of these names was written by this project.
+
+    >>> is_own_folder(["index.json", "shards", "units.safetensors"]), is_own_folder(["manifest.jsonl", "a.wav"])
+    (True, False)
+    """
+    return any(group.issubset(names) for group in _OWN_FILES)
+
+
+def _own_folders(names: Sequence[str]) -> list[str]:
+    """Folders, with a slash at their end, among the paths of files that ``is_own_folder`` tells."""
+    inside: dict[str, set[str]] = {}
+    for name in names:
+        parts = name.split("/")
+        for depth in range(1, len(parts)):
+            inside.setdefault("/".join(parts[:depth]) + "/", set()).add(parts[depth])
+    return [folder for folder, own in inside.items() if is_own_folder(own)]
+
+
+def _list_url(url: Url, without: str) -> FileList:
     with remote(url, fresh=True) as (system, path):
         try:
             entries = sorted(system.find(path, detail=True).items())
@@ -123,6 +171,10 @@ def _list_url(url: Url) -> FileList:
     names = [name.removeprefix(path.rstrip("/")).lstrip("/") for name, _ in entries]
     if outside := [name for name in names if ".." in name.split("/")]:
         raise StorageError(f"{url} lists {outside[0][:100]!r}, which leads out of it.")
+    skipped = without.removeprefix(f"{url.rstrip('/')}/")
+    if own := (*_own_folders(names), *([skipped] if any(name.startswith(skipped) for name in names) else [])):
+        kept = [number for number, name in enumerate(names) if not name.startswith(own)]
+        marks, names = [marks[number] for number in kept], [names[number] for number in kept]
     return FileList(url, marks or None, [name for name in names if not _is_hidden(name)])
 
 
@@ -132,7 +184,8 @@ class _Walk:
 
     root: Path
     progress: Progress
-    marks: list[Mark] = field(default_factory=list)
+    without: str | None = None
+    marks: list[tuple[Mark, int]] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     special: set[str] = field(default_factory=set)
     seen: set[str] = field(default_factory=set)
@@ -141,8 +194,9 @@ class _Walk:
     def files(self) -> FileList:
         """Walks, and returns what was found."""
         self._visit(str(self.root), "", is_direct=True, is_named=True)
-        self.marks.sort(key=lambda mark: mark[0].split("/"))
-        return FileList(self.root, self.marks, self.names, frozenset(self.special), self.problem)
+        self.marks.sort(key=lambda pair: pair[0][0].split("/"))
+        marks, inodes = [mark for mark, _ in self.marks], [inode for _, inode in self.marks]
+        return FileList(self.root, marks, self.names, frozenset(self.special), self.problem, inodes)
 
     def _visit(self, folder: str, prefix: str, is_direct: bool, is_named: bool) -> None:
         """``is_direct``: reached through no link. ``is_named``: not hidden, and not visited by another way before."""
@@ -158,6 +212,8 @@ class _Walk:
         except OSError as error:
             if is_named:
                 self.problem = self.problem or f"folder {folder} cannot be read: {error.strerror}."
+            return
+        if prefix and (is_own_folder({entry.name for entry in entries}) or os.path.realpath(folder) == self.without):
             return
         folders = [entry for entry in entries if _is(entry.is_dir)]
         for entry in entries:
@@ -175,7 +231,7 @@ class _Walk:
         name, is_file = prefix + entry.name, _is(entry.is_file)
         if is_direct and is_file:
             stat = entry.stat()
-            self.marks.append((name, stat.st_size, stat.st_mtime_ns))
+            self.marks.append(((name, stat.st_size, stat.st_mtime_ns), stat.st_ino))
         if is_named and not entry.name.startswith("."):
             self.names.append(name)
             self.progress.advance()

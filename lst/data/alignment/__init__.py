@@ -11,8 +11,8 @@ other tools' files.
 """
 
 from lst.data.alignment.aligner import AlignItem, AlignmentError, AlignResult
-from lst.data.alignment.build import FilteredAligner, align_files, aligner_name, process_aligner
-from lst.data.alignment.imported import check_imported, imported_faults
+from lst.data.alignment.build import FilteredAligner, align_files, align_places, aligner_name, process_aligner
+from lst.data.alignment.imported import check_imported, given_times, imported_faults
 
 __all__ = [
     "AlignItem",
@@ -20,8 +20,10 @@ __all__ = [
     "AlignmentError",
     "FilteredAligner",
     "align_files",
+    "align_places",
     "aligner_name",
     "check_imported",
+    "given_times",
     "imported_faults",
     "process_aligner",
 ]

@@ -135,10 +135,15 @@ def _kept_aligner(files: str | None, *options: Any) -> FilteredAligner:
     return build_aligner(AlignConfig(*options))
 
 
+def align_places(config: AlignConfig) -> list[str]:
+    """Files and folders that alignments depend on."""
+    places = {"import": [config.source], "ctc": [config.checkpoint, config.weights]}.get(config.method, [])
+    return [str(Path(place).expanduser()) for place in places if place]
+
+
 def align_files(config: AlignConfig) -> str | None:
     """Fingerprint of the files that alignments depend on, by size and time; None if there are none."""
-    depends_on = {"import": [config.source], "ctc": [config.checkpoint, config.weights]}.get(config.method, [])
-    found = [files_fingerprint(str(Path(path).expanduser())) for path in depends_on if path]
+    found = [files_fingerprint(place) for place in align_places(config)]
     return fingerprint(found) if any(found) else None
 
 

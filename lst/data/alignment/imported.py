@@ -17,6 +17,7 @@ from lst.data.config import AlignConfig, DataConfig
 from lst.data.corpora import ManifestRow
 from lst.data.utterance import TimedWord, Word, time_problems
 from lst.errors import ProblemsError, UserError, raise_problems
+from lst.storage import fingerprint
 
 READERS: dict[str, Callable[[bytes, str], list[TimedWord]]] = {
     "textgrid": read_textgrid,
@@ -159,6 +160,22 @@ def imported_faults(config: AlignConfig, rows: Sequence[ManifestRow]) -> list[li
             "leave the option out"
         )
     return [problems for _, problems in found]
+
+
+def given_times(config: AlignConfig) -> Callable[[ManifestRow], str] | None:
+    """A function that gives a fingerprint of the word times that another tool's files hold for a row.
+
+    None where no files are taken over; those of the corpus itself are a part of its rows.
+    """
+    if config.method != "import":
+        return None
+    aligner = ImportAligner(config.source, config.format)
+
+    def times_of(row: ManifestRow) -> str:
+        words, problems = aligner.timed_words(row.id, row.text, row.duration_s or float("inf"), row.words)
+        return fingerprint([[word._replace(place="") for word in words], problems])
+
+    return times_of
 
 
 def check_imported(config: DataConfig, rows: Sequence[ManifestRow]) -> None:

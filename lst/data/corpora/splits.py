@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lst.data.corpora.manifest import ManifestRow
+from lst.data.utterance import HeldOut
 from lst.errors import UserError
 
 MIN_SPEAKERS_TO_HOLD_OUT = 5
 
 
-def assign_splits(rows: Sequence[ManifestRow], valid_share: float, seed: int) -> list[ManifestRow]:
+def assign_splits(
+    rows: Sequence[ManifestRow], valid_share: float, seed: int, held_out: HeldOut | None = None
+) -> list[ManifestRow]:
     """Gives every row a split, ``"train"`` or ``"valid"``. The order of the rows does not matter.
 
     If a row is ``"valid"``, the corpus keeps its splits, and rows without a split become ``"train"``. Otherwise a
@@ -26,6 +29,7 @@ def assign_splits(rows: Sequence[ManifestRow], valid_share: float, seed: int) ->
         rows: the rows; their ids must be unique.
         valid_share: share of utterances to hold out, from 0 (none) to below 1.
         seed: of the hash.
+        held_out: what an earlier state of the corpus chose, from ``choose_held_out``: it is kept.
 
     Returns:
         The rows in their order.
@@ -37,41 +41,67 @@ def assign_splits(rows: Sequence[ManifestRow], valid_share: float, seed: int) ->
     >>> [row.id for row in assign_splits(rows, 0.2, seed=0) if row.split == "valid"]
     ['utt_3', 'utt_6']
     """
-    if not 0 <= valid_share < 1:
-        raise UserError(f"valid_share={valid_share} must be from 0 to below 1.")
-    if rows and all(row.split == "valid" for row in rows):
-        # A development set alone (LibriSpeech's dev-clean, for example): some of it must become training data.
-        rows = [replace(row, split="") for row in rows]
+    rows = _named(rows)
+    if not _is_drawn(rows, valid_share):
+        return [replace(row, split=row.split or "train") for row in rows]
+    rule = held_out or choose_held_out(rows, valid_share, seed) or {}
+    candidates = {row.id for row in rows if not row.split} or {row.id for row in rows}
+    return [
+        replace(row, split="valid" if row.id in candidates and is_held_out(row, rule) else row.split or "train")
+        for row in rows
+    ]
+
+
+def choose_held_out(rows: Sequence[ManifestRow], valid_share: float, seed: int) -> HeldOut | None:
+    """Which utterances ``assign_splits`` holds out; None where the corpus says itself, or none are.
+
+    The choice is a rule, so that rows that come later have a split too, and none of those before changes its own: the
+    speakers that are held out, or the largest draw of an utterance that is.
+    """
+    rows = _named(rows)
+    if not _is_drawn(rows, valid_share):
+        return None
+    if len(rows) < 2:
+        raise UserError("the corpus has one usable utterance: nothing can be held out. Add more, or valid_share=0.")
     candidates = [row for row in rows if not row.split] or list(rows)
-    held_out: set[str] = set()
-    if valid_share > 0 and rows and not any(row.split == "valid" for row in rows):
-        if len(rows) < 2:
-            raise UserError("the corpus has one usable utterance: nothing can be held out. Add more, or valid_share=0.")
-        held_out = _held_out_ids(rows, candidates, valid_share, seed)
-    return [replace(row, split="valid" if row.id in held_out else row.split or "train") for row in rows]
-
-
-def _held_out_ids(
-    rows: Sequence[ManifestRow], candidates: Sequence[ManifestRow], valid_share: float, seed: int
-) -> set[str]:
-    """Ids of the candidates to hold out: of whole speakers if there are enough, else single utterances."""
-
-    def draw(kind: str, name: str) -> str:
-        return hashlib.sha256(f"{seed}:{kind}:{name}".encode()).hexdigest()
-
     num_wanted = valid_share * len(rows)
     candidate_ids = {row.id for row in candidates}
     train_speakers = {row.speaker for row in rows if row.id not in candidate_ids}
     num_by_speaker = Counter(row.speaker for row in candidates if row.speaker not in train_speakers)
     if len(num_by_speaker) < MIN_SPEAKERS_TO_HOLD_OUT:
-        ids = sorted(candidate_ids, key=lambda utterance_id: draw("id", utterance_id))
-        return set(ids[: max(1, min(round(num_wanted), len(rows) - 1))])
+        draws = sorted(_draw(seed, "id", utterance_id) for utterance_id in candidate_ids)
+        num_held_out = max(1, min(round(num_wanted), len(rows) - 1))
+        return {"seed": seed, "below": draws[min(num_held_out, len(draws)) - 1]}
     held_out: set[str] = set()
-    num_held_out = 0
-    speakers = sorted(num_by_speaker, key=lambda speaker: draw("speaker", speaker))
+    total = 0
+    speakers = sorted(num_by_speaker, key=lambda speaker: _draw(seed, "speaker", speaker))
     for speaker in speakers:
-        if num_held_out + num_by_speaker[speaker] <= num_wanted:
+        if total + num_by_speaker[speaker] <= num_wanted:
             held_out.add(speaker)
-            num_held_out += num_by_speaker[speaker]
-    held_out = held_out or {min(speakers, key=lambda speaker: num_by_speaker[speaker])}
-    return {row.id for row in candidates if row.speaker in held_out}
+            total += num_by_speaker[speaker]
+    return {"speakers": sorted(held_out or {min(speakers, key=lambda speaker: num_by_speaker[speaker])})}
+
+
+def is_held_out(row: ManifestRow, rule: HeldOut) -> bool:
+    """Whether a rule of ``choose_held_out`` holds out an utterance."""
+    if "speakers" in rule:
+        return row.speaker in rule["speakers"]
+    return _draw(rule["seed"], "id", row.id) <= rule["below"]
+
+
+def _draw(seed: int, kind: str, name: str) -> str:
+    return hashlib.sha256(f"{seed}:{kind}:{name}".encode()).hexdigest()
+
+
+def _named(rows: Sequence[ManifestRow]) -> Sequence[ManifestRow]:
+    """The rows with the splits that count."""
+    if rows and all(row.split == "valid" for row in rows):
+        # A development set alone (LibriSpeech's dev-clean, for example): some of it must become training data.
+        return [replace(row, split="") for row in rows]
+    return rows
+
+
+def _is_drawn(rows: Sequence[ManifestRow], valid_share: float) -> bool:
+    if not 0 <= valid_share < 1:
+        raise UserError(f"valid_share={valid_share} must be from 0 to below 1.")
+    return valid_share > 0 and bool(rows) and not any(row.split == "valid" for row in rows)

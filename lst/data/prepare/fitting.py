@@ -10,7 +10,7 @@ import numpy as np
 from lst import storage
 from lst.data.audio import read_row_audio
 from lst.data.corpora import ManifestRow
-from lst.data.prepare.gather import Gathered
+from lst.data.prepare.gathered import Gathered
 from lst.data.prepare.options import Origin, PrepareOptions
 from lst.data.prepare.text_alone import training_lines
 from lst.data.prepared import TEXT_FILE, UNITS_FILE, VOCABULARY_FILE, artefact_path, load_units

@@ -1,4 +1,4 @@
-"""The first stage of preparing: the lists of utterances and texts, kept in the folder for later runs."""
+"""The utterances and texts of a corpus: recordings, units, texts read aloud, stories; with all their problems."""
 
 from __future__ import annotations
 
@@ -7,45 +7,30 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from lst import storage
 from lst.data.alignment import imported_faults
 from lst.data.alignment.stamps import spoken_files
-from lst.data.audio import audio_exists
 from lst.data.config import SIMULATED, DataConfig, SimulatedConfig
 from lst.data.corpora import (
     ManifestProblem,
     ManifestRow,
-    UnitRow,
     apply_on_error,
     assign_splits,
     check_on_the_fly,
     check_rows,
     load_corpus,
     num_bad_rows,
-    on_the_fly_files,
-    write_manifest,
 )
 from lst.data.corpora.manifest import split_of
 from lst.data.corpora.records import read_utf8
 from lst.data.corpora.row_checks import text_faults
-from lst.data.prepare.options import Origin, PrepareOptions
+from lst.data.corpora.splits import choose_held_out
+from lst.data.prepare.options import PrepareOptions
 from lst.data.prepared import (
-    MANIFEST_FILE,
-    QUESTIONS_FILE,
-    SIMULATED_ROWS_FILE,
-    SOURCE_FILE,
-    TEXT_FILE,
-    TEXTS_FILE,
-    UNIT_ROWS_FILE,
-    UNITS_FILE,
     SpokenRow,
     WrittenText,
-    list_hashes,
-    read_lists,
-    read_source,
 )
 from lst.data.questions import Question
-from lst.data.shards import LeftOut, SimulatedFacts, SourceRecord, UnitFacts
+from lst.data.shards import LeftOut, SimulatedFacts, UnitFacts
 from lst.data.synthesis import (
     choose_engine,
     generate_questions,
@@ -55,99 +40,9 @@ from lst.data.synthesis import (
 )
 from lst.data.synthesis.simulated import SimulatedRow, SimulatedSpeech, mean_phones
 from lst.data.synthesis.stories import StoryQuestion
+from lst.data.utterance import HeldOut
 from lst.errors import UserError
-from lst.progress import say
-from lst.storage import FileList, Folder, Location, fingerprint, locate
-
-
-@dataclass(frozen=True)
-class Gathered:
-    """The lists that shards are made of.
-
-    Attributes:
-        rows: utterances, as recordings or as units.
-        texts: written texts.
-        record: the content of ``source.json``.
-    """
-
-    rows: Sequence[SpokenRow]
-    texts: Sequence[WrittenText]
-    record: SourceRecord
-
-
-def gather(folder: Folder, options: PrepareOptions, origin: Origin) -> Gathered:
-    """Utterances and texts of the corpus; kept in the folder, so that a later run uses the same lists.
-
-    Args:
-        folder: of the prepared data.
-        options: what is prepared.
-        origin: of these options.
-    """
-    marker, made_from = folder / SOURCE_FILE, fingerprint(origin.made_from)
-    before = read_source(folder) if storage.exists(marker) else None
-    if before is not None and (before["made_from"], before["files"]) == (made_from, list_hashes(folder)):
-        kept = Gathered(*read_lists(folder), before)
-        gone = _gone_files(kept.rows, origin)
-        if not gone:
-            return kept
-        say(f"{len(gone)} audio files are gone (the first is {gone[0]}): the corpus is gathered again")
-    files = on_the_fly_files(options.corpus, origin.corpus_files)
-    questions: Sequence[Question] = ()
-    if files:
-        rows, texts, facts = gather_units(files, options)
-    else:
-        source = gather_source(options, origin.corpus_files)
-        rows, texts, questions = source.rows, source.texts, source.questions
-        facts = source.facts
-    _write_lists(folder, rows, texts, questions)
-    record: SourceRecord = {
-        "version": 1,
-        "made_from": made_from,
-        "fitted_with": origin.fitted_with,
-        "files": list_hashes(folder),
-        **facts,
-    }
-    if before is None or (record["files"], record["fitted_with"]) != (before["files"], before["fitted_with"]):
-        # These were fitted with other settings or on other utterances, some of which may now be held out.
-        for name in (UNITS_FILE, TEXT_FILE):
-            storage.remove(folder / name)
-    storage.write_json(marker, record)
-    return Gathered(rows, texts, record)
-
-
-def _gone_files(rows: Sequence[SpokenRow], origin: Origin) -> list[str]:
-    """Audio files that are no longer there. Those that were listed just now are not looked for again."""
-    listed: set[str] = set()
-    if origin.corpus_files is not None:
-        listed = {str(origin.corpus_files.place / name) for name, *_ in origin.corpus_files.marks or ()}
-    refs = {
-        row.audio_ref
-        for row in rows
-        if isinstance(row, ManifestRow) and isinstance(row.path, Path) and str(row.path) not in listed
-    }
-    return sorted(ref for ref in refs if not audio_exists(ref))
-
-
-def _write_lists(
-    folder: Folder, rows: Sequence[SpokenRow], texts: Sequence[WrittenText], questions: Sequence[Question]
-) -> None:
-    audio = [row for row in rows if isinstance(row, ManifestRow)]
-    others = {
-        UNIT_ROWS_FILE: [asdict(row) for row in rows if isinstance(row, UnitRow)],
-        SIMULATED_ROWS_FILE: [asdict(row) for row in rows if isinstance(row, SimulatedRow)],
-        QUESTIONS_FILE: [asdict(question) for question in questions],
-    }
-    # Lists that this corpus lacks are those of an earlier one.
-    for name, records in others.items():
-        if records:
-            storage.write_jsonl(folder / name, records)
-        else:
-            storage.remove(folder / name)
-    if audio or not rows:
-        storage.save_with(folder / MANIFEST_FILE, lambda path: write_manifest(path, audio))
-    else:
-        storage.remove(folder / MANIFEST_FILE)
-    storage.write_jsonl(folder / TEXTS_FILE, [asdict(text) for text in texts])
+from lst.storage import FileList, Folder, Location, locate
 
 
 def _left_out(problems: Sequence[ManifestProblem]) -> list[LeftOut]:
@@ -155,9 +50,15 @@ def _left_out(problems: Sequence[ManifestProblem]) -> list[LeftOut]:
 
 
 def gather_units(
-    files: Sequence[Location], options: PrepareOptions
+    files: Sequence[Location], options: PrepareOptions, held_out: HeldOut | None = None
 ) -> tuple[Sequence[SpokenRow], Sequence[WrittenText], UnitFacts]:
-    """Utterances of ``.on_the_fly`` files. A file name that starts with ``train`` or ``dev`` sets the split."""
+    """Utterances of ``.on_the_fly`` files. A file name that starts with ``train`` or ``dev`` sets the split.
+
+    Args:
+        files: of the corpus.
+        options: of preparing.
+        held_out: which utterances an earlier state of the corpus held out.
+    """
     data = options.data
     rows, problems, num_lines = check_on_the_fly(
         files, options.tokenizer.frame_rate_hz, data.min_duration_s, data.max_duration_s, data.on_the_fly_units
@@ -167,7 +68,8 @@ def gather_units(
     _check_two(rows, options.corpus)
     stems = {str(file): locate(file).name.partition(".")[0] for file in files}
     named = [ManifestRow(row.id, Path(row.place), row.text, split=split_of(stems[row.place]) or "") for row in rows]
-    splits = [row.split for row in assign_splits(named, data.valid_share, options.seed)]
+    held_out = held_out or choose_held_out(named, data.valid_share, options.seed)
+    splits = [row.split for row in assign_splits(named, data.valid_share, options.seed, held_out)]
     rows = [replace(row, split=split) for row, split in zip(rows, splits, strict=True)]
     texts, found = texts_beside(options.text, [row.text for row in rows if row.split == "valid"])
     facts: UnitFacts = {
@@ -176,6 +78,8 @@ def gather_units(
         "left_out": _left_out([*problems, *found]),
         "num_units": data.on_the_fly_units or 1 + max(row.max_unit for row in rows),
     }
+    if held_out is not None:
+        facts["held_out"] = held_out
     return rows, texts, facts
 
 
@@ -203,6 +107,7 @@ class Source:
         is_synthesised: whether the speech is a synthesiser's, or simulated.
         questions: about stories; their parts are rows of the split ``questions``.
         simulated: what simulated speech was drawn from; None for others.
+        held_out: which utterances are, where the corpus does not say.
     """
 
     rows: Sequence[SpokenRow]
@@ -212,6 +117,7 @@ class Source:
     is_synthesised: bool
     questions: Sequence[Question] = ()
     simulated: SimulatedFacts | None = None
+    held_out: HeldOut | None = None
 
     @property
     def facts(self) -> UnitFacts:
@@ -224,28 +130,34 @@ class Source:
         if self.simulated is not None:
             found["num_units"] = self.simulated["options"]["num_units"]
             found["simulated"] = self.simulated
+        if self.held_out is not None:
+            found["held_out"] = self.held_out
         return found
 
 
-def gather_source(options: PrepareOptions, files: FileList | None = None) -> Source:
+def gather_source(options: PrepareOptions, files: FileList | None = None, held_out: HeldOut | None = None) -> Source:
     """Finds or makes the utterances; every problem of a corpus is reported before work starts.
 
     Args:
         options: ``corpus`` (recordings), ``text`` (read aloud without a corpus, written texts with one), or neither:
             stories are read aloud.
         files: the corpus's files, if they have been listed already.
+        held_out: which utterances an earlier state of the corpus held out.
 
     Raises:
         UserError: nothing usable was found; ``ProblemsError`` lists all problems.
     """
     if options.corpus is not None:
         place = locate(options.corpus)
-        return _recordings(place, load_corpus(place, options.layout, files), options)
+        return _recordings(place, load_corpus(place, options.layout, files), options, held_out)
     return _read_aloud(Path(options.text), options) if options.text is not None else _stories(options)
 
 
 def _recordings(
-    path: Folder, found: tuple[list[ManifestRow], list[ManifestProblem], str], options: PrepareOptions
+    path: Folder,
+    found: tuple[list[ManifestRow], list[ManifestProblem], str],
+    options: PrepareOptions,
+    held_out: HeldOut | None,
 ) -> Source:
     rows, problems, layout = found
     config = options.data
@@ -261,11 +173,11 @@ def _recordings(
         ]
     apply_on_error(problems, num_rows, options.on_error, options.max_skipped_share, f"corpus {path}")
     _check_two(good, path)
-    assigned = assign_splits(good, config.valid_share, options.seed)
-    texts, held_out = texts_beside(options.text, [row.text for row in assigned if row.split == "valid"])
-    return Source(
-        assigned, texts, [*problems, *held_out], f"recordings in {path.name} ({layout})", is_synthesised=False
-    )
+    held_out = held_out or choose_held_out(good, config.valid_share, options.seed)
+    assigned = assign_splits(good, config.valid_share, options.seed, held_out)
+    texts, same = texts_beside(options.text, [row.text for row in assigned if row.split == "valid"])
+    description = f"recordings in {path.name} ({layout})"
+    return Source(assigned, texts, [*problems, *same], description, is_synthesised=False, held_out=held_out)
 
 
 def texts_beside(text: str | None, held_out_texts: Iterable[str]) -> tuple[list[WrittenText], list[ManifestProblem]]:

@@ -6,13 +6,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
-from lst.data.alignment import align_files
+from lst import storage
+from lst.data.alignment import align_files, align_places
 from lst.data.config import AUTO_LAYOUT, NO_VOICE, SIMULATED, DataConfig, parse_part
 from lst.data.corpora.text_files import TextFiles, list_texts
+from lst.data.prepare.seen import read_seen
+from lst.data.prepared import MADE_FROM_FILE
 from lst.data.shards import MadeFrom
-from lst.data.shards.formats import DataSettings
+from lst.data.shards.formats import DataSettings, Seen
+from lst.errors import UserError
 from lst.parallel import ExecutorOptions
-from lst.storage import FileList, expanded, files_fingerprint, fingerprint, is_url, list_files
+from lst.storage import FileList, Folder, expanded, files_fingerprint, fingerprint, is_url, list_files, locate
 from lst.tokenizers.config import TokenizerConfig
 from lst.tokenizers.text import text_model_file
 
@@ -26,13 +30,15 @@ LATER = (
     "shuffle_shards",
     "verify",
     "max_unaligned_share",
+    "refit",
 )
 
 # Options that change no byte of the data.
 # Of stories that are made here: recordings do not depend on them.
 OF_STORIES = ("num_spoken_stories", "num_text_stories", "stories", "num_questions", "voice", "num_speakers")
 NO_BYTE_OF_TOKENIZER, NO_BYTE_OF_ALIGN = ("trust", "device"), ("batch", "device")
-# Keys of fingerprints of files: None once a file is gone.
+# Keys of fingerprints of files: None once a file is gone. Those of the corpus, its texts and given word times are in
+# version 1 alone: now, shards are known by the content of their rows.
 FILES_KEYS = ("corpus_files", "text_file", "align_files", "codebook_file", "text_model_file")
 
 
@@ -76,20 +82,30 @@ class Origin:
     """All that prepared data depends on, and the listing of the corpus that it was found by; made once a run.
 
     Attributes:
-        made_from: settings and fingerprints of files; a folder that was made from other things is refused.
-        fitted_with: fingerprint of what codebook and text tokenizer depend on beside the lists.
-        corpus_files: of the corpus; None without one.
+        made_from: settings, and fingerprints of the content of models that the options name; a folder that was made
+            from other ones is refused.
+        files: the state of all files that the options name, as ``seen.json`` keeps it.
+        dated: fingerprints of files by name, size and time, by the keys that version 1 of a record has.
+        corpus_files: of the corpus; None without one, or where it was not listed.
         text_files: of text alone; None for all else.
     """
 
     made_from: MadeFrom
-    fitted_with: str
+    files: dict[str, str | None]
+    dated: dict[str, str | None]
     corpus_files: FileList | None
     text_files: TextFiles | None = None
 
 
-def find_origin(options: PrepareOptions) -> Origin:
-    """Lists the corpus, and names the content of it and of the other files that the options name."""
+def find_origin(options: PrepareOptions, folder: Folder | None = None, lists_corpus: bool = True) -> Origin:
+    """Lists the corpus, and names the content of the models that the options name.
+
+    Args:
+        options: what is prepared.
+        folder: of the prepared data, which is no part of the corpus; what it records of files that were not touched is
+            taken over.
+        lists_corpus: whether the corpus is listed; a part of the shards is made from the lists of ``part=plan``.
+    """
     data = {key: value for key, value in options.data.recorded().items() if key not in LATER}
     if options.data.voice != SIMULATED:
         del data["simulated"]
@@ -97,28 +113,82 @@ def find_origin(options: PrepareOptions) -> Origin:
     if text_files is None:
         del data["text"]
     corpus, text = _resolved(options.corpus), _resolved(options.text)
-    corpus_files = None if corpus is None else list_files(corpus)
-    text_model = options.tokenizer.text_model
-    named = {
-        "codebook_file": options.tokenizer.codebook,
-        "text_model_file": None if text_model is None else str(text_model_file(text_model)),
+    corpus_files = None if corpus is None or not lists_corpus else list_files(corpus, folder)
+    named = {key: path for key, path in _named_files(options).items() if path}
+    listed = {key: [list_files(expanded(path)) for path in paths] for key, paths in named.items()}
+    texts = None if text is None or text_files is not None else list_files(text)
+    states = {key: _state_of(files) for key, files in listed.items()}
+    of_corpus = {"corpus_files": corpus_files, "text_file": texts}
+    files = {**{key: found.state if found else None for key, found in of_corpus.items()}, **states}
+    dated = {
+        **{key: found.fingerprint if found else None for key, found in of_corpus.items()},
+        "align_files": align_files(options.data.align),
+        **{key: files_fingerprint(expanded(paths[0])) for key, paths in named.items() if key != "align_files"},
     }
-    tokenizer_files = {key: files_fingerprint(expanded(path)) for key, path in named.items() if path is not None}
+    known = _known_content(folder, states)
+    content = {
+        key: known[key] if key in known else _content_of(found)
+        for key, found in listed.items()
+        if key != "align_files" or options.data.align.method == "ctc"
+    }
     made_from = {
         "corpus": corpus,
         "text": text,
-        "corpus_files": corpus_files and corpus_files.fingerprint,
-        "text_file": files_fingerprint(text) if text_files is None else text_files.fingerprint,
-        "align_files": align_files(options.data.align),
-        **tokenizer_files,
+        **content,
+        **({} if text_files is None else {"text_file": text_files.fingerprint}),
         **({} if options.layout == AUTO_LAYOUT else {"layout": options.layout}),
         "seed": options.seed,
         "on_error": options.on_error,
         "data": data,
         "tokenizer": asdict(options.tokenizer),
     }
-    fitted_with = fingerprint([asdict(options.tokenizer), tokenizer_files, options.seed])
-    return Origin(deciding(cast(MadeFrom, made_from)), fitted_with, corpus_files, text_files)
+    return Origin(deciding(cast(MadeFrom, made_from)), files, dated, corpus_files, text_files)
+
+
+def _named_files(options: PrepareOptions) -> dict[str, list[str]]:
+    """Files and folders beside corpus and text that the options name, by the keys of records."""
+    codebook, text_model = options.tokenizer.codebook, options.tokenizer.text_model
+    return {
+        "align_files": align_places(options.data.align),
+        "codebook_file": [] if codebook is None else [codebook],
+        "text_model_file": [] if text_model is None else [str(text_model_file(text_model))],
+    }
+
+
+def _state_of(listed: list[FileList]) -> str | None:
+    """The state of files, at whatever place they lie; None where none is there."""
+    states = [files.state for files in listed]
+    return fingerprint(states) if any(states) else None
+
+
+def _known_content(folder: Folder | None, states: dict[str, str | None]) -> dict[str, str | None]:
+    """What a record says of the content of named files that were not touched since, or that are gone."""
+    if folder is None or not storage.exists(folder / MADE_FROM_FILE):
+        return {}
+    try:
+        record = dict(storage.read_json(folder / MADE_FROM_FILE, MadeFrom, "the record", ""))
+    except UserError:
+        return {}  # the check of settings tells
+    seen: Seen | None = read_seen(folder)
+    if seen is None:
+        return {}
+    return {
+        key: cast("str | None", record[key])
+        for key, state in states.items()
+        if key in record and state in (None, seen["files"].get(key))
+    }
+
+
+def _content_of(listed: list[FileList]) -> str | None:
+    """Fingerprint of the content of files, at whatever place they lie; None where none is there."""
+    found = []
+    for files in listed:
+        place = locate(files.place)
+        for name, *_ in files.marks or ():
+            file = place if name == "." or is_url(place) else place / name
+            # Behind a URL the entity tag stands for the content.
+            found.append([Path(name).name, files.state if is_url(place) else storage.sha256(file)])
+    return fingerprint(found) if found else None
 
 
 def deciding(made_from: MadeFrom) -> MadeFrom:

@@ -5,16 +5,19 @@
     DATA/manifest.jsonl      every utterance that is used, with its audio and its split (unit_rows.jsonl where the
                              source is units)
     DATA/texts.jsonl         every written text
+    DATA/plan.jsonl          which of these rows each shard holds
     DATA/left_out.jsonl      every utterance that is not used, and why
     DATA/units.safetensors   the codebook of speech units, fitted on the training split
     DATA/text.model          SentencePiece BPE, trained on the training texts
     DATA/vocabulary.json     the joint vocabulary
     DATA/shards/             webdataset tars with their receipts
     DATA/index.json          written last: its presence says that all the above is whole
+    DATA/seen.json           what was seen of the corpus's files, and the hashes of its audio (audio_hashes.npy)
 
 ``gather`` (lists) → ``artefacts`` (codebook, tokenizer, vocabulary) → ``shards`` (a task each, on any executor) →
 index. DATA is a folder or a URL. Stopped at any moment and run again, it makes only what is missing; the bytes depend
-neither on the executor nor on the number of workers nor on where it was stopped.
+neither on the executor nor on the number of workers nor on where it was stopped. Run again after the corpus has
+changed, it makes the shards anew whose rows did.
 """
 
 from __future__ import annotations
@@ -28,15 +31,16 @@ from lst import storage
 from lst.data.alignment.ctc.model import load_ctc_model
 from lst.data.corpora import ManifestRow, on_the_fly_files
 from lst.data.prepare.fitting import make_artefacts
-from lst.data.prepare.gather import Gathered, gather
+from lst.data.prepare.gathered import Gathered, gather, has_changed
 from lst.data.prepare.options import FILES_KEYS, Origin, PrepareOptions, deciding, find_origin
-from lst.data.prepare.shard_tasks import ShardWork, make_shards, origin_of_words, plan_shards, shards_made_from
+from lst.data.prepare.shard_tasks import ShardWork, make_shards, origin_of_words, plan_shards
 from lst.data.prepare.text_alone import gather_texts, make_text_shards
 from lst.data.prepare.utterances import check_aligner
 from lst.data.prepared import (
     ARTEFACT_FILES,
     LEFT_OUT_FILE,
     MADE_FROM_FILE,
+    PLAN_FILE,
     RECORD_FILES,
     SOURCE_FILE,
     TEXT_FILE,
@@ -44,7 +48,6 @@ from lst.data.prepared import (
     VOCABULARY_FILE,
     check_artefacts,
     list_hashes,
-    read_lists,
     read_source,
     whole_index,
 )
@@ -73,6 +76,8 @@ from lst.tokenizers.vocabulary import Vocabulary
 
 # Measured: units, words and tar headers of an utterance; synthesised speech of a story as 16 kHz FLAC.
 BYTES_A_SHARD_UTTERANCE, BYTES_A_SPOKEN_STORY = 6_000, 330_000
+# Aligners whose model or files are opened before the work.
+CHECKED_FIRST = ("ctc", "import", "manifest")
 
 
 def prepare(folder: Location, options: PrepareOptions) -> Index | None:
@@ -104,7 +109,10 @@ def prepare(folder: Location, options: PrepareOptions) -> Index | None:
 def _is_whole(folder: Folder, options: PrepareOptions) -> bool:
     """Whether the folder holds whole data of these options; nothing in it is changed."""
     try:
-        _check_made_from(folder, find_origin(options).made_from, may_begin_anew=False)
+        origin = find_origin(options, folder)
+        _check_made_from(folder, origin, may_begin_anew=False)
+        if options.data.refit or has_changed(folder, origin):
+            return False
         index = load_index(folder)
         check_artefacts(folder, index)
         verify_shards(folder, entries_of(index), options.data.verify == "hash")
@@ -116,21 +124,21 @@ def _is_whole(folder: Folder, options: PrepareOptions) -> bool:
 def _prepare(place: Folder, options: PrepareOptions, part: tuple[int, int] | None, started_s: float) -> Index | None:
     """``prepare`` in a folder that is locked."""
     origin = check_preparing(place, options)
-    _clear_what_is_begun_anew(place, origin.made_from)
+    _clear_what_is_begun_anew(place, origin)
     if part is None and isinstance(place, Path):
         clear_partial_files(place, place / SHARD_FOLDER)
     index = whole_index(place, full=options.data.verify == "hash") if part is None else None
-    if index is not None:
+    if index is not None and not options.data.refit and not has_changed(place, origin):
         say(f"prepared data is whole in {place}: nothing to do")
         return index
     if options.executor == "ray" and options.part != "plan":
         from lst.parallel.cluster import check_ray
 
         check_ray(options.executor_options())  # before hours of reading and fitting
-    if part is None:
-        gathered = _gather(place, origin, options)
-    else:
-        gathered = Gathered(*([], []) if options.is_text_alone else read_lists(place), read_source(place))
+    gathered = _gather(place, origin, options) if part is None else _gathered_before(place, options)
+    if index is not None and storage.exists(place / INDEX_FILE):
+        say(f"files of the corpus were touched, no row differs: prepared data is whole in {place}, nothing to do")
+        return index
     if options.executor == "local" and options.num_workers > 1 and "num_units" not in gathered.record:
         warm_up_workers("lst.data.prepare.worker_imports")
     units, tokenizer, vocabulary = make_artefacts(place, gathered, origin, options)
@@ -141,8 +149,7 @@ def _prepare(place: Folder, options: PrepareOptions, part: tuple[int, int] | Non
     if options.is_text_alone:
         work = make_text_shards(place, gathered, origin, options, tokenizer, units.sha256)
     else:
-        made_from = shards_made_from(origin.made_from, units.sha256, gathered.record["files"])
-        tasks = plan_shards(place, gathered, units, made_from, options.data, unit_places(options.tokenizer))
+        tasks = plan_shards(place, gathered, units, origin.made_from, options.data, unit_places(options.tokenizer))
         work = make_shards(tasks, part, options.executor_options())
     say(work.summary(time.monotonic() - started_s))
     if part is not None:
@@ -158,10 +165,10 @@ def check_preparing(folder: Folder, options: PrepareOptions) -> Origin:
             such files are named.
     """
     _check_memory(folder, options)
-    origin = find_origin(options)
-    _check_made_from(folder, origin.made_from, may_begin_anew=options.parsed_part() is None)
+    origin = find_origin(options, folder, lists_corpus=options.parsed_part() is None)
+    _check_made_from(folder, origin, may_begin_anew=options.parsed_part() is None)
     if options.parsed_part() is not None:
-        _check_planned(folder)
+        _check_planned(folder, options)
     if not storage.exists(folder / INDEX_FILE):
         is_of_units = options.is_text_alone or bool(on_the_fly_files(options.corpus, origin.corpus_files))
         _check_named_files(folder, options, is_of_units)
@@ -203,23 +210,28 @@ def _check_memory(folder: Folder, options: PrepareOptions) -> None:
 
 
 def _gather(folder: Folder, origin: Origin, options: PrepareOptions) -> Gathered:
-    if options.is_text_alone:
-        gathered = gather_texts(folder, options, origin)
-        storage.write_json(folder / MADE_FROM_FILE, {"version": 1, **origin.made_from})
-        return gathered
-    if options.corpus is None and isinstance(folder, Path):
+    if options.corpus is None and not options.is_text_alone and isinstance(folder, Path):
         needed_bytes = options.data.num_spoken_stories * (BYTES_A_SPOKEN_STORY + BYTES_A_SHARD_UTTERANCE)
         check_free_space(folder, needed_bytes, "preparing")
-    gathered = gather(folder, options, origin)
-    check_aligner(options.data, [row for row in gathered.rows if isinstance(row, ManifestRow)])
-    storage.write_json(folder / MADE_FROM_FILE, {"version": 1, **origin.made_from})
+    gathered = gather_texts(folder, options, origin) if options.is_text_alone else gather(folder, options, origin)
+    if options.data.align.method in CHECKED_FIRST and not options.is_text_alone:
+        check_aligner(options.data, [row for row in gathered.rows if isinstance(row, ManifestRow)])
+    record = {"version": 2, **origin.made_from}
+    if earlier_record(folder) != record:
+        storage.write_json(folder / MADE_FROM_FILE, record)
     return gathered
 
 
-def _check_planned(folder: Folder) -> None:
+def _gathered_before(folder: Folder, options: PrepareOptions) -> Gathered:
+    """What ``part=plan`` has gathered."""
+    return Gathered(folder, read_source(folder), ()) if options.is_text_alone else Gathered.of(folder)
+
+
+def _check_planned(folder: Folder, options: PrepareOptions) -> None:
     """Raises ``UserError`` unless the lists and tokenizers of ``part=plan`` are there."""
     names = (MADE_FROM_FILE, SOURCE_FILE, UNITS_FILE, TEXT_FILE, VOCABULARY_FILE)
-    missing = [name for name in names if not storage.exists(folder / name)]
+    lists = () if options.is_text_alone else (PLAN_FILE,)
+    missing = [name for name in (*names, *lists) if not storage.exists(folder / name)]
     if missing:
         raise UserError(
             f"{folder} lacks {', '.join(missing)}: a part of the shards can be made once lst prepare part=plan with "
@@ -244,6 +256,9 @@ def _finish(
     left_out = [*gathered.record["left_out"], *unaligned]
     storage.write_jsonl(folder / LEFT_OUT_FILE, left_out)
     _check_unaligned(folder, unaligned, gathered, options)
+    _remove_others(folder, work)
+    if not gathered.record.get("was_whole"):
+        storage.write_json(folder / SOURCE_FILE, {**gathered.record, "was_whole": True})
     index: Index = {
         "version": VERSION,
         "description": gathered.record["description"],
@@ -266,55 +281,71 @@ def _finish(
     return index
 
 
+def _remove_others(folder: Folder, work: ShardWork) -> None:
+    """Removes shards that no row belongs to any more."""
+    for name in storage.list_sizes(folder / SHARD_FOLDER):
+        if name.endswith((".tar", ".json")) and name.rpartition(".")[0] not in work.receipts:
+            storage.remove(folder / SHARD_FOLDER / name)
+
+
 def _hashes(folder: Folder, gathered: Gathered) -> dict[str, str]:
     """Hashes of the files beside the index; those of the lists are known."""
     names = [name for name in (*RECORD_FILES, *ARTEFACT_FILES) if storage.exists(folder / name)]
     return {**gathered.record["files"], **{name: storage.sha256(folder / name) for name in names}}
 
 
-def _differences(folder: Folder, made_from: MadeFrom) -> list[str]:
-    """A line for each setting that differs from those that the folder was begun with."""
+def earlier_record(folder: Folder) -> MadeFrom | None:
+    """What the data in a folder was made from; None where nothing was recorded."""
     path = folder / MADE_FROM_FILE
     if not storage.exists(path):
-        return []
+        return None
     what = "the record of what the data was made from"
-    before = deciding(storage.read_json(path, MadeFrom, what, f"Delete {folder} and prepare again."))
-    # A corpus that was deleted is not another corpus: data made of it stays good.
-    then, now = dict[str, Any](before), dict[str, Any](made_from)
-    then.pop("version", None)
+    return storage.read_json(path, MadeFrom, what, f"Delete {folder} and prepare again.")
+
+
+def _differences(folder: Folder, origin: Origin) -> list[str]:
+    """A line for each setting that differs from those that the folder was begun with."""
+    record = earlier_record(folder)
+    if record is None:
+        return []
+    then, now = dict[str, Any](deciding(record)), dict[str, Any](origin.made_from)
+    if then.pop("version", 1) == 1:
+        now = {**{key: value for key, value in now.items() if key not in FILES_KEYS}, **origin.dated}
+    # What was deleted is no other thing: data made of it stays good.
     gone = {key: then.get(key) for key in FILES_KEYS if key in now and now[key] is None}
     return [] if then == {**now, **gone} else differing_settings(then, now)
 
 
-def _check_made_from(folder: Folder, made_from: MadeFrom, may_begin_anew: bool) -> None:
+def _check_made_from(folder: Folder, origin: Origin, may_begin_anew: bool) -> None:
     """Refuses a folder of other settings; one without shards and without a plan of other processes may begin anew."""
-    differences = _differences(folder, made_from)
+    differing = _differences(folder, origin)
     has_shards = bool(storage.list_sizes(folder / SHARD_FOLDER, ".json"))
     if may_begin_anew and not storage.exists(folder / INDEX_FILE) and not has_shards:
         return
     raise_problems(
         f"{folder} was prepared with other settings",
-        differences,
+        differing,
         f"Use the same settings, choose another place with run_dir=FOLDER, or delete {folder}.",
     )
 
 
-def _clear_what_is_begun_anew(folder: Folder, made_from: MadeFrom) -> None:
+def _clear_what_is_begun_anew(folder: Folder, origin: Origin) -> None:
     """Removes what was fitted with other settings, which ``check_preparing`` has found to be all that there is."""
-    if _differences(folder, made_from):
+    if _differences(folder, origin):
         say(f"{folder} was begun with other settings and holds no shard yet: it is begun anew")
         for name in (SOURCE_FILE, UNITS_FILE, TEXT_FILE):
             storage.remove(folder / name)
 
 
 def _check_unaligned(folder: Folder, unaligned: Sequence[LeftOut], gathered: Gathered, options: PrepareOptions) -> None:
-    num_spoken = len(gathered.rows)
+    num_spoken = gathered.num_spoken
     share = len(unaligned) / max(num_spoken, 1)
     is_all = bool(unaligned) and len(unaligned) == num_spoken
     if share > options.data.max_unaligned_share or is_all:
-        # The next run reads the corpus anew, as its transcripts may have been corrected.
-        storage.write_json(folder / SOURCE_FILE, {**gathered.record, "made_from": ""})
-        storage.remove(folder / MADE_FROM_FILE)
+        if not gathered.record.get("was_whole"):
+            # The next run begins anew, with what is fitted too, as transcripts or settings may have been corrected.
+            storage.write_json(folder / SOURCE_FILE, {**gathered.record, "made_from": ""})
+            storage.remove(folder / MADE_FROM_FILE)
         raise ProblemsError(
             f"{len(unaligned)} of {num_spoken} utterances ({share:.1%}) could not be aligned, "
             f"{options.data.max_unaligned_share:.1%} are allowed",

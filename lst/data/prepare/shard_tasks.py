@@ -16,9 +16,11 @@ from lst.data.alignment.outliers import without_outliers
 from lst.data.config import DataConfig
 from lst.data.corpora import ManifestRow
 from lst.data.corpora.on_the_fly import read_row
-from lst.data.prepare.gather import Gathered
+from lst.data.prepare.gathered import Gathered
+from lst.data.prepare.lists import AnyRow, read_rows
+from lst.data.prepare.shard_plan import PlannedShard
 from lst.data.prepare.utterances import make_utterances
-from lst.data.prepared import UNITS_FILE, SpokenRow, WrittenText, artefact_path, load_units
+from lst.data.prepared import MANIFEST_FILE, UNITS_FILE, WrittenText, artefact_path, load_units
 from lst.data.shards import (
     SHARD_FOLDER,
     SPLITS,
@@ -26,7 +28,6 @@ from lst.data.shards import (
     MadeFrom,
     Receipt,
     finished_receipt,
-    shard_name,
     write_shard,
 )
 from lst.data.synthesis.simulated import SimulatedRow, SimulatedSpeech
@@ -37,19 +38,16 @@ from lst.progress import Progress
 from lst.storage import Folder, fingerprint
 from lst.tokenizers.speech import SpeechTokenizer
 
-# A written text is a fiftieth of the work and the bytes of an utterance.
-TEXTS_FOR_AN_UTTERANCE = 16
-
 
 @dataclass(frozen=True)
 class ShardTask:
-    """All that one process needs to make one shard; only its rows are large.
+    """All that one process needs to make one shard.
 
     Attributes:
         folder: of the prepared data.
         name: of the shard.
         made_from: fingerprint for its receipt.
-        rows: what it is made of, in order.
+        rows: what it is made of, in order; or where in the lists it lies, from where the process reads it.
         units_sha256: hash of the codebook in ``folder``.
         frame_rate_hz: units a second.
         data: how words are aligned.
@@ -61,7 +59,7 @@ class ShardTask:
     folder: Folder
     name: str
     made_from: str
-    rows: Sequence[SpokenRow | WrittenText]
+    rows: Sequence[AnyRow] | PlannedShard
     units_sha256: str
     frame_rate_hz: int
     data: DataConfig
@@ -71,6 +69,13 @@ class ShardTask:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def has_recordings(self) -> bool:
+        """Whether there is audio to encode and align."""
+        if isinstance(self.rows, PlannedShard):
+            return self.rows.rows_file == MANIFEST_FILE
+        return any(isinstance(row, ManifestRow) for row in self.rows)
 
 
 @dataclass
@@ -112,37 +117,37 @@ def plan_shards(
     folder: Folder,
     gathered: Gathered,
     units: SpeechTokenizer,
-    made_from: str,
+    made_from: MadeFrom,
     data: DataConfig,
     places: dict[str, Any],
 ) -> list[ShardTask]:
-    """A task for every shard, done or not."""
-    size, host = data.shard_utterances, socket.gethostname()
-    facts = gathered.record.get("simulated")
+    """A task for every shard that has rows, done or not."""
+    host, facts = socket.gethostname(), gathered.record.get("simulated")
     simulated = None if facts is None else SimulatedSpeech.of(facts)
-    groups: dict[str, Sequence[Any]] = {
-        split: [row for row in gathered.rows if row.split == split] for split in SPLITS if split != "text"
+    # All beside its own rows that decides a shard's bytes. Other settings choose rows.
+    settings = {
+        "units": units.sha256,
+        "tokenizer": made_from["tokenizer"],
+        "align": made_from["data"]["align"],
+        "align_files": made_from.get("align_files"),
+        "simulated": facts,
     }
-    groups["text"] = gathered.texts
-    tasks = []
-    for split, items in groups.items():
-        a_shard = size * TEXTS_FOR_AN_UTTERANCE if split == "text" else size
-        for number, start in enumerate(range(0, len(items), a_shard)):
-            tasks.append(
-                ShardTask(
-                    folder,
-                    shard_name(split, number),
-                    made_from,
-                    items[start : start + a_shard],
-                    units.sha256,
-                    units.frame_rate_hz,
-                    data,
-                    places,
-                    host,
-                    simulated,
-                )
-            )
-    return tasks
+    return [
+        ShardTask(
+            folder,
+            shard.name,
+            fingerprint({"settings": settings, "rows": shard.rows_sha256}),
+            shard,
+            units.sha256,
+            units.frame_rate_hz,
+            data,
+            places,
+            host,
+            simulated,
+        )
+        for shard in gathered.shards
+        if len(shard)
+    ]
 
 
 def make_shards(tasks: Sequence[ShardTask], part: tuple[int, int] | None, options: ExecutorOptions) -> ShardWork:
@@ -159,7 +164,7 @@ def make_shards(tasks: Sequence[ShardTask], part: tuple[int, int] | None, option
             receipts[task.name] = receipt
     num_there = sum(len(task) for task in tasks if task.name in receipts)
     work = ShardWork(receipts, len(tasks), [])
-    if encoding := next((task for task in left if any(isinstance(row, ManifestRow) for row in task.rows)), None):
+    if encoding := next((task for task in left if task.has_recordings), None):
         # Before any work, so that a missing speech model is reported once, not by every worker.
         _task_codec(encoding)
     total = num_there + sum(map(len, left))
@@ -173,10 +178,12 @@ def make_shards(tasks: Sequence[ShardTask], part: tuple[int, int] | None, option
 
 def make_shard(task: ShardTask) -> Receipt:
     """Encodes, aligns and writes one shard; returns its receipt. Models stay loaded in the process."""
-    _check_reachable(task)
+    _check_reachable(task, [])
+    rows = read_rows(task.folder, task.rows) if isinstance(task.rows, PlannedShard) else task.rows
+    _check_reachable(task, rows)
     utterances: list[Utterance] = []
     skipped: list[LeftOut] = []
-    for row, result in _results(task):
+    for row, result in _results(task, rows):
         if isinstance(result, Utterance):
             utterances.append(result)
         else:
@@ -184,11 +191,11 @@ def make_shard(task: ShardTask) -> Receipt:
     return write_shard(task.folder / SHARD_FOLDER, task.name, utterances, skipped, task.made_from, task.units_sha256)
 
 
-def _results(task: ShardTask) -> Iterator[tuple[SpokenRow | WrittenText, Utterance | Exception]]:
+def _results(task: ShardTask, rows: Sequence[AnyRow]) -> Iterator[tuple[AnyRow, Utterance | Exception]]:
     """Each row with its utterance, or with the error that says why there is none."""
-    recordings = [row for row in task.rows if isinstance(row, ManifestRow)]
+    recordings = [row for row in rows if isinstance(row, ManifestRow)]
     made = _recordings(task, recordings) if recordings else iter(())
-    for row in task.rows:
+    for row in rows:
         if isinstance(row, WrittenText):
             yield row, Utterance(row.id, "", row.text, 0.0, np.zeros(0, np.uint16))
         elif isinstance(row, ManifestRow):
@@ -213,12 +220,12 @@ def _recordings(task: ShardTask, rows: Sequence[ManifestRow]) -> Iterator[Uttera
     yield from without_outliers(found, aligner.scale)
 
 
-def _check_reachable(task: ShardTask) -> None:
+def _check_reachable(task: ShardTask, rows: Sequence[AnyRow]) -> None:
     """Raises ``UserError`` where the task was planned on another machine and this one does not see its files."""
     host = socket.gethostname()
     if host == task.host:
         return
-    places = [task.folder / UNITS_FILE, *(row.path for row in task.rows if isinstance(row, ManifestRow))]
+    places = [task.folder / UNITS_FILE, *(row.path for row in rows if isinstance(row, ManifestRow))]
     gone = [place for place in places if isinstance(place, Path) and not place.exists()]
     if gone:
         raise UserError(
@@ -253,8 +260,3 @@ def origin_of_words(gathered: Gathered, data: DataConfig) -> str:
     if "texts" in gathered.record:
         return "none (text alone)"
     return "as in the .on_the_fly files" if "num_units" in gathered.record else aligner_name(data.align)
-
-
-def shards_made_from(made_from: MadeFrom, units_sha256: str, lists: dict[str, str]) -> str:
-    """Fingerprint of all that a shard is made from."""
-    return fingerprint({**made_from, "units": units_sha256, "lists": lists})

@@ -24,11 +24,21 @@ import numpy as np
 from lst import storage
 from lst.data.corpora import ManifestProblem, apply_on_error
 from lst.data.corpora.text_files import TextFiles, read_texts
-from lst.data.prepare.gather import Gathered
+from lst.data.prepare.gathered import Gathered, earlier_source
 from lst.data.prepare.options import Origin, PrepareOptions
+from lst.data.prepare.seen import SEEN_FILE
 from lst.data.prepare.shard_tasks import ShardWork
-from lst.data.prepared import SOURCE_FILE, TEXT_FILE, UNITS_FILE, WrittenText, artefact_path, read_source
-from lst.data.shards import SHARD_FOLDER, Receipt, SourceRecord, TextFacts, finished_receipt, shard_name, write_shard
+from lst.data.prepared import SOURCE_FILE, TEXT_FILE, UNITS_FILE, WrittenText, artefact_path
+from lst.data.shards import (
+    INDEX_FILE,
+    SHARD_FOLDER,
+    Receipt,
+    SourceRecord,
+    TextFacts,
+    finished_receipt,
+    shard_name,
+    write_shard,
+)
 from lst.data.utterance import Utterance
 from lst.errors import UserError
 from lst.parallel import ordered_map, run_tasks
@@ -101,10 +111,11 @@ def gather_texts(folder: Folder, options: PrepareOptions, origin: Origin) -> Gat
     Raises:
         UserError: nothing is there, documents are faulty, or there are fewer than two.
     """
-    marker, made_from = folder / SOURCE_FILE, fingerprint(origin.made_from)
-    before = read_source(folder) if storage.exists(marker) else None
-    if before is not None and before["made_from"] == made_from and "texts" in before:
-        return Gathered([], [], before)
+    made_from, before = fingerprint(origin.made_from), earlier_source(folder)
+    storage.write_json(folder / SEEN_FILE, {"version": 1, "files": origin.files, "outside": ""})
+    is_kept = before is not None and before["made_from"] == made_from and "texts" in before
+    if before is not None and is_kept and not options.data.refit:
+        return Gathered(folder, before, ())
     files = named_texts(origin, options)
     scanned = _scan(files, options)
     subject = f"text {options.text}"
@@ -124,9 +135,8 @@ def gather_texts(folder: Folder, options: PrepareOptions, origin: Origin) -> Gat
             f"{len(files.others)} files of {options.text} are no text and are not read (the first is {files.others[0]})"
         )
     record: SourceRecord = {
-        "version": 1,
+        "version": 2,
         "made_from": made_from,
-        "fitted_with": origin.fitted_with,
         "files": {},
         "description": f"text in {storage.locate(str(options.text)).name} ({len(files.files)} files)",
         "is_synthesised": False,
@@ -134,11 +144,11 @@ def gather_texts(folder: Folder, options: PrepareOptions, origin: Origin) -> Gat
         "num_units": 0,
         "texts": scanned.facts,
     }
-    # These were fitted to other texts.
-    for name in (UNITS_FILE, TEXT_FILE):
+    # These were fitted to other texts, or are to be fitted again.
+    for name in (INDEX_FILE, UNITS_FILE, TEXT_FILE):
         storage.remove(folder / name)
-    storage.write_json(marker, record)
-    return Gathered([], [], record)
+    storage.write_json(folder / SOURCE_FILE, record)
+    return Gathered(folder, record, ())
 
 
 @dataclass

@@ -8,17 +8,21 @@
     left_out.jsonl           LeftOut a line
     source.json              SourceRecord
     made_from.json           MadeFrom
+    seen.json                Seen
+    plan.jsonl               PlannedShard (``lst.data.prepare.shard_plan``) a line
     unit_rows.jsonl, texts.jsonl    UnitRow and WrittenText a line; manifest.jsonl is a manifest like a user's
     simulated_rows.jsonl     SimulatedRow a line
     questions.jsonl          Question (``lst.data.questions``) a line
 
-``source.json`` and ``made_from.json`` are of version 1; a file of an earlier release does not say so.
+``source.json`` and ``made_from.json`` are of version 2. In version 1, whose files may not say so, shards were cut from
+a listing, and files were known by their times; such data is read, but not brought up to a corpus that has changed.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal, TypedDict
 
+from lst.data.utterance import HeldOut
 from lst.storage import Count, Seconds
 
 # Of index and receipts.
@@ -114,11 +118,12 @@ class WholeReceipt(StoredReceipt, WithSamples):
 class SourceFiles(TypedDict, total=False):
     """Corpus and files that prepared data depends on, with their fingerprints.
 
-    A fingerprint is null where the options name no file, or where it is gone; ``codebook_file``, ``text_model_file``
-    and ``layout`` are there only where they are set.
+    A fingerprint is null where the options name no file, or where it is gone. ``align_files``, ``codebook_file``,
+    ``text_model_file`` and ``layout`` are there only where they are set. In version 1, fingerprints are of names, sizes
+    and times, and there are those of ``corpus_files`` and ``text_file``; from version 2 on they are of content.
     """
 
-    version: Literal[1]
+    version: Literal[1, 2]
     corpus: str | None
     text: str | None
     corpus_files: str | None
@@ -218,13 +223,17 @@ class TextFacts(TypedDict):
 class UnitFacts(SourceFacts, total=False):
     """The same, the size of the codebook where the corpus is of units, and what simulated units were drawn from.
 
+    ``held_out`` is there where utterances were held out that the corpus does not name: it stays as the corpus grows.
+    ``was_whole`` says that an earlier state of the corpus was prepared to the end: what was fitted to it stays.
     ``texts`` is there for text alone, whose codebook is empty.
     """
 
-    version: Literal[1]
+    version: Literal[1, 2]
     num_units: Count
     simulated: SimulatedFacts
     texts: TextFacts
+    held_out: HeldOut
+    was_whole: bool
 
 
 class SourceRecord(UnitFacts):
@@ -232,10 +241,22 @@ class SourceRecord(UnitFacts):
 
     Attributes:
         made_from: fingerprint of settings and files.
-        fitted_with: fingerprint of what codebook and text tokenizer depend on beside the lists.
+        fitted_with: only in version 1.
         files: hashes of the lists by name.
     """
 
     made_from: str
-    fitted_with: str
     files: dict[str, str]
+
+
+class Seen(TypedDict):
+    """``seen.json``: the state of the files that the lists were made from, by names, sizes, times and inodes.
+
+    Attributes:
+        files: a fingerprint by the name of what the options name; null where there is nothing.
+        outside: fingerprint of the audio that does not lie in the corpus's folder; empty where all does.
+    """
+
+    version: Literal[1]
+    files: dict[str, str | None]
+    outside: str

@@ -175,7 +175,7 @@ def test_absent_empty_and_single_places(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a")
     assert [mark[:2] for mark in list_files(tmp_path / "a.txt").marks or ()] == [(".", 1)]
     assert on_the_fly_files(str(tmp_path), list_files(tmp_path)) == []
-    assert find_origin(options(tmp_path / "absent")).made_from["corpus_files"] is None
+    assert find_origin(options(tmp_path / "absent")).files["corpus_files"] is None
 
 
 def test_listing_handed_in_gives_the_same_rows(librispeech: Path) -> None:

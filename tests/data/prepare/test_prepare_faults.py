@@ -351,7 +351,8 @@ def test_stopped_before_the_settings_are_recorded_a_folder_does_not_mix_two_corp
         stop_at_replace(patch, lambda name: KeyboardInterrupt() if name == "made_from.json" else None)
         with pytest.raises(KeyboardInterrupt):
             prepare(tmp_path / "data", options(corpus))
-    assert files_in(tmp_path / "data") == ["manifest.jsonl", "source.json", "texts.jsonl"]
+    lists = ["manifest.jsonl", "plan.jsonl", "source.json", "texts.jsonl"]
+    assert files_in(tmp_path / "data") == sorted(["audio_hashes.npy", "seen.json", *lists])
     prepare(tmp_path / "data", options(other))
     prepare(tmp_path / "fresh", options(other))
     assert hashes(tmp_path / "data") == hashes(tmp_path / "fresh")

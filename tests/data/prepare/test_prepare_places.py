@@ -14,7 +14,7 @@ from lst.cli import main
 from lst.configs.compose import build_config
 from lst.data.corpora import row_checks
 from lst.data.prepare.fitting import make_artefacts
-from lst.data.prepare.gather import gather
+from lst.data.prepare.gathered import gather
 from lst.data.prepare.options import find_origin
 from lst.data.prepare.prepare import prepare
 from lst.data.prepare.shard_tasks import make_shard, plan_shards
@@ -159,7 +159,7 @@ def test_the_home_folder_is_known_by_its_sign(
     wanted = options(None)
     wanted = dataclasses.replace(wanted, corpus=f"~/{corpus.name}", text="~/texts.txt")
     assert (wanted.corpus, wanted.text) == (str(corpus), str(corpus.parent / "texts.txt"))
-    assert find_origin(wanted).made_from["corpus_files"] is not None
+    assert find_origin(wanted).files["corpus_files"] is not None
     prepare(tmp_path / "data", dataclasses.replace(wanted, text=None))
     assert hashes(tmp_path / "data") == hashes(prepared)
     assert storage.locate("~/a") == storage.absolute("~/a") == corpus.parent / "a"
@@ -223,11 +223,12 @@ def test_a_node_that_does_not_see_the_files_is_named(
     corpus = make_corpus(tmp_path / "corpus")
     folder = tmp_path / "data"
     prepare(folder, options(corpus, part="plan"))
-    gathered = gather(folder, options(corpus), find_origin(options(corpus)))
+    origin = find_origin(options(corpus))
+    gathered = gather(folder, options(corpus), origin)
     units, _, _ = make_artefacts(folder, gathered, options(corpus))
-    task = plan_shards(folder, gathered, units, "origin", options(corpus).data, {})[0]
+    task = plan_shards(folder, gathered, units, origin.made_from, options(corpus).data, {})[0]
     assert make_shard(dataclasses.replace(task, host="elsewhere"))["num_utterances"] == 2
-    missing = Path(task.rows[1].path)
+    missing = Path(gathered.rows[1].path)
     missing.unlink()
     assert len(make_shard(task)["skipped"]) == 1
     monkeypatch.setattr("socket.gethostname", lambda: "node-7")

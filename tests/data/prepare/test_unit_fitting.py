@@ -18,7 +18,9 @@ from lst.data.audio.read import read_audio
 from lst.data.config import DataConfig
 from lst.data.corpora.manifest import ManifestRow
 from lst.data.prepare.fitting import fit_units, training_rows
-from lst.data.prepare.gather import Gathered
+from lst.data.prepare.gathered import Gathered
+from lst.data.prepare.lists import arrange
+from lst.data.prepare.options import find_origin
 from lst.data.prepare.prepare import prepare
 from lst.data.prepare.shard_tasks import make_shard, plan_shards
 from lst.data.prepare.utterances import make_utterances
@@ -147,8 +149,21 @@ def test_a_worker_without_the_weights_makes_no_shard(make_corpus: MakeCorpus, tm
     units = fit_units(rows_of(corpus), config, 0)
     units.save(tmp_path / UNITS_FILE)
     weights.rename(tmp_path / "elsewhere")
-    gathered = Gathered(rows_of(corpus), [], {})
-    for task in plan_shards(tmp_path, gathered, units, "origin", DataConfig(), {"weights": None}):
+    lists = arrange(rows_of(corpus), [], [], (), 2, lambda number: {})
+    lists.write(tmp_path)
+    record: Any = {
+        "version": 2,
+        "description": "",
+        "is_synthesised": False,
+        "left_out": [],
+        "made_from": "",
+        "files": {},
+    }
+    gathered = Gathered(tmp_path, record, lists.shards)
+    origin = find_origin(options(corpus)).made_from
+    tasks = plan_shards(tmp_path, gathered, units, origin, DataConfig(), {"weights": None})
+    assert len(tasks) == 4
+    for task in tasks:
         with pytest.raises(UserError, match="there is no such file or folder"):
             make_shard(task)
     assert not list(tmp_path.rglob("*.tar"))

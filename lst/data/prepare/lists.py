@@ -1,0 +1,258 @@
+"""The lists of prepared data, in the order of their shards: how they are arranged, written, compared and read in part.
+
+::
+
+    rows, texts ──arrange──▶ Lists: lines of manifest.jsonl, texts.jsonl …, and plan.jsonl ──write──▶ folder
+                                 └──differences──▶ which rows are new, gone or changed, by name
+    a PlannedShard ──read_rows──▶ its rows alone
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from lst import storage
+from lst.data.corpora import ManifestRow, UnitRow
+from lst.data.corpora.manifest import parse_record, row_record
+from lst.data.corpora.records import shown
+from lst.data.prepare.shard_plan import PlannedShard, ranges_of
+from lst.data.prepared import (
+    LIST_FILES,
+    MANIFEST_FILE,
+    PLAN_FILE,
+    QUESTIONS_FILE,
+    SIMULATED_ROWS_FILE,
+    TEXTS_FILE,
+    UNIT_ROWS_FILE,
+    SpokenRow,
+    WrittenText,
+)
+from lst.data.questions import Question
+from lst.data.shards import SPLITS
+from lst.data.synthesis.simulated import SimulatedRow
+from lst.errors import UserError
+from lst.storage import Folder, FormatError, read_jsonl
+from lst.storage.typed import checked
+
+# A written text is a fiftieth of the work and the bytes of an utterance.
+TEXTS_FOR_AN_UTTERANCE = 16
+# Where a row's content lies, which decides no byte of its shard. Its split is in the shard's name.
+_PLACES = ("path", "member", "duration_s", "split", "place", "offset", "num_bytes")
+_FILE_OF = {
+    ManifestRow: MANIFEST_FILE,
+    UnitRow: UNIT_ROWS_FILE,
+    SimulatedRow: SIMULATED_ROWS_FILE,
+    WrittenText: TEXTS_FILE,
+}
+_TYPE_OF = {file: kind for kind, file in _FILE_OF.items()}
+
+AnyRow: TypeAlias = SpokenRow | WrittenText
+# A line of a list.
+Record: TypeAlias = dict[str, Any]
+# More of what decides a row's content, by key, from its number in the list of all rows.
+MoreOfRow: TypeAlias = Callable[[int], dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Lists:
+    """The lists of a corpus, ready to be written.
+
+    Attributes:
+        shards: all of them, in the order of their rows.
+        hashes: SHA-256 of each list's file by name; lists without a row are not there.
+        lines: of each list's file by name, made anew at each call.
+        records: the lines of a shard, not yet written, by its name.
+    """
+
+    shards: list[PlannedShard]
+    hashes: dict[str, str]
+    lines: dict[str, Callable[[], Iterator[bytes]]]
+    records: dict[str, Callable[[], Iterator[Record]]]
+
+    def write(self, folder: Folder) -> None:
+        """Writes the lists; those that this corpus lacks are removed, as they are an earlier one's."""
+        for name in (*LIST_FILES, PLAN_FILE):
+            if name in self.lines:
+                with storage.staged(folder / name) as temporary, open(temporary, "wb") as file:
+                    file.writelines(self.lines[name]())
+            else:
+                storage.remove(folder / name)
+
+
+def arrange(
+    rows: Sequence[SpokenRow],
+    texts: Sequence[WrittenText],
+    questions: Sequence[Question],
+    before: Sequence[PlannedShard],
+    size: int,
+    more: MoreOfRow,
+) -> Lists:
+    """Sorts rows and texts into shards.
+
+    Args:
+        rows: utterances, each with its split.
+        texts: written texts.
+        questions: whose parts are among the rows.
+        before: the shards until now; none where the corpus is new.
+        size: utterances a shard.
+        more: what else decides a row's content: the hash of its audio, given times of words.
+    """
+    orders: dict[tuple[str, str], list[int]] = {}
+    for number, row in enumerate(rows):
+        orders.setdefault((_FILE_OF[type(row)], row.split), []).append(number)
+    groups: list[_Group] = []
+    for split in SPLITS:
+        for file in (MANIFEST_FILE, UNIT_ROWS_FILE, SIMULATED_ROWS_FILE):
+            known = [shard for shard in before if shard.split == split and shard.rows_file == file]
+            if (file, split) in orders or known:
+                order = sorted(orders.get((file, split), []), key=lambda number: rows[number].id)
+                groups.append(_Group(split, file, [rows[number] for number in order], known, size, order, more))
+    known = [shard for shard in before if shard.split == "text"]
+    by_id = sorted(texts, key=lambda text: text.id)
+    groups.append(_Group("text", TEXTS_FILE, by_id, known, size * TEXTS_FOR_AN_UTTERANCE, (), more))
+    lines: dict[str, Callable[[], Iterator[bytes]]] = {
+        file: _joined_lines([group for group in groups if group.file == file])
+        for file in dict.fromkeys(group.file for group in groups)
+    }
+    if not rows:
+        lines[MANIFEST_FILE] = _joined_lines([])
+    if questions:
+        lines[QUESTIONS_FILE] = lambda: (_line(asdict(question)) for question in questions)
+    shards, offsets, records = [], dict[str, int](), dict[str, Callable[[], Iterator[Record]]]()
+    digests = {name: hashlib.sha256() for name in lines}
+    for group in groups:
+        planned = list(group.planned(offsets, digests[group.file]))
+        shards += planned
+        starts = accumulate((len(shard) for shard in planned), initial=0)
+        for shard, start in zip(planned, starts, strict=False):
+            records[shard.name] = partial(group.records, start, start + len(shard))
+    lines[PLAN_FILE] = lambda: (_line(asdict(shard)) for shard in shards)
+    for name in {*lines} - {group.file for group in groups}:
+        digests[name] = hashlib.sha256(b"".join(lines[name]()))
+    return Lists(shards, {name: digest.hexdigest() for name, digest in sorted(digests.items())}, lines, records)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The rows of one split in one list, sorted by id; ``order`` has their numbers among all rows."""
+
+    split: str
+    file: str
+    rows: Sequence[Any]
+    before: Sequence[PlannedShard]
+    size: int
+    order: Sequence[int]
+    more: MoreOfRow
+
+    def records(self, start: int, end: int) -> Iterator[Record]:
+        for number in range(start, end):
+            row = self.rows[number]
+            record = row_record(row) if isinstance(row, ManifestRow) else asdict(row)
+            yield record | (self.more(self.order[number]) if self.order else {})
+
+    def planned(self, offsets: dict[str, int], digest: Any) -> Iterator[PlannedShard]:
+        """Its shards; adds its lines to the file's length and hash."""
+        for name, first_id, start, end in ranges_of(self.split, [row.id for row in self.rows], self.before, self.size):
+            offset, content = offsets.setdefault(self.file, 0), hashlib.sha256()
+            for record in self.records(start, end):
+                line = _line(record)
+                offsets[self.file] += len(line)
+                digest.update(line)
+                content.update(_line(_content(record)))
+            num_bytes = offsets[self.file] - offset
+            yield PlannedShard(name, first_id, self.file, offset, num_bytes, end - start, content.hexdigest())
+
+
+def _joined_lines(groups: Sequence[_Group]) -> Callable[[], Iterator[bytes]]:
+    return lambda: (_line(record) for group in groups for record in group.records(0, len(group.rows)))
+
+
+def _line(record: Record) -> bytes:
+    return json.dumps(record, ensure_ascii=False).encode() + b"\n"
+
+
+def _content(record: Record) -> Record:
+    """What of a list's line decides the content of its shard."""
+    return {key: value for key, value in record.items() if key not in _PLACES}
+
+
+def read_plan(folder: Folder) -> list[PlannedShard]:
+    """The shards as they were planned; none where there is no plan, or an earlier version made the lists."""
+    return read_jsonl(folder / PLAN_FILE, PlannedShard)
+
+
+def read_rows(folder: Folder, shard: PlannedShard) -> list[AnyRow]:
+    """The rows of one shard; the rest of their list is not read.
+
+    Raises:
+        UserError: the list was altered.
+    """
+    place = folder / shard.rows_file
+    rows: list[AnyRow] = []
+    try:
+        for record in _records(folder, shard):
+            if shard.rows_file == MANIFEST_FILE:
+                row, faults = parse_record(record, shard.name, Path(), ("questions",))  # its paths are absolute
+                if faults:
+                    raise FormatError("; ".join(faults))
+                rows.append(row)
+            else:
+                rows.append(checked(record, _TYPE_OF[shard.rows_file]))
+        if len(rows) != shard.num_rows:
+            raise FormatError(f"holds {len(rows)} rows of {shard.name}, {shard.num_rows} are planned")
+    except ValueError as error:
+        raise UserError(f"{place} was altered since it was planned ({error}): run lst prepare again") from None
+    return rows
+
+
+def _records(folder: Folder, shard: PlannedShard) -> list[Record]:
+    content = storage.read_range(folder / shard.rows_file, shard.offset, shard.num_bytes)
+    return [json.loads(line) for line in content.splitlines()]
+
+
+def differences(folder: Folder, lists: Lists) -> list[str]:
+    """What differs between the lists in a folder and new ones, a line a kind, and which shards it costs."""
+    before = {shard.name: shard for shard in read_plan(folder)}
+    now = {shard.name: shard for shard in lists.shards}
+    same = {name for name, shard in now.items() if name in before and before[name].rows_sha256 == shard.rows_sha256}
+    try:
+        old = {row["id"]: row for name, shard in before.items() if name not in same for row in _records(folder, shard)}
+    except (ValueError, KeyError, TypeError, OSError):
+        return ["the lists of the corpus are not those of a run that ended: they are made again"]
+    new = {row["id"]: row for name in now if name not in same for row in lists.records[name]()}
+    both = [row_id for row_id in new if row_id in old]
+    changed = [row_id for row_id in both if _content(new[row_id]) != _content(old[row_id])]
+    texts = [row_id for row_id in changed if new[row_id].get("text") != old[row_id].get("text")]
+    audio = [row_id for row_id in changed if new[row_id].get("audio_sha256") != old[row_id].get("audio_sha256")]
+    others = [row_id for row_id in changed if row_id not in {*texts, *audio}]
+    kinds: list[tuple[str, list[str], Callable[[str], str]]] = [
+        (
+            "changed texts",
+            texts,
+            lambda row_id: f"{row_id} ({shown(old[row_id]['text'])}, now {shown(new[row_id]['text'])})",
+        ),
+        ("changed recordings", audio, lambda row_id: f"{row_id} ({new[row_id].get('path', '')})"),
+        ("rows changed otherwise", others, str),
+        ("new rows", [row_id for row_id in new if row_id not in old], str),
+        ("rows that are gone", [row_id for row_id in old if row_id not in new], str),
+    ]
+    made = [name for name, shard in now.items() if name not in same and len(shard)]
+    num_shards = sum(bool(len(shard)) for shard in lists.shards)
+    found = [f"  {what}: {len(ids):,}, {_first(ids, told)}" for what, ids, told in kinds if ids]
+    return [
+        f"the corpus has changed since it was prepared{':' if found else ', but no row of it differs'}",
+        *found,
+        f"  shards that are made again: {len(made):,} of {num_shards:,}{', ' * bool(made)}{_first(made, str)}",
+        "  codebook, text pieces and held-out utterances stay (data.refit=true chooses them anew)",
+    ]
+
+
+def _first(names: Sequence[str], told: Callable[[str], str]) -> str:
+    return ", ".join(map(told, names[:3])) + (", …" if len(names) > 3 else "")
