@@ -163,7 +163,7 @@ READS = {
         ),
         _reads("prepare", f"{_PREPARE} part data.refit"),
         _reads("card", f"{_RUN} {_CARD}"),
-        _reads("train", f"{_TRAIN} name", {"tokenizer": "prepared data has its tokenizers"}),
+        _reads("train", f"{_TRAIN} name plan", {"tokenizer": "prepared data has its tokenizers"}),
         _reads("eval", _EVAL, _EVERY_MODEL | _OF_TRAINED),
         _reads("report", _REPORT, _EVERY_MODEL | _OF_TRAINED | {"eval": "it shows what lst eval has found"}),
         _reads(
@@ -219,7 +219,7 @@ def reads_of(command: str, is_dry_run: bool = False) -> Reads:
     reads = READS[command]
     if not (is_dry_run and command == "train"):
         return reads
-    return reads.and_also(["tokenizer.num_units", "tokenizer.text_vocab_size", "plan"])
+    return reads.and_also(["tokenizer.num_units", "tokenizer.text_vocab_size"])
 
 
 def words_read_by(command: str, words: Sequence[str], options: Mapping[str, Option]) -> list[str]:

@@ -76,7 +76,19 @@ def test_records_lack_options_that_earlier_versions_lacked_while_they_have_their
         "loss": {"boundary_gradient": True, "boundary_weight": 0.5},
         "patching": {"marker_inside": True, "rest_closes_late": False},
         "data.interleave": {"leading_speech_max_share": 1.0, "merge_last_below_words": 3},
-        "train": {"warmup_share": 0.2, "schedule": "wsd", "decay_share": 0.3},
+        "train": {
+            "warmup_share": 0.2,
+            "schedule": "wsd",
+            "decay_share": 0.3,
+            "batch_patches": 2048,
+            "devices": 2,
+            "num_nodes": 2,
+            "strategy": "fsdp",
+            "reshard": True,
+            "preempt_s": 30.0,
+            "recompute_every": 1,
+            "compile_by": "block",
+        },
         "eval": {"ceiling_utterances": 7, "ngram": 9, "benchmark": "folder"},
     }
     for key, published in later.items():

@@ -124,9 +124,28 @@ def test_plans_have_plain_units(tmp_path: Path, capsys: pytest.CaptureFixture[st
     out = capsys.readouterr().out
     assert "disk about 41 GB" in out
     assert "days" in out or "hours" in out
-    assert "peak memory about 30 GB (an estimate" in out
+    assert "peak memory of a device about 30 GB (an estimate" in out
     assert "it waits for prepared data" in out
 
 
 def test_plans_of_made_runs_take_their_options(run: Path) -> None:
     assert main(["train", *make_overrides(run)[:2], "name=more", "patching=static", "seed=3", "--dry-run"]) == 0
+
+
+def test_a_plan_for_many_devices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """LST-7B on 64 GPUs: what a device holds, what it sends, days and cost; what does not fit is said."""
+    words = "model=lst_7b train.devices=8 train.num_nodes=8 train.precision=bf16-mixed train.rows=4"
+    words += " train.row_patches=2048 train.batch_patches=1048576 train.max_steps=100000"
+    words += " data.num_streams=64 plan.device_tflops=989 plan.utilisation=0.4 plan.price_an_hour=2.5"
+    sharded = f"{words} train.strategy=fsdp train.recompute_every=1"
+    assert main(["train", *sharded.split(), f"run_dir={tmp_path}/run", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "8 × 8 devices, fsdp: 1 copy of the model, each on 64; a step is 2 rounds of 4 × 2048 patches" in out
+    assert "100,000 steps × 1,048,576 patches" in out
+    assert "blocks that are gathered" in out
+    assert "days if all that is sent is hidden" in out
+    assert "at plan.price_an_hour=2.5 a device" in out
+    assert "THAT IS MORE" not in out
+    assert main(["train", *words.split(), f"run_dir={tmp_path}/run", "--dry-run"]) == 0
+    assert "THAT IS MORE than a device has (plan.device_memory_gb=80)" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()

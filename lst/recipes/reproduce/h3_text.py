@@ -40,7 +40,8 @@ from lst.recipes.reproduce.formats import H3TextFile, SweepRecord, TextModelReco
 from lst.recipes.reproduce.grids import data_folder, raise_failures
 from lst.recipes.reproduce.h3_text_page import summary, write_h3_text_page
 from lst.recipes.reproduce.text_pairs import PUBLISHED, TextGroup, pairs_of
-from lst.recipes.training.cluster_plan import peak_flops, train_plan
+from lst.recipes.training.cluster_plan import peak_flops
+from lst.recipes.training.plan import train_plan
 from lst.recipes.training.train import train
 from lst.runs import RunFolder, is_trained
 from lst.runs.formats import TrainingSettings, read_metrics, read_record

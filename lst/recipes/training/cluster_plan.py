@@ -89,8 +89,9 @@ def cluster_lines(config: Config, cluster: ClusterPlan) -> list[str]:
     parts = [f"{text} {size_text(getattr(memory, key))}" for key, text in _PARTS.items() if getattr(memory, key)]
     lines = [f"  peak memory of a device about {size_text(memory.total)} (an estimate: {', '.join(parts)})"]
     if layout.num_devices > 1:
+        copies = "copy" if layout.num_copies == 1 else "copies"
         lines = [
-            f"  {train.num_nodes} × {train.devices} devices, {layout.strategy}: {layout.num_copies} copies of the "
+            f"  {train.num_nodes} × {train.devices} devices, {layout.strategy}: {layout.num_copies} {copies} of the "
             f"model, each on {layout.num_shards}; a step is {train.rounds} rounds of {train.rows} × "
             f"{train.row_patches} patches on each device",
             *lines,
