@@ -86,6 +86,15 @@ class TrainConfig(Options, prefix="train."):
     eval_every: int = option(90, "steps between losses on held-out documents", low=1)
     eval_utterances: int = option(48, "held-out utterances for those losses", low=1)
     checkpoint_every: int = option(90, "steps between checkpoints", low=1)
+    watch_every: int = option(
+        50, "steps between rows of speed.jsonl: tokens/s, share of the device's peak, memory", low=1, is_later=True
+    )
+    logger: str = option(
+        "none",
+        "where the numbers go besides metrics.jsonl, speed.jsonl and TensorBoard: none, or wandb",
+        choices=("none", "wandb"),
+        is_later=True,
+    )
     keep_checkpoints: int = option(2, "latest checkpoints that are kept", low=1)
     keep_at: list[int] = option([], "steps whose checkpoints are written and stay, besides the latest", low=1)
     verify_checkpoints: bool = option(True, "compare hashes of a checkpoint before resuming from it")

@@ -39,6 +39,20 @@ class LossTotals(NamedTuple):
         return LossTotals(*(total.to(device, non_blocking=True) for total in self))
 
 
+class TrainingLoss(NamedTuple):
+    """The loss of a batch, and what a person watches of it.
+
+    Attributes:
+        loss: a scalar with a gradient.
+        nats: cross-entropy without gradient, summed over the targets in speech and those in text, float32 or wider [2].
+        num_targets: their numbers, int64 [2].
+    """
+
+    loss: torch.Tensor
+    nats: torch.Tensor
+    num_targets: torch.Tensor
+
+
 class LatentSpeechTextModel(nn.Module, PretrainedModel):
     """``PatchEncoder → Backbone → PatchDecoder`` with one embedding and one head over the joint vocabulary.
 
@@ -159,6 +173,12 @@ class LatentSpeechTextModel(nn.Module, PretrainedModel):
     def loss(
         self, batch: PackedBatch, options: LossConfig | None = None, totals: LossTotals | None = None
     ) -> torch.Tensor:
+        """The loss of ``training_loss`` alone."""
+        return self.training_loss(batch, options, totals).loss
+
+    def training_loss(
+        self, batch: PackedBatch, options: LossConfig | None = None, totals: LossTotals | None = None
+    ) -> TrainingLoss:
         """Mean cross-entropy in nats over all targets, text and speech (LST paper, section 3).
 
         ``options`` sets the weight of each modality in the mean, and of the z-loss. With a boundary head, its mean
@@ -168,17 +188,22 @@ class LatentSpeechTextModel(nn.Module, PretrainedModel):
         options = options or LossConfig()
         hidden_ND, tokens_ND = self._states(batch)
         wide = torch.float64 if hidden_ND.dtype == torch.float64 else torch.float32
-        weights_N = torch.where(batch.target_modalities == SPEECH, options.speech_weight, options.text_weight).to(wide)
-        weights_N = torch.where(batch.target_ids != IGNORE_ID, weights_N, 0.0)
+        is_speech_N, has_target_N = batch.target_modalities == SPEECH, batch.target_ids != IGNORE_ID
+        weights_N = torch.where(is_speech_N, options.speech_weight, options.text_weight).to(wide)
+        weights_N = torch.where(has_target_N, weights_N, 0.0)
         # A batch without a target has a loss of zero, not of 0 / 0.
         total = weights_N.sum() if totals is None else totals.weight.to(wide)
         weights_N = weights_N / total.clamp(min=torch.finfo(wide).tiny)
-        loss = linear_cross_entropy(hidden_ND, self.head.weight, batch.target_ids, weights_N, options.z_weight)[0]
+        loss, nats_N = linear_cross_entropy(hidden_ND, self.head.weight, batch.target_ids, weights_N, options.z_weight)
+        groups = has_target_N & is_speech_N, has_target_N & ~is_speech_N
+        nats = torch.stack([torch.where(group, nats_N, 0.0).sum() for group in groups])
+        num_targets = torch.stack([group.sum() for group in groups])
         if self.boundary_head is None:
-            return loss
+            return TrainingLoss(loss, nats, num_targets)
         states_ND = tokens_ND if options.boundary_gradient else tokens_ND.detach()
         num_units = None if totals is None else totals.num_units.to(wide)
-        return loss + options.boundary_weight * self.boundary_head.loss(states_ND, batch, num_units)
+        loss = loss + options.boundary_weight * self.boundary_head.loss(states_ND, batch, num_units)
+        return TrainingLoss(loss, nats, num_targets)
 
     @property
     def num_parameters(self) -> int:

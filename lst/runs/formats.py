@@ -129,13 +129,20 @@ class StepRow(_GradientNorm):
     learning_rate: float
 
 
-class LanguageModelRow(StepRow):
+class _ModalityLosses(TypedDict, total=False):
+    speech_loss: float | None
+    text_loss: float | None
+
+
+class LanguageModelRow(StepRow, _ModalityLosses):
     """``StepRow`` of ``lst train``. Counts are sums since step 1.
 
     Keys:
         slots: patches that batches have room for; ``packing_waste`` is the empty share of them.
         cut_documents: documents that were cut to fit a row.
         training_flops: of forward and backward passes.
+        speech_loss, text_loss: of the step's batch, in nats a target that is speech or text, without weights; None
+            where it has no such target. Absent in earlier rows.
     """
 
     tokens: Count

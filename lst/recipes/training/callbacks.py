@@ -18,7 +18,11 @@ from lst.recipes.training.checkpoints import checkpoint_folder, complete_checkpo
 from lst.recipes.training.event_file import TensorboardFile
 from lst.recipes.training.folder import METRICS_FILE, TENSORBOARD_FOLDER
 from lst.recipes.training.signals import StopSignals
+from lst.recipes.training.wandb_log import WandbLog
+from lst.recipes.training.watch import SPEED_FILE, SpeedRow, Watch, speed_text
 from lst.storage import Count, append_bytes, read_jsonl, write_jsonl
+
+_LOSSES = {"loss": "loss", "speech_loss": "speech", "text_loss": "text"}
 
 
 class AnyRow(TypedDict):
@@ -43,6 +47,12 @@ class StepOptions(Protocol):
         """Steps between checkpoints."""
 
 
+def loss_text(row: Mapping[str, Any]) -> str:
+    """The losses of a step, in nats a target, for the progress bar."""
+    parts = [f"{name} {row[key]:.3f}" for key, name in _LOSSES.items() if row.get(key) is not None]
+    return ", ".join(parts) or "update left out"
+
+
 class RunCallback(lightning.Callback):
     """Writes metrics and checkpoints, shows progress, and stops at the end of a step when a signal asks for it.
 
@@ -60,6 +70,8 @@ class RunCallback(lightning.Callback):
         has_tensorboard: whether the metrics are written for TensorBoard, too.
         ranks: processes that train together: the first one writes, and all save checkpoints at the same step.
         preempt_s: seconds from a signal until the checkpoint must be written; None sets no limit.
+        watch: measures the training for ``speed.jsonl`` and the progress bar.
+        has_wandb: whether the numbers go to Weights & Biases, too.
 
     Attributes:
         signals: that stop the training.
@@ -78,6 +90,8 @@ class RunCallback(lightning.Callback):
         has_tensorboard: bool = False,
         ranks: Ranks = ALONE,
         preempt_s: float | None = None,
+        watch: Watch | None = None,
+        has_wandb: bool = False,
     ) -> None:
         self.folder, self.ranks = folder, ranks
         self.metrics_path, self.checkpoints = folder / METRICS_FILE, folder / "checkpoints"
@@ -89,6 +103,9 @@ class RunCallback(lightning.Callback):
         self._tensorboard: TensorboardFile | None = None
         self.has_stepped = False
         self._last_step = first_step
+        self.watch, self.has_wandb = watch, has_wandb
+        self._wandb: WandbLog | None = None
+        self._speed_text = ""
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Drops the rows that this training writes again, and starts the progress."""
@@ -101,8 +118,14 @@ class RunCallback(lightning.Callback):
         if self.validates_last:
             rows = [row for row in rows if "loss" in row or self._validates(row["step"])]
         write_jsonl(self.metrics_path, rows)
+        speeds: list[SpeedRow] = []
+        if self.watch is not None:
+            speeds = [row for row in read_jsonl(self.folder / SPEED_FILE, SpeedRow) if row["step"] <= self.first_step]
+            write_jsonl(self.folder / SPEED_FILE, speeds)
         if self.has_tensorboard:
-            self._tensorboard = TensorboardFile(self.folder / TENSORBOARD_FOLDER, rows)
+            self._tensorboard = TensorboardFile(self.folder / TENSORBOARD_FOLDER, [*rows, *speeds])
+        if self.has_wandb:
+            self._wandb = WandbLog(self.folder, self.description, {"first_step": self.first_step})
         # The process may have been killed between a checkpoint and this.
         self._remove_old(trainer, self.first_step)
         self.progress = Progress(self.options.max_steps, self.description, "step", initial=self.first_step)
@@ -130,8 +153,11 @@ class RunCallback(lightning.Callback):
             row = {key: value for key, value in row.items() if key != "loss"}
             row["skipped_batch"] = pl_module.batch_index
         self._append(row)
+        if self.watch is not None and (speed := self.watch.row(row)) is not None:
+            self._append(speed, SPEED_FILE)
+            self._speed_text = f", {speed_text(speed)}"
         if self.progress is not None:
-            self.progress.advance(note=f"loss {loss:.3f}")
+            self.progress.advance(note=f"{loss_text(row)}{self._speed_text}")
         # Lightning validates once more when it is asked to stop.
         if self.validates_last and step == self.options.max_steps:
             trainer.should_stop = True
@@ -158,16 +184,20 @@ class RunCallback(lightning.Callback):
         if self.progress is not None:
             self.progress.close()
             self.progress = None
+        if self._wandb is not None:
+            self._wandb.close()
+            self._wandb = None
 
     def _validates(self, step: int) -> bool:
         return step % self.options.eval_every == 0 or (self.validates_last and step == self.options.max_steps)
 
-    def _append(self, row: Mapping[str, Any]) -> None:
+    def _append(self, row: Mapping[str, Any], file: str = METRICS_FILE) -> None:
         if not self.ranks.is_first:
             return
-        append_bytes(self.metrics_path, f"{json.dumps(row)}\n".encode())
-        if self._tensorboard is not None:
-            self._tensorboard.add(row)
+        append_bytes(self.folder / file, f"{json.dumps(row)}\n".encode())
+        for log in (self._tensorboard, self._wandb):
+            if log is not None:
+                log.add(row)
 
     def _save_if_due(self, trainer: lightning.Trainer, step: int) -> None:
         received = self.ranks.largest(self.signals.received or 0)

@@ -6,7 +6,8 @@
     FOLDER/config.yaml      the whole configuration
     FOLDER/versions.json    package → version
     FOLDER/metrics.jsonl    see ``lst.runs.formats``
-    FOLDER/tensorboard/     the numbers of metrics.jsonl
+    FOLDER/speed.jsonl      see ``lst.recipes.training.watch``
+    FOLDER/tensorboard/     the numbers of both
     FOLDER/checkpoints/     see ``lst.recipes.training.checkpoints``
 """
 

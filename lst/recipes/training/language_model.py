@@ -100,7 +100,7 @@ class LanguageModelModule(TrainingModule):
         self.text_bytes, self.num_text, self.num_valid_units = text_bytes, num_text, num_valid_units
         # Shapes differ from batch to batch: static ones would be compiled anew for each.
         compiles = config.compile and config.compile_by == "loss"
-        self._compiled_loss = torch.compile(model.loss, dynamic=True) if compiles else None
+        self._compiled_loss = torch.compile(model.training_loss, dynamic=True) if compiles else None
         self.loader_state: LoaderState | None = None
         self._document_ids, self._saved_rates = document_ids, saved_rates
         self._parts: list[WatchedPart] = []
@@ -109,6 +109,8 @@ class LanguageModelModule(TrainingModule):
         # What the first rank counts for all.
         self._counted_elsewhere = [0] * len(_COUNTS)
         self.training_flops = 0.0
+        # Of the last step's parts: nats and targets in speech and in text, [4].
+        self._watched = torch.zeros(4)
         self._valid_nats: dict[str, float] = {}
 
     @property
@@ -148,8 +150,11 @@ class LanguageModelModule(TrainingModule):
         own = zip(_totals(self.loader_state), self._counted_elsewhere, strict=True)
         *counts, flops = self.ranks.sums([*(now - elsewhere for now, elsewhere in own), self.training_flops])
         tokens, patches, slots, speech_tokens, cut_documents = map(int, counts)
+        speech_nats, text_nats, num_speech, num_text = self.ranks.sums(self._watched.tolist())
         return {
             **super().step_row(step, loss),
+            "speech_loss": speech_nats / num_speech if num_speech else None,
+            "text_loss": text_nats / num_text if num_text else None,
             "tokens": tokens,
             "patches": patches,
             "slots": slots,
@@ -176,11 +181,16 @@ class LanguageModelModule(TrainingModule):
         self.training_flops += batch.flops
         if self._parts and self._parts[0].batch_index != batch.batch_index:
             self._parts = []
+        if not self._parts:
+            self._watched = torch.zeros(4, dtype=torch.float64, device=batch.packed.token_ids.device)
         watched = WatchedPart(batch.batch_index, batch.place, batch.before)
         self._parts.append(watched)
         # Here, because a compiled loss does not check.
         self.model.check_batch(batch.packed)
-        loss = (self._compiled_loss or self.model.loss)(batch.packed, self.loss_config, batch.totals)
+        loss, nats, num_targets = (self._compiled_loss or self.model.training_loss)(
+            batch.packed, self.loss_config, batch.totals
+        )
+        self._watched += torch.cat([nats, num_targets])
         watched.are_finite.append(loss.detach().isfinite())
         return loss
 

@@ -66,6 +66,8 @@ FREE_OPTIONS = (
     "strategy",
     "reshard",
     "preempt_s",
+    "watch_every",
+    "logger",
     "recompute_every",
 )
 # Settings that may change from a checkpoint on, which ``train.resume_from`` names.

@@ -35,8 +35,9 @@ from lst.recipes.training.language_model import LanguageModelModule
 from lst.recipes.training.parts import parts_of_batches
 from lst.recipes.training.start import FREE_OPTIONS, Start, machine_now, plan_start
 from lst.recipes.training.strategies import prepare_blocks, whole_model
-from lst.recipes.training.trainer import TrainerOptions, device_type, fit
+from lst.recipes.training.trainer import TrainerOptions, device_of, fit
 from lst.recipes.training.warm_start import build_model, check_text_model, recorded_source
+from lst.recipes.training.watch import Watch
 from lst.runs import ModelTokenizers, RunFolder, fit_patching, is_trained, open_data, plain_patching, save_trained
 from lst.runs.fitted_patching import FITTED_STRATEGIES, FittedPatching, check_patching
 from lst.runs.formats import BegunSettings
@@ -96,13 +97,13 @@ def _train(config: Config, data: PreparedData, run: RunFolder, ranks: Ranks) -> 
         ranks,
     )
     with ranks.together():
-        device = device_type(trainer_options)
+        device = device_of(trainer_options)
     start.load(options.verify_checkpoints, ranks, options.reshard)
-    start.note_machine(machine_now(options, device), config.name)
+    start.note_machine(machine_now(options, device.type), config.name)
     ranks.at_first(lambda: _begin(config, data, start))
     patching = fit_patching(config, data, folder.path)
     try:
-        callback, model = _fit(config, data, patching, start, trainer_options)
+        callback, model = _fit(config, data, patching, start, trainer_options, device)
         model = whole_model(model, config, patching.vocabulary.size, ranks)
         ranks.at_first(lambda: _save(final, model, patching, data))
     except NonFiniteError as error:
@@ -128,7 +129,12 @@ def _save(final: Path, model: LatentSpeechTextModel, patching: FittedPatching, d
 
 
 def _fit(
-    config: Config, data: PreparedData, patching: FittedPatching, start: Start, trainer_options: TrainerOptions
+    config: Config,
+    data: PreparedData,
+    patching: FittedPatching,
+    start: Start,
+    trainer_options: TrainerOptions,
+    device: torch.device,
 ) -> tuple[RunCallback, LatentSpeechTextModel]:
     """Trains from ``start`` to the last step."""
     options, checkpoint, ranks = config.train, start.checkpoint, trainer_options.ranks
@@ -161,6 +167,7 @@ def _fit(
             f"{config.name}: it will be scored on static patches, which this training never sees; "
             "model.boundary_head=true lets it decide where patches end"
         )
+    watch = Watch(options.watch_every, options.precision, device, ranks)
     callback = RunCallback(
         start.folder.path,
         options,
@@ -171,11 +178,13 @@ def _fit(
         has_tensorboard=True,
         ranks=ranks,
         preempt_s=options.preempt_s,
+        watch=watch,
+        has_wandb=options.logger == "wandb",
     )
     with loader:
         before = loader.state if checkpoint else None
         parts = parts_of_batches(loader, before, options.rounds, ranks, config.loss, options.skip_batches)
-        fit(module, parts, valid_batches, trainer_options, callback, checkpoint)
+        fit(module, watch.timed(parts), valid_batches, trainer_options, callback, checkpoint)
     if module.loader_state is not None:
         say(f"{config.name}: {module.merged_state().describe()}")
     return callback, model

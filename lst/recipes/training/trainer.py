@@ -68,10 +68,10 @@ def build_trainer(
         ) from None
 
 
-def device_type(options: TrainerOptions) -> str:
-    """The kind of device that the training will use, such as ``cuda``; raises as ``build_trainer`` does."""
+def device_of(options: TrainerOptions) -> torch.device:
+    """The device that the training will use in this process; raises as ``build_trainer`` does."""
     with _contained():
-        return build_trainer(options, []).strategy.root_device.type
+        return build_trainer(options, []).strategy.root_device
 
 
 def _build_trainer(
