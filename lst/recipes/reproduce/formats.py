@@ -1,4 +1,4 @@
-"""``law.json``, ``lst.json``, ``h3.json``, ``h3_text.json``: the unrounded numbers of the pages of ``lst reproduce``."""
+"""``law.json``, ``lst.json``, ``h3.json``, ``h3_text.json``: unrounded numbers of the pages of ``lst reproduce``."""
 
 from __future__ import annotations
 
