@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from lst.model.config import (
     patching_problems,
 )
 from lst.options import Options, option
+from lst.storage import is_url
 from lst.tokenizers.config import TokenizerConfig
 
 EXPORT_FORMATS = ("on_the_fly", "textgrid", "ctm", "llama")
@@ -473,6 +475,8 @@ class Config(Options):
             found.append(f"address={self.address} is of a Ray cluster: add executor=ray, or leave it out")
         if self.data.voice == NO_VOICE and self.text is None:
             found.append("corpus=none: there is no speech, so name the text with text=FILE, FOLDER or URL")
+        if self.text is not None and self.data.voice != NO_VOICE and (is_url(self.text) or os.path.isdir(self.text)):
+            found.append(f"text={self.text}: a file of this machine is needed; folders and URLs are for corpus=none")
         if self.part not in (None, "plan"):
             try:
                 parse_part(self.part)

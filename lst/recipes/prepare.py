@@ -15,7 +15,7 @@ from lst.data.prepare.gather import gather_source, gather_units, lines_to_read
 from lst.data.prepare.gathered import planned_changes
 from lst.data.prepare.options import Origin
 from lst.data.prepare.prepare import BYTES_A_SHARD_UTTERANCE, BYTES_A_SPOKEN_STORY
-from lst.data.prepare.text_alone import named_texts
+from lst.data.prepare.text_alone import DISK_A_TEXT_BYTE, named_texts
 from lst.data.shards import INDEX_FILE
 from lst.data.synthesis import choose_engine
 from lst.data.synthesis.stories import STRATA
@@ -28,8 +28,6 @@ from lst.storage import Folder
 SYNTHESIS_RTF, FEATURES_RTF, ALIGNMENT_RTF, SIMULATION_RTF = 0.011, 0.004, 0.02, 0.0003
 # A story read aloud; simulated ones differ little.
 STORY_S = {"mini": 6.5, "standard": 11.5, "wide": 14.5}
-# A shard of text holds the text and its ids.
-DISK_A_TEXT_BYTE = 3
 
 
 def prepare_plan(config: Config) -> list[str]:
@@ -63,8 +61,8 @@ def _text_plan(folder: Folder, config: Config, origin: Origin) -> list[str]:
     num_bytes = sum(storage.size(file.place) for file in files)
     return [
         f"prepare: {len(files):,} files of text, {size_text(num_bytes)}, a document a {config.data.text.document}",
-        f"  into {folder}, tokenised by {config.num_workers} processes; disk about "
-        f"{size_text(num_bytes * DISK_A_TEXT_BYTE)} where the files are not packed",
+        f"  into {folder}, tokenised by {config.num_workers} processes; "
+        f"disk {size_text(num_bytes * DISK_A_TEXT_BYTE)} or more, and 2.6 kB a document",
     ]
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -48,6 +49,8 @@ from lst.tokenizers.text import TextTokenizer
 
 # Tasks that are handed to a cluster together.
 TASKS_AT_ONCE = 64
+# Measured: the text with its ids as JSON, and the headers of a document in a tar.
+DISK_A_TEXT_BYTE, DISK_A_DOCUMENT = 3, 2_560
 # Longer lines are cut for the training of the tokenizer, whose memory grows with them.
 MAX_LINE_CHARACTERS = 4_096
 _NO_UNITS = np.zeros(0, np.uint16)
@@ -130,6 +133,9 @@ def gather_texts(folder: Folder, options: PrepareOptions, origin: Origin) -> Gat
             f"{scanned.facts['num_held_out']}: one or more must be held out, and one or more stay for training. Give "
             "more text, or other documents by data.text.document"
         )
+    if isinstance(folder, Path):
+        needed_bytes = DISK_A_TEXT_BYTE * scanned.facts["num_bytes"] + DISK_A_DOCUMENT * num_documents
+        storage.check_free_space(folder, needed_bytes, "preparing")
     if files.others:
         say(
             f"{len(files.others)} files of {options.text} are no text and are not read (the first is {files.others[0]})"
@@ -138,7 +144,7 @@ def gather_texts(folder: Folder, options: PrepareOptions, origin: Origin) -> Gat
         "version": 2,
         "made_from": made_from,
         "files": {},
-        "description": f"text in {storage.locate(str(options.text)).name} ({len(files.files)} files)",
+        "description": _description(str(options.text), files),
         "is_synthesised": False,
         "left_out": [{"id": one.place, "reason": str(one)} for one in scanned.problems],
         "num_units": 0,
@@ -149,6 +155,11 @@ def gather_texts(folder: Folder, options: PrepareOptions, origin: Origin) -> Gat
         storage.remove(folder / name)
     storage.write_json(folder / SOURCE_FILE, record)
     return Gathered(folder, record, ())
+
+
+def _description(text: str, files: TextFiles) -> str:
+    count = len(files.files)
+    return f"text in {storage.locate(text).name} ({count} file{'s' * (count != 1)})"
 
 
 @dataclass

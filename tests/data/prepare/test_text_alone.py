@@ -145,6 +145,8 @@ def test_options_that_do_not_go_together(tmp_path: Path, capsys: pytest.CaptureF
     for words, told in (
         (["corpus=none"], "corpus=none: there is no speech, so name the text with text="),
         (["corpus=none", "text=a.txt", "data.num_spoken_stories=9"], "data.num_spoken_stories=9: has no effect"),
+        (["text=https://example.org/a.txt"], "folders and URLs are for corpus=none"),
+        (["text=."], "folders and URLs are for corpus=none"),
         (["text=a.txt", "data.text.field=body"], "data.text.field=body: has no effect"),
         (["corpus=a", "text=a.txt", "data.voice=none"], "data.voice=none: has no effect"),
     ):
