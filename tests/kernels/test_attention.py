@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,13 @@ import torch
 from lst.kernels.attention import attention_path, forced_path, interval_attention
 from lst.kernels.attention.cpu import plan_blocks
 from lst.kernels.attention.reference import interval_attention_reference, interval_mask
+from lst.kernels.native import library
+from lst.kernels.native.op import baseline_instructions
 
 # Without a GPU, Triton's kernels run under its interpreter (see conftest.py).
 HAS_GPU = torch.cuda.is_available()
 SIZES = [1, 2, 63, 64, 65, 257]
+needs_library = pytest.mark.skipif(not library.is_available(), reason="the compiled kernels were not built")
 
 
 def random_documents(num_tokens: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -80,6 +85,56 @@ def test_cpu_equals_reference(kind: str, num_tokens: int, window: int, heads: tu
     fast = value_and_gradients(lambda *x: interval_attention(*x, first, last), tensors)
     slow = value_and_gradients(lambda *x: interval_attention_reference(*x, first, last), tensors)
     assert_same(fast, slow, 1e-10)
+
+
+@needs_library
+@pytest.mark.parametrize("heads", [(2, 2, 16), (6, 2, 24), (4, 1, 5)], ids=["plain", "grouped", "one key head"])
+@pytest.mark.parametrize("window", [1, 30, 1000])
+@pytest.mark.parametrize("num_tokens", [*SIZES, 700])
+@pytest.mark.parametrize("kind", ["tokens", "patch reads tokens", "token reads patches"])
+def test_compiled_equals_reference(kind: str, num_tokens: int, window: int, heads: tuple[int, int, int]) -> None:
+    """Also of the version for processors without AVX2, and in rows that are parts of a joined tensor."""
+    first, last, num_keys = intervals(kind, num_tokens, window, seed=num_tokens)
+    query, key, value = inputs(first, num_keys, *heads, dtype=torch.float32)
+    tensors = [2 * query, *torch.cat([key, value], dim=1).split(heads[1], dim=1)]
+    slow = value_and_gradients(lambda *x: interval_attention_reference(*x, first, last), [x.double() for x in tensors])
+    for instructions in (contextlib.nullcontext, baseline_instructions):
+        with instructions():
+            assert_same(value_and_gradients(lambda *x: interval_attention(*x, first, last), tensors), slow, 2e-5)
+
+
+@needs_library
+def test_compiled_long_documents_equal_reference() -> None:
+    """Several units of the forward pass, and of the backward pass; keys that no query sees have no gradient."""
+    index = torch.arange(4500)
+    first = torch.where(index < 2400, 0, 2500)
+    last = torch.where(index < 2400, index, torch.clamp(index, min=2500, max=4400))
+    tensors = inputs(first, 4600, 2, 1, 8, torch.float32)
+    fast = value_and_gradients(lambda *x: interval_attention(*x, first, last), tensors)
+    with torch.no_grad():
+        assert not fast[2][2400:2500].any()
+        assert not fast[3][4401:].any()
+    slow = value_and_gradients(lambda *x: interval_attention_reference(*x, first, last), tensors)
+    assert_same(fast, slow, 2e-5)
+
+
+@needs_library
+def test_compiled_numbers_that_are_not_finite_stay_so() -> None:
+    first, last, num_keys = intervals("tokens", 40, 1000)
+    query, key, value = inputs(first, num_keys, 2, 2, 8, torch.float32)
+    query[7, 0, 0] = float("nan")
+    key[20, 1, 3] = float("inf")
+    out = interval_attention(query, key, value, first, last)
+    wanted = interval_attention_reference(query, key, value, first, last)
+    assert torch.equal(out.isfinite(), wanted.isfinite())
+
+
+@needs_library
+@pytest.mark.parametrize("wrong", [[0, 2, 1], [0, 1, 9], [0, -1, 2]])
+def test_compiled_refuses_intervals_outside_the_keys(wrong: list[int]) -> None:
+    last = torch.tensor(wrong)
+    with pytest.raises(ValueError, match="never decrease"):
+        interval_attention(torch.ones(3, 1, 4), torch.ones(5, 1, 4), torch.ones(5, 1, 4), last.clamp(max=0), last)
 
 
 @pytest.mark.parametrize("groups", [1, 2])

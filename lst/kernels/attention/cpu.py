@@ -1,7 +1,8 @@
 """Interval attention on the CPU: blocks of queries, each against the range of keys that its intervals span.
 
-It consists of matrix products and in-place sums on buffers that fit the cache. The host reads the intervals, which
-costs nothing on the CPU; the operator hides this from ``torch.compile``.
+Float32 takes the compiled kernel. Without it, and for other types, matrix products and in-place sums run on buffers
+that fit the cache. The host reads the intervals, which costs nothing on the CPU; the operator hides this from
+``torch.compile``.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from lst.kernels.attention import compiled
 from lst.kernels.checks import wide_dtype
 
 # Block sizes that are tried, the fixed cost of a block in microseconds, and operations a microsecond, as measured on
@@ -56,13 +58,15 @@ def forward(
     first_key_Q: torch.Tensor,
     last_key_Q: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Output [Q, H, D], and zeros [H, Q] in place of the log-sum-exp that Triton's path keeps for the backward pass."""
+    """Output [Q, H, D] and the log-sum-exp [H, Q] of the scores; zeros in place of it without the compiled kernel."""
     num_queries, num_heads, head_dim = query_QHD.shape
     num_groups, wide = key_KGD.shape[1], wide_dtype(query_QHD.dtype)
     if torch.equal(first_key_Q, last_key_Q):
         # The weight of an only key is 1.
         values = value_KGD[first_key_Q].repeat_interleave(num_heads // num_groups, dim=1)
         return values, torch.zeros(num_heads, num_queries, dtype=wide)
+    if compiled.can_attend(query_QHD):
+        return compiled.forward(query_QHD, key_KGD, value_KGD, first_key_Q, last_key_Q)
     out = torch.empty(query_QHD.shape, dtype=query_QHD.dtype)
     scaled_QHD = query_QHD * head_dim**-0.5
     for start, end, first, stop in _plan(first_key_Q, last_key_Q, 4 * num_heads * head_dim):
@@ -78,6 +82,8 @@ def backward(
     query_QHD: torch.Tensor,
     key_KGD: torch.Tensor,
     value_KGD: torch.Tensor,
+    out_QHD: torch.Tensor,
+    lse_HQ: torch.Tensor,
     first_key_Q: torch.Tensor,
     last_key_Q: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -92,6 +98,8 @@ def backward(
         sums_QGD = grad_QHD.to(wide).view(len(grad_QHD), num_groups, -1, head_dim).sum(dim=2)
         grad_value = torch.zeros(value_KGD.shape, dtype=wide).index_add_(0, first_key_Q, sums_QGD)
         return torch.zeros_like(query_QHD), torch.zeros_like(key_KGD), grad_value.to(value_KGD.dtype)
+    if compiled.can_attend(query_QHD):
+        return compiled.backward(grad_QHD, query_QHD, key_KGD, value_KGD, out_QHD, lse_HQ, first_key_Q, last_key_Q)
     scaled_QHD = query_QHD * head_dim**-0.5
     grad_query = torch.empty(query_QHD.shape, dtype=query_QHD.dtype)
     grad_key, grad_value = (torch.zeros(num_groups, num_keys, head_dim, dtype=wide) for _ in range(2))

@@ -111,7 +111,7 @@ def _backward(
         from lst.kernels.attention import gpu
 
         return gpu.backward(grad_QHD, query_QHD, key_KGD, value_KGD, out_QHD, lse_HQ, first_key_Q, last_key_Q)
-    return cpu.backward(grad_QHD, query_QHD, key_KGD, value_KGD, first_key_Q, last_key_Q)
+    return cpu.backward(grad_QHD, query_QHD, key_KGD, value_KGD, out_QHD, lse_HQ, first_key_Q, last_key_Q)
 
 
 _backward.register_fake(lambda _grad, *saved: tuple(x.new_empty(x.shape) for x in saved[:3]))

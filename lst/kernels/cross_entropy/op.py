@@ -6,6 +6,7 @@ import torch
 
 from lst.kernels.checks import wide_dtype
 from lst.kernels.operator import differentiable
+from lst.kernels.products import can_multiply, multiply
 
 # Elements of a chunk of logits: few enough for a CPU's cache, enough to fill a GPU.
 _CHUNK_ELEMENTS_CPU, _CHUNK_ELEMENTS = 1 << 22, 1 << 26
@@ -73,7 +74,7 @@ def compute(
     chunk = max(_LEAST_CHUNK_TOKENS, elements // vocab_size)
     for start in range(0, num_tokens, chunk):
         part = slice(start, start + chunk)
-        logits_CV = (hidden_ND[part] @ weight_VD.t()).to(wide)
+        logits_CV = _product(hidden_ND[part], weight_VD.t()).to(wide)
         has_target = target_ids_N[part] >= 0
         targets = target_ids_N[part].clamp(min=0)[:, None]
         log_z = logits_CV.logsumexp(dim=-1)
@@ -87,9 +88,13 @@ def compute(
             # One target in each row, so no element is added to twice.
             grads_CV.scatter_add_(1, targets, -weights[:, None])
             grads_CV = grads_CV.to(hidden_ND.dtype)
-            torch.mm(grads_CV, weight_VD, out=grad_hidden_ND[part])
+            grad_hidden_ND[part] = _product(grads_CV, weight_VD)
             _add_product(grad_weight_VD, grads_CV.t(), hidden_ND[part])
     return total, nats_N, grad_hidden_ND, grad_weight_VD, scale
+
+
+def _product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    return multiply(left, right.t()) if can_multiply(left, right) else left @ right
 
 
 def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:

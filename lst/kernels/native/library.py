@@ -62,6 +62,18 @@ class Problem(ctypes.Structure):
     )
 
 
+class Attention(ctypes.Structure):
+    """An interval attention: the same fields as ``Attention`` of ``src/attention.h``."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("num_queries", "num_keys", "num_heads", "num_groups", "head_dim")),
+        *((name, ctypes.c_int64) for name in ("query_stride", "key_stride", "value_stride")),
+        ("scale", ctypes.c_float),
+        *((name, ctypes.c_void_p) for name in ("query", "key", "value", "first", "last", "out", "log_sums")),
+        *((name, ctypes.c_void_p) for name in ("grad_out", "grad_query", "grad_key", "grad_value")),
+    )
+
+
 # Error codes of the library's functions.
 _MEMORY, _STARTS, _STATE_CHUNKS, _SIZES = 1, 2, 3, 4
 _AGAIN = "install the package again (in a source tree: pip install --no-deps -e .)"
@@ -84,15 +96,16 @@ def load_library() -> ctypes.CDLL | None:
                 return library
             why = f"{path} was built from other sources: "
     warnings.warn(
-        f"state-space models run as blocked matrix products, several times slower on the CPU. {why}{_AGAIN}",
+        f"attention and state-space models run as blocked matrix products, slower on the CPU. {why}{_AGAIN}",
         stacklevel=2,
     )
     return None
 
 
 def _is_ours(library: ctypes.CDLL) -> bool:
-    """Whether the library was built from the sources beside it, if they are installed, and has the same ``Problem``."""
-    if library.lst_problem_bytes() != ctypes.sizeof(Problem):
+    """Whether the library was built from the sources beside it, if they are installed, and has the same structures."""
+    sizes = library.lst_problem_bytes(), library.lst_attention_bytes()
+    if sizes != (ctypes.sizeof(Problem), ctypes.sizeof(Attention)):
         return False
     return not SOURCES.is_dir() or library.lst_source_hash() == source_hash(SOURCES).encode()
 
@@ -111,7 +124,8 @@ def _open(path: Path) -> ctypes.CDLL:
                 continue
             break
     library = ctypes.CDLL(str(path))
-    library.lst_problem_bytes.restype = library.lst_chunk.restype = ctypes.c_int64
+    for number in (library.lst_problem_bytes, library.lst_attention_bytes, library.lst_chunk):
+        number.restype = ctypes.c_int64
     library.lst_source_hash.restype = ctypes.c_char_p
     return library
 
@@ -148,6 +162,18 @@ def run(problem: Problem, starts: torch.Tensor, backward: bool, baseline: bool =
     offsets = ctypes.c_void_p(starts.data_ptr()), ctypes.c_int64(len(starts) - 1)
     settings = int(backward), torch.get_num_threads(), int(baseline)
     _raise_for(_loaded().lst_run(ctypes.byref(problem), *offsets, *settings), problem, starts)
+
+
+def attend(attention: Attention, backward: bool, baseline: bool = False) -> None:
+    """Runs an attention whose pointers are set, or its backward pass; ``baseline`` as in ``run``."""
+    status = _loaded().lst_attend(ctypes.byref(attention), int(backward), torch.get_num_threads(), int(baseline))
+    if status == _MEMORY:
+        raise MemoryError("the attention kernel ran out of memory")
+    if status:
+        raise ValueError(
+            f"interval_attention: needed are {attention.num_queries} first and last keys that never decrease, with 0 ≤ "
+            f"first ≤ last < {attention.num_keys}"
+        )
 
 
 def _raise_for(status: int, problem: Problem, starts: torch.Tensor) -> None:

@@ -26,6 +26,11 @@ def baseline_instructions() -> Iterator[None]:
         _baseline.pop()
 
 
+def uses_baseline() -> bool:
+    """Whether the version for processors without AVX2 is asked for."""
+    return _baseline[-1]
+
+
 def padded_modes(num_modes: int) -> int:
     """Number of modes in storage: the next multiple of eight.
 
@@ -63,7 +68,7 @@ def _run(
 ) -> None:
     for name, tensor in arrays.items():
         setattr(problem, name, None if tensor is None else tensor.data_ptr())
-    library.run(problem, starts, backward, baseline=_baseline[-1])
+    library.run(problem, starts, backward, baseline=uses_baseline())
 
 
 def _num_sequences(value_NC: torch.Tensor, decay_HZ2: torch.Tensor, gated: bool) -> int:

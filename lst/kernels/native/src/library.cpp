@@ -2,14 +2,17 @@
 // every version of PyTorch. The instruction set is chosen when it runs; threads come from OpenMP where there is one.
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
 
+#include "attention.h"
 #include "problem.h"
 
 #if !defined(LST_SOURCE_HASH)
@@ -33,6 +36,8 @@ namespace avx2 {
 #include "unit.inc"
 #include "forward.inc"
 #include "backward.inc"
+#include "exponential.inc"
+#include "attention.inc"
 #undef LANES
 }  // namespace avx2
 #if defined(__clang__)
@@ -51,6 +56,8 @@ namespace baseline {
 #include "unit.inc"
 #include "forward.inc"
 #include "backward.inc"
+#include "exponential.inc"
+#include "attention.inc"
 #undef LANES
 }  // namespace baseline
 
@@ -185,7 +192,61 @@ static void prepare_outputs(const Problem& p, const Plan& plan, bool backward) {
   use_large_pages(p.block_states, plan.num_blocks * p.num_sequences() * p.width() * sizeof(float));
 }
 
+// Units of a pass over an attention. Each sums in one order and writes what no other writes, whatever the threads.
+static std::vector<AttentionUnit> cut_attention(const Attention& p, bool backward) {
+  std::vector<AttentionUnit> units;
+  for (int64_t begin = 0, end; begin < p.num_queries; begin = end) {
+    end = std::min(begin + (backward ? ATTENTION_LEAST_SPAN : ATTENTION_SPAN), p.num_queries);
+    while (backward && end < p.num_queries && p.first[end] <= p.last[end - 1]) ++end;
+    for (int64_t group = 0; group < p.num_groups; ++group)
+      units.push_back({group, begin, end, p.first[begin], p.last[end - 1] + 1});
+  }
+  return units;
+}
+
+static void run_attention(const Attention& p, const AttentionUnit& unit, bool backward, bool use_avx2) {
+  FlushTinyNumbers flush;
+#if defined(__x86_64__)
+  if (use_avx2) {
+    avx2::run_attention_unit(p, unit, backward, thread_memory(avx2::run_attention_unit(p, unit, backward, nullptr)));
+    return;
+  }
+#endif
+  baseline::run_attention_unit(p, unit, backward,
+                               thread_memory(baseline::run_attention_unit(p, unit, backward, nullptr)));
+}
+
 extern "C" {
+
+int64_t lst_attention_bytes() { return sizeof(Attention); }
+
+// Interval attention, or its gradients; returns a Status.
+int lst_attend(const Attention* attention, int backward, int num_threads, int baseline) {
+  const Attention& p = *attention;
+  for (int64_t i = 0; i < p.num_queries; ++i) {
+    const bool follows = i == 0 || (p.first[i] >= p.first[i - 1] && p.last[i] >= p.last[i - 1]);
+    if (p.first[i] < 0 || p.first[i] > p.last[i] || p.last[i] >= p.num_keys || !follows) return BAD_STARTS;
+  }
+  int failed = 0;
+  try {
+    const bool use_avx2 = has_avx2() && !baseline;
+    const std::vector<AttentionUnit> units = cut_attention(p, backward != 0);
+    const int64_t num_units = units.size();
+    if (p.num_queries * p.num_heads * p.head_dim < LEAST_PARALLEL_INPUTS) num_threads = 1;
+    (void)num_threads;
+#pragma omp parallel for schedule(dynamic) num_threads(num_threads) reduction(| : failed)
+    for (int64_t i = 0; i < num_units; ++i) {
+      try {
+        run_attention(p, units[i], backward != 0, use_avx2);
+      } catch (...) {
+        failed |= 1;
+      }
+    }
+  } catch (...) {
+    failed = 1;
+  }
+  return failed ? OUT_OF_MEMORY : DONE;
+}
 
 // Bytes of the structure that both sides must agree on.
 int64_t lst_problem_bytes() { return sizeof(Problem); }
