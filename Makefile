@@ -17,6 +17,7 @@ help:
 	@echo "make bench-kernels  the same of the state-space kernels, and a plot: runs/bench/kernels.json, kernels.svg (about 15 minutes)"
 	@echo "make bench-eval   scoring questions with shared contexts against whole documents: runs/bench/eval.json (about 10 minutes)"
 	@echo "make bench-mup    whether the rate of model=family carries over from small to large: runs/bench/mup.json (about 2 hours of one core; ARGS='--depths 2 4 --steps 100' is quicker)"
+	@echo "make bench-voice  speed and memory of converting and speaking: runs/bench/voice.json (about 3 minutes)"
 	@echo "make bench-gpu    kernels against their plain twins on a CUDA GPU: runs/bench/gpu.json"
 	@echo "make bench-align  how alignment bears mistakes in transcripts: runs/bench/align.json (ARGS=CORPUS; about 30 minutes for 120 recordings)"
 	@echo "make bench-data   speed of preparing, interleaving and loading: runs/bench/data.json (about 6 minutes; ARGS=CORPUS measures your recordings)"
@@ -112,6 +113,10 @@ bench-eval: $(VENV)/.installed
 .PHONY: bench-mup
 bench-mup: $(VENV)/.installed
 	$(BIN)/python -m lst.recipes.benchmarks.transfer $(ARGS)
+
+.PHONY: bench-voice
+bench-voice: $(VENV)/.installed
+	$(BIN)/python -m lst.recipes.benchmarks.voice $(ARGS)
 
 .PHONY: bench-gpu
 bench-gpu: $(VENV)/.installed

@@ -283,6 +283,14 @@ COMMANDS = {
         "source reference out voice run_dir name",
         "out",
     ),
+    "voice eval": Command(
+        "voice.evaluate:evaluate_voice",
+        "voice.evaluate:evaluation_plan",
+        "a voice on speakers that it never heard: a table, and a page with players",
+        "run_dir name voice eval.voices eval.sentences eval.speaker_weights eval.trust seed num_workers",
+        "name",
+        reads_run=True,
+    ),
     "voice speak": Command(
         "voice.speak:speak",
         "voice.speak:speak_plan",

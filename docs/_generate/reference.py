@@ -56,6 +56,7 @@ FILE_FORMATS = {
     "Trained voices": "voice/saved.py",
     "Phones and pitch of prepared speech": "recipes/voice/features.py",
     "Trainings of voices": "recipes/voice/formats.py",
+    "Evaluations of voices": "recipes/voice/evaluate.py",
     "Continuations": "recipes/generate.py",
     "Unit models of entropy patching": "model/unit_model.py",
     "Fitted patching": "runs/fitted_patching.py",

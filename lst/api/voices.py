@@ -42,11 +42,12 @@ def voice_of(whole: WholeModel) -> Vocoder | None:
 
 def trained_voices(folder: Path) -> list[Path]:
     """Files of trained voices beside a model's weights, and in its run, by name."""
-    own = folder / STYLE_VOICE_FILE
-    run = RunFolder(folder.absolute().parents[2])
-    is_of_run = folder.absolute() == run.final(folder.absolute().parent.name)
-    of_run = sorted((run.root / "voice").glob(f"*/{STYLE_VOICE_FILE}")) if is_of_run else []
-    return [own, *of_run] if own.exists() else of_run
+    own, place = folder / STYLE_VOICE_FILE, folder.absolute()
+    found = [own] if own.exists() else []
+    for root in list(place.parents)[2:3]:
+        if place == RunFolder(root).final(place.parent.name):
+            found += sorted((root / "voice").glob(f"*/{STYLE_VOICE_FILE}"))
+    return found
 
 
 def fit_voice(data: PreparedData) -> MeanSpectra | None:

@@ -139,7 +139,7 @@ _SECTIONS = (
 _OWN_OPTIONS = {
     *("synthetic", "scale plan", "scale run", "scale fit", "scale plot", "runs list", "runs diff", "compare"),
     *("reproduce law", "reproduce lst", "reproduce h3", "reproduce h3_text"),
-    *("voice train", "voice convert", "voice speak"),
+    *("voice train", "voice convert", "voice speak", "voice eval"),
 }
 _TRAINED = "a trained model keeps what it was trained with (train another one: lst train name=NAME …)"
 _EVERY_MODEL = {"name": "it takes every trained model of run_dir="}
@@ -208,6 +208,7 @@ READS = {
         _reads("tokenizer fit-text", f"{_GATHER} {_TEXT} text out"),
         _reads("voice train", "run_dir data_dir name seed num_workers model loss train"),
         _reads("voice convert", "source reference out voice run_dir name", _OF_VOICE),
+        _reads("voice eval", "run_dir name voice eval seed num_workers", _OF_VOICE),
         _reads("voice speak", "units text lm reference out voice run_dir data_dir name seed", _OF_VOICE),
         _reads("tokenizer show", "tokenizer.codebook tokenizer.text_model"),
     )

@@ -33,6 +33,27 @@ class VoiceTrainConfig(Options, prefix="train."):
 
 
 @dataclass
+class VoiceEvalConfig(Options, prefix="eval."):
+    """Options of a voice's evaluation."""
+
+    voices: list[str] = option(
+        ["flite:slt", "flite:rms", "flite:awb", "pico:en-US", "pico:en-GB"],
+        "voices of speech engines that say the sentences; the training must not have heard them",
+    )
+    sentences: int = option(20, "sentences that are converted", low=4)
+    speaker_weights: str | None = option(
+        None, "pretrained.pt of Resemblyzer, for cosines of voices; without, mean spectra are compared", path="file"
+    )
+    trust: bool = option(False, "whether these weights, a pickle, may be read", needs="eval.speaker_weights!=null")
+
+    def rules(self) -> list[str]:
+        """A conversion needs two voices."""
+        if len(set(self.voices)) >= 2 and len(set(self.voices)) == len(self.voices):
+            return []
+        return [f"eval.voices={list(self.voices)}: give two or more different voices"]
+
+
+@dataclass
 class VoiceConfig(Options):
     """All options of ``lst voice``."""
 
@@ -56,6 +77,7 @@ class VoiceConfig(Options):
     lm: str | None = option(None, "name of the run's language model that makes units of text=")
     model: VoiceModelConfig = field(default_factory=VoiceModelConfig)
     loss: VoiceLossConfig = field(default_factory=VoiceLossConfig)
+    eval: VoiceEvalConfig = field(default_factory=VoiceEvalConfig)
     train: VoiceTrainConfig = field(default_factory=VoiceTrainConfig)
 
     def rules(self) -> list[str]:

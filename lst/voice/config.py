@@ -40,14 +40,12 @@ class VoiceLossConfig(Options, prefix="loss."):
 
     mel: float = option(5.0, "distance of the mel to that of the speech", low=0)
     adversarial: float = option(0.0, "the discriminator's verdict (published: 1); 0 has no discriminator", low=0)
-    features: float = option(
-        0.1, "distance in the discriminator's features; without effect where loss.adversarial=0", low=0
-    )
+    features: float = option(0.1, "distance in the discriminator's features", low=0, needs="loss.adversarial!=0")
     style: float = option(0.0, "distance of the style of what was made to the wanted one (published: 1)", low=0)
     pitch: float = option(0.1, "stage 1: distance of the pitch that is read from the mel", low=0)
     energy: float = option(0.1, "stage 1: distance of the loudness of the mel", low=0)
     recognition: float = option(0.1, "stage 1: distance in the features that phones are read by", low=0)
-    cycle: float = option(1.0, "distance after a conversion and back", low=0)
+    cycle: float = option(1.0, "distance after a conversion and back; in stage 1, of its style, with loss.style", low=0)
     phone: float = option(0.5, "stage 2: cross-entropy of the phones that content is read as", low=0)
     transfer: bool = option(
         True, "stage 2: learn from the teacher's speech in random styles; false: from recordings in their own style"

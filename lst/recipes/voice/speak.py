@@ -106,7 +106,7 @@ def plan_conversion(config: VoiceConfig) -> Conversion:
     for path, _ in files:
         problems += _audio_problems(path, most_s=MOST_SOURCE_S)
     raise_problems("lst voice convert", problems)
-    return Conversion(_voice_file(config), config.reference, files)
+    return Conversion(voice_file(config), config.reference, files)
 
 
 def speak(config: VoiceConfig) -> str:
@@ -119,8 +119,7 @@ def speak(config: VoiceConfig) -> str:
         UserError: an option is missing or unfit, or the voice reads other units.
     """
     check_one_process("lst voice speak")
-    voice_file = plan_speech(config)
-    saved = SavedVoice.load(voice_file)
+    saved = SavedVoice.load(plan_speech(config))
     voice = StyleVoice(saved)
     spoken_by = "the voice's own style"
     if config.reference is not None:
@@ -155,7 +154,7 @@ def plan_speech(config: VoiceConfig) -> Path:
     if config.reference is not None:
         problems += _reference_problems(config.reference)
     raise_problems("lst voice speak", problems)
-    return _voice_file(config)
+    return voice_file(config)
 
 
 def _units(config: VoiceConfig, saved: SavedVoice) -> tuple[np.ndarray, bool, str]:
@@ -190,7 +189,8 @@ def _units_of_text(config: VoiceConfig, saved: SavedVoice) -> tuple[np.ndarray, 
     return continued.units, continued.is_deduplicated, f"units that {config.lm} made of a text"
 
 
-def _voice_file(config: VoiceConfig) -> Path:
+def voice_file(config: VoiceConfig) -> Path:
+    """The file of the voice that is meant; raises ``UserError`` where there is none."""
     path = Path(config.voice).expanduser() if config.voice else voice_folder(config) / STYLE_VOICE_FILE
     if not path.is_file():
         raise UserError(f"there is no voice {path}: run lst voice train run_dir={config.run_dir}, or give voice=FILE")

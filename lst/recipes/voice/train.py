@@ -67,8 +67,9 @@ def voice_folder(config: VoiceConfig) -> Path:
 
 
 def stage_settings(config: VoiceConfig, data: PreparedData, stage: Stage) -> VoiceSettings:
-    """Everything that decides the weights of a stage."""
-    train = {name: value for name, value in asdict(config.train).items() if name not in _FREE}
+    """Everything that decides the weights of a stage: the first one does not know how long the second is."""
+    unused = (*_FREE, "student_steps") if stage == 1 else _FREE
+    train = {name: value for name, value in asdict(config.train).items() if name not in unused}
     return {
         "data": data.fingerprint,
         "stage": stage,
