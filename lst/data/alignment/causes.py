@@ -16,6 +16,7 @@ from lst.data.utterance import Word
 SILENCE, SCALE, CLIPPED = "silence or level", "mis-scaled samples", "clipped audio"
 OPPOSITE, LANGUAGE = "opposite channels", "another language or unknown words"
 CUT, OTHER_TEXT = "cut file", "text of another recording"
+OTHER = "other"
 CAUSES = (SILENCE, SCALE, CLIPPED, OPPOSITE, LANGUAGE, CUT, OTHER_TEXT)
 # What sound speech keeps to, by a wide margin. Full scale is 1.
 QUIETEST_PEAK, QUIETEST_RMS, LOUDEST_PEAK = 10 ** (-50 / 20), 10 ** (-60 / 20), 1.5
@@ -41,9 +42,10 @@ def sound_fault(waveform: np.ndarray) -> str:
         return f"{SILENCE}: the mean level is {20 * np.log10(max(rms, 1e-9)):.0f} dB of full scale"
     if peak > LOUDEST_PEAK:
         return f"{SCALE}: they reach {peak:.2g}, and full scale is 1. Divide them (16-bit numbers by 32768)"
-    clipped = float(np.mean(loud >= 0.999 * peak))
+    # Flat tops: the crest of a tone is as loud, but not flat.
+    clipped = float(np.mean((loud[1:] >= 0.999 * peak) & (waveform[1:] == waveform[:-1]))) if len(loud) > 1 else 0.0
     if clipped > CLIPPED_SHARE:
-        return f"{CLIPPED}: {clipped:.0%} of the samples are as loud as the loudest"
+        return f"{CLIPPED}: {clipped:.0%} of the samples lie in flat tops"
     return ""
 
 
@@ -91,7 +93,7 @@ def unknown_words(text: str) -> list[str]:
 
 def cause_of_reason(reason: str) -> str:
     """The cause with which a reason begins; ``other`` for any other."""
-    return next((known for known in CAUSES if reason.startswith(known)), "other")
+    return next((known for known in CAUSES if reason.startswith(known)), OTHER)
 
 
 def _shown(words: Sequence[str]) -> str:
