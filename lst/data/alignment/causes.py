@@ -49,7 +49,7 @@ def sound_fault(waveform: np.ndarray) -> str:
     return ""
 
 
-def cause(item: AlignItem, words: Sequence[Word], why: str, is_english: bool = True) -> str:
+def cause(item: AlignItem, words: Sequence[Word], why: str, is_english: bool, fits: bool = False) -> str:
     """The likeliest cause that an utterance does not align.
 
     Args:
@@ -57,6 +57,7 @@ def cause(item: AlignItem, words: Sequence[Word], why: str, is_english: bool = T
         words: as far as they were found; none if no way through the text was.
         why: what the aligner found.
         is_english: whether the aligner knows English alone.
+        fits: whether the words that were found score well.
     """
     if fault := sound_fault(item.waveform):
         return f"{fault}; {why}"
@@ -69,7 +70,7 @@ def cause(item: AlignItem, words: Sequence[Word], why: str, is_english: bool = T
     num_words = len(item.text.split())
     rate = num_words / max(item.duration_s, 1e-3)
     last_found = max((place for place, word in enumerate(words) if not word.is_unaligned), default=-1)
-    is_end = bool(missing) and len(words) - 1 - last_found == len(missing)
+    is_end = fits and bool(missing) and len(words) - 1 - last_found == len(missing)
     if rate > MAX_WORDS_A_SECOND or is_end:
         lost = f"; the last words were not found: {_shown(missing)}" if is_end else ""
         return f"{CUT}: {num_words} words in {item.duration_s:.2f} s{lost}; {why}"

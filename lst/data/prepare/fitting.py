@@ -129,7 +129,9 @@ def _frames(rows: Sequence[ManifestRow], options: EncoderOptions, num_workers: i
             else:
                 yield frames
     if unread:
-        say(f"{unread} of {len(rows)} utterances could not be read, or hold no sound speech, and are no part of the fit")
+        say(
+            f"{unread} of {len(rows)} utterances could not be read, or hold no sound speech, and are no part of the fit"
+        )
 
 
 @functools.lru_cache(maxsize=1)
