@@ -31,8 +31,8 @@ from lst.data.alignment.aligner import (
 from lst.data.alignment.causes import cause
 from lst.data.alignment.hmm import PocketsphinxAligner
 from lst.data.alignment.imported import ImportAligner, ManifestAligner
-from lst.data.alignment.outliers import mean_score
 from lst.data.alignment.stamps import StampsAligner
+from lst.data.alignment.words import mean_score
 from lst.data.config import AlignConfig
 from lst.data.utterance import Word
 from lst.errors import raise_problems
@@ -81,7 +81,9 @@ class FilteredAligner:
             why = f"words score {score:.1f} on average, right texts above {self.scale.lowest:g} (data.align.min_score)"
         else:
             return
-        raise AlignmentError(cause(item, words, why, self._is_english))
+        # Words that fit where the others are missing may be chance: only well-fitting ones tell where a file ends.
+        fits = self.scale is None or score >= self.scale.lowest
+        raise AlignmentError(cause(item, words, why, self._is_english, fits))
 
     def _filtered(self, words: tuple[Word, ...], duration_s: float) -> tuple[Word, ...]:
         config = self.config

@@ -16,6 +16,7 @@ from lst.data.utterance import Word
 SILENCE, SCALE, CLIPPED = "silence or level", "mis-scaled samples", "clipped audio"
 OPPOSITE, LANGUAGE = "opposite channels", "another language or unknown words"
 CUT, OTHER_TEXT = "cut file", "text of another recording"
+OTHER = "other"
 CAUSES = (SILENCE, SCALE, CLIPPED, OPPOSITE, LANGUAGE, CUT, OTHER_TEXT)
 # What sound speech keeps to, by a wide margin. Full scale is 1.
 QUIETEST_PEAK, QUIETEST_RMS, LOUDEST_PEAK = 10 ** (-50 / 20), 10 ** (-60 / 20), 1.5
@@ -41,13 +42,14 @@ def sound_fault(waveform: np.ndarray) -> str:
         return f"{SILENCE}: the mean level is {20 * np.log10(max(rms, 1e-9)):.0f} dB of full scale"
     if peak > LOUDEST_PEAK:
         return f"{SCALE}: they reach {peak:.2g}, and full scale is 1. Divide them (16-bit numbers by 32768)"
-    clipped = float(np.mean(loud >= 0.999 * peak))
+    # Flat tops: the crest of a tone is as loud, but not flat.
+    clipped = float(np.mean((loud[1:] >= 0.999 * peak) & (waveform[1:] == waveform[:-1]))) if len(loud) > 1 else 0.0
     if clipped > CLIPPED_SHARE:
-        return f"{CLIPPED}: {clipped:.0%} of the samples are as loud as the loudest"
+        return f"{CLIPPED}: {clipped:.0%} of the samples lie in flat tops"
     return ""
 
 
-def cause(item: AlignItem, words: Sequence[Word], why: str, is_english: bool = True) -> str:
+def cause(item: AlignItem, words: Sequence[Word], why: str, is_english: bool, fits: bool = False) -> str:
     """The likeliest cause that an utterance does not align.
 
     Args:
@@ -55,6 +57,7 @@ def cause(item: AlignItem, words: Sequence[Word], why: str, is_english: bool = T
         words: as far as they were found; none if no way through the text was.
         why: what the aligner found.
         is_english: whether the aligner knows English alone.
+        fits: whether the words that were found score well.
     """
     if fault := sound_fault(item.waveform):
         return f"{fault}; {why}"
@@ -67,7 +70,7 @@ def cause(item: AlignItem, words: Sequence[Word], why: str, is_english: bool = T
     num_words = len(item.text.split())
     rate = num_words / max(item.duration_s, 1e-3)
     last_found = max((place for place, word in enumerate(words) if not word.is_unaligned), default=-1)
-    is_end = bool(missing) and len(words) - 1 - last_found == len(missing)
+    is_end = fits and bool(missing) and len(words) - 1 - last_found == len(missing)
     if rate > MAX_WORDS_A_SECOND or is_end:
         lost = f"; the last words were not found: {_shown(missing)}" if is_end else ""
         return f"{CUT}: {num_words} words in {item.duration_s:.2f} s{lost}; {why}"
@@ -91,7 +94,7 @@ def unknown_words(text: str) -> list[str]:
 
 def cause_of_reason(reason: str) -> str:
     """The cause with which a reason begins; ``other`` for any other."""
-    return next((known for known in CAUSES if reason.startswith(known)), "other")
+    return next((known for known in CAUSES if reason.startswith(known)), OTHER)
 
 
 def _shown(words: Sequence[str]) -> str:

@@ -10,18 +10,13 @@ from collections.abc import Sequence
 
 from lst.data.alignment.aligner import AlignmentError, ScoreScale
 from lst.data.alignment.causes import OTHER_TEXT
-from lst.data.utterance import Utterance, Word
+from lst.data.alignment.words import mean_score
+from lst.data.utterance import Utterance
 
 # Fewer utterances say little about what is usual.
 LEAST_UTTERANCES = 20
 # In spreads below the median: 8 of a normal distribution's are never reached by right texts.
 MAX_SPREADS = 8.0
-
-
-def mean_score(words: Sequence[Word]) -> float:
-    """Mean score of the words that were found; 0 without any."""
-    scores = [word.score for word in words if not word.is_unaligned]
-    return sum(scores) / max(len(scores), 1)
 
 
 def lowest_usual(scores: Sequence[float], scale: ScoreScale) -> float:

@@ -204,3 +204,9 @@ def with_unaligned(words: Sequence[Word | str], num_frames: int) -> tuple[Word, 
             for text, (start, end) in zip(own, pairwise(cuts), strict=True)
         ]
     return tuple(placed)
+
+
+def mean_score(words: Sequence[Word]) -> float:
+    """Mean score of the words that were found; 0 without any."""
+    scores = [word.score for word in words if not word.is_unaligned]
+    return sum(scores) / max(len(scores), 1)

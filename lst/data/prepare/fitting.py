@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from lst import storage
+from lst.data.alignment.causes import sound_fault
 from lst.data.audio import read_row_audio
 from lst.data.corpora import ManifestRow
 from lst.data.prepare.gathered import Gathered
@@ -90,7 +91,7 @@ def fit_units(rows: Sequence[ManifestRow], config: TokenizerConfig, seed: int, n
     """The tokenizer that the options name; k-means tokenizers are fitted to training utterances.
 
     Utterances are taken in an order drawn from the seed until they hold ``fit_max_frames`` frames; the result does not
-    depend on ``num_workers``. Audio that cannot be read is left out and counted.
+    depend on ``num_workers``. Audio that cannot be read, or is silent, mis-scaled or clipped, is left out and counted.
 
     Args:
         rows: of all splits; those of ``train`` with a duration are used.
@@ -133,7 +134,9 @@ def _frames(rows: Sequence[ManifestRow], options: EncoderOptions, num_workers: i
             else:
                 yield frames
     if unread:
-        say(f"{unread} of {len(rows)} utterances could not be read and are no part of the fit")
+        say(
+            f"{unread} of {len(rows)} utterances could not be read, or hold no sound speech, and are no part of the fit"
+        )
 
 
 @functools.lru_cache(maxsize=1)
@@ -148,4 +151,4 @@ def _frames_of_row(options: EncoderOptions, row: ManifestRow) -> np.ndarray | No
         waveform = read_row_audio(row)
     except UserError:
         return None
-    return encoder.frames(waveform)
+    return None if sound_fault(waveform) else encoder.frames(waveform)

@@ -28,8 +28,10 @@ from pathlib import Path
 from typing import Any
 
 from lst import storage
+from lst.data.alignment.causes import cause_of_reason
 from lst.data.alignment.ctc.model import load_ctc_model
 from lst.data.corpora import ManifestRow, on_the_fly_files
+from lst.data.prepare.failures import remedies
 from lst.data.prepare.fitting import make_artefacts
 from lst.data.prepare.gathered import Gathered, gather, has_changed
 from lst.data.prepare.options import FILES_KEYS, Origin, PrepareOptions, deciding, find_origin
@@ -152,6 +154,11 @@ def _prepare(place: Folder, options: PrepareOptions, part: tuple[int, int] | Non
         tasks = plan_shards(place, gathered, units, origin.made_from, options.data, unit_places(options.tokenizer))
         work = make_shards(tasks, part, options.executor_options())
     say(work.summary(time.monotonic() - started_s))
+    if work.failures.cannot_keep():
+        storage.write_jsonl(place / LEFT_OUT_FILE, [*gathered.record["left_out"], *work.failures.skipped])
+        if part is None:
+            _begin_anew_next_time(place, gathered)
+        raise work.failures.error(str(place / LEFT_OUT_FILE))
     if part is not None:
         return None
     return _finish(place, gathered, work, (units, tokenizer, vocabulary), origin, options)
@@ -337,20 +344,29 @@ def _clear_what_is_begun_anew(folder: Folder, origin: Origin) -> None:
             storage.remove(folder / name)
 
 
+def _begin_anew_next_time(folder: Folder, gathered: Gathered) -> None:
+    """The next run begins anew, with what is fitted too, as transcripts or settings may have been corrected.
+
+    What was fitted when an earlier state of the corpus was whole stays.
+    """
+    if gathered.record.get("was_whole"):
+        return
+    storage.write_json(folder / SOURCE_FILE, {**gathered.record, "made_from": ""})
+    storage.remove(folder / MADE_FROM_FILE)
+
+
 def _check_unaligned(folder: Folder, unaligned: Sequence[LeftOut], gathered: Gathered, options: PrepareOptions) -> None:
     num_spoken = gathered.num_spoken
     share = len(unaligned) / max(num_spoken, 1)
     is_all = bool(unaligned) and len(unaligned) == num_spoken
     if share > options.data.max_unaligned_share or is_all:
-        if not gathered.record.get("was_whole"):
-            # The next run begins anew, with what is fitted too, as transcripts or settings may have been corrected.
-            storage.write_json(folder / SOURCE_FILE, {**gathered.record, "made_from": ""})
-            storage.remove(folder / MADE_FROM_FILE)
+        _begin_anew_next_time(folder, gathered)
         raise ProblemsError(
             f"{len(unaligned)} of {num_spoken} utterances ({share:.1%}) could not be aligned, "
             f"{options.data.max_unaligned_share:.1%} are allowed",
             [f"{item['id']}: {item['reason']}" for item in unaligned],
-            f"All are listed in {folder / LEFT_OUT_FILE}. Check that transcripts match the audio and are English, and "
-            "data.align's limits"
+            f"All are listed in {folder / LEFT_OUT_FILE}. "
+            + " ".join(remedies(dict.fromkeys(cause_of_reason(item["reason"]) for item in unaligned)))
+            + " Check that transcripts match the audio and are English, and data.align's limits"
             + ("." if is_all else f", or allow more with data.max_unaligned_share={min(1.0, share + 0.005):.2f}."),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from lst.data.alignment.outliers import without_outliers
 from lst.data.config import DataConfig
 from lst.data.corpora import ManifestRow
 from lst.data.corpora.on_the_fly import read_row
+from lst.data.prepare.failures import Failures
 from lst.data.prepare.gathered import Gathered
 from lst.data.prepare.lists import AnyRow, read_rows
 from lst.data.prepare.shard_plan import PlannedShard
@@ -86,11 +88,13 @@ class ShardWork:
         receipts: of the shards that are there, by name.
         num_shards: how many there are in all.
         made: how each shard of this run was made.
+        failures: of all these shards; with too many of them, the work stopped before its end.
     """
 
     receipts: dict[str, Receipt]
     num_shards: int
     made: list[Done]
+    failures: Failures
 
     def by_split(self) -> dict[str, list[Receipt]]:
         """The receipts of each split, in order; only corpora with questions have the split ``questions``."""
@@ -104,11 +108,11 @@ class ShardWork:
         """One line: shards, hours, what failed, time."""
         receipts = list(self.receipts.values())
         hours = sum(receipt["duration_s"] for receipt in receipts) / 3600
-        num_failed = sum(len(receipt["skipped"]) for receipt in receipts)
+        failed = self.failures.note() or "no utterance failed"
         busy_s, num_workers = sum(done.seconds for done in self.made), len({done.worker for done in self.made})
         return (
             f"shards: {len(self.made)} made, {len(receipts) - len(self.made)} there before, of {self.num_shards}; "
-            f"{hours:,.2f} h of speech; {num_failed} utterances failed; {seconds:,.1f} s, "
+            f"{hours:,.2f} h of speech; {failed}; {seconds:,.1f} s, "
             f"{busy_s:,.1f} s of work by {num_workers} workers"
         )
 
@@ -151,7 +155,10 @@ def plan_shards(
 
 
 def make_shards(tasks: Sequence[ShardTask], part: tuple[int, int] | None, options: ExecutorOptions) -> ShardWork:
-    """Every shard that is not there yet; with ``part`` (i, n) only those whose number leaves i when divided by n."""
+    """Every shard that is not there yet; with ``part`` (i, n) only those whose number leaves i when divided by n.
+
+    Stops where so many utterances fail that the limit cannot be kept: see ``Failures.cannot_keep``.
+    """
     receipts: dict[str, Receipt] = {}
     left: list[ShardTask] = []
     for number, task in enumerate(tasks):
@@ -163,16 +170,27 @@ def make_shards(tasks: Sequence[ShardTask], part: tuple[int, int] | None, option
         else:
             receipts[task.name] = receipt
     num_there = sum(len(task) for task in tasks if task.name in receipts)
-    work = ShardWork(receipts, len(tasks), [])
+    num_spoken = sum(len(task) for task in tasks if not task.name.startswith("text-"))
+    max_share = tasks[0].data.max_unaligned_share if tasks else 1.0
+    work = ShardWork(receipts, len(tasks), [], Failures(num_spoken, max_share))
+    for there in receipts.values():
+        work.failures.add_shard(there)
     if encoding := next((task for task in left if task.has_recordings), None):
         # Before any work, so that a missing speech model is reported once, not by every worker.
         _task_codec(encoding)
     total = num_there + sum(map(len, left))
-    with Progress(total, "units and alignment", unit="utterance", initial=num_there) as progress:
-        for done in run_tasks(make_shard, left, options):
+    with (
+        Progress(total, "units and alignment", unit="utterance", initial=num_there) as progress,
+        contextlib.closing(run_tasks(make_shard, left, options)) as results,
+    ):
+        for done in results:
             receipts[done.value["name"]] = done.value
             work.made.append(done)
-            progress.advance(done.value["num_utterances"] + len(done.value["skipped"]))
+            work.failures.add_shard(done.value)
+            num_done = done.value["num_utterances"] + len(done.value["skipped"])
+            progress.advance(num_done, work.failures.note())
+            if work.failures.cannot_keep():
+                break
     return work
 
 

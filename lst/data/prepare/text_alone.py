@@ -25,6 +25,7 @@ import numpy as np
 from lst import storage
 from lst.data.corpora import ManifestProblem, apply_on_error
 from lst.data.corpora.text_files import TextFiles, read_texts
+from lst.data.prepare.failures import Failures
 from lst.data.prepare.gathered import Gathered, earlier_source
 from lst.data.prepare.options import Origin, PrepareOptions
 from lst.data.prepare.seen import SEEN_FILE
@@ -243,7 +244,7 @@ def make_text_shards(
     """Every shard that is not there yet; with ``part`` (i, n) only those whose number leaves i when divided by n."""
     facts, part = gathered.record["texts"], options.parsed_part()
     made_from = fingerprint({**origin.made_from, "text_model": tokenizer.sha256, "texts": facts})
-    work = TextWork({}, 0, [])
+    work = TextWork({}, 0, [], Failures(0, 1.0))
     total = facts["num_documents"]
     with Progress(total, "tokenising", unit="document") as progress:
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from lst.data.alignment import AlignItem, AlignmentError, AlignResult, FilteredAligner, check_imported
+from lst.data.alignment.causes import OPPOSITE, SILENCE, sound_fault
 from lst.data.alignment.ctc.model import load_ctc_model
 from lst.data.audio import read_row_audio
 from lst.data.config import DataConfig
@@ -64,11 +66,26 @@ def _encoded(row: ManifestRow, codec: SpeechTokenizer) -> tuple[AlignItem, np.nd
     return AlignItem(waveform, row.text, len(units) // codec.units_a_frame, row.id, row.words), units
 
 
+def _channel_fault(row: ManifestRow, item: AlignItem) -> str:
+    """Whether the mean of channels is silence because one is the other upside down; empty if not."""
+    if row.channel is not None or not sound_fault(item.waveform).startswith(SILENCE):
+        return ""
+    try:
+        first = read_row_audio(replace(row, channel=0))
+    except UserError:
+        return ""
+    if sound_fault(first).startswith(SILENCE):
+        return ""
+    return (
+        f"{OPPOSITE}: channel 0 is as loud as speech, and the mean of all channels is silent: name one with channel=0"
+    )
+
+
 def _utterance(
     row: ManifestRow, item: AlignItem, units: np.ndarray, found: AlignResult, units_a_frame: int
 ) -> Utterance | AlignmentError:
     if isinstance(found, AlignmentError):
-        return found
+        return AlignmentError(f"{fault}; {found}") if (fault := _channel_fault(row, item)) else found
     words = tuple(word.in_units(units_a_frame) for word in found)
     ending = None
     if row.ending_start_word is not None:

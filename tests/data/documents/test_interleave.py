@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from lst.data.config import InterleaveConfig
 from lst.data.documents.interleave import DocumentBuilder, Span, document_generator, draw_spans, span_frames
+from lst.data.documents.spans import draw_spans_together, written_where_unaligned
 from lst.data.utterance import Utterance, Word
 from lst.model.batch import IGNORE_ID, SPEECH, TEXT, Document
 from lst.tokenizers.text import fit_text_tokenizer
@@ -351,3 +354,22 @@ def test_spans_of_one_modality_that_meet_share_a_marker_and_the_end_may_be_left_
     open_ended = make.document("a", [make.span_part(utterance, span) for span in spans], end=False)
     assert np.array_equal(open_ended.token_ids, make.from_spans(utterance, spans).token_ids[:-1])
     assert np.array_equal(open_ended.modalities, make.from_spans(utterance, spans).modalities[:-1])
+
+
+@given(utterances, st.data())
+def test_words_that_were_not_found_are_in_no_speech_span(utterance: Utterance, data: st.DataObject) -> None:
+    """Nor is a frame of theirs; all words are still there once, in order."""
+    missing = data.draw(st.sets(st.integers(0, len(utterance.words) - 1), min_size=1))
+    words = tuple(word._replace(is_unaligned=place in missing) for place, word in enumerate(utterance.words))
+    drawn = draw_spans_together([utterance, utterance], [0, 1], InterleaveConfig(), 0)
+    spans = written_where_unaligned(drawn, [replace(utterance, words=words), utterance])
+    own = spans.documents == 0
+    assert [list(column[~own]) for column in spans[1:]] == [list(column[drawn.documents == 1]) for column in drawn[1:]]
+    position = 0
+    for modality, first, last in zip(*(column[own].tolist() for column in spans[1:]), strict=True):
+        assert (first, last > first) == (position, True)
+        position = last
+        if modality == SPEECH:
+            assert not missing & set(range(first, last))
+    assert position == len(words)
+    assert written_where_unaligned(drawn, [utterance, utterance]) is drawn

@@ -1,0 +1,86 @@
+"""Further readings of transcripts: what people say for a number or an abbreviation is among them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lst.data.text import spoken_words, word_readings
+from lst.data.text.alternatives import MAX_READINGS
+
+SAID = [
+    (
+        "In 1984 he",
+        "1984",
+        ["nineteen eighty four", "nineteen hundred and eighty four", "one nine eight four"],
+    ),
+    ("by 1905.", "1905.", ["nineteen oh five", "nineteen hundred and five"]),
+    ("In 2012, we", "2012,", ["two thousand twelve", "two thousand and twelve", "twenty twelve"]),
+    ("at 221 Baker", "221", ["two twenty one", "two hundred and twenty one", "two two one"]),
+    ("the 1,200 people", "1,200", ["twelve hundred", "one thousand two hundred"]),
+    ("a 105 b", "105", ["one oh five", "a hundred and five"]),
+    ("on May 3 we", "3", ["three", "third", "the third"]),
+    ("came 21st out", "21st", ["twenty first", "the twenty first"]),
+    ("the 1990s were", "1990s", ["nineteen nineties"]),
+    ("the '80s were", "'80s", ["eighties"]),
+    ("at 5:30 pm", "5:30", ["five thirty", "half past five"]),
+    ("at 5:45 today", "5:45", ["quarter to six", "five forty five"]),
+    ("at 7:00 today", "7:00", ["seven o'clock", "seven"]),
+    ("at 5:30 pm", "pm", ["pm", "p m"]),
+    ("cost $5.50 then", "$5.50", ["five dollars and fifty cents", "five fifty", "five dollars fifty"]),
+    ("cost £3", "£3", ["three pounds", "three"]),
+    ("a $5 million deal", "million", ["million dollars", "million"]),
+    ("about 20% of", "20%", ["twenty percent", "twenty per cent"]),
+    ("is 3.14 now", "3.14", ["three point one four", "three fourteen"]),
+    ("on 555-0199 now", "555-0199", ["five five five zero one nine nine", "five five five oh one nine nine"]),
+    ("to -5 °C now", "-5", ["minus five", "negative five"]),
+    ("to -5 °C now", "°C", ["degrees celsius", "degrees"]),
+    ("drove 60 mph for", "mph", ["miles an hour", "miles per hour"]),
+    ("and 15 min.", "min.", ["minutes"]),
+    ("from 3-4 times", "3-4", ["three to four", "three four"]),
+    ("on 12/25/2014 we", "12/25/2014", ["december twenty fifth twenty fourteen"]),
+    ("Dr. Smith", "Dr.", ["doctor", "drive"]),
+    ("Baker St. near", "St.", ["street", "saint"]),
+    ("the city, no. 4", "no.", ["number", "no"]),
+    ("Henry VIII had", "VIII", ["the eighth", "eight"]),
+    ("the FBI came", "FBI", ["fbi", "f b i"]),
+    ("you & me", "&", ["and", ""]),
+    ("we [laughter] sat", "[laughter]", ["", "laughter"]),
+    ("on <COMMA> we", "<COMMA>", ["", "comma"]),
+    ("{um} we", "{um}", ["", "um"]),
+    ("so (they say) it", "(they", ["", "they"]),
+    ("and &lt;unk&gt; it", "<unk>", ["", "unk"]),
+    ("word[noise] it", "word[noise]", ["word"]),
+]
+
+
+@pytest.mark.parametrize(("text", "piece", "readings"), SAID)
+def test_what_people_say_is_among_the_readings(text: str, piece: str, readings: list[str]) -> None:
+    found = {one.text: [" ".join(reading) for reading in one.readings] for one in word_readings(text)}
+    assert set(readings) <= set(found[piece]), found[piece]
+
+
+def test_plain_words_have_one_reading_and_labels_are_silent_first() -> None:
+    for text in ("NO DOCTOR SAID FBI IN THE STREET", "“Well-known!” — it's no doctor I know"):
+        assert {len(piece.readings) for piece in word_readings(text)} == {1}
+    assert [piece.readings[0] for piece in word_readings("<unk> [a b] {c} (d)")] == 5 * [()]
+    assert [piece.readings for piece in word_readings("[a] (b)", ["[]"])] == [((), ("a",)), (("b",),)]
+    assert word_readings("a < b > c")[1].readings == ((),)
+    assert word_readings("это")[0].readings == ()
+    assert [piece.text for piece in word_readings("Tom &amp; AT&T &unknown;")] == ["Tom", "&", "AT&T", "&unknown;"]
+
+
+@given(st.text(alphabet="aZ0159.,:;-$%&°'/[]<>() é", max_size=30))
+@settings(max_examples=150, deadline=None)
+def test_any_text_has_a_piece_for_each_word_and_the_plain_reading_first(text: str) -> None:
+    pieces = word_readings(text, ())
+    assert [piece.text for piece in pieces] == text.split()
+    for piece in pieces:
+        assert 1 <= len(piece.readings) <= MAX_READINGS
+        assert len(set(piece.readings)) == len(piece.readings)
+    try:
+        plain = [token for word in spoken_words(text) for token in word.tokens]
+    except ValueError:
+        plain = []
+    assert [token for piece in pieces for token in piece.readings[0]] == plain
