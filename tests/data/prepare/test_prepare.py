@@ -153,7 +153,8 @@ def test_fields_that_decide_the_data_are_all_recorded() -> None:
     recorded = find_origin(options(Path("corpus"))).made_from
     streams = {"num_streams", "num_loader_workers", "shuffle_shards"}
     later = {"interleave", "mix", "pack_buffer", "verify", "max_unaligned_share", "refit", *streams}
-    everything = {field.name for field in dataclasses.fields(DataConfig)} - later
+    # Options of text alone are recorded there.
+    everything = {field.name for field in dataclasses.fields(DataConfig)} - later - {"text"}
     # Recorded where they are used, so that data prepared before they existed stays as it is.
     if_used = {"simulated", "stories", "num_questions"}
     # Recordings do not depend on what stories are made of.
@@ -161,6 +162,8 @@ def test_fields_that_decide_the_data_are_all_recorded() -> None:
     assert recorded["data"].keys() == everything - if_used - of_stories
     used = find_origin(options(None, voice="simulated", stories="mini", num_questions=2)).made_from
     assert used["data"].keys() == everything
+    alone = find_origin(options(None, voice="none", text="texts.txt")).made_from
+    assert "text" in alone["data"]
     # Where a model computes, how many windows at a time, and whether pickles are read: no byte depends on them.
     tokenizer = {field.name for field in dataclasses.fields(TokenizerConfig)} - {"trust", "device"}
     assert recorded["tokenizer"].keys() == tokenizer

@@ -211,7 +211,7 @@ def test_impossible_options_are_named(words: list[str], told: str) -> None:
 def test_summary_counts_what_was_made(corpus: Path, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (copy / "shards/train-000001.tar").unlink()
     prepare(copy, options(corpus))
-    assert "shards: 1 made, 3 there before, of 4; 0.00 h of speech; 0 utterances failed" in capsys.readouterr().err
+    assert "shards: 1 made, 3 there before, of 4; 0.00 h of speech; no utterance failed" in capsys.readouterr().err
     reader = ShardReader(copy, "train")
     assert reader.shard_sizes == [2, 2, 2]
 
@@ -225,7 +225,7 @@ def test_a_node_that_does_not_see_the_files_is_named(
     prepare(folder, options(corpus, part="plan"))
     origin = find_origin(options(corpus))
     gathered = gather(folder, options(corpus), origin)
-    units, _, _ = make_artefacts(folder, gathered, options(corpus))
+    units, _, _ = make_artefacts(folder, gathered, origin, options(corpus))
     task = plan_shards(folder, gathered, units, origin.made_from, options(corpus).data, {})[0]
     assert make_shard(dataclasses.replace(task, host="elsewhere"))["num_utterances"] == 2
     missing = Path(gathered.rows[1].path)
