@@ -113,7 +113,10 @@ def _is_hidden(name: str) -> bool:
 def _list_url(url: Url) -> FileList:
     with remote(url, fresh=True) as (system, path):
         try:
-            entries = sorted(system.find(path, detail=True).items())
+            # Of a single file, HTTP's listing knows nothing but that it is there.
+            entries = [
+                (name, entry or system.info(name)) for name, entry in sorted(system.find(path, detail=True).items())
+            ]
         except FileNotFoundError:
             entries = []
     marks = [
