@@ -161,7 +161,10 @@ def _own_folders(names: Sequence[str]) -> list[str]:
 def _list_url(url: Url, without: str) -> FileList:
     with remote(url, fresh=True) as (system, path):
         try:
-            entries = sorted(system.find(path, detail=True).items())
+            # Of a single file, HTTP's listing knows nothing but that it is there.
+            entries = [
+                (name, entry or system.info(name)) for name, entry in sorted(system.find(path, detail=True).items())
+            ]
         except FileNotFoundError:
             entries = []
     marks = [

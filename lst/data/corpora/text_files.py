@@ -11,8 +11,9 @@ longer than ``data.text.max_document_bytes`` comes in parts.
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -22,7 +23,7 @@ from lst.data.corpora.manifest import split_of
 from lst.data.corpora.records import GZIP_MAGIC, XZ_MAGIC, decoded_lines, json_records
 from lst.errors import StorageError, UserError
 from lst.lazy import import_or_explain
-from lst.storage import Folder, fingerprint, list_files, locate
+from lst.storage import Folder, Url, fingerprint, list_files, locate
 
 TextKind = Literal["text", "json", "parquet"]
 # Kinds by suffix. In a folder other files are no text; a file that is named may have any suffix.
@@ -155,9 +156,25 @@ def _is_held_out(name: str) -> bool:
 def read_texts(file: TextFile, options: TextConfig) -> Iterator[TextPart]:
     """The documents of a file in order; where one is faulty, its fault stands in its place.
 
+    A file behind a URL is read from a temporary copy, which is there as long as the file is read.
+
     Raises:
         UserError: the file cannot be opened, or the package that reads Parquet is missing.
     """
+    if not isinstance(file.place, Url):
+        yield from _read(file, options)
+        return
+    with tempfile.TemporaryDirectory(prefix="lst-text-") as folder:
+        copy = Path(folder) / "copy"
+        try:
+            storage.fetch({file.place: copy})
+        except FileNotFoundError:
+            raise UserError(f"{file.place} cannot be read: it is not there any more.") from None
+        yield from _read(replace(file, place=copy), options)
+
+
+def _read(file: TextFile, options: TextConfig) -> Iterator[TextPart]:
+    """``read_texts`` of a local file."""
     if fault := _packing_fault(file):
         yield TextPart(file.name, "", fault)
         return

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import threading
 import tracemalloc
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,8 @@ from places import names_below
 
 from lst.cli import main
 from lst.configs.compose import build_config
+from lst.data.config import TextConfig
+from lst.data.corpora.text_files import list_texts, read_texts
 from lst.data.prepare import text_alone
 from lst.data.prepare.options import find_origin
 from lst.data.prepared import PreparedData
@@ -107,6 +112,22 @@ def test_text_behind_a_url(stories: Path, prepared: Path, tmp_path: Path) -> Non
     assert shards[0] == shards[1]
     assert main(prepare_words(tmp_path / "one", "memory://stories/a.txt", allowed)) == 0
     assert names_below(Url("memory://stories")) == ["a.txt", "b.jsonl"]
+
+
+def test_one_file_behind_http(stories: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(stories))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            base = f"http://127.0.0.1:{server.server_port}"
+            assert main([*prepare_words(tmp_path, f"{base}/a.txt"), "--dry-run"]) == 0
+            assert "1 files of text" in capsys.readouterr().out
+            assert [
+                part.text for file in list_texts(f"{base}/a.txt").files for part in read_texts(file, TextConfig())
+            ] == (stories / "a.txt").read_text().splitlines()
+            assert main([*prepare_words(tmp_path, f"{base}/absent.txt"), "--dry-run"]) == 2
+        finally:
+            server.shutdown()
 
 
 def test_every_fault_is_named_before_work_starts_or_skipped_and_listed(
