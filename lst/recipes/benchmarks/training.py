@@ -39,7 +39,7 @@ BASELINE = ModelConfig(
     global_dim=512, global_layers=6, global_heads=8, encoder_layers=0, decoder_layers=0, ffn_multiple_of=256
 )
 UNPATCHED = PatchingConfig("none")
-PROMPT_TOKENS, GENERATED_TOKENS, NUM_TURNS = 128, 64, 5
+PROMPT_TOKENS, GENERATED_TOKENS, NUM_TURNS = 32, 128, 5
 TARGETS = {"training step": 1.15, "forward": 1.15, "cached generation": 2.5}
 ALLOCATORS = ("default", "kept")
 # Long documents: a small model, because memory and time of attention grow with the square of the length.
