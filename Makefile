@@ -14,6 +14,7 @@ help:
 	@echo "make test-faults  stop prepare, train, eval, report and quickstart at every change of a file, and run them again"
 	@echo "make test-scaling  intervals of scaling laws against 200 known ones (about 3 minutes)"
 	@echo "make bench-model  speed and memory of the model: a line a figure, and runs/bench/model.json (about 15 minutes)"
+	@echo "make bench-train  training, forward and generation against transformers' Llama in turns: runs/bench/train.json (about 10 minutes; ARGS='--turns N')"
 	@echo "make bench-kernels  the same of the state-space kernels, and a plot: runs/bench/kernels.json, kernels.svg (about 15 minutes)"
 	@echo "make bench-eval   scoring questions with shared contexts against whole documents: runs/bench/eval.json (about 10 minutes)"
 	@echo "make bench-mup    whether the rate of model=family carries over from small to large: runs/bench/mup.json (about 2 hours of one core; ARGS='--depths 2 4 --steps 100' is quicker)"
@@ -101,6 +102,11 @@ image:
 .PHONY: bench-model
 bench-model: $(VENV)/.installed
 	$(BIN)/python -m lst.recipes.benchmarks.model $(ARGS)
+
+.PHONY: bench-train
+bench-train: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m lst.recipes.benchmarks.training $(ARGS)
 
 .PHONY: bench-kernels
 bench-kernels: $(VENV)/.installed

@@ -18,6 +18,8 @@ import torch
 
 from lst.errors import UserError
 
+# If this environment variable is 0, processes return freed memory to the system.
+KEEP_VARIABLE = "LST_KEEP_FREED_MEMORY"
 # Parameters of glibc's mallopt.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
@@ -29,8 +31,10 @@ def keep_freed_memory() -> bool:
     instead of 6 ms. The process keeps its peak memory until it ends.
 
     Returns:
-        Whether it worked; False on systems without glibc.
+        Whether it worked; False without glibc, and where ``LST_KEEP_FREED_MEMORY=0`` asks for its default.
     """
+    if os.environ.get(KEEP_VARIABLE) == "0":
+        return False
     if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
         return False
     libc = ctypes.CDLL(None)

@@ -18,6 +18,7 @@ from lst.configs.schema import Config
 from lst.data.audio import read_audio
 from lst.errors import UserError, printable, raise_problems
 from lst.model.inference import SamplingOptions
+from lst.parallel import keep_freed_memory
 from lst.runs import RunFolder, WholeModel, open_data, open_whole, require_models
 from lst.storage import read_jsonl, read_text, write_jsonl
 from lst.tokenizers.speech import deduplicate, unit_places
@@ -69,6 +70,7 @@ def run_generate(config: Config) -> str:
             asks for sound.
     """
     rows = prompts_of(config)
+    keep_freed_memory()
     model = _open(config)
     return _continue_one(config, model) if rows is None else _continue_all(config, model, rows)
 

@@ -74,6 +74,19 @@ class Attention(ctypes.Structure):
     )
 
 
+class Step(ctypes.Structure):
+    """A token's way through a layer: the same fields as ``Step`` of ``src/step.h``."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("num_rows", "width", "num_heads", "num_groups", "head_dim")),
+        *((name, ctypes.c_int64) for name in ("hidden_width", "capacity", "stores")),
+        *((name, ctypes.c_float) for name in ("eps", "scale", "residual")),
+        *((name, ctypes.c_void_p) for name in ("x", "norm", "projection", "projection_bias", "query_norm", "key_norm")),
+        *((name, ctypes.c_void_p) for name in ("cos", "sin", "output", "output_bias", "ffn_norm", "gate_up", "down")),
+        *((name, ctypes.c_void_p) for name in ("sequence", "first", "last", "key", "value")),
+    )
+
+
 # Error codes of the library's functions.
 _MEMORY, _STARTS, _STATE_CHUNKS, _SIZES = 1, 2, 3, 4
 _AGAIN = "install the package again (in a source tree: pip install --no-deps -e .)"
@@ -104,8 +117,8 @@ def load_library() -> ctypes.CDLL | None:
 
 def _is_ours(library: ctypes.CDLL) -> bool:
     """Whether the library was built from the sources beside it, if they are installed, and has the same structures."""
-    sizes = library.lst_problem_bytes(), library.lst_attention_bytes()
-    if sizes != (ctypes.sizeof(Problem), ctypes.sizeof(Attention)):
+    sizes = library.lst_problem_bytes(), library.lst_attention_bytes(), library.lst_step_bytes()
+    if sizes != (ctypes.sizeof(Problem), ctypes.sizeof(Attention), ctypes.sizeof(Step)):
         return False
     return not SOURCES.is_dir() or library.lst_source_hash() == source_hash(SOURCES).encode()
 
@@ -124,8 +137,8 @@ def _open(path: Path) -> ctypes.CDLL:
                 continue
             break
     library = ctypes.CDLL(str(path))
-    for number in (library.lst_problem_bytes, library.lst_attention_bytes, library.lst_chunk):
-        number.restype = ctypes.c_int64
+    for size in (library.lst_problem_bytes, library.lst_attention_bytes, library.lst_step_bytes, library.lst_chunk):
+        size.restype = ctypes.c_int64
     library.lst_source_hash.restype = ctypes.c_char_p
     return library
 
@@ -174,6 +187,12 @@ def attend(attention: Attention, backward: bool, baseline: bool = False) -> None
             f"interval_attention: needed are {attention.num_queries} first and last keys that never decrease, with 0 ≤ "
             f"first ≤ last < {attention.num_keys}"
         )
+
+
+def step(step: Step, baseline: bool = False) -> None:
+    """Runs a layer whose sizes and pointers are set; ``baseline`` as in ``run``."""
+    if _loaded().lst_step(ctypes.byref(step), torch.get_num_threads(), int(baseline)):
+        raise MemoryError("the compiled layer ran out of memory")
 
 
 def _raise_for(status: int, problem: Problem, starts: torch.Tensor) -> None:

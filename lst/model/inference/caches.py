@@ -35,7 +35,7 @@ class KeyValueCache:
         """Number of positions of a sequence that fit."""
         return self.key.shape[2]
 
-    def _reserve(self, num_places: int, like: torch.Tensor) -> None:
+    def _reserve(self, num_places: int, shape: tuple[int, ...], like: torch.Tensor) -> None:
         capacity = self.capacity
         if num_places <= capacity:
             return
@@ -47,7 +47,7 @@ class KeyValueCache:
             last = self._last[:, None]
             columns = torch.from_numpy((last - (last - np.arange(capacity)) % capacity) % wanted)
         for name in ("key", "value"):
-            grown = like.new_zeros(self.num_sequences, like.shape[-2], wanted, like.shape[-1])
+            grown = like.new_zeros(self.num_sequences, shape[0], wanted, shape[1])
             if capacity:
                 grown.transpose(1, 2)[rows, columns] = getattr(self, name).transpose(1, 2)
             setattr(self, name, grown)
@@ -58,11 +58,24 @@ class KeyValueCache:
         if self.window is not None:
             first = max(first, num_places - self.window)
         # It may be that no later query sees any position of a prompt.
-        self._reserve(max(num_places - first, 1), key)
+        self._reserve(max(num_places - first, 1), key.shape[-2:], key)
         self._last[sequence] = num_places - 1
         columns = torch.arange(first, num_places, device=key.device) % self.capacity
         self.key[sequence][:, columns] = key[first:].transpose(0, 1)
         self.value[sequence][:, columns] = value[first:].transpose(0, 1)
+
+    def make_room(
+        self, sequences: np.ndarray, places: np.ndarray, first: np.ndarray, shape: tuple[int, ...], like: torch.Tensor
+    ) -> None:
+        """Makes room for the next position of each of some sequences, which the caller writes.
+
+        Args:
+            sequences, places, first: as of ``put``.
+            shape: heads and width of keys and values.
+            like: a tensor of their type and device.
+        """
+        self._reserve(int((places - first).max()) + 1, shape, like)
+        self._last[sequences] = places
 
     def put(
         self, sequences: np.ndarray, places: np.ndarray, first: np.ndarray, key: torch.Tensor, value: torch.Tensor
@@ -75,8 +88,7 @@ class KeyValueCache:
             first: int64 [n]; positions before them are not needed any more.
             key, value: [n, G, D].
         """
-        self._reserve(int((places - first).max()) + 1, key)
-        self._last[sequences] = places
+        self.make_room(sequences, places, first, key.shape[-2:], key)
         columns = places % self.capacity
         if len(sequences) == self.num_sequences and (columns == columns[0]).all():
             # All sequences write one column: a slice costs a fraction of an indexed write.

@@ -16,8 +16,9 @@ import torch
 from lst.model.backbone import RECURRENT
 from lst.model.batch import Document, Patches, pack_documents
 from lst.model.inference.caches import KeyValueCache, StateCache
+from lst.model.inference.compiled_layers import MOST_ROWS, compile_layers
 from lst.model.inference.patch_stepper import PatchStepper
-from lst.model.layers import AttentionCore, Recorder
+from lst.model.layers import AttentionCore, Block, CrossAttention, Recorder
 
 if TYPE_CHECKING:
     from lst.model.config import ModelConfig
@@ -64,6 +65,7 @@ class DecodingState:
         self.model, self.config, self.steppers = model, model.config, list(steppers)
         self.device = model.head.weight.device
         self.num_global_steps = 0
+        self._compiled = compile_layers(model.modules())
         count = len(documents)
         mixers = self.config.mixers
         # A layer of the backbone has a state, or keys and values.
@@ -171,6 +173,25 @@ class DecodingState:
 
         return attend
 
+    def _run(
+        self,
+        layer: Block | CrossAttention,
+        x: torch.Tensor,
+        rotation: tuple[torch.Tensor, torch.Tensor] | None,
+        cache: KeyValueCache,
+        sequences: np.ndarray,
+        first: np.ndarray,
+        last: np.ndarray,
+    ) -> torch.Tensor:
+        """A layer over the positions ``first`` … ``last`` of its cache; a block stores those of ``last`` before."""
+        compiled = self._compiled.get(layer)
+        if compiled is not None and len(x) <= MOST_ROWS:
+            return compiled.run(x, rotation, cache, sequences, first, last)
+        core = self._core(cache, sequences, first, last, stores=isinstance(layer, Block))
+        if isinstance(layer, CrossAttention):
+            return layer.read(x, x, x, core)
+        return layer(x, rotation, core)
+
     def _first_reads(self, sequences: np.ndarray) -> np.ndarray:
         """The first token that the encoder's queries of the open patch see, int64 [n], for some sequences."""
         starts = [self.patch_starts[sequence] for sequence in sequences]
@@ -185,8 +206,8 @@ class DecodingState:
         first = np.maximum(self.positions - self.config.window_tokens + 1, 0)
         first_read = self._first_reads(everyone)
         for layer, (block, reader) in enumerate(encoder.layers()):
-            core = self._core(self.caches["encoder.tokens"][layer], everyone, first, self.positions)
-            states_SD = block(states_SD, rotation, core)
+            cache = self.caches["encoder.tokens"][layer]
+            states_SD = self._run(block, states_SD, rotation, cache, everyone, first, self.positions)
             if layer == 0:
                 opens_S1 = torch.from_numpy(opens).to(self.device)[:, None]
                 self.pooled = torch.where(opens_S1, states_SD, torch.maximum(self.pooled, states_SD))
@@ -206,8 +227,8 @@ class DecodingState:
         first = self._first_reads(sequences)
         last = self.positions[sequences] - 1
         for layer, (_, reader) in enumerate(encoder.layers()):
-            core = self._core(self.caches["encoder.reads"][layer], sequences, first, last, stores=False)
-            queries_nKD = reader.read(queries_nKD, queries_nKD, queries_nKD, core)
+            cache = self.caches["encoder.reads"][layer]
+            queries_nKD = self._run(reader, queries_nKD, None, cache, sequences, first, last)
         out_nD = self._step_backbone(encoder.to_global(queries_nKD.flatten(1)), sequences)
         first, last = self._context_keys(self.num_patches[sequences])
         states, num_keys = decoder.read_states(out_nD), self.config.decoder_keys
@@ -235,7 +256,7 @@ class DecodingState:
                 patches_nD = block(patches_nD, partial(next(states).step, sequences))
             else:
                 first = np.maximum(places - windows[mixer] + 1, 0)
-                patches_nD = block(patches_nD, rotation, self._core(next(caches), sequences, first, places))
+                patches_nD = self._run(block, patches_nD, rotation, next(caches), sequences, first, places)
         for sequence in sequences:
             self.patch_starts[sequence].append(int(self.positions[sequence]))
         self.num_global_steps += len(sequences)
@@ -249,11 +270,9 @@ class DecodingState:
         first = np.maximum(places - self.config.window_tokens + 1, 0)
         first_key, last_key = self._context_keys(self.num_patches)
         for layer, (reader, block) in enumerate(decoder.layers()):
-            reading = self._core(self.caches["decoder.reads"][layer], everyone, first_key, last_key, stores=False)
-            states_SD = reader.read(states_SD, states_SD, states_SD, reading)
-            states_SD = block(
-                states_SD, rotation, self._core(self.caches["decoder.tokens"][layer], everyone, first, places)
-            )
+            reads, tokens = self.caches["decoder.reads"][layer], self.caches["decoder.tokens"][layer]
+            states_SD = self._run(reader, states_SD, None, reads, everyone, first_key, last_key)
+            states_SD = self._run(block, states_SD, rotation, tokens, everyone, first, places)
         return states_SD
 
     def keep(self, sequences: Sequence[int]) -> None:

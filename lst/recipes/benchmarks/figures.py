@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lst.storage import write_json, write_text
 
@@ -103,8 +104,13 @@ def interleaved_best_s(functions: Mapping[str, Callable[[], object]], repeats: i
 
 def measure_in_own_process(module: str, *arguments: object) -> float:
     """Runs ``python -m module --memory …`` and reads the number that it prints: its peak memory is its own."""
-    command = [sys.executable, "-m", module, "--memory", *map(str, arguments)]
-    return float(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    return float(run_in_own_process(module, "--memory", *arguments))
+
+
+def run_in_own_process(module: str, *arguments: object) -> Any:
+    """Runs ``python -m module …`` and reads the JSON that it prints."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
 def resident_bytes() -> int:

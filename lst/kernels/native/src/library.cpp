@@ -14,6 +14,7 @@
 
 #include "attention.h"
 #include "problem.h"
+#include "step.h"
 
 #if !defined(LST_SOURCE_HASH)
 #define LST_SOURCE_HASH ""
@@ -38,6 +39,7 @@ namespace avx2 {
 #include "backward.inc"
 #include "exponential.inc"
 #include "attention.inc"
+#include "step.inc"
 #undef LANES
 }  // namespace avx2
 #if defined(__clang__)
@@ -58,6 +60,7 @@ namespace baseline {
 #include "backward.inc"
 #include "exponential.inc"
 #include "attention.inc"
+#include "step.inc"
 #undef LANES
 }  // namespace baseline
 
@@ -293,6 +296,26 @@ int lst_run(const Problem* problem, const int64_t* starts, int64_t num_documents
       }
     }
     return failed ? OUT_OF_MEMORY : DONE;
+  } catch (...) {
+    return OUT_OF_MEMORY;
+  }
+}
+
+int64_t lst_step_bytes() { return sizeof(Step); }
+
+// One token through a layer; returns a Status.
+int lst_step(const Step* step, int num_threads, int baseline) {
+  try {
+    FlushTinyNumbers flush;
+#if defined(__x86_64__)
+    if (has_avx2() && !baseline) {
+      avx2::step_layer(*step, num_threads);
+      return DONE;
+    }
+#endif
+    (void)baseline;
+    ::baseline::step_layer(*step, num_threads);
+    return DONE;
   } catch (...) {
     return OUT_OF_MEMORY;
   }
