@@ -208,7 +208,7 @@ READS = {
         _reads("tokenizer fit-text", f"{_GATHER} {_TEXT} text out"),
         _reads("voice train", "run_dir data_dir name seed num_workers model loss train"),
         _reads("voice convert", "source reference out voice run_dir name", _OF_VOICE),
-        _reads("voice eval", "run_dir name voice eval seed num_workers", _OF_VOICE),
+        _reads("voice eval", "run_dir data_dir name voice eval seed num_workers", _OF_VOICE),
         _reads("voice speak", "units text lm reference out voice run_dir data_dir name seed", _OF_VOICE),
         _reads("tokenizer show", "tokenizer.codebook tokenizer.text_model"),
     )

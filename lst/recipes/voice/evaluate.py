@@ -21,10 +21,12 @@ import torch
 from scipy.spatial.distance import cdist
 from sklearn.linear_model import RidgeClassifier
 
+from lst import storage
 from lst.configs.voice_schema import VoiceConfig
 from lst.data.alignment.aligner import AlignmentError
 from lst.data.alignment.hmm import PhoneAligner
 from lst.data.audio import read_audio, resample
+from lst.data.prepared import UNITS_FILE, artefact_path, load_units
 from lst.data.synthesis.stories import generate_stories, split_sentences
 from lst.data.synthesis.voices import default_cache_dir, named_speaker, synthesize_many
 from lst.errors import UserError
@@ -35,7 +37,10 @@ from lst.recipes.report.audio import audio_address
 from lst.recipes.report.page import Section, page
 from lst.recipes.voice.speak import voice_file
 from lst.recipes.voice.train import voice_folder
+from lst.runs import RunFolder
 from lst.storage import write_json, write_text
+from lst.tokenizers.imported_units import ImportedUnits
+from lst.tokenizers.speech import SpeechTokenizer
 from lst.tokenizers.units import SAMPLE_RATE_HZ
 from lst.voice.converter import StyleVoice
 from lst.voice.mel import at_content_rate, evened
@@ -48,6 +53,7 @@ SYSTEMS = {
     "own": "teacher, in the source's own style",
     "teacher": "teacher, from aligned phones",
     "student": "student, from the source's mel",
+    "units": "front of units, with the source's melody",
     "truth": "the target itself, through Griffin and Lim",
 }
 _PHONE_RATE_HZ = 100
@@ -136,7 +142,8 @@ def evaluate_voice(config: VoiceConfig) -> str:
     check_one_process("lst voice eval")
     path, measure = voice_file(config), _measure(config)
     pairs = parallel_pairs(config)
-    judge = _Judge(StyleVoice(SavedVoice.load(path)), measure)
+    saved = SavedVoice.load(path)
+    judge = _Judge(StyleVoice(saved), measure, _tokenizer(config, saved))
     with Progress(len(pairs), "evaluate", "conversion") as progress:
         for pair in pairs:
             judge.add(pair)
@@ -199,8 +206,8 @@ def parallel_pairs(config: VoiceConfig) -> list[Pair]:
 class _Judge:
     """Converts each pair by every system, and keeps what is measured."""
 
-    def __init__(self, voice: StyleVoice, measure: SpeakerMeasure) -> None:
-        self.voice, self.measure = voice, measure
+    def __init__(self, voice: StyleVoice, measure: SpeakerMeasure, codec: SpeechTokenizer | None) -> None:
+        self.voice, self.measure, self.codec = voice, measure, codec
         self.rows: list[dict[str, SystemRecord]] = []
         self.contents: list[np.ndarray] = []
         self.voices: list[str] = []
@@ -219,7 +226,7 @@ class _Judge:
         except AlignmentError as error:
             self.left_out.append(f"{pair.text}: {error}")
             return
-        made = self._made(source, reference, phones) | {"truth": truth.mel}
+        made = self._made(pair, source, reference, phones) | {"truth": truth.mel}
         sounds = {name: self.voice.scale.waveform(mel) for name, mel in made.items()}
         voices = {name: self._vector(sound) for name, sound in sounds.items()}
         target_voice, source_voice = self._vector(reference.waveform), self._vector(source.waveform)
@@ -237,17 +244,18 @@ class _Judge:
         if len(self.played) < _NUM_PLAYED:
             rate_hz = self.voice.sample_rate_hz
             clips = {"source": source.waveform, "reference": reference.waveform} | {
-                SYSTEMS[name]: sounds[name] for name in ("swap", "teacher", "student", "truth")
+                SYSTEMS[name]: sound for name, sound in sounds.items() if name not in ("source", "own")
             }
             self.played.append((pair.text, [(label, audio_address(sound, rate_hz)) for label, sound in clips.items()]))
         self.voices.append(pair.source_voice)
 
     @torch.inference_mode()
-    def _made(self, source: Spoken, reference: Spoken, phones: np.ndarray) -> dict[str, np.ndarray]:
+    def _made(self, pair: Pair, source: Spoken, reference: Spoken, phones: np.ndarray) -> dict[str, np.ndarray]:
         """The mel of each system."""
         model = self.voice.saved.model
         prosody = torch.from_numpy(prosody_of(source.mel, source.pitch_hz))[None]
-        named = at_content_rate(phones, _PHONE_RATE_HZ, source.mel.shape[1] // 2).astype(np.int64)
+        num_content = source.mel.shape[1] // 2
+        named = at_content_rate(phones, _PHONE_RATE_HZ, num_content).astype(np.int64)
         taught, heard = model.phones(torch.from_numpy(named)[None]), model.sound(torch.from_numpy(source.mel)[None])
         self.contents.append(heard[0].mean(dim=1).numpy())
         style, own = (self.voice.style_of(one.waveform)[None] for one in (reference, source))
@@ -256,13 +264,18 @@ class _Judge:
             mel: np.ndarray = model.decoder(content, prosody, style)[0].numpy()
             return mel
 
-        return {
+        made = {
             "source": source.mel,
             "swap": swapped(source.mel, reference.mel),
             "own": decode(taught, own),
             "teacher": decode(taught, style),
             "student": decode(heard, style),
         }
+        if self.codec is not None:
+            units = self.codec.encode([read_audio(pair.source)], SAMPLE_RATE_HZ)[0].astype(np.int64)
+            placed = torch.from_numpy(at_content_rate(units, self.codec.frame_rate_hz, num_content))[None]
+            made["units"] = decode(model.units(placed), style)
+        return made
 
     def _heard(self, path: Path) -> Spoken:
         rate_hz = self.voice.sample_rate_hz
@@ -284,7 +297,7 @@ class _Judge:
     def found(self, config: VoiceConfig) -> VoiceEvaluation:
         """The means of all pairs."""
         systems: dict[str, SystemRecord] = {}
-        for name in SYSTEMS:
+        for name in [name for name in SYSTEMS if name in self.rows[0]]:
             own = [row[name] for row in self.rows]
             pitches = [one["pitch_correlation"] for one in own if one["pitch_correlation"] is not None]
             systems[name] = {
@@ -305,6 +318,16 @@ class _Judge:
             "speaker_chance": float(counts.max() / counts.sum()),
             "left_out": self.left_out,
         }
+
+
+def _tokenizer(config: VoiceConfig, saved: SavedVoice) -> SpeechTokenizer | None:
+    """The run's tokenizer of speech; None where the voice does not read its units, or they cannot be made of sound."""
+    folder = RunFolder(Path(config.run_dir), config.data_dir).data
+    described = saved.description
+    if not described["has_units"] or not storage.exists(folder / UNITS_FILE):
+        return None
+    codec = load_units(artefact_path(folder, UNITS_FILE))
+    return None if codec.sha256 != described["units_sha256"] or isinstance(codec, ImportedUnits) else codec
 
 
 def _measure(config: VoiceConfig) -> SpeakerMeasure:

@@ -66,7 +66,7 @@ class SpeechFeatures:
 
 
 @dataclass(frozen=True)
-class _ShardTask:
+class ShardTask:
     """A shard whose features are wanted: where, which one, and the recordings of its utterances."""
 
     folder: Folder
@@ -85,7 +85,7 @@ def make_features(data: PreparedData, num_workers: int) -> None:
         raise UserError(f"{data.folder} was made of units, without audio: a voice needs recordings")
     import_or_explain("pyworld", "pitch", "pip install 'latent-speech-text[voice]'")
     tasks = [
-        _ShardTask(data.folder, split, number, data.manifest)
+        ShardTask(data.folder, split, number, data.manifest)
         for split, reader in _readers(data).items()
         for number, entry in enumerate(reader.receipts)
         if _read(data.folder, entry) is None
@@ -97,7 +97,7 @@ def make_features(data: PreparedData, num_workers: int) -> None:
             progress.advance()
 
 
-def make_shard_features(task: _ShardTask) -> None:
+def make_shard_features(task: ShardTask) -> None:
     """Finds and writes the features of one shard; utterances that cannot be aligned are listed in it."""
     reader = ShardReader(task.folder, task.split)
     entry = reader.receipts[task.number]

@@ -77,7 +77,7 @@ class VoiceModule(TrainingModule):
             lambda step: int(np.random.default_rng([_STEP_STREAM, seed, stage, step]).integers(2**63)),
             max_skipped_updates=train.max_skipped_updates,
         )
-        self.loss_config, self.stage, self.clip_norm = loss, stage, train.clip_norm
+        self.loss_config, self.stage = loss, stage
         model.learn(stage)
         self._terms: dict[str, float] = {}
         self._valid: dict[str, list[float]] = {}

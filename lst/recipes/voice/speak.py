@@ -5,6 +5,7 @@ What is written says in its comment that it was made by conversion, and of what.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,8 @@ from lst.runs import RunFolder, open_whole
 from lst.storage import read_text, write_bytes
 from lst.voice.converter import LEAST_REFERENCE_S, MOST_SOURCE_S, StyleVoice, tagged_wav
 from lst.voice.saved import STYLE_VOICE_FILE, SavedVoice
+
+_NUMBERS = re.compile(r"[\s\d,\[\]]+")
 
 
 @dataclass(frozen=True)
@@ -162,9 +165,11 @@ def _units(config: VoiceConfig, saved: SavedVoice) -> tuple[np.ndarray, bool, st
     if config.text is not None:
         return _units_of_text(config, saved)
     assert config.units is not None
-    path = Path(config.units).expanduser()
-    text = read_text(path) if path.is_file() else config.units
-    if not re.fullmatch(r"[\s\d,\[\]]+", text) or not re.search(r"\d", text):
+    text = config.units
+    if not _NUMBERS.fullmatch(text):
+        # isfile says no to a name that is too long for one, where Path.is_file would raise.
+        text = read_text(Path(text).expanduser()) if os.path.isfile(Path(text).expanduser()) else ""
+    if not _NUMBERS.fullmatch(text) or not re.search(r"\d", text):
         raise UserError(f"units={config.units[:80]}: give numbers such as '12 12 7', or a file of them")
     units = np.array([int(one) for one in re.findall(r"\d+", text)], np.int64)
     if units.max() >= saved.description["num_units"]:

@@ -21,7 +21,7 @@ from lst.data.alignment.hmm import PHONES, PhoneAligner
 from lst.data.prepared import PreparedData
 from lst.errors import UserError
 from lst.recipes.voice.corpus import VoiceCorpus
-from lst.recipes.voice.features import FEATURE_FOLDER, _ShardTask, make_features, make_shard_features, read_features
+from lst.recipes.voice.features import FEATURE_FOLDER, ShardTask, make_features, make_shard_features, read_features
 from lst.recipes.voice.module import VoiceModule
 from lst.recipes.voice.train import train_voice, voice_folder
 from lst.runs import RunFolder
@@ -142,7 +142,7 @@ def test_what_cannot_be_aligned_is_left_out_and_told(run: Path, capsys: pytest.C
     path = run / "data" / FEATURE_FOLDER / "train-000000.safetensors"
     before = path.read_bytes()
     rows = dict(list(data.manifest.items())[:2])
-    make_shard_features(_ShardTask(data.folder, "train", 0, rows))
+    make_shard_features(ShardTask(data.folder, "train", 0, rows))
     read_features(data, "train")
     assert "train: 4 utterances have no phones and are left out of the voice" in capsys.readouterr().err
     left_out = json.loads(open_tensors(path).metadata["lst"])["left_out"]
@@ -245,9 +245,11 @@ def test_units_are_spoken(tmp_path: Path, voice: str, capsys: pytest.CaptureFixt
     with soundfile.SoundFile(out) as file:
         assert file.frames == round(3 / 25 * 16_000)
         assert file.comment == "synthesised by LST: 3 units, voice of b.wav"
+    assert main(["voice", "speak", voice, f"units={' '.join(['7'] * 200)}", f"out={out}"]) == 0, "no name of a file"
     problems = {
         "units=1 11": "knows units from 0 to 10",
         "units=one": "give numbers such as",
+        f"units={'one ' * 300}": "give numbers such as",
         "text=hello": "lm=NAME",
     }
     for word, told in problems.items():

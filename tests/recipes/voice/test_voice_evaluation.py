@@ -14,9 +14,12 @@ from small_voices import hum, random_voice
 from lst.cli import main
 from lst.data.alignment.aligner import AlignmentError
 from lst.data.alignment.hmm import PhoneAligner
+from lst.data.prepared import UNITS_FILE
 from lst.errors import UserError
 from lst.evaluation.speakers import SpectralMeasure, load_speaker_encoder
 from lst.recipes.voice.evaluate import SYSTEMS, Pair, path_distance, probe_accuracy, swapped
+from lst.tokenizers.kmeans import Centroids, KmeansTokenizer
+from lst.tokenizers.units import NUM_FEATURES
 from lst.voice.saved import STYLE_VOICE_FILE
 
 
@@ -84,7 +87,12 @@ def test_a_page_and_its_numbers(
         return (np.arange(len(waveform) // 160) % 3).astype(np.uint8)
 
     monkeypatch.setattr(PhoneAligner, "phones", phones)
-    random_voice().save(tmp_path / "voice" / "v" / STYLE_VOICE_FILE)
+    centroids = Centroids(
+        np.random.default_rng(0).normal(size=(7, NUM_FEATURES)).astype(np.float32), np.ones(NUM_FEATURES, np.float32)
+    )
+    codec = KmeansTokenizer(centroids, {"kind": "mfcc"})
+    codec.save(tmp_path / "data" / UNITS_FILE)
+    random_voice(codec.sha256, 7).save(tmp_path / "voice" / "v" / STYLE_VOICE_FILE)
     assert main(["voice", "eval", f"run_dir={tmp_path}", "name=v"]) == 0
     shown = capsys.readouterr().out
     found = json.loads((tmp_path / "voice" / "v" / "evaluation.json").read_text())
@@ -95,7 +103,7 @@ def test_a_page_and_its_numbers(
     assert found["systems"]["truth"]["mel_distance"] == 0
     assert found["systems"]["source"]["mel_distance"] > 0
     html = (tmp_path / "voice" / "v" / "evaluation.html").read_text()
-    assert html.count("<audio") == 3 * 6
+    assert html.count("<audio") == 3 * 7
     assert "<b>one</b>" not in html
     assert "no speaker encoder" in html
     assert main(["voice", "eval", f"run_dir={tmp_path}", "name=v", "eval.voices=[flite]", "--dry-run"]) == 2
