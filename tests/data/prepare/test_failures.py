@@ -28,14 +28,14 @@ def test_work_goes_on_while_the_limit_can_be_kept() -> None:
     assert not tally.cannot_keep()
     tally.add_shard(receipt(0, 64, "text of another recording: y"))
     assert tally.cannot_keep()
-    assert tally.note() == "73 failed (text of another recording 64, cut file 9)"
+    assert tally.note() == "73 utterances failed (text of another recording 64, cut file 9)"
     message = str(tally.error("left_out.jsonl"))
     assert "73 utterances failed of the first 128 of 1,000 (57.0%), 10.0% are allowed" in message
     assert "look whether rows are shifted" in message
     assert "Cut files: copy" in message
     written = Failures(1_000, 0.0)
     written.add_shard(receipt(0, 64, name="text-000000"))
-    assert (written.note(), written.cannot_keep()) == ("", False)
+    assert (written.note(), written.cannot_keep()) == ("0 utterances failed", False)
 
 
 def test_by_count_it_is_certain_and_the_last_ones_are_always_made() -> None:
