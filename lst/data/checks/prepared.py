@@ -291,7 +291,8 @@ def word_faults(utterance: Utterance, allows_empty_words: bool = False) -> list[
             return [*faults, ("words", f"{name} must be a text and two whole numbers")]
         if not word.text.strip():
             faults.append(("words", f"{name} has an empty text"))
-        if word.end_frame < word.start_frame or (word.end_frame == word.start_frame and not allows_empty_words):
+        may_be_empty = allows_empty_words or word.is_unaligned
+        if word.end_frame < word.start_frame or (word.end_frame == word.start_frame and not may_be_empty):
             faults.append(("words", f"{name} has no length"))
         if number and word.start_frame < previous_end:
             faults.append(("words", f"{name} begins before the one before it ends (frame {previous_end})"))

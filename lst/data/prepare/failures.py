@@ -51,9 +51,13 @@ class Failures:
         self.kinds.update(cause_of_reason(item["reason"]) for item in receipt["skipped"])
 
     def note(self) -> str:
-        """How many failed, by kind, for the progress line; empty if none did."""
-        shown = ", ".join(f"{kind} {count:,}" for kind, count in self.kinds.most_common())
-        return f"{len(self.skipped):,} failed ({shown})" if shown else ""
+        """How many failed, by kind, for the progress line."""
+        shown = f" ({self.by_kind()})" if self.kinds else ""
+        return f"{len(self.skipped):,} utterances failed{shown}"
+
+    def by_kind(self) -> str:
+        """How many failed of each kind, the most frequent first."""
+        return ", ".join(f"{kind} {count:,}" for kind, count in self.kinds.most_common())
 
     def cannot_keep(self) -> bool:
         """Whether the share of failures will be above the limit, by count or with statistical certainty."""
@@ -68,7 +72,7 @@ class Failures:
         done, failed = f"{self.num_done:,} of {self.num_utterances:,}", len(self.skipped)
         return ProblemsError(
             f"stopped early: {failed:,} utterances failed of the first {done} ({failed / max(self.num_done, 1):.1%}), "
-            f"{self.max_share:.1%} are allowed. Causes: {self.note().partition('(')[2].rstrip(')')}",
+            f"{self.max_share:.1%} are allowed. Causes: {self.by_kind()}",
             [f"{item['id']}: {item['reason']}" for item in self.skipped[:_EXAMPLES]],
             f"All so far are listed in {listed_in}. {' '.join(remedies(self.kinds))} To go on in spite of them, allow "
             "more with data.max_unaligned_share.",

@@ -108,11 +108,10 @@ class ShardWork:
         """One line: shards, hours, what failed, time."""
         receipts = list(self.receipts.values())
         hours = sum(receipt["duration_s"] for receipt in receipts) / 3600
-        failed = self.failures.note() or "no utterance failed"
         busy_s, num_workers = sum(done.seconds for done in self.made), len({done.worker for done in self.made})
         return (
             f"shards: {len(self.made)} made, {len(receipts) - len(self.made)} there before, of {self.num_shards}; "
-            f"{hours:,.2f} h of speech; {failed}; {seconds:,.1f} s, "
+            f"{hours:,.2f} h of speech; {self.failures.note()}; {seconds:,.1f} s, "
             f"{busy_s:,.1f} s of work by {num_workers} workers"
         )
 

@@ -64,6 +64,8 @@ def textgrid_of(utterance: Utterance, frame_rate_hz: float) -> str:
             utterance.words[segment.word].text if segment.word >= 0 else "",
         )
         for segment in utterance.segments()
+        # Praat has no spans of length 0, which words have that were not found in the audio.
+        if segment.end_frame > segment.start_frame
     ]
     characters = _characters(utterance, frame_rate_hz)
     tiers = [("words", words), *([("characters", characters)] if characters else [])]
