@@ -1,4 +1,4 @@
-"""``lst eval``: all models of a run on its held-out data, or on a spoken benchmark; what is printed."""
+"""``lst eval``: models of a run on its held-out data, on a benchmark, or at recognition and reading aloud."""
 
 from lst.configs.schema import Config
 from lst.errors import printable
@@ -12,6 +12,7 @@ from lst.recipes.evaluate import (
     results_as_text,
     verdict_of,
 )
+from lst.recipes.evaluate_adapted import adapted_plan, evaluate_adapted
 from lst.recipes.evaluate_benchmark import benchmark_plan, evaluate_benchmark
 
 
@@ -23,6 +24,8 @@ def run_eval(config: Config) -> str:
     """
     if config.eval.benchmark is not None:
         return evaluate_benchmark(config)
+    if config.eval.task != "scores":
+        return evaluate_adapted(config)
     try:
         results = evaluate(config)
     except FailedModelsError as error:
@@ -38,4 +41,6 @@ def _as_text(config: Config, results: dict[str, EvalResult]) -> str:
 
 def eval_plan(config: Config) -> list[str]:
     """The plan of ``lst eval``, as lines of text."""
+    if config.eval.task != "scores":
+        return adapted_plan(config)
     return evaluation_plan(config) if config.eval.benchmark is None else benchmark_plan(config)

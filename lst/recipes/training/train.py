@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lst.api.voices import fit_voice
 from lst.configs.schema import Config
+from lst.configs.trained_models import is_own_model
 from lst.data.batches import document_ids
 from lst.data.prepared import PreparedData
 from lst.errors import StoppedError, UserError
@@ -31,7 +32,7 @@ from lst.recipes.training.folder import TrainingFolder
 from lst.recipes.training.language_model import LanguageModelModule
 from lst.recipes.training.start import FREE_OPTIONS, Start, machine_now, plan_start
 from lst.recipes.training.trainer import TrainerOptions, device_type, fit
-from lst.recipes.training.warm_start import build_model, check_text_model, recorded_source
+from lst.recipes.training.warm_start import adopt_fitted, build_model, check_source, recorded_source
 from lst.runs import ModelTokenizers, RunFolder, fit_patching, is_trained, open_data, plain_patching, save_trained
 from lst.runs.fitted_patching import FITTED_STRATEGIES, FittedPatching, check_patching
 from lst.runs.formats import BegunSettings
@@ -79,6 +80,8 @@ def _train(config: Config, data: PreparedData, run: RunFolder) -> Path:
     start.note_machine(machine_now(options, device), config.name)
     start.commit()
     folder.begin(start.record, config)
+    if config.model.init_from is not None and is_own_model(config.model.init_from):
+        adopt_fitted(config.model.init_from, folder.path)
     patching = fit_patching(config, data, folder.path)
     try:
         callback, model = _fit(config, data, patching, start, trainer_options)
@@ -167,7 +170,7 @@ def check_training(config: Config, data: PreparedData) -> Start:
     """
     folder = TrainingFolder(RunFolder.of(config).model(config.name))
     if config.model.init_from is not None:
-        check_text_model(config.model.init_from, data.vocabulary)
+        check_source(config.model.init_from, config.patching, data)
     start = plan_start(folder, training_settings(config, data), config.train.resume_from, config.train.branch_from)
     check_patching(config.patching, data)
     fresh_speech(config, data)
