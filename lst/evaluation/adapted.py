@@ -54,6 +54,7 @@ def transcribed(
     builder: DocumentBuilder,
     speech: Sequence[np.ndarray],
     num_beams: int,
+    limits: Sequence[int] | None = None,
     advance: Callable[[int], object] | None = None,
 ) -> list[Answer]:
     """The likeliest words of speech.
@@ -63,10 +64,12 @@ def transcribed(
         builder: makes its documents.
         speech: units, int [n] each.
         num_beams: 1 is greedy.
+        limits: tokens of each answer at most; None takes what the fastest speaker could say.
         advance: is told how many are done.
     """
     rate_hz = whole.tokenizers.vocabulary.unit_rate_hz
-    limits = [LEAST_LETTERS + math.ceil(LETTERS_A_SECOND * len(units) / rate_hz) for units in speech]
+    if limits is None:
+        limits = [LEAST_LETTERS + math.ceil(LETTERS_A_SECOND * len(units) / rate_hz) for units in speech]
     parts = [builder.speech_part(units) for units in speech]
     return _answers(whole, builder, parts, limits, SearchOptions("text", num_beams), advance)
 

@@ -251,7 +251,7 @@ def _answers(
     with Progress(len(utterances), f"{config.eval.task} by {trained.name}", unit="utterance") as progress:
         if recogniser is None or voice is None:
             units = [utterance.units for utterance in utterances]
-            written = transcribed(trained, builder, units, beams, progress.advance)
+            written = transcribed(trained, builder, units, beams, advance=progress.advance)
             return [
                 _row(utterance, MODEL, answer.text, utterance.duration_s, answer)
                 for utterance, answer in zip(utterances, written, strict=True)
