@@ -12,6 +12,7 @@ from made_run import NUM_UNITS, write_data
 from lst.cli import main
 from lst.data.utterance import Utterance, Word
 from lst.evaluation.error_rates import rate
+from lst.recipes.evaluate_adapted import AnswerRow
 from lst.runs import RunFolder
 from lst.storage import read_jsonl
 
@@ -62,7 +63,7 @@ def test_word_errors_of_twenty_overfitted_utterances(run: Path, capsys: pytest.C
         assert rates["wer"]["rate"] <= 0.05, path.with_suffix(".jsonl").read_text()
         assert rates["wer"]["low"] <= rates["wer"]["rate"] <= rates["wer"]["high"]
         assert result["ended_by"] == {"stop": 20}
-        rows = read_jsonl(path.with_suffix(".jsonl"), dict)
+        rows = read_jsonl(path.with_suffix(".jsonl"), AnswerRow)
         assert sum(row["word_errors"] for row in rows) == rates["wer"]["num_errors"]
         wanted = sum(row["num_global_steps"] for row in rows) / sum(row["num_unpatched_steps"] for row in rows)
         assert result["length_ratio"] == pytest.approx(wanted)
