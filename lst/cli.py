@@ -177,7 +177,8 @@ def _run_once(command: str, words: CommandWords) -> int:
     if COMMANDS[command].shows and result is not None and not isinstance(result, int):
         _show(result)
     # A part alone does not make the data again: the command that joins the parts is recorded.
-    is_recorded = command in ("prepare", "train") or (command == "eval" and config.eval.benchmark is None)
+    is_of_the_run = command == "eval" and config.eval.benchmark is None and config.eval.task == "scores"
+    is_recorded = is_of_the_run or command in ("prepare", "train")
     if is_recorded and (command != "prepare" or config.part is None):
         from lst.runs.folder import record_command
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,6 +15,7 @@ from lst.configs.schema import Config
 from lst.data.documents import DocumentPart
 from lst.errors import UserError, raise_problems
 from lst.evaluation import Scorer
+from lst.evaluation.adapted import most_units, transcribed
 from lst.model.batch import SPEECH, Document
 from lst.model.inference import SamplingOptions, generate
 from lst.runs import WholeModel
@@ -23,8 +23,6 @@ from lst.voice.vocoders import Vocoder
 
 # Prompts that are continued together.
 _PROMPTS_AT_ONCE = 16
-# Upper bounds: nobody speaks faster than this, and a written letter lasts no longer.
-_TOKENS_A_SECOND, _SECONDS_A_LETTER = 8, 0.15
 
 
 @dataclass(frozen=True, repr=False)
@@ -211,23 +209,20 @@ class SpeechTextModel:
         heard = [self._scorer.builder.speech_part(np.asarray(units, np.uint16))]
         return self._after([heard], SamplingOptions(max_new_tokens, seed=seed), "speech")[0]
 
-    def transcribe(self, audio: Piece, *, max_new_tokens: int | None = None) -> str:
+    def transcribe(self, audio: Piece, *, num_beams: int = 1, max_new_tokens: int | None = None) -> str:
         """What the model writes after hearing ``audio``: text of the same words, if it has learned that.
 
-        The model saw speech followed by its text in paired documents (``data.mix``), as in ``<bos> <speech> units
-        <text> words``. A model that was not adapted to recognition mostly goes on with the story in text instead of
-        writing what was said; small models write words that sound right at best. The likeliest token is taken.
+        A model that was adapted to recognition (``experiment=asr``) reads ``<bos> <speech> units <text>`` and goes on
+        with the words. Others mostly go on with the story in text instead of writing what was said; small models write
+        words that sound right at best.
 
         Args:
             audio: an audio file, or ``(samples, sample_rate_hz)``.
+            num_beams: answers that are followed at a time; 1 takes the likeliest token.
             max_new_tokens: by default what the fastest speaker could say in this time.
         """
-        units = self.units(audio)
-        if max_new_tokens is None:
-            duration_s = len(units) / self.whole.tokenizers.vocabulary.unit_rate_hz
-            max_new_tokens = 10 + math.ceil(_TOKENS_A_SECOND * duration_s)
-        heard = [self._scorer.builder.speech_part(units)]
-        return self._after([heard], SamplingOptions(max_new_tokens, temperature=0), "text")[0].text
+        limits = None if max_new_tokens is None else [max_new_tokens]
+        return transcribed(self.whole, self._scorer.builder, [self.units(audio)], num_beams, limits)[0].text
 
     def speak(
         self,
@@ -273,8 +268,7 @@ class SpeechTextModel:
     ) -> Continued:
         """The units of ``speak``, which need no voice."""
         if max_new_tokens is None:
-            rate_hz = self.whole.tokenizers.vocabulary.unit_rate_hz
-            max_new_tokens = math.ceil(rate_hz * (1 + _SECONDS_A_LETTER * len(text)))
+            max_new_tokens = most_units(self.whole, text)
         return self.generate(
             text,
             modality="speech",

@@ -9,6 +9,7 @@ from lst.options import Options, option
 TEXT_BENCHMARKS = ("items", "hellaswag", "story_cloze", "topic_story_cloze", "copa", "blimp", "swuggy")
 # Of pairs of recordings, and of voices that change in mid-sentence.
 BENCHMARKS = (*TEXT_BENCHMARKS, "pairs", "consistency")
+RECOGNISERS = ("pocketsphinx", "faster-whisper")
 
 
 @dataclass
@@ -31,7 +32,7 @@ class BenchmarkConfig(Options, prefix="benchmark."):
     recognise: str = option(
         "none",
         "recogniser that hears every clip; its word errors are in the card: pocketsphinx, faster-whisper or none",
-        choices=("none", "pocketsphinx", "faster-whisper"),
+        choices=("none", *RECOGNISERS),
         needs="benchmark.speech=True",
     )
     recogniser_weights: str | None = option(

@@ -8,11 +8,20 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from operator import attrgetter
 
-from lst.configs.benchmark_schema import BenchmarkConfig
+from lst.configs.benchmark_schema import RECOGNISERS, BenchmarkConfig
 from lst.configs.family import RULES, family_values
 from lst.configs.plan_schema import PlanConfig
 from lst.configs.text_models import with_shape_of
-from lst.data.config import EXECUTORS, LAYOUT_NAMES, NO_VOICE, SIMULATED, DataConfig, parse_part
+from lst.configs.trained_models import begun_as, is_own_model
+from lst.data.config import (
+    ADAPTATION_KINDS,
+    EXECUTORS,
+    LAYOUT_NAMES,
+    NO_VOICE,
+    SIMULATED,
+    DataConfig,
+    parse_part,
+)
 from lst.model.config import (
     FAMILY_DEPTHS,
     UNPATCHED_STRATEGIES,
@@ -223,6 +232,9 @@ class TrainConfig(Options, prefix="train."):
         return found
 
 
+_IF_ADAPTED = f"eval.task={'|'.join(ADAPTATION_KINDS)}"
+
+
 @dataclass
 class EvalConfig(Options, prefix="eval."):
     """Options of the evaluation."""
@@ -250,6 +262,49 @@ class EvalConfig(Options, prefix="eval."):
         path="folder",
         is_later=True,
     )
+    task: str = option(
+        "scores",
+        "scores (likelihoods), or what adapted models do, alone: asr (word errors of what they write of speech), tts "
+        "(character errors of what a recogniser hears of the units that they give to texts)",
+        choices=("scores", *ADAPTATION_KINDS),
+        is_later=True,
+    )
+    split: str = option(
+        "valid",
+        "utterances of asr and tts: held out, or those of the training",
+        choices=("valid", "train"),
+        needs=_IF_ADAPTED,
+        is_later=True,
+    )
+    max_utterances: int = option(
+        0, "utterances of asr and tts at most; 0 takes all", low=0, needs=_IF_ADAPTED, is_later=True
+    )
+    beams: int = option(
+        1, "answers of asr and tts that are followed at a time; 1 is greedy", low=1, needs=_IF_ADAPTED, is_later=True
+    )
+    recognise: str = option(
+        "pocketsphinx",
+        "recogniser that hears what tts says",
+        choices=RECOGNISERS,
+        needs="eval.task=tts",
+        is_later=True,
+    )
+    recogniser_weights: str | None = option(
+        None,
+        "folder of faster-whisper's model, in the format of CTranslate2",
+        path="folder",
+        needs="eval.recognise=faster-whisper",
+        is_later=True,
+    )
+
+    def rules(self) -> list[str]:
+        """The recogniser has its weights, and one thing is evaluated."""
+        found = []
+        if self.recognise == "faster-whisper" and self.recogniser_weights is None:
+            found.append("eval.recognise=faster-whisper: say where its model lies with eval.recogniser_weights=FOLDER")
+        if self.task != "scores" and self.benchmark is not None:
+            found.append(f"eval.task={self.task} with eval.benchmark=: a benchmark is scored; leave one of them out")
+        return found
 
 
 @dataclass
@@ -450,12 +505,14 @@ class Config(Options):
         """``corpus=simulated`` and ``corpus=none`` are short for voices; the aligner follows from the corpus.
 
         With ``model=family``, sizes and rates that were not given follow from the depth. ``model.init_from`` gives the
-        backbone its shape.
+        backbone, or the whole model and its patching, their shape.
 
         Raises:
-            UserError: the text model of ``model.init_from`` cannot be read, or has what the backbone has not.
+            UserError: the model of ``model.init_from`` cannot be read, or does not fit.
         """
-        if self.model.init_from is not None:
+        if self.model.init_from is not None and is_own_model(self.model.init_from):
+            self.model, self.patching = begun_as(self.model, self.patching, self.model.init_from, given)
+        elif self.model.init_from is not None:
             self.model = with_shape_of(self.model, self.model.init_from)
         if self.corpus is not None and self.corpus in (SIMULATED, NO_VOICE):
             self.data.voice, self.corpus = self.corpus, None

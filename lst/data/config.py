@@ -10,6 +10,9 @@ from lst.options import Options, option
 
 EXECUTORS = ("local", "ray")
 MIX_BY = ("tokens", "documents")
+# Documents of a training; ``lst.data.documents.interleave`` makes them.
+ADAPTATION_KINDS = ("asr", "tts")
+DOCUMENT_KINDS = ("interleaved", "text", "speech", "paired", *ADAPTATION_KINDS)
 # Speech that is simulated as units, in place of a voice or of a corpus.
 SIMULATED = "simulated"
 ENGINES = ("auto", "flite", "espeak-ng", "pico", "piper", "kokoro", SIMULATED)
@@ -102,6 +105,18 @@ class MixConfig(Options, prefix="data.mix."):
         low=0,
         is_later=True,
     )
+    asr: float = option(
+        0.0,
+        "weight of documents that hold an utterance spoken, then written: adaptation to recognition (experiment=asr)",
+        low=0,
+        is_later=True,
+    )
+    tts: float = option(
+        0.0,
+        "weight of documents that hold an utterance written, then spoken: adaptation to reading aloud (experiment=tts)",
+        low=0,
+        is_later=True,
+    )
     by: str = option(
         "tokens", "what the weights are of: tokens (exact), or documents (drawn, whatever their length)", choices=MIX_BY
     )
@@ -122,12 +137,10 @@ class MixConfig(Options, prefix="data.mix."):
         """One kind of documents has a weight, and new stories are said anew."""
         if self.fresh_stories and not self.fresh_speech:
             return ["data.mix.fresh_stories=true: a new story is said anew: set data.mix.fresh_speech=true, too"]
-        if max(self.interleaved, self.text, self.speech, self.paired) > 0:
+        weights = {kind: getattr(self, kind) for kind in DOCUMENT_KINDS}
+        if max(weights.values()) > 0:
             return []
-        return [
-            f"data.mix.interleaved={self.interleaved}, text={self.text}, speech={self.speech}, paired={self.paired}: "
-            "one must be above 0"
-        ]
+        return [f"data.mix.{', '.join(f'{kind}={weight}' for kind, weight in weights.items())}: one must be above 0"]
 
 
 @dataclass

@@ -56,6 +56,16 @@ def usable_questions(
     return _usable(scorer, items, lambda item: item_documents(scorer.builder, item, directions), lambda item: item.id)
 
 
+def usable_pairs(scorer: Scorer, utterances: Sequence[Utterance], task: str) -> tuple[list[Utterance], list[LeftOut]]:
+    """Utterances whose document of ``asr`` or ``tts`` the model reads whole, and a line for each of the others."""
+    return _usable(
+        scorer,
+        utterances,
+        lambda utterance: [content_of(scorer.builder.adapted(utterance, task))],
+        lambda utterance: utterance.id,
+    )
+
+
 def _usable(
     scorer: Scorer, things: Sequence[Thing], documents_of: Callable[[Thing], Ranges], name_of: Callable[[Thing], str]
 ) -> tuple[list[Thing], list[LeftOut]]:

@@ -328,8 +328,8 @@ class ModelConfig(Options, prefix="model."):
     )
     init_from: str | None = option(
         None,
-        "text model to begin with: its shape becomes the backbone's, its weights and text embeddings are taken; a "
-        "Hugging Face folder (config.json, safetensors) or hub:OWNER/NAME",
+        "model to begin with: a trained one, RUN/models/NAME/final, whose shape, patching and weights are taken; or a "
+        "text model (Hugging Face's config.json, safetensors), which becomes the backbone; a folder or hub:OWNER/NAME",
         path="folder",
         is_later=True,
     )

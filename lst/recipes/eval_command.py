@@ -1,4 +1,4 @@
-"""``lst eval``: all models of a run on its held-out data, on held-out text, or on a benchmark; what is printed."""
+"""``lst eval``: models of a run on held-out data or text, on a benchmark, or at recognition and reading aloud."""
 
 from lst.configs.schema import Config
 from lst.data.prepared import is_text_alone
@@ -13,6 +13,7 @@ from lst.recipes.evaluate import (
     results_as_text,
     verdict_of,
 )
+from lst.recipes.evaluate_adapted import adapted_plan, evaluate_adapted
 from lst.recipes.evaluate_benchmark import benchmark_plan, evaluate_benchmark
 from lst.recipes.evaluate_text import evaluate_texts, text_plan
 from lst.runs import RunFolder
@@ -28,6 +29,8 @@ def run_eval(config: Config) -> str:
         return evaluate_benchmark(config)
     if is_text_alone(RunFolder.of(config).data):
         return evaluate_texts(config)
+    if config.eval.task != "scores":
+        return evaluate_adapted(config)
     try:
         results = evaluate(config)
     except FailedModelsError as error:
@@ -45,4 +48,6 @@ def eval_plan(config: Config) -> list[str]:
     """The plan of ``lst eval``, as lines of text."""
     if config.eval.benchmark is not None:
         return benchmark_plan(config)
-    return text_plan(config) if is_text_alone(RunFolder.of(config).data) else evaluation_plan(config)
+    if is_text_alone(RunFolder.of(config).data):
+        return text_plan(config)
+    return evaluation_plan(config) if config.eval.task == "scores" else adapted_plan(config)

@@ -69,6 +69,11 @@ VERSION = 4
 # The same of the best listener.
 CEILINGS_VERSION = 1
 
+# Options of benchmarks, of contamination, and of adapted models.
+_OF_OTHER_FILES = (
+    *("benchmark", "ngram", "task", "split", "max_utterances", "beams", "recognise", "recogniser_weights"),
+)
+
 
 class FailedModelsError(ProblemsError):
     """Models that could not be evaluated; all others were.
@@ -288,8 +293,8 @@ def _other_data(run: RunFolder, name: str, data: str) -> str:
 
 
 def _decides(config: Config) -> dict[str, Any]:
-    """The options of the evaluation without those of the benchmark and of contamination, which decide other files."""
-    return {key: value for key, value in asdict(config.eval).items() if key not in ("benchmark", "ngram")}
+    """The options of the evaluation without those that decide other files."""
+    return {key: value for key, value in asdict(config.eval).items() if key not in _OF_OTHER_FILES}
 
 
 def _made_from(config: Config, trained: TrainedModel) -> str:

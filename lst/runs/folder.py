@@ -11,6 +11,7 @@
     RUN/eval/NAME.bits.jsonl     its bits of every held-out utterance
     RUN/eval/NAME@BENCHMARK-FINGERPRINT.benchmark.json    accuracies on a benchmark
     RUN/eval/NAME.text.json      perplexities, where the data is text alone; NAME.text.jsonl has a line a text
+    RUN/eval/NAME@TASK-SPLIT-FINGERPRINT.adapted.json     error rates of an adapted model; .adapted.jsonl: each answer
     RUN/eval/ceilings.json       what the best listener could do, where the data is stories
     RUN/eval/contamination.json  which items and held-out texts occur in the training
     RUN/control.json             steps, patches, tokens and FLOPs of the arms of a quickstart
@@ -44,7 +45,7 @@ from lst.storage.locks import waiting_lock
 from lst.tokenizers.speech import unit_places
 
 CARD_PAGE, CARD_JSON = CARD_FILES
-BENCHMARK_SUFFIX, TEXT_SUFFIX = ".benchmark.json", ".text.json"
+BENCHMARK_SUFFIX, TEXT_SUFFIX, ADAPTED_SUFFIX = ".benchmark.json", ".text.json", ".adapted.json"
 # What pages take over from a record of commands, which may come from elsewhere: options that their numbers depend on.
 # None of them names a place, a host, weights or a file of the user's.
 PAGE_OPTIONS = (
@@ -117,11 +118,16 @@ class RunFolder:
     def eval_results_of_other_data(self, name: str) -> list[Path]:
         """Results of a model's evaluations on data that it was not trained on."""
         found = (self.root / "eval").glob(f"{name}@*.json")
-        return sorted(path for path in found if not path.name.endswith((BENCHMARK_SUFFIX, TEXT_SUFFIX)))
+        others = (BENCHMARK_SUFFIX, TEXT_SUFFIX, ADAPTED_SUFFIX)
+        return sorted(path for path in found if not path.name.endswith(others))
 
     def eval_benchmark(self, name: str, benchmark: str, data: str) -> Path:
         """Result of a model on a benchmark: its name, and the fingerprint of its content."""
         return self.root / "eval" / f"{name}@{benchmark}-{data[:12]}{BENCHMARK_SUFFIX}"
+
+    def eval_adapted(self, name: str, task: str, split: str, data: str) -> Path:
+        """Error rates of an adapted model: the task, the split of the data, and the data's fingerprint."""
+        return self.root / "eval" / f"{name}@{task}-{split}-{data[:12]}{ADAPTED_SUFFIX}"
 
     def eval_benchmarks(self, name: str) -> list[Path]:
         """Results of a model on benchmarks."""

@@ -15,7 +15,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from lst.data.config import MixConfig
+from lst.data.config import DOCUMENT_KINDS, MixConfig
 from lst.data.documents.draws import uniform_draws
 from lst.data.synthesis.fresh import FreshStories
 from lst.data.synthesis.simulated import SimulatedSpeech
@@ -33,7 +33,7 @@ class MixSource:
 
     Attributes:
         name: unique; used in the loader's state.
-        kind: of its documents: ``interleaved``, ``text``, ``speech`` or ``paired``.
+        kind: of its documents, one of ``DOCUMENT_KINDS``.
         utterances: from which its documents are made.
         weight: above 0.
         speech: says its utterances anew in every pass; None takes them as they are.
@@ -77,16 +77,15 @@ def mix_sources(
     written = written if len(written) else spoken
     if not len(written):
         raise UserError("there is neither speech nor text to train on: prepare a corpus with training utterances")
-    if not len(spoken) and (mix.interleaved or mix.speech or mix.paired):
-        raise UserError(
-            "the training split holds no aligned speech: set data.mix.interleaved=0 data.mix.speech=0 data.mix.paired=0"
-        )
-    kinds = {"interleaved": spoken, "text": written, "speech": spoken, "paired": spoken}
-    weights = {kind: float(getattr(mix, kind)) for kind in kinds}
+    weights = {kind: weight for kind in DOCUMENT_KINDS if (weight := float(getattr(mix, kind)))}
+    if not len(spoken) and weights.keys() - {"text"}:
+        remedy = " ".join(f"data.mix.{kind}=0" for kind in weights if kind != "text")
+        raise UserError(f"the training split holds no aligned speech: set {remedy}")
     return [
-        MixSource(kind, kind, source, weights[kind], None if kind == "text" else speech, stories)
-        for kind, source in kinds.items()
-        if weights[kind]
+        MixSource(kind, kind, written, weight, None, stories)
+        if kind == "text"
+        else MixSource(kind, kind, spoken, weight, speech, stories)
+        for kind, weight in weights.items()
     ]
 
 

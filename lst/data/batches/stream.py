@@ -21,6 +21,7 @@ import numpy as np
 from lst.data.batches.mixing import DocumentMix, MixSource, TokenMix
 from lst.data.batches.order import PassOrder
 from lst.data.batches.packing import cut_document, fill_rows, rest_of_document, top_up_rows
+from lst.data.config import ADAPTATION_KINDS
 from lst.data.documents import DocumentBuilder
 from lst.data.documents.interleave import Request
 from lst.errors import UserError
@@ -219,7 +220,10 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
         sizes = [len(self._items[key].cuts[strategy]) for key in keys]
         self._draw(state, strategy, keys, sizes)
         rows = fill_rows([min(size, plan.row_patches) for size in sizes], plan.row_patches, plan.num_rows)
-        parts = top_up_rows(rows, sizes, plan.row_patches, max(2, plan.row_patches // LEAST_PIECE_SHARE))
+        # Words that are cut off their speech would teach to write without listening.
+        fills = not any(source.kind in ADAPTATION_KINDS for source in plan.sources)
+        least_piece = max(2, plan.row_patches // LEAST_PIECE_SHARE) if fills else plan.row_patches + 1
+        parts = top_up_rows(rows, sizes, plan.row_patches, least_piece)
         rests: list[DocumentKey] = []
         packed = [[self._take(keys[index], count, strategy, rests) for index, count in row] for row in parts]
         taken = {index for row in parts for index, _ in row}
@@ -277,6 +281,11 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
             key = ahead.popleft()
             item = self._items[key]
             size = len(item.cuts[strategy].lengths)
+            if size > row_patches and self._sources[key.source].kind in ADAPTATION_KINDS:
+                raise UserError(
+                    f"utterance {item.document.id!r} as a document of data.mix.{key.source} has {size} patches, and a "
+                    f"row has {row_patches}: raise train.row_patches, or prepare with a smaller data.max_duration_s"
+                )
             state.cursors[names[number]] += 1
             num_drawn += 1
             num_tokens[number] += item.num_whole

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lst.data.config import InterleaveConfig
+from lst.data.config import DOCUMENT_KINDS, InterleaveConfig
 from lst.data.documents.joined_words import JoinedWords, Segments, begins_run, ragged_range, segments_of_spans
 from lst.data.documents.spans import (
     Span,
@@ -46,7 +46,15 @@ __all__ = [
     "split_words",
 ]
 
-INTERLEAVED, TEXT_ALONE, SPEECH_ALONE, PAIRED = KINDS = ("interleaved", "text", "speech", "paired")
+INTERLEAVED, TEXT_ALONE, SPEECH_ALONE, PAIRED, ASR, TTS = KINDS = DOCUMENT_KINDS
+# The spans of documents that hold whole utterances; a pair is one of the last two.
+_WHOLE: dict[str, tuple[int, ...]] = {
+    INTERLEAVED: (),
+    TEXT_ALONE: (TEXT,),
+    SPEECH_ALONE: (SPEECH,),
+    ASR: (SPEECH, TEXT),
+    TTS: (TEXT, SPEECH),
+}
 # Keeps the order of a pair's halves apart from the other draws of a document.
 _PAIR_STREAM = 0x9A12
 # In place of word numbers: the whole text.
@@ -160,6 +168,10 @@ class DocumentBuilder:
         """The whole utterance twice: as speech and then as text, or the other way round, drawn for each epoch."""
         return self.documents([Request(PAIRED, utterance, epoch)])[0]
 
+    def adapted(self, utterance: Utterance, task: str) -> Document:
+        """The whole utterance twice: as speech and then as text for ``asr``, the other way round for ``tts``."""
+        return self.documents([Request(task, utterance)])[0]
+
     def text(self, utterance: Utterance) -> Document:
         """The whole utterance as text. A written text has no other document."""
         return self.documents([Request(TEXT_ALONE, utterance)])[0]
@@ -199,13 +211,10 @@ class DocumentBuilder:
         aligned = [request.utterance for request in chosen]
         drawn = draw_spans_together(aligned, [request.epoch for request in chosen], self.config, self.seed)
         drawn = written_where_unaligned(drawn, aligned)
-        # A pair is two whole spans of its utterance.
-        whole = np.repeat(np.flatnonzero(kinds > 0), np.where(kinds[kinds > 0] == KINDS.index(PAIRED), 2, 1))
-        is_text = kinds[whole] == KINDS.index(TEXT_ALONE)
-        for first in np.flatnonzero(kinds[whole] == KINDS.index(PAIRED))[::2].tolist():
-            own = requests[whole[first]]
-            draw = document_generator(self.seed ^ _PAIR_STREAM, own.epoch, own.utterance.id)
-            is_text[first + int(draw.random() < 0.5)] = True
+        # Whole spans of their utterance: two of a pair.
+        modalities = [self._whole_modalities(request) for request in requests]
+        whole = np.repeat(np.arange(len(requests)), [len(own) for own in modalities])
+        is_text = np.fromiter(chain.from_iterable(modalities), np.int64, len(whole)) == TEXT
         num_words = np.array([len(requests[place].utterance.words) for place in whole.tolist()], np.int64)
         documents = np.concatenate([places[drawn.documents], whole])
         order = np.argsort(documents, kind="stable")
@@ -216,6 +225,13 @@ class DocumentBuilder:
             np.concatenate([drawn.last_words, np.where(is_text, _WHOLE_TEXT, num_words)])[order],
         )
         return self._join([request.utterance for request in requests], spans)
+
+    def _whole_modalities(self, request: Request) -> tuple[int, ...]:
+        """The modalities of a document's spans, each of the whole utterance; none of an interleaved one."""
+        if request.kind != PAIRED:
+            return _WHOLE[request.kind]
+        draw = document_generator(self.seed ^ _PAIR_STREAM, request.epoch, request.utterance.id)
+        return _WHOLE[ASR] if draw.random() < 0.5 else _WHOLE[TTS]
 
     def _join(self, utterances: Sequence[Utterance], spans: Spans) -> list[Document]:
         """Makes documents of spans of their utterances."""

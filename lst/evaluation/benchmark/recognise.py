@@ -89,8 +89,8 @@ class FasterWhisper:
         folder = Path(storage.expanded(weights))
         if not (folder / "model.bin").exists():
             raise UserError(
-                f"benchmark.recogniser_weights={weights} holds no model.bin: give a folder with a Whisper model in the "
-                "format of CTranslate2"
+                f"the folder of the recogniser's weights, {weights}, holds no model.bin: give one with a Whisper model "
+                "in the format of CTranslate2"
             )
         digest = storage.sha256(folder / "model.bin")[:12]
         self.name = f"faster-whisper {_version('faster-whisper')}, {folder.name} ({digest}…)"

@@ -3,11 +3,13 @@
 ::
 
     documents ──score_documents──▶ log-likelihood of each token
-    prompt ──generate──▶ tokens;  DecodingState holds the caches, PatchStepper closes the patches
+    prompt ──generate──▶ drawn tokens;  prompt ──search──▶ the likeliest tokens, greedily or by beams
+    DecodingState holds the caches, PatchStepper closes the patches
 
 Stepping gives the same numbers as the parallel form; tests compare the two.
 """
 
+from lst.model.inference.beam import SearchOptions, search
 from lst.model.inference.boundaries import boundary_costs, cut_documents
 from lst.model.inference.generate import Continuation, SamplingOptions, generate
 from lst.model.inference.incremental import DecodingState
@@ -21,9 +23,11 @@ __all__ = [
     "PatchStepper",
     "SamplingOptions",
     "ScoredTokens",
+    "SearchOptions",
     "TokenLayout",
     "boundary_costs",
     "cut_documents",
     "generate",
     "score_documents",
+    "search",
 ]

@@ -141,7 +141,7 @@ def generate(
         raise UserError("modality=speech: the model's vocabulary has no speech, it was trained on text alone")
     for prompt in prompts:
         layout.check(prompt)
-    prompts = [_with_marker(prompt, layout, options.modality) for prompt in prompts]
+    prompts = [with_marker(prompt, layout, options.modality) for prompt in prompts]
     has_head = model.config.boundary_head
     patches = cut_documents(model, prompts, inference_strategy(patching, has_head), patching)
     steppers = []
@@ -185,8 +185,8 @@ def _write(
         )
 
 
-def _with_marker(prompt: Document, layout: TokenLayout, modality: str) -> Document:
-    """The prompt, followed by the marker of the wanted modality if it ends in the other one."""
+def with_marker(prompt: Document, layout: TokenLayout, modality: str) -> Document:
+    """The prompt, followed by the marker of the wanted modality, unless it ends in that already."""
     prompt = replace(prompt, speech_marker_id=layout.speech_id)
     if modality == "any" or not len(prompt):
         return prompt

@@ -276,15 +276,15 @@ class DecodingState:
         return states_SD
 
     def keep(self, sequences: Sequence[int]) -> None:
-        """Drops all other sequences."""
+        """Goes on with these sequences, in this order, and drops all others; one may be taken several times."""
         index = torch.tensor(list(sequences), device=self.device)
         for caches in self.caches.values():
             for cache in caches:
                 cache.keep(index)
         for states in self.states:
             states.keep(index)
-        self.steppers = [self.steppers[s] for s in sequences]
-        self.patch_starts = [self.patch_starts[s] for s in sequences]
+        self.steppers = [self.steppers[s].copy() for s in sequences]
+        self.patch_starts = [list(self.patch_starts[s]) for s in sequences]
         self.positions = self.positions[list(sequences)]
         self.logits = self.logits[index]
         if self.config.has_local_modules:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 
 import numpy as np
 
@@ -66,6 +67,12 @@ class PatchStepper:
         others = np.flatnonzero(document.modalities != SPEECH)
         first = int(others[-1]) + 1 if len(others) else 0
         self._span = (document.token_ids[first:] - self.first_unit_id).tolist()
+
+    def copy(self) -> PatchStepper:
+        """Another stepper at the same place, which goes its own way from here."""
+        copied = copy(self)
+        copied._span = list(self._span)
+        return copied
 
     def push(self, token_id: int, modality: int) -> tuple[bool, bool]:
         """Adds a token.

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from lst.data.config import DataConfig, MixConfig
+from lst.data.config import ADAPTATION_KINDS, DataConfig, MixConfig
 from lst.data.documents import DocumentBuilder
+from lst.data.documents.interleave import Request
 from lst.data.utterance import Utterance
 from lst.model.batch import SPEECH, Document
 from lst.model.config import PatchingConfig
@@ -25,6 +26,8 @@ STRATEGIES = {
     "aligned_sil_merged": ("aligned", "merged", "word"),
     "bpe_aligned": ("aligned", "separate", "bpe"),
 }
+# Documents that hold an utterance twice.
+_TWICE = ("paired", *ADAPTATION_KINDS)
 PAPER_SPEECH_SHARE = 0.77
 # Documents that are cut at a time; the counts do not depend on it.
 CHUNK_DOCUMENTS = 256
@@ -98,7 +101,8 @@ class DocumentCounts:
         self.builders = {
             level: DocumentBuilder(tokenizer, vocabulary, data.interleave, seed, level) for level in ("word", "bpe")
         }
-        kinds = ("interleaved", "text", "speech", *(["paired"] if data.mix.paired else []))
+        # Of the others, only those that a training sees.
+        kinds = ("interleaved", "text", "speech", *(kind for kind in _TWICE if getattr(data.mix, kind)))
         self.tokens = {kind: TokenCounts() for kind in kinds}
         self.patches = {name: {kind: PatchCounts() for kind in ("interleaved", "speech")} for name in STRATEGIES}
         self.num_without_words = self._num_frames = self._num_units = 0
@@ -169,8 +173,9 @@ class DocumentCounts:
         for kind, documents in by_level["word"].items():
             for document in documents:
                 self._count_tokens(kind, document)
-        for utterance in utterances if "paired" in self.tokens else ():
-            self._count_tokens("paired", self.builders["word"].paired(utterance, 0))
+        for kind in [kind for kind in _TWICE if kind in self.tokens]:
+            for document in self.builders["word"].documents([Request(kind, one) for one in utterances]):
+                self._count_tokens(kind, document)
         for name, (strategy, silence, level) in STRATEGIES.items():
             options = replace(self.patching, silence=silence, aligned_to=level)
             for kind, documents in by_level[level].items():

@@ -11,6 +11,7 @@ import torch
 
 from lst.api.voices import fit_voice
 from lst.configs.schema import Config, TrainConfig
+from lst.configs.trained_models import is_own_model
 from lst.data.batches import document_ids
 from lst.data.prepared import PreparedData
 from lst.errors import StoppedError, UserError
@@ -36,7 +37,7 @@ from lst.recipes.training.parts import parts_of_batches
 from lst.recipes.training.start import FREE_OPTIONS, Start, machine_now, plan_start
 from lst.recipes.training.strategies import prepare_blocks, whole_model
 from lst.recipes.training.trainer import TrainerOptions, device_of, fit
-from lst.recipes.training.warm_start import build_model, check_text_model, recorded_source
+from lst.recipes.training.warm_start import adopt_fitted, build_model, check_source, recorded_source
 from lst.recipes.training.watch import Watch
 from lst.runs import ModelTokenizers, RunFolder, fit_patching, is_trained, open_data, plain_patching, save_trained
 from lst.runs.fitted_patching import FITTED_STRATEGIES, FittedPatching, check_patching
@@ -117,6 +118,8 @@ def _begin(config: Config, data: PreparedData, start: Start) -> None:
     """Writes what is there before the first step: settings, and what is fitted for the patching."""
     start.commit()
     start.folder.begin(start.record, config)
+    if config.model.init_from is not None and is_own_model(config.model.init_from):
+        adopt_fitted(config.model.init_from, start.folder.path)
     fit_patching(config, data, start.folder.path)
 
 
@@ -246,7 +249,7 @@ def check_training(config: Config, data: PreparedData) -> Start:
     """
     folder = TrainingFolder(RunFolder.of(config).model(config.name))
     if config.model.init_from is not None:
-        check_text_model(config.model.init_from, data.vocabulary)
+        check_source(config.model.init_from, config.patching, data)
     start = plan_start(folder, training_settings(config, data), config.train.resume_from, config.train.branch_from)
     check_patching(config.patching, data)
     fresh_speech(config, data)

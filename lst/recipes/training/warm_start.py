@@ -1,10 +1,14 @@
-"""A training that begins with the weights of a text model, ``model.init_from``, instead of random ones.
+"""A training that begins with the weights of another model, ``model.init_from``, instead of random ones.
 
 ::
 
-    config.json ─▶ shape of the backbone (``lst.configs.text_models``), when the options are read
-    tokenizer ───▶ must be the one that the data was prepared with: its ids are the rows of the embeddings
-    weights ─────▶ backbone, text embeddings, head, at step 0
+    text model      config.json ─▶ shape of the backbone (``lst.configs.text_models``), when the options are read
+                    tokenizer ───▶ must be the one that the data was prepared with: its ids are rows of embeddings
+                    weights ─────▶ backbone, text embeddings, head, at step 0
+    trained model   config.json ─▶ shape and patching (``lst.configs.trained_models``)
+                    vocabulary ──▶ must be that of the data
+                    unit_model/, speech_bpe.model ─▶ the training's folder
+                    weights ─────▶ all weights, at step 0
 """
 
 from __future__ import annotations
@@ -13,19 +17,25 @@ from dataclasses import replace
 from pathlib import Path
 
 from lst.configs.text_models import TEXT_CONFIG_FILE, read_text_config, text_model_folder
-from lst.errors import UserError
-from lst.model.config import ModelConfig
+from lst.configs.trained_models import is_own_model
+from lst.data.prepared import TEXT_FILE, UNITS_FILE, PreparedData
+from lst.errors import ProblemsError, UserError
+from lst.model.checkpoint import load_model
+from lst.model.config import ModelConfig, PatchingConfig
+from lst.model.hashes import HASHES_FILE
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.text_weights import WEIGHT_PATTERNS, load_text_weights
 from lst.progress import say
-from lst.storage import fingerprint, sha256
+from lst.runs.fitted_patching import SPEECH_BPE_FILE, UNIT_MODEL_FOLDER, load_patching
+from lst.storage import copy_folder, fingerprint, read_bytes, sha256, write_bytes
 from lst.tokenizers.text import JSON_FILE, SENTENCEPIECE_FILE
-from lst.tokenizers.vocabulary import Vocabulary
+from lst.tokenizers.vocabulary import Vocabulary, check_same_vocabulary
 
 
-def text_model(source: str) -> Path:
+def source_folder(source: str) -> Path:
     """The local folder of ``model.init_from`` with all files that are read."""
-    return text_model_folder(source, *WEIGHT_PATTERNS, JSON_FILE, SENTENCEPIECE_FILE)
+    fitted = (f"{UNIT_MODEL_FOLDER}/*", SPEECH_BPE_FILE, HASHES_FILE)
+    return text_model_folder(source, *WEIGHT_PATTERNS, JSON_FILE, SENTENCEPIECE_FILE, *fitted)
 
 
 def recorded_source(source: str) -> str:
@@ -34,16 +44,46 @@ def recorded_source(source: str) -> str:
     Raises:
         UserError: there is no such folder, or it holds no weights.
     """
-    folder = text_model(source)
+    folder = source_folder(source)
     files = sorted(folder.glob("model*.safetensors"))
     if not files:
         raise UserError(f"model.init_from={source}: {folder} holds no model.safetensors. Pickles are not read")
     return fingerprint([sha256(path) for path in [folder / TEXT_CONFIG_FILE, *files]])
 
 
-def check_text_model(source: str, vocabulary: Vocabulary) -> None:
-    """Raises ``UserError`` unless the ids of the data's text are those of the text model."""
-    folder = text_model(source)
+def check_source(source: str, patching: PatchingConfig, data: PreparedData) -> None:
+    """Raises ``UserError`` unless the ids of the data are those of the model that the training begins with."""
+    if is_own_model(source):
+        _check_own_model(source, patching, data)
+    else:
+        _check_text_model(source, data.vocabulary)
+
+
+def _check_own_model(source: str, patching: PatchingConfig, data: PreparedData) -> None:
+    folder = source_folder(source)
+    found = Vocabulary.from_dict(load_model(folder)[2], str(folder))
+    try:
+        ids = load_patching(folder, patching, data).vocabulary
+        check_same_vocabulary(ids, found, "the prepared data", f"model.init_from={source}")
+    except UserError as error:
+        raise UserError(
+            *(error.problems if isinstance(error, ProblemsError) else [str(error)]),
+            f"Prepare the data with tokenizer.codebook={folder / UNITS_FILE} "
+            f"tokenizer.text_model={folder / TEXT_FILE}, and leave the options of patching out",
+        ) from None
+
+
+def adopt_fitted(source: str, training: Path) -> None:
+    """Copies what patching fitted for the model that a training begins with; what the training has stays."""
+    folder = source_folder(source)
+    if (folder / UNIT_MODEL_FOLDER).is_dir() and not (training / UNIT_MODEL_FOLDER).exists():
+        copy_folder(folder / UNIT_MODEL_FOLDER, training / UNIT_MODEL_FOLDER)
+    if (folder / SPEECH_BPE_FILE).is_file() and not (training / SPEECH_BPE_FILE).exists():
+        write_bytes(training / SPEECH_BPE_FILE, read_bytes(folder / SPEECH_BPE_FILE))
+
+
+def _check_text_model(source: str, vocabulary: Vocabulary) -> None:
+    folder = source_folder(source)
     found = [path for path in (folder / JSON_FILE, folder / SENTENCEPIECE_FILE) if path.is_file()]
     if vocabulary.text_sha256 not in map(sha256, found):
         names = " or ".join(path.name for path in found) or f"{JSON_FILE}, which {folder} lacks"
@@ -66,11 +106,14 @@ def build_model(config: ModelConfig, vocabulary: Vocabulary, seed: int, begins: 
         config: its shape. What it begins with is no part of the shape, and is not kept.
         vocabulary: of its tokens.
         seed: of the initial weights.
-        begins: read the text model of ``model.init_from``; a training that goes on has weights in its checkpoint.
+        begins: read the model of ``model.init_from``; a training that goes on has weights in its checkpoint.
     """
     model = LatentSpeechTextModel(replace(config, init_from=None), vocabulary.size, seed)
-    if config.init_from is not None and begins:
-        load_text_weights(model, text_model(config.init_from), vocabulary.num_text)
+    if config.init_from is not None and begins and is_own_model(config.init_from):
+        model.load_state_dict(load_model(source_folder(config.init_from))[0].state_dict())
+        say(f"begins as {config.init_from}, with all of its weights")
+    elif config.init_from is not None and begins:
+        load_text_weights(model, source_folder(config.init_from), vocabulary.num_text)
         say(
             f"begins as {config.init_from}: its {config.global_layers} layers of width {config.global_dim} are the "
             f"backbone, and the embeddings of {vocabulary.num_text:,} text pieces are kept"

@@ -177,7 +177,7 @@ def test_faulty_options_are_all_named() -> None:
         "data.shuffle_shards=-2",
         "data.mix.interleaved=-1.0: must be 0 or more",
         "data.mix.text=nan: must be a finite number",
-        "interleaved=-1.0, text=nan, speech=0.0, paired=0.0: one must be above 0",
+        "interleaved=-1.0, text=nan, speech=0.0, paired=0.0, asr=0.0, tts=0.0: one must be above 0",
         "data.mix.by=letters: allowed are tokens",
     ):
         assert part in problems

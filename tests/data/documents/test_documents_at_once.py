@@ -168,6 +168,8 @@ def test_documents_made_together_equal_those_of_plain_loops(
         if kind == "paired":
             first = document_generator(seed ^ 0x9A12, epoch, utterance.id).random() < 0.5
             spans = [whole[SPEECH], whole[TEXT]] if first else [whole[TEXT], whole[SPEECH]]
+        elif kind in ("asr", "tts"):
+            spans = [whole[SPEECH], whole[TEXT]] if kind == "asr" else [whole[TEXT], whole[SPEECH]]
         elif kind != "interleaved":
             spans = [whole[TEXT if kind == "text" else SPEECH]]
         assert_same_document(document, reference(builder, utterance, spans))
