@@ -42,9 +42,11 @@ def cut_documents(
     if strategy != DECODED:
         return patch_documents(documents, strategy, inference_patching(patching))
     assert model.boundary_head is not None
-    threshold, ends = model.boundary_head.threshold, []
+    ends: list[np.ndarray] = []
     for batch, sizes in _batches([(document, unpatched(len(document))) for document in documents], model):
-        ends += np.split((model.boundary_logits(batch) > threshold).cpu().numpy(), np.cumsum(sizes)[:-1])
+        # The threshold is read last: of a model that is cut among devices, the logits have gathered it.
+        is_end = model.boundary_logits(batch) > model.boundary_head.threshold
+        ends += np.split(is_end.cpu().numpy(), np.cumsum(sizes)[:-1])
     return patch_at_ends(documents, ends, patching.max_patch)
 
 

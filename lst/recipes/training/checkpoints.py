@@ -7,8 +7,8 @@
     step-00000100/COMPLETE              ``Marker``, written last: without it the folder is no checkpoint
 
 Of several processes, each writes the tensors that it alone holds, and a share of those that all hold. Where tensors are
-cut among them (``lst.recipes.training.shards``), ``state.json`` has version 3, and says under ``rows`` where the rows
-of each tensor begin. The first process writes the marker, once all files are flushed.
+cut among them (``lst.recipes.training.shards``), ``state.json`` also says under ``rows`` where the rows of each tensor
+begin. The first process writes the marker, once all files are flushed.
 
 The marker holds the hash of every other file, so that a checkpoint that was altered is not resumed. In checkpoints of
 earlier releases it is empty, and in version 1 of the format ``state.json`` is the state itself; both are still read.
@@ -50,7 +50,7 @@ from lst.storage import (
 from lst.storage.tensors import open_tensors
 
 STATE_FILE, TENSORS_FILE, MARKER_FILE = "state.json", "tensors.safetensors", "COMPLETE"
-VERSION, SHARDED_VERSION = 2, 3
+VERSION = 2
 _TENSOR, _PAIRS, _TUPLE = "__tensor__", "__pairs__", "__tuple__"
 
 
@@ -179,7 +179,7 @@ def _finish(
 ) -> dict[str, str]:
     """Writes the state beside the tensors of all ranks, and makes room for the folder; the hashes of all files."""
     rows = joined_rows({name: starts for name, _, starts in files})
-    index = {"version": SHARDED_VERSION if rows else VERSION, "state": state, **({"rows": rows} if rows else {})}
+    index = {"version": VERSION, "state": state, **({"rows": rows} if rows else {})}
     write_text(staging / STATE_FILE, json.dumps(index))
     hashes = {STATE_FILE: sha256(staging / STATE_FILE)} | {name: found for name, found, _ in files}
     remove_checkpoint(folder)
@@ -278,8 +278,8 @@ def _check_hashes(folder: Path, marker: Marker, ranks: Ranks) -> None:
 
 def _check_version(folder: Path, index: dict[str, Any], remedy: str) -> None:
     version = index.get("version", 1)
-    if version not in range(1, SHARDED_VERSION + 1):
-        raise UserError(f"{folder} has format version {version}, known are 1 to {SHARDED_VERSION}. {remedy}")
+    if version not in range(1, VERSION + 1):
+        raise UserError(f"{folder} has format version {version}, known are 1 to {VERSION}. {remedy}")
 
 
 def _check_world_size(folder: Path, marker: Marker, ranks: Ranks, reshard: bool) -> None:

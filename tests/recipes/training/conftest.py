@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from small_trainings import WHOLE, overrides
+from two_ranks import TwoRanks
 
 from lst.configs.compose import build_config
 from lst.recipes.training.train import train
@@ -41,3 +43,11 @@ def stopped(trained: Path) -> Path:
     shutil.rmtree(trained / "models" / "m" / "final")
     shutil.rmtree(trained / "models" / "m" / "checkpoints" / "step-00000009")
     return trained
+
+
+@pytest.fixture(scope="session")
+def two_ranks() -> Iterator[TwoRanks]:
+    """Two processes that train together."""
+    ranks = TwoRanks()
+    yield ranks
+    ranks.close()
