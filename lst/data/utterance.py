@@ -23,6 +23,7 @@ class TimedWord(NamedTuple):
         character_ends_s: where each character ends: of all of ``text`` but its spaces, or of its letters and digits
             alone (``word_key``); empty where unknown.
         place: file and line, for messages.
+        is_unaligned: its source lists the word without times; these are the stretch between its neighbours.
     """
 
     text: str
@@ -31,6 +32,7 @@ class TimedWord(NamedTuple):
     score: float | None = None
     character_ends_s: tuple[float, ...] = ()
     place: str = ""
+    is_unaligned: bool = False
 
 
 class Word(NamedTuple):
@@ -38,7 +40,8 @@ class Word(NamedTuple):
 
     ``score`` is the aligner's mean acoustic log-score a frame: comparable within one aligner only, and 0 where it gives
     none. A word may own no frame. ``character_ends`` is the frame after each character of the text without its spaces,
-    from the word's start; empty where it is unknown.
+    from the word's start; empty where it is unknown. An ``is_unaligned`` word was not found in the audio: its frames
+    are the stretch between its neighbours, perhaps none, and belong to no speech span.
     """
 
     text: str
@@ -46,6 +49,7 @@ class Word(NamedTuple):
     end_frame: int
     score: float
     character_ends: tuple[int, ...] = ()
+    is_unaligned: bool = False
 
     def in_units(self, units_a_frame: int) -> Word:
         """The same word where several units stand for a frame."""
@@ -86,9 +90,17 @@ class WholeRecord(TypedDict):
 
 
 class SampleRecord(WholeRecord, total=False):
-    """``KEY.json`` in a shard: ``character_ends`` are there where any word has some, a list a word."""
+    """``KEY.json`` in a shard.
+
+    ``character_ends`` are there where any word has some, a list a word. ``unaligned_words`` are the indices of words
+    that were not found in the audio, where there are any. ``source_id`` and ``source_segments`` are there where an
+    ``Utterance`` has them.
+    """
 
     character_ends: list[list[int]]
+    unaligned_words: list[int]
+    source_id: str
+    source_segments: list[list[int]]
 
 
 @dataclass(frozen=True)
@@ -103,6 +115,9 @@ class Utterance:
         units: uint16 [num_frames].
         words: in order; with the silences between them they tile the frames.
         ending_start_word: index of the word with which the ending opens, where the corpus knows it.
+        source_id: the name in an ``.on_the_fly`` file, where it cannot be the id.
+        source_segments: (word, or −1 for a silence; its units, or −1 where no list of units follows) of each segment of
+            an ``.on_the_fly`` file, where ``segments`` does not tell: silences without units, and several in a row.
     """
 
     id: str
@@ -112,6 +127,8 @@ class Utterance:
     units: np.ndarray
     words: tuple[Word, ...] = ()
     ending_start_word: int | None = None
+    source_id: str = ""
+    source_segments: tuple[tuple[int, int], ...] = ()
 
     @property
     def num_frames(self) -> int:
@@ -147,6 +164,12 @@ class Utterance:
         }
         if any(word.character_ends for word in self.words):
             record["character_ends"] = [list(word.character_ends) for word in self.words]
+        if unaligned := [index for index, word in enumerate(self.words) if word.is_unaligned]:
+            record["unaligned_words"] = unaligned
+        if self.source_id:
+            record["source_id"] = self.source_id
+        if self.source_segments:
+            record["source_segments"] = [list(segment) for segment in self.source_segments]
         return record
 
     @classmethod
@@ -158,14 +181,19 @@ class Utterance:
         parts: list[Sequence[Any]] = [*columns]
         if "character_ends" in record:
             parts.append([tuple(ends) for ends in record["character_ends"]])
+        words = list(itertools.starmap(Word, zip(*parts, strict=True)))
+        for index in record.get("unaligned_words", ()):
+            words[index] = words[index]._replace(is_unaligned=True)
         return cls(
             id=record["id"],
             speaker=record["speaker"],
             text=record["text"],
             duration_s=record["duration_s"],
             units=units,
-            words=tuple(itertools.starmap(Word, zip(*parts, strict=True))),
+            words=tuple(words),
             ending_start_word=record["ending_start_word"],
+            source_id=record.get("source_id", ""),
+            source_segments=tuple((word, num_units) for word, num_units in record.get("source_segments", ())),
         )
 
 

@@ -74,6 +74,9 @@ def _text_tokenizer(folder: Folder, gathered: Gathered, options: PrepareOptions)
         except UserError as error:
             say(f"{error}\nit is made again")
     lines = [row.text for row in gathered.rows if row.split == "train"] + [text.text for text in gathered.texts]
+    if not lines:
+        say("no utterance is for training: codebook and text pieces that are not given are fitted to those held out")
+        lines = [row.text for row in gathered.rows]
     tokenizer = build_text_tokenizer(options.tokenizer, lines, options.seed)
     if options.tokenizer.text_model is None and tokenizer.vocab_size < options.tokenizer.text_vocab_size:
         say(f"the text supports {tokenizer.vocab_size} pieces, not the {options.tokenizer.text_vocab_size} asked for")
@@ -107,8 +110,12 @@ def fit_units(rows: Sequence[ManifestRow], config: TokenizerConfig, seed: int, n
 
 
 def training_rows(rows: Sequence[ManifestRow], config: TokenizerConfig, seed: int) -> list[ManifestRow]:
-    """Training utterances in an order drawn from the seed, as many as hold ``fit_max_frames`` frames."""
-    training = [row for row in rows if row.split == "train"]
+    """Training utterances in an order drawn from the seed, as many as hold ``fit_max_frames`` frames.
+
+    A corpus of held-out utterances alone gives these.
+    """
+    # Without training utterances (data.valid_share=1), those held out are all there is to fit to.
+    training = [row for row in rows if row.split == "train"] or list(rows)
     chosen, num_frames = [], 0.0
     for index in np.random.default_rng(seed).permutation(len(training)):
         if num_frames >= config.fit_max_frames:
