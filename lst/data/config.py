@@ -27,7 +27,7 @@ _OF_STORIES = f"corpus=null and data.voice!={NO_VOICE}"
 TEXT_DOCUMENTS = ("line", "blank_line", "heading", "file")
 STORY_SIZES = ("mini", "standard", "wide")
 ALIGN_METHODS = ("pocketsphinx", "ctc", "import", "manifest", "stamps", "auto")
-ALIGN_FORMATS = ("auto", "textgrid", "ctm", "mfa_json", "whisper_json")
+ALIGN_FORMATS = ("auto", "textgrid", "ctm", "mfa_json", "mfa_csv", "whisper_json")
 ALIGN_LEVELS = ("word", "character")
 # How recordings lie on disk; `lst.data.corpora.layouts` has a module for each.
 AUTO_LAYOUT = "auto"
@@ -43,6 +43,11 @@ LAYOUT_NAMES = (
     "lhotse",
     "nemo",
     "webdataset",
+    "audiofolder",
+    "parquet",
+    "kaldi",
+    "gigaspeech",
+    "text_beside",
 )
 
 
@@ -191,8 +196,14 @@ class AlignConfig(Options, prefix="data.align."):
     )
     format: str = option(
         "auto",
-        "import: textgrid, ctm, mfa_json, whisper_json; auto goes by file and content",
+        "import: textgrid, ctm, mfa_json, mfa_csv, whisper_json; auto goes by file and content",
         choices=ALIGN_FORMATS,
+        needs="data.align.method=import",
+    )
+    tier: str = option(
+        "",
+        "import: the tier of a TextGrid or of MFA's JSON that holds the words; empty takes words, word or ORT-MAU",
+        is_later=True,
         needs="data.align.method=import",
     )
     min_score: float | None = option(
@@ -325,7 +336,12 @@ class DataConfig(Options, prefix="data."):
         needs="corpus=null",
     )
     num_speakers: int = option(4, "pseudo-speakers that the voice is varied into", low=1, needs=_OF_STORIES)
-    valid_share: float = option(0.25, "share of utterances held out when the corpus has no split", above=0, below=1)
+    valid_share: float = option(
+        0.25,
+        "share of utterances held out when the corpus has no split; 0 holds out none, 1 all",
+        low=0,
+        high=1,
+    )
     min_duration_s: float = option(0.2, "shorter audio is refused", above=0, unit="s")
     max_duration_s: float = option(60.0, "longer audio is refused", above=0, unit="s")
     max_unaligned_share: float = option(

@@ -23,6 +23,7 @@ class TimedWord(NamedTuple):
         character_ends_s: where each character ends: of all of ``text`` but its spaces, or of its letters and digits
             alone (``word_key``); empty where unknown.
         place: file and line, for messages.
+        is_unaligned: its source lists the word without times; these are the stretch between its neighbours.
     """
 
     text: str
@@ -31,6 +32,7 @@ class TimedWord(NamedTuple):
     score: float | None = None
     character_ends_s: tuple[float, ...] = ()
     place: str = ""
+    is_unaligned: bool = False
 
 
 class Word(NamedTuple):
@@ -94,11 +96,14 @@ class SampleRecord(WholeRecord, total=False):
         character_ends: there where any word has some, a list a word.
         unaligned_words: indices of words that were not found in the audio, where there are any.
         pieces: ids of the text, there where it was tokenised when it was prepared.
+        source_id, source_segments: there where an ``Utterance`` has them.
     """
 
     character_ends: list[list[int]]
     unaligned_words: list[int]
     pieces: list[int]
+    source_id: str
+    source_segments: list[list[int]]
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,9 @@ class Utterance:
         ending_start_word: index of the word with which the ending opens, where the corpus knows it.
         pieces: int32 [n], ids of the text in the text tokenizer that the data was prepared with; None where the text is
             tokenised when it is read.
+        source_id: the name in an ``.on_the_fly`` file, where it cannot be the id.
+        source_segments: (word, or −1 for a silence; its units, or −1 where no list of units follows) of each segment of
+            an ``.on_the_fly`` file, where ``segments`` does not tell: silences without units, and several in a row.
     """
 
     id: str
@@ -125,6 +133,8 @@ class Utterance:
     words: tuple[Word, ...] = ()
     ending_start_word: int | None = None
     pieces: np.ndarray | None = None
+    source_id: str = ""
+    source_segments: tuple[tuple[int, int], ...] = ()
 
     @property
     def num_frames(self) -> int:
@@ -164,6 +174,10 @@ class Utterance:
             record["unaligned_words"] = unaligned
         if self.pieces is not None:
             record["pieces"] = self.pieces.tolist()
+        if self.source_id:
+            record["source_id"] = self.source_id
+        if self.source_segments:
+            record["source_segments"] = [list(segment) for segment in self.source_segments]
         return record
 
     @classmethod
@@ -187,6 +201,8 @@ class Utterance:
             words=tuple(words),
             ending_start_word=record["ending_start_word"],
             pieces=np.array(record["pieces"], np.int32).reshape(-1) if "pieces" in record else None,
+            source_id=record.get("source_id", ""),
+            source_segments=tuple((word, num_units) for word, num_units in record.get("source_segments", ())),
         )
 
 

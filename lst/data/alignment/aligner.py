@@ -34,6 +34,7 @@ class AlignItem:
         num_frames: frames of the utterance's units.
         utterance_id: imported alignments are found by it.
         words: word times that the corpus gives, if any.
+        audio_name: the audio's path, or member, without its suffix: imported alignments are found by it, too.
     """
 
     waveform: np.ndarray
@@ -41,6 +42,7 @@ class AlignItem:
     num_frames: int
     utterance_id: str = ""
     words: Sequence[TimedWord] = ()
+    audio_name: str = ""
 
     @property
     def duration_s(self) -> float:

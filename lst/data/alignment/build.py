@@ -119,7 +119,7 @@ def _unfiltered(config: AlignConfig) -> Aligner:
 
         return CtcAligner.from_config(config)
     if config.method == "import":
-        return ImportAligner(config.source, config.format)
+        return ImportAligner(config.source, config.format, config.tier)
     if config.method == "manifest":
         return ManifestAligner()
     if config.method == "stamps":

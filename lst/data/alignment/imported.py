@@ -11,7 +11,9 @@ from lst import storage
 from lst.data.alignment.aligner import AlignItem, AlignmentError, AlignResult, ScoreScale, align_each
 from lst.data.alignment.formats.aligner_json import read_aligner_json, read_mfa_json, read_whisper_json
 from lst.data.alignment.formats.ctm import read_ctm
+from lst.data.alignment.formats.mfa_csv import read_mfa_csv
 from lst.data.alignment.formats.textgrid import read_textgrid
+from lst.data.alignment.names import NamedAlignments, audio_name
 from lst.data.alignment.words import match_words, place_words
 from lst.data.config import AlignConfig, DataConfig
 from lst.data.corpora import ManifestRow
@@ -19,13 +21,20 @@ from lst.data.utterance import TimedWord, Word, time_problems
 from lst.errors import ProblemsError, UserError, raise_problems
 from lst.storage import fingerprint
 
-READERS: dict[str, Callable[[bytes, str], list[TimedWord]]] = {
+READERS: dict[str, Callable[[bytes, str, str], list[TimedWord]]] = {
     "textgrid": read_textgrid,
     "mfa_json": read_mfa_json,
     "whisper_json": read_whisper_json,
     "json": read_aligner_json,
+    "mfa_csv": read_mfa_csv,
 }
-SUFFIXES = {"textgrid": (".textgrid",), "mfa_json": (".json",), "whisper_json": (".json",), "ctm": (".ctm",)}
+SUFFIXES = {
+    "textgrid": (".textgrid",),
+    "mfa_json": (".json",),
+    "mfa_csv": (".csv",),
+    "whisper_json": (".json",),
+    "ctm": (".ctm",),
+}
 
 
 class GivenTimesAligner(ABC):
@@ -35,7 +44,7 @@ class GivenTimesAligner(ABC):
     scale: ScoreScale | None = None
 
     @abstractmethod
-    def words_of(self, utterance_id: str, words: Sequence[TimedWord]) -> Sequence[TimedWord]:
+    def words_of(self, utterance_id: str, words: Sequence[TimedWord], audio_name: str) -> Sequence[TimedWord]:
         """The given times of an utterance; ``words`` are those of the corpus. Raises ``UserError`` without any."""
 
     def align_many(self, items: Sequence[AlignItem], frame_rate_hz: int) -> list[AlignResult]:
@@ -43,17 +52,22 @@ class GivenTimesAligner(ABC):
         return align_each(partial(self._align, frame_rate_hz=frame_rate_hz), items)
 
     def _align(self, item: AlignItem, frame_rate_hz: int) -> tuple[Word, ...]:
-        timed, problems = self.timed_words(item.utterance_id, item.text, item.duration_s, item.words)
+        timed, problems = self.timed_words(item.utterance_id, item.text, item.duration_s, item.words, item.audio_name)
         if problems:
             raise AlignmentError("; ".join(problems))
         return place_words(timed, item.num_frames, frame_rate_hz)
 
     def timed_words(
-        self, utterance_id: str, text: str, duration_s: float, words: Sequence[TimedWord] = ()
+        self,
+        utterance_id: str,
+        text: str,
+        duration_s: float,
+        words: Sequence[TimedWord] = (),
+        audio_name: str = "",
     ) -> tuple[list[TimedWord], list[str]]:
         """The words of a transcript with their given times, and all problems of these, a line each."""
         try:
-            timed = self.words_of(utterance_id, words)
+            timed = self.words_of(utterance_id, words, audio_name)
         except ProblemsError as error:
             return [], [f"{utterance_id}: {problem}" for problem in error.problems]
         except UserError as error:
@@ -66,7 +80,7 @@ class GivenTimesAligner(ABC):
 class ManifestAligner(GivenTimesAligner):
     """Takes the word times that the corpus gives with each utterance."""
 
-    def words_of(self, utterance_id: str, words: Sequence[TimedWord]) -> Sequence[TimedWord]:
+    def words_of(self, utterance_id: str, words: Sequence[TimedWord], audio_name: str) -> Sequence[TimedWord]:
         """The words of the corpus."""
         if not words:
             raise UserError(f"{utterance_id}: the corpus gives no times of words for it")
@@ -78,15 +92,17 @@ class ImportAligner(GivenTimesAligner):
 
     Args:
         source: a CTM file of all utterances, or a folder. In a folder, at any depth, an utterance's file is named
-            after its id; CTM files may hold several utterances.
-        file_format: textgrid, ctm, mfa_json, whisper_json; ``auto`` chooses by suffix and, for JSON, by content.
+            after its id or its audio (see ``NamedAlignments``); CTM files may hold several utterances.
+        file_format: textgrid, ctm, mfa_json, mfa_csv, whisper_json; ``auto`` chooses by suffix and, for JSON, by
+            content.
+        tier: the tier of words, where files have tiers and its name is not usual.
 
     Raises:
-        UserError: nothing is there, an utterance has two alignments, or a CTM file is faulty (``ProblemsError``).
+        UserError: nothing is there, two files have the same name, or a CTM file is faulty (``ProblemsError``).
     """
 
-    def __init__(self, source: str, file_format: str = "auto") -> None:
-        self.source, self.file_format = Path(source).expanduser(), file_format
+    def __init__(self, source: str, file_format: str = "auto", tier: str = "") -> None:
+        self.source, self.file_format, self.tier = Path(source).expanduser(), file_format, tier
         self._found: dict[str, Path | list[TimedWord]] = {}
         if not self.source.exists():
             raise UserError(f"data.align.source={source}: there is no such file or folder")
@@ -97,31 +113,39 @@ class ImportAligner(GivenTimesAligner):
         raise_problems(f"alignments in {source}", problems, "Leave one alignment an utterance.")
         if not self._found:
             raise UserError(f"data.align.source={source}: there is no file of {', '.join(sorted(suffixes))}")
+        self._names = NamedAlignments(self._found)
 
     def _add(self, path: Path) -> list[str]:
         """Adds the alignments of a file; returns the problems."""
+        root = self.source if self.source.is_dir() else path.parent
         try:
-            own = read_ctm(_content(path), path.name) if _is_ctm(path) else {path.stem: path}
+            name = path.relative_to(root).with_suffix("").as_posix()
+            own = read_ctm(_content(path), path.name) if _is_ctm(path) else {name: path}
         except ProblemsError as error:
             return [f"{path.name}, {problem}" for problem in error.problems]
-        before = [(key, self._found[key]) for key in own if key in self._found]
+        # A name in a CTM file has no folder, so that it is that of a file in any folder.
+        known = {Path(key).name if _is_ctm(path) else key: found for key, found in self._found.items()}
+        before = [(key, known[key]) for key in own if key in known]
         self._found |= own
         return [
             f"{key}: both {found if isinstance(found, Path) else found[0].place} and {path}" for key, found in before
         ]
 
-    def words_of(self, utterance_id: str, words: Sequence[TimedWord]) -> Sequence[TimedWord]:
+    def words_of(self, utterance_id: str, words: Sequence[TimedWord], audio_name: str) -> Sequence[TimedWord]:
         """The words of the utterance's file."""
-        # The id speaker/utterance may have the file utterance.TextGrid.
-        for key in (utterance_id, utterance_id.rpartition("/")[2]):
-            if key in self._found:
-                found = self._found[key]
-                return self._read(found) if isinstance(found, Path) else found
-        raise UserError(f"{utterance_id}: there is no alignment of it in {self.source}")
+        names = self._names.find(utterance_id, audio_name)
+        if len(names) == 1:
+            found = self._found[names[0]]
+            return self._read(found) if isinstance(found, Path) else found
+        if names:
+            raise UserError(f"{utterance_id}: {len(names)} alignments may be its own: {', '.join(names[:5])}")
+        near = self._names.nearest(utterance_id)
+        raise UserError(f"{utterance_id}: there is no alignment of it in {self.source}; the nearest name is {near!r}")
 
     def _read(self, path: Path) -> list[TimedWord]:
-        by_suffix = "textgrid" if path.suffix.lower() == ".textgrid" else "json"
-        return READERS[by_suffix if self.file_format == "auto" else self.file_format](_content(path), path.name)
+        kind = {".textgrid": "textgrid", ".csv": "mfa_csv"}.get(path.suffix.lower(), "json")
+        reader = READERS[kind if self.file_format == "auto" else self.file_format]
+        return reader(_content(path), path.name, self.tier)
 
 
 def _content(path: Path) -> bytes:
@@ -143,7 +167,7 @@ def imported_faults(config: AlignConfig, rows: Sequence[ManifestRow]) -> list[li
     """
     aligner: GivenTimesAligner
     if config.method == "import":
-        aligner = ImportAligner(config.source, config.format)
+        aligner = ImportAligner(config.source, config.format, config.tier)
     elif config.method == "manifest":
         if not any(row.words for row in rows):
             raise UserError(
@@ -153,7 +177,10 @@ def imported_faults(config: AlignConfig, rows: Sequence[ManifestRow]) -> list[li
         aligner = ManifestAligner()
     else:
         return None
-    found = [aligner.timed_words(row.id, row.text, row.duration_s or float("inf"), row.words) for row in rows]
+    found = [
+        aligner.timed_words(row.id, row.text, row.duration_s or float("inf"), row.words, audio_name(row))
+        for row in rows
+    ]
     if config.min_score is not None and not any(word.score for words, _ in found for word in words):
         raise UserError(
             f"data.align.min_score={config.min_score}: no word of the alignments that are taken over has a score: "

@@ -107,7 +107,13 @@ def _join(written: str, parts: Sequence[TimedWord]) -> TimedWord:
         for letter in is_letter:
             place_s = next(found) if letter else place_s
             spread.append(place_s)
-    return parts[0]._replace(text=written, end_s=parts[-1].end_s, score=score, character_ends_s=tuple(spread))
+    return parts[0]._replace(
+        text=written,
+        end_s=parts[-1].end_s,
+        score=score,
+        character_ends_s=tuple(spread),
+        is_unaligned=any(part.is_unaligned for part in parts),
+    )
 
 
 def _letter_ends_s(part: TimedWord) -> Sequence[float]:
@@ -152,7 +158,7 @@ def place_words(timed: Sequence[TimedWord], num_frames: int, frame_rate_hz: floa
         ends = [
             length if end_s >= ends_s[-1] else end for end, end_s in zip(accumulate(ends, max), ends_s, strict=True)
         ]
-        placed.append(word._replace(character_ends=tuple(ends)))
+        placed.append(word._replace(character_ends=tuple(ends), is_unaligned=source.is_unaligned))
     return tuple(placed)
 
 

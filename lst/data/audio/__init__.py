@@ -7,12 +7,21 @@
 """
 
 from lst.data.audio.header import AudioInfo, probe_audio
-from lst.data.audio.places import AUDIO_SUFFIXES, audio_exists, described, format_audio_ref, is_present, open_location
+from lst.data.audio.places import (
+    AUDIO_SUFFIXES,
+    as_on_disk,
+    audio_exists,
+    described,
+    format_audio_ref,
+    is_present,
+    open_location,
+)
 from lst.data.audio.read import read_audio, read_row_audio, resample
 
 __all__ = [
     "AUDIO_SUFFIXES",
     "AudioInfo",
+    "as_on_disk",
     "audio_exists",
     "described",
     "format_audio_ref",

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import soundfile
 
+from lst.data.audio.containers import OPEN_SIZE_BYTES, num_ogg_streams, wav_excess
 from lst.data.audio.places import content_key, described
 from lst.data.audio.tars import open_audio_bytes
 from lst.errors import UserError
@@ -26,8 +27,6 @@ _MP3_KBIT_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320,
 _MP3_KBIT_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0)
 _MP3_BLOCK_BYTES = 1 << 20
 MP3_MAX_JUNK_BYTES = 16 << 20  # pictures and lyrics beside the audio are smaller
-# Writers that do not know the size beforehand write a number at or above this.
-OPEN_SIZE_BYTES = 0x7FFFF000
 # libsndfile's log of a data chunk that promises more than the file holds.
 _SIZE_LINE = re.compile(r"^\s*(?:data|SSND|Data Size|riff)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
 _OGG_TAIL_BYTES = 1 << 16  # an Ogg page is smaller than this
@@ -93,8 +92,19 @@ def _header(path: str, size_bytes: int, mtime_ns: int, member: str) -> AudioInfo
         for stated_bytes, held_bytes in _SIZE_LINE.findall(info.extra_info):
             if int(held_bytes) < int(stated_bytes) < OPEN_SIZE_BYTES:
                 raise cut_short(name, f"its header says {int(stated_bytes):,} bytes, it holds {int(held_bytes):,}")
+        if (excess := wav_excess(file)) is not None:
+            raise UserError(
+                f"{name} holds {excess[1]:,} bytes of audio, but its header says {excess[0]:,}: its end would be lost. "
+                "The header was written before the audio was whole. Convert it, for example: "
+                "ffmpeg -ignore_length 1 -i FILE out.wav, or sox --ignore-length FILE out.wav"
+            )
         if info.format == "OGG" and not _ogg_has_end(file):
             raise cut_short(name, "its last Ogg page is not the end of a stream")
+        if info.format == "OGG" and (num_streams := num_ogg_streams(file)) > 1:
+            raise UserError(
+                f"{name} holds {num_streams} Ogg streams, one after the other: only the first would be read. "
+                "Join them, for example: ffmpeg -i FILE out.flac"
+            )
         if info.format == "MP3":
             _check_mp3_length(name, file, info.frames)
     return AudioInfo(info.frames, info.samplerate, info.channels, info.format, info.subtype)

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import os
+import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -16,6 +18,8 @@ from lst.errors import UserError
 from lst.storage import is_url
 
 AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3")
+# What ``format_audio_ref`` writes behind a path: a member, a channel, times; one or more of them, in this order.
+_WHAT = re.compile(r"#(?=.)(member=[^&#]+)?(&?channel=\d+)?(&?t=[\d.e+-]+(,[\d.e+-]+)?)?$")
 
 
 class AudioPlace(Protocol):
@@ -61,6 +65,8 @@ class AudioRef:
 def format_audio_ref(place: AudioPlace) -> str:
     """Writes a place as one text: the path, then after a ``#`` the member, the channel and the times in seconds.
 
+    A path that could be read as such a text itself is followed by a lone ``#``.
+
     >>> format_audio_ref(AudioRef("a.tar", start_s=1.5, duration_s=2.5, is_segment=True, member="b.flac"))
     'a.tar#member=b.flac&t=1.5,4'
     """
@@ -69,7 +75,9 @@ def format_audio_ref(place: AudioPlace) -> str:
     if place.is_segment:
         end = "" if place.duration_s is None else f",{place.start_s + place.duration_s:.9g}"
         parts.append(f"t={place.start_s:.9g}{end}")
-    return f"{place.path}#{'&'.join(parts)}" if parts else str(place.path)
+    path = str(place.path)
+    is_plain = not parts and not path.endswith("#") and _WHAT.search(path) is None
+    return path if is_plain else f"{path}#{'&'.join(parts)}"
 
 
 def parse_audio_ref(ref: str) -> AudioRef:
@@ -78,10 +86,10 @@ def parse_audio_ref(ref: str) -> AudioRef:
     >>> parse_audio_ref("s3://bucket/a.wav#channel=1&t=1.5,4")
     AudioRef(path='s3://bucket/a.wav', start_s=1.5, duration_s=2.5, is_segment=True, channel=1, member='')
     """
-    path, mark, what = ref.rpartition("#")
+    if _WHAT.search(ref) is None:
+        return AudioRef(_location(ref.removesuffix("#")))
+    path, _, what = ref.rpartition("#")
     cells = parse_qs(what)
-    if not mark or not cells or set(cells) - {"member", "channel", "t"}:
-        return AudioRef(_location(ref))
     start, _, end = cells["t"][0].partition(",") if "t" in cells else ("0", "", "")
     return AudioRef(
         path=_location(path),
@@ -100,6 +108,37 @@ def _location(path: str) -> Path | str:
 def audio_exists(ref: str) -> bool:
     """Whether the file of a reference exists; see ``is_present``."""
     return bool(ref) and is_present(parse_audio_ref(ref).path)
+
+
+def as_on_disk(path: Path | str) -> Path | str:
+    """A path in the Unicode form that its file has: macOS and some archives take accents apart (NFD), lists do not.
+
+    A path that is there, or is in neither form, stays as it is.
+    """
+    text = str(path)
+    if text.isascii() or is_url(path) or os.path.exists(path):
+        return path
+    for form in ("NFC", "NFD"):
+        if os.path.exists(found := unicodedata.normalize(form, text)):
+            return Path(found)
+    return _found_by_parts(Path(text)) or path
+
+
+def _found_by_parts(path: Path) -> Path | None:
+    """A path whose parts may each be in another form."""
+    found = Path(path.anchor)
+    for part in path.parts[len(found.parts) :]:
+        if not os.path.exists(found / part):
+            try:
+                names = os.listdir(found)
+            except OSError:
+                return None
+            wanted = unicodedata.normalize("NFC", part)
+            part = next((name for name in names if unicodedata.normalize("NFC", name) == wanted), "")
+            if not part:
+                return None
+        found /= part
+    return found
 
 
 def described(path: Path | str, member: str = "") -> str:

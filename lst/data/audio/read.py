@@ -93,6 +93,36 @@ def read_row_audio(row: AudioPlace, sample_rate_hz: int = 16000) -> npt.NDArray[
     return np.ascontiguousarray(part[first - first_block * wanted : last - first_block * wanted])
 
 
+def read_own_samples(row: AudioPlace) -> npt.NDArray[np.float32]:
+    """Decodes the audio of one utterance at its file's own rate, all channels.
+
+    Returns:
+        float32 ``[num_samples, num_channels]``.
+
+    Raises:
+        UserError: as ``read_row_audio``.
+    """
+    header = probe_audio(row.path, row.member)
+    name = described(row.path, row.member)
+    if faults := place_faults(row, header.duration_s, header.num_channels):
+        raise UserError(f"{name}: {'; '.join(faults)}")
+    first, end = 0, header.num_frames
+    if row.is_segment:
+        first = round(row.start_s * header.sample_rate_hz)
+        last_s = header.duration_s if row.duration_s is None else row.start_s + row.duration_s
+        end = min(end, round(last_s * header.sample_rate_hz))
+    if end <= first:
+        raise UserError(f"{name} holds no sample here: its header says {header.num_frames:,} samples")
+    samples = np.empty((end - first, header.num_channels), np.float32)
+    num_decoded = 0
+    for block in _checked_blocks(row, header, first, end):
+        samples[num_decoded : num_decoded + len(block)] = block
+        num_decoded += len(block)
+    if not np.isfinite(samples[:num_decoded]).all():
+        raise _not_finite(name)
+    return samples[:num_decoded]
+
+
 def place_faults(row: AudioPlace, duration_s: float, num_channels: int) -> list[str]:
     """Faults of a segment that is outside its file of ``duration_s`` seconds, and of a channel that is not there."""
     faults = []
@@ -108,30 +138,44 @@ def place_faults(row: AudioPlace, duration_s: float, num_channels: int) -> list[
 
 def _mono(row: AudioPlace, header: AudioInfo, first: int, end: int) -> npt.NDArray[np.float32]:
     """Decodes samples ``[end − first]`` at the file's own rate: one channel, or the mean of all."""
+    mono = np.empty(0, np.float32)
+    num_decoded = 0
+    for block in _checked_blocks(row, header, first, end):
+        if not num_decoded:
+            mono = np.empty(end - first, np.float32)
+        part = mono[num_decoded : num_decoded + len(block)]
+        if row.channel is not None or block.shape[1] == 1:
+            part[:] = block[:, row.channel or 0]
+        else:
+            block.mean(axis=1, dtype=np.float32, out=part)
+        num_decoded += len(block)
+    mono = mono[:num_decoded]
+    if not np.isfinite(mono).all():
+        raise _not_finite(described(row.path, row.member))
+    return mono
+
+
+def _not_finite(name: str) -> UserError:
+    return UserError(f"{name} holds NaN or infinite samples. Export it again, for example as 16-bit wav.")
+
+
+def _checked_blocks(row: AudioPlace, header: AudioInfo, first: int, end: int) -> Iterator[npt.NDArray[np.float32]]:
+    """The blocks of ``_decode``; ``UserError`` where they are too many to hold, or fewer than the header says."""
     name = described(row.path, row.member)
     # A few bytes may stand for hours of silence, so what they decode to is limited, not only the file.
     if too_large := size_problem(4 * (end - first), "decodes to"):
         raise UserError(f"{name} {too_large}. Name a part of it (start_s, duration_s).")
-    mono = np.empty(end - first, np.float32)
     num_decoded = 0
     try:
         for block in _decode(row, header, first, end - first):
-            part = mono[num_decoded : num_decoded + len(block)]
-            if row.channel is not None or block.shape[1] == 1:
-                part[:] = block[:, row.channel or 0]
-            else:
-                block.mean(axis=1, dtype=np.float32, out=part)
             num_decoded += len(block)
+            yield block
     except LstError:
         raise
     except (soundfile.SoundFileError, RuntimeError, ValueError, MemoryError, OSError) as error:
         raise unreadable(name, error) from error
     if num_decoded < end - first - (MP3_FRAME if header.format == "MP3" else 0):
         raise cut_short(name, f"{first + num_decoded:,} of {header.num_frames:,} samples could be decoded")
-    mono = mono[:num_decoded]
-    if not np.isfinite(mono).all():
-        raise UserError(f"{name} holds NaN or infinite samples. Export it again, for example as 16-bit wav.")
-    return mono
 
 
 def _decode(row: AudioPlace, header: AudioInfo, first: int, num_frames: int) -> Iterator[npt.NDArray[np.float32]]:

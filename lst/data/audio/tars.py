@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from lst.data.audio.parquet_cells import is_parquet, open_cell
 from lst.data.audio.places import content_key, open_location
 from lst.errors import UserError
 from lst.storage import is_url
@@ -123,13 +124,16 @@ def tar_directory(path: str, size_bytes: int, mtime_ns: int) -> dict[str, tuple[
 
 @contextlib.contextmanager
 def open_audio_bytes(path: Path | str, member: str = "") -> Iterator[BinaryIO]:
-    """Context manager: an audio file, or a member of a tar, opened for reading and seeking.
+    """Context manager: an audio file, a member of a tar or a cell of a Parquet file, opened for reading and seeking.
 
     Raises:
         UserError: the file is absent, the tar cannot be read, or it has no such member.
     """
     if not is_url(path) and not os.path.isfile(path):  # unlike Path.is_file, no error for names that are too long
         raise UserError(f"{path} does not exist or is not a file.")
+    if member and is_parquet(path):
+        yield open_cell(path, member)
+        return
     found = tar_directory(*content_key(path)) if member else {}
     if member and member not in found:
         raise UserError(f"{path} has no member {member!r}; it has {len(found):,} others.")

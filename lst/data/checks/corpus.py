@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+import os
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lst import storage
 from lst.data.alignment import imported_faults
-from lst.data.audio import AudioInfo, read_row_audio
+from lst.data.audio import AudioInfo
+from lst.data.audio.levels import AudioLevels, measured_faults
+from lst.data.checks.content import AudioContent, TextContent
 from lst.data.checks.report import CheckReport
 from lst.data.config import AlignConfig
 from lst.data.corpora import UNKNOWN_SPEAKER, ManifestProblem, ManifestRow, check_on_the_fly, load_corpus
-from lst.data.corpora.row_checks import RowChecker, row_problems, with_probes
+from lst.data.corpora.row_checks import Fault, RowChecker, row_problems, with_probes
 from lst.errors import UserError
 from lst.progress import Progress
 from lst.storage import Location
 
+ENGLISH_ALIGNERS = ("pocketsphinx", "auto", "stamps")
+# Faults with which decoding an utterance tells nothing more.
+NOT_DECODED = ("missing audio", "unreadable audio", "sample rate", "segment or channel")
+DECODED_AHEAD = 4  # utterances a thread
+# Archives and audio of other kinds.
+UNREAD_SUFFIXES = (
+    *(".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".7z", ".rar", ".m4a", ".aac", ".mp4", ".webm"),
+    *(".wma", ".aif", ".aiff", ".au", ".sph", ".amr", ".arrow", ".ark", ".caf"),
+)
 RATE_HZ = 16_000  # what all audio is brought to
 MIN_WORDS_A_SECOND, MAX_WORDS_A_SECOND = 0.3, 7.0  # outside of these a transcript seldom fits its audio
 
@@ -39,7 +53,8 @@ def check_corpus(
         layout: its layout, or ``auto``.
         min_duration_s: shortest utterance allowed.
         max_duration_s: longest.
-        decode: decode all audio, which finds damage behind a sound header; else headers are read.
+        decode: decode all audio, which finds damage behind a sound header, wrong levels and copies of recordings; else
+            headers are read.
         max_examples: examples of each kind of problem that are kept; 0 keeps all.
         align: where it takes alignments over, these are checked against transcripts and durations.
 
@@ -55,28 +70,81 @@ def check_corpus(
     _add(report, problems)
     checker = RowChecker(min_duration_s, max_duration_s)
     tally = _Tally()
+    align = align or AlignConfig()
+    texts, audio = TextContent(align.method in ENGLISH_ALIGNERS), AudioContent()
     checked_rows: list[ManifestRow] = []
     with Progress(len(rows), "checking audio" if decode else "checking headers", unit="utterance") as progress:
-        for row, probe in with_probes(rows):
-            checked, info, faults = checker.check(row, probe)
-            if decode and info is not None and not faults:
-                try:
-                    read_row_audio(checked)
-                except UserError as error:
-                    faults = [("unreadable audio", f"audio: {error}")]
-            _add(report, row_problems(row, faults))
-            tally.add(checked, info, is_good=not faults)
+        for checked, info, levels, faults in _measured(rows, checker, decode):
+            is_good = not faults
+            if is_good:
+                faults = [*faults, *(("same audio", fault) for fault in audio.add(checked, levels))]
+            _add(report, row_problems(checked, faults))
+            tally.add(checked, info, is_good)
+            texts.add(checked)
             checked_rows.append(checked)
             progress.advance()
     _add(report, checker.check_in_part(problems))
+    for kind, message in texts.problems():
+        report.add(kind, message)
     try:
-        for row, found in zip(checked_rows, imported_faults(align or AlignConfig(), checked_rows) or [], strict=False):
+        for row, found in zip(checked_rows, imported_faults(align, checked_rows) or [], strict=False):
             report.extend("alignment", found, row.place)
     except UserError as error:
         report.extend("alignment", getattr(error, "problems", [str(error)]))
     report.statistics = {"layout": layout, **tally.statistics()}
-    report.notes = tally.notes()
+    if texts.known_share is not None:
+        report.statistics["dictionary words"] = texts.known_share
+    report.notes = [
+        *tally.notes(),
+        *texts.notes(),
+        *audio.notes(),
+        *_passed_over(path, {one.place for one in problems}),
+    ]
     return report
+
+
+def _measured(
+    rows: Sequence[ManifestRow], checker: RowChecker, decode: bool
+) -> Iterator[tuple[ManifestRow, AudioInfo | None, AudioLevels | None, list[Fault]]]:
+    """Each row as it was checked, its header, its levels with ``decode``, and its faults. Threads decode ahead."""
+    num_threads = min(os.cpu_count() or 1, 32)
+    waiting: deque[tuple[ManifestRow, AudioInfo | None, list[Fault], Future[tuple[AudioLevels, list[str]]] | None]]
+    waiting = deque()
+    with ThreadPoolExecutor(num_threads) as pool:
+        for row, probe in with_probes(rows):
+            checked, info, faults = checker.check(row, probe)
+            is_decoded = decode and info is not None and not any(kind in NOT_DECODED for kind, _ in faults)
+            waiting.append((checked, info, faults, pool.submit(measured_faults, checked) if is_decoded else None))
+            while len(waiting) > DECODED_AHEAD * num_threads:
+                yield _with_levels(*waiting.popleft())
+        while waiting:
+            yield _with_levels(*waiting.popleft())
+
+
+def _with_levels(
+    row: ManifestRow, info: AudioInfo | None, faults: list[Fault], future: Future[tuple[AudioLevels, list[str]]] | None
+) -> tuple[ManifestRow, AudioInfo | None, AudioLevels | None, list[Fault]]:
+    if future is None:
+        return row, info, None, faults
+    try:
+        levels, found = future.result()
+    except UserError as error:
+        return row, info, None, [*faults, ("unreadable audio", f"audio: {error}")]
+    return row, info, levels, [*faults, *(("level", f"audio: {fault}") for fault in found)]
+
+
+def _passed_over(place: Location, reported: set[str]) -> list[str]:
+    """A note of files in a corpus's folder that hold audio, perhaps, but are of no kind that is read."""
+    path = storage.locate(place)
+    if not isinstance(path, Path) or not path.is_dir():
+        return []
+    listed = storage.list_files(path).names
+    names = [name for name in listed if name.lower().endswith(UNREAD_SUFFIXES) and name not in reported]
+    if not names:
+        return []
+    kinds = Counter("." + name.lower().rpartition(".")[2] for name in names)
+    shown = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
+    return [f"files that are not read: {shown} (the first is {names[0]}); unpack or convert them if they belong to it"]
 
 
 def check_units(

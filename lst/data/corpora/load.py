@@ -7,19 +7,26 @@
     common_voice     train.tsv, dev.tsv, test.tsv or validated.tsv, clips/
     mls              train|dev|test/transcripts.txt, audio/
     peoples_speech   JSON lines with training_data
-    lhotse           cuts.jsonl, cuts.jsonl.gz
+    lhotse           cuts.jsonl, cuts.jsonl.gz; recordings and supervisions; shar
     nemo             JSON lines with audio_filepath; tarred sets too
     webdataset       tars of audio and text
+    audiofolder      metadata.jsonl or metadata.csv with file_name, in any folder
+    parquet          tables with the bytes of audio
+    kaldi            wav.scp, text, segments, utt2spk
+    gigaspeech       one JSON object with audios and their segments; WenetSpeech too
+    text_beside      u01.wav and u01.lab or u01.txt
 
 In a folder, audio without a transcript and a transcript without audio are both problems.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from lst import storage
 from lst.data.config import AUTO_LAYOUT, LAYOUT_NAMES
+from lst.data.corpora.ids import settle_ids
 from lst.data.corpora.layouts import LAYOUTS
 from lst.data.corpora.layouts.listing import Listing
 from lst.data.corpora.layouts.plain_manifest import has_named_manifest
@@ -66,7 +73,12 @@ def load_corpus(
     found = LAYOUTS[layout].load(listing)
     if not found.rows and not found.problems:
         raise UserError(f"corpus {path} ({layout} layout) holds no utterance: its transcripts are empty.")
-    return found.rows, found.problems, layout
+    in_part = [number for number, problem in enumerate(found.problems) if problem.row is not None]
+    rows = [*found.rows, *(row for problem in found.problems if (row := problem.row) is not None)]
+    settled = settle_ids(rows, listing.root.absolute())
+    for number, row in zip(in_part, settled[len(found.rows) :], strict=True):
+        found.problems[number] = replace(found.problems[number], row=row)
+    return settled[: len(found.rows)], found.problems, layout
 
 
 def find_layout(listing: Listing) -> str:

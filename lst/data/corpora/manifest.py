@@ -5,7 +5,7 @@
 
 Columns; ``path`` and ``text`` are required:
 
-    id                  of the utterance; default: the audio file's name (with the start of a segment)
+    id                  of the utterance; default: the audio file's name (``lst.data.corpora.ids``)
     path                audio file: relative to the manifest's folder, absolute, or a URL (``s3://…``)
     text                transcript
     speaker             who speaks
@@ -33,7 +33,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from lst.data.audio import format_audio_ref
+from lst.data.audio import as_on_disk, format_audio_ref
 from lst.data.corpora.records import Record, json_records, table_cells
 from lst.data.utterance import TimedWord
 from lst.errors import UserError, one_line, raise_problems
@@ -55,6 +55,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
 REQUIRED = ("path", "text")
 UNKNOWN_SPEAKER = "unknown"
 MANIFEST_SUFFIXES = (".jsonl", ".tsv", ".csv")
+JSON_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")  # lines of objects, or one array of them
 EXAMPLES = {
     ".jsonl": '{"id": "utt_1", "path": "audio/utt_1.wav", "text": "hello there", "speaker": "ann"}\n'
     '{"id": "utt_2", "path": "audio/utt_2.wav", "text": "good morning", "speaker": "ben"}',
@@ -71,7 +72,7 @@ class ManifestRow:
     """One utterance of a corpus.
 
     Attributes:
-        id: unique in the corpus; letters, digits, _ and -.
+        id: unique in the corpus; letters, digits, _ and -. Before ``settle_ids``, any name.
         path: the audio file, absolute if read from a manifest; a str for a URL.
         text: the transcript as given.
         speaker: who speaks.
@@ -85,6 +86,7 @@ class ManifestRow:
         is_segment: whether the utterance is a part of its file; always true for a start above 0.
         words: with times from the utterance's start, if the source gives them.
         unread: columns whose cells could not be read.
+        has_own_id: whether the id stands in the corpus as an id, and is not made of a name.
 
     >>> row = ManifestRow("utt_1", "a.wav", "hello there", start_s=1.5, duration_s=2.0)
     >>> row.is_segment, row.audio_ref
@@ -105,6 +107,7 @@ class ManifestRow:
     is_segment: bool = False
     words: tuple[TimedWord, ...] = ()
     unread: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+    has_own_id: bool = field(default=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.start_s > 0:
@@ -165,7 +168,8 @@ def read_manifest(path: Path) -> list[ManifestRow]:
 
 
 def parse_manifest(path: Path, more_splits: Sequence[str] = ()) -> tuple[list[ManifestRow], list[ManifestProblem]]:
-    """Reads a manifest: JSON lines, or a table with a header line, tab (no quoting) or comma (with quoting) separated.
+    """Reads a manifest: JSON lines, an array of JSON objects, or a table with a header line, separated by tabs or
+    commas.
 
     ``ALIASES`` lists the names of columns; other columns are ignored. Blank lines are skipped. The audio is not opened:
     see ``check_rows``.
@@ -180,10 +184,11 @@ def parse_manifest(path: Path, more_splits: Sequence[str] = ()) -> tuple[list[Ma
     Raises:
         UserError: the file is absent, not UTF-8, of another kind, without rows, or lacks a required column.
     """
-    suffix = path.suffix.lower()
+    is_json = path.name.lower().endswith(JSON_SUFFIXES)
+    suffix = ".jsonl" if is_json else path.suffix.lower()
     if suffix not in MANIFEST_SUFFIXES:
         raise UserError(f"manifest {path}: its name must end in {', '.join(MANIFEST_SUFFIXES)}.")
-    records = list(json_records(path)) if suffix == ".jsonl" else _table_records(path)
+    records = list(json_records(path)) if is_json else _table_records(path)
     if not records:
         raise UserError(f"manifest {path} holds no rows. For example:", *EXAMPLES[suffix].split("\n"))
     sound = [record for _, record in records if isinstance(record, dict)]
@@ -239,7 +244,7 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
         f"Columns needed: {needed}",
         f"Columns that may be there: {optional}",
         "For example:",
-        *EXAMPLES[path.suffix.lower()].split("\n"),
+        *EXAMPLES.get(path.suffix.lower(), EXAMPLES[".jsonl"]).split("\n"),
     )
 
 
@@ -271,7 +276,7 @@ def parse_record(
         faults["path"].append("the audio file's name holds a NUL character" if path else "names no audio file")
     audio: Path | str = path
     try:
-        audio = named_in(folder, path.replace("\0", ""))
+        audio = as_on_disk(named_in(folder, path.replace("\0", "")))
     except PlaceError as error:
         faults["path"].append(str(error))
     if not set(ALIASES["text"]) & set(record):
@@ -303,6 +308,7 @@ def parse_record(
         is_segment=start_s is not None,
         words=words,
         unread=frozenset(unread),
+        has_own_id=bool(cells["id"].strip()),
     )
     return row, [fault for own in faults.values() for fault in own]
 

@@ -3,21 +3,22 @@
     {"file_id": "utt_1", "interleaved": "<LST MODE SEP>TEXT hello<LST MODE SEP>HUBERT 12 7 7<LST MODE SEP>TEXT [SIL]…"}
 
 ``<LST MODE SEP>`` opens each segment: a word (TEXT), then its units (HUBERT). ``[SIL]`` is the word of a silence. The
-units of a word may be empty or left out. Scores, speakers and audio are not part of the format.
+units of a word may be empty or left out. Scores, speakers and audio are not part of the format. What is read and
+written again has the same tokens, ``file_id`` included.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from lst import storage
 from lst.data.audio import AUDIO_SUFFIXES
+from lst.data.corpora.ids import id_of, with_hash
 from lst.data.corpora.manifest import MANIFEST_SUFFIXES, ManifestProblem
 from lst.data.corpora.records import MAX_LINE_BYTES
 from lst.data.corpora.row_checks import duration_fault
@@ -29,7 +30,6 @@ from lst.storage import FileList, Location, absolute, locate
 SUFFIX = ".on_the_fly"
 SEPARATOR, SILENCE = "<LST MODE SEP>", "[SIL]"
 MAX_UNIT = 65_535
-_NOT_OF_AN_ID = re.compile(r"[^A-Za-z0-9_-]")
 
 
 @dataclass(frozen=True)
@@ -89,15 +89,15 @@ def on_the_fly_files(corpus: str | None, listed: FileList | None = None) -> list
 
 
 def parse_line(line: bytes, frame_rate_hz: int) -> Utterance:
-    """Parses a line. The utterance's id is ``file_id`` with ``_`` in place of characters that ids may not have.
+    """Parses a line. The utterance's id is made of ``file_id`` (``id_of``).
 
     Raises:
         ValueError: the line does not have the format; the message says why.
 
     >>> line = b'{"file_id": "utt/1", "interleaved": "<LST MODE SEP>TEXT hello<LST MODE SEP>HUBERT 12 7 7"}'
     >>> utterance = parse_line(line, frame_rate_hz=25)
-    >>> utterance.id, utterance.words[0], utterance.units.tolist()
-    ('utt_1', Word(text='hello', start_frame=0, end_frame=3, score=0.0, character_ends=()), [12, 7, 7])
+    >>> utterance.id, utterance.words[0][:3], utterance.units.tolist()
+    ('utt_1', ('hello', 0, 3), [12, 7, 7])
     """
     record = json.loads(line)
     if not isinstance(record, dict) or not all(isinstance(record.get(key), str) for key in ("file_id", "interleaved")):
@@ -109,30 +109,45 @@ def parse_line(line: bytes, frame_rate_hz: int) -> Utterance:
     if before.strip():
         raise ValueError(f"interleaved begins with {before[:40]!r}, not with {SEPARATOR}")
     starts: list[tuple[str, int]] = []
+    listed: list[int] = []  # units of each segment, −1 where no list of units follows
     units: list[int] = []
     for segment in segments:
         mode, _, content = segment.strip().partition(" ")
         if mode == "TEXT":
             starts.append((content.strip(), len(units)))
+            listed.append(-1)
             if not starts[-1][0]:
                 raise ValueError("a TEXT segment holds no word")
         elif mode == "HUBERT":
             if not starts or len(units) > starts[-1][1]:
                 raise ValueError("a HUBERT segment does not follow the word that it belongs to")
-            units += _parse_units(content)
+            units += (own := _parse_units(content))
+            listed[-1] = len(own)
         else:
             raise ValueError(f"a segment opens with {mode[:40]!r}; allowed are TEXT, HUBERT")
     ends = [*(start for _, start in starts[1:]), len(units)]
     spans = zip(starts, ends, strict=False)  # without a segment, there is an end but no start
     words = [Word(text, start, end, 0.0) for (text, start), end in spans if text != SILENCE]
-    return Utterance(
-        id=_NOT_OF_AN_ID.sub("_", record["file_id"]),
+    numbers = iter(range(len(words)))
+    written = tuple(
+        (-1 if text == SILENCE else next(numbers), num_units)
+        for (text, _), num_units in zip(starts, listed, strict=True)
+    )
+    utterance = Utterance(
+        id=(name := id_of(record["file_id"])),
         speaker="",
         text=" ".join(word.text for word in words),
         duration_s=round(len(units) / frame_rate_hz, 3),
         units=np.array(units, np.uint16),
         words=tuple(words),
+        source_id="" if name == record["file_id"] else record["file_id"],
     )
+    return utterance if written == _plain_segments(utterance) else replace(utterance, source_segments=written)
+
+
+def _plain_segments(utterance: Utterance) -> tuple[tuple[int, int], ...]:
+    """The segments as they are written where their source does not say: see ``Utterance.source_segments``."""
+    return tuple((segment.word, segment.end_frame - segment.start_frame or -1) for segment in utterance.segments())
 
 
 def _parse_units(content: str) -> list[int]:
@@ -146,15 +161,19 @@ def _parse_units(content: str) -> list[int]:
 def format_line(utterance: Utterance) -> bytes:
     """Formats an utterance as a line without line end; ``UserError`` for a word that the format cannot express."""
     parts = []
-    for segment in utterance.segments():
-        text = SILENCE if segment.word < 0 else utterance.words[segment.word].text
-        if segment.word >= 0 and (SEPARATOR in text or text == SILENCE or text != text.strip() or not text):
+    units = utterance.units.tolist()
+    position = 0
+    for word, num_units in utterance.source_segments or _plain_segments(utterance):
+        text = SILENCE if word < 0 else utterance.words[word].text
+        if word >= 0 and (SEPARATOR in text or text == SILENCE or text != text.strip() or not text):
             raise UserError(f"utterance {utterance.id!r}: the word {text!r} cannot be written as {SUFFIX}")
-        units = utterance.units[segment.start_frame : segment.end_frame].tolist()
         parts.append(f"{SEPARATOR}TEXT {text}")
-        if units:
-            parts.append(f"{SEPARATOR}HUBERT {' '.join(map(str, units))}")
-    return json.dumps({"file_id": utterance.id, "interleaved": "".join(parts)}, ensure_ascii=False).encode()
+        if num_units >= 0:
+            own = units[position : position + num_units]
+            parts.append(f"{SEPARATOR}HUBERT {' '.join(map(str, own))}")
+            position += num_units
+    name = utterance.source_id or utterance.id
+    return json.dumps({"file_id": name, "interleaved": "".join(parts)}, ensure_ascii=False).encode()
 
 
 def write_on_the_fly(place: Location, utterances: Iterable[Utterance]) -> int:
@@ -175,9 +194,15 @@ def read_row(row: UnitRow, frame_rate_hz: int) -> Utterance:
         utterance = parse_line(line, frame_rate_hz)
     except ValueError as error:
         raise UserError(f"{place}, byte {row.offset}: {error}") from None
-    if (utterance.id, utterance.num_frames) != (row.id, row.num_units):
+    if row.id not in _ids_of(utterance) or utterance.num_frames != row.num_units:
         raise UserError(f"{place}, byte {row.offset}: utterance {row.id!r} is no longer there")
-    return utterance
+    name = utterance.source_id or utterance.id
+    return replace(utterance, id=row.id, source_id="" if name == row.id else name)
+
+
+def _ids_of(utterance: Utterance) -> tuple[str, str]:
+    """The id of an utterance, and the one that it gets where another one has that id already."""
+    return utterance.id, with_hash(utterance.id, utterance.source_id or utterance.id)
 
 
 def check_on_the_fly(
@@ -198,6 +223,7 @@ def check_on_the_fly(
     rows: list[UnitRow] = []
     problems: list[ManifestProblem] = []
     first_places: dict[str, str] = {}
+    names: set[str] = set()
     num_lines = 0
     with Progress(sum(map(storage.size, files := list(files))), "checking the utterances", unit="byte") as progress:
         for file in files:
@@ -211,6 +237,9 @@ def check_on_the_fly(
                     problems.append(ManifestProblem(where, "", str(error)))
                     continue
                 faults = _faults(utterance, min_duration_s, max_duration_s, num_units)
+                if utterance.id in first_places and (name := utterance.source_id or utterance.id) not in names:
+                    utterance = replace(utterance, id=with_hash(utterance.id, name))
+                names.add(utterance.source_id or utterance.id)
                 if utterance.id in first_places:
                     faults.append(f"the id is also at {first_places[utterance.id]}; ids must be unique")
                 first_places.setdefault(utterance.id, where)

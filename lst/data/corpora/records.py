@@ -6,13 +6,15 @@ files may come from anywhere: no line and no packed file makes memory or time gr
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
 import json
 import lzma
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, TypeAlias
@@ -28,7 +30,34 @@ GZIP_MAGIC, XZ_MAGIC = b"\x1f\x8b", b"\xfd7zXZ\0"
 MAX_LINE_BYTES = 16 << 20
 # Lists are packed to a tenth, a file of zeros to a thousandth. Only files that unpack to more than this are held to it.
 MAX_PACKED_RATIO, UNCHECKED_BYTES = 200, 1 << 20
+_CHUNK_CHARS = 1 << 20
+# The first line of an array of objects; then what stands between its objects, and the first character of the next one.
+_ARRAY = re.compile(r"\s*\[\s*([{\]]|$)")
+_ITEM = re.compile(r"[\s,]*([^\s,])")
 _UNPACKING_ERRORS = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
+
+
+def unpacked(raw: BinaryIO) -> BinaryIO:
+    """A file, unpacked while it is read if it is packed by gzip or xz."""
+    magic = raw.read(len(XZ_MAGIC))
+    raw.seek(0)
+    if magic.startswith(GZIP_MAGIC):
+        return io.BufferedReader(gzip.open(raw))
+    if magic == XZ_MAGIC:
+        return io.BufferedReader(lzma.open(raw))
+    return raw
+
+
+def encoding_of(file: BinaryIO) -> str:
+    """The encoding of a text file: UTF-8; UTF-16 or UTF-32 by its mark; UTF-16 without one by its zeros."""
+    head = file.read(4)
+    file.seek(0)
+    if head in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE):
+        return "utf-32"
+    if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return "utf-16"
+    zeros = "".join("0" if byte == 0 else "x" for byte in head)
+    return {"x0x0": "utf-16-le", "0x0x": "utf-16-be"}.get(zeros, "utf-8-sig")
 
 
 def shown(text: str, num_chars: int = 60) -> str:
@@ -41,13 +70,14 @@ def shown(text: str, num_chars: int = 60) -> str:
 
 
 def read_utf8(path: Path) -> str:
-    """Reads a text file as UTF-8, with or without a byte-order mark.
+    """Reads a text file as UTF-8, with or without a byte-order mark, or as UTF-16 or UTF-32 (Excel's "Unicode text").
 
     Raises:
-        UserError: it cannot be read, is not UTF-8, or is larger than ``storage.max_file_bytes``.
+        UserError: it cannot be read, is in none of these encodings, or is larger than ``storage.max_file_bytes``.
     """
     try:
-        return storage.read_foreign(path).decode("utf-8-sig")
+        content = storage.read_foreign(path)
+        return content.decode(encoding_of(io.BytesIO(content))).removeprefix("\ufeff")
     except OSError as error:
         raise _unreadable(path, error) from None
     except UnicodeDecodeError:
@@ -112,38 +142,118 @@ def decoded_lines(path: Location) -> Iterator[tuple[int, str, str]]:
 
 def _lines(raw: BinaryIO) -> Iterator[bytes]:
     """The lines of a file with their ends; ``UserError`` says why it is not read on."""
-    magic = raw.read(len(XZ_MAGIC))
-    raw.seek(0)
-    file: Any = raw
-    if magic.startswith(GZIP_MAGIC):
-        file = io.BufferedReader(gzip.open(raw))  # noqa: SIM115 (it holds only the raw file)
-    elif magic == XZ_MAGIC:
-        file = io.BufferedReader(lzma.open(raw))  # noqa: SIM115
+    file = unpacked(raw)
+    encoding = encoding_of(file)
+    read_line: Callable[[int], bytes] = file.readline
+    if encoding != "utf-8-sig":
+        text = io.TextIOWrapper(file, encoding, errors="replace", newline="\n")
+        # What could not be decoded becomes a byte that is no UTF-8 either.
+        read_line = lambda size: text.readline(size).encode().replace("\ufffd".encode(), b"\xff")  # noqa: E731
     num_bytes = checked_bytes = 0
-    while content := file.readline(MAX_LINE_BYTES + 1):
+    while content := read_line(MAX_LINE_BYTES + 1):
         num_bytes += len(content)
         if len(content) > MAX_LINE_BYTES:
             raise UserError(f"is longer than {MAX_LINE_BYTES:,} bytes: no line of a list is; nothing behind it is read")
         if file is not raw and num_bytes > checked_bytes + UNCHECKED_BYTES:
             checked_bytes = num_bytes  # at each line, asking for the place in the file would take long
             if num_bytes > MAX_PACKED_RATIO * (packed_bytes := raw.tell()):
-                raise UserError(
-                    f"lies behind {num_bytes:,} bytes that are packed into {packed_bytes:,}: more than "
-                    f"{MAX_PACKED_RATIO} times as many is no list; nothing from here on is read. "
-                    "Unpack the file first if it is right"
-                )
+                raise UserError(_too_packed(num_bytes, packed_bytes))
         yield content
 
 
+def _too_packed(num_bytes: int, packed_bytes: int) -> str:
+    return (
+        f"lies behind {num_bytes:,} bytes that are packed into {packed_bytes:,}: more than {MAX_PACKED_RATIO} times as "
+        "many is no list; nothing from here on is read. Unpack the file first if it is right"
+    )
+
+
 def json_records(path: Location, lower_keys: bool = True) -> Iterator[tuple[int, Record | str]]:
-    """Yields the lines of a JSON-lines file as (line number, object, or what is wrong with the line).
+    """Yields the objects of a JSON file as (number, object, or what is wrong with it).
+
+    The file has an object a line (the number is the line's), or is one array of objects (the number is the object's,
+    from 1 on). Arrays are read object by object.
 
     Args:
         path: the file, gzipped or not.
         lower_keys: whether keys are stripped and put in lower case.
     """
+    if _ARRAY.match(first_line(path)):
+        yield from array_records(path, "", lower_keys)
+        return
     for number, content, fault in decoded_lines(path):
         yield number, fault or parse_json_object(content, lower_keys)
+
+
+def array_records(path: Location, name: str = "", lower_keys: bool = True) -> Iterator[tuple[int, Record | str]]:
+    """Yields the objects of an array in a JSON file, as ``json_records`` does, object by object.
+
+    Args:
+        path: the file, packed or not.
+        name: the array's name in the object that the file is; empty if the file is the array.
+        lower_keys: whether keys are stripped and put in lower case.
+    """
+    start = re.compile(rf'"{re.escape(name)}"\s*:\s*\[' if name else r"\s*\[")
+    decoder = json.JSONDecoder()
+    buffer, position, number, is_open = "", 0, 1, False
+    for chunk in _text_chunks(path):
+        if isinstance(chunk, UserError):
+            yield number, str(chunk)
+            return
+        buffer, position = buffer[position:] + chunk, 0
+        if not is_open:
+            if (match := start.search(buffer)) is None:
+                # The name may stand across two chunks.
+                position = max(0, len(buffer) - len(name) - 100)
+                continue
+            is_open, position = True, match.end()
+        while found := _ITEM.match(buffer, position):
+            if found[1] == "]":
+                return
+            try:
+                item, end = decoder.raw_decode(buffer, found.start(1))
+            except (ValueError, RecursionError):
+                break  # cut by the end of the chunk
+            content = buffer[found.start(1) : end]
+            is_object = isinstance(item, dict)
+            yield (
+                number,
+                parse_json_object(content, lower_keys) if is_object else f"not a JSON object: {shown(content)}",
+            )
+            position, number = end, number + 1
+        if len(buffer) - position > MAX_LINE_BYTES:
+            break
+    if is_open:
+        rest = shown(buffer[position:].strip())
+        yield number, f"the array of objects does not go on from here, or is not JSON: {rest}"
+
+
+def has_array(path: Path, name: str) -> bool:
+    """Whether an array of objects begins within the first characters of a JSON file, by ``name``."""
+    start = re.compile(rf'\s*\{{.*"{re.escape(name)}"\s*:\s*\[\s*\{{', re.DOTALL)
+    chunk = next(_text_chunks(path), "")
+    return isinstance(chunk, str) and start.match(chunk) is not None
+
+
+def _text_chunks(path: Location) -> Iterator[str | UserError]:
+    """The text of a file, packed or not, in large pieces; an error in place of what cannot be read."""
+    try:
+        with storage.open_binary(path) as raw:
+            file = unpacked(raw)
+            with io.TextIOWrapper(file, encoding_of(file)) as text:
+                num_chars = 0
+                while chunk := text.read(_CHUNK_CHARS):
+                    num_chars += len(chunk)
+                    if file is not raw and num_chars > UNCHECKED_BYTES and num_chars > MAX_PACKED_RATIO * raw.tell():
+                        yield UserError(_too_packed(num_chars, raw.tell()))
+                        return
+                    yield chunk
+    except UnicodeDecodeError as error:
+        yield UserError(f"is not UTF-8: 0x{error.object[error.start]:02x}")
+    except _UNPACKING_ERRORS as error:
+        yield UserError(f"cannot be unpacked, the gzip or xz file is damaged or cut short from here on ({error})")
+    except OSError as error:
+        raise _unreadable(path, error) from None
 
 
 def parse_json_object(content: str, lower_keys: bool = True) -> Record | str:
@@ -170,7 +280,7 @@ def first_json_object(path: Path) -> Record:
     return next((record for _, record in islice(json_records(path), 21) if isinstance(record, dict)), {})
 
 
-def first_line(path: Path) -> str:
+def first_line(path: Location) -> str:
     """The first line that is UTF-8 and not blank; empty if there is none."""
     return next((content for _, content, _ in decoded_lines(path) if content), "")
 
@@ -183,29 +293,78 @@ def table_header(path: Path) -> list[str]:
 def table_cells(path: Path) -> list[tuple[int, list[str]]]:
     """The cells of each non-blank line of a table, with its number.
 
+    A tab-separated table is read without quoting, unless all of its quotes are such as pandas or Excel write.
+
     Raises:
         UserError: the file cannot be read or is not UTF-8, a line is too long, or broken quoting could hide lines.
     """
-    tabs = path.suffix.lower() == ".tsv"
-    rules: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {"strict": True}
+    if path.suffix.lower() == ".tsv":
+        try:
+            if _is_quoted(quoted := _split_table(path, delimiter="\t", strict=True), path):
+                return quoted
+        except csv.Error:
+            pass  # its quotes are no quoting
+        return _split_table(path, delimiter="\t", quoting=csv.QUOTE_NONE)
+    try:
+        return _split_table(path, strict=True)
+    except csv.Error as error:
+        raise UserError(
+            f"manifest {path}{error.args[1]} cannot be split into cells ({error.args[0]}). In CSV, a cell that holds "
+            'a comma, a quote or a line break stands in "…" with quotes inside doubled; TSV needs no quotes.'
+        ) from None
+
+
+def _split_table(path: Path, **rules: Any) -> list[tuple[int, list[str]]]:
+    """The cells of a table by the rules of ``csv.reader``; its ``csv.Error`` names the line, too."""
     cells, start_line = [], 1
     try:
-        with storage.open_binary(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as file:
+        with storage.open_binary(path) as raw, io.TextIOWrapper(raw, encoding_of(raw), newline="") as file:
             reader = csv.reader(_bounded_lines(path, file), **rules)
             for values in reader:
                 if any(value.strip() for value in values):
                     cells.append((start_line, values))
                 start_line = reader.line_num + 1
     except csv.Error as error:
-        raise UserError(
-            f"manifest {path}, line {start_line} cannot be split into cells ({error}). In CSV, a cell that holds "
-            'a comma, a quote or a line break stands in "…" with quotes inside doubled; TSV needs no quotes.'
-        ) from None
+        raise csv.Error(str(error), f", line {start_line}") from None
     except OSError as error:
         raise _unreadable(path, error) from None
     except UnicodeDecodeError:
         raise _not_utf8(path) from None
+    if cells:
+        cells[0][1][0] = cells[0][1][0].removeprefix("\ufeff")
     return cells
+
+
+def _is_quoted(cells: Sequence[tuple[int, list[str]]], path: Path) -> bool:
+    """Whether a table's quotes are those of a writer that quotes some kinds of cells, so that they are no text.
+
+    The quotes in the file are counted: they must be as many as one of these writers puts around its cells and doubles
+    within them. pandas quotes cells with quotes, tabs or line breaks, Excel those with commas too; both can quote all.
+    """
+    with storage.open_binary(path) as raw, io.TextIOWrapper(raw, encoding_of(raw), newline="") as file:
+        num_quotes = sum(line.count('"') for line in _bounded_lines(path, file))
+    if not num_quotes or len({len(values) for _, values in cells}) > 1:
+        return False
+    values = [value for _, row in cells for value in row]
+    doubled = 2 * sum(value.count('"') for value in values)
+    return any(doubled + 2 * sum(map(is_quoted, values)) == num_quotes for is_quoted in _QUOTED_CELLS)
+
+
+def _is_no_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return True
+    return False
+
+
+# Which cells a writer puts in quotes.
+_QUOTED_CELLS: tuple[Callable[[str], bool], ...] = (
+    lambda cell: any(char in '"\t\r\n' for char in cell),
+    lambda cell: any(char in '"\t\r\n,' for char in cell),
+    _is_no_number,
+    lambda cell: True,
+)
 
 
 def _bounded_lines(path: Path, file: TextIO) -> Iterator[str]:

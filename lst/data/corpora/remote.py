@@ -18,9 +18,9 @@ from lst import storage
 from lst.data.audio import AUDIO_SUFFIXES, open_location
 from lst.data.audio.tars import TAR_ERRORS, members, open_tar
 from lst.data.corpora.layouts import LAYOUTS
-from lst.data.corpora.layouts.listing import JSON_LINES_SUFFIXES, LHOTSE, LIST_SUFFIXES, PLAIN, Listing
+from lst.data.corpora.layouts.listing import LHOTSE, LIST_SUFFIXES, PLAIN, Listing
 from lst.data.corpora.layouts.tar_samples import END_BYTES
-from lst.data.corpora.manifest import ManifestProblem, ManifestRow
+from lst.data.corpora.manifest import JSON_SUFFIXES, ManifestProblem, ManifestRow
 from lst.errors import ProblemsError, UserError
 from lst.progress import Progress
 from lst.storage import FileList, Url, list_files
@@ -58,7 +58,7 @@ class CorpusMirror:
             return
         folder = self.path.parent
         self._take(folder, [self.path.name], reads_tars=True)
-        kind = Listing(self.path).json_kind(self.path) if url.endswith(JSON_LINES_SUFFIXES) else None
+        kind = Listing(self.path).json_kind(self.path) if url.endswith(JSON_SUFFIXES) else None
         if kind not in (PLAIN, LHOTSE) and self.path.suffix.lower() != ".tar" and folder != base:
             # The other layouts look for audio beside their lists.
             beside = [name for name in list_files(self.url_of(folder)).names if name != self.path.name]

@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from lst.data.audio import AudioInfo, described, is_present, probe_audio
 from lst.data.audio.read import place_faults, rate_fault
+from lst.data.corpora.ids import MAX_ID_CHARS
 from lst.data.corpora.manifest import ManifestProblem, ManifestRow
 from lst.data.corpora.records import shown
 from lst.data.utterance import TOLERANCE_S
@@ -29,6 +30,29 @@ ID_RULE = (
 )
 _ID = re.compile(r"[A-Za-z0-9_-]+")
 
+# How pandas, JSON, R and databases write a cell that has no value.
+NULLS = frozenset(
+    (
+        *(
+            "nan",
+            "NaN",
+            "NAN",
+            "-nan",
+            "-NaN",
+            "null",
+            "NULL",
+            "Null",
+            "None",
+            "<NA>",
+            "<na>",
+            "NA",
+            "N/A",
+            "n/a",
+            "NaT",
+        ),
+        *("#N/A", "#N/A N/A", "#NA", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN", "nil", "\\N"),
+    )
+)
 # (kind of check, message)
 Fault: TypeAlias = tuple[str, str]
 Probe: TypeAlias = Callable[[], AudioInfo]
@@ -36,6 +60,7 @@ REMOTE_PROBES = 32  # headers of remote files that are read at the same time
 KINDS = (
     "id",
     "transcript",
+    "speaker",
     "missing audio",
     "unreadable audio",
     "sample rate",
@@ -71,6 +96,10 @@ class RowChecker:
         faults = [] if "id" in row.unread else self._id(row)
         if "text" not in row.unread:
             faults += [("transcript", fault) for fault in text_faults(row.text)]
+            if row.text.strip() in NULLS:
+                faults.append(
+                    ("transcript", f"the transcript is {row.text.strip()!r}, as programs write a missing one")
+                )
             num_words = len(row.text.split())
             if row.ending_start_word is not None and not 0 < row.ending_start_word < num_words:
                 message = f"ending_start_word {row.ending_start_word} is outside of 1 … {num_words - 1}"
@@ -79,6 +108,11 @@ class RowChecker:
         faults += audio_faults
         if info is not None and not audio_faults:
             row = replace(row, duration_s=utterance_duration_s(row, info))
+        if "speaker" not in row.unread and row.speaker in NULLS:
+            message = (
+                f"the speaker is {row.speaker!r}, as programs write a missing one; leave the cell empty if nobody knows"
+            )
+            faults.append(("speaker", message))
         faults += [("timed words", fault) for fault in timed_word_faults(row)]
         return row, info, faults
 
@@ -95,6 +129,10 @@ class RowChecker:
 
     def _id(self, row: ManifestRow) -> list[Fault]:
         faults = [] if is_well_formed_id(row.id) else [("id", f"id {shown(row.id, 200)} {ID_RULE}")]
+        if len(row.id) > MAX_ID_CHARS:
+            faults.append(
+                ("id", f"id {shown(row.id)} has {len(row.id):,} characters, at most {MAX_ID_CHARS} are allowed")
+            )
         if row.id in self._first_places:
             faults.append(("id", f"the id is also at {self._first_places[row.id]}; ids must be unique"))
         self._first_places.setdefault(row.id, row.place or str(row.path))
@@ -240,12 +278,13 @@ def row_problems(row: ManifestRow, faults: Iterable[Fault]) -> list[ManifestProb
 
 
 def text_faults(text: str) -> list[str]:
-    """Faults of a transcript that must be English: it is empty, has no letter a–z, or letters of another script.
+    """Faults of a transcript that must be English: it is empty, has nothing to say, or letters of another script.
 
-    Accents are allowed (``é`` counts as ``e``), and so are other Latin letters (``æ``) beside English ones.
+    Accents are allowed (``é`` counts as ``e``), and so are other Latin letters (``æ``) beside English ones. Digits are
+    said.
 
-    >>> text_faults("café"), text_faults("42")
-    ([], ["the transcript has no letter a–z: '42'"])
+    >>> text_faults("café"), text_faults("42"), text_faults("—")
+    ([], [], ["the transcript has no letter a–z and no digit: '—'"])
     """
     if not text.strip():
         return ["the transcript is empty"]
@@ -254,8 +293,8 @@ def text_faults(text: str) -> list[str]:
     names = {letter: unicodedata.name(letter, "unnamed") for letter in letters}
     foreign = [letter for letter, name in names.items() if not name.startswith("LATIN ")]
     faults = []
-    if not any("a" <= letter.lower() <= "z" for letter in letters):
-        faults.append(f"the transcript has no letter a–z: {shown(text)}")
+    if not any("a" <= letter.lower() <= "z" for letter in letters) and not any("0" <= char <= "9" for char in plain):
+        faults.append(f"the transcript has no letter a–z and no digit: {shown(text)}")
     if foreign:
         scripts = dict.fromkeys(names[letter].split()[0].capitalize() for letter in foreign)
         examples = " ".join(repr(letter) for letter in foreign[:10]) + (" …" if len(foreign) > 10 else "")

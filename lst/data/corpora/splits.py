@@ -10,8 +10,10 @@ from dataclasses import replace
 from lst.data.corpora.manifest import ManifestRow
 from lst.data.utterance import HeldOut
 from lst.errors import UserError
+from lst.progress import say
 
 MIN_SPEAKERS_TO_HOLD_OUT = 5
+_LARGEST_DRAW = "f" * 64
 
 
 def assign_splits(
@@ -23,11 +25,12 @@ def assign_splits(
     seeded hash chooses about ``valid_share`` of the utterances, among the rows without a split, or among all rows if
     each is ``"train"``. With five or more speakers who are in no training row, whole speakers are held out: as many as
     ``valid_share`` has room for, or else the one with the fewest utterances. With fewer speakers, single utterances are
-    held out, at least one.
+    held out, at least one. With ``valid_share`` 1, all candidates are, and a corpus of held-out utterances alone stays
+    so. Where a split changes that the corpus names, that is said.
 
     Args:
         rows: the rows; their ids must be unique.
-        valid_share: share of utterances to hold out, from 0 (none) to below 1.
+        valid_share: share of utterances to hold out, from 0 (none) to 1 (all).
         seed: of the hash.
         held_out: what an earlier state of the corpus chose, from ``choose_held_out``: it is kept.
 
@@ -41,15 +44,23 @@ def assign_splits(
     >>> [row.id for row in assign_splits(rows, 0.2, seed=0) if row.split == "valid"]
     ['utt_3', 'utt_6']
     """
-    rows = _named(rows)
+    if _is_held_out_alone(rows, valid_share):
+        say(
+            f"all {len(rows):,} utterances are of a split that is held out: most become training data here, about "
+            f"{valid_share:.0%} stay held out; data.valid_share=1 holds out all"
+        )
+        rows = [replace(row, split="") for row in rows]
     if not _is_drawn(rows, valid_share):
         return [replace(row, split=row.split or "train") for row in rows]
     rule = held_out or choose_held_out(rows, valid_share, seed) or {}
     candidates = {row.id for row in rows if not row.split} or {row.id for row in rows}
-    return [
-        replace(row, split="valid" if row.id in candidates and is_held_out(row, rule) else row.split or "train")
-        for row in rows
-    ]
+    chosen = {row.id for row in rows if row.id in candidates and is_held_out(row, rule)}
+    if num_changed := sum(row.split == "train" and row.id in chosen for row in rows):
+        say(
+            f"the corpus names no held-out split: {num_changed:,} of its training utterances are held out "
+            f"(data.valid_share={valid_share:g}; 0 keeps the corpus's split)"
+        )
+    return [replace(row, split="valid" if row.id in chosen else row.split or "train") for row in rows]
 
 
 def choose_held_out(rows: Sequence[ManifestRow], valid_share: float, seed: int) -> HeldOut | None:
@@ -58,9 +69,12 @@ def choose_held_out(rows: Sequence[ManifestRow], valid_share: float, seed: int) 
     The choice is a rule, so that rows that come later have a split too, and none of those before changes its own: the
     speakers that are held out, or the largest draw of an utterance that is.
     """
-    rows = _named(rows)
+    if _is_held_out_alone(rows, valid_share):
+        rows = [replace(row, split="") for row in rows]
     if not _is_drawn(rows, valid_share):
         return None
+    if valid_share == 1:
+        return {"seed": seed, "below": _LARGEST_DRAW}
     if len(rows) < 2:
         raise UserError("the corpus has one usable utterance: nothing can be held out. Add more, or valid_share=0.")
     candidates = [row for row in rows if not row.split] or list(rows)
@@ -93,15 +107,12 @@ def _draw(seed: int, kind: str, name: str) -> str:
     return hashlib.sha256(f"{seed}:{kind}:{name}".encode()).hexdigest()
 
 
-def _named(rows: Sequence[ManifestRow]) -> Sequence[ManifestRow]:
-    """The rows with the splits that count."""
-    if rows and all(row.split == "valid" for row in rows):
-        # A development set alone (LibriSpeech's dev-clean, for example): some of it must become training data.
-        return [replace(row, split="") for row in rows]
-    return rows
+def _is_held_out_alone(rows: Sequence[ManifestRow], valid_share: float) -> bool:
+    """Whether the corpus is a development set alone (LibriSpeech's dev-clean) of which some must become training data."""
+    return bool(rows) and valid_share < 1 and all(row.split == "valid" for row in rows)
 
 
 def _is_drawn(rows: Sequence[ManifestRow], valid_share: float) -> bool:
-    if not 0 <= valid_share < 1:
-        raise UserError(f"valid_share={valid_share} must be from 0 to below 1.")
+    if not 0 <= valid_share <= 1:
+        raise UserError(f"valid_share={valid_share} must be from 0 to 1.")
     return valid_share > 0 and bool(rows) and not any(row.split == "valid" for row in rows)

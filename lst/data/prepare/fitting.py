@@ -80,6 +80,9 @@ def _text_tokenizer(folder: Folder, gathered: Gathered, origin: Origin, options:
         lines = training_lines(origin, options, gathered.record["texts"])
     else:
         lines = [row.text for row in gathered.rows if row.split == "train"] + [text.text for text in gathered.texts]
+        if not lines:
+            say("no utterance is for training: codebook and text pieces that are not given are fitted to all held out")
+            lines = [row.text for row in gathered.rows]
     tokenizer = build_text_tokenizer(options.tokenizer, lines, options.seed)
     if options.tokenizer.text_model is None and tokenizer.vocab_size < options.tokenizer.text_vocab_size:
         say(f"the text supports {tokenizer.vocab_size} pieces, not the {options.tokenizer.text_vocab_size} asked for")
@@ -113,8 +116,12 @@ def fit_units(rows: Sequence[ManifestRow], config: TokenizerConfig, seed: int, n
 
 
 def training_rows(rows: Sequence[ManifestRow], config: TokenizerConfig, seed: int) -> list[ManifestRow]:
-    """Training utterances in an order drawn from the seed, as many as hold ``fit_max_frames`` frames."""
-    training = [row for row in rows if row.split == "train"]
+    """Training utterances in an order drawn from the seed, as many as hold ``fit_max_frames`` frames.
+
+    A corpus of held-out utterances alone gives these.
+    """
+    # Without training utterances (data.valid_share=1), those held out are all there is to fit to.
+    training = [row for row in rows if row.split == "train"] or list(rows)
     chosen, num_frames = [], 0.0
     for index in np.random.default_rng(seed).permutation(len(training)):
         if num_frames >= config.fit_max_frames:

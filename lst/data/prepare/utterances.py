@@ -10,6 +10,7 @@ import numpy as np
 from lst.data.alignment import AlignItem, AlignmentError, AlignResult, FilteredAligner, check_imported
 from lst.data.alignment.causes import OPPOSITE, SILENCE, sound_fault
 from lst.data.alignment.ctc.model import load_ctc_model
+from lst.data.alignment.names import audio_name
 from lst.data.audio import read_row_audio
 from lst.data.config import DataConfig
 from lst.data.corpora import ManifestRow
@@ -63,7 +64,7 @@ def _encoded(row: ManifestRow, codec: SpeechTokenizer) -> tuple[AlignItem, np.nd
         units = codec.encode([waveform], SAMPLE_RATE_HZ)[0]
     except UserError as error:
         return error
-    return AlignItem(waveform, row.text, len(units) // codec.units_a_frame, row.id, row.words), units
+    return AlignItem(waveform, row.text, len(units) // codec.units_a_frame, row.id, row.words, audio_name(row)), units
 
 
 def _channel_fault(row: ManifestRow, item: AlignItem) -> str:

@@ -344,6 +344,7 @@ def test_shares_out_of_range_and_single_utterances() -> None:
     assert assign_splits([], 0.1, seed=0) == []
     with pytest.raises(UserError, match="one usable utterance"):
         assign_splits(rows_of(1, 1), 0.1, seed=0)
-    for share in (-0.1, 1.0):
+    assert {row.split for row in assign_splits(rows_of(1, 2), 1.0, seed=0)} == {"valid"}
+    for share in (-0.1, 1.1):
         with pytest.raises(UserError, match="valid_share"):
             assign_splits(rows_of(1, 2), share, seed=0)

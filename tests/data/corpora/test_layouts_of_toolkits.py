@@ -37,7 +37,8 @@ def test_lhotse_cuts(tmp_path: Path, suffix: str) -> None:
     (root / "audio").mkdir()
     soundfile.write(root / "audio" / "r.wav", stereo[:, 0], RATE_HZ, subtype="FLOAT")
     soundfile.write(root / "audio" / "two.wav", stereo, RATE_HZ, subtype="FLOAT")
-    words = [["one", 0.1, 0.3, -1.5], ["", 0.4, 0.2, None], ["two", 0.6, 0.2]]
+    # lhotse counts words from the start of the recording, also in a cut that starts at 1.5 s of it.
+    words = [["one", 1.6, 0.3, -1.5], ["", 1.9, 0.2, None], ["two", 2.1, 0.2]]
     several = [
         {"id": "s.1", "start": 0.0, "duration": 1.0, "text": "one two", "speaker": "ann", "alignment": {"word": words}},
         {
@@ -46,7 +47,7 @@ def test_lhotse_cuts(tmp_path: Path, suffix: str) -> None:
             "duration": 0.5,
             "text": "three",
             "speaker": "ben",
-            "alignment": {"word": [{"symbol": "three", "start": 0.6, "duration": 0.2, "score": None}]},
+            "alignment": {"word": [{"symbol": "three", "start": 2.1, "duration": 0.2, "score": None}]},
         },
     ]
     two = {"id": "t", "duration": 3.0, "sources": [{"type": "file", "channels": [0, 1], "source": "audio/two.wav"}]}

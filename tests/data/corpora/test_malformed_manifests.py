@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from lst.data.corpora.load import load_corpus
 from lst.data.corpora.manifest import ManifestProblem, ManifestRow, parse_record, row_record
+from lst.data.corpora.records import encoding_of
 from lst.data.corpora.row_checks import check_rows
 from lst.errors import UserError
 
@@ -179,7 +180,11 @@ def assert_every_line_is_told(name: str, content: bytes, outcome: Any) -> None:
     told = {line_number(item.place) for item in [*rows, *problems]}
     # Behind damage of a gzip file nothing can be told: that is what its problem says.
     unpacked = [line_number(problem.place) for problem in problems if "gzip" in problem.message]
+    # UTF-16 is read as such; what is no character there becomes a byte that is told.
+    encoding = encoding_of(io.BytesIO(content))
     lines = content.split(b"\n")
+    if encoding != "utf-8-sig":
+        lines = [line.encode() for line in content.decode(encoding, "replace").split("\n")]
     for number, line in enumerate(lines[: unpacked[0] if unpacked else len(lines)], 1):
         holds_nothing = b'"training_data": []' in line or b'"label": [], "name": []' in line
         assert not line.strip() or holds_nothing or number in told, (number, line, told)

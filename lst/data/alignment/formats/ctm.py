@@ -54,7 +54,10 @@ def read_ctm(content: bytes, name: str) -> dict[str, list[TimedWord]]:
             raise ValueError(f"{len(fields)} fields; utterance, channel, start, duration, word are needed")
         start, duration = finite_number(fields[2]), finite_number(fields[3])
         score = log_confidence(finite_number(fields[5])) if len(fields) > 5 and fields[5].upper() != "NA" else 0.0
-        word = TimedWord(fields[4], start, start + duration, score, (), f"{name}, line {number}")
+        # NeMo writes a space within a word so.
+        word = TimedWord(
+            fields[4].replace("<space>", " "), start, start + duration, score, (), f"{name}, line {number}"
+        )
         found.setdefault(fields[0], []).append(word)
 
     found: dict[str, list[TimedWord]] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 from typing import NamedTuple, TypeVar
 
 from lst.data.utterance import TimedWord
@@ -83,6 +84,20 @@ def tier_key(name: str) -> str:
     return name.rpartition(" - ")[2].strip().lower()
 
 
+def named_tier(names: Sequence[str], wanted: str, file_name: str) -> int:
+    """Index of the tier with a name that the user gives: exactly, else whatever its case and speaker.
+
+    Raises:
+        ProblemsError: none has it; it lists the tiers.
+    """
+    for spelling in (str, tier_key):
+        found = [index for index, name in enumerate(names) if spelling(name) == spelling(wanted)]
+        if found:
+            return found[0]
+    shown = ", ".join(map(repr, names))
+    raise file_problem(file_name, f"there is no tier {wanted!r} (data.align.tier); its tiers of intervals are {shown}")
+
+
 def with_characters(words: Sequence[Interval], characters: Sequence[Interval], name: str) -> list[TimedWord]:
     """Words, each with the ends of the letters and digits whose middle lies within it."""
     found = []
@@ -98,6 +113,30 @@ def with_characters(words: Sequence[Interval], characters: Sequence[Interval], n
         place = f"{name}, line {word.line}"
         found.append(TimedWord(word.text.strip(), word.start_s, word.end_s, 0.0, tuple(ends), place))
     return found
+
+
+def place_untimed(words: Sequence[TimedWord]) -> list[TimedWord]:
+    """Gives words whose times are NaN equal parts of the stretch between their neighbours.
+
+    After the last timed word there is no stretch that the file knows: such words have its end as start and end.
+
+    >>> words = [TimedWord("in", 0, 1), TimedWord("2014", math.nan, math.nan), TimedWord("a", 3, 4)]
+    >>> [(word.text, word.start_s, word.end_s) for word in place_untimed(words)]
+    [('in', 0, 1), ('2014', 1, 3.0), ('a', 3, 4)]
+    """
+    placed: list[TimedWord] = []
+    for is_untimed, group in groupby(words, lambda word: math.isnan(word.start_s)):
+        own = list(group)
+        if not is_untimed:
+            placed += own
+            continue
+        start_s = placed[-1].end_s if placed else 0.0
+        later = words[len(placed) + len(own) :]
+        step_s = max(0.0, (later[0].start_s if later else start_s) - start_s) / len(own)
+        for number, word in enumerate(own):
+            first_s = start_s + step_s * number if number else start_s
+            placed.append(word._replace(start_s=first_s, end_s=start_s + step_s * (number + 1)))
+    return placed
 
 
 def finite_number(value: object) -> float:

@@ -15,6 +15,7 @@ from lst.data.alignment.formats.intervals import (
     Interval,
     decode_text,
     file_problem,
+    named_tier,
     tier_key,
     with_characters,
 )
@@ -232,8 +233,8 @@ def _value_of(token: str) -> float | str | _Flag | None:
         return None
 
 
-def read_textgrid(content: bytes, name: str) -> list[TimedWord]:
-    """Words of a TextGrid, from the tier words, word or ORT-MAU (also MFA's "speaker - words").
+def read_textgrid(content: bytes, name: str, tier: str = "") -> list[TimedWord]:
+    """Words of a TextGrid, from ``tier``; by default from words, word or ORT-MAU (also MFA's "speaker - words").
 
     Without such a tier, the first tier of intervals is read. A tier of characters (characters, chars, letters,
     graphemes) gives their ends.
@@ -241,6 +242,13 @@ def read_textgrid(content: bytes, name: str) -> list[TimedWord]:
     tiers = [tier for tier in read_textgrid_tiers(content, name) if tier.is_intervals]
     if not tiers:
         raise file_problem(name, "there is no tier of intervals")
-    words = next((tier for tier in tiers if tier_key(tier.name) in WORD_TIERS), tiers[0])
-    characters = [tier for tier in tiers if tier_key(tier.name) in CHARACTER_TIERS and tier is not words]
+    if tier:
+        words = tiers[named_tier([found.name for found in tiers], tier, name)]
+    else:
+        words = next((found for found in tiers if tier_key(found.name) in WORD_TIERS), tiers[0])
+        if len(tiers) > 1 and tier_key(words.name) not in WORD_TIERS:
+            # A guess: messages about its words say which others there are.
+            others = ", ".join(repr(found.name) for found in tiers[1:])
+            name = f"{name}, tier {words.name!r} (others, for data.align.tier: {others})"
+    characters = [found for found in tiers if tier_key(found.name) in CHARACTER_TIERS and found is not words]
     return with_characters(words.intervals, characters[0].intervals if characters else [], name)

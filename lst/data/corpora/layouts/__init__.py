@@ -10,15 +10,20 @@
 from __future__ import annotations
 
 from lst.data.corpora.layouts import (
+    audiofolder,
     common_voice,
+    gigaspeech,
+    kaldi,
     lhotse_cuts,
     librispeech,
     ljspeech,
     mls,
     nemo_manifest,
+    parquet_tables,
     peoples_speech,
     plain_manifest,
     tar_samples,
+    text_beside,
     vctk,
 )
 from lst.data.corpora.layouts.listing import Layout
@@ -31,10 +36,15 @@ LAYOUTS: dict[str, Layout] = {
         mls.LAYOUT,
         vctk.LAYOUT,
         librispeech.LAYOUT,
+        kaldi.LAYOUT,
         ljspeech.LAYOUT,
+        gigaspeech.LAYOUT,
         peoples_speech.LAYOUT,
         nemo_manifest.LAYOUT,
+        audiofolder.LAYOUT,
+        parquet_tables.LAYOUT,
         tar_samples.LAYOUT,
+        text_beside.LAYOUT,
         plain_manifest.LAYOUT,
     )
 }

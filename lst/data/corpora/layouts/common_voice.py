@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lst.data.corpora.layouts.listing import Found, Layout, Listing, safe_id, split_in_name
+from lst.data.corpora.layouts.listing import Found, Layout, Listing, split_in_name
 from lst.data.corpora.manifest import UNKNOWN_SPEAKER, ManifestRow
 from lst.data.corpora.records import decoded_lines, table_header
 from lst.errors import UserError
@@ -25,11 +25,25 @@ def _find(listing: Listing) -> list[Path]:
         return [listing.file]
     here = {file.name: file for file in listing.top}
     tables = [here[name] for name in (*SPLIT_TABLES, FALLBACK_TABLE) if name in here]
-    return [table for table in tables if table.name != FALLBACK_TABLE] or tables
+    tables = [table for table in tables if table.name != FALLBACK_TABLE] or tables
+    return tables or _find_below(listing)
+
+
+def _find_below(listing: Listing) -> list[Path]:
+    """The tables of the one language in a release's top folder (``cv-corpus-17.0/en/``); ``UserError`` for several."""
+    names = {*SPLIT_TABLES, FALLBACK_TABLE}
+    folders = {file.parent for file in listing.files if file.name in names}
+    folders = {folder for folder in folders if folder != listing.root and (folder / CLIPS).is_dir()}
+    if len(folders) > 1:
+        shown = ", ".join(sorted(listing.relative(folder) for folder in folders)[:20])
+        raise UserError(
+            f"corpus {listing.root} holds {len(folders)} folders of Common Voice: name one of them: {shown}"
+        )
+    return _find(Listing(folders.pop())) if folders else []
 
 
 def _is_sure(listing: Listing, tables: list[Path]) -> bool:
-    if not (listing.root / CLIPS).is_dir() or tables[0].suffix.lower() != ".tsv":
+    if not tables[0].with_name(CLIPS).is_dir() or tables[0].suffix.lower() != ".tsv":
         return False
     return any({"client_id", "path"} <= set(table_header(table)) for table in tables)
 
@@ -76,7 +90,7 @@ def _read_table(table: Path, found: Found, progress: Progress) -> None:
         # Early releases name clips without their suffix.
         path = table.parent.absolute() / CLIPS / (name if Path(name).suffix else f"{name}.mp3")
         speaker = values["client_id"] or UNKNOWN_SPEAKER
-        found.rows.append(ManifestRow(safe_id(path.stem), path, values["sentence"], speaker, split, place=place))
+        found.rows.append(ManifestRow(path.stem, path, values["sentence"], speaker, split, place=place))
 
 
 _TABLES = f"{', '.join(SPLIT_TABLES)} or {FALLBACK_TABLE}"

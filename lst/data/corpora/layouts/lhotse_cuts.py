@@ -1,39 +1,100 @@
 """lhotse cut manifests: ``*.jsonl`` or ``*.jsonl.gz``, a MonoCut a line with its recording and supervisions.
 
 Each supervision is a row: its text, its speaker, its channel, and the part ``cut.start + supervision.start`` of the
-recording. Word alignments (``alignment["word"]``) become the row's timed words. Cuts whose audio would have to be
-computed are problems: MixedCut, recordings with transforms such as Speed, sources that are commands or in memory. Paths
-start from the manifest's folder; if nothing is there, from the current folder. ``split_in_path`` gives the split.
+recording. Word alignments (``alignment["word"]``) become the row's timed words. lhotse keeps them in the recording's
+time, also in cuts that were trimmed. Cuts whose audio would have to be computed are problems: MixedCut, recordings with
+transforms such as Speed, sources that are commands or in memory. Paths start from the manifest's folder; if nothing is
+there, from the current folder. ``split_in_path`` gives the split.
+
+Without cuts, ``recordings*.jsonl`` and ``supervisions*.jsonl`` are joined by the id of the recording. In lhotse's shar
+(``cuts.000000.jsonl.gz`` beside ``recording.000000.tar``) audio is the tar's member of the cut's id. Shar cuts the
+audio and
+leaves word times in the time of the recording before: they are not used.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
-from lst.data.corpora.layouts.listing import LHOTSE, Found, Layout, Listing, safe_id, split_in_path
+from lst.data.audio import AUDIO_SUFFIXES
+from lst.data.audio.places import content_key
+from lst.data.audio.tars import tar_directory
+from lst.data.corpora.layouts.listing import (
+    LHOTSE,
+    LHOTSE_RECORDINGS,
+    LHOTSE_SUPERVISIONS,
+    Found,
+    Layout,
+    Listing,
+    split_in_path,
+)
 from lst.data.corpora.manifest import UNKNOWN_SPEAKER, ManifestProblem, ManifestRow, is_finite_number, timed_cells
 from lst.data.corpora.records import Record
-from lst.data.utterance import TimedWord
+from lst.data.utterance import TOLERANCE_S, TimedWord
+from lst.errors import UserError
 from lst.progress import Progress
 from lst.storage import PlaceError, named_in
 
+_SHAR_MANIFEST = re.compile(r"^cuts(.*)\.jsonl(\.gz)?$")
 WHOLE_SLACK_S = 1e-3  # a cut whose length differs by less from its recording's is the whole recording
 HARMLESS_TRANSFORMS = ("Resample",)  # all audio is resampled to one rate here
 
 
+def _find(listing: Listing) -> list[Path]:
+    """Manifests of cuts; without any, those of recordings and of supervisions, if there are both."""
+    if cuts := listing.json_files(LHOTSE):
+        return cuts
+    recordings, supervisions = listing.json_files(LHOTSE_RECORDINGS), listing.json_files(LHOTSE_SUPERVISIONS)
+    return [*recordings, *supervisions] if recordings and supervisions else []
+
+
 def _read(listing: Listing, manifests: list[Path], found: Found) -> None:
     with Progress(None, "reading cuts", unit="cut") as progress:
+        # By split and id, as the parts of a corpus may use the same ids.
+        recordings: dict[tuple[str, str], tuple[Record, Path]] = {}
         for manifest in manifests:
             split = split_in_path(listing.root, manifest)
+            kind = listing.json_kind(manifest)
             for place, record in found.records(listing, manifest, progress, lower_keys=False):
-                rows, faults = _rows_of_cut(record, place, split, manifest.parent.absolute())
+                if kind == LHOTSE_RECORDINGS:
+                    recordings[split, str(record.get("id"))] = recordings["", str(record.get("id"))] = (
+                        record,
+                        manifest,
+                    )
+                    continue
+                source = manifest
+                if kind == LHOTSE_SUPERVISIONS:
+                    name = str(record.get("recording_id"))
+                    recording, source = recordings.get((split, name)) or recordings.get(("", name)) or ({}, manifest)
+                    if not recording:
+                        found.fail(
+                            place, f"no manifest has its recording {name[:100]!r}", str(record.get("id", ""))[:100]
+                        )
+                        continue
+                    record = _cut_of(recording, record)
+                rows, faults = _rows_of_cut(record, place, split, source.absolute())
                 found.rows += rows
                 found.problems += [ManifestProblem(at, str(record.get("id", ""))[:100], fault) for at, fault in faults]
 
 
-def _rows_of_cut(cut: Record, place: str, split: str, folder: Path) -> tuple[list[ManifestRow], list[tuple[str, str]]]:
+def _cut_of(recording: Record, supervision: Record) -> Record:
+    """The cut of a whole recording with one supervision."""
+    return {
+        "id": supervision.get("id"),
+        "start": 0.0,
+        "duration": recording.get("duration"),
+        "channel": supervision.get("channel", 0),
+        "recording": recording,
+        "supervisions": [supervision],
+    }
+
+
+def _rows_of_cut(
+    cut: Record, place: str, split: str, manifest: Path
+) -> tuple[list[ManifestRow], list[tuple[str, str]]]:
     """A row for each supervision of a cut, and (place, fault) of the supervisions that give none."""
     kind = cut.get("type", "MonoCut")
     if kind not in ("MonoCut", "MultiCut"):
@@ -55,14 +116,14 @@ def _rows_of_cut(cut: Record, place: str, split: str, folder: Path) -> tuple[lis
         if not isinstance(supervision, dict):
             problems.append((at, "the supervision is not an object"))
             continue
-        row, found = _row(cut, recording, supervision, start_s, at, split, folder)
+        row, found = _row(cut, recording, supervision, start_s, at, split, manifest)
         problems += [(at, fault) for fault in found]
         rows += [row] if row is not None else []
     return rows, problems
 
 
 def _row(
-    cut: Record, recording: Record, supervision: Record, cut_start_s: float, place: str, split: str, folder: Path
+    cut: Record, recording: Record, supervision: Record, cut_start_s: float, place: str, split: str, manifest: Path
 ) -> tuple[ManifestRow | None, list[str]]:
     """A supervision as a row, or every fault of it."""
     faults: list[str] = []
@@ -77,12 +138,15 @@ def _row(
     if start_s < 0:
         faults.append(f"starts {-start_s:g} s before its recording")
     path: Path | str = ""
-    channel = None
+    channel, member = None, ""
     try:
-        path, channel = _source(cut, recording, supervision, folder)
+        if _is_shar(recording):
+            path, member = _shar_member(cut, manifest)
+        else:
+            path, channel = _source(cut, recording, supervision, manifest.parent)
     except ValueError as error:
         faults.append(str(error))
-    words = _words(supervision, offset_s, faults)
+    words = () if _is_shar(recording) else _words(supervision, cut_start_s + offset_s, faults)
     if faults:
         return None, faults
     speaker = supervision.get("speaker")
@@ -90,7 +154,7 @@ def _row(
     whole_s = recording.get("duration")
     is_whole = start_s == 0 and is_finite_number(whole_s) and abs(float(str(whole_s)) - duration_s) <= WHOLE_SLACK_S
     row = ManifestRow(
-        id=safe_id(str(name)),
+        id=str(name),
         path=path,
         text=str(text),
         speaker=(str(speaker).strip() if isinstance(speaker, (str, int)) else "") or UNKNOWN_SPEAKER,
@@ -99,10 +163,30 @@ def _row(
         place=place,
         start_s=start_s,
         channel=channel,
+        member=member,
         is_segment=not is_whole,
         words=words,
     )
     return row, []
+
+
+def _is_shar(recording: Record) -> bool:
+    sources = recording.get("sources")
+    return isinstance(sources, list) and any(isinstance(one, dict) and one.get("type") == "shar" for one in sources)
+
+
+def _shar_member(cut: Record, manifest: Path) -> tuple[Path, str]:
+    """The tar beside a manifest of shar and its member with a cut's audio; ``ValueError`` says what is missing."""
+    tar = manifest.with_name(_SHAR_MANIFEST.sub(r"recording\1.tar", manifest.name))
+    try:
+        names = tar_directory(*content_key(tar))
+    except UserError as error:
+        raise ValueError(f"recording: its shar's tar cannot be read: {error}") from None
+    name = str(cut.get("id"))
+    member = next((made for suffix in AUDIO_SUFFIXES if (made := f"{name}{suffix}") in names), None)
+    if member is None:
+        raise ValueError(f"recording: {tar.name} has no audio {name[:100]!r} ({' '.join(AUDIO_SUFFIXES)})")
+    return tar, member
 
 
 def _transform_faults(recording: Record) -> list[str]:
@@ -165,8 +249,8 @@ def _channels(source: Record) -> list[Any]:
     return channels if isinstance(channels, list) else [channels]
 
 
-def _words(supervision: Record, offset_s: float, faults: list[str]) -> tuple[TimedWord, ...]:
-    """The word alignment, with times from the utterance's start."""
+def _words(supervision: Record, start_s: float, faults: list[str]) -> tuple[TimedWord, ...]:
+    """The word alignment, with times from the utterance's start, which is at ``start_s`` of the recording."""
     alignment = supervision.get("alignment")
     items = alignment.get("word") if isinstance(alignment, dict) else None
     if items is None:
@@ -181,17 +265,22 @@ def _words(supervision: Record, offset_s: float, faults: list[str]) -> tuple[Tim
         if (cells := timed_cells(item)) is None:
             faults.append(f"alignment: word {number} must be [symbol, start, duration] or with a score")
         elif cells[0].strip():  # silences are empty symbols
-            symbol, start_s, duration_s, score = cells
-            first_s, last_s = round(start_s - offset_s, 6), round(start_s - offset_s + duration_s, 6)
-            words.append(TimedWord(symbol, max(0.0, first_s), last_s, score))
+            symbol, word_start_s, duration_s, score = cells
+            first_s, last_s = round(word_start_s - start_s, 6), round(word_start_s - start_s + duration_s, 6)
+            if first_s < -TOLERANCE_S:
+                faults.append(
+                    f"alignment: word {number} ({symbol[:30]!r}) starts at {word_start_s:g} s of the recording, before "
+                    f"its utterance ({start_s:g} s); lhotse counts the times of words from the recording's start"
+                )
+            words.append(TimedWord(symbol, max(0.0, first_s), max(0.0, last_s), score))
     return tuple(words)
 
 
 LAYOUT = Layout(
     LHOTSE,
-    looked_for="lhotse (*.jsonl or *.jsonl.gz of cuts with supervisions)",
-    absent="no file of JSON lines at its top holds cuts with supervisions.",
-    find=lambda listing: listing.json_files(LHOTSE),
+    looked_for="lhotse (*.jsonl or *.jsonl.gz of cuts with supervisions, or of recordings and of supervisions; shar)",
+    absent="no file of JSON lines at its top holds cuts with supervisions, nor are there recordings and supervisions.",
+    find=_find,
     read=_read,
     reads_any_file=True,
 )

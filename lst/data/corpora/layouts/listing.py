@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from lst.data.audio import AUDIO_SUFFIXES
-from lst.data.corpora.manifest import ManifestProblem, ManifestRow, split_of
+from lst.data.corpora.manifest import JSON_SUFFIXES, ManifestProblem, ManifestRow, split_of
 from lst.data.corpora.records import Record, first_json_object, json_records
 from lst.errors import UserError
 from lst.progress import Progress
 from lst.storage import FileList, list_files
 
-JSON_LINES_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
-LIST_SUFFIXES = (".txt", ".tsv", ".csv", *JSON_LINES_SUFFIXES)
+LIST_SUFFIXES = (".txt", ".tsv", ".csv", *JSON_SUFFIXES)
 LHOTSE, NEMO, PEOPLES_SPEECH, PLAIN = "lhotse", "nemo", "peoples_speech", "manifest"
+LHOTSE_RECORDINGS, LHOTSE_SUPERVISIONS = "lhotse recordings", "lhotse supervisions"
 
 
 class Listing:
@@ -64,10 +65,10 @@ class Listing:
 
     def json_files(self, kind: str) -> list[Path]:
         """JSON-lines files in ``top`` whose first object has the keys of ``kind``."""
-        return [file for file in self.top if file.name.endswith(JSON_LINES_SUFFIXES) and self.json_kind(file) == kind]
+        return [file for file in self.top if file.name.endswith(JSON_SUFFIXES) and self.json_kind(file) == kind]
 
     def json_kind(self, file: Path) -> str:
-        """What a JSON-lines file holds: ``LHOTSE``, ``NEMO``, ``PEOPLES_SPEECH`` or ``PLAIN``."""
+        """What a JSON file holds: one of the kinds above; ``PLAIN`` for objects of any other."""
         if file not in self._kinds:
             self._kinds[file] = _json_kind(set(first_json_object(file)))
         return self._kinds[file]
@@ -113,7 +114,7 @@ class Found:
             audio: from ``audio_by_stem``.
             shown: the path for the message.
         """
-        if path := audio.get(Path(row.path)):
+        if path := audio.get(Path(row.path)) or _in_another_form(Path(row.path), audio):
             self.rows.append(replace(row, path=path))
         else:
             message = f"transcript without audio: no {shown} with one of {' '.join(AUDIO_SUFFIXES)}"
@@ -192,9 +193,21 @@ class Layout:
 def _json_kind(keys: set[str]) -> str:
     if "supervisions" in keys and ({"recording", "tracks"} & keys or "start" in keys):
         return LHOTSE
+    if {"sources", "sampling_rate", "id"} <= keys:
+        return LHOTSE_RECORDINGS
+    if {"recording_id", "start", "duration"} <= keys and "storage_type" not in keys:
+        return LHOTSE_SUPERVISIONS
     if "training_data" in keys or {"duration_ms", "label", "name"} <= keys or {"duration_ms", "text", "id"} <= keys:
         return PEOPLES_SPEECH
     return NEMO if "audio_filepath" in keys else PLAIN
+
+
+def _in_another_form(stem: Path, audio: dict[Path, Path]) -> Path | None:
+    """The audio whose name differs in its Unicode form alone: composed accents (NFC), or accents apart (NFD)."""
+    if str(stem).isascii():
+        return None
+    forms = (Path(unicodedata.normalize(form, str(stem))) for form in ("NFC", "NFD"))
+    return next((audio[form] for form in forms if form in audio), None)
 
 
 def audio_by_stem(files: Iterable[Path]) -> dict[Path, Path]:
@@ -202,15 +215,6 @@ def audio_by_stem(files: Iterable[Path]) -> dict[Path, Path]:
     audio = [file for file in files if file.suffix.lower() in AUDIO_SUFFIXES]
     audio.sort(key=lambda file: AUDIO_SUFFIXES.index(file.suffix.lower()), reverse=True)
     return {file.with_suffix(""): file for file in audio}
-
-
-def safe_id(name: str) -> str:
-    """Makes an utterance id of a name: each run of other characters becomes ``_``.
-
-    >>> safe_id("./clips/a b.1")
-    'clips_a_b_1'
-    """
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", name.removeprefix("./"))
 
 
 def split_in_name(*names: str) -> str:

@@ -3,21 +3,19 @@
 Tarred sets are read too: if an object has shard_id N, its audio_filepath is a member of ``audio_N.tar`` beside the
 manifest or one folder above it. If the tar has the name only without its ``-subM``, that member is read. Without an
 offset the row is the whole file, and its duration must agree. All manifests in a folder are read together; the name of
-each may give a split. Ids are made of the file's name and the start in milliseconds.
+each may give a split.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 from lst.data.audio.places import content_key
 from lst.data.audio.tars import tar_directory
-from lst.data.corpora.layouts.listing import NEMO, Found, Layout, Listing, safe_id, split_in_path
-from lst.data.corpora.manifest import ALIASES, ManifestRow, parse_record, record_problems
+from lst.data.corpora.layouts.listing import NEMO, Found, Layout, Listing, split_in_path
+from lst.data.corpora.manifest import ManifestRow, parse_record, record_problems
 from lst.data.corpora.records import Record
 from lst.errors import UserError
 from lst.progress import Progress
@@ -28,7 +26,6 @@ _SUB = re.compile(r"-sub\d+(?=\.[^.]*$|$)")
 
 
 def _read(listing: Listing, manifests: list[Path], found: Found) -> None:
-    without_id: set[int] = set()
     with Progress(None, "reading manifests", unit="row") as progress:
         for manifest in manifests:
             split = split_in_path(listing.root, manifest) if listing.file is None else ""
@@ -36,10 +33,7 @@ def _read(listing: Listing, manifests: list[Path], found: Found) -> None:
                 row, faults = _row(record, place, manifest)
                 found.problems += record_problems(row, faults)
                 if not faults:
-                    if not set(ALIASES["id"]) & set(record):
-                        without_id.add(len(found.rows))
                     found.rows.append(row if row.split else replace(row, split=split))
-    _settle_ids(listing, found.rows, without_id)
 
 
 def _row(record: Record, place: str, manifest: Path) -> tuple[ManifestRow, list[str]]:
@@ -62,22 +56,6 @@ def _row(record: Record, place: str, manifest: Path) -> tuple[ManifestRow, list[
         return row, [str(error)]
     plain = _SUB.sub("", member)
     return replace(row, path=tar, member=plain if member not in members and plain in members else member), []
-
-
-def _settle_ids(listing: Listing, rows: list[ManifestRow], without_id: set[int]) -> None:
-    """Gives ids to the rows without one: the file's name, and with its folders if several files have that name."""
-
-    def made(row: ManifestRow, name: str) -> str:
-        start = f"-{round(1000 * row.start_s):07d}" if row.is_segment else ""
-        return safe_id(os.path.splitext(name)[0]).strip("_") + start
-
-    names = {index: made(rows[index], Path(rows[index].member or rows[index].path).name) for index in without_id}
-    counts = Counter(names.values())
-    for index, name in names.items():
-        row = rows[index]
-        if counts[name] > 1:
-            name = made(row, row.member or os.path.relpath(str(row.path), listing.root.absolute()))
-        rows[index] = replace(row, id=name)
 
 
 LAYOUT = Layout(

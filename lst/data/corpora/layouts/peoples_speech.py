@@ -20,15 +20,13 @@ from pathlib import Path
 from lst.data.audio.places import content_key
 from lst.data.audio.tars import tar_directory
 from lst.data.corpora.layouts.listing import (
-    JSON_LINES_SUFFIXES,
     PEOPLES_SPEECH,
     Found,
     Layout,
     Listing,
-    safe_id,
     split_in_path,
 )
-from lst.data.corpora.manifest import UNKNOWN_SPEAKER, ManifestRow
+from lst.data.corpora.manifest import JSON_SUFFIXES, UNKNOWN_SPEAKER, ManifestRow
 from lst.data.corpora.records import Record
 from lst.errors import UserError
 from lst.progress import Progress
@@ -100,7 +98,7 @@ def _row(item: Record | str, record: Record, place: str, split: str, audio: _Aud
     document = record.get("identifier") or record.get("audio_document_id")
     speaker = (str(document).strip() if isinstance(document, (str, int)) else "") or UNKNOWN_SPEAKER
     stem = name.strip().removesuffix(Path(name).suffix)
-    return ManifestRow(safe_id(stem), path, text, speaker, split, duration_s, place=place, member=member)
+    return ManifestRow(stem, path, text, speaker, split, duration_s, place=place, member=member)
 
 
 class _AudioFinder:
@@ -109,7 +107,7 @@ class _AudioFinder:
     def __init__(self, manifest: Path, found: Found) -> None:
         parent = manifest.parent.absolute()
         stem = manifest.name
-        for suffix in sorted(JSON_LINES_SUFFIXES, key=len, reverse=True):
+        for suffix in sorted(JSON_SUFFIXES, key=len, reverse=True):
             stem = stem.removesuffix(suffix)
         self.folders = [parent / stem, parent]
         self.members: dict[str, tuple[Path, str]] = {}

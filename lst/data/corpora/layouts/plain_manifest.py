@@ -6,7 +6,8 @@ from pathlib import Path
 
 from lst.data.corpora.layouts.listing import PLAIN, Found, Layout, Listing
 from lst.data.corpora.layouts.ljspeech import is_ljspeech
-from lst.data.corpora.manifest import MANIFEST_SUFFIXES, parse_manifest
+from lst.data.corpora.manifest import ALIASES, JSON_SUFFIXES, MANIFEST_SUFFIXES, REQUIRED, parse_manifest
+from lst.data.corpora.records import first_json_object
 from lst.errors import UserError
 
 
@@ -14,8 +15,17 @@ def tables(listing: Listing) -> list[Path]:
     """Tables and JSON lines at the top of a folder that could be manifests, or the named file."""
     if listing.file is not None:
         return [listing.file]
-    found = [file for file in listing.top if file.suffix.lower() in MANIFEST_SUFFIXES and not is_ljspeech(file)]
-    return [file for file in found if file.suffix.lower() != ".jsonl" or listing.json_kind(file) == PLAIN]
+    return [file for file in listing.top if _is_table(listing, file)]
+
+
+def _is_table(listing: Listing, file: Path) -> bool:
+    name = file.name.lower()
+    if name.endswith(".jsonl"):
+        return listing.json_kind(file) == PLAIN
+    if name.endswith(JSON_SUFFIXES):  # other JSON files are seldom lists
+        columns = set(first_json_object(file))
+        return listing.json_kind(file) == PLAIN and all(columns & set(ALIASES[column]) for column in REQUIRED)
+    return file.suffix.lower() in MANIFEST_SUFFIXES and not is_ljspeech(file)
 
 
 def has_named_manifest(listing: Listing) -> bool:

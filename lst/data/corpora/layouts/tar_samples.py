@@ -1,6 +1,7 @@
 """Webdataset: tars of samples, KEY.flac (wav, mp3, ogg, opus) with KEY.txt or KEY.json beside it, one after the other.
 
-A key is a member's name up to the first dot after its last slash. The text comes from KEY.txt, or from ``text`` in
+A key is a member's name up to the first dot after its last slash. The text comes from KEY.txt (or KEY.trans.txt,
+KEY.transcript.txt, KEY.normalized.txt, KEY.lab, …), or from ``text`` in
 KEY.json, which may also give ``speaker``, ``split``, ``duration`` and the other columns of a manifest. Other members
 (KEY.cls, …) are ignored. The name of the tar or of its folders gives the split. Audio is read at its place in the tar,
 so tars must not be compressed.
@@ -17,14 +18,17 @@ from typing import BinaryIO
 
 from lst.data.audio import AUDIO_SUFFIXES, open_location
 from lst.data.audio.tars import TAR_ERRORS, member_fault, members, open_tar
-from lst.data.corpora.layouts.listing import Found, Layout, Listing, safe_id, split_in_path
+from lst.data.corpora.layouts.listing import Found, Layout, Listing, split_in_path
 from lst.data.corpora.manifest import ALIASES, ManifestRow, parse_record
 from lst.data.corpora.records import parse_json_object
 from lst.errors import UserError
 from lst.progress import Progress
 
-TEXTS = ("txt", "json")
+# Members with a transcript, by their suffixes: the first that is there counts.
+PLAIN_TEXTS = ("txt", "trans.txt", "transcript.txt", "transcript", "normalized.txt", "lab", "text", "original.txt")
+TEXTS = (*PLAIN_TEXTS, "json")
 MAX_TEXT_BYTES = 16 << 20  # of a member that is read as text
+PACKED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4")
 END_BYTES = 1024  # two blocks of zeros end a tar
 
 
@@ -48,6 +52,15 @@ def _read(listing: Listing, tars: list[Path], found: Found) -> None:
         for tar in tars:
             _read_tar(tar.absolute(), listing.relative(tar), split_in_path(listing.root, tar), found)
             progress.advance()
+    _add_packed(listing, found)
+
+
+def _add_packed(listing: Listing, found: Found) -> None:
+    """Adds a problem for each compressed tar beside those that are read."""
+    for file in listing.files if listing.file is None else ():
+        if file.name.lower().endswith(PACKED_SUFFIXES):
+            message = "is a compressed tar, whose samples would be left out. Unpack it (gunzip FILE), or move it away"
+            found.fail(listing.relative(file), message, path=file, kind="passed over")
 
 
 def _read_tar(tar: Path, name: str, split: str, found: Found) -> None:
@@ -124,9 +137,9 @@ def _row(sample: _Sample, tar: Path, place: str) -> tuple[ManifestRow, list[str]
         record = {}
     record = {name: value for name, value in record.items() if name not in (*ALIASES["path"], *ALIASES["member"])}
     record["path"] = str(tar)
-    if "txt" in texts:
+    if kind := next((kind for kind in PLAIN_TEXTS if kind in texts), ""):
         record = {name: value for name, value in record.items() if name not in ALIASES["text"]}
-        record["text"] = " ".join(texts["txt"].split())
+        record["text"] = " ".join(texts[kind].split())
     if len(sample.audio) != 1:
         found = f"several audio members: {', '.join(sample.audio)[:100]}" if sample.audio else "no audio"
         faults.append(f"has {found}; one with one of {' '.join(AUDIO_SUFFIXES)} is needed")
@@ -134,9 +147,8 @@ def _row(sample: _Sample, tar: Path, place: str) -> tuple[ManifestRow, list[str]
         sample.key.encode()
     except UnicodeEncodeError:
         faults.append("the key is not UTF-8")
-    own_id = any(record.get(name) not in (None, "") for name in ALIASES["id"])
     row, found_faults = parse_record(record, place, tar.parent)
-    name = row.id if own_id else safe_id(sample.key)
+    name = row.id if row.has_own_id else sample.key
     return replace(row, id=name, member=sample.audio[0] if sample.audio else ""), faults + found_faults
 
 
