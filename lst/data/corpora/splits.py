@@ -108,7 +108,7 @@ def _draw(seed: int, kind: str, name: str) -> str:
 
 
 def _is_held_out_alone(rows: Sequence[ManifestRow], valid_share: float) -> bool:
-    """Whether the corpus is a development set alone (LibriSpeech's dev-clean) of which some must become training data."""
+    """Whether the corpus is a development set alone (LibriSpeech's dev-clean): some of it must become training data."""
     return bool(rows) and valid_share < 1 and all(row.split == "valid" for row in rows)
 
 

@@ -256,6 +256,7 @@ class DecodingState:
                 patches_nD = block(patches_nD, partial(next(states).step, sequences))
             else:
                 first = np.maximum(places - windows[mixer] + 1, 0)
+                assert isinstance(block, Block)
                 patches_nD = self._run(block, patches_nD, rotation, next(caches), sequences, first, places)
         for sequence in sequences:
             self.patch_starts[sequence].append(int(self.positions[sequence]))
