@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -256,7 +256,9 @@ class DecodingState:
                 patches_nD = block(patches_nD, partial(next(states).step, sequences))
             else:
                 first = np.maximum(places - windows[mixer] + 1, 0)
-                patches_nD = self._run(block, patches_nD, rotation, next(caches), sequences, first, places)
+                patches_nD = self._run(
+                    cast("Block", block), patches_nD, rotation, next(caches), sequences, first, places
+                )
         for sequence in sequences:
             self.patch_starts[sequence].append(int(self.positions[sequence]))
         self.num_global_steps += len(sequences)
