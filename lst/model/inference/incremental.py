@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -256,8 +256,9 @@ class DecodingState:
                 patches_nD = block(patches_nD, partial(next(states).step, sequences))
             else:
                 first = np.maximum(places - windows[mixer] + 1, 0)
-                assert isinstance(block, Block)
-                patches_nD = self._run(block, patches_nD, rotation, next(caches), sequences, first, places)
+                patches_nD = self._run(
+                    cast("Block", block), patches_nD, rotation, next(caches), sequences, first, places
+                )
         for sequence in sequences:
             self.patch_starts[sequence].append(int(self.positions[sequence]))
         self.num_global_steps += len(sequences)
@@ -277,15 +278,15 @@ class DecodingState:
         return states_SD
 
     def keep(self, sequences: Sequence[int]) -> None:
-        """Goes on with these sequences, in this order, and drops all others; one may be taken several times."""
+        """Drops all other sequences."""
         index = torch.tensor(list(sequences), device=self.device)
         for caches in self.caches.values():
             for cache in caches:
                 cache.keep(index)
         for states in self.states:
             states.keep(index)
-        self.steppers = [self.steppers[s].copy() for s in sequences]
-        self.patch_starts = [list(self.patch_starts[s]) for s in sequences]
+        self.steppers = [self.steppers[s] for s in sequences]
+        self.patch_starts = [self.patch_starts[s] for s in sequences]
         self.positions = self.positions[list(sequences)]
         self.logits = self.logits[index]
         if self.config.has_local_modules:
