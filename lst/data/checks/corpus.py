@@ -31,6 +31,7 @@ def check_corpus(
     decode: bool,
     max_examples: int,
     align: AlignConfig | None = None,
+    num_workers: int = 1,
 ) -> CheckReport:
     """Checks ids, transcripts, audio files, rates, channels, segments, durations and alignments of a corpus.
 
@@ -42,6 +43,7 @@ def check_corpus(
         decode: decode all audio, which finds damage behind a sound header; else headers are read.
         max_examples: examples of each kind of problem that are kept; 0 keeps all.
         align: where it takes alignments over, these are checked against transcripts and durations.
+        num_workers: processes that read headers.
 
     Returns:
         The report; a corpus that cannot be read at all is a problem in it, too.
@@ -57,7 +59,7 @@ def check_corpus(
     tally = _Tally()
     checked_rows: list[ManifestRow] = []
     with Progress(len(rows), "checking audio" if decode else "checking headers", unit="utterance") as progress:
-        for row, probe in with_probes(rows):
+        for row, probe in with_probes(rows, num_workers):
             checked, info, faults = checker.check(row, probe)
             if decode and info is not None and not faults:
                 try:
