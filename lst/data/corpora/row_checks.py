@@ -231,7 +231,8 @@ def with_probes(rows: Iterable[ManifestRow], num_workers: int = 1) -> Iterator[t
     def places() -> Iterator[list[tuple[Path | str, str]]]:
         while chunk := list(itertools.islice(stream, PROBED_TOGETHER)):
             waiting.append(chunk)
-            yield [(row.path, row.member) for row in chunk]
+            # What of a row could not be read is not looked for.
+            yield [("", "") if row.unread & {"path", "member"} else (row.path, row.member) for row in chunk]
 
     for found in ordered_map(_probe_many, places(), num_workers):
         for row, info in zip(waiting.popleft(), found, strict=True):
