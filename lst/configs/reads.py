@@ -157,8 +157,8 @@ READS = {
     for reads in (
         _reads(
             "check",
-            f"{_RUN} corpus layout items benchmark check data.voice seed data.min_duration_s data.max_duration_s "
-            "data.align data.on_the_fly_units "
+            f"{_RUN} corpus layout items benchmark check num_workers data.voice seed data.min_duration_s "
+            "data.max_duration_s data.align data.on_the_fly_units "
             "tokenizer.frame_rate_hz",
         ),
         _reads("prepare", f"{_PREPARE} part data.refit"),

@@ -50,6 +50,7 @@ def check(config: Config, overrides: Sequence[str]) -> int:
                 options.decode,
                 options.examples,
                 config.data.align,
+                config.num_workers,
             )
         )
     if config.items is not None:

@@ -45,6 +45,7 @@ def check_corpus(
     decode: bool,
     max_examples: int,
     align: AlignConfig | None = None,
+    num_workers: int = 1,
 ) -> CheckReport:
     """Checks ids, transcripts, audio files, rates, channels, segments, durations and alignments of a corpus.
 
@@ -57,6 +58,7 @@ def check_corpus(
             headers are read.
         max_examples: examples of each kind of problem that are kept; 0 keeps all.
         align: where it takes alignments over, these are checked against transcripts and durations.
+        num_workers: processes that read headers.
 
     Returns:
         The report; a corpus that cannot be read at all is a problem in it, too.
@@ -74,7 +76,7 @@ def check_corpus(
     texts, audio = TextContent(align.method in ENGLISH_ALIGNERS), AudioContent()
     checked_rows: list[ManifestRow] = []
     with Progress(len(rows), "checking audio" if decode else "checking headers", unit="utterance") as progress:
-        for checked, info, levels, faults in _measured(rows, checker, decode):
+        for checked, info, levels, faults in _measured(rows, checker, decode, num_workers):
             is_good = not faults
             if is_good:
                 faults = [*faults, *(("same audio", fault) for fault in audio.add(checked, levels))]
@@ -104,14 +106,14 @@ def check_corpus(
 
 
 def _measured(
-    rows: Sequence[ManifestRow], checker: RowChecker, decode: bool
+    rows: Sequence[ManifestRow], checker: RowChecker, decode: bool, num_workers: int
 ) -> Iterator[tuple[ManifestRow, AudioInfo | None, AudioLevels | None, list[Fault]]]:
     """Each row as it was checked, its header, its levels with ``decode``, and its faults. Threads decode ahead."""
     num_threads = min(os.cpu_count() or 1, 32)
     waiting: deque[tuple[ManifestRow, AudioInfo | None, list[Fault], Future[tuple[AudioLevels, list[str]]] | None]]
     waiting = deque()
     with ThreadPoolExecutor(num_threads) as pool:
-        for row, probe in with_probes(rows):
+        for row, probe in with_probes(rows, num_workers):
             checked, info, faults = checker.check(row, probe)
             is_decoded = decode and info is not None and not any(kind in NOT_DECODED for kind, _ in faults)
             waiting.append((checked, info, faults, pool.submit(measured_faults, checked) if is_decoded else None))

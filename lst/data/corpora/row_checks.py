@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import collections
 import functools
+import itertools
 import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeAlias
 
 from lst.data.audio import AudioInfo, described, is_present, probe_audio
@@ -19,6 +21,7 @@ from lst.data.corpora.manifest import ManifestProblem, ManifestRow
 from lst.data.corpora.records import shown
 from lst.data.utterance import TOLERANCE_S
 from lst.errors import ProblemsError, UserError
+from lst.parallel import ordered_map
 from lst.progress import Progress
 from lst.storage import is_url
 
@@ -56,7 +59,8 @@ NULLS = frozenset(
 # (kind of check, message)
 Fault: TypeAlias = tuple[str, str]
 Probe: TypeAlias = Callable[[], AudioInfo]
-REMOTE_PROBES = 32  # headers of remote files that are read at the same time
+# Headers that a process reads before it hands them over, and those behind URLs that it reads at the same time.
+PROBED_TOGETHER, REMOTE_PROBES = 128, 32
 KINDS = (
     "id",
     "transcript",
@@ -216,7 +220,11 @@ def timed_word_faults(row: ManifestRow) -> list[str]:
 
 
 def check_rows(
-    rows: Sequence[ManifestRow], min_duration_s: float, max_duration_s: float, found: Sequence[ManifestProblem] = ()
+    rows: Sequence[ManifestRow],
+    min_duration_s: float,
+    max_duration_s: float,
+    found: Sequence[ManifestProblem] = (),
+    num_workers: int = 1,
 ) -> tuple[list[ManifestRow], list[ManifestProblem]]:
     """Checks ids, transcripts and audio headers of all rows in one pass.
 
@@ -228,6 +236,7 @@ def check_rows(
         min_duration_s: shortest utterance allowed, itself included.
         max_duration_s: longest utterance allowed, itself included.
         found: problems of the other rows; those read in part are checked too.
+        num_workers: processes that read headers.
 
     Returns:
         The good rows in their order, with ``duration_s`` from the audio's header, and all problems except ``found``.
@@ -236,7 +245,7 @@ def check_rows(
     problems: list[ManifestProblem] = []
     checker = RowChecker(min_duration_s, max_duration_s)
     with Progress(len(rows), "checking the manifest", unit="file") as progress:
-        for row, probe in with_probes(rows):
+        for row, probe in with_probes(rows, num_workers):
             checked, _, faults = checker.check(row, probe)
             problems += row_problems(row, faults)
             if not faults:
@@ -245,30 +254,51 @@ def check_rows(
     return good, [*problems, *checker.check_in_part(found)]
 
 
-def with_probes(rows: Iterable[ManifestRow]) -> Iterator[tuple[ManifestRow, Probe]]:
-    """Yields the rows in order, each with a function that reads its audio's header.
+def with_probes(rows: Iterable[ManifestRow], num_workers: int = 1) -> Iterator[tuple[ManifestRow, Probe]]:
+    """Yields the rows in order, each with a function that gives its audio's header.
 
-    Headers behind URLs are read ahead, many at a time, because each one waits for the network. Members of tars are
-    not: the first one reads the directory of the whole tar.
+    Headers are read ahead: by several processes, and by each many at a time where they lie behind URLs, because each
+    of these waits for the network. What is yielded does not depend on ``num_workers``.
+
+    Args:
+        rows: may be a stream.
+        num_workers: processes that read headers; small corpora need no second one.
     """
-    waiting: collections.deque[tuple[ManifestRow, Future[AudioInfo] | None]] = collections.deque()
-    with ThreadPoolExecutor(REMOTE_PROBES) as pool:
-        try:
-            for row in rows:
-                is_remote = is_url(row.path) and not row.member
-                waiting.append((row, pool.submit(probe_audio, row.path) if is_remote else None))
-                while waiting and (waiting[0][1] is None or len(waiting) > 2 * REMOTE_PROBES):
-                    yield _ready(*waiting.popleft())
-            while waiting:
-                yield _ready(*waiting.popleft())
-        finally:
-            for _, future in waiting:
-                if future is not None:
-                    future.cancel()
+    stream, waiting = iter(rows), collections.deque[list[ManifestRow]]()
+
+    def places() -> Iterator[list[tuple[Path | str, str]]]:
+        while chunk := list(itertools.islice(stream, PROBED_TOGETHER)):
+            waiting.append(chunk)
+            # What of a row could not be read is not looked for.
+            yield [("", "") if row.unread & {"path", "member"} else (row.path, row.member) for row in chunk]
+
+    for found in ordered_map(_probe_many, places(), num_workers):
+        for row, info in zip(waiting.popleft(), found, strict=True):
+            yield row, functools.partial(_told, info)
 
 
-def _ready(row: ManifestRow, future: Future[AudioInfo] | None) -> tuple[ManifestRow, Probe]:
-    return row, future.result if future is not None else functools.partial(probe_audio, row.path, row.member)
+def _probe_many(places: Sequence[tuple[Path | str, str]]) -> list[AudioInfo | tuple[str, ...]]:
+    """The headers of some files, or what is wrong with them, as not every error can be sent by a process."""
+    if any(is_url(path) and not member for path, member in places):
+        with ThreadPoolExecutor(REMOTE_PROBES) as pool:
+            return list(pool.map(_probe, places))
+    return [_probe(place) for place in places]
+
+
+def _probe(place: tuple[Path | str, str]) -> AudioInfo | tuple[str, ...]:
+    path, member = place
+    if not str(path) or not is_present(path):
+        return (f"{path} does not exist or is not a file.",)
+    try:
+        return probe_audio(path, member)
+    except UserError as error:
+        return error.args
+
+
+def _told(found: AudioInfo | tuple[str, ...]) -> AudioInfo:
+    if isinstance(found, AudioInfo):
+        return found
+    raise UserError(*found)
 
 
 def row_problems(row: ManifestRow, faults: Iterable[Fault]) -> list[ManifestProblem]:

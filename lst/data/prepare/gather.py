@@ -162,7 +162,7 @@ def _recordings(
     rows, problems, layout = found
     config = options.data
     num_rows = len(rows) + num_bad_rows(problems)
-    good, faults = check_rows(rows, config.min_duration_s, config.max_duration_s, problems)
+    good, faults = check_rows(rows, config.min_duration_s, config.max_duration_s, problems, options.num_workers)
     problems = [*problems, *faults]
     if problems and options.on_error == "raise":
         # Faults of alignments are reported together with those of rows, before work starts.

@@ -236,7 +236,7 @@ def differences(folder: Folder, lists: Lists) -> list[str]:
         (
             "changed texts",
             texts,
-            lambda row_id: f"{row_id} ({shown(old[row_id]['text'])}, now {shown(new[row_id]['text'])})",
+            lambda row_id: f"{row_id} ({_apart(old[row_id]['text'], new[row_id]['text'])})",
         ),
         ("changed recordings", audio, lambda row_id: f"{row_id} ({new[row_id].get('path', '')})"),
         ("rows changed otherwise", others, str),
@@ -252,6 +252,17 @@ def differences(folder: Folder, lists: Lists) -> list[str]:
         f"  shards that are made again: {len(made):,} of {num_shards:,}{', ' * bool(made)}{_first(made, str)}",
         "  codebook, text pieces and held-out utterances stay (data.refit=true chooses them anew)",
     ]
+
+
+def _apart(old: str, new: str) -> str:
+    """Where two texts begin to differ.
+
+    >>> _apart("a long text that was said", "a long text that was sung")
+    "'t that was said', now 't that was sung'"
+    """
+    same = next((n for n, (left, right) in enumerate(zip(old, new, strict=False)) if left != right), len(old))
+    start = max(0, same - 12)
+    return f"{shown(old[start:])}, now {shown(new[start:])}"
 
 
 def _first(names: Sequence[str], told: Callable[[str], str]) -> str:

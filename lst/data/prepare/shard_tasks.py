@@ -125,23 +125,25 @@ def plan_shards(
     places: dict[str, Any],
 ) -> list[ShardTask]:
     """A task for every shard that has rows, done or not."""
-    host, facts = socket.gethostname(), gathered.record.get("simulated")
+    host, facts, units_sha256 = socket.gethostname(), gathered.record.get("simulated"), units.sha256
     simulated = None if facts is None else SimulatedSpeech.of(facts)
     # All beside its own rows that decides a shard's bytes. Other settings choose rows.
-    settings = {
-        "units": units.sha256,
-        "tokenizer": made_from["tokenizer"],
-        "align": made_from["data"]["align"],
-        "align_files": made_from.get("align_files"),
-        "simulated": facts,
-    }
+    settings = fingerprint(
+        {
+            "units": units_sha256,
+            "tokenizer": made_from["tokenizer"],
+            "align": made_from["data"]["align"],
+            "align_files": made_from.get("align_files"),
+            "simulated": facts,
+        }
+    )
     return [
         ShardTask(
             folder,
             shard.name,
             fingerprint({"settings": settings, "rows": shard.rows_sha256}),
             shard,
-            units.sha256,
+            units_sha256,
             units.frame_rate_hz,
             data,
             places,
