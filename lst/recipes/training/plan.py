@@ -79,15 +79,16 @@ def train_plan(config: Config, peak: float | None = None) -> list[str]:
     tokens = expected.tokens
     workload = typical_workload(config.model, tokens, slots, slots / expected.documents)
     flops = model_flops(config.model, expected.vocab_size, workload)
-    total = flops.training * train.max_steps
+    step_tokens, step_flops = tokens * train.num_parts, flops.training * train.num_parts
+    total = step_flops * train.max_steps
     peak = peak_flops() if peak is None else peak
     disk = num_parameters * (BYTES_A_CHECKPOINT_PARAMETER * (train.keep_checkpoints + len(train.keep_at)) + 4)
     return [
         f"train {config.name}: {num_parameters:,} parameters, vocabulary {expected.vocab_size:,}, patching {strategy}",
         *_family_lines(config),
         *([f"  goes on from step {step_of(named)} of {named.parent.parent}"] if named else []),
-        f"  {train.max_steps:,} steps × {slots:,} patches, about {tokens:,.0f} tokens a step ({expected.source})",
-        f"  {flops.training / 1e9:,.1f} GFLOP a step (forward: encoder {flops.encoder / flops.forward:.0%}, backbone "
+        f"  {train.max_steps:,} steps × {train.step_patches:,} patches, about {step_tokens:,.0f} tokens a step ({expected.source})",
+        f"  {step_flops / 1e9:,.1f} GFLOP a step (forward: encoder {flops.encoder / flops.forward:.0%}, backbone "
         f"{flops.backbone / flops.forward:.0%}, decoder {flops.decoder / flops.forward:.0%}, head "
         f"{flops.head / flops.forward:.0%}), {total:.3g} FLOPs in all",
         f"  disk about {size_text(disk)}; time about {duration_text(total / (peak * TRAINING_EFFICIENCY))} "
