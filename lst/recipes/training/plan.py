@@ -87,7 +87,8 @@ def train_plan(config: Config, peak: float | None = None) -> list[str]:
         f"train {config.name}: {num_parameters:,} parameters, vocabulary {expected.vocab_size:,}, patching {strategy}",
         *_family_lines(config),
         *([f"  goes on from step {step_of(named)} of {named.parent.parent}"] if named else []),
-        f"  {train.max_steps:,} steps × {train.step_patches:,} patches, about {step_tokens:,.0f} tokens a step ({expected.source})",
+        f"  {train.max_steps:,} steps × {train.step_patches:,} patches, about {step_tokens:,.0f} tokens a step "
+        f"({expected.source})",
         f"  {step_flops / 1e9:,.1f} GFLOP a step (forward: encoder {flops.encoder / flops.forward:.0%}, backbone "
         f"{flops.backbone / flops.forward:.0%}, decoder {flops.decoder / flops.forward:.0%}, head "
         f"{flops.head / flops.forward:.0%}), {total:.3g} FLOPs in all",
