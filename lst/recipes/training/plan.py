@@ -58,7 +58,7 @@ def train_plan(config: Config, peak: float | None = None) -> list[str]:
     """
     check_one_process("lst train")
     train, strategy = config.train, config.patching.strategy
-    slots = train.step_patches
+    slots = train.rows * train.row_patches
     is_prepared = storage.exists(RunFolder.of(config).data / INDEX_FILE)
     named = None
     if is_prepared:
@@ -75,16 +75,18 @@ def train_plan(config: Config, peak: float | None = None) -> list[str]:
     num_parameters, tokens = model.num_parameters, expected.tokens
     workload = typical_workload(config.model, tokens, slots, slots / expected.documents)
     flops = model_flops(config.model, expected.vocab_size, workload)
-    cluster = cluster_of(config, model, flops.training, tokens, peak)
+    step_tokens, step_flops = tokens * train.num_parts, flops.training * train.num_parts
+    cluster = cluster_of(config, model, step_flops, step_tokens, peak)
     disk = num_parameters * (BYTES_A_CHECKPOINT_PARAMETER * (train.keep_checkpoints + len(train.keep_at)) + 4)
     return [
         f"train {config.name}: {num_parameters:,} parameters, vocabulary {expected.vocab_size:,}, patching {strategy}",
         *_family_lines(config),
         *([f"  goes on from step {step_of(named)} of {named.parent.parent}"] if named else []),
-        f"  {train.max_steps:,} steps × {slots:,} patches, about {tokens:,.0f} tokens a step ({expected.source})",
-        f"  {flops.training / 1e9:,.1f} GFLOP a step (forward: encoder {flops.encoder / flops.forward:.0%}, backbone "
+        f"  {train.max_steps:,} steps × {train.step_patches:,} patches, about {step_tokens:,.0f} tokens a step "
+        f"({expected.source})",
+        f"  {step_flops / 1e9:,.1f} GFLOP a step (forward: encoder {flops.encoder / flops.forward:.0%}, backbone "
         f"{flops.backbone / flops.forward:.0%}, decoder {flops.decoder / flops.forward:.0%}, head "
-        f"{flops.head / flops.forward:.0%}), {flops.training * train.max_steps:.3g} FLOPs in all",
+        f"{flops.head / flops.forward:.0%}), {step_flops * train.max_steps:.3g} FLOPs in all",
         f"  disk about {size_text(disk)}",
         *cluster_lines(config, cluster),
         *([] if is_prepared else [f"  it waits for prepared data in {RunFolder.of(config).data}: run lst prepare"]),
@@ -119,6 +121,6 @@ def _measured(config: Config, data: PreparedData) -> Expected:
 
 
 def _assumed(config: Config, vocab_size: int, source: str) -> Expected:
-    slots = config.train.step_patches
+    slots = config.train.rows * config.train.row_patches
     a_patch = ASSUMED_TOKENS_A_PATCH.get(config.patching.strategy, ASSUMED_TOKENS_A_PATCH["static"])
     return Expected(vocab_size, slots * a_patch, slots / ASSUMED_DOCUMENT_PATCHES, source)
