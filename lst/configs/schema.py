@@ -8,13 +8,13 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from operator import attrgetter
 
-from lst.configs.benchmark_schema import RECOGNISERS, BenchmarkConfig
+from lst.configs.benchmark_schema import BenchmarkConfig
+from lst.configs.eval_schema import EvalConfig
 from lst.configs.family import RULES, family_values
 from lst.configs.plan_schema import PlanConfig
 from lst.configs.text_models import with_shape_of
 from lst.configs.trained_models import begun_as, is_own_model
 from lst.data.config import (
-    ADAPTATION_KINDS,
     EXECUTORS,
     LAYOUT_NAMES,
     NO_VOICE,
@@ -229,81 +229,6 @@ class TrainConfig(Options, prefix="train."):
             found.append("train.strategy=hsdp needs several machines (train.num_nodes): on one, take fsdp")
         if self.compile and self.compile_by == "loss" and (is_sharded or self.recompute_every):
             found.append("train.compile_by=loss with fsdp, hsdp or train.recompute_every: take train.compile_by=block")
-        return found
-
-
-_IF_ADAPTED = f"eval.task={'|'.join(ADAPTATION_KINDS)}"
-
-
-@dataclass
-class EvalConfig(Options, prefix="eval."):
-    """Options of the evaluation."""
-
-    max_items: int = option(500, "cloze items at most; 0 takes every held-out utterance", low=0)
-    context_share: float = option(
-        0.6, "share of the words that is context, where no sentence end is known", above=0, below=1
-    )
-    min_words: int = option(6, "utterances with fewer words make no cloze item", low=2)
-    bootstrap_samples: int = option(2000, "resamples for the 95 % intervals", low=100)
-    rows_a_batch: int = option(8, "rows scored together", low=1)
-    ceiling_utterances: int = option(
-        100, "held-out stories of simulated speech whose entropy is measured; 0 measures none", low=0, is_later=True
-    )
-    ngram: int = option(
-        13,
-        "evaluation items and held-out texts that share so many words with the training are counted; 0 counts none",
-        low=0,
-        unit="words",
-        is_later=True,
-    )
-    benchmark: str | None = option(
-        None,
-        "folder of lst benchmark build: every model is scored on it, and on nothing else",
-        path="folder",
-        is_later=True,
-    )
-    task: str = option(
-        "scores",
-        "scores (likelihoods), or what adapted models do, alone: asr (word errors of what they write of speech), tts "
-        "(character errors of what a recogniser hears of the units that they give to texts)",
-        choices=("scores", *ADAPTATION_KINDS),
-        is_later=True,
-    )
-    split: str = option(
-        "valid",
-        "utterances of asr and tts: held out, or those of the training",
-        choices=("valid", "train"),
-        needs=_IF_ADAPTED,
-        is_later=True,
-    )
-    max_utterances: int = option(
-        0, "utterances of asr and tts at most; 0 takes all", low=0, needs=_IF_ADAPTED, is_later=True
-    )
-    beams: int = option(
-        1, "answers of asr and tts that are followed at a time; 1 is greedy", low=1, needs=_IF_ADAPTED, is_later=True
-    )
-    recognise: str = option(
-        "pocketsphinx",
-        "recogniser that hears what tts says",
-        choices=RECOGNISERS,
-        needs="eval.task=tts",
-        is_later=True,
-    )
-    recogniser_weights: str | None = option(
-        None,
-        "folder of faster-whisper's model, in the format of CTranslate2",
-        path="folder",
-        needs="eval.recognise=faster-whisper",
-        is_later=True,
-    )
-
-    def rules(self) -> list[str]:
-        """The recogniser has its weights, and one thing is evaluated."""
-        found = []
-        if self.recognise == "faster-whisper" and self.recogniser_weights is None:
-            found.append("eval.recognise=faster-whisper: say where its model lies with eval.recogniser_weights=FOLDER")
-        if self.task != "scores" and self.benchmark is not None:
-            found.append(f"eval.task={self.task} with eval.benchmark=: a benchmark is scored; leave one of them out")
         return found
 
 

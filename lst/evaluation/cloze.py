@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lst.configs.schema import EvalConfig
+from lst.configs.eval_schema import EvalConfig
 from lst.data.documents import DocumentBuilder, document_generator
 from lst.data.documents.interleave import Span
 from lst.data.utterance import Utterance

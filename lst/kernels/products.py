@@ -24,12 +24,13 @@ def has_onednn() -> bool:
 
 def can_multiply(x: torch.Tensor, weight: torch.Tensor) -> bool:
     """Whether ``linear`` is faster than PyTorch's for inputs [..., K] and a matrix."""
+    # First: what follows cannot be traced.
     return (
-        x.dtype == weight.dtype == torch.float32
+        not torch.compiler.is_compiling()
+        and x.dtype == weight.dtype == torch.float32
         and x.device.type == "cpu"
         and x.numel() >= _LEAST_ROWS * x.shape[-1]
         and has_onednn()
-        and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
     )
 

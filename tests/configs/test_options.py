@@ -91,7 +91,17 @@ def test_records_lack_options_that_earlier_versions_lacked_while_they_have_their
             "recompute_every": 1,
             "compile_by": "block",
         },
-        "eval": {"ceiling_utterances": 7, "ngram": 9, "benchmark": "folder"},
+        "eval": {
+            "ceiling_utterances": 7,
+            "ngram": 9,
+            "benchmark": "folder",
+            "task": "asr",
+            "split": "train",
+            "max_utterances": 3,
+            "beams": 4,
+            "recognise": "faster-whisper",
+            "recogniser_weights": "folder",
+        },
     }
     for key, published in later.items():
         section = attrgetter(key)(config)

@@ -38,7 +38,7 @@ def problems_of(command: str, *words: str) -> list[str]:
         ("generate model.max_patches=9000", "lst generate does not read model.max_patches; a trained model keeps"),
         ("train out=x.wav", "lst train does not read out"),
         ("generate hub=x", "lst generate does not read hub; lst export reads it"),
-        ("check num_workers=3", "lst check does not read num_workers"),
+        ("check address=auto", "lst check does not read address"),
         ("export out=x", "lst export does not read out; write export.folder=FOLDER"),
         ("prepare train.rows=3", "lst prepare does not read train.rows; lst train, lst quickstart read it"),
         ("quickstart part=0/2", "lst quickstart does not read part; make the parts with lst prepare"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lst.configs.compose import build_config
-from lst.configs.schema import EvalConfig
+from lst.configs.eval_schema import EvalConfig
 from lst.data.documents.interleave import DocumentBuilder
 from lst.data.prepared import PreparedData
 from lst.data.utterance import Utterance, Word

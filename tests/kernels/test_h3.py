@@ -385,7 +385,9 @@ def test_without_the_library_the_matrix_form_runs_and_says_so_once() -> None:
         "print(ssm_path(torch.device('cpu')), y.flatten().tolist(), [str(w.message) for w in told])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("matrix [2.0, 4.0, 6.0] ['state-space models run as blocked matrix products")
+    assert done.stdout.startswith(
+        "matrix [2.0, 4.0, 6.0] ['attention and state-space models run as blocked matrix products"
+    )
     assert "absent.so was not built (no C++ compiler" in done.stdout
     assert done.stdout.count("was not built") == 1
 

@@ -166,7 +166,7 @@ def test_paths_that_cannot_be_what_they_are_for_are_all_named(
     told = capsys.readouterr().err
     for part in (
         "run_dir=s3://bucket/run is a URL: a path of this machine is needed; for prepared data there is",
-        f"text={tmp_path} is a folder: name a file",
+        f"text={tmp_path}: a file of this machine is needed; folders and URLs are for corpus=none",
         f"export.folder={tmp_path}/file is a file: name a folder",
         "out=local:///u is a URL",
         f"check.json={tmp_path} is a folder",

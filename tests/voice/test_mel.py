@@ -38,7 +38,7 @@ def test_there_and_back() -> None:
     own, shifted = scale.mel(back), scale.mel(np.roll(back, 6 * scale.hop_samples))
     distances = [float(np.abs(one - mel)[:, inner].mean()) for one in (own, shifted)]
     assert distances[0] < 0.1
-    assert distances[1] > 2 * distances[0], "later by six frames"
+    assert distances[1] > 1.5 * distances[0], "later by six frames"
 
 
 def test_the_unit_of_a_content_frame_covers_its_middle() -> None:

@@ -30,7 +30,7 @@ def sound_fault(waveform: np.ndarray) -> str:
 
     >>> sound_fault(np.zeros(16_000, np.float32))
     'silence or level: the loudest sample is 0 of full scale'
-    >>> sound_fault(np.array([20_000.0, -12_000.0], np.float32))[:34]
+    >>> sound_fault(np.array([20_000.0, -12_000.0], np.float32))[:35]
     'mis-scaled samples: they reach 2e+0'
     """
     loud = np.abs(waveform)

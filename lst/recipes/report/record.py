@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lst import storage
-from lst.configs.schema import Config, EvalConfig
+from lst.configs.eval_schema import EvalConfig
+from lst.configs.schema import Config
 from lst.data.audio import audio_exists, read_row_audio
 from lst.data.prepared import LEFT_OUT_FILE, PreparedData, check_has_speech, speech_name
 from lst.data.shards import INDEX_FILE, LeftOut

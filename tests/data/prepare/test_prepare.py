@@ -168,7 +168,7 @@ def test_fields_that_decide_the_data_are_all_recorded() -> None:
     tokenizer = {field.name for field in dataclasses.fields(TokenizerConfig)} - {"trust", "device"}
     assert recorded["tokenizer"].keys() == tokenizer
     # Later options are recorded where they are set.
-    align = {field.name for field in dataclasses.fields(AlignConfig)} - {"batch", "device", "unsaid"}
+    align = {field.name for field in dataclasses.fields(AlignConfig)} - {"batch", "device", "unsaid", "tier"}
     assert recorded["data"]["align"].keys() == align
     assert recorded.keys() == {
         "corpus",

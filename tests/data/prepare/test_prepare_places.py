@@ -211,7 +211,7 @@ def test_impossible_options_are_named(words: list[str], told: str) -> None:
 def test_summary_counts_what_was_made(corpus: Path, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (copy / "shards/train-000001.tar").unlink()
     prepare(copy, options(corpus))
-    assert "shards: 1 made, 3 there before, of 4; 0.00 h of speech; no utterance failed" in capsys.readouterr().err
+    assert "shards: 1 made, 3 there before, of 4; 0.00 h of speech; 0 utterances failed" in capsys.readouterr().err
     reader = ShardReader(copy, "train")
     assert reader.shard_sizes == [2, 2, 2]
 

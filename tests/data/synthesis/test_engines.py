@@ -85,7 +85,9 @@ def test_a_plug_in_speaks_like_the_others(plug_ins: None) -> None:
 def test_absent_engines_and_voices_are_named_with_what_there_is(plug_ins: None) -> None:
     with pytest.raises(UserError, match=r"no voice 'middle' here; it has high, low"):
         named_speaker("beeper:middle")
-    with pytest.raises(ProblemsError, match=r"data.voice=nobody: allowed are auto, flite, .*kokoro, simulated, and"):
+    with pytest.raises(
+        ProblemsError, match=r"data.voice=nobody: allowed are auto, flite, .*kokoro, simulated, none, and"
+    ):
         build_config(["data.voice=nobody"])
 
 
