@@ -20,7 +20,7 @@ pytest.importorskip("jiwer", reason="jiwer is not installed (extra asr)")
 NAMES = ["anna", "found", "a", "small", "red", "boat", "near", "the", "old", "mill", "today"]
 TINY = ["model=lst_debug", "patching=static", "data.mix.paired=0"]
 TINY += ["train.max_steps=2", "train.rows=1", "train.row_patches=64", "train.eval_utterances=1"]
-ADAPTED = ["train.max_steps=200", "train.rows=2", "train.row_patches=128", "train.learning_rate=1e-2", "seed=1"]
+ADAPTED = ["train.max_steps=260", "train.rows=2", "train.row_patches=128", "train.learning_rate=1e-2", "seed=1"]
 ADAPTED += ["train.eval_every=200", "train.checkpoint_every=200", "data.num_streams=1", "data.pack_buffer=20"]
 
 
