@@ -90,23 +90,24 @@ def controlled(config: Config, data: PreparedData, reference: Spent, control: st
 
 
 def _running(config: Config, data: PreparedData) -> Iterator[Spent]:
-    """What is used up to each step, without end."""
+    """What is used up to each step, without end: a step takes as many batches of the loader as it has parts."""
     vocabulary = plain_patching(config.patching, data).vocabulary
     piece_bytes = torch.zeros(vocabulary.size, dtype=torch.int64)
     piece_bytes[: vocabulary.num_text] = torch.tensor(data.tokenizer.piece_bytes)
     total = Spent()
     with build_loader(config, data, "count") as loader:
-        for batch, _ in loader:
+        for batch, state in loader:
             flops = model_flops(config.model, vocabulary.size, workload_of_batch(batch, config.model)).training
             total = Spent(
-                total.steps + 1,
+                state.batch_index // config.train.num_parts,
                 total.patches + batch.num_patches,
                 total.tokens + batch.num_tokens,
                 total.flops + flops,
                 total.units + int((batch.token_ids >= vocabulary.first_unit_id).sum()),
                 total.text_bytes + int(piece_bytes[batch.token_ids.long()].sum()),
             )
-            yield total
+            if state.batch_index % config.train.num_parts == 0:
+                yield total
 
 
 def _nearest(running: Iterator[Spent], wanted: float, control: str, max_steps: int) -> Spent:

@@ -31,6 +31,21 @@ def test_a_count_before_training_is_what_the_training_uses(run: Path, reference:
     assert counted.flops == pytest.approx(reference["training_flops"], rel=1e-12)
 
 
+def test_a_step_of_several_parts_is_one_step(run: Path) -> None:
+    """Rounds of one device, or several devices: the batch of a step is the same, and so is what it spends."""
+    rows = ("train.rows=1", "train.row_patches=64", "train.max_steps=4", "train.batch_patches=128")
+    words = (*BASELINE, "name=rounds", *rows)
+    train(build_config(overrides(run, *words)))
+    used = [row for row in metrics(run, "rounds") if "loss" in row][-1]
+    for more in ([], ["train.devices=2"]):
+        config = build_config([*overrides(run, *words), *more])
+        assert config.train.num_parts == 2
+        counted = spent(config, open_data(config))
+        assert (counted.steps, counted.patches, counted.tokens) == (4, used["patches"], used["tokens"])
+        assert counted.flops == pytest.approx(used["training_flops"], rel=1e-12)
+        assert controlled(config, open_data(config), counted, "data") == counted
+
+
 @pytest.mark.parametrize("control", KEYS)
 @pytest.mark.parametrize("patching", ["static", "curriculum"])
 def test_derived_steps_spend_the_same_to_the_nearest_step(
