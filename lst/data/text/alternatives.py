@@ -284,16 +284,21 @@ def _prices(found: re.Match[str]) -> Iterator[str]:
 
 
 def _large_prices(found: re.Match[str]) -> Iterator[str]:
-    """``$2.5``, before ``million``, which then names the money, or alone."""
-    said = decimal(f"{found[2]}.{found[3]}")
-    yield from (said, f"{said} {price(found[1], '2').rpartition(' ')[2]}")
+    """``$2.5``, before ``million``, which then names the money, or alone; ``£3m``."""
+    size = {"k": " thousand", "m": " million", "b": " billion"}.get((found[3] or "")[:1].lower(), "")
+    for said in [decimal(found[2])] if "." in found[2] else _amounts(found[2]):
+        yield from (f"{said}{size}", f"{said}{size} {price(found[1], '2').rpartition(' ')[2]}")
+
+
+def _thousands(found: re.Match[str]) -> Iterator[str]:
+    yield from (f"{decimal(found[1])} thousand", f"{decimal(found[1])} k")
 
 
 def _fractions(found: re.Match[str]) -> Iterator[str]:
     """``1/2``, also behind a whole number; a month and a day; two numbers (``24/7``)."""
     whole, above, below = found[1], found[2], found[3]
     part = fraction(above, below)
-    parts = [part, re.sub("^one ", "a ", part), *(["half"] if part == "one half" else [])]
+    parts = [part, re.sub("^one ", "a ", part), *(["half", "half a"] if part == "one half" else [])]
     if whole:
         yield from (f"{number} and {part}" for number in _amounts(whole) for part in parts[::-1])
     else:
@@ -336,7 +341,9 @@ def _decimals(found: re.Match[str]) -> Iterator[str]:
 
 
 def _signed(found: re.Match[str]) -> Iterator[str]:
+    scale = {"c": " celsius", "f": " fahrenheit"}.get((found[3] or "")[1:].lower(), "")
     units = ("",) if not found[3] else (" percent", " per cent") if found[3] == "%" else (" degrees", " degree", "")
+    units = (*(f"{unit}{scale}" for unit in units), *units) if scale else units
     signs = ("minus ", "negative ", "") if found[1] else ("",)
     yield from (f"{sign}{number}{unit}" for number in _amounts(found[2]) for unit in units for sign in signs)
 
@@ -354,7 +361,9 @@ def _in_pairs(digits: str) -> str:
 
 
 def _range(found: re.Match[str]) -> Iterator[str]:
-    for first, last in islice(product(_amounts(found[1]), _amounts(found[2])), 10):
+    firsts, lasts = [*_amounts(found[1])], [*_amounts(found[2])]
+    # Two years are both said as years.
+    for first, last in islice(dict.fromkeys([*zip(firsts, lasts, strict=False), *product(firsts, lasts)]), 12):
         yield from (f"{first} to {last}", f"{first} {last}")
 
 
@@ -371,9 +380,10 @@ _KINDS: list[tuple[str, Callable[[re.Match[str]], Iterator[str]]]] = [
     (r"['’]?(\d+)['’]?s", _decade),
     (r"(\d\d?):(\d\d)(?::\d\d)?([ap]\.?m\.?)?", _times),
     (rf"([{re.escape(CURRENCY_SIGNS)}])(\d+)(?:\.(\d\d))?", _prices),
-    (rf"([{re.escape(CURRENCY_SIGNS)}])(\d+)\.(\d+)", _large_prices),
+    (rf"([{re.escape(CURRENCY_SIGNS)}])(\d+(?:\.\d+)?)(k|mn?|bn?)?", _large_prices),
+    (r"(\d+(?:\.\d+)?)k", _thousands),
     (r"([-−+])?(\d*)\.(\d+)(%)?", _decimals),
-    (r"([-−])?(\d+)(%|°)?", _signed),
+    (r"([-−])?(\d+)(%|[°º][cf]?)?", _signed),
     (r"\+?(?:\d{1,3}[-.])?\d{3}[-.]\d{3,4}(?:[-.]\d{3,4})?", _telephone),
     (r"(\d+)[-–](\d+)", _range),
 ]
