@@ -225,6 +225,11 @@ class AlignConfig(Options, prefix="data.align."):
         needs="data.align.method=pocketsphinx|ctc|auto|stamps",
     )
 
+    @property
+    def is_english(self) -> bool:
+        """Whether the aligner knows English alone."""
+        return self.method in ("pocketsphinx", "auto", "stamps")
+
     def brackets(self) -> tuple[str, ...]:
         """The pairs of ``unsaid``."""
         return tuple(self.unsaid.split())

@@ -76,6 +76,8 @@ class FilteredAligner:
         """Raises ``AlignmentError`` with the cause where the text is not that of the audio."""
         missing, score = sum(word.is_unaligned for word in words), mean_score(words)
         if missing > MAX_UNALIGNED_SHARE * len(words):
+            if self.config.method in ("import", "manifest"):
+                raise AlignmentError(f"{missing} of {len(words)} words have no times")
             why = f"{missing} of {len(words)} words were not found in the audio"
         elif self.scale is not None and score < self.scale.lowest:
             why = f"words score {score:.1f} on average, right texts above {self.scale.lowest:g} (data.align.min_score)"

@@ -177,16 +177,17 @@ def imported_faults(config: AlignConfig, rows: Sequence[ManifestRow]) -> list[li
         aligner = ManifestAligner()
     else:
         return None
-    found = [
-        aligner.timed_words(row.id, row.text, row.duration_s or float("inf"), row.words, audio_name(row))
-        for row in rows
-    ]
+    found = [_timed_words(aligner, row) for row in rows]
     if config.min_score is not None and not any(word.score for words, _ in found for word in words):
         raise UserError(
             f"data.align.min_score={config.min_score}: no word of the alignments that are taken over has a score: "
             "leave the option out"
         )
     return [problems for _, problems in found]
+
+
+def _timed_words(aligner: GivenTimesAligner, row: ManifestRow) -> tuple[list[TimedWord], list[str]]:
+    return aligner.timed_words(row.id, row.text, row.duration_s or float("inf"), row.words, audio_name(row))
 
 
 def given_times(config: AlignConfig) -> Callable[[ManifestRow], str] | None:
@@ -196,10 +197,10 @@ def given_times(config: AlignConfig) -> Callable[[ManifestRow], str] | None:
     """
     if config.method != "import":
         return None
-    aligner = ImportAligner(config.source, config.format)
+    aligner = ImportAligner(config.source, config.format, config.tier)
 
     def times_of(row: ManifestRow) -> str:
-        words, problems = aligner.timed_words(row.id, row.text, row.duration_s or float("inf"), row.words)
+        words, problems = _timed_words(aligner, row)
         return fingerprint([[word._replace(place="") for word in words], problems])
 
     return times_of

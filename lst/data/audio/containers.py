@@ -7,13 +7,16 @@ in silence.
 from __future__ import annotations
 
 import os
+import re
 import struct
 from typing import BinaryIO
 
 # Writers that do not know the size beforehand write a number at or above this.
 OPEN_SIZE_BYTES = 0x7FFFF000
 _TAG_STARTS = (b"TAG", b"ID3", b"APETAGEX")  # of music players, behind the last chunk
-_PADDING_BYTES = 8
+_LONGEST_TAG_START = 8
+_PADDING_BYTES = 1 << 16  # recorders fill up sectors
+_CHUNK_NAME = re.compile(rb"(?=.*[A-Za-z])[A-Za-z0-9_ ]{4}")  # "LIST", "id3 ", and "_PMX" of Adobe's programs
 _OGG_HEADER_BYTES = 27
 _BEGINS_STREAM = 2
 
@@ -47,16 +50,18 @@ def wav_excess(file: BinaryIO) -> tuple[int, int] | None:
 def _is_end(file: BinaryIO, position: int, num_bytes: int, order: str) -> bool:
     """Whether only chunks, tags or a few zeros stand from ``position`` on, which is where the audio ends."""
     while position < num_bytes:
-        head = _at(file, position, _PADDING_BYTES)
+        head = _at(file, position, _LONGEST_TAG_START)
         if position % 2 and head[:1] == b"\0":  # chunks begin at even places
             position += 1
             continue
-        if head.startswith(_TAG_STARTS) or (num_bytes - position <= _PADDING_BYTES and not head.strip(b"\0")):
+        if head.startswith(_TAG_STARTS):
             return True
+        if not head.strip(b"\0"):
+            return num_bytes - position <= _PADDING_BYTES and not _at(file, position, _PADDING_BYTES).strip(b"\0")
         if len(head) < 8:
             return False
         name, size = struct.unpack(f"{order}4sI", head)
-        if not all(32 <= char < 127 for char in name) or not name[:1].isalpha() or position + 8 + size > num_bytes + 1:
+        if _CHUNK_NAME.fullmatch(name) is None or position + 8 + size > num_bytes + 1:
             return False
         position += 8 + size
     return True

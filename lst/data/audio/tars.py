@@ -11,6 +11,7 @@ import contextlib
 import io
 import os
 import tarfile
+import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -136,11 +137,23 @@ def open_audio_bytes(path: Path | str, member: str = "") -> Iterator[BinaryIO]:
         return
     found = tar_directory(*content_key(path)) if member else {}
     if member and member not in found:
+        member = _names_by_spelling(*content_key(path)).get(_spelling(member), member)
+    if member and member not in found:
         raise UserError(f"{path} has no member {member!r}; it has {len(found):,} others.")
     if member and isinstance(fault := found[member], str):
         raise UserError(f"{path}: member {member!r} {fault}.")
     with open_location(path) as file:
         yield io.BufferedReader(_Part(file, *found[member])) if member else file
+
+
+@lru_cache(maxsize=16)
+def _names_by_spelling(path: str, size_bytes: int, mtime_ns: int) -> dict[str, str]:
+    return {_spelling(name): name for name in tar_directory(path, size_bytes, mtime_ns)}
+
+
+def _spelling(name: str) -> str:
+    """A member's name whatever its Unicode form, and without the ``./`` that ``tar`` puts before names in a folder."""
+    return unicodedata.normalize("NFC", name).removeprefix("./")
 
 
 class _Part(io.RawIOBase):

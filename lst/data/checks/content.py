@@ -5,50 +5,31 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-import unicodedata
 from collections import Counter
 
 from lst.data.audio.levels import AudioLevels
 from lst.data.corpora import ManifestRow
 from lst.data.corpora.records import shown
 from lst.data.corpora.row_checks import NULLS
+from lst.data.text.english import (
+    COMMON_WORDS,
+    MIN_COMMON_SHARE,
+    MIN_KNOWN_SHARE,
+    is_foreign,
+    is_known,
+    letter_words,
+)
 from lst.data.text.pronounce import pronouncing_dictionary
 from lst.errors import UserError
 
 # Shares of dictionary words: read English has 97 % and more, German about 55 %, as the dictionary holds many names.
-MIN_KNOWN_SHARE, USUAL_KNOWN_SHARE, MIN_KNOWN_SHARE_OF_ROW = 0.7, 0.9, 0.3
-# Shares of the commonest words: English has 35 % and more, other languages below 10 %.
-MIN_COMMON_SHARE = 0.12
-COMMON_WORDS = frozenset(
-    (
-        *("the", "of", "and", "to", "a", "in", "that", "is", "was", "he", "for", "it", "with", "as", "his", "on", "be"),
-        *(
-            "at",
-            "by",
-            "i",
-            "this",
-            "had",
-            "not",
-            "are",
-            "but",
-            "from",
-            "or",
-            "have",
-            "they",
-            "you",
-            "were",
-            "her",
-            "she",
-        ),
-    )
-)
-MIN_WORDS, MIN_WORDS_OF_ROW = 20, 4
+USUAL_KNOWN_SHARE = 0.9
+MIN_WORDS = 20
 # A text of several words that comes so often, in numbers and as a share, is seldom what was said.
 MIN_REPEATED, REPEATED_SHARE, SAME_TEXT_SHARE = 5, 0.01, 0.3
 MIN_ROWS_OF_NAMES, MAX_RATE_OF_NAMES = 6, 0.7
 MAX_LABELS = 10_000
 _LABEL = re.compile(r"<[^<>]{1,40}>|\[[^\[\]]{1,40}\]|\([^()]{1,40}\)|\{[^{}]{1,40}\}|&(?:#\d+|[a-z]+);")
-_WORD = re.compile(r"[a-z']*[a-z][a-z']*")
 
 
 class TextContent:
@@ -94,19 +75,14 @@ class TextContent:
             self._count_words(row, _LABEL.sub(" ", plain))
 
     def _count_words(self, row: ManifestRow, text: str) -> None:
-        plain = "".join(
-            char for char in unicodedata.normalize("NFKD", text.replace("’", "'")) if not unicodedata.combining(char)
-        )
-        words = [word.strip("'") for word in _WORD.findall(plain)]
-        unknown = [
-            word for word in words if word not in self.dictionary and word.removesuffix("'s") not in self.dictionary
-        ]
+        words = letter_words(text)
+        unknown = [word for word in words if not is_known(word, self.dictionary)]
         self.num_words += len(words)
         self.num_known += len(words) - len(unknown)
         self.num_common += sum(word in COMMON_WORDS for word in words)
         if len(self.unknown) < MAX_LABELS:
             self.unknown.update(unknown)
-        if len(words) >= MIN_WORDS_OF_ROW and len(unknown) > (1 - MIN_KNOWN_SHARE_OF_ROW) * len(words):
+        if is_foreign(words, self.dictionary):
             self.num_foreign_rows += 1
             self.foreign_example = self.foreign_example or f"{row.place}: {shown(row.text)}"
 

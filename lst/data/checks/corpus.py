@@ -24,7 +24,6 @@ from lst.errors import UserError
 from lst.progress import Progress
 from lst.storage import Location
 
-ENGLISH_ALIGNERS = ("pocketsphinx", "auto", "stamps")
 # Faults with which decoding an utterance tells nothing more.
 NOT_DECODED = ("missing audio", "unreadable audio", "sample rate", "segment or channel")
 DECODED_AHEAD = 4  # utterances a thread
@@ -73,7 +72,7 @@ def check_corpus(
     checker = RowChecker(min_duration_s, max_duration_s)
     tally = _Tally()
     align = align or AlignConfig()
-    texts, audio = TextContent(align.method in ENGLISH_ALIGNERS), AudioContent()
+    texts, audio = TextContent(align.is_english), AudioContent()
     checked_rows: list[ManifestRow] = []
     with Progress(len(rows), "checking audio" if decode else "checking headers", unit="utterance") as progress:
         for checked, info, levels, faults in _measured(rows, checker, decode, num_workers):

@@ -5,7 +5,8 @@
     the corpus's own id, else the audio's name ──id_of──► characters that ids may have
     two utterances with the same ──settle_ids──► folder (or tar) and name; a hash where these agree too
 
-An id that stands in a manifest's column ``id`` is kept as it is, and refused if it is not unique.
+An id that stands in a manifest's column ``id`` is kept as it is, and refused if it is not unique. Other ids may change
+where a corpus grows and a name comes again; ``keep_ids`` keeps those of rows that were prepared before.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,6 +72,29 @@ def settle_ids(rows: Sequence[ManifestRow], root: Path) -> list[ManifestRow]:
                     for number, name in longer.items():
                         ids[number] = name
     return [row if row.id == made else replace(row, id=made) for row, made in zip(rows, ids, strict=True)]
+
+
+def keep_ids(rows: Sequence[ManifestRow], before: Iterable[ManifestRow]) -> list[ManifestRow]:
+    """Gives rows the ids that their audio had before, where these are still free.
+
+    Args:
+        rows: with ids of their own or of ``settle_ids``.
+        before: rows of an earlier state of the corpus.
+    """
+    taken = {row.id for row in rows}
+    # Of rows with the same audio it is not known which is which.
+    places = Counter(_audio_of(row) for row in rows)
+    earlier: dict[str, str] = {}
+    for row in before:
+        if row.id not in taken and places[place := _audio_of(row)] == 1:
+            earlier[place] = "" if place in earlier else row.id
+    return [
+        replace(row, id=known) if not row.has_own_id and (known := earlier.get(_audio_of(row))) else row for row in rows
+    ]
+
+
+def _audio_of(row: ManifestRow) -> str:
+    return f"{row.path}\0{row.member}\0{row.channel}\0{row.is_segment}\0{row.start_s:.6f}"
 
 
 def _place(row: ManifestRow, root: Path) -> str:

@@ -27,7 +27,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -37,6 +37,7 @@ from lst.data.audio import as_on_disk, format_audio_ref
 from lst.data.corpora.records import Record, json_records, table_cells
 from lst.data.utterance import TimedWord
 from lst.errors import UserError, one_line, raise_problems
+from lst.progress import say
 from lst.storage import PlaceError, named_in, write_jsonl
 
 # Names of each column, in lower case; if a row has several of them, the first one counts.
@@ -193,7 +194,9 @@ def parse_manifest(path: Path, more_splits: Sequence[str] = ()) -> tuple[list[Ma
         raise UserError(f"manifest {path} holds no rows. For example:", *EXAMPLES[suffix].split("\n"))
     sound = [record for _, record in records if isinstance(record, dict)]
     if sound:
-        _check_columns(path, list(dict.fromkeys(chain.from_iterable(sound))))
+        columns = list(dict.fromkeys(chain.from_iterable(sound)))
+        _check_columns(path, columns)
+        _say_which_text(path, columns)
     rows, problems = [], []
     for line, record in records:
         if isinstance(record, str):
@@ -203,6 +206,13 @@ def parse_manifest(path: Path, more_splits: Sequence[str] = ()) -> tuple[list[Ma
         problems += record_problems(row, faults)
         rows += [] if faults else [row]
     return rows, problems
+
+
+def _say_which_text(path: Path, columns: Collection[str]) -> None:
+    """Says which column is read where several may hold the transcript."""
+    names = [name for name in ALIASES["text"] if name in columns]
+    if len(names) > 1:
+        say(f"{path.name}: of its columns {', '.join(names)}, {names[0]} is taken for the text")
 
 
 def record_problems(row: ManifestRow, faults: Sequence[str]) -> list[ManifestProblem]:

@@ -34,6 +34,9 @@ _CHUNK_CHARS = 1 << 20
 # The first line of an array of objects; then what stands between its objects, and the first character of the next one.
 _ARRAY = re.compile(r"\s*\[\s*([{\]]|$)")
 _ITEM = re.compile(r"[\s,]*([^\s,])")
+_SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
+# A line above the header, by which Excel knows the separator.
+_NAMED_SEPARATOR = re.compile(r'"?sep=([,;|\t])"?', re.IGNORECASE)
 _UNPACKING_ERRORS = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 
 
@@ -293,25 +296,38 @@ def table_header(path: Path) -> list[str]:
 def table_cells(path: Path) -> list[tuple[int, list[str]]]:
     """The cells of each non-blank line of a table, with its number.
 
-    A tab-separated table is read without quoting, unless all of its quotes are such as pandas or Excel write.
+    A tab-separated table is read without quoting, unless all of its quotes are such as pandas or Excel write. Where no
+    cell of the header ends as the file's name tells, the header tells the separator: Excel writes semicolons or tabs
+    into .csv in many countries, and pandas commas into .tsv.
 
     Raises:
         UserError: the file cannot be read or is not UTF-8, a line is too long, or broken quoting could hide lines.
     """
-    if path.suffix.lower() == ".tsv":
+    separator = separator_of(path)
+    if separator in "\t|":
         try:
-            if _is_quoted(quoted := _split_table(path, delimiter="\t", strict=True), path):
+            if _is_quoted(quoted := _split_table(path, delimiter=separator, strict=True), path):
                 return quoted
         except csv.Error:
             pass  # its quotes are no quoting
-        return _split_table(path, delimiter="\t", quoting=csv.QUOTE_NONE)
+        return _split_table(path, delimiter=separator, quoting=csv.QUOTE_NONE)
     try:
-        return _split_table(path, strict=True)
+        return _split_table(path, delimiter=separator, strict=True)
     except csv.Error as error:
         raise UserError(
             f"manifest {path}{error.args[1]} cannot be split into cells ({error.args[0]}). In CSV, a cell that holds "
-            'a comma, a quote or a line break stands in "…" with quotes inside doubled; TSV needs no quotes.'
+            f'a {_SEPARATORS[separator]}, a quote or a line break stands in "…" with quotes inside doubled; TSV needs '
+            "no quotes."
         ) from None
+
+
+def separator_of(path: Path) -> str:
+    """What separates the cells of a table: as its name says, or, where its header has none of these, another one."""
+    header = first_line(path)
+    if named := _NAMED_SEPARATOR.fullmatch(header):
+        return named[1]
+    usual = "\t" if path.suffix.lower() == ".tsv" else ","
+    return usual if usual in header else max(_SEPARATORS, key=lambda sign: (header.count(sign), sign == usual))
 
 
 def _split_table(path: Path, **rules: Any) -> list[tuple[int, list[str]]]:
@@ -332,7 +348,8 @@ def _split_table(path: Path, **rules: Any) -> list[tuple[int, list[str]]]:
         raise _not_utf8(path) from None
     if cells:
         cells[0][1][0] = cells[0][1][0].removeprefix("\ufeff")
-    return cells
+    is_named = bool(cells) and _NAMED_SEPARATOR.fullmatch(rules["delimiter"].join(cells[0][1])) is not None
+    return cells[is_named:]
 
 
 def _is_quoted(cells: Sequence[tuple[int, list[str]]], path: Path) -> bool:

@@ -53,6 +53,7 @@ NULLS = frozenset(
             "n/a",
             "NaT",
         ),
+        *("none", "NONE", "<null>", "<NULL>", "<nan>", "<NaN>", "<None>", "(null)", "(NULL)", "[null]", "undefined"),
         *("#N/A", "#N/A N/A", "#NA", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN", "nil", "\\N"),
     )
 )

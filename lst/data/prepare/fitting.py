@@ -14,8 +14,10 @@ from lst.data.corpora import ManifestRow
 from lst.data.prepare.gathered import Gathered
 from lst.data.prepare.options import Origin, PrepareOptions
 from lst.data.prepare.text_alone import training_lines
-from lst.data.prepared import TEXT_FILE, UNITS_FILE, VOCABULARY_FILE, artefact_path, load_units
+from lst.data.prepared import TEXT_FILE, UNITS_FILE, VOCABULARY_FILE, SpokenRow, artefact_path, load_units
 from lst.data.synthesis.simulated import FRAME_RATE_HZ
+from lst.data.text.english import is_foreign, letter_words
+from lst.data.text.pronounce import pronouncing_dictionary
 from lst.errors import UserError
 from lst.parallel import one_thread, ordered_map
 from lst.progress import Progress, say
@@ -32,9 +34,17 @@ from lst.tokenizers.vocabulary import Vocabulary
 def make_artefacts(
     folder: Folder, gathered: Gathered, origin: Origin, options: PrepareOptions
 ) -> tuple[SpeechTokenizer, TextTokenizer, Vocabulary]:
-    """Reads or fits codebook, text tokenizer and vocabulary, and writes those that are not there."""
-    units = _units(folder, gathered, options)
-    tokenizer = _text_tokenizer(folder, gathered, origin, options)
+    """Reads or fits codebook, text tokenizer and vocabulary, and writes those that are not there.
+
+    Both are fitted to what passes the checks of content: sound speech, in English where the aligner knows nothing else.
+    """
+    kept, unsound = _kept_units(folder, options), None
+    units = kept
+    if units is None:
+        units, unsound = _new_units(gathered, options)
+    tokenizer = _text_tokenizer(folder, gathered, origin, options, unsound)
+    if kept is None:
+        storage.save_with(folder / UNITS_FILE, units.save)
     vocabulary = Vocabulary(
         tokenizer.vocab_size,
         units.num_units,
@@ -49,27 +59,49 @@ def make_artefacts(
     return units, tokenizer, vocabulary
 
 
-def _units(folder: Folder, gathered: Gathered, options: PrepareOptions) -> SpeechTokenizer:
+def _kept_units(folder: Folder, options: PrepareOptions) -> SpeechTokenizer | None:
+    """The codebook of an earlier run; None where there is none, or it is damaged."""
     if storage.exists(folder / UNITS_FILE):
         try:
             return load_units(artefact_path(folder, UNITS_FILE), unit_places(options.tokenizer))
         except UserError as error:
             say(f"{error}\nit is made again")
+    return None
+
+
+def _new_units(gathered: Gathered, options: PrepareOptions) -> tuple[SpeechTokenizer, set[str] | None]:
+    """Units, and the ids of utterances that hold no sound speech; None where these were not looked for."""
     if "num_units" in gathered.record:
         facts = gathered.record.get("simulated")
-        units: SpeechTokenizer = ImportedUnits(
-            gathered.record["num_units"],
-            options.tokenizer.frame_rate_hz if facts is None else FRAME_RATE_HZ,
-            simulated=fingerprint(facts) if facts else "",
-        )
-    else:
-        rows = [row for row in gathered.rows if isinstance(row, ManifestRow)]
-        units = fit_units(rows, options.tokenizer, options.seed, options.num_workers)
-    storage.save_with(folder / UNITS_FILE, units.save)
-    return units
+        rate_hz = options.tokenizer.frame_rate_hz if facts is None else FRAME_RATE_HZ
+        simulated = fingerprint(facts) if facts else ""
+        return ImportedUnits(gathered.record["num_units"], rate_hz, simulated=simulated), None
+    if (given := given_tokenizer(options.tokenizer)) is not None:
+        return given, None
+    unsound: set[str] = set()
+    rows = _with_passing_texts(gathered.rows, options)
+    return fit_units(rows, options.tokenizer, options.seed, options.num_workers, unsound), unsound
 
 
-def _text_tokenizer(folder: Folder, gathered: Gathered, origin: Origin, options: PrepareOptions) -> TextTokenizer:
+def _with_passing_texts(rows: Sequence[SpokenRow], options: PrepareOptions) -> list[ManifestRow]:
+    """Recordings, without those whose texts are hardly English where the aligner knows English alone.
+
+    Where these are most, all stay: aligning tells what is wrong.
+    """
+    recordings = [row for row in rows if isinstance(row, ManifestRow)]
+    if options.corpus is None or not options.data.align.is_english:
+        return recordings
+    try:
+        dictionary = pronouncing_dictionary()
+    except UserError:
+        return recordings  # without a dictionary nothing can be told
+    passing = [row for row in recordings if not is_foreign(letter_words(row.text), dictionary)]
+    return passing if 2 * len(passing) >= len(recordings) else recordings
+
+
+def _text_tokenizer(
+    folder: Folder, gathered: Gathered, origin: Origin, options: PrepareOptions, unsound: set[str] | None
+) -> TextTokenizer:
     if storage.exists(folder / TEXT_FILE):
         try:
             return TextTokenizer.load(artefact_path(folder, TEXT_FILE))
@@ -78,11 +110,10 @@ def _text_tokenizer(folder: Folder, gathered: Gathered, origin: Origin, options:
     lines: Iterable[str]
     if options.is_text_alone:
         lines = training_lines(origin, options, gathered.record["texts"])
+    elif options.tokenizer.text_model is not None:
+        lines = ()
     else:
-        lines = [row.text for row in gathered.rows if row.split == "train"] + [text.text for text in gathered.texts]
-        if not lines:
-            say("no utterance is for training: codebook and text pieces that are not given are fitted to all held out")
-            lines = [row.text for row in gathered.rows]
+        lines = _passing_lines(gathered, options, unsound)
     tokenizer = build_text_tokenizer(options.tokenizer, lines, options.seed)
     if options.tokenizer.text_model is None and tokenizer.vocab_size < options.tokenizer.text_vocab_size:
         say(f"the text supports {tokenizer.vocab_size} pieces, not the {options.tokenizer.text_vocab_size} asked for")
@@ -90,7 +121,32 @@ def _text_tokenizer(folder: Folder, gathered: Gathered, origin: Origin, options:
     return tokenizer
 
 
-def fit_units(rows: Sequence[ManifestRow], config: TokenizerConfig, seed: int, num_workers: int = 1) -> SpeechTokenizer:
+def _passing_lines(gathered: Gathered, options: PrepareOptions, unsound: set[str] | None) -> list[str]:
+    """Training texts, without those of utterances that did not pass the checks of content."""
+    rows: Sequence[SpokenRow] = gathered.rows
+    if options.corpus is not None and gathered.has_recordings:
+        rows = recordings = _with_passing_texts(rows, options)
+        if unsound is None:
+            # The codebook was fitted before, or given: the same sample is listened to.
+            unsound = set[str]()
+            chosen = training_rows(recordings, options.tokenizer, options.seed)
+            for row, fault in zip(chosen, ordered_map(_fault_of_row, chosen, options.num_workers), strict=True):
+                unsound |= {row.id} if fault else set()
+        rows = [row for row in rows if row.id not in unsound] or rows
+    lines = [row.text for row in rows if row.split == "train"] + [text.text for text in gathered.texts]
+    if not lines:
+        say("no utterance is for training: codebook and text pieces that are not given are fitted to all held out")
+        lines = [row.text for row in rows]
+    return lines
+
+
+def fit_units(
+    rows: Sequence[ManifestRow],
+    config: TokenizerConfig,
+    seed: int,
+    num_workers: int = 1,
+    unsound: set[str] | None = None,
+) -> SpeechTokenizer:
     """The tokenizer that the options name; k-means tokenizers are fitted to training utterances.
 
     Utterances are taken in an order drawn from the seed until they hold ``fit_max_frames`` frames; the result does not
@@ -101,6 +157,7 @@ def fit_units(rows: Sequence[ManifestRow], config: TokenizerConfig, seed: int, n
         config: which units.
         seed: of the order, the sample and k-means.
         num_workers: processes that compute frames.
+        unsound: the ids of utterances that are left out are added to it.
 
     Raises:
         UserError: weights are missing or unfit, or there is too little speech.
@@ -112,7 +169,7 @@ def fit_units(rows: Sequence[ManifestRow], config: TokenizerConfig, seed: int, n
     encoder = build_encoder(options)
     chosen = training_rows(rows, config, seed)
     with one_thread():
-        return fit_on_frames(config, encoder, options, _frames(chosen, options, num_workers), seed)
+        return fit_on_frames(config, encoder, options, _frames(chosen, options, num_workers, unsound), seed)
 
 
 def training_rows(rows: Sequence[ManifestRow], config: TokenizerConfig, seed: int) -> list[ManifestRow]:
@@ -131,18 +188,22 @@ def training_rows(rows: Sequence[ManifestRow], config: TokenizerConfig, seed: in
     return chosen
 
 
-def _frames(rows: Sequence[ManifestRow], options: EncoderOptions, num_workers: int) -> Iterator[np.ndarray]:
-    unread = 0
+def _frames(
+    rows: Sequence[ManifestRow], options: EncoderOptions, num_workers: int, unsound: set[str] | None
+) -> Iterator[np.ndarray]:
+    unread = set[str]() if unsound is None else unsound
     with Progress(len(rows), "speech features", unit="utterance") as progress:
-        for frames in ordered_map(functools.partial(_frames_of_row, options), rows, num_workers):
+        all_frames = ordered_map(functools.partial(_frames_of_row, options), rows, num_workers)
+        for row, frames in zip(rows, all_frames, strict=True):
             progress.advance()
             if frames is None:
-                unread += 1
+                unread.add(row.id)
             else:
                 yield frames
     if unread:
         say(
-            f"{unread} of {len(rows)} utterances could not be read, or hold no sound speech, and are no part of the fit"
+            f"{len(unread)} of {len(rows)} utterances could not be read, or hold no sound speech, and are no part of "
+            "the fit"
         )
 
 
@@ -154,8 +215,18 @@ def _worker_encoder(options: EncoderOptions) -> FrameEncoder:
 
 def _frames_of_row(options: EncoderOptions, row: ManifestRow) -> np.ndarray | None:
     encoder = _worker_encoder(options)
+    waveform = _sound_speech(row)
+    return None if waveform is None else encoder.frames(waveform)
+
+
+def _fault_of_row(row: ManifestRow) -> bool:
+    return _sound_speech(row) is None
+
+
+def _sound_speech(row: ManifestRow) -> np.ndarray | None:
+    """The audio of an utterance; None where it cannot be read, or holds no sound speech."""
     try:
         waveform = read_row_audio(row)
     except UserError:
         return None
-    return None if sound_fault(waveform) else encoder.frames(waveform)
+    return None if sound_fault(waveform) else waveform

@@ -20,6 +20,7 @@ from lst.data.corpora import (
     load_corpus,
     num_bad_rows,
 )
+from lst.data.corpora.ids import keep_ids
 from lst.data.corpora.manifest import split_of
 from lst.data.corpora.records import read_utf8
 from lst.data.corpora.row_checks import text_faults
@@ -135,7 +136,12 @@ class Source:
         return found
 
 
-def gather_source(options: PrepareOptions, files: FileList | None = None, held_out: HeldOut | None = None) -> Source:
+def gather_source(
+    options: PrepareOptions,
+    files: FileList | None = None,
+    held_out: HeldOut | None = None,
+    before: Iterable[ManifestRow] = (),
+) -> Source:
     """Finds or makes the utterances; every problem of a corpus is reported before work starts.
 
     Args:
@@ -143,13 +149,15 @@ def gather_source(options: PrepareOptions, files: FileList | None = None, held_o
             stories are read aloud.
         files: the corpus's files, if they have been listed already.
         held_out: which utterances an earlier state of the corpus held out.
+        before: rows of an earlier state of the corpus, whose ids stay.
 
     Raises:
         UserError: nothing usable was found; ``ProblemsError`` lists all problems.
     """
     if options.corpus is not None:
         place = locate(options.corpus)
-        return _recordings(place, load_corpus(place, options.layout, files), options, held_out)
+        rows, problems, layout = load_corpus(place, options.layout, files)
+        return _recordings(place, (keep_ids(rows, before), problems, layout), options, held_out)
     return _read_aloud(Path(options.text), options) if options.text is not None else _stories(options)
 
 

@@ -16,13 +16,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
 
-from lst.data.text.normalise import ABBREVIATIONS, UNIT_NAMES, normalise
+from lst.data.text.normalise import ABBREVIATIONS, FRACTIONS, UNIT_NAMES, normalise
 from lst.data.text.readings import (
     CURRENCY_SIGNS,
+    MONTHS,
     cardinal,
     clock,
     decimal,
     digits_aloud,
+    fraction,
     ordinal,
     price,
     year,
@@ -36,7 +38,9 @@ MAX_READINGS = 24
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#x[0-9a-fA-F]{1,6}|[a-zA-Z]\w{1,30});")
 _EDGES = re.compile(r"^[^\w$£€¥+\-−.'’&@%°]+|[^\w%°'’&+]+$")
 _GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+(?!\d)")
-_ROMAN = re.compile(r"(?=[IVX]{2})(X{0,3})(IX|IV|V?I{0,3})")
+# What single letters I, V and X are numbered by, beside names of kings.
+_NUMBERED = ("act", "book", "chapter", "class", "level", "part", "phase", "scene", "section", "type", "volume", "war")
+_ROMAN = re.compile(r"(?=[IVX])(X{0,3})(IX|IV|V?I{0,3})")
 _ROMAN_VALUES = {"": 0, "I": 1, "II": 2, "III": 3, "IV": 4, "V": 5, "VI": 6, "VII": 7, "VIII": 8, "IX": 9}
 _OTHER_ABBREVIATIONS = {
     "dr": ("doctor", "drive"),
@@ -147,6 +151,8 @@ def _as_tokens(readings: Sequence[str]) -> tuple[tuple[str, ...], ...]:
 
 def _readings(written: str, before: str, is_mixed_case: bool) -> Iterator[str]:
     """Ways to say a piece, the plain one first; ``before`` is the piece in front of it."""
+    for char in set(written) & set(FRACTIONS):
+        written = re.sub(rf"(?<=\d){char}", f" {FRACTIONS[char]}", written).replace(char, FRACTIONS[char])
     yield written
     bare = _EDGES.sub("", _GROUPED.sub(lambda found: found[0].replace(",", ""), written))
     if re.search(r"\d", bare):
@@ -174,8 +180,10 @@ def _abbreviation_readings(written: str, bare: str, before: str, is_mixed_case: 
         for name in UNIT_NAMES[key]:
             yield name
             yield re.sub(r" (Celsius|Fahrenheit)$", "", name.replace(" an ", " per "))
+    is_numbered = bare in ("I", "V", "X") and before.lower() in _NUMBERED
+    is_king = bare in ("V", "X") and before[:1].isupper()
     roman = _ROMAN.fullmatch(bare)
-    if roman and is_mixed_case:
+    if roman and is_mixed_case and (len(bare) > 1 or is_numbered or is_king):
         value = str(10 * len(roman[1]) + _ROMAN_VALUES[roman[2]])
         yield from (f"the {ordinal(value)}", ordinal(value), cardinal(value))
     if is_mixed_case and re.fullmatch(r"[A-Z]{2,5}s?", bare):
@@ -275,6 +283,51 @@ def _prices(found: re.Match[str]) -> Iterator[str]:
         yield from (f"{number} {part}", f"{number} {name} and {part}", f"{decimal(f'{whole}.{cents}')} {name}")
 
 
+def _large_prices(found: re.Match[str]) -> Iterator[str]:
+    """``$2.5``, before ``million``, which then names the money, or alone; ``£3m``."""
+    size = {"k": " thousand", "m": " million", "b": " billion"}.get((found[3] or "")[:1].lower(), "")
+    for said in [decimal(found[2])] if "." in found[2] else _amounts(found[2]):
+        yield from (f"{said}{size}", f"{said}{size} {price(found[1], '2').rpartition(' ')[2]}")
+
+
+def _thousands(found: re.Match[str]) -> Iterator[str]:
+    yield from (f"{decimal(found[1])} thousand", f"{decimal(found[1])} k")
+
+
+def _fractions(found: re.Match[str]) -> Iterator[str]:
+    """``1/2``, also behind a whole number; a month and a day; two numbers (``24/7``)."""
+    whole, above, below = found[1], found[2], found[3]
+    part = fraction(above, below)
+    parts = [part, re.sub("^one ", "a ", part), *(["half", "half a"] if part == "one half" else [])]
+    if whole:
+        yield from (f"{number} and {part}" for number in _amounts(whole) for part in parts[::-1])
+    else:
+        yield from (*parts, *(f"and {part}" for part in parts))
+        yield from (f"{cardinal(above)} over {cardinal(below)}", f"{cardinal(above)} {cardinal(below)}")
+        if len(above) <= 2 and len(below) <= 2:
+            yield from _days(above, below)
+
+
+def _days(month: str, day: str) -> Iterator[str]:
+    """A day of a year, if there is one."""
+    if 1 <= int(month) <= 12 and 1 <= int(day) <= 31:
+        name, number = MONTHS[int(month) - 1], str(int(day))
+        yield from (f"{name} {ordinal(number)}", f"{name} {cardinal(number)}", f"{name} the {ordinal(number)}")
+        yield from (f"the {ordinal(number)} of {name}", f"{ordinal(number)} {name}")
+
+
+def _dates(found: re.Match[str]) -> Iterator[str]:
+    """``7/4/2014``, ``4.7.2014`` and ``2014-07-04``: month and day in both orders, and the numbers alone."""
+    numbers = re.findall(r"\d+", found[0])
+    first, second, last = numbers if len(numbers[0]) <= 2 else [*numbers[1:], numbers[0]]
+    years = [year(last)] if len(last) == 4 else [f"oh {cardinal(last[1])}" if last[0] == "0" else cardinal(last)]
+    if len(last) == 4 and last[0] == "2":
+        years.append(cardinal(last))
+    days = dict.fromkeys([*_days(first, second), *_days(second, first)])
+    pairs = [f"{cardinal(str(int(first)))} {cardinal(str(int(second)))}"]
+    yield from (f"{day} {said}" for said in years for day in (*days, *pairs))
+
+
 def _decimals(found: re.Match[str]) -> Iterator[str]:
     sign, whole, part, unit = found[1], found[2], found[3], found[4]
     units = ("",) if not unit else (" percent", " per cent")
@@ -288,7 +341,9 @@ def _decimals(found: re.Match[str]) -> Iterator[str]:
 
 
 def _signed(found: re.Match[str]) -> Iterator[str]:
+    scale = {"c": " celsius", "f": " fahrenheit"}.get((found[3] or "")[1:].lower(), "")
     units = ("",) if not found[3] else (" percent", " per cent") if found[3] == "%" else (" degrees", " degree", "")
+    units = (*(f"{unit}{scale}" for unit in units), *units) if scale else units
     signs = ("minus ", "negative ", "") if found[1] else ("",)
     yield from (f"{sign}{number}{unit}" for number in _amounts(found[2]) for unit in units for sign in signs)
 
@@ -306,7 +361,9 @@ def _in_pairs(digits: str) -> str:
 
 
 def _range(found: re.Match[str]) -> Iterator[str]:
-    for first, last in islice(product(_amounts(found[1]), _amounts(found[2])), 10):
+    firsts, lasts = [*_amounts(found[1])], [*_amounts(found[2])]
+    # Two years are both said as years.
+    for first, last in islice(dict.fromkeys([*zip(firsts, lasts, strict=False), *product(firsts, lasts)]), 12):
         yield from (f"{first} to {last}", f"{first} {last}")
 
 
@@ -317,12 +374,16 @@ def _decade(found: re.Match[str]) -> Iterator[str]:
 
 _KINDS: list[tuple[str, Callable[[re.Match[str]], Iterator[str]]]] = [
     (r"\d+", lambda found: _whole(found[0])),
+    (r"(?:(\d+)[ -])?(\d{1,3})/(\d{1,3})", _fractions),
+    (r"\d\d?([/.-])\d\d?\1(?:\d{4}|\d\d)|\d{4}([/.-])\d\d?\2\d\d?", _dates),
     (r"(\d+)(?:st|nd|rd|th)", _ordinals),
     (r"['’]?(\d+)['’]?s", _decade),
     (r"(\d\d?):(\d\d)(?::\d\d)?([ap]\.?m\.?)?", _times),
     (rf"([{re.escape(CURRENCY_SIGNS)}])(\d+)(?:\.(\d\d))?", _prices),
+    (rf"([{re.escape(CURRENCY_SIGNS)}])(\d+(?:\.\d+)?)(k|mn?|bn?)?", _large_prices),
+    (r"(\d+(?:\.\d+)?)k", _thousands),
     (r"([-−+])?(\d*)\.(\d+)(%)?", _decimals),
-    (r"([-−])?(\d+)(%|°)?", _signed),
+    (r"([-−])?(\d+)(%|[°º][cf]?)?", _signed),
     (r"\+?(?:\d{1,3}[-.])?\d{3}[-.]\d{3,4}(?:[-.]\d{3,4})?", _telephone),
     (r"(\d+)[-–](\d+)", _range),
 ]

@@ -132,7 +132,7 @@ _SIGNS = {
 _QUOTES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'", "“": '"', "”": '"', "–": "-", "−": "-", "⁄": "/"})
 _NUM = r"\d+(?:\.\d+)?"
 # The characters ¼ ½ ¾ and ⅐ to ⅞, as they are written with a slash.
-_FRACTIONS = {
+FRACTIONS = {
     char: unicodedata.normalize("NFKD", char).replace("⁄", "/")
     for char in map(chr, (0xBC, 0xBD, 0xBE, *range(0x2150, 0x215F)))
 }
@@ -227,7 +227,7 @@ _RULES: list[Rule] = [
     (re.compile(r"\s*\(\s*"), lambda _: ", "),
     (re.compile(r"\s*\)(?=\s*[.,;:!?]|\s*$)"), lambda _: ""),
     (re.compile(r"\s*\)\s*"), lambda _: ", "),
-    (re.compile(rf"(\d)?([{''.join(_FRACTIONS)}])"), lambda m: f"{m[1] or ''} {_FRACTIONS[m[2]]}".strip()),
+    (re.compile(rf"(\d)?([{''.join(FRACTIONS)}])"), lambda m: f"{m[1] or ''} {FRACTIONS[m[2]]}".strip()),
     (re.compile(r"\b(\d{4})-(\d\d)-(\d\d)\b"), _iso_date),
     (re.compile(r"\b(\d\d?)/(\d\d?)/(\d{4}|\d\d)\b"), _numeric_date),
     (

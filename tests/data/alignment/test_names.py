@@ -11,8 +11,10 @@ import pytest
 from lst.data.alignment.aligner import AlignItem
 from lst.data.alignment.formats.mfa_csv import read_mfa_csv
 from lst.data.alignment.formats.textgrid import read_textgrid
-from lst.data.alignment.imported import ImportAligner
+from lst.data.alignment.imported import ImportAligner, given_times
 from lst.data.alignment.names import NamedAlignments
+from lst.data.config import AlignConfig
+from lst.data.corpora import ManifestRow
 from lst.errors import ProblemsError
 
 
@@ -47,7 +49,7 @@ def test_a_miss_shows_the_nearest_name_and_an_ambiguous_one_all(tmp_path: Path) 
 def test_words_of_whisperx_without_times_lie_between_their_neighbours(tmp_path: Path) -> None:
     words = [
         {"word": "In", "start": 0.0, "end": 0.2, "score": 0.9},
-        {"word": "2014"},
+        {"word": "2014", "start": 0.3},
         {"word": "5%"},
         {"word": "left.", "start": 1.0, "end": 1.4, "score": None},
         {"word": "42"},
@@ -90,6 +92,27 @@ def test_a_tier_is_chosen_by_its_name() -> None:
         read_textgrid(content, "a.TextGrid", "Txt")
     # A tier that was guessed says so, wherever its words do not fit.
     assert "data.align.tier: 'Text'" in read_textgrid(grid(("Phones", "f"), ("Text", "said")), "a.TextGrid")[0].place
+
+
+@pytest.mark.parametrize("tiers", [["phones"], ["ann - phones", "MAU"], ["chars"]])
+def test_parts_of_words_are_not_taken_for_words(tiers: list[str]) -> None:
+    with pytest.raises(ProblemsError, match="no tier of words; its tiers of intervals are '" + "', '".join(tiers)):
+        read_textgrid(grid(*((tier, "f") for tier in tiers)), "a.TextGrid")
+    assert read_textgrid(grid(*((tier, "f") for tier in tiers)), "a.TextGrid", tiers[0])[0].text == "f"
+
+
+@pytest.mark.parametrize(("name", "tier"), [("u1", ""), ("talk one", ""), ("u1", "Text")])
+def test_a_mended_alignment_changes_its_row(tmp_path: Path, name: str, tier: str) -> None:
+    row = ManifestRow("u1", tmp_path / "talk one.wav", "said", duration_s=1.0)
+    config = AlignConfig(method="import", source=str(tmp_path), tier=tier)
+    found = []
+    for start in (b"0", b"0.5"):
+        content = grid(("words", "other"), (tier or "x", "said")) if tier else grid(("words", "said"))
+        (tmp_path / f"{name}.TextGrid").write_bytes(content.replace(b'1 0 1 "said"', b"1 " + start + b' 1 "said"'))
+        times_of = given_times(config)
+        assert times_of is not None
+        found.append(times_of(row))
+    assert found[0] != found[1]
 
 
 def test_csv_of_mfa() -> None:

@@ -92,12 +92,12 @@ def test_missing_values_labels_and_files_passed_over_are_told(tmp_path: Path) ->
         {"path": "u0.wav", "text": float("nan")},
         {"path": "u1.wav", "text": "<NA>"},
         {"path": "u2.wav", "text": "hello [laughter] <unk>", "speaker": "None"},
-        {"path": "u3.wav", "text": "none of it &amp; more"},
+        {"path": "u3.wav", "text": "none of it &amp; more", "speaker": "(null)"},
     ]
     (tmp_path / "manifest.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     (tmp_path / "more.zip").write_bytes(b"x")
     report = check_corpus(tmp_path, "auto", 0.1, 60.0, decode=False, max_examples=0)
-    assert dict(report.counts) == {"transcript": 2, "speaker": 1}
+    assert dict(report.counts) == {"transcript": 2, "speaker": 2}
     notes = "\n".join(report.notes)
     assert "2 transcripts have labels or entities: [laughter] (1), <unk> (1), &amp; (1)" in notes
     assert "files that are not read: 1 .zip (the first is more.zip)" in notes
@@ -121,7 +121,17 @@ def test_a_wav_that_holds_more_than_its_header_says_is_refused(tmp_path: Path, s
 
 
 @pytest.mark.parametrize(
-    "after", [b"", b"LIST\x04\0\0\0INFO", b"id3 \x03\0\0\0abc\0", b"TAG" + bytes(125), b"\0\0", b"ID3\x03" + bytes(99)]
+    "after",
+    [
+        b"",
+        b"_PMX\x04\0\0\0<x/>",
+        b"LIST\x04\0\0\0INFO",
+        b"id3 \x03\0\0\0abc\0",
+        b"TAG" + bytes(125),
+        b"\0\0",
+        bytes(4000),
+        b"ID3\x03" + bytes(99),
+    ],
 )
 def test_what_may_follow_the_audio_of_a_wav(tmp_path: Path, after: bytes) -> None:
     (tmp_path / "a.wav").write_bytes(wav(32_000, 32_000, after))

@@ -44,6 +44,22 @@ def test_an_audiofolder_has_its_splits_in_folders(tmp_path: Path) -> None:
     assert facts(tmp_path) == ("audiofolder", expected, [])
 
 
+def test_an_audiofolder_with_its_table_at_the_top_has_splits_too(tmp_path: Path) -> None:
+    lines = ["file_name,transcription,text"]
+    for name in ("train/test_a", "test/b"):
+        write_audio(tmp_path / f"{name}.flac")
+        lines.append(f"{name}.flac,{TEXT},other")
+    write(tmp_path / "metadata.csv", "\n".join(lines) + "\n")
+    expected = [("test_a", "other", "unknown", "train"), ("b", "other", "unknown", "valid")]
+    assert facts(tmp_path) == ("audiofolder", expected, [])
+
+
+def test_which_of_several_texts_is_read_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "m.csv", "path,sentence,transcript\na.wav,one,two\n")
+    assert [row.text for row in found(tmp_path / "m.csv")[0]] == ["two"]
+    assert "of its columns transcript, sentence, transcript is taken for the text" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("has_struct", [True, False])
 def test_parquet_holds_the_bytes_of_audio(tmp_path: Path, has_struct: bool) -> None:
     pyarrow = pytest.importorskip("pyarrow")
@@ -79,7 +95,8 @@ def test_kaldi_folders_with_segments_and_without(tmp_path: Path) -> None:
     write(train / "wav.scp", "r1 audio/r.wav\nr2 sph2pipe -f wav a.sph |\n")
     write(train / "text", "s-u1 one two\ns-u2  three\ns-u3 four\ns-u4 five\n")
     write(train / "segments", "s-u1 r1 0.5 1.25\ns-u2 r1 1.25 -1\ns-u3 r2 0 1\ns-u4 r9 0 1\n")
-    write(train / "utt2spk", "s-u1 ann\ns-u2 ann\n")
+    write(train / "utt2spk", "s-u1 ann\n")
+    write(train / "spk2utt", "bea s-u1 s-u9\nann s-u2\n")
     write(dev / "wav.scp", f"u.9 {tmp_path / 'audio' / 'r.wav'}\n")
     write(dev / "text", "u.9\tone two\n")
     rows, problems, layout = found(tmp_path)
@@ -94,7 +111,7 @@ def test_kaldi_folders_with_segments_and_without(tmp_path: Path) -> None:
     assert "wav.scp has no recording 'r9'" in problems[1]
 
 
-@pytest.mark.parametrize("suffix", [".lab", ".txt", ".normalized.txt"])
+@pytest.mark.parametrize("suffix", [".lab", ".txt", ".normalized.txt", ".TXT", ".LAB"])
 def test_transcripts_beside_audio(tmp_path: Path, suffix: str) -> None:
     for name in ("train-clean/ann/u1", "train-clean/ben/u1", "test-clean/cat/103_1240_000000_000001"):
         write_audio(tmp_path / f"{name}.wav")
@@ -260,6 +277,30 @@ def test_names_on_disk_may_have_another_unicode_form(tmp_path: Path, form: str) 
     assert ([row.path for row in rows], problems) == ([tmp_path / there], [])
 
 
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_layouts_find_names_in_another_unicode_form(tmp_path: Path, form: str) -> None:
+    other = {"NFC": "NFD", "NFD": "NFC"}[form]
+    listed, there = (unicodedata.normalize(name, "caf\u00e9") for name in (form, other))
+    write_audio(tmp_path / "clips" / f"{there}.mp3")
+    write(tmp_path / "train.tsv", f"client_id\tpath\tsentence\nann\t{listed}.mp3\t{TEXT}\n")
+    assert [row.path for row in found(tmp_path)[0]] == [tmp_path / "clips" / f"{there}.mp3"]
+    for name in ("lhotse", "peoples", "tar"):
+        write_audio(tmp_path / name / f"{there}.wav")
+    recording = {"id": "r", "sources": [{"type": "file", "channels": [0], "source": f"{listed}.wav"}]}
+    supervision = {"id": "r", "start": 0.0, "duration": 0.5, "text": TEXT}
+    cut = {"id": "c", "start": 0.0, "duration": 0.5, "recording": recording, "supervisions": [supervision]}
+    write_lines(tmp_path / "lhotse" / "cuts.jsonl", [cut])
+    write_lines(
+        tmp_path / "peoples" / "a.json",
+        [{"training_data": {"duration_ms": [500], "label": [TEXT], "name": [f"{listed}.wav"]}}],
+    )
+    for name in ("lhotse", "peoples"):
+        assert [row.path for row in found(tmp_path / name)[0]] == [tmp_path / name / f"{there}.wav"]
+    write_tar(tmp_path / "tar" / "a.tar", {f"./x/{there}.wav": audio_bytes("wav", 0.5)})
+    write_lines(tmp_path / "tar" / "m.jsonl", [{"path": "a.tar", "member": f"x/{listed}.wav", "text": TEXT}])
+    assert len(read_row_audio(found(tmp_path / "tar" / "m.jsonl")[0][0])) == RATE_HZ // 2
+
+
 @pytest.mark.parametrize("writer", ["pandas", "excel", "all", "none"])
 def test_quotes_of_a_tsv(tmp_path: Path, writer: str) -> None:
     said = ['she put "the" cup', "one, two", "three"]
@@ -273,6 +314,35 @@ def test_quotes_of_a_tsv(tmp_path: Path, writer: str) -> None:
     lines = [f"{path.format(number)}\t{text}" for number, text in enumerate(quoted)]
     write(tmp_path / "manifest.tsv", "\n".join([head, *lines]) + "\n")
     assert [row.text for row in found(tmp_path / "manifest.tsv")[0]] == said
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("manifest.csv", 'path;text\na.wav;"one; two,\nthree"\n'),
+        ("manifest.csv", 'sep=;\npath;text\na.wav;"one; two,\nthree"\n'),
+        ("manifest.csv", 'sep=,\npath,text\na.wav,"one; two,\nthree"\n'),
+        ("manifest.csv", 'path\ttext\na.wav\t"one; two,\nthree"\n'),
+        ("manifest.csv", 'path|text\na.wav|"one; two,\nthree"\n'),
+        ("manifest.tsv", 'path,text\na.wav,"one; two,\nthree"\n'),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_the_header_tells_the_separator_where_the_name_does_not(
+    tmp_path: Path, name: str, content: str, encoding: str
+) -> None:
+    (tmp_path / name).write_bytes(content.encode(encoding))
+    rows, problems, _ = found(tmp_path / name)
+    assert ([row.text for row in rows], problems) == (["one; two,\nthree"], [])
+
+
+def test_a_packed_manifest_is_read_in_preference_to_other_tables(tmp_path: Path) -> None:
+    write_audio(tmp_path / "a.wav")
+    write(tmp_path / "speakers.tsv", "name\tage\nann\t30\n")
+    for name in ("manifest.jsonl.gz", "manifest.json.gz"):
+        (tmp_path / name).write_bytes(gzip.compress(json.dumps([{"path": "a.wav", "text": TEXT}]).encode()))
+        assert facts(tmp_path) == ("manifest", [("a", TEXT, "unknown", "")], [])
+        (tmp_path / name).unlink()
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,29 @@ def test_new_rows_join_the_shards_of_their_ids_and_gone_rows_leave_theirs(own: P
     }
 
 
+def test_names_that_come_again_in_a_new_folder_change_no_id(own: Path, tmp_path: Path) -> None:
+    rows = [{key: value for key, value in row.items() if key != "id"} for row in rows_of(own)]
+    write_rows(own, rows)
+    data = tmp_path / "data"
+    prepare(data, options(own))
+    before, held_out = hashes(data), {row.id for row in manifest_rows(data).values() if row.split == "valid"}
+    (own / "more").mkdir()
+    for number in range(3):
+        shutil.copy(own / f"utt_{number}.wav", own / "more")
+    more = [{**rows[number], "path": f"more/utt_{number}.wav"} for number in range(3)]
+    write_rows(own, [*more, *rows])
+    prepare(data, options(own))
+    now = {row.id: row.split for row in manifest_rows(data).values()}
+    assert set(now) == {f"utt_{n}" for n in range(8)} | {f"more_utt_{n}" for n in range(3)}
+    assert {name for name, split in now.items() if split == "valid" and name.startswith("utt_")} == held_out
+    shutil.rmtree(own / "more")
+    write_rows(own, rows)
+    prepare(data, options(own))
+    assert {name: hashes(data)[name] for name in before if name.startswith("shards/")} == {
+        name: before[name] for name in before if name.startswith("shards/")
+    }
+
+
 def test_a_shard_that_lost_all_its_rows_is_taken_away(own: Path, data: Path) -> None:
     (shard,) = [shard for shard in read_plan(data) if shard.name == "train-000001"]
     gone = [row["id"] for row in rows_of(own) if shard_of(data, row["id"]) == shard.name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,13 @@ from lst.data.utterance import Utterance
 from lst.errors import UserError
 from lst.parallel import ordered
 from lst.runs.folder import open_data
+from lst.storage import sha256, write_jsonl
 from lst.tokenizers.config import TokenizerConfig
 from lst.tokenizers.neural_codec import build_codec
 from lst.tokenizers.speech import fit_speech_tokenizer, load_speech_tokenizer
 from lst.tokenizers.vocabulary import Vocabulary
 from tests.data.conftest import SENTENCES, MakeCorpus, align, options
+from tests.data.prepare.test_prepare_faults import stop_at_replace
 
 
 def rows_of(corpus: Path) -> list[ManifestRow]:
@@ -73,6 +76,36 @@ def test_audio_that_cannot_be_read_is_counted(corpus: Path, tmp_path: Path, caps
     with_broken = fit_units([*rows, broken], config, 0)
     assert "1 of 7 utterances could not be read" in capsys.readouterr().err
     assert with_broken.num_units == 8
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_codebook_and_text_pieces_are_fitted_to_what_passes_the_checks(
+    make_corpus: MakeCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, 32_000).astype(np.float32)
+    german = ["der morgenzug hatte wieder verspätung", "niemand schien sich daran zu stören"]
+    found = []
+    for number, text in enumerate(german):
+        # The first is silent, the second is German.
+        own = make_corpus(
+            tmp_path / f"corpus_{number}",
+            {0: f"xylo {text}"[: 9 + 9 * number], 1: text},
+            {0: np.zeros(32_000, np.float32), 1: (1 - 0.5 * number) * noise},
+        )
+        rows = [json.loads(line) for line in (own / "manifest.jsonl").read_text().splitlines()]
+        write_jsonl(
+            own / "manifest.jsonl", [{**row, "split": "valid" if n > 5 else "train"} for n, row in enumerate(rows)]
+        )
+        data, made = tmp_path / f"data_{number}", options(own, max_unaligned_share=0.5)
+        if stopped:
+            with monkeypatch.context() as patch:
+                stop_at_replace(patch, lambda name: KeyboardInterrupt() if name == "vocabulary.json" else None)
+                with pytest.raises(KeyboardInterrupt):
+                    prepare(data, made)
+            (data / "text.model").unlink()
+        prepare(data, made)
+        found.append([sha256(data / name) for name in ("units.safetensors", "text.model")])
+    assert found[0] == found[1]
 
 
 def test_words_count_units_where_a_frame_has_several(corpus: Path, tmp_path: Path) -> None:

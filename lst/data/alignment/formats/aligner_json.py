@@ -118,13 +118,13 @@ def _whisper_words(record: Mapping[str, object], name: str) -> list[TimedWord]:
 
 
 def _whisper_word(word: Mapping[str, object], index: int) -> tuple[Interval, float]:
-    """One word and its score; its times are NaN if it has neither start nor end."""
+    """One word and its score; its times are NaN if its start or its end is missing."""
     text = word.get("text", word.get("word"))
     if not isinstance(text, str):
         raise ValueError("it has neither text nor word")
     confidence = next((word[key] for key in _CONFIDENCES if word.get(key) is not None), None)
     score = 0.0 if confidence is None else log_confidence(finite_number(confidence))
-    if word.get("start") is None and word.get("end") is None:
+    if word.get("start") is None or word.get("end") is None:
         return Interval(math.nan, math.nan, text, index), score
     return Interval(finite_number(word.get("start")), finite_number(word.get("end")), text, index), score
 

@@ -16,6 +16,8 @@ from lst.errors import ProblemsError
 
 WORD_TIERS = ("words", "word", "ort-mau")
 CHARACTER_TIERS = ("characters", "character", "chars", "letters", "graphemes")
+# Of parts of words.
+PART_TIERS = (*CHARACTER_TIERS, "phones", "phone", "phonemes", "phoneme", "segments", "mau", "syllables", "syllable")
 FILE_REMEDY = "Export the file again, or give the format with data.align.format."
 _LOWEST_CONFIDENCE = 1e-6
 T = TypeVar("T")

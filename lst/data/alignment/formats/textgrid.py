@@ -11,6 +11,7 @@ from typing import TypeVar
 from lst import storage
 from lst.data.alignment.formats.intervals import (
     CHARACTER_TIERS,
+    PART_TIERS,
     WORD_TIERS,
     Interval,
     decode_text,
@@ -246,6 +247,9 @@ def read_textgrid(content: bytes, name: str, tier: str = "") -> list[TimedWord]:
         words = tiers[named_tier([found.name for found in tiers], tier, name)]
     else:
         words = next((found for found in tiers if tier_key(found.name) in WORD_TIERS), tiers[0])
+        if all(tier_key(found.name) in PART_TIERS for found in tiers):
+            shown = ", ".join(repr(found.name) for found in tiers)
+            raise file_problem(name, f"there is no tier of words; its tiers of intervals are {shown}")
         if len(tiers) > 1 and tier_key(words.name) not in WORD_TIERS:
             # A guess: messages about its words say which others there are.
             others = ", ".join(repr(found.name) for found in tiers[1:])

@@ -7,18 +7,19 @@ folders.
     train/u01.flac
     test/metadata.csv       file_name,transcription
 
-Paths start from the folder of the table. The first folder named train…, dev…, validation… or test… is the split,
-unless the table has a column for it.
+Paths start from the folder of the table. The first folder of the audio named train…, dev…, validation… or test… is the
+split, else the last such folder of the table, unless the table has a column for it.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 from lst.data.corpora.layouts.listing import Found, Layout, Listing, split_in_path
-from lst.data.corpora.manifest import parse_manifest
-from lst.data.corpora.records import first_json_object, first_line
+from lst.data.corpora.manifest import ManifestRow, parse_manifest, split_of
+from lst.data.corpora.records import first_json_object, first_line, separator_of
 
 TABLES = ("metadata.jsonl", "metadata.csv")
 COLUMN = "file_name"
@@ -32,7 +33,18 @@ def _find(listing: Listing) -> list[Path]:
 def _names_files(table: Path) -> bool:
     if table.suffix.lower() == ".jsonl":
         return COLUMN in first_json_object(table)
-    return COLUMN in [cell.strip().strip('"').lower() for cell in first_line(table).split(",")]
+    return COLUMN in [cell.strip().strip('"').lower() for cell in first_line(table).split(separator_of(table))]
+
+
+def _split_of_audio(root: Path, row: ManifestRow) -> str:
+    folders = Path(os.path.relpath(Path(row.path).parent, root.absolute())).parts
+    return next(filter(None, map(split_of, folders)), "")
+
+
+def _has_split_folders(listing: Listing) -> bool:
+    return any(
+        split_of(file.relative_to(listing.root).parts[0]) for file in listing.files if file.parent != listing.root
+    )
 
 
 def _read(listing: Listing, tables: list[Path], found: Found) -> None:
@@ -40,7 +52,8 @@ def _read(listing: Listing, tables: list[Path], found: Found) -> None:
         rows, problems = parse_manifest(table)
         split, folder = split_in_path(listing.root, table), listing.relative(table)
         for row in rows:
-            found.rows.append(replace(row, split=row.split or split, place=f"{folder} {row.place}"))
+            own = row.split or _split_of_audio(listing.root, row) or split
+            found.rows.append(replace(row, split=own, place=f"{folder} {row.place}"))
         found.problems += [
             replace(
                 problem,
@@ -59,6 +72,8 @@ LAYOUT = Layout(
     absent=f"no {' or '.join(TABLES)} has a column {COLUMN}.",
     find=_find,
     read=_read,
-    # A table at the top alone is a manifest.
-    is_sure=lambda listing, tables: any(table.parent != listing.root for table in tables),
+    # A table at the top alone is a manifest, unless the audio lies in folders of splits.
+    is_sure=lambda listing, tables: (
+        any(table.parent != listing.root for table in tables) or _has_split_folders(listing)
+    ),
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lst.data.audio import as_on_disk
 from lst.data.corpora.layouts.listing import Found, Layout, Listing, split_in_name
 from lst.data.corpora.manifest import UNKNOWN_SPEAKER, ManifestRow
 from lst.data.corpora.records import decoded_lines, table_header
@@ -88,9 +89,10 @@ def _read_table(table: Path, found: Found, progress: Progress) -> None:
             continue
         name = values["path"]
         # Early releases name clips without their suffix.
-        path = table.parent.absolute() / CLIPS / (name if Path(name).suffix else f"{name}.mp3")
+        clip = table.parent.absolute() / CLIPS / (name if Path(name).suffix else f"{name}.mp3")
+        path = as_on_disk(clip)
         speaker = values["client_id"] or UNKNOWN_SPEAKER
-        found.rows.append(ManifestRow(path.stem, path, values["sentence"], speaker, split, place=place))
+        found.rows.append(ManifestRow(clip.stem, path, values["sentence"], speaker, split, place=place))
 
 
 _TABLES = f"{', '.join(SPLIT_TABLES)} or {FALLBACK_TABLE}"

@@ -26,7 +26,7 @@ from lst.progress import Progress
 from lst.storage import PlaceError, named_in
 
 AUDIO, TEXT, SEGMENTS = "wav.scp", "text", "segments"
-SPEAKERS, CHANNELS = "utt2spk", "reco2file_and_channel"
+SPEAKERS, UTTERANCES, CHANNELS = "utt2spk", "spk2utt", "reco2file_and_channel"
 CHANNEL_NAMES = {"A": 0, "B": 1}
 
 
@@ -52,7 +52,9 @@ def _read(listing: Listing, lists: list[Path], found: Found) -> None:
 
 def _read_folder(listing: Listing, folder: Path, found: Found, progress: Progress) -> None:
     recordings = dict(_pairs(listing, folder / AUDIO, found))
-    speakers = dict(_pairs(listing, folder / SPEAKERS, found))
+    speakers = {
+        name: speaker for speaker, names in _pairs(listing, folder / UTTERANCES, found) for name in names.split()
+    } | dict(_pairs(listing, folder / SPEAKERS, found))
     channels = {name: cells.split()[-1] for name, cells in _pairs(listing, folder / CHANNELS, found)}
     segments = _segments(listing, folder / SEGMENTS, found)
     split = split_in_path(listing.root, folder / TEXT)
@@ -145,5 +147,5 @@ LAYOUT = Layout(
     absent=f"a Kaldi data folder has {AUDIO} beside {TEXT}.",
     find=_find,
     read=_read,
-    lists=(AUDIO, TEXT, SEGMENTS, SPEAKERS, CHANNELS),
+    lists=(AUDIO, TEXT, SEGMENTS, SPEAKERS, UTTERANCES, CHANNELS),
 )

@@ -8,8 +8,7 @@ there, from the current folder. ``split_in_path`` gives the split.
 
 Without cuts, ``recordings*.jsonl`` and ``supervisions*.jsonl`` are joined by the id of the recording. In lhotse's shar
 (``cuts.000000.jsonl.gz`` beside ``recording.000000.tar``) audio is the tar's member of the cut's id. Shar cuts the
-audio and
-leaves word times in the time of the recording before: they are not used.
+audio and leaves word times in the time of the recording before: they are not used.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lst.data.audio import AUDIO_SUFFIXES
+from lst.data.audio import AUDIO_SUFFIXES, as_on_disk
 from lst.data.audio.places import content_key
 from lst.data.audio.tars import tar_directory
 from lst.data.corpora.layouts.listing import (
@@ -236,11 +235,11 @@ def _source(cut: Record, recording: Record, supervision: Record, folder: Path) -
         raise ValueError(f"recording: source must name a file, not {str(name)[:60]!r}")
     channels = _channels(source)
     try:
-        path = named_in(folder, name)
+        path = as_on_disk(named_in(folder, name))
     except PlaceError as error:
         raise ValueError(f"recording: {error}") from None
-    if isinstance(path, Path) and not os.path.isfile(path) and os.path.isfile(name):
-        path = Path(name).absolute()
+    if isinstance(path, Path) and not os.path.isfile(path) and os.path.isfile(as_on_disk(name)):
+        path = as_on_disk(Path(name).absolute())
     return path, channels.index(channel) if len(channels) > 1 else None
 
 

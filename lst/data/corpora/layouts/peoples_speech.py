@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import math
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-from lst.data.audio.places import content_key
+from lst.data.audio.places import as_on_disk, content_key
 from lst.data.audio.tars import tar_directory
 from lst.data.corpora.layouts.listing import (
     PEOPLES_SPEECH,
@@ -122,12 +123,12 @@ class _AudioFinder:
         """The audio file and "", or the tar and the member; the file where it was expected if it is nowhere."""
         if _plain(name) in self.members:
             return self.members[_plain(name)]
-        paths = [folder / _plain(name) for folder in self.folders]
+        paths = [Path(as_on_disk(folder / name.removeprefix("./"))) for folder in self.folders]
         return next((path for path in paths if os.path.isfile(path)), paths[0]), ""
 
 
 def _plain(name: str) -> str:
-    return name.removeprefix("./")
+    return unicodedata.normalize("NFC", name.removeprefix("./"))
 
 
 LAYOUT = Layout(

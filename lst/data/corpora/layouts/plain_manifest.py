@@ -30,11 +30,15 @@ def _is_table(listing: Listing, file: Path) -> bool:
 
 def has_named_manifest(listing: Listing) -> bool:
     """Whether a folder has a file called manifest; it is then read in preference to any layout."""
-    return listing.file is None and any(file.stem.lower() == "manifest" for file in tables(listing))
+    return listing.file is None and any(map(_is_named, tables(listing)))
+
+
+def _is_named(file: Path) -> bool:
+    return file.name.lower().partition(".")[0] == "manifest"
 
 
 def _read(listing: Listing, candidates: list[Path], found: Found) -> None:
-    chosen = [file for file in candidates if file.stem.lower() == "manifest"] or candidates
+    chosen = [file for file in candidates if _is_named(file)] or candidates
     if len(chosen) > 1:
         names = ", ".join(table.name for table in chosen)
         raise UserError(

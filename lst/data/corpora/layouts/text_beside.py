@@ -34,13 +34,13 @@ def _find(listing: Listing) -> list[Path]:
 
 
 def _text_of(stem: Path, files: set[Path]) -> Path | None:
-    candidates = (stem.with_name(stem.name + suffix) for suffix in SUFFIXES)
+    candidates = (stem.with_name(stem.name + form) for suffix in SUFFIXES for form in (suffix, suffix.upper()))
     return next((path for path in candidates if path in files), None)
 
 
 def _stem_of(text: Path) -> Path:
-    suffix = next(suffix for suffix in sorted(SUFFIXES, key=len, reverse=True) if text.name.endswith(suffix))
-    return text.with_name(text.name.removesuffix(suffix))
+    suffix = next(suffix for suffix in sorted(SUFFIXES, key=len, reverse=True) if text.name.lower().endswith(suffix))
+    return text.with_name(text.name[: -len(suffix)])
 
 
 def _read(listing: Listing, texts: list[Path], found: Found) -> None:
