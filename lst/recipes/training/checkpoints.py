@@ -32,7 +32,7 @@ from lst.errors import LstError, UserError
 from lst.parallel import ALONE, Ranks
 from lst.progress import say
 from lst.recipes.training.finite import check_finite, non_finite_names
-from lst.recipes.training.shards import CutTensor, RowPlaces, RowStart, joined_rows, own_tensors
+from lst.recipes.training.shards import CutTensor, RowPlaces, RowStart, joined, joined_rows, own_tensors
 from lst.storage import (
     STAGING_SUFFIX,
     Count,
@@ -133,10 +133,11 @@ class SafeCheckpointIO(CheckpointIO):
     Args:
         loaded: a checkpoint that was read already: Lightning gets its state instead of reading it again.
         ranks: processes that train together; all of them call each method.
+        takes_cut: whether tensors that are cut among processes are handed on so, for a strategy that places them.
     """
 
-    def __init__(self, loaded: Checkpoint | None = None, ranks: Ranks = ALONE) -> None:
-        self.loaded, self.ranks = loaded, ranks
+    def __init__(self, loaded: Checkpoint | None = None, ranks: Ranks = ALONE, takes_cut: bool = False) -> None:
+        self.loaded, self.ranks, self.takes_cut = loaded, ranks, takes_cut
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Writes a checkpoint into a staging folder, flushes it, renames it, and marks it complete.
@@ -164,9 +165,9 @@ class SafeCheckpointIO(CheckpointIO):
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """The state that was loaded already, or ``read_checkpoint``."""
-        if self.loaded is not None and self.loaded.path == Path(path):
-            return self.loaded.take()
-        return read_checkpoint(Path(path)).state
+        is_loaded = self.loaded is not None and self.loaded.path == Path(path)
+        state = self.loaded.take() if self.loaded is not None and is_loaded else read_checkpoint(Path(path)).state
+        return state if self.takes_cut else joined(state)
 
     def remove_checkpoint(self, path: Any) -> None:
         """See the function of that name."""

@@ -141,6 +141,15 @@ def _held_rows(tensor: DTensor) -> tuple[int, int, bool]:
     return first, count, is_written
 
 
+def joined(value: Any) -> Any:
+    """A state, however nested, in which no tensor is cut."""
+    if isinstance(value, CutTensor):
+        return value.whole()
+    if isinstance(value, dict):
+        return {key: joined(item) for key, item in value.items()}
+    return type(value)(map(joined, value)) if type(value) in (list, tuple) else value
+
+
 def placed_like(value: Any, like: torch.Tensor) -> Any:
     """A value of a checkpoint as this training holds it: of a tensor that is cut, the rows of this rank.
 

@@ -34,7 +34,7 @@ from lst.parallel import Ranks
 from lst.recipes.training.shards import placed_like
 
 # Methods that are called in place of ``forward``.
-_MODEL_METHODS = ("loss", "losses", "boundary_logits")
+_MODEL_METHODS = ("training_loss", "losses", "boundary_logits")
 _STATE_SPACE_METHODS: dict[type[nn.Module], str] = {DiagonalSSM: "discretised", ShiftSSM: "taps"}
 
 

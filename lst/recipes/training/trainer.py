@@ -77,12 +77,12 @@ def device_of(options: TrainerOptions) -> torch.device:
 def _build_trainer(
     options: TrainerOptions, callbacks: list[lightning.Callback], resume: Checkpoint | None
 ) -> lightning.Trainer:
-    plugins, ranks = _precision_plugins(options.precision), options.ranks
+    strategy, plugins, ranks = _strategy(options), _precision_plugins(options.precision), options.ranks
     return lightning.Trainer(
         accelerator=options.accelerator,
         devices=ranks.local_size,
         num_nodes=ranks.size // ranks.local_size,
-        strategy=_strategy(options),
+        strategy=strategy,
         accumulate_grad_batches=options.rounds,
         use_distributed_sampler=False,
         max_steps=options.max_steps,
@@ -99,7 +99,7 @@ def _build_trainer(
         # Without one named, Lightning finds SLURM's by itself: it would handle signals and write checkpoints of its own
         # into the working directory, which the next training started there would load.
         plugins=[
-            SafeCheckpointIO(resume, ranks),
+            SafeCheckpointIO(resume, ranks, takes_cut=isinstance(strategy, Sharded)),
             LightningEnvironment() if ranks.size == 1 else RanksEnvironment(ranks),
             *plugins,
         ],
