@@ -55,7 +55,7 @@ test-fuzz: $(VENV)/.installed
 
 .PHONY: test-faults
 test-faults: $(VENV)/.installed
-	LST_TEST_FAULTS=all $(BIN)/python -m pytest -q -rP -n auto --dist load tests/faults $(ARGS)
+	LST_TEST_FAULTS=all $(BIN)/python -m pytest -q -rP -n auto --dist load tests/faults tests/recipes/training/test_kills.py $(ARGS)
 
 .PHONY: test-scaling
 test-scaling: $(VENV)/.installed

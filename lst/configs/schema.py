@@ -96,6 +96,18 @@ class TrainConfig(Options, prefix="train."):
     clip_norm: float = option(1.0, "gradients are scaled down to this norm", above=0)
     eval_every: int = option(90, "steps between losses on held-out documents", low=1)
     eval_utterances: int = option(48, "held-out utterances for those losses", low=1)
+    eval_items: int = option(
+        0,
+        "held-out cloze items that are scored with those losses, in every direction; 0 scores none",
+        low=0,
+        is_later=True,
+    )
+    sample_every: int = option(
+        0,
+        "steps between texts with which the model goes on from a held-out prompt (samples.jsonl); 0 draws none",
+        low=0,
+        is_later=True,
+    )
     checkpoint_every: int = option(90, "steps between checkpoints", low=1)
     watch_every: int = option(
         50, "steps between rows of speed.jsonl: tokens/s, share of the device's peak, memory", low=1, is_later=True
@@ -227,6 +239,11 @@ class TrainConfig(Options, prefix="train."):
             found.append(f"train.strategy={self.strategy} has no 16-mixed: take train.precision=bf16-mixed")
         if self.strategy == "hsdp" and self.num_nodes == 1:
             found.append("train.strategy=hsdp needs several machines (train.num_nodes): on one, take fsdp")
+        if is_sharded and self.sample_every:
+            found.append(
+                f"train.sample_every with train.strategy={self.strategy}: no device holds the whole model to draw "
+                "from: take ddp, or leave it out"
+            )
         if self.compile and self.compile_by == "loss" and (is_sharded or self.recompute_every):
             found.append("train.compile_by=loss with fsdp, hsdp or train.recompute_every: take train.compile_by=block")
         return found

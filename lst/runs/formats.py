@@ -158,8 +158,20 @@ class _SpeechBits(TypedDict, total=False):
     valid_bits_per_unit: float
 
 
-class ValidationRow(_SpeechBits):
-    """A row of ``metrics.jsonl`` after an evaluation on held-out utterances; of text alone without bits a unit."""
+class ClozeAccuracies(TypedDict, total=False):
+    """Shares of a few held-out cloze items whose true ending is likelier, by modality of context and ending."""
+
+    valid_cloze_s_to_s: float
+    valid_cloze_t_to_t: float
+    valid_cloze_s_to_t: float
+    valid_cloze_t_to_s: float
+
+
+class ValidationRow(_SpeechBits, ClozeAccuracies):
+    """A row of ``metrics.jsonl`` after an evaluation on held-out utterances; of text alone without bits a unit.
+
+    The accuracies are there with ``train.eval_items``.
+    """
 
     step: Count
     valid_bits_per_byte: float

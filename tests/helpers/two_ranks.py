@@ -1,14 +1,21 @@
-"""Two processes that stay, and train together whenever they are told to: they import everything once."""
+"""Two processes that stay, and fork one that trains whenever they are told to: everything is imported once.
+
+So what a call changes in its process, or that it is killed there, matters to no other call.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import socket
-from collections.abc import Callable
-from typing import Any
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
 
 from lst.errors import LstError
+
+# Within which all processes of a training end, whatever one of them meets.
+MOST_S = 60
 
 
 class TwoRanks:
@@ -29,20 +36,23 @@ class TwoRanks:
         if before is None:
             del os.environ["TORCH_CPP_LOG_LEVEL"]
 
-    def call(self, work: Callable[..., Any], *arguments: Any, num_nodes: int = 1) -> list[Any]:
-        """What ``work(*arguments)`` returns on each rank, or the text of its ``LstError``.
+    def call(self, work: Callable[..., Any], *arguments: Any, num_nodes: int = 1, size: int = 2) -> list[Any]:
+        """What ``work(*arguments)`` returns on each rank, the text of its ``LstError``, or how its process ended.
 
         Args:
             work: a function of a module.
             arguments: of it.
             num_nodes: machines that the ranks take themselves to be on.
+            size: 1 calls it in one process, which trains alone.
         """
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             port = listener.getsockname()[1]
-        for connection in self.ours:
-            connection.send((work, arguments, port, num_nodes))
-        return [connection.recv() for connection in self.ours]
+        for connection in self.ours[:size]:
+            connection.send((work, arguments, port, num_nodes, size))
+        for connection in self.ours[:size]:
+            assert connection.poll(MOST_S), f"a process has not ended after {MOST_S} s"
+        return [connection.recv() for connection in self.ours[:size]]
 
     def close(self) -> None:
         """Ends both."""
@@ -54,13 +64,46 @@ class TwoRanks:
 def _serve(rank: int, connection: Any) -> None:
     import torch
 
+    # Optimisers import it at their first step, which takes seconds.
+    import torch._dynamo
+
+    import lst.recipes.training.train  # noqa: F401
+    from lst.configs.compose import build_config
+
+    # It reads the configuration for the first time.
+    build_config(["experiment=smoke"])
     torch.set_num_threads(1)
     while True:
-        work, arguments, port, num_nodes = connection.recv()
-        values = {"RANK": rank, "WORLD_SIZE": 2, "LOCAL_RANK": rank // num_nodes, "LOCAL_WORLD_SIZE": 2 // num_nodes}
-        os.environ.update({name: str(value) for name, value in values.items()})
-        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-        try:
-            connection.send(work(*arguments))
-        except LstError as error:
-            connection.send(str(error))
+        work, arguments, port, num_nodes, size = connection.recv()
+        if size > 1:
+            values = {
+                "RANK": rank,
+                "WORLD_SIZE": size,
+                "LOCAL_RANK": rank // num_nodes,
+                "LOCAL_WORLD_SIZE": size // num_nodes,
+            }
+            environment = {name: str(value) for name, value in values.items()}
+            environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        else:
+            environment = {}
+        if (child := os.fork()) == 0:
+            _answer(connection, work, arguments, environment)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if status:
+            connection.send(f"ended with status {status}")
+
+
+def _answer(
+    connection: Any, work: Callable[..., Any], arguments: tuple[Any, ...], environment: Mapping[str, str]
+) -> NoReturn:
+    """Does the work in this process, which ends."""
+    os.environ.update(environment)
+    try:
+        connection.send(work(*arguments))
+        os._exit(0)
+    except LstError as error:
+        connection.send(str(error))
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+    os._exit(1)

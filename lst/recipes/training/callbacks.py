@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol, TypedDict, TypeVar
 
 import lightning
 
@@ -17,10 +17,13 @@ from lst.progress import Progress
 from lst.recipes.training.checkpoints import checkpoint_folder, complete_checkpoints, step_of
 from lst.recipes.training.event_file import TensorboardFile
 from lst.recipes.training.folder import METRICS_FILE, TENSORBOARD_FOLDER
+from lst.recipes.training.held_out import SAMPLES_FILE, SampleRow
 from lst.recipes.training.signals import StopSignals
 from lst.recipes.training.wandb_log import WandbLog
 from lst.recipes.training.watch import SPEED_FILE, SpeedRow, Watch, speed_text
 from lst.storage import Count, append_bytes, read_jsonl, write_jsonl
+
+RowT = TypeVar("RowT", SpeedRow, SampleRow)
 
 _LOSSES = {"loss": "loss", "speech_loss": "speech", "text_loss": "text"}
 
@@ -72,6 +75,7 @@ class RunCallback(lightning.Callback):
         preempt_s: seconds from a signal until the checkpoint must be written; None sets no limit.
         watch: measures the training for ``speed.jsonl`` and the progress bar.
         has_wandb: whether the numbers go to Weights & Biases, too.
+        sample: draws the text that is due after a step for ``samples.jsonl``; the first rank does.
 
     Attributes:
         signals: that stop the training.
@@ -92,6 +96,7 @@ class RunCallback(lightning.Callback):
         preempt_s: float | None = None,
         watch: Watch | None = None,
         has_wandb: bool = False,
+        sample: Callable[[int], SampleRow | None] | None = None,
     ) -> None:
         self.folder, self.ranks = folder, ranks
         self.metrics_path, self.checkpoints = folder / METRICS_FILE, folder / "checkpoints"
@@ -105,7 +110,7 @@ class RunCallback(lightning.Callback):
         self._last_step = first_step
         self.watch, self.has_wandb = watch, has_wandb
         self._wandb: WandbLog | None = None
-        self._speed_text = ""
+        self._speed_text, self.sample = "", sample
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Drops the rows that this training writes again, and starts the progress."""
@@ -118,17 +123,21 @@ class RunCallback(lightning.Callback):
         if self.validates_last:
             rows = [row for row in rows if "loss" in row or self._validates(row["step"])]
         write_jsonl(self.metrics_path, rows)
-        speeds: list[SpeedRow] = []
-        if self.watch is not None:
-            speeds = [row for row in read_jsonl(self.folder / SPEED_FILE, SpeedRow) if row["step"] <= self.first_step]
-            write_jsonl(self.folder / SPEED_FILE, speeds)
+        speeds = [] if self.watch is None else self._kept(SPEED_FILE, SpeedRow)
+        samples = [] if self.sample is None else self._kept(SAMPLES_FILE, SampleRow)
         if self.has_tensorboard:
-            self._tensorboard = TensorboardFile(self.folder / TENSORBOARD_FOLDER, [*rows, *speeds])
+            self._tensorboard = TensorboardFile(self.folder / TENSORBOARD_FOLDER, [*rows, *speeds, *samples])
         if self.has_wandb:
             self._wandb = WandbLog(self.folder, self.description, {"first_step": self.first_step})
         # The process may have been killed between a checkpoint and this.
         self._remove_old(trainer, self.first_step)
         self.progress = Progress(self.options.max_steps, self.description, "step", initial=self.first_step)
+
+    def _kept(self, file: str, kind: type[RowT]) -> list[RowT]:
+        """The rows of a file up to the first step; the others are dropped."""
+        rows = [row for row in read_jsonl(self.folder / file, kind) if row["step"] <= self.first_step]
+        write_jsonl(self.folder / file, rows)
+        return rows
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Raises ``UserError`` if Lightning begins at another step than the checkpoint that was meant."""
@@ -156,6 +165,8 @@ class RunCallback(lightning.Callback):
         if self.watch is not None and (speed := self.watch.row(row)) is not None:
             self._append(speed, SPEED_FILE)
             self._speed_text = f", {speed_text(speed)}"
+        if self.sample is not None and self.ranks.is_first and (sample := self.sample(step)) is not None:
+            self._append(sample, SAMPLES_FILE)
         if self.progress is not None:
             self.progress.advance(note=f"{loss_text(row)}{self._speed_text}")
         # Lightning validates once more when it is asked to stop.

@@ -51,20 +51,26 @@ class Sent:
     between_nodes: float
 
 
-def sent_bytes(layout: Layout, num_parameters: float, accumulation: int, bytes_of_values: int) -> Sent:
+def sent_bytes(
+    layout: Layout, num_parameters: float, accumulation: int, bytes_of_values: int, gathered_once: float = 0.0
+) -> Sent:
     """Bytes that each device sends in an optimiser step.
 
     Every part of a step gathers the shards for its forward pass and again for its backward pass, in the type of the
     values, and sums gradients into shards in float32. Copies of the weights sum their gradients once a step.
+
+    Two processes of a test send as much, to a few bytes in a thousand: rows that fill the last shard, and norms.
 
     Args:
         layout: of the devices.
         num_parameters: of the model.
         accumulation: parts of a step.
         bytes_of_values: of a gathered weight.
+        gathered_once: parameters outside of the blocks, which stay gathered for the backward pass.
     """
     shards, copies = layout.num_shards, layout.num_copies
-    of_shards = accumulation * (2 * bytes_of_values + 4) * num_parameters * (shards - 1) / shards
+    gathered = bytes_of_values * (2 * num_parameters - gathered_once)
+    of_shards = accumulation * (gathered + 4 * num_parameters) * (shards - 1) / shards
     of_copies = 2 * 4 * (num_parameters / shards) * (copies - 1) / copies
     # A ring crosses machines as soon as its devices lie on more than one: its slowest link counts.
     shards_cross = shards > layout.devices_a_node

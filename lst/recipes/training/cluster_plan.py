@@ -57,14 +57,14 @@ def cluster_of(
     strategy = "ddp" if train.strategy == "auto" else train.strategy
     layout = Layout(train.num_processes, train.devices, strategy)
     device_flops = plan.device_tflops * 1e12 if plan.device_tflops else (peak or peak_flops())
-    of_values = BYTES_OF_VALUES.get(train.precision, 2)
-    sent = sent_bytes(layout, model.num_parameters, train.rounds, of_values)
+    of_values, sharding = BYTES_OF_VALUES.get(train.precision, 2), sharding_of(model, layout.num_shards)
+    sent = sent_bytes(layout, model.num_parameters, train.rounds, of_values, sharding.root_parameters)
     return ClusterPlan(
         layout=layout,
         memory=device_memory(
             config.model,
             train.precision,
-            sharding_of(model, layout.num_shards),
+            sharding,
             slots=train.rows * train.row_patches,
             tokens=step_tokens / train.num_parts,
             keep_every=train.recompute_every or None,

@@ -1,4 +1,4 @@
-"""Numbers of a training for TensorBoard: one file of events, to which rows are added as to ``metrics.jsonl``.
+"""Numbers and texts of a training for TensorBoard: one file of events, to which rows are added as to ``metrics.jsonl``.
 
 TensorBoard's own writer adds them in a thread, where a full disk ends in a traceback.
 """
@@ -13,6 +13,7 @@ from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from lst.storage import append_bytes, remove_folder
@@ -35,7 +36,7 @@ class TensorboardFile:
         self._append([Event(wall_time=time.time(), file_version="brain.Event:2"), *map(_event, rows)])
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Adds the numbers of a row by their names; the loss is ``train_loss``."""
+        """Adds the numbers and texts of a row by their names; the loss is ``train_loss``."""
         self._append([_event(row)])
 
     def _append(self, events: Iterable[Event]) -> None:
@@ -50,6 +51,7 @@ def _event(row: Mapping[str, Any]) -> Event:
     values = [
         Summary.Value(tag=_NAMES.get(name, name), simple_value=value)
         for name, value in row.items()
-        if name != "step" and value is not None
+        if name != "step" and value is not None and not isinstance(value, str)
     ]
-    return Event(wall_time=time.time(), step=row["step"], summary=Summary(value=values))
+    texts = [text_pb(name, value).value[0] for name, value in row.items() if isinstance(value, str)]
+    return Event(wall_time=time.time(), step=row["step"], summary=Summary(value=[*values, *texts]))

@@ -7,7 +7,8 @@
     FOLDER/versions.json    package → version
     FOLDER/metrics.jsonl    see ``lst.runs.formats``
     FOLDER/speed.jsonl      see ``lst.recipes.training.watch``
-    FOLDER/tensorboard/     the numbers of both
+    FOLDER/samples.jsonl    see ``lst.recipes.training.held_out``
+    FOLDER/tensorboard/     the numbers and texts of all three
     FOLDER/checkpoints/     see ``lst.recipes.training.checkpoints``
 """
 

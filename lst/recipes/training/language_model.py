@@ -68,6 +68,7 @@ class LanguageModelModule(TrainingModule):
         document_ids: the documents of the part with this number, made again from the state of a part before it.
         saved_rates: peak learning rate and weight decay that the checkpoint to go on from was written with.
         ranks: processes that train the model together.
+        more_metrics: computes more of every validation, on all ranks alike.
     """
 
     model: LatentSpeechTextModel
@@ -85,6 +86,7 @@ class LanguageModelModule(TrainingModule):
         document_ids: Callable[[LoaderState | None, int], list[str]] | None = None,
         saved_rates: tuple[float, float] | None = None,
         ranks: Ranks = ALONE,
+        more_metrics: Callable[[], dict[str, float]] | None = None,
     ) -> None:
         super().__init__(
             model,
@@ -112,6 +114,8 @@ class LanguageModelModule(TrainingModule):
         # Of the last step's parts: nats and targets in speech and in text, [4].
         self._watched = torch.zeros(4)
         self._valid_nats: dict[str, float] = {}
+        self._more_metrics = more_metrics
+        self._more_valid: dict[str, float] = {}
 
     @property
     def batch_index(self) -> int:
@@ -210,20 +214,24 @@ class LanguageModelModule(TrainingModule):
         self._valid_nats["text"] += float(nats[to_text].sum())
 
     def on_validation_epoch_end(self) -> None:
-        """Adds up the sums of all ranks."""
+        """Adds up the sums of all ranks, and computes what else is asked for."""
         names = list(self._valid_nats)
         self._valid_nats = dict(zip(names, self.ranks.sums([self._valid_nats[name] for name in names]), strict=True))
+        if self._more_metrics is not None:
+            with self.trainer.precision_plugin.val_step_context():
+                self._more_valid = self._more_metrics()
         if self.ranks.size > 1:
             cut_again(self.model)
 
     def valid_metrics(self) -> dict[str, float]:
-        """Bits a speech unit and bits a text byte; of text alone the latter."""
+        """Bits a speech unit and bits a text byte, of text alone the latter; and what else was asked for."""
         bits_per_byte = self._valid_nats["text"] / math.log(2) / max(self.text_bytes, 1)
         if not self.num_valid_units:
-            return {"valid_bits_per_byte": bits_per_byte}
+            return {"valid_bits_per_byte": bits_per_byte, **self._more_valid}
         return {
             "valid_bits_per_unit": self._valid_nats["speech"] / math.log(2) / self.num_valid_units,
             "valid_bits_per_byte": bits_per_byte,
+            **self._more_valid,
         }
 
     def merged_state(self) -> LoaderState:

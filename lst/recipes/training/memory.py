@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields
 from torch import nn
 
 from lst.model.config import ModelConfig
+from lst.model.layers import Block
 
 # Values that attention and feed-forward keep for the backward pass, for each position and channel of a layer.
 VALUES_A_LAYER_CHANNEL = 20
@@ -67,9 +68,9 @@ class Sharding:
 
 
 def sharding_of(model: nn.Module, num_shards: int) -> Sharding:
-    """The blocks of a model (modules of its module lists) and the rest; the model may be on the meta device."""
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
-    blocks = [sum(p.numel() for p in block.parameters()) for found in lists for block in found]
+    """The blocks of a model, as ``shard_model`` cuts it, and the rest; the model may be on the meta device."""
+    found = [module for module in model.modules() if isinstance(module, Block)]
+    blocks = [sum(p.numel() for p in block.parameters()) for block in found]
     total = sum(p.numel() for p in model.parameters())
     return Sharding(num_shards, tuple(blocks), total - sum(blocks))
 

@@ -50,6 +50,8 @@ from lst.storage import (
 FREE_OPTIONS = (
     "eval_every",
     "eval_utterances",
+    "eval_items",
+    "sample_every",
     "checkpoint_every",
     "keep_checkpoints",
     "keep_at",

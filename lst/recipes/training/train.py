@@ -32,6 +32,7 @@ from lst.recipes.training.callbacks import RunCallback
 from lst.recipes.training.checkpoints import complete_checkpoints, restoring, step_of
 from lst.recipes.training.finite import NonFiniteError, check_finite
 from lst.recipes.training.folder import TrainingFolder
+from lst.recipes.training.held_out import HeldOut, held_out_items, held_out_prompt
 from lst.recipes.training.language_model import LanguageModelModule
 from lst.recipes.training.parts import parts_of_batches
 from lst.recipes.training.start import FREE_OPTIONS, Start, machine_now, plan_start
@@ -146,6 +147,7 @@ def _fit(
         loader = build_loader(config, data, start.fingerprint, loader_state, patching, ranks)
     model = build_model(config.model, patching.vocabulary, config.seed, begins=checkpoint is None)
     valid_batches, text_bytes, num_units = validation_batches(config, data, patching, model)
+    held_out = HeldOut.of(config, data, patching, model)
     module = LanguageModelModule(
         model,
         options,
@@ -157,6 +159,7 @@ def _fit(
         functools.partial(document_ids, build_stream_plan(config, data, start.fingerprint, patching)),
         start.saved_rates,
         ranks,
+        held_out.accuracies if options.eval_items else None,
     )
     prepare_blocks(model, options.recompute_every, options.compile and options.compile_by == "block")
     if checkpoint:
@@ -183,6 +186,7 @@ def _fit(
         preempt_s=options.preempt_s,
         watch=watch,
         has_wandb=options.logger == "wandb",
+        sample=held_out.sample if options.sample_every else None,
     )
     with loader:
         before = loader.state if checkpoint else None
@@ -255,6 +259,8 @@ def check_training(config: Config, data: PreparedData) -> Start:
     fresh_speech(config, data)
     fresh_stories(config, data)
     training_mix(config, data)
+    held_out_items(config, data)
+    held_out_prompt(config, data)
     if not len(data.valid):
         raise UserError(f"no held-out utterance in {data.folder}: prepare with a larger data.valid_share")
     if not data.is_text_alone and config.patching.strategy not in FITTED_STRATEGIES:

@@ -27,6 +27,7 @@ from lst.runs import RunFolder
 WORDS = (
     *("model=lst_debug_h3", "model.boundary_head=true", "patching=aligned", "loss.speech_weight=0.5"),
     *("train.precision=64-true", "train.rows=1", "train.batch_patches=384", "train.eval_every=10"),
+    "train.eval_items=2",
     *("train.max_steps=20", "train.checkpoint_every=10", "train.keep_checkpoints=2"),
 )
 TWO = "train.devices=2"
@@ -114,6 +115,9 @@ def test_another_number_of_ranks_is_refused_or_resharded(alone: Path, two_ranks:
         assert re.search(r"was written by 1 processes .* has 2: .*train\.reshard=true", told)
     assert two_ranks.call(train_words, [*given, "train.reshard=true"]) == ["trained"] * 2
     shutil.rmtree(folder / "final")
+    # As many, of another strategy: each then holds all of it.
+    assert two_ranks.call(train_words, words(alone, "moved", TWO)) == ["trained"] * 2
+    shutil.rmtree(folder / "final")
     back = words(alone, "moved")
     with pytest.raises(UserError, match=r"was written by 2 processes .* has 1"):
         train(build_config(back))
@@ -121,7 +125,7 @@ def test_another_number_of_ranks_is_refused_or_resharded(alone: Path, two_ranks:
     a, b = (load_file(one / "final" / "model.safetensors") for one in (folder, source))
     assert all(torch.allclose(a[name], b[name], rtol=0, atol=1e-9) for name in b)
     record = json.loads((folder / "settings.json").read_text())
-    assert [entry["changed"].get("machine.num_processes") for entry in record["resumed"]] == [2, 1]
+    assert [entry["changed"].get("machine.num_processes") for entry in record["resumed"]] == [2, None, 1]
 
 
 @pytest.mark.parametrize("kind", ["loss", "gradient"])
