@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import accumulate
@@ -239,7 +239,7 @@ def differences(folder: Folder, lists: Lists) -> list[str]:
             lambda row_id: f"{row_id} ({_apart(old[row_id]['text'], new[row_id]['text'])})",
         ),
         ("changed recordings", audio, lambda row_id: f"{row_id} ({new[row_id].get('path', '')})"),
-        ("rows changed otherwise", others, str),
+        (f"rows changed otherwise ({_changed_keys(others, old, new)})", others, str),
         ("new rows", [row_id for row_id in new if row_id not in old], str),
         ("rows that are gone", [row_id for row_id in old if row_id not in new], str),
     ]
@@ -252,6 +252,12 @@ def differences(folder: Folder, lists: Lists) -> list[str]:
         f"  shards that are made again: {len(made):,} of {num_shards:,}{', ' * bool(made)}{_first(made, str)}",
         "  codebook, text pieces and held-out utterances stay (data.refit=true chooses them anew)",
     ]
+
+
+def _changed_keys(ids: Sequence[str], old: Mapping[str, Record], new: Mapping[str, Record]) -> str:
+    """The columns in which rows differ."""
+    changed = {key for name in ids for key in (*old[name], *new[name]) if old[name].get(key) != new[name].get(key)}
+    return ", ".join(sorted(changed - {*_PLACES}))
 
 
 def _apart(old: str, new: str) -> str:
