@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import accumulate
@@ -239,7 +239,7 @@ def differences(folder: Folder, lists: Lists) -> list[str]:
             lambda row_id: f"{row_id} ({_apart(old[row_id]['text'], new[row_id]['text'])})",
         ),
         ("changed recordings", audio, lambda row_id: f"{row_id} ({new[row_id].get('path', '')})"),
-        (f"rows changed otherwise ({_changed_keys(others, old, new)})", others, str),
+        ("rows changed otherwise", others, lambda row_id: f"{row_id} ({_changed_keys(old[row_id], new[row_id])})"),
         ("new rows", [row_id for row_id in new if row_id not in old], str),
         ("rows that are gone", [row_id for row_id in old if row_id not in new], str),
     ]
@@ -254,10 +254,9 @@ def differences(folder: Folder, lists: Lists) -> list[str]:
     ]
 
 
-def _changed_keys(ids: Sequence[str], old: Mapping[str, Record], new: Mapping[str, Record]) -> str:
-    """The columns in which rows differ."""
-    changed = {key for name in ids for key in (*old[name], *new[name]) if old[name].get(key) != new[name].get(key)}
-    return ", ".join(sorted(changed - {*_PLACES}))
+def _changed_keys(old: Record, new: Record) -> str:
+    """The columns in which two states of a row differ."""
+    return ", ".join(key for key in dict.fromkeys([*_content(old), *_content(new)]) if old.get(key) != new.get(key))
 
 
 def _apart(old: str, new: str) -> str:
