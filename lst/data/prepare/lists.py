@@ -239,7 +239,7 @@ def differences(folder: Folder, lists: Lists) -> list[str]:
             lambda row_id: f"{row_id} ({_apart(old[row_id]['text'], new[row_id]['text'])})",
         ),
         ("changed recordings", audio, lambda row_id: f"{row_id} ({new[row_id].get('path', '')})"),
-        ("rows changed otherwise", others, str),
+        ("rows changed otherwise", others, lambda row_id: f"{row_id} ({_changed_keys(old[row_id], new[row_id])})"),
         ("new rows", [row_id for row_id in new if row_id not in old], str),
         ("rows that are gone", [row_id for row_id in old if row_id not in new], str),
     ]
@@ -252,6 +252,11 @@ def differences(folder: Folder, lists: Lists) -> list[str]:
         f"  shards that are made again: {len(made):,} of {num_shards:,}{', ' * bool(made)}{_first(made, str)}",
         "  codebook, text pieces and held-out utterances stay (data.refit=true chooses them anew)",
     ]
+
+
+def _changed_keys(old: Record, new: Record) -> str:
+    """The columns in which two states of a row differ."""
+    return ", ".join(key for key in dict.fromkeys([*_content(old), *_content(new)]) if old.get(key) != new.get(key))
 
 
 def _apart(old: str, new: str) -> str:
