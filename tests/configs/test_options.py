@@ -87,6 +87,8 @@ def test_records_lack_options_that_earlier_versions_lacked_while_they_have_their
             "reshard": True,
             "preempt_s": 30.0,
             "watch_every": 9,
+            "eval_items": 4,
+            "sample_every": 5,
             "logger": "wandb",
             "recompute_every": 1,
             "compile_by": "block",
