@@ -212,7 +212,7 @@ def test_json_of_mfa_and_whispers() -> None:
         read_whisper_json(json.dumps(whisper).encode(), "x")
     assert [problem.partition(":")[0] for problem in raised.value.problems] == [
         "segment 3",
-        "segment 4, word 1",
+        # A word with a start alone is placed between its neighbours; one without a text is a mistake.
         "segment 4, word 2",
     ]
 

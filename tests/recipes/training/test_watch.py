@@ -101,5 +101,9 @@ def test_wandb_offline_keeps_the_numbers_here(tmp_path: Path, monkeypatch: pytes
     log.add({"step": 1, "loss": 2.5, "gradient_norm": None})
     log.close()
     (kept,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
-    assert b"loss" in kept.read_bytes()
+    # Its service writes from a process of its own.
+    deadline_s = time.monotonic() + 60
+    while b"loss" not in kept.read_bytes():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
     assert not [name for name in os.listdir(tmp_path) if name != "wandb"]
