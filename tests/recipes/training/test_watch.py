@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,22 +89,25 @@ def test_rows_ahead_of_the_checkpoint_are_dropped(run: Path) -> None:
 
 
 def test_wandb_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "wandb", None)
+    monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match=r"train\.logger=wandb needs the package wandb: pip install"):
         WandbLog(tmp_path, "model", {})
 
 
-def test_wandb_offline_keeps_the_numbers_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_offline_keeps_the_numbers_here(tmp_path: Path) -> None:
     if importlib.util.find_spec("wandb") is None:
         pytest.skip("needs the package wandb")
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    log = WandbLog(tmp_path, "model", {"first_step": 0})
-    log.add({"step": 1, "loss": 2.5, "gradient_norm": None})
-    log.close()
+    # In a process of its own, at whose end wandb's service has written everything.
+    code = (
+        "import sys; from pathlib import Path; from lst.recipes.training.wandb_log import WandbLog\n"
+        "log = WandbLog(Path(sys.argv[1]), 'model', {'first_step': 0})\n"
+        "log.add({'step': 1, 'loss': 2.5, 'gradient_norm': None})\n"
+        "log.close()"
+    )
+    settings = {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], env={**os.environ, **settings}, check=True)
     (kept,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
-    # Its service writes from a process of its own.
-    deadline_s = time.monotonic() + 60
+    deadline_s = time.monotonic() + 30
     while b"loss" not in kept.read_bytes():
         assert time.monotonic() < deadline_s
         time.sleep(0.1)
