@@ -9,7 +9,7 @@ A task (``work``) is a module's function and a picklable argument. ``machine`` l
 it keep the memory that it frees.
 """
 
-from lst.parallel.machine import check_one_process, keep_freed_memory, one_thread
+from lst.parallel.machine import check_one_process, keep_freed_memory, one_thread, peak_memory_bytes
 from lst.parallel.ordered import ordered_map
 from lst.parallel.pool import end_with_parent, uninterrupted, warm_up_workers
 from lst.parallel.ranks import ALONE, Ranks
@@ -27,6 +27,7 @@ __all__ = [
     "keep_freed_memory",
     "one_thread",
     "ordered_map",
+    "peak_memory_bytes",
     "run_ranks",
     "run_tasks",
     "uninterrupted",

@@ -1,4 +1,4 @@
-"""Limits a process to one thread, and makes it keep the memory that it frees.
+"""Limits a process to one thread, makes it keep the memory that it frees, and measures its peak.
 
 PyTorch and NumPy's BLAS have their own threads. OpenBLAS's threads wait in a busy loop, so on two cores, two processes
 with two threads each can be slower than two processes with one thread each.
@@ -10,8 +10,10 @@ import contextlib
 import ctypes
 import os
 import platform
+import resource
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import threadpoolctl
 import torch
@@ -76,3 +78,15 @@ def check_one_process(command: str) -> None:
                 "model in one folder. Start it once: without torchrun, or with srun --ntasks=1. lst train alone "
                 "divides its work among the processes of torchrun or srun, with train.devices"
             )
+
+
+def peak_memory_bytes() -> int:
+    """Peak memory of this process so far."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Of this program only; getrusage includes the program that the process ran before exec.
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

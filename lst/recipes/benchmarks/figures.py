@@ -116,14 +116,3 @@ def run_in_own_process(module: str, *arguments: object) -> Any:
 def resident_bytes() -> int:
     """Memory that this process holds now."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-
-def peak_memory_bytes() -> int:
-    """Peak memory of this process so far."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        # Of this program only; getrusage includes the program that the process ran before exec.
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -30,12 +30,11 @@ from lst.model.inference import DecodingState, PatchStepper
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.patching import patch_document
 from lst.model.state_space import DiagonalSSM
-from lst.parallel import keep_freed_memory
+from lst.parallel import keep_freed_memory, peak_memory_bytes
 from lst.recipes.benchmarks.figures import (
     Figures,
     interleaved_best_s,
     measure_in_own_process,
-    peak_memory_bytes,
     resident_bytes,
 )
 from lst.storage import write_text

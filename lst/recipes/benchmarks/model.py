@@ -20,14 +20,13 @@ from lst.model.config import ModelConfig, PatchingConfig
 from lst.model.flops import model_flops, workload_of_batch
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.patching import patch_documents
-from lst.parallel import keep_freed_memory
+from lst.parallel import keep_freed_memory, peak_memory_bytes
 from lst.recipes.benchmarks.figures import (
     Figures,
     best_s,
     elapsed_s,
     interleaved_best_s,
     measure_in_own_process,
-    peak_memory_bytes,
 )
 from lst.recipes.benchmarks.kernels import decoding_state
 

@@ -22,12 +22,11 @@ from lst.model.batch import TEXT, Document, PackedBatch, pack_documents
 from lst.model.config import ModelConfig, PatchingConfig
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.patching import patch_document
-from lst.parallel import keep_freed_memory
+from lst.parallel import keep_freed_memory, peak_memory_bytes
 from lst.recipes.benchmarks.figures import (
     Figures,
     elapsed_s,
     measure_in_own_process,
-    peak_memory_bytes,
     run_in_own_process,
 )
 from lst.recipes.benchmarks.kernels import decoding_state

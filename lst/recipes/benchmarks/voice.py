@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from lst.configs.compose import VOICE
-from lst.recipes.benchmarks.figures import Figures, best_s, measure_in_own_process, peak_memory_bytes
+from lst.parallel import peak_memory_bytes
+from lst.recipes.benchmarks.figures import Figures, best_s, measure_in_own_process
 from lst.voice.config import VoiceModelConfig
 from lst.voice.converter import StyleVoice
 from lst.voice.model import VoiceModel

@@ -9,14 +9,13 @@ These numbers differ from run to run. So they have a file of their own: ``metric
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import TypedDict, TypeVar
 
 import torch
 
+from lst import parallel
 from lst.parallel import ALONE, Ranks
 from lst.recipes.training.cluster_plan import peak_flops
 from lst.runs.formats import LanguageModelRow
@@ -127,8 +126,7 @@ def peak_memory_bytes(device: torch.device) -> int:
     """The most memory so far: of tensors on a GPU, of the process elsewhere."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return parallel.peak_memory_bytes()
 
 
 def matrix_peak(device: torch.device, precision: str) -> float:
