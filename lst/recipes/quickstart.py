@@ -31,7 +31,7 @@ from lst.recipes.training.control import Spent, accounting, controlled, spent
 from lst.recipes.training.plan import train_plan
 from lst.recipes.training.train import check_training
 from lst.runs import RunFolder, is_trained, open_data
-from lst.runs.fitted_patching import FITTED_STRATEGIES
+from lst.runs.fitted_patching import fit_ahead, hand_over
 from lst.runs.folder import arm_overrides, record_command
 from lst.runs.formats import ControlRecord, SpentRecord, read_record, versioned
 from lst.storage import exists, fingerprint, write_json, write_text
@@ -85,12 +85,6 @@ def check_controlled(arms: Mapping[str, Config], config: Config) -> None:
         for name in others
         if any(word.startswith("train.max_steps=") for word in config.arms[name])
     ]
-    problems += [
-        f"arms.{name}: patching={arm.patching.strategy} is fitted when its training begins, so its cost is not known "
-        "before"
-        for name, arm in arms.items()
-        if arm.patching.strategy in FITTED_STRATEGIES
-    ]
     raise_problems(f"control={config.control}", problems, "Use control=steps, or change the arms.")
 
 
@@ -101,21 +95,25 @@ def controlled_words(
 
     The counts are kept in the run's folder, for a training that goes on.
     """
-    data, place = open_data(config), RunFolder.of(config).control
+    data, run = open_data(config), RunFolder.of(config)
+    place = run.control
     made_from = fingerprint([data.fingerprint, config.control, *(to_yaml(arm) for arm in arms.values())])
     kept = read_record(place, ControlRecord, "the record of steps", f"Delete {place}.") if place.exists() else None
     if kept is not None and kept["made_from"] == made_from:
         counts = {name: Spent(**one) for name, one in kept["spent"].items()}
     else:
         first, *others = arms
-        counts = {first: spent(arms[first], data)}
+        patchings = {name: fit_ahead(arm, data, run.fitted) for name, arm in arms.items()}
+        counts = {first: spent(arms[first], data, patchings[first])}
         for name in others:
-            counts[name] = controlled(arms[name], data, counts[first], config.control)
+            counts[name] = controlled(arms[name], data, patchings[name], counts[first], config.control)
         counted = {
             name: SpentRecord(steps=one.steps, patches=one.patches, tokens=one.tokens, flops=one.flops)
             for name, one in counts.items()
         }
         write_json(place, versioned(ControlRecord(made_from=made_from, control=config.control, spent=counted)))
+    for name, arm in arms.items():
+        hand_over(arm, data, run.fitted, run.model(name))
     show("\n".join(accounting(counts, config.control)))
     return {name: [*own, f"train.max_steps={counts[name].steps}"] for name, own in words.items()}
 

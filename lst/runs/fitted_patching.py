@@ -5,6 +5,7 @@
     RUN/models/NAME/unit_model/         weights.safetensors, config.json, threshold.json
     RUN/models/NAME/speech_bpe.model
     RUN/models/NAME/final/…             copies beside the trained model; its config.json holds the threshold
+    FITTED/FINGERPRINT/…                fitted before any training, so that the cost of trainings can be counted
 """
 
 from __future__ import annotations
@@ -27,7 +28,17 @@ from lst.model.patching import fit_entropy_threshold
 from lst.model.unit_model import CONFIG_FILE, UnitModel, fit_unit_model
 from lst.progress import say
 from lst.runs.model_tokenizers import ModelTokenizers
-from lst.storage import Between, read_json, write_json
+from lst.storage import (
+    Between,
+    copy_folder,
+    fingerprint,
+    read_bytes,
+    read_json,
+    remove,
+    remove_folder,
+    write_bytes,
+    write_json,
+)
 from lst.tokenizers.speech import deduplicate
 from lst.tokenizers.speech_bpe import SpeechBPE, check_sizes, fit_speech_bpe
 from lst.tokenizers.vocabulary import Vocabulary
@@ -185,6 +196,39 @@ def fit_patching(config: Config, data: PreparedData, folder: Path) -> FittedPatc
             fitted.save(folder / SPEECH_BPE_FILE)
         return load_patching(folder, patching, data)
     return plain_patching(patching, data)
+
+
+def fit_ahead(config: Config, data: PreparedData, fitted: Path) -> FittedPatching:
+    """Fits the strategy before its training begins; trainings of one seed and one patching share what is fitted.
+
+    Args:
+        config: of the training.
+        data: gives the speech.
+        fitted: folder of all that is fitted ahead.
+    """
+    return fit_patching(config, data, _ahead(config, data, fitted))
+
+
+def hand_over(config: Config, data: PreparedData, fitted: Path, training: Path) -> None:
+    """Gives a training that has not begun what ``fit_ahead`` has fitted for it."""
+    source = _ahead(config, data, fitted)
+    if not source.exists() or (training / "settings.json").exists():
+        return
+    for place in (training / UNIT_MODEL_FOLDER, training / SPEECH_BPE_FILE):
+        remove_folder(place) if place.is_dir() else remove(place)
+    adopt_parts(source, training)
+
+
+def adopt_parts(source: Path, training: Path) -> None:
+    """Copies fitted parts of one folder into another; what is there already stays."""
+    if (source / UNIT_MODEL_FOLDER).is_dir() and not (training / UNIT_MODEL_FOLDER).exists():
+        copy_folder(source / UNIT_MODEL_FOLDER, training / UNIT_MODEL_FOLDER)
+    if (source / SPEECH_BPE_FILE).is_file() and not (training / SPEECH_BPE_FILE).exists():
+        write_bytes(training / SPEECH_BPE_FILE, read_bytes(source / SPEECH_BPE_FILE))
+
+
+def _ahead(config: Config, data: PreparedData, fitted: Path) -> Path:
+    return fitted / fingerprint([data.fingerprint, config.seed, config.patching.recorded()])[:16]
 
 
 def _fit_entropy(config: Config, data: PreparedData, folder: Path) -> FittedPatching:

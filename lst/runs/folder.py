@@ -15,6 +15,7 @@
     RUN/eval/ceilings.json       what the best listener could do, where the data is stories
     RUN/eval/contamination.json  which items and held-out texts occur in the training
     RUN/control.json             steps, patches, tokens and FLOPs of the arms of a quickstart
+    RUN/fitted/                  what the patchings of its arms are fitted with
     RUN/voice/NAME/              stage-1/, stage-2/: trainings of a voice; style_voice.safetensors: the finished voice
     RUN/logs/                    output of the trainings of a quickstart
     RUN/commands.json            command → its words, as given; ``train NAME`` for a training
@@ -102,6 +103,11 @@ class RunFolder:
     def control(self) -> Path:
         """Record of what the arms of a quickstart use."""
         return self.root / "control.json"
+
+    @property
+    def fitted(self) -> Path:
+        """What the patchings of the arms of a quickstart are fitted with."""
+        return self.root / "fitted"
 
     def model(self, name: str) -> Path:
         """Folder of a training."""

@@ -20,7 +20,6 @@ from lst.data.prepared import PreparedData
 from lst.errors import ProblemsError, raise_problems
 from lst.recipes.scaling.plan_file import cell_folder
 from lst.recipes.training.train import training_settings
-from lst.runs.fitted_patching import FITTED_STRATEGIES
 from lst.storage import fingerprint
 
 SIZE_MARK = "<size>"
@@ -80,11 +79,6 @@ def checked_configs(cells: Sequence[Cell]) -> dict[str, Config]:
             configs[cell.name] = cell.config()
         except ProblemsError as error:
             found += [(cell.name, problem) for problem in error.problems]
-            continue
-        if (strategy := configs[cell.name].patching.strategy) in FITTED_STRATEGIES:
-            found.append(
-                (cell.name, f"patching={strategy} is fitted when its training begins, so its cost is not known before")
-            )
     raise_for_cells(found, len(cells))
     return configs
 

@@ -3,10 +3,15 @@
 ::
 
     grid ──cells──▶ first arm of a size, budget and seed: steps that spend the budget ──control──▶ steps of the others
+
+A patching that is fitted to the speech is fitted here, so that its batches can be counted; its trainings take it over.
 """
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,11 +26,12 @@ from lst.parallel.machine import one_thread
 from lst.progress import Progress
 from lst.recipes.scaling.branches import grid_branch_problems, trunks
 from lst.recipes.scaling.grid import Cell, cell_fingerprint, checked_configs, grid_cells, raise_for_cells
-from lst.recipes.scaling.plan_file import CellRecord, PlanFile, plan_path
+from lst.recipes.scaling.plan_file import CellRecord, PlanFile, fitted_folder, plan_path
 from lst.recipes.training.cluster_plan import peak_flops
 from lst.recipes.training.control import Spent, controlled, spent
 from lst.recipes.training.train import check_training
-from lst.runs import open_data, plain_patching
+from lst.runs import FittedPatching, open_data
+from lst.runs.fitted_patching import check_patching, fit_ahead
 from lst.storage import fingerprint, read_json, write_json
 from lst.storage.locks import waiting_lock
 
@@ -39,8 +45,8 @@ def scale_plan(config: ScalingConfig) -> str:
     Raises:
         UserError: the grid or a model of it is wrong, or the plan takes longer than ``scale.max_hours``.
     """
-    plan = make_plan(config)
     with waiting_lock(Path(config.out) / "plan.lock"):
+        plan = _make_plan(config, fitted_folder(config))
         write_json(plan_path(config), plan)
     return f"{plan_as_text(plan)}\n\nwritten to {plan_path(config)}; train these models with lst scale run"
 
@@ -55,7 +61,7 @@ def planned(config: ScalingConfig) -> PlanFile:
     # Workers that begin together make it once.
     with waiting_lock(Path(config.out) / "plan.lock"):
         if not place.exists():
-            plan = make_plan(config)
+            plan = _make_plan(config, fitted_folder(config))
             write_json(place, plan)
             return plan
     plan = read_json(place, PlanFile, "the plan", "Make it again with lst scale plan.")
@@ -69,17 +75,25 @@ def planned(config: ScalingConfig) -> PlanFile:
 
 
 def make_plan(config: ScalingConfig) -> PlanFile:
-    """Checks and counts every cell; writes nothing."""
+    """Checks and counts every cell; keeps nothing."""
+    with tempfile.TemporaryDirectory() as fitted:
+        return _make_plan(config, Path(fitted))
+
+
+def _make_plan(config: ScalingConfig, fitted: Path) -> PlanFile:
     cells = grid_cells(config)
     configs = checked_configs(cells)
     data = open_data_of(config)
-    counts = _count(config, cells, configs, data)
+    patchings = _patchings(configs, data, fitted)
+    counts = _count(config, cells, configs, data, patchings)
     configs = {name: _with_steps(one, counts[name].steps) for name, one in configs.items()}
     trunk_of = trunks(config, {name: count.steps for name, count in counts.items()}, cells)
-    _check_trainings(configs, data, grid_branch_problems(trunk_of, configs, data))
+    _check_trainings(configs, data, patchings, grid_branch_problems(trunk_of, configs, data))
     with one_thread():
         core_flops = peak_flops()
-    records = [_record(cell, configs[cell.name], data, counts[cell.name], core_flops) for cell in cells]
+    records = [
+        _record(cell, configs[cell.name], data, patchings[cell.name], counts[cell.name], core_flops) for cell in cells
+    ]
     for record in records:
         if record["name"] in trunk_of:
             # A branch is trained from its decay on.
@@ -132,49 +146,77 @@ def plan_as_text(plan: PlanFile) -> str:
 
 
 def _count(
-    config: ScalingConfig, cells: list[Cell], configs: dict[str, Config], data: PreparedData
+    config: ScalingConfig,
+    cells: list[Cell],
+    configs: Mapping[str, Config],
+    data: PreparedData,
+    patchings: Mapping[str, FittedPatching],
 ) -> dict[str, Spent]:
     """What each cell uses. The first cell of each group is of the first arm."""
     grid, counts = config.scale, dict[str, Spent]()
     reference = Spent()
     with Progress(len(cells), "counting batches", "model") as progress:
         for cell in cells:
-            own = configs[cell.name]
+            own, patching = configs[cell.name], patchings[cell.name]
             if cell.arm == next(iter(grid.arms)):
-                reference = counts[cell.name] = _of_budget(own, data, cell.budget, grid.budget)
+                reference = counts[cell.name] = _of_budget(own, data, patching, cell.budget, grid.budget)
             elif grid.control == "steps":
-                counts[cell.name] = spent(_with_steps(own, reference.steps), data)
+                counts[cell.name] = spent(_with_steps(own, reference.steps), data, patching)
             else:
-                counts[cell.name] = controlled(own, data, reference, grid.control)
+                counts[cell.name] = controlled(own, data, patching, reference, grid.control)
             progress.advance()
     return counts
 
 
-def _of_budget(config: Config, data: PreparedData, budget: float, unit: str) -> Spent:
+def _of_budget(config: Config, data: PreparedData, patching: FittedPatching, budget: float, unit: str) -> Spent:
     if unit == "steps":
-        return spent(_with_steps(config, round(budget)), data)
+        return spent(_with_steps(config, round(budget)), data, patching)
     wanted = Spent(FIRST_STEPS, patches=round(budget), tokens=round(budget), flops=budget)
-    return controlled(config, data, wanted, unit)
+    return controlled(config, data, patching, wanted, unit)
 
 
 def _with_steps(config: Config, steps: int) -> Config:
     return replace(config, train=replace(config.train, max_steps=steps))
 
 
-def _check_trainings(configs: dict[str, Config], data: PreparedData, found: list[tuple[str, str]]) -> None:
+def _patchings(configs: Mapping[str, Config], data: PreparedData, fitted: Path) -> dict[str, FittedPatching]:
+    """The patching of each cell; raises ``UserError`` for data that cannot be patched so."""
+    found: list[tuple[str, str]] = []
+    for name, config in configs.items():
+        with _noted(name, found):
+            check_patching(config.patching, data)
+    raise_for_cells(found, len(configs))
+    return {name: fit_ahead(config, data, fitted) for name, config in configs.items()}
+
+
+@contextlib.contextmanager
+def _noted(name: str, found: list[tuple[str, str]]) -> Iterator[None]:
+    """Context manager that adds an error to the problems of cells."""
+    try:
+        yield
+    except LstError as error:
+        found.append((name, str(error)))
+
+
+def _check_trainings(
+    configs: Mapping[str, Config],
+    data: PreparedData,
+    patchings: Mapping[str, FittedPatching],
+    found: list[tuple[str, str]],
+) -> None:
     """Raises ``UserError`` for all that trainings would refuse before their first step, and what was found before."""
     for name, config in configs.items():
         found += [(name, problem) for problem in config.problems()]
-        try:
-            check_training(config, data)
-        except LstError as error:
-            found.append((name, str(error)))
+        with _noted(name, found):
+            check_training(config, data, patchings[name])
     raise_for_cells(found, len(configs))
 
 
-def _record(cell: Cell, config: Config, data: PreparedData, used: Spent, core_flops: float) -> CellRecord:
+def _record(
+    cell: Cell, config: Config, data: PreparedData, patching: FittedPatching, used: Spent, core_flops: float
+) -> CellRecord:
     with torch.device("meta"):
-        model = LatentSpeechTextModel(config.model, plain_patching(config.patching, data).vocabulary.size)
+        model = LatentSpeechTextModel(config.model, patching.vocabulary.size)
     return CellRecord(
         name=cell.name,
         size=cell.size,

@@ -3,6 +3,7 @@
 ::
 
     OUT/plan.json                  PlanFile
+    OUT/fitted/                    what patchings are fitted with, see ``lst.runs.fitted_patching``
     OUT/cells/CELL/                the run of one model: models/, eval/
     OUT/cells/CELL/point.json      PointFile: written last, so a model that has one is finished
     OUT/logs/CELL.log              output of its training and evaluation
@@ -83,6 +84,11 @@ class PointFile(TypedDict):
 def plan_path(config: ScalingConfig) -> Path:
     """The plan of ``out=``."""
     return Path(config.out) / "plan.json"
+
+
+def fitted_folder(config: ScalingConfig) -> Path:
+    """What is fitted for the patchings of all models, before they are counted."""
+    return Path(config.out) / "fitted"
 
 
 def cell_folder(config: ScalingConfig, name: str) -> Path:

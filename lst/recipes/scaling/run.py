@@ -32,10 +32,19 @@ from lst.recipes.multirun import slurm_script
 from lst.recipes.scaling.branches import trunks, with_branch
 from lst.recipes.scaling.grid import Cell, cell_fingerprint, grid_cells
 from lst.recipes.scaling.plan import make_plan, open_data_of, plan_as_text, planned
-from lst.recipes.scaling.plan_file import CellRecord, PlanFile, PointFile, cell_folder, log_path, point_path
+from lst.recipes.scaling.plan_file import (
+    CellRecord,
+    PlanFile,
+    PointFile,
+    cell_folder,
+    fitted_folder,
+    log_path,
+    point_path,
+)
 from lst.recipes.scaling.points import write_points
 from lst.recipes.training.train import train
 from lst.runs import RunFolder, open_trained
+from lst.runs.fitted_patching import hand_over
 from lst.storage import clear_partial_files, read_json, write_json, write_text
 from lst.storage.locks import HeldError, folder_lock
 
@@ -221,8 +230,9 @@ def _run_cell(config: ScalingConfig, cell: Cell, record: CellRecord, own: Config
         raise UserError(
             f"{cell.name}: its options have changed since the plan was made: plan again with lst scale plan"
         )
-    train(own)
     run = RunFolder.of(own)
+    hand_over(own, data, fitted_folder(config), run.model(own.name))
+    train(own)
     clear_partial_files(run.root, run.eval_result(own.name).parent)
     trained = open_trained(run, own.name, data, own.verify_models)
     result = evaluate_model(cell.config(record["steps"], is_evaluation=True), run, trained, PartSounds(data))

@@ -19,11 +19,9 @@ import torch
 
 from lst.configs.schema import Config
 from lst.data.prepared import PreparedData
-from lst.errors import UserError
 from lst.model.flops import model_flops, workload_of_batch
 from lst.recipes.training.batches import build_loader
-from lst.runs import plain_patching
-from lst.runs.fitted_patching import FITTED_STRATEGIES
+from lst.runs import FittedPatching
 
 # A curriculum's number of steps settles after two or three counts.
 MAX_COUNTS = 6
@@ -40,7 +38,7 @@ class Spent:
         patches: real ones in all batches; tokens, for the baseline.
         tokens: real ones.
         flops: operations of forward and backward passes, with local modules and head.
-        units: tokens of speech.
+        units: of speech.
         text_bytes: UTF-8 bytes of the tokens of text.
     """
 
@@ -56,46 +54,43 @@ class Spent:
         return {"compute": self.patches, "data": self.tokens, "flops": self.flops}[control]
 
 
-def spent(config: Config, data: PreparedData) -> Spent:
+def spent(config: Config, data: PreparedData, patching: FittedPatching) -> Spent:
     """What a training will use, counted from its batches."""
-    return next(itertools.islice(_running(config, data), config.train.max_steps - 1, None))
+    return next(itertools.islice(_running(config, data, patching), config.train.max_steps - 1, None))
 
 
-def controlled(config: Config, data: PreparedData, reference: Spent, control: str) -> Spent:
+def controlled(config: Config, data: PreparedData, patching: FittedPatching, reference: Spent, control: str) -> Spent:
     """What a training uses with the number of steps that spends what the reference spends, to the nearest step.
 
     Args:
         config: the training; its own ``train.max_steps`` does not matter.
         data: prepared.
+        patching: of the training, with what is fitted for it.
         reference: what the other training uses.
         control: ``compute`` (steps × patches), ``data`` (tokens) or ``flops``.
-
-    Raises:
-        UserError: its patching is fitted at the start of a training, so that its batches are not known before.
     """
-    if config.patching.strategy in FITTED_STRATEGIES:
-        raise UserError(
-            f"patching.strategy={config.patching.strategy} is fitted when its training begins, so what {config.name} "
-            "will spend is not known before: use control=steps"
-        )
     wanted = reference.of(control)
     nearest = Spent(steps=reference.steps)
     for _ in range(MAX_COUNTS):
         steps = nearest.steps
         planned = replace(config, train=replace(config.train, max_steps=steps))
-        nearest = _nearest(_running(planned, data), wanted, control, MAX_STEPS_FACTOR * reference.steps)
+        nearest = _nearest(_running(planned, data, patching), wanted, control, MAX_STEPS_FACTOR * reference.steps)
         if nearest.steps == steps or config.patching.strategy != "curriculum":
             break
     return nearest
 
 
-def _running(config: Config, data: PreparedData) -> Iterator[Spent]:
+def _running(config: Config, data: PreparedData, patching: FittedPatching) -> Iterator[Spent]:
     """What is used up to each step, without end: a step takes as many batches of the loader as it has parts."""
-    vocabulary = plain_patching(config.patching, data).vocabulary
+    vocabulary = patching.vocabulary
     piece_bytes = torch.zeros(vocabulary.size, dtype=torch.int64)
     piece_bytes[: vocabulary.num_text] = torch.tensor(data.tokenizer.piece_bytes)
+    units = torch.zeros(vocabulary.size, dtype=torch.int64)
+    units[vocabulary.first_unit_id :] = 1
+    if patching.speech_bpe is not None:
+        units[vocabulary.first_unit_id :] = torch.from_numpy(patching.speech_bpe.piece_lengths)
     total = Spent()
-    with build_loader(config, data, "count") as loader:
+    with build_loader(config, data, "count", patching=patching) as loader:
         for batch, state in loader:
             flops = model_flops(config.model, vocabulary.size, workload_of_batch(batch, config.model)).training
             total = Spent(
@@ -103,7 +98,7 @@ def _running(config: Config, data: PreparedData) -> Iterator[Spent]:
                 total.patches + batch.num_patches,
                 total.tokens + batch.num_tokens,
                 total.flops + flops,
-                total.units + int((batch.token_ids >= vocabulary.first_unit_id).sum()),
+                total.units + int(units[batch.token_ids.long()].sum()),
                 total.text_bytes + int(piece_bytes[batch.token_ids.long()].sum()),
             )
             if state.batch_index % config.train.num_parts == 0:

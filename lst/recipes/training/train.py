@@ -241,8 +241,13 @@ def _advice(config: Config, folder: TrainingFolder, error: NonFiniteError) -> st
     return f"{config.name}: {error}. {last} Then {'; or '.join(ways)}. Or raise train.warmup_share"
 
 
-def check_training(config: Config, data: PreparedData) -> Start:
+def check_training(config: Config, data: PreparedData, patching: FittedPatching | None = None) -> Start:
     """All that is refused before a training begins: what ``train`` and its plan share. Writes nothing.
+
+    Args:
+        config: of the training.
+        data: prepared.
+        patching: where it is fitted already; a fitted one cannot be checked whole before.
 
     Returns:
         Where the training starts.
@@ -263,8 +268,10 @@ def check_training(config: Config, data: PreparedData) -> Start:
     held_out_prompt(config, data)
     if not len(data.valid):
         raise UserError(f"no held-out utterance in {data.folder}: prepare with a larger data.valid_share")
-    if not data.is_text_alone and config.patching.strategy not in FITTED_STRATEGIES:
-        check_held_out_lengths(config, data, plain_patching(config.patching, data))
+    if patching is None and config.patching.strategy not in FITTED_STRATEGIES:
+        patching = plain_patching(config.patching, data)
+    if patching is not None and not data.is_text_alone:
+        check_held_out_lengths(config, data, patching)
     return start
 
 

@@ -26,8 +26,8 @@ from lst.model.hashes import HASHES_FILE
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.text_weights import WEIGHT_PATTERNS, load_text_weights
 from lst.progress import say
-from lst.runs.fitted_patching import SPEECH_BPE_FILE, UNIT_MODEL_FOLDER, load_patching
-from lst.storage import copy_folder, fingerprint, read_bytes, sha256, write_bytes
+from lst.runs.fitted_patching import SPEECH_BPE_FILE, UNIT_MODEL_FOLDER, adopt_parts, load_patching
+from lst.storage import fingerprint, sha256
 from lst.tokenizers.text import JSON_FILE, SENTENCEPIECE_FILE
 from lst.tokenizers.vocabulary import Vocabulary, check_same_vocabulary
 
@@ -75,11 +75,7 @@ def _check_own_model(source: str, patching: PatchingConfig, data: PreparedData) 
 
 def adopt_fitted(source: str, training: Path) -> None:
     """Copies what patching fitted for the model that a training begins with; what the training has stays."""
-    folder = source_folder(source)
-    if (folder / UNIT_MODEL_FOLDER).is_dir() and not (training / UNIT_MODEL_FOLDER).exists():
-        copy_folder(folder / UNIT_MODEL_FOLDER, training / UNIT_MODEL_FOLDER)
-    if (folder / SPEECH_BPE_FILE).is_file() and not (training / SPEECH_BPE_FILE).exists():
-        write_bytes(training / SPEECH_BPE_FILE, read_bytes(folder / SPEECH_BPE_FILE))
+    adopt_parts(source_folder(source), training)
 
 
 def _check_text_model(source: str, vocabulary: Vocabulary) -> None:

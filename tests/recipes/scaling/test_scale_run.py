@@ -251,8 +251,12 @@ def test_a_slurm_script_has_a_line_for_each_model(
     ("words", "expected"),
     [
         (
-            ["scale.sizes.c=[model.global_dim=33]", "scale.arms.entropy=[patching=entropy]"],
-            ["model.global_dim=33", "patching=entropy is fitted when its training begins", "and 3 more"],
+            ["scale.sizes.c=[model.global_dim=33]", "scale.arms.wide=[model.local_dim=33]"],
+            ["model.global_dim=33", "model.local_dim=33", "and 3 more"],
+        ),
+        (
+            ["scale.arms.pieces=[model=baseline_debug,patching=speech_bpe,patching.speech_bpe_size=3]"],
+            ["4 of 12 models cannot be trained", "patching.speech_bpe_size=3 is too small"],
         ),
         (
             ["scale.words=[seed=3,generate.top_k=3]", "scale.budgets=[3,3,0.5]"],
