@@ -187,7 +187,7 @@ READS = {
         _reads("compare", "runs out base num_items bootstrap_samples seed"),
         _reads("synthetic", "run_dir name seeds convolution task model train"),
         _reads("scale plan", _GRID, _OF_GRID),
-        _reads("scale run", f"{_GRID} jobs threads hours slurm cells", _OF_GRID),
+        _reads("scale run", f"{_GRID} jobs threads hours executor address slurm cells", _OF_GRID),
         _reads("scale fit", "points out seed fit"),
         _reads(
             "scale plot",

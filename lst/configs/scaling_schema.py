@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lst.configs.schema import CONTROLS
+from lst.data.config import EXECUTORS
 from lst.model.config import FAMILY_DEPTHS
 from lst.options import Options, option
 
@@ -92,7 +93,25 @@ class ScalingConfig(Options):
     hours: float | None = option(
         None, "no model begins after so many hours; those that take least come first", above=0, unit="hours"
     )
+    executor: str = option(
+        "local",
+        "what trains: local (processes here), or ray, whose nodes must see the folders out= and data_dir=",
+        choices=EXECUTORS,
+    )
+    address: str | None = option(None, "Ray cluster (auto, ray://HOST:PORT); without, Ray is started here")
     slurm: str | None = option(None, "write a SLURM array script to this file and run nothing", path="file")
     cells: list[str] = option([], "train these models of the plan only")
     scale: GridConfig = field(default_factory=GridConfig)
     fit: FitConfig = field(default_factory=FitConfig)
+
+    def rules(self) -> list[str]:
+        """Ways of running the models that exclude one another."""
+        if self.executor == "local":
+            is_lost = self.address is not None
+            return [f"address={self.address} is of a Ray cluster: add executor=ray, or leave it out"] if is_lost else []
+        given = {"slurm": self.slurm is not None, "jobs": self.jobs == 0}
+        return [
+            f"{key}={getattr(self, key)}: no model would be trained on Ray; leave it out, or executor=ray"
+            for key, is_given in given.items()
+            if is_given
+        ]

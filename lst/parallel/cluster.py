@@ -41,7 +41,7 @@ def run_on_ray(
     if is_ours:
         _start(ray, options)
     try:
-        yield from _run(ray, function, tasks)
+        yield from _run(ray, function, tasks, options.cores_a_task)
     finally:
         if is_ours:
             ray.shutdown()
@@ -85,16 +85,18 @@ def _check_answers(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
 
 
-def _run(ray: Any, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Generator[Done, None, None]:
+def _run(
+    ray: Any, function: Callable[[Any], Any], tasks: Sequence[Any], cores_a_task: int
+) -> Generator[Done, None, None]:
     # Retries are for lost workers only: an error of the task itself would come again.
-    remote = ray.remote(num_cpus=1, max_retries=MAX_RETRIES, retry_exceptions=False)(work)
+    remote = ray.remote(num_cpus=cores_a_task, max_retries=MAX_RETRIES, retry_exceptions=False)(work)
     waiting = iter(tasks)
     running: set[Any] = set()
     is_told = False
     try:
         while True:
             num_cores = int(ray.cluster_resources().get("CPU", 0))
-            room = TASKS_A_CORE * max(1, num_cores) - len(running)
+            room = TASKS_A_CORE * max(1, num_cores // cores_a_task) - len(running)
             for task in islice(waiting, max(room, 0)):
                 running.add(remote.remote(function, task, __version__, tuple(access.settings().items())))
             if not running:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 from lst.progress import say
 
@@ -128,9 +129,14 @@ def last_line(log: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
+def opened_log(log: Path) -> IO[str]:
+    """A log that output is added to, opened; its folder is made."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    return open(log, "a", encoding="utf-8")
+
+
 def _start(number: int, command: ChildCommand, environment: dict[str, str]) -> _Child:
-    command.log.parent.mkdir(parents=True, exist_ok=True)
-    with open(command.log, "ab") as log:
+    with opened_log(command.log) as log:
         # In a session of its own, Ctrl-C at the terminal reaches the parent alone, which ends its children in order.
         process = subprocess.Popen(
             command.words,

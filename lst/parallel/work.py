@@ -26,11 +26,13 @@ class ExecutorOptions:
         name: ``local`` or ``ray``.
         num_workers: number of processes on this machine; a Ray cluster uses all its cores.
         address: of a Ray cluster (``auto``, ``ray://HOST:PORT``); None starts Ray on this machine.
+        cores_a_task: cores that a Ray cluster keeps for a task.
     """
 
     name: str = "local"
     num_workers: int = 1
     address: str | None = None
+    cores_a_task: int = 1
 
 
 @dataclass(frozen=True)

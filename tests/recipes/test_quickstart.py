@@ -35,7 +35,7 @@ def test_speech_is_simulated_where_no_engine_is_installed(
 
 def test_arms_whose_steps_cannot_follow_are_refused() -> None:
     words = ["control=flops", "arms.static=[patching=static,train.max_steps=5]"]
-    with pytest.raises(ProblemsError, match="arms.static: it sets train.max_steps") as raised:
+    with pytest.raises(ProblemsError, match=r"arms\.static: it sets train.max_steps") as raised:
         checked_arms(build_config(words), words)
     assert "control=steps" in str(raised.value)
 

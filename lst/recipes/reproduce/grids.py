@@ -18,9 +18,10 @@ from lst.errors import LstError, StoppedError, StorageError, raise_problems
 from lst.progress import say
 from lst.recipes.prepare import prepare_plan, prepare_run
 from lst.recipes.reproduce.formats import Ran
+from lst.recipes.scaling.cells import finished
 from lst.recipes.scaling.plan import make_plan, plan_as_text, planned
 from lst.recipes.scaling.plan_file import CellRecord, PointFile, cell_folder
-from lst.recipes.scaling.run import finished, scale_run
+from lst.recipes.scaling.run import scale_run
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,6 @@ skipped; one whose process has ended goes on from its last checkpoint.
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
 import sys
@@ -20,39 +19,30 @@ from pathlib import Path
 
 from lst.configs.command_line import MultirunOptions
 from lst.configs.scaling_schema import ScalingConfig
-from lst.configs.schema import Config
-from lst.errors import LstError, StoppedError, StorageError, UserError, nearest, raise_problems
-from lst.evaluation.accuracy import headline_accuracy
-from lst.evaluation.results import EvalResult
-from lst.evaluation.sounds import PartSounds
+from lst.errors import nearest, raise_problems
 from lst.parallel.commands import ChildCommand, run_commands
 from lst.progress import say, show
-from lst.recipes.evaluate import evaluate_model
 from lst.recipes.multirun import slurm_script
-from lst.recipes.scaling.branches import trunks, with_branch
-from lst.recipes.scaling.grid import Cell, cell_fingerprint, grid_cells
-from lst.recipes.scaling.plan import make_plan, open_data_of, plan_as_text, planned
+from lst.recipes.scaling.branches import trunks
+from lst.recipes.scaling.cells import deadline, finished, run_here
+from lst.recipes.scaling.grid import grid_cells
+from lst.recipes.scaling.on_ray import run_on_ray
+from lst.recipes.scaling.plan import make_plan, plan_as_text, planned
 from lst.recipes.scaling.plan_file import (
     CellRecord,
     PlanFile,
     PointFile,
     cell_folder,
-    fitted_folder,
     log_path,
-    point_path,
 )
 from lst.recipes.scaling.points import write_points
-from lst.recipes.training.train import train
-from lst.runs import RunFolder, open_trained
-from lst.runs.fitted_patching import hand_over
-from lst.storage import clear_partial_files, read_json, write_json, write_text
+from lst.storage import write_text
 from lst.storage.locks import HeldError, folder_lock
 
 # How often a process without a free model looks whether another one has left one.
 LOOK_S = 1.0
 # Options of one process; its children have their own.
-_OF_PROCESS = ("jobs", "threads", "hours", "slurm", "cells")
-_REMEDY = "or train other models with cells=[NAME]"
+_OF_PROCESS = ("jobs", "threads", "hours", "executor", "address", "slurm", "cells")
 
 
 def scale_run(config: ScalingConfig, overrides: Sequence[str]) -> str:
@@ -73,7 +63,16 @@ def scale_run(config: ScalingConfig, overrides: Sequence[str]) -> str:
         write_text(Path(config.slurm), slurm_script("scale run", commands, options))
         return f"{config.slurm}: {len(commands)} models; submit it with: sbatch {shlex.quote(config.slurm)}"
     steps = {cell["name"]: cell["steps"] for cell in plan["cells"]}
-    failed = _run_here(config, steps, chosen) if config.jobs == 0 else _run_children(config, overrides, steps, chosen)
+    if config.executor == "ray":
+        failed = {}
+        for cell, reason in run_on_ray(config, chosen):
+            if reason:
+                failed[cell["name"]] = reason
+            _tell(config, chosen, cell, failed)
+    elif config.jobs == 0:
+        failed = run_here(config, steps, chosen)
+    else:
+        failed = _run_children(config, overrides, steps, chosen)
     place = Path(config.out) / "points.csv"
     points = [point for cell in plan["cells"] if (point := finished(config, cell)) is not None]
     if points:
@@ -91,15 +90,6 @@ def run_plan(config: ScalingConfig) -> list[str]:
     plan = make_plan(config)
     num_finished = sum(finished(config, cell) is not None for cell in plan["cells"])
     return [*plan_as_text(plan).splitlines(), f"{num_finished} of them are finished"]
-
-
-def finished(config: ScalingConfig, cell: CellRecord) -> PointFile | None:
-    """The point of a cell; None before it is finished."""
-    place = point_path(config, cell["name"])
-    if not place.exists():
-        return None
-    point = read_json(place, PointFile, "the point of a model", f"Delete {place}.")
-    return point if point["made_from"] == cell["made_from"] else None
 
 
 def run_as_text(config: ScalingConfig, plan: PlanFile, failed: dict[str, str]) -> str:
@@ -137,7 +127,7 @@ def _run_children(
     jobs = config.jobs or max((os.cpu_count() or 1) // (config.threads or 1), 1)
     failed: dict[str, str] = {}
     trunk_of = trunks(config, steps, grid_cells(config))
-    end_s, order = _deadline(config, chosen)
+    end_s, order = deadline(config, chosen)
 
     def is_done(name: str) -> bool:
         return finished(config, cells[name]) is not None
@@ -157,24 +147,17 @@ def _run_children(
             name = done.command.label
             if done.exit_code != 0:
                 failed[name] = f"exit status {done.exit_code}: {done.last_line}; its output: {done.command.log}"
-            num_done = sum(finished(config, cell) is not None for cell in chosen)
-            bits = _bits_text(finished(config, cells[name]))
-            say(f"{num_done}/{len(chosen)} models done, {len(failed)} failed; {name}:{bits or ' not done'}")
+            _tell(config, chosen, cells[name], failed)
         if num_tried == 0:
             # All that is left belongs to other processes.
             time.sleep(LOOK_S)
     return failed
 
 
-def _deadline(config: ScalingConfig, chosen: Sequence[CellRecord]) -> tuple[float, Sequence[CellRecord]]:
-    """The monotonic time after which no model begins, and the order of models: with such a time, the cheapest first.
-
-    Those that branch off others keep their order.
-    """
-    if config.hours is None:
-        return math.inf, chosen
-    order = chosen if config.scale.branch else sorted(chosen, key=lambda cell: cell["core_hours"])
-    return time.monotonic() + 3600 * config.hours, order
+def _tell(config: ScalingConfig, chosen: Sequence[CellRecord], cell: CellRecord, failed: Mapping[str, str]) -> None:
+    num_done = sum(finished(config, one) is not None for one in chosen)
+    bits = _bits_text(finished(config, cell))
+    say(f"{num_done}/{len(chosen)} models done, {len(failed)} failed; {cell['name']}:{bits or ' not done'}")
 
 
 def _commands(config: ScalingConfig, overrides: Sequence[str], cells: Sequence[CellRecord]) -> list[ChildCommand]:
@@ -195,75 +178,3 @@ def _is_held(config: ScalingConfig, name: str) -> bool:
             return False
     except HeldError:
         return True
-
-
-def _run_here(config: ScalingConfig, steps: Mapping[str, int], chosen: Sequence[CellRecord]) -> dict[str, str]:
-    """Trains and evaluates here the models that no other process holds; returns the reasons of failures by name."""
-    cells = {cell.name: cell for cell in grid_cells(config)}
-    failed: dict[str, str] = {}
-    end_s, order = _deadline(config, chosen)
-    for record in order:
-        if time.monotonic() >= end_s:
-            break
-        try:
-            with folder_lock(cell_folder(config, record["name"]), work="trained", remedy=_REMEDY):
-                if finished(config, record) is None:
-                    own = with_branch(config, record, steps, [*cells.values()])
-                    _run_cell(config, cells[record["name"]], record, own)
-        except HeldError as error:
-            say(f"{record['name']} is left to its process: {error}")
-        except (StoppedError, StorageError):
-            raise
-        except LstError as error:
-            # The driver of a child takes its last line for the reason.
-            if len(chosen) == 1:
-                raise
-            failed[record["name"]] = " ".join(str(error).split())
-            say(f"{record['name']} has failed: {failed[record['name']]}")
-    return failed
-
-
-def _run_cell(config: ScalingConfig, cell: Cell, record: CellRecord, own: Config) -> None:
-    """Trains and evaluates one model; its point comes last."""
-    data = open_data_of(config)
-    if cell_fingerprint(own, data) != record["made_from"]:
-        raise UserError(
-            f"{cell.name}: its options have changed since the plan was made: plan again with lst scale plan"
-        )
-    run = RunFolder.of(own)
-    hand_over(own, data, fitted_folder(config), run.model(own.name))
-    train(own)
-    clear_partial_files(run.root, run.eval_result(own.name).parent)
-    trained = open_trained(run, own.name, data, own.verify_models)
-    result = evaluate_model(cell.config(record["steps"], is_evaluation=True), run, trained, PartSounds(data))
-    point = PointFile(version=1, made_from=record["made_from"], row=_row(record, result))
-    write_json(point_path(config, cell.name), point)
-
-
-def _row(cell: CellRecord, result: EvalResult) -> dict[str, str | float]:
-    """A row of ``points.csv``."""
-    row: dict[str, str | float] = {
-        "arm": cell["arm"],
-        "size": cell["size"],
-        "seed": cell["seed"],
-        "strategy": cell["strategy"],
-        "N": cell["N"],
-        "N_non_embedding": cell["N_non_embedding"],
-        "D": cell["units"] + cell["text_bytes"],
-        "D_units": cell["units"],
-        "D_text_bytes": cell["text_bytes"],
-        "C": cell["flops"],
-        "speech_bits": result["bits"]["bits_per_unit"],
-        "text_bits": result["bits"]["bits_per_byte"],
-    }
-    for direction, cloze in result["cloze"].items():
-        row |= _share(f"{direction}/cloze", cloze["mean"]["accuracy"], cloze["num_items"])
-    for direction, score in result.get("questions", {}).items():
-        for stratum, found in score["strata"].items():
-            headline = headline_accuracy(score, stratum)["accuracy"]
-            row |= _share(f"{direction}/{stratum}", headline, found["num_items"])
-    return row
-
-
-def _share(of: str, accuracy: float, num_items: int) -> dict[str, float]:
-    return {f"accuracy/{of}": accuracy, f"items/{of}": num_items}

@@ -15,6 +15,7 @@ from repository import ROOT
 import lst.recipes.scaling.run as scale_run
 from lst.cli import main
 from lst.configs.compose import SCALING
+from lst.errors import ProblemsError, UserError
 from lst.parallel.commands import ChildCommand
 from lst.recipes.scaling.plan_file import PlanFile, plan_path
 from lst.recipes.scaling.points import read_points
@@ -293,3 +294,35 @@ def test_an_empty_grid_says_what_is_missing(tmp_path: Path, capsys: pytest.Captu
     told = capsys.readouterr().err
     for part in ("data_dir is missing", "scale.sizes is empty", "scale.arms is empty", "scale.budgets is empty"):
         assert part in told
+
+
+def test_ray_trains_what_children_would(
+    done: Path, smoke_data: Path, grid: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue("ray_session")
+    out, cells = tmp_path / "out", ["baseline-a-3-seed0", "static-a-3-seed0"]
+    out.mkdir()
+    (out / "plan.json").write_bytes(plan_path_of(done).read_bytes())
+    # One fails before it begins; the other is trained all the same.
+    (out / "cells").mkdir()
+    (out / "cells" / cells[1]).write_text("no folder")
+    words = words_of(out, smoke_data / "data", grid, "executor=ray", f"cells=[{','.join(cells)}]")
+    with pytest.raises(UserError, match="1 of 2 models failed") as raised:
+        scale_run.scale_run(SCALING.build(words), words)
+    assert cells[1] in str(raised.value)
+    point = (out / "cells" / cells[0] / "point.json").read_bytes()
+    assert point == (done / "cells" / cells[0] / "point.json").read_bytes()
+    assert "3 steps of" in (out / "logs" / f"{cells[0]}.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["executor=ray", "slurm=grid.sh"], "slurm=grid.sh: no model would be trained on Ray"),
+        (["executor=ray", "jobs=0"], "jobs=0: no model would be trained on Ray"),
+        (["address=auto"], "address=auto is of a Ray cluster"),
+    ],
+)
+def test_ray_excludes_other_ways(words: list[str], problem: str) -> None:
+    with pytest.raises(ProblemsError, match=problem):
+        SCALING.build(words)
