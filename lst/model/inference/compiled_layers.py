@@ -51,9 +51,7 @@ class Places:
     @cached_property
     def rows(self) -> list[np.ndarray]:
         """Sequence, first and last of each row, int64 [n · num_queries] each."""
-        return [
-            np.repeat(part.astype(np.int64), self.num_queries) for part in (self.sequences, self.first, self.last)
-        ]
+        return [np.repeat(part.astype(np.int64), self.num_queries) for part in (self.sequences, self.first, self.last)]
 
     @cached_property
     def angles(self) -> list[torch.Tensor]:
