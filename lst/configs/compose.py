@@ -27,7 +27,7 @@ from omegaconf._utils import get_omega_conf_dumper
 from omegaconf.errors import OmegaConfBaseException
 
 from lst.configs.comparison_schema import ComparisonConfig
-from lst.configs.reads import READS, Reads
+from lst.configs.reads import Reads, reads_of
 from lst.configs.reproduce_schema import ReproduceConfig
 from lst.configs.scaling_schema import ScalingConfig
 from lst.configs.schema import Config
@@ -238,7 +238,11 @@ class Job(Generic[ConfigT]):
 
 # An arm of quickstart is a training; its name and its folder are quickstart's to set.
 _OF_QUICKSTART = {"name": "NAME gives it", "run_dir": "all arms share it", "data_dir": "all arms share it"}
-_ARM_READS = Reads("quickstart arms.NAME", READS["train"].places - set(_OF_QUICKSTART), _OF_QUICKSTART)
+_ARM_READS = Reads(
+    "quickstart arms.NAME",
+    reads_of("train").places - set(_OF_QUICKSTART),
+    {**reads_of("train").instead, **_OF_QUICKSTART},
+)
 
 MAIN = Job("lst.configs", Config)
 SYNTHETIC = Job("lst.configs.synthetic", SyntheticConfig, "synthetic")

@@ -9,7 +9,7 @@ from lst.options import Options, option
 
 @dataclass
 class PlanConfig(Options, prefix="plan."):
-    """The devices and links that a plan is made for; the training itself reads none of it."""
+    """The devices and links that ``lst train --dry-run`` plans for; the training itself takes none of it."""
 
     device_tflops: float | None = option(
         None,

@@ -100,7 +100,7 @@ class Reads:
         # Options of lst synthetic and lst scale are others, even where they have the same name.
         others = [
             name
-            for name, reads in READS.items()
+            for name, reads in zip(READS, map(reads_of, READS), strict=True)
             if (reads.has(key) or key in reads.sections) and not _OWN_OPTIONS & {name, self.command}
         ]
         instead = self.instead.get(key) or self.instead.get(key.partition(".")[0], "")
@@ -216,11 +216,16 @@ READS = {
 
 
 def reads_of(command: str, is_dry_run: bool = False) -> Reads:
-    """What a command reads; without prepared data, the plan of a training takes the sizes of its vocabulary."""
+    """What a command reads, which is what its help lists but for a training.
+
+    Its plan alone reads ``plan.*``, and without prepared data the sizes of a vocabulary.
+    """
     reads = READS[command]
-    if not (is_dry_run and command == "train"):
+    if command != "train":
         return reads
-    return reads.and_also(["tokenizer.num_units", "tokenizer.text_vocab_size"])
+    if is_dry_run:
+        return reads.and_also(["tokenizer.num_units", "tokenizer.text_vocab_size"])
+    return Reads(command, reads.places - {"plan"}, {**reads.instead, "plan": "lst train --dry-run does"})
 
 
 def words_read_by(command: str, words: Sequence[str], options: Mapping[str, Option]) -> list[str]:

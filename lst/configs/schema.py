@@ -109,6 +109,9 @@ class TrainConfig(Options, prefix="train."):
         is_later=True,
     )
     checkpoint_every: int = option(90, "steps between checkpoints", low=1)
+    read_every: int | None = option(
+        None, "steps between readings of the loss; null is 10 on a GPU, which waits then, else 1", low=1, is_later=True
+    )
     watch_every: int = option(
         50, "steps between rows of speed.jsonl: tokens/s, share of the device's peak, memory", low=1, is_later=True
     )

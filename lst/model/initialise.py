@@ -8,6 +8,7 @@ maximal update parametrisation (Yang et al. 2022, table 8). Learning rates found
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -16,18 +17,45 @@ from lst.model.config import ModelConfig
 from lst.model.state_space import DiagonalSSM, ShiftSSM
 
 
+@torch.no_grad()
 def initialise(model: nn.Module, config: ModelConfig, seed: int) -> None:
-    """Draws all matrices of a model. Norms and biases stay; state space models have their own initial values."""
+    """Draws all weights of a model; those on the meta device stay empty."""
+    parameters = dict(model.named_parameters())
+    if any(parameter.is_meta for parameter in parameters.values()):
+        return
+    for name, whole in initial_weights(model, config, seed):
+        parameters[name].copy_(whole)
+
+
+@torch.no_grad()
+def initial_weights(model: nn.Module, config: ModelConfig, seed: int) -> Iterator[tuple[str, torch.Tensor]]:
+    """Initial weights by name, one parameter after the other.
+
+    Matrices are drawn; norms begin at one, biases and thresholds at zero; state space models have their own values. On
+    the meta device the model keeps nothing, so that no more than one parameter is in memory.
+    """
     generator = torch.Generator().manual_seed(seed)
-    drawn: set[nn.Parameter] = set()
-    for module in model.modules():
+    drawn: set[str] = set()
+    for prefix, module in model.named_modules():
         if isinstance(module, (DiagonalSSM, ShiftSSM)):
-            drawn |= set(module.parameters())
-            if module.skip.device.type != "meta":
-                module.draw_parameters(generator)
+            is_meta = module.skip.is_meta
+            if is_meta:
+                module.to_empty(device="cpu")
+            module.draw_parameters(generator)
+            for name, parameter in module.named_parameters(prefix):
+                drawn.add(name)
+                yield name, parameter.detach()
+            if is_meta:
+                module.to("meta")
     for name, parameter in model.named_parameters():
-        if parameter.ndim >= 2 and parameter not in drawn and parameter.device.type != "meta":
-            nn.init.normal_(parameter, std=initial_std(name, parameter.shape[1], config), generator=generator)
+        if name in drawn:
+            continue
+        whole = torch.empty_like(parameter, device="cpu" if parameter.is_meta else None, requires_grad=False)
+        if whole.ndim >= 2:
+            nn.init.normal_(whole, std=initial_std(name, whole.shape[1], config), generator=generator)
+        else:
+            whole.fill_(1.0 if name.endswith("weight") else 0.0)
+        yield name, whole
 
 
 def initial_std(name: str, fan_in: int, config: ModelConfig) -> float:

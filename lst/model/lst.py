@@ -74,7 +74,7 @@ class LatentSpeechTextModel(nn.Module, PretrainedModel):
             raise UserError("; ".join(problems))
         if vocab_size < 1:
             raise UserError(f"vocab_size={vocab_size}: must be 1 or more")
-        self.config, self.vocab_size = config, vocab_size
+        self.config, self.vocab_size, self.seed = config, vocab_size, seed
         width = config.local_dim if config.has_local_modules else config.global_dim
         self.embedding = nn.Embedding(vocab_size, width)
         self.encoder = PatchEncoder(config) if config.has_local_modules else None

@@ -121,6 +121,14 @@ class Ranks:
         dist.all_reduce(total)
         return [float(value) for value in total]
 
+    def total(self, value: torch.Tensor) -> torch.Tensor:
+        """The sum of a number [] over all ranks, float64 where there are several. The host does not wait for it."""
+        if self.size == 1:
+            return value
+        total = value.detach().double()
+        dist.all_reduce(total)
+        return total
+
     def largest(self, value: int) -> int:
         """The largest value of any rank."""
         if self.size == 1:

@@ -19,7 +19,7 @@ from typing import Any
 
 from lst.configs.command_line import MultirunOptions
 from lst.configs.compose import Job, is_file_name
-from lst.configs.reads import READS, words_read_by
+from lst.configs.reads import reads_of, words_read_by
 from lst.configs.sweep import SweptRun, swept_runs
 from lst.errors import ProblemsError, raise_problems
 from lst.parallel.commands import ChildCommand, FinishedCommand, run_commands
@@ -82,7 +82,7 @@ def plan_runs(command: SweptCommand, words: Sequence[str]) -> list[ChildCommand]
     places: dict[tuple[str, ...], str] = {}
     problems: list[str] = []
     # Logs are written into run_dir=, also of a command that reads none.
-    reads = READS[command.name].and_also(["run_dir"])
+    reads = reads_of(command.name).and_also(["run_dir"])
     for run in swept_runs(command.job, words):
         title = _label(run.swept) or command.name
         try:

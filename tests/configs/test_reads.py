@@ -14,7 +14,7 @@ from lst.cli import main
 from lst.commands import COMMANDS, job_of
 from lst.configs.compose import MAIN, build_config
 from lst.configs.reads import READS, reads_of, words_read_by
-from lst.errors import ProblemsError
+from lst.errors import ProblemsError, UserError
 from lst.options import Options, list_options, needed_keys
 
 
@@ -115,6 +115,16 @@ def test_a_plan_of_a_training_takes_the_sizes_of_a_vocabulary(capsys: pytest.Cap
     MAIN.build(["tokenizer.num_units=50"], reads_of("train", is_dry_run=True))
     assert main(["train", "tokenizer.num_units=50", "--cfg", "job"]) == 2
     assert "See lst train --help" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["plan.price_an_hour=2", "plan.device_tflops=989"])
+def test_options_of_a_plan_are_refused_where_nothing_is_planned(word: str) -> None:
+    MAIN.build([word], reads_of("train", is_dry_run=True))
+    for command, words in (("train", [word]), ("quickstart", [f"arms.a=[{word}]"]), ("prepare", [word])):
+        with pytest.raises(UserError, match=r"plan\.\w+"):
+            job_of(command).build(words, reads_of(command))
+    with pytest.raises(UserError, match=r"does not read plan\.price_an_hour; lst train --dry-run does"):
+        MAIN.build(["plan.price_an_hour=2"], reads_of("train"))
 
 
 def test_every_command_declares_what_it_reads_and_every_option_is_read() -> None:

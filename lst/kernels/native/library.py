@@ -195,6 +195,15 @@ def step(step: Step, baseline: bool = False) -> None:
         raise MemoryError("the compiled layer ran out of memory")
 
 
+def head(x_RW: torch.Tensor, norm_W: torch.Tensor, eps: float, weight_VW: torch.Tensor, out_RV: torch.Tensor) -> None:
+    """Writes RMSNorm and product with a matrix of a few rows, all float32 and contiguous on the CPU."""
+    (rows, width), outputs = x_RW.shape, len(weight_VW)
+    sizes = ctypes.c_int64(rows), ctypes.c_int64(width), ctypes.c_int64(outputs), ctypes.c_float(eps)
+    arrays = (ctypes.c_void_p(x.data_ptr()) for x in (norm_W, weight_VW, x_RW, out_RV))
+    if _loaded().lst_head(*sizes, *arrays, torch.get_num_threads()):
+        raise MemoryError("the compiled head ran out of memory")
+
+
 def _raise_for(status: int, problem: Problem, starts: torch.Tensor) -> None:
     """Raises the error of an error code."""
     if status == _MEMORY:

@@ -1,4 +1,4 @@
-"""The caches of generation, one for each layer: keys and values within a window, or a state of fixed size."""
+"""The caches of generation: of each layer keys and values within a window, or a state of fixed size; rotations."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from lst.model.layers import Rotary
 
 _LEAST_CAPACITY = 64
 
@@ -65,16 +67,17 @@ class KeyValueCache:
         self.value[sequence][:, columns] = value[first:].transpose(0, 1)
 
     def make_room(
-        self, sequences: np.ndarray, places: np.ndarray, first: np.ndarray, shape: tuple[int, ...], like: torch.Tensor
+        self, sequences: np.ndarray, places: np.ndarray, num_places: int, shape: tuple[int, ...], like: torch.Tensor
     ) -> None:
         """Makes room for the next position of each of some sequences, which the caller writes.
 
         Args:
-            sequences, places, first: as of ``put``.
+            sequences, places: as of ``put``.
+            num_places: the most positions of a sequence that are needed.
             shape: heads and width of keys and values.
             like: a tensor of their type and device.
         """
-        self._reserve(int((places - first).max()) + 1, shape, like)
+        self._reserve(num_places, shape, like)
         self._last[sequences] = places
 
     def put(
@@ -88,7 +91,7 @@ class KeyValueCache:
             first: int64 [n]; positions before them are not needed any more.
             key, value: [n, G, D].
         """
-        self.make_room(sequences, places, first, key.shape[-2:], key)
+        self.make_room(sequences, places, int((places - first).max()) + 1, key.shape[-2:], key)
         columns = places % self.capacity
         if len(sequences) == self.num_sequences and (columns == columns[0]).all():
             # All sequences write one column: a slice costs a fraction of an indexed write.
@@ -130,6 +133,26 @@ class KeyValueCache:
         self._last = self._last[sequences.cpu().numpy()]
         if self.capacity:
             self.key, self.value = self.key[sequences], self.value[sequences]
+
+
+class RotationTable:
+    """Rotations of the positions so far, so that a step only looks them up.
+
+    Args:
+        rotary: computes them.
+        device: of the table.
+    """
+
+    def __init__(self, rotary: Rotary, device: torch.device) -> None:
+        self.rotary, self.device = rotary, device
+        self._cos = self._sin = torch.empty(0)
+
+    def __call__(self, positions: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and sines, float32 [n, 1, head_dim / 2], of int64 positions [n]."""
+        if (needed := int(positions.max()) + 1) > len(self._cos):
+            self._cos, self._sin = self.rotary(torch.arange(max(2 * needed, _LEAST_CAPACITY), device=self.device))
+        rows = torch.from_numpy(positions).to(self.device)
+        return self._cos[rows], self._sin[rows]
 
 
 class StateCache:

@@ -7,6 +7,7 @@ layer needs thirty, took longer to call.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -19,6 +20,61 @@ from lst.model.pointwise import RMSNorm
 
 # With more rows, PyTorch's matrix products gain more than the calls cost.
 MOST_ROWS = 16
+
+
+class Places:
+    """Where one more token of some sequences stands. Layers that see as far share it.
+
+    Args:
+        sequences: int64 [n], indices of the sequences.
+        first, last: int64 [n], the positions that are attended to.
+        rotation: of the positions, or None.
+        num_queries: rows of each sequence.
+    """
+
+    def __init__(
+        self,
+        sequences: np.ndarray,
+        first: np.ndarray,
+        last: np.ndarray,
+        rotation: tuple[torch.Tensor, torch.Tensor] | None = None,
+        num_queries: int = 1,
+    ) -> None:
+        self.sequences, self.first, self.last, self.rotation = sequences, first, last, rotation
+        self.num_queries = num_queries
+
+    @cached_property
+    def num_places(self) -> int:
+        """The most positions that one of the rows attends to."""
+        return int((self.last - self.first).max()) + 1
+
+    @cached_property
+    def rows(self) -> list[np.ndarray]:
+        """Sequence, first and last of each row, int64 [n · num_queries] each."""
+        return [np.repeat(part.astype(np.int64), self.num_queries) for part in (self.sequences, self.first, self.last)]
+
+    @cached_property
+    def angles(self) -> list[torch.Tensor]:
+        """Cosines and sines, float32; empty without rotation."""
+        return [] if self.rotation is None else [part.float().contiguous() for part in self.rotation]
+
+
+class CompiledHead:
+    """The last norm and the head, with pointers to their weights.
+
+    Args:
+        norm: RMSNorm; must keep its weights where they are.
+        weight: of the head, [V, W]; must stay where it is.
+    """
+
+    def __init__(self, norm: RMSNorm, weight: torch.Tensor) -> None:
+        self.norm, self.weight = norm, weight
+
+    def run(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits [n, V] of states [n, W]."""
+        x, out = x.contiguous(), x.new_empty(len(x), len(self.weight))
+        library.head(x, self.norm.weight, self.norm.eps, self.weight, out)
+        return out
 
 
 class CompiledLayer:
@@ -53,37 +109,23 @@ class CompiledLayer:
         for name, tensor in zip(named[::2], named[1::2], strict=True):
             setattr(self._step, str(name), tensor.data_ptr() if isinstance(tensor, torch.Tensor) else None)
 
-    def run(
-        self,
-        x: torch.Tensor,
-        rotation: tuple[torch.Tensor, torch.Tensor] | None,
-        cache: KeyValueCache,
-        sequences: np.ndarray,
-        first: np.ndarray,
-        last: np.ndarray,
-    ) -> torch.Tensor:
+    def run(self, x: torch.Tensor, cache: KeyValueCache, places: Places) -> torch.Tensor:
         """One more token of some sequences, or several queries of each: [n, W] or [n, K, W] → the same.
 
-        A block stores the keys and values of the position ``last``.
+        A block stores the keys and values of the last positions.
 
         Args:
             x: inputs of the layer.
-            rotation: of the positions, or None.
             cache: of the layer.
-            sequences: int64 [n], indices of the sequences.
-            first, last: int64 [n], the positions that are attended to.
+            places: of the rows.
         """
         step, out = self._step, x.clone(memory_format=torch.contiguous_format)
         if step.stores:
-            cache.make_room(sequences, last, first, (step.num_groups, step.head_dim), x)
-        rows = [
-            np.repeat(part.astype(np.int64), x.numel() // len(x) // step.width) for part in (sequences, first, last)
-        ]
-        step.num_rows, step.x, step.capacity = len(rows[0]), out.data_ptr(), cache.capacity
+            cache.make_room(places.sequences, places.last, places.num_places, (step.num_groups, step.head_dim), x)
+        step.num_rows, step.x, step.capacity = len(places.rows[0]), out.data_ptr(), cache.capacity
         step.key, step.value = cache.key.data_ptr(), cache.value.data_ptr()
-        step.sequence, step.first, step.last = (part.ctypes.data for part in rows)
-        angles = [] if rotation is None else [part.float().contiguous() for part in rotation]
-        step.cos, step.sin = (part.data_ptr() for part in angles) if angles else (None, None)
+        step.sequence, step.first, step.last = (part.ctypes.data for part in places.rows)
+        step.cos, step.sin = (part.data_ptr() for part in places.angles) if places.angles else (None, None)
         library.step(step)
         return out
 
@@ -99,8 +141,19 @@ def compile_layers(modules: Iterable[nn.Module]) -> dict[nn.Module, CompiledLaye
     }
 
 
+def compile_head(norm: nn.Module, weight: torch.Tensor) -> CompiledHead | None:
+    """The compiled form of a norm and a head with a weight [V, W]; None where there is none here."""
+    if not isinstance(norm, RMSNorm) or torch.is_autocast_enabled("cpu") or not library.is_available():
+        return None
+    return CompiledHead(norm, weight) if _are_plain(norm.weight, weight) else None
+
+
+def _are_plain(*weights: torch.Tensor) -> bool:
+    return all(x.dtype == torch.float32 and x.device.type == "cpu" and x.is_contiguous() for x in weights)
+
+
 def _is_compilable(module: Block | CrossAttention) -> bool:
-    if any(x.dtype != torch.float32 or x.device.type != "cpu" or not x.is_contiguous() for x in module.parameters()):
+    if not _are_plain(*module.parameters()):
         return False
     if isinstance(module, CrossAttention):
         return True

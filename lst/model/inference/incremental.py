@@ -15,8 +15,8 @@ import torch
 
 from lst.model.backbone import RECURRENT
 from lst.model.batch import Document, Patches, pack_documents
-from lst.model.inference.caches import KeyValueCache, StateCache
-from lst.model.inference.compiled_layers import MOST_ROWS, compile_layers
+from lst.model.inference.caches import KeyValueCache, RotationTable, StateCache
+from lst.model.inference.compiled_layers import MOST_ROWS, Places, compile_head, compile_layers
 from lst.model.inference.patch_stepper import PatchStepper
 from lst.model.layers import AttentionCore, Block, CrossAttention, Recorder
 
@@ -66,6 +66,12 @@ class DecodingState:
         self.device = model.head.weight.device
         self.num_global_steps = 0
         self._compiled = compile_layers(model.modules())
+        self._last_norm = model.norm if self.config.has_local_modules else model.backbone.norm
+        self._compiled_head = compile_head(self._last_norm, model.head.weight)
+        rotaries = {"backbone": model.backbone.rotary}
+        if model.encoder is not None and model.decoder is not None:
+            rotaries |= {"encoder": model.encoder.rotary, "decoder": model.decoder.rotary}
+        self._rotations = {name: RotationTable(r, self.device) for name, r in rotaries.items() if r is not None}
         count = len(documents)
         mixers = self.config.mixers
         # A layer of the backbone has a state, or keys and values.
@@ -145,7 +151,7 @@ class DecodingState:
         states_SD = self.model.embedding(torch.from_numpy(np.asarray(token_ids, np.int64)).to(self.device))
         if self.model.encoder is None or self.model.decoder is None:
             self.positions += 1
-            self.logits = self.model.head(self._step_backbone(states_SD, np.arange(self.num_sequences)))
+            self.logits = self._head(self._step_backbone(states_SD, np.arange(self.num_sequences)))
             return self.logits
         self._close_patches(np.flatnonzero(had_ended))
         states_SD = self._step_encoder(states_SD)
@@ -154,16 +160,21 @@ class DecodingState:
             complete |= [stepper.decide(bool(end)) for stepper, end in zip(self.steppers, ends, strict=True)]
         self.positions += 1
         self._close_patches(np.flatnonzero(complete))
-        self.logits = self.model.head(self.model.norm(self._step_decoder(states_SD)))
+        self.logits = self._head(self._step_decoder(states_SD))
         return self.logits
 
-    def _core(
-        self, cache: KeyValueCache, sequences: np.ndarray, first: np.ndarray, last: np.ndarray, stores: bool = True
-    ) -> AttentionCore:
-        """Attention of queries [n, H, D] or [n, K, H, D] to the positions ``first`` … ``last`` of their sequences.
+    def _head(self, states_SD: torch.Tensor) -> torch.Tensor:
+        """Logits [S, V] of states before the last norm."""
+        if self._compiled_head is not None and len(states_SD) <= MOST_ROWS:
+            return self._compiled_head.run(states_SD)
+        return self.model.head(self._last_norm(states_SD))
+
+    def _core(self, cache: KeyValueCache, places: Places, stores: bool) -> AttentionCore:
+        """Attention of queries [n, H, D] or [n, K, H, D] to the positions of their sequences.
 
         With ``stores``, the keys and values of the last position are stored before.
         """
+        sequences, first, last = places.sequences, places.first, places.last
 
         def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
             if stores:
@@ -174,23 +185,16 @@ class DecodingState:
         return attend
 
     def _run(
-        self,
-        layer: Block | CrossAttention,
-        x: torch.Tensor,
-        rotation: tuple[torch.Tensor, torch.Tensor] | None,
-        cache: KeyValueCache,
-        sequences: np.ndarray,
-        first: np.ndarray,
-        last: np.ndarray,
+        self, layer: Block | CrossAttention, x: torch.Tensor, cache: KeyValueCache, places: Places
     ) -> torch.Tensor:
-        """A layer over the positions ``first`` … ``last`` of its cache; a block stores those of ``last`` before."""
+        """A layer over the positions of its cache; a block stores those of the last before."""
         compiled = self._compiled.get(layer)
         if compiled is not None and len(x) <= MOST_ROWS:
-            return compiled.run(x, rotation, cache, sequences, first, last)
-        core = self._core(cache, sequences, first, last, stores=isinstance(layer, Block))
+            return compiled.run(x, cache, places)
+        core = self._core(cache, places, stores=isinstance(layer, Block))
         if isinstance(layer, CrossAttention):
             return layer.read(x, x, x, core)
-        return layer(x, rotation, core)
+        return layer(x, places.rotation, core)
 
     def _first_reads(self, sequences: np.ndarray) -> np.ndarray:
         """The first token that the encoder's queries of the open patch see, int64 [n], for some sequences."""
@@ -202,12 +206,12 @@ class DecodingState:
         assert encoder is not None
         everyone = np.arange(self.num_sequences)
         opens = np.array([starts[-1] for starts in self.patch_starts]) == self.positions
-        rotation = encoder.rotary(torch.from_numpy(self.positions).to(self.device))
         first = np.maximum(self.positions - self.config.window_tokens + 1, 0)
+        places = Places(everyone, first, self.positions, self._rotations["encoder"](self.positions))
         first_read = self._first_reads(everyone)
         for layer, (block, reader) in enumerate(encoder.layers()):
             cache = self.caches["encoder.tokens"][layer]
-            states_SD = self._run(block, states_SD, rotation, cache, everyone, first, self.positions)
+            states_SD = self._run(block, states_SD, cache, places)
             if layer == 0:
                 opens_S1 = torch.from_numpy(opens).to(self.device)[:, None]
                 self.pooled = torch.where(opens_S1, states_SD, torch.maximum(self.pooled, states_SD))
@@ -225,11 +229,12 @@ class DecodingState:
         assert decoder is not None
         queries_nKD = encoder.first_queries(self.pooled[torch.from_numpy(sequences).to(self.device)])
         first = self._first_reads(sequences)
-        last = self.positions[sequences] - 1
+        places = Places(sequences, first, self.positions[sequences] - 1, num_queries=queries_nKD.shape[1])
         for layer, (_, reader) in enumerate(encoder.layers()):
             cache = self.caches["encoder.reads"][layer]
-            queries_nKD = self._run(reader, queries_nKD, None, cache, sequences, first, last)
+            queries_nKD = self._run(reader, queries_nKD, cache, places)
         out_nD = self._step_backbone(encoder.to_global(queries_nKD.flatten(1)), sequences)
+        out_nD = self.model.backbone.norm(out_nD)
         first, last = self._context_keys(self.num_patches[sequences])
         states, num_keys = decoder.read_states(out_nD), self.config.decoder_keys
         for (reader, _), cache in zip(decoder.layers(), self.caches["decoder.reads"], strict=True):
@@ -245,36 +250,42 @@ class DecodingState:
         return num_keys * first, num_keys * num_patches - 1
 
     def _step_backbone(self, patches_nD: torch.Tensor, sequences: np.ndarray) -> torch.Tensor:
-        """One step of the backbone: a patch of each of some sequences, which ends before the current position."""
+        """One step of the backbone without its last norm.
+
+        A patch of each of some sequences goes through it, which ends before the current position.
+        """
         backbone = self.model.backbone
-        places = self.num_patches[sequences]
-        patches_nD, rotation = backbone.place(patches_nD, torch.from_numpy(places).to(self.device))
-        windows = {"attention": places + 1, "window_attention": self.config.global_window_patches}
+        last = self.num_patches[sequences]
+        rotation = None if backbone.rotary is None else self._rotations["backbone"](last)
+        if backbone.positions is not None:
+            patches_nD = patches_nD + backbone.positions(torch.from_numpy(last).to(self.device))
+        windows = {"attention": last + 1, "window_attention": self.config.global_window_patches}
+        places = {
+            mixer: Places(sequences, np.maximum(last - window + 1, 0), last, rotation)
+            for mixer, window in windows.items()
+        }
         caches, states = iter(self.caches["backbone"]), iter(self.states)
         for mixer, block in zip(backbone.mixers, backbone.blocks, strict=True):
             if mixer in RECURRENT:
                 patches_nD = block(patches_nD, partial(next(states).step, sequences))
             else:
-                first = np.maximum(places - windows[mixer] + 1, 0)
-                patches_nD = self._run(
-                    cast("Block", block), patches_nD, rotation, next(caches), sequences, first, places
-                )
+                patches_nD = self._run(cast("Block", block), patches_nD, next(caches), places[mixer])
         for sequence in sequences:
             self.patch_starts[sequence].append(int(self.positions[sequence]))
         self.num_global_steps += len(sequences)
-        return backbone.norm(patches_nD)
+        return patches_nD
 
     def _step_decoder(self, states_SD: torch.Tensor) -> torch.Tensor:
         decoder = self.model.decoder
         assert decoder is not None
-        everyone, places = np.arange(self.num_sequences), self.positions - 1
-        rotation = decoder.rotary(torch.from_numpy(places).to(self.device))
-        first = np.maximum(places - self.config.window_tokens + 1, 0)
-        first_key, last_key = self._context_keys(self.num_patches)
+        everyone, last = np.arange(self.num_sequences), self.positions - 1
+        first = np.maximum(last - self.config.window_tokens + 1, 0)
+        of_tokens = Places(everyone, first, last, self._rotations["decoder"](last))
+        of_reads = Places(everyone, *self._context_keys(self.num_patches))
         for layer, (reader, block) in enumerate(decoder.layers()):
             reads, tokens = self.caches["decoder.reads"][layer], self.caches["decoder.tokens"][layer]
-            states_SD = self._run(reader, states_SD, None, reads, everyone, first_key, last_key)
-            states_SD = self._run(block, states_SD, rotation, tokens, everyone, first, places)
+            states_SD = self._run(reader, states_SD, reads, of_reads)
+            states_SD = self._run(block, states_SD, tokens, of_tokens)
         return states_SD
 
     def keep(self, sequences: Sequence[int]) -> None:

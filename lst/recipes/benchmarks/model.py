@@ -19,6 +19,7 @@ from lst.model.batch import SPEECH, TEXT, Document, PackedBatch, Patches, pack_d
 from lst.model.config import ModelConfig, PatchingConfig
 from lst.model.flops import model_flops, workload_of_batch
 from lst.model.lst import LatentSpeechTextModel
+from lst.model.optimiser import build_adamw
 from lst.model.patching import patch_documents
 from lst.parallel import keep_freed_memory, peak_memory_bytes
 from lst.recipes.benchmarks.figures import (
@@ -83,7 +84,8 @@ def make_batch(documents: list[Document], strategy: str) -> PackedBatch:
 
 def training_step(model: LatentSpeechTextModel, batch: PackedBatch, compiled: bool = False) -> Callable[[], None]:
     """A function that trains one step on a batch: loss, gradients, AdamW."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    # Fused, as in lst train.
+    optimizer = build_adamw(model, 1e-4, 0.01, fused=True)
     # Dynamic, as in lst train: batches differ in shape.
     loss = torch.compile(model.loss, dynamic=True) if compiled else model.loss
 

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from lst.configs.compose import MAIN
-from lst.configs.reads import READS
+from lst.configs.reads import READS, reads_of
 from lst.configs.reproduce_schema import ReproduceConfig
 from lst.configs.schema import Config, name_problems
 from lst.data.prepared import PreparedData
@@ -209,7 +209,7 @@ def _training(config: ReproduceConfig, model: str, rate: float, seed: int, name:
     plan = config.h3_text
     words = [*plan.common, *plan.models[model], f"train.learning_rate={rate:g}", f"seed={seed}", *more]
     words += [f"run_dir={data_folder(config)}", f"name={name}"]
-    return Training(model, rate, MAIN.build(words, READS["train"]), words)
+    return Training(model, rate, MAIN.build(words, reads_of("train")), words)
 
 
 def sweep_trainings(config: ReproduceConfig) -> Iterator[Training]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from lst.configs.compose import MAIN
-from lst.configs.reads import READS
+from lst.configs.reads import READS, reads_of
 from lst.configs.scaling_schema import GridConfig, ScalingConfig
 from lst.configs.schema import Config, name_problems
 from lst.data.prepared import PreparedData
@@ -138,7 +138,7 @@ def _word_problems(grid: GridConfig) -> list[str]:
     for place, words in places.items():
         for word in words:
             key = word.partition("=")[0]
-            unread = READS["train"].unread(word, MAIN.options)
+            unread = reads_of("train").unread(word, MAIN.options)
             if key in _OF_PLAN:
                 found.append(f"{place}: {word}: the plan sets {key} for each model")
             elif unread and READS["eval"].unread(word, MAIN.options):

@@ -155,25 +155,30 @@ class RunCallback(lightning.Callback):
         """Writes the step's row, once all its rounds are done."""
         if trainer.global_step == self._last_step:
             return
-        self.has_stepped, self._last_step = True, trainer.global_step
-        step, loss = trainer.global_step, float(pl_module.step_loss)
-        row = pl_module.step_row(step, loss)
-        if pl_module.is_skipped:
-            row = {key: value for key, value in row.items() if key != "loss"}
-            row["skipped_batch"] = pl_module.batch_index
-        self._append(row)
-        if self.watch is not None and (speed := self.watch.row(row)) is not None:
-            self._append(speed, SPEED_FILE)
-            self._speed_text = f", {speed_text(speed)}"
+        is_first, step = not self.has_stepped, trainer.global_step
+        self.has_stepped, self._last_step = True, step
+        pl_module.end_step()
+        is_watched = self.watch is not None and step % self.watch.every == 0
+        # The watch begins with the first row.
+        if is_first or is_watched or step % pl_module.read_every == 0 or self._validates(step):
+            self._write_steps(pl_module)
         if self.sample is not None and self.ranks.is_first and (sample := self.sample(step)) is not None:
             self._append(sample, SAMPLES_FILE)
-        if self.progress is not None:
-            self.progress.advance(note=f"{loss_text(row)}{self._speed_text}")
         # Lightning validates once more when it is asked to stop.
         if self.validates_last and step == self.options.max_steps:
             trainer.should_stop = True
         if not self._validates(step):
-            self._save_if_due(trainer, step)
+            self._save_if_due(trainer, step, pl_module)
+
+    def _write_steps(self, pl_module: Any) -> None:
+        """Writes the rows of the steps since the last call."""
+        for row in pl_module.read_steps():
+            self._append(row)
+            if self.watch is not None and (speed := self.watch.row(row)) is not None:
+                self._append(speed, SPEED_FILE)
+                self._speed_text = f", {speed_text(speed)}"
+            if self.progress is not None:
+                self.progress.advance(note=f"{loss_text(row)}{self._speed_text}")
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Writes the row of a validation, then the checkpoint of its step."""
@@ -181,7 +186,7 @@ class RunCallback(lightning.Callback):
         self._append({"step": trainer.global_step, **metrics})
         if self.progress is not None:
             self.progress.note += "".join(f", {name.replace('_', ' ')} {value:.3f}" for name, value in metrics.items())
-        self._save_if_due(trainer, trainer.global_step)
+        self._save_if_due(trainer, trainer.global_step, pl_module)
 
     def teardown(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
         """Ends the progress."""
@@ -210,11 +215,13 @@ class RunCallback(lightning.Callback):
             if log is not None:
                 log.add(row)
 
-    def _save_if_due(self, trainer: lightning.Trainer, step: int) -> None:
+    def _save_if_due(self, trainer: lightning.Trainer, step: int, pl_module: Any) -> None:
         received = self.ranks.largest(self.signals.received or 0)
         stopped_by = signal.Signals(received) if received and step != self.options.max_steps else None
         is_last = step == self.options.max_steps or trainer.should_stop or stopped_by is not None
         if is_last or step % self.options.checkpoint_every == 0 or step in self.keep_at:
+            # What is not finite ends the training before it is saved.
+            self._write_steps(pl_module)
             self._save(trainer, step)
         if stopped_by is not None:
             raise StoppedError(

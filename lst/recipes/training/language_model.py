@@ -69,6 +69,7 @@ class LanguageModelModule(TrainingModule):
         saved_rates: peak learning rate and weight decay that the checkpoint to go on from was written with.
         ranks: processes that train the model together.
         more_metrics: computes more of every validation, on all ranks alike.
+        read_every: steps between readings of the loss.
     """
 
     model: LatentSpeechTextModel
@@ -87,15 +88,19 @@ class LanguageModelModule(TrainingModule):
         saved_rates: tuple[float, float] | None = None,
         ranks: Ranks = ALONE,
         more_metrics: Callable[[], dict[str, float]] | None = None,
+        read_every: int = 1,
     ) -> None:
         super().__init__(
             model,
             config,
             lambda step: learning_rate_share(step, config),
             lambda step: _drawn_seed(seed, step),
+            # float16's scaler would take a fused update for one that scales gradients back itself, before clipping.
+            fused=config.precision != "16-mixed",
             max_skipped_updates=config.max_skipped_updates if config.on_nonfinite == "skip" else 0,
             num_parts=config.num_parts,
             ranks=ranks,
+            read_every=read_every,
         )
         self.seed = seed
         self.loss_config = loss_config
@@ -111,6 +116,7 @@ class LanguageModelModule(TrainingModule):
         # What the first rank counts for all.
         self._counted_elsewhere = [0] * len(_COUNTS)
         self.training_flops = 0.0
+        self._own_counts: list[float] = []
         # Of the last step's parts: nats and targets in speech and in text, [4].
         self._watched = torch.zeros(4)
         self._valid_nats: dict[str, float] = {}
@@ -149,10 +155,18 @@ class LanguageModelModule(TrainingModule):
             noted = self._parts[-1].are_finite
             output.register_hook(lambda gradient: noted.append(gradient.isfinite().all()))
 
+    def kept_of_step(self) -> tuple[list[WatchedPart], torch.Tensor, list[float]]:
+        """The parts, what is watched of them on the device, and the counts of this rank so far."""
+        own = zip(_totals(self.loader_state), self._counted_elsewhere, strict=True)
+        return self._parts, self._watched, [*(now - elsewhere for now, elsewhere in own), self.training_flops]
+
+    def recall(self, kept: tuple[list[WatchedPart], torch.Tensor, list[float]]) -> None:
+        """Inverse of ``kept_of_step``."""
+        self._parts, self._watched, self._own_counts = kept
+
     def step_row(self, step: int, loss: float) -> LanguageModelRow:
         """Adds what the loaders and the FLOP counters of all ranks say."""
-        own = zip(_totals(self.loader_state), self._counted_elsewhere, strict=True)
-        *counts, flops = self.ranks.sums([*(now - elsewhere for now, elsewhere in own), self.training_flops])
+        *counts, flops = self.ranks.sums(self._own_counts)
         tokens, patches, slots, speech_tokens, cut_documents = map(int, counts)
         speech_nats, text_nats, num_speech, num_text = self.ranks.sums(self._watched.tolist())
         return {
@@ -249,6 +263,10 @@ class LanguageModelModule(TrainingModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Inverse of ``on_save_checkpoint``; the optimiser's state is put into the groups that it has now."""
         rates = (self.options.learning_rate, self.options.weight_decay)
+        for state in checkpoint["optimizer_states"]:
+            for group in state["param_groups"]:
+                # It decides where the state is kept. Checkpoints of earlier versions say that it is not fused.
+                group["fused"] = self.fused
         if self._saved_rates not in (None, rates):
             states = checkpoint["optimizer_states"]
             checkpoint["optimizer_states"] = [regrouped_state(states[0], self.model, self._saved_rates, rates)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import lightning
@@ -39,6 +40,26 @@ class RateOptions(Protocol):
         """AdamW's second decay."""
 
 
+@dataclass
+class TakenStep:
+    """A step whose numbers the host has not read yet.
+
+    Attributes:
+        number: of the step, from 1.
+        batch_index: of its batch.
+        loss, gradient_norm: on the device.
+        kept: what else its row and an error need; see ``TrainingModule.kept_of_step``.
+        is_skipped: whether its update was left out and told; None where only the device knows.
+    """
+
+    number: int
+    batch_index: int
+    loss: torch.Tensor
+    gradient_norm: torch.Tensor
+    kept: Any
+    is_skipped: bool | None
+
+
 class TrainingModule(lightning.LightningModule):
     """A model in training. Subclasses give the loss, the validation and its metrics.
 
@@ -51,6 +72,7 @@ class TrainingModule(lightning.LightningModule):
         max_skipped_updates: how many updates may be left out because loss or gradient are not finite.
         num_parts: parts of a step's batch, of which each call of ``training_step`` takes one.
         ranks: processes that train the model together.
+        read_every: steps between readings of the loss. Above 1, the device itself leaves out what is not finite.
 
     Attributes:
         num_own_valid_batches: validation batches of this rank that count; more only keep it in step with the others.
@@ -59,7 +81,7 @@ class TrainingModule(lightning.LightningModule):
         gradient_norm: of the last step, before clipping.
         stopped_early: whether the training reached its goal before its last step.
         num_skipped_updates: updates that were left out so far.
-        is_skipped: whether the last step's update was left out.
+        is_skipped: whether the last step's update was left out, as far as the host knows.
     """
 
     def __init__(
@@ -72,6 +94,7 @@ class TrainingModule(lightning.LightningModule):
         max_skipped_updates: int = 0,
         num_parts: int = 1,
         ranks: Ranks = ALONE,
+        read_every: int = 1,
     ) -> None:
         super().__init__()
         self.model, self.options, self.fused = model, options, fused
@@ -83,6 +106,10 @@ class TrainingModule(lightning.LightningModule):
         self.gradient_norm, self.step_loss = torch.tensor(0.0), torch.tensor(0.0)
         self.stopped_early = self.is_skipped = False
         self.max_skipped_updates, self.num_skipped_updates = max_skipped_updates, 0
+        self.read_every = read_every
+        self._unread: list[TakenStep] = []
+        # On the device: whether this training is to end, so that later updates are left out, too.
+        self._is_ended: torch.Tensor | None = None
 
     def batch_loss(self, batch: Any) -> torch.Tensor:
         """Loss of a training batch, a scalar."""
@@ -100,6 +127,40 @@ class TrainingModule(lightning.LightningModule):
     def describe_batch(self) -> str:
         """What the last training batch holds, for errors; may be empty."""
         return ""
+
+    def kept_of_step(self) -> Any:
+        """What a row and an error need of the last step, besides loss and gradient norm."""
+        return None
+
+    def recall(self, kept: Any) -> None:
+        """Inverse of ``kept_of_step``."""
+
+    def end_step(self) -> None:
+        """Notes the step that was taken, for ``read_steps``."""
+        is_skipped = None if self._waits_for_nothing else self.is_skipped
+        numbers = self.step_loss, self.gradient_norm
+        self._unread.append(TakenStep(self.global_step, self.batch_index, *numbers, self.kept_of_step(), is_skipped))
+
+    def read_steps(self) -> list[dict[str, Any]]:
+        """The rows of ``metrics.jsonl`` of the steps since the last call. The host waits for the device here.
+
+        Raises:
+            NonFiniteError: a loss or norm was not finite. No update was made from that step on.
+        """
+        rows: list[dict[str, Any]] = []
+        for step in self._unread:
+            self.step_loss, self.gradient_norm = step.loss, step.gradient_norm
+            self.recall(step.kept)
+            loss, is_skipped = float(step.loss), step.is_skipped
+            if is_skipped is None and (is_skipped := not math.isfinite(loss + float(step.gradient_norm))):
+                self._tell_skipped(step.number, step.batch_index)
+            row: dict[str, Any] = {**self.step_row(step.number, loss)}
+            if is_skipped:
+                del row["loss"]
+                row["skipped_batch"] = step.batch_index
+            rows.append(row)
+        self._unread = []
+        return rows
 
     def step_row(self, step: int, loss: float) -> StepRow:
         """The row of ``metrics.jsonl`` after a step, from 1."""
@@ -150,15 +211,22 @@ class TrainingModule(lightning.LightningModule):
         """Clips to a norm as Lightning does, and keeps the norm; without ``gradient_clip_val``, only measures it.
 
         Raises:
-            NonFiniteError: the loss or the norm is not finite, and no update may be left out (any more).
+            NonFiniteError: the loss or the norm is not finite, and no update may be left out (any more). With
+                ``read_every`` above 1 that is found by ``read_steps``.
         """
         parameters = list(self.trainer.precision_plugin.main_params(optimizer))
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         self.gradient_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
-        if self.ranks.size > 1:
-            self.step_loss = torch.tensor(self.ranks.sums([float(self.step_loss)])[0], dtype=torch.float64)
-        self.is_skipped = not bool((self.gradient_norm + self.step_loss.to(self.gradient_norm.device)).isfinite())
+        self.step_loss = self.ranks.total(self.step_loss)
+        is_wrong = ~(self.gradient_norm + self.step_loss.to(self.gradient_norm.device)).isfinite()
+        if self._waits_for_nothing:
+            if self.max_skipped_updates == 0:
+                is_wrong = self._is_ended = is_wrong if self._is_ended is None else is_wrong | self._is_ended
+            # A fused update reads it on the device.
+            optimizer.found_inf = is_wrong.float()  # type: ignore[attr-defined]
+        else:
+            self.is_skipped = bool(is_wrong)
         if self.is_skipped:
             # float16's scaler leaves the update out itself, and lowers its scale.
             if getattr(self.trainer.precision_plugin, "scaler", None) is None or not bool(self.step_loss.isfinite()):
@@ -168,18 +236,27 @@ class TrainingModule(lightning.LightningModule):
         elif gradient_clip_val:
             torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, self.gradient_norm)
 
+    @property
+    def _waits_for_nothing(self) -> bool:
+        """Whether the device leaves out updates by itself: fused ones can, but for those of float16's scaler."""
+        return self.read_every > 1 and bool(self.fused)
+
     def _skip_update(self, parameters: list[torch.nn.Parameter]) -> None:
         """Leaves the update of this step out: without gradients, AdamW changes neither weights nor its own state."""
-        what = (
-            f"step {self.global_step + 1}: loss {float(self.step_loss):g}, gradient norm {float(self.gradient_norm):g} "
-            f"on batch {self.batch_index}{self.describe_batch()}"
-        )
-        if self.num_skipped_updates >= self.max_skipped_updates:
-            raise NonFiniteError(what, self.batch_index)
-        self.num_skipped_updates += 1
-        say(f"{what}: update left out, {self.num_skipped_updates} of at most {self.max_skipped_updates}")
+        self._tell_skipped(self.global_step + 1, self.batch_index)
         for parameter in parameters:
             parameter.grad = None
+
+    def _tell_skipped(self, step: int, batch_index: int) -> None:
+        """Says that an update is left out; raises ``NonFiniteError`` where that is one too many."""
+        what = (
+            f"step {step}: loss {float(self.step_loss):g}, gradient norm {float(self.gradient_norm):g} "
+            f"on batch {batch_index}{self.describe_batch()}"
+        )
+        if self.num_skipped_updates >= self.max_skipped_updates:
+            raise NonFiniteError(what, batch_index)
+        self.num_skipped_updates += 1
+        say(f"{what}: update left out, {self.num_skipped_updates} of at most {self.max_skipped_updates}")
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Batches move themselves."""

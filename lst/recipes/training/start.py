@@ -68,6 +68,7 @@ FREE_OPTIONS = (
     "strategy",
     "reshard",
     "preempt_s",
+    "read_every",
     "watch_every",
     "logger",
     "recompute_every",

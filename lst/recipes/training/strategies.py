@@ -27,6 +27,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
 from lst.configs.schema import Config
+from lst.model.initialise import initial_weights
 from lst.model.layers import Block
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.state_space import DiagonalSSM, ShiftSSM
@@ -151,6 +152,9 @@ class Sharded(_SafeCheckpoints, ModelParallelStrategy):
 def shard_model(model: LatentSpeechTextModel, mesh: DeviceMesh, precision: str) -> None:
     """Cuts every parameter by its rows over the last dimension of a mesh; the first of two holds copies.
 
+    A model on the meta device gets its initial weights here, so that no process ever holds more than its rows and one
+    whole parameter.
+
     Args:
         model: changed in place; each block is gathered by itself.
         mesh: of one or two dimensions.
@@ -170,6 +174,20 @@ def shard_model(model: LatentSpeechTextModel, mesh: DeviceMesh, precision: str) 
     fully_shard(model, mesh=mesh, mp_policy=plain)
     for method in _MODEL_METHODS:
         register_fsdp_forward_method(model, method)
+    if any(parameter.is_meta for parameter in model.parameters()):
+        model.to_empty(device=mesh.device_type)
+        _fill(model)
+
+
+@torch.no_grad()
+def _fill(model: LatentSpeechTextModel) -> None:
+    """Gives a model that is cut the initial weights of one that is not, bit for bit."""
+    with torch.device("meta"):
+        whole_model = LatentSpeechTextModel(model.config, model.vocab_size)
+    parameters = dict(model.named_parameters())
+    for name, whole in initial_weights(whole_model, model.config, model.seed):
+        own = parameters[name]
+        own.copy_(placed_like(whole.to(own.dtype), own))
 
 
 def cut_again(model: nn.Module) -> None:

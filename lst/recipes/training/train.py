@@ -46,6 +46,9 @@ from lst.runs.formats import BegunSettings
 from lst.storage.locks import folder_lock, reading_lock
 from lst.voice.vocoders import VOICE_FILE
 
+# Steps between readings of the loss. A CPU computes as it is told, and waits for nothing.
+READ_EVERY_ON_GPU = 10
+
 
 def train(config: Config) -> Path:
     """Trains the model ``config.name`` of the run, or goes on where an earlier call stopped.
@@ -145,7 +148,8 @@ def _fit(
     with restoring(checkpoint):
         loader_state = checkpoint.state["loader_state"] if checkpoint else None
         loader = build_loader(config, data, start.fingerprint, loader_state, patching, ranks)
-    model = build_model(config.model, patching.vocabulary, config.seed, begins=checkpoint is None)
+    is_cut = ranks.size > 1 and options.strategy in ("fsdp", "hsdp")
+    model = build_model(config.model, patching.vocabulary, config.seed, checkpoint is None, is_cut)
     valid_batches, text_bytes, num_units = validation_batches(config, data, patching, model)
     held_out = HeldOut.of(config, data, patching, model)
     module = LanguageModelModule(
@@ -160,6 +164,7 @@ def _fit(
         start.saved_rates,
         ranks,
         held_out.accuracies if options.eval_items else None,
+        read_every=options.read_every or (READ_EVERY_ON_GPU if device.type == "cuda" else 1),
     )
     prepare_blocks(model, options.recompute_every, options.compile and options.compile_by == "block")
     if checkpoint:

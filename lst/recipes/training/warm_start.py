@@ -16,6 +16,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from lst.configs.text_models import TEXT_CONFIG_FILE, read_text_config, text_model_folder
 from lst.configs.trained_models import is_own_model
 from lst.data.prepared import TEXT_FILE, UNITS_FILE, PreparedData
@@ -95,7 +97,9 @@ def _check_text_model(source: str, vocabulary: Vocabulary) -> None:
         )
 
 
-def build_model(config: ModelConfig, vocabulary: Vocabulary, seed: int, begins: bool) -> LatentSpeechTextModel:
+def build_model(
+    config: ModelConfig, vocabulary: Vocabulary, seed: int, begins: bool, is_cut: bool = False
+) -> LatentSpeechTextModel:
     """The model at the beginning of a training.
 
     Args:
@@ -103,8 +107,13 @@ def build_model(config: ModelConfig, vocabulary: Vocabulary, seed: int, begins: 
         vocabulary: of its tokens.
         seed: of the initial weights.
         begins: read the model of ``model.init_from``; a training that goes on has weights in its checkpoint.
+        is_cut: the ranks will share it out: without ``model.init_from`` it stays on the meta device until then.
     """
-    model = LatentSpeechTextModel(replace(config, init_from=None), vocabulary.size, seed)
+    own = replace(config, init_from=None)
+    if is_cut and config.init_from is None:
+        with torch.device("meta"):
+            return LatentSpeechTextModel(own, vocabulary.size, seed)
+    model = LatentSpeechTextModel(own, vocabulary.size, seed)
     if config.init_from is not None and begins and is_own_model(config.init_from):
         model.load_state_dict(load_model(source_folder(config.init_from))[0].state_dict())
         say(f"begins as {config.init_from}, with all of its weights")

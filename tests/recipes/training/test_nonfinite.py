@@ -159,6 +159,49 @@ def test_updates_are_left_out_up_to_a_ceiling(
     assert len(rows) == 9
 
 
+@pytest.mark.parametrize("kind", POISONS)
+def test_a_loss_that_is_read_seldom_stops_the_same_update(
+    run: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device leaves updates out from step 3 on, and the host learns of it at step 5."""
+    modules: list[LanguageModelModule] = []
+    begin = LanguageModelModule.on_train_start
+
+    def noting(self: LanguageModelModule) -> None:
+        modules.append(self)
+        begin(self)
+
+    monkeypatch.setattr(LanguageModelModule, "on_train_start", noting)
+    poison(monkeypatch, kind, 3)
+    told = []
+    for every in (1, 5):
+        seldom = (f"train.read_every={every}", "train.checkpoint_every=9", "train.eval_every=9")
+        with pytest.raises(UserError) as raised:
+            train(build_config(overrides(run, "name=m", *WHOLE, *seldom)))
+        told.append(str(raised.value))
+        shutil.rmtree(run / "models" / "m")
+    assert told[0] == told[1]
+    assert "step 3: " in told[0]
+    assert "on batch 3 (documents " in told[0]
+    assert [module.global_step for module in modules] == [2, 5]
+    first, second = (module.model.state_dict() for module in modules)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_loss_that_is_read_seldom_changes_nothing(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    poison(monkeypatch, "gradient", 2, 5)
+    finals = {
+        every: train(
+            build_config(
+                overrides(run, f"name=m{every}", *WHOLE, "train.on_nonfinite=skip", f"train.read_every={every}")
+            )
+        )
+        for every in (1, 4)
+    }
+    assert has_equal_weights(finals[1], finals[4])
+    assert metrics(run, "m1") == metrics(run, "m4")
+
+
 def test_state_that_is_not_finite_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError, match="/w hold values that are not finite"):
         SafeCheckpointIO().save_checkpoint({"w": torch.tensor([1.0, float("nan")])}, tmp_path / "step-00000001")

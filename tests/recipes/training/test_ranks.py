@@ -16,10 +16,13 @@ from two_ranks import TwoRanks
 
 from lst.configs.compose import build_config
 from lst.errors import ProblemsError, UserError
-from lst.parallel import Ranks
+from lst.model.config import ModelConfig
+from lst.model.lst import LatentSpeechTextModel
+from lst.parallel import Ranks, peak_memory_bytes
 from lst.recipes.training.checkpoints import complete_checkpoints
 from lst.recipes.training.language_model import LanguageModelModule
 from lst.recipes.training.parts import Part
+from lst.recipes.training.strategies import rank_mesh, shard_model
 from lst.recipes.training.train import train
 from lst.runs import RunFolder
 
@@ -62,6 +65,31 @@ def poisoned(given: list[str], kind: str) -> str:
         LanguageModelModule.batch_loss = batch_loss  # type: ignore[method-assign]
 
 
+def cut_model(on_meta: bool) -> tuple[float, bool]:
+    """In each rank: peak memory of building and cutting a model, over its weights; whether these are the whole one's."""
+    shape = ModelConfig(
+        local_dim=64,
+        global_dim=384,
+        global_layers=8,
+        global_heads=6,
+        global_mixers=["h3_hybrid"],
+        norm="layer",
+        attention_bias="all",
+        boundary_head=True,
+    )
+    ranks = Ranks.found()
+    with ranks.joined(False):
+        Path("/proc/self/clear_refs").write_text("5")
+        before = peak_memory_bytes()
+        with torch.device("meta" if on_meta else "cpu"):
+            model = LatentSpeechTextModel(shape, 4096, seed=3)
+        shard_model(model, rank_mesh(ranks, "cpu", "fsdp"), "32-true")
+        share = (peak_memory_bytes() - before) / (4 * model.num_parameters)
+        whole = LatentSpeechTextModel(shape, 4096, seed=3).state_dict()
+        own = {name: x.full_tensor() for name, x in model.state_dict().items()}
+        return share, own.keys() == whole.keys() and all(torch.equal(own[name], whole[name]) for name in whole)
+
+
 @pytest.fixture(scope="module")
 def alone(smoke_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose model ``one`` was trained on one device."""
@@ -102,6 +130,14 @@ def test_two_ranks_are_one_with_twice_the_rounds(alone: Path, two_ranks: TwoRank
     assert two_ranks.call(train_words, given, num_nodes=nodes) == ["trained"] * 2
     assert has_equal_weights(folder / "final", first / "final")
     assert metrics(alone, strategy) == metrics(alone, f"{strategy}-first")
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="a peak is measured from zero on Linux only")
+def test_a_rank_holds_its_part_of_a_model_from_the_beginning(two_ranks: TwoRanks) -> None:
+    """With the weights that one rank draws."""
+    (cut, is_equal), (whole, _) = two_ranks.call(cut_model, True)[1], two_ranks.call(cut_model, False)[1]
+    assert is_equal
+    assert cut < 0.8 < 1.2 < whole
 
 
 def test_another_number_of_ranks_is_refused_or_resharded(alone: Path, two_ranks: TwoRanks) -> None:

@@ -321,4 +321,22 @@ int lst_step(const Step* step, int num_threads, int baseline) {
   }
 }
 
+// The last norm and the head of a few rows; returns a Status.
+int lst_head(int64_t rows, int64_t width, int64_t outputs, float eps, const float* norm, const float* weight,
+             const float* x, float* out, int num_threads) {
+  try {
+    FlushTinyNumbers flush;
+#if defined(__x86_64__)
+    if (has_avx2()) {
+      avx2::step_head(rows, width, outputs, eps, norm, weight, x, out, num_threads);
+      return DONE;
+    }
+#endif
+    baseline::step_head(rows, width, outputs, eps, norm, weight, x, out, num_threads);
+    return DONE;
+  } catch (...) {
+    return OUT_OF_MEMORY;
+  }
+}
+
 }  // extern "C"
