@@ -19,6 +19,7 @@ help:
 	@echo "make bench-eval   scoring questions with shared contexts against whole documents: runs/bench/eval.json (about 10 minutes)"
 	@echo "make bench-mup    whether the rate of model=family carries over from small to large: runs/bench/mup.json (about 2 hours of one core; ARGS='--depths 2 4 --steps 100' is quicker)"
 	@echo "make bench-voice  speed and memory of converting and speaking: runs/bench/voice.json (about 3 minutes)"
+	@echo "make bench-resynthesis  word errors of recordings, of their mels and of their units as sound: runs/bench/resynthesis.json (ARGS=RUN; about 2 minutes)"
 	@echo "make bench-gpu    kernels against their plain twins on a CUDA GPU: runs/bench/gpu.json"
 	@echo "make bench-align  how alignment bears mistakes in transcripts: runs/bench/align.json (ARGS=CORPUS; about 30 minutes for 120 recordings)"
 	@echo "make bench-data   speed of preparing, interleaving and loading: runs/bench/data.json (about 6 minutes; ARGS=CORPUS measures your recordings)"
@@ -123,6 +124,10 @@ bench-mup: $(VENV)/.installed
 .PHONY: bench-voice
 bench-voice: $(VENV)/.installed
 	$(BIN)/python -m lst.recipes.benchmarks.voice $(ARGS)
+
+.PHONY: bench-resynthesis
+bench-resynthesis: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m lst.recipes.benchmarks.resynthesis $(ARGS)
 
 .PHONY: bench-gpu
 bench-gpu: $(VENV)/.installed

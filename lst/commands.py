@@ -269,18 +269,18 @@ COMMANDS = {
         "tokenizer.codebook tokenizer.text_model",
     ),
     "voice train": Command(
-        "voice.train:train_voice",
-        "voice.train:train_plan",
+        "voice.parts:train_part",
+        "voice.parts:part_plan",
         "train a voice on the run's prepared speech: it converts speech and speaks units, in any speaker's style",
-        "run_dir data_dir name seed train.teacher_steps train.student_steps train.rows train.learning_rate "
-        "loss.adversarial train.accelerator",
+        "run_dir name part seed train.teacher_steps train.student_steps train.steps train.rows train.learning_rate "
+        "train.accelerator",
         "name",
     ),
     "voice convert": Command(
         "voice.speak:convert",
         "voice.speak:convert_plan",
         "the words of source= in the voice of reference=",
-        "source reference out voice run_dir name",
+        "source reference out voice vocoder run_dir name",
         "out",
     ),
     "voice eval": Command(
@@ -295,7 +295,7 @@ COMMANDS = {
         "voice.speak:speak",
         "voice.speak:speak_plan",
         "units=, or the units that a model makes of text=, as sound in the voice of reference=",
-        "units text lm reference out voice run_dir name seed",
+        "units text lm reference out voice vocoder run_dir name seed",
         "out",
     ),
 }

@@ -25,6 +25,7 @@ from lst.storage import read_bytes, staged_folder, write_bytes, write_text
 from lst.voice.converter import StyleVoice
 from lst.voice.saved import STYLE_VOICE_FILE
 from lst.voice.vocoders import VOICE_FILE, MeanSpectra, Vocoder
+from lst.voice.vocoders.of_mels import VOCODER_FILE, TrainedVocoder
 
 LIBRARY, TAGS = "latent-speech-text", ["speech-text", "latent-speech-text-transformer"]
 _UNSTATED = "not stated"
@@ -140,6 +141,8 @@ def write_public(whole: WholeModel, voice: Vocoder | None, facts: ModelFacts, fo
             voice.save(staging / VOICE_FILE)
         elif isinstance(voice, StyleVoice):
             voice.saved.save(staging / STYLE_VOICE_FILE)
+            if isinstance(voice.vocoder, TrainedVocoder):
+                voice.vocoder.save(staging / VOCODER_FILE)
         write_bytes(staging / WEIGHTS_FILE, read_bytes(whole.folder / WEIGHTS_FILE))
         write_text(staging / CARD_FILE, model_card(whole, voice, facts))
         config = read_bytes(whole.folder / CONFIG_FILE)

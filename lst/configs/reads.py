@@ -145,7 +145,9 @@ _TRAINED = "a trained model keeps what it was trained with (train another one: l
 _EVERY_MODEL = {"name": "it takes every trained model of run_dir="}
 _OF_TRAINED = {"patching": _TRAINED, "model": _TRAINED, "loss": _TRAINED, "train": _TRAINED, "data": _TRAINED}
 
-_OF_VOICE = dict.fromkeys(("model", "loss", "train"), "a trained voice keeps what it was trained with")
+_OF_VOICE = dict.fromkeys(
+    ("model", "loss", "spectrum", "train", "part"), "a trained voice keeps what it was trained with"
+)
 
 
 def _reads(command: str, places: str, instead: Mapping[str, str] | None = None) -> Reads:
@@ -168,7 +170,7 @@ READS = {
         _reads("report", _REPORT, _EVERY_MODEL | _OF_TRAINED | {"eval": "it shows what lst eval has found"}),
         _reads(
             "quickstart",
-            f"{_PREPARE} {_TRAIN} {_EVAL} {_REPORT} arms control",
+            f"{_PREPARE} {_TRAIN} {_EVAL} {_REPORT} arms control voice",
             {"name": "it trains each of arms.NAME=[…]", "part": "make the parts with lst prepare"},
         ),
         _reads(
@@ -206,10 +208,14 @@ READS = {
             {"tokenizer.num_units": "the codebook has its size"},
         ),
         _reads("tokenizer fit-text", f"{_GATHER} {_TEXT} text out"),
-        _reads("voice train", "run_dir data_dir name seed num_workers model loss train"),
-        _reads("voice convert", "source reference out voice run_dir name", _OF_VOICE),
+        _reads("voice train", "run_dir data_dir name part seed num_workers model loss spectrum train"),
+        _reads("voice convert", "source reference out voice vocoder vocoder_weights run_dir name", _OF_VOICE),
         _reads("voice eval", "run_dir data_dir name voice eval seed num_workers", _OF_VOICE),
-        _reads("voice speak", "units text lm reference out voice run_dir data_dir name seed", _OF_VOICE),
+        _reads(
+            "voice speak",
+            "units text lm reference out voice vocoder vocoder_weights run_dir data_dir name seed",
+            _OF_VOICE,
+        ),
         _reads("tokenizer show", "tokenizer.codebook tokenizer.text_model"),
     )
 }

@@ -12,6 +12,7 @@ from lst.configs.benchmark_schema import BenchmarkConfig
 from lst.configs.eval_schema import EvalConfig
 from lst.configs.family import RULES, family_values
 from lst.configs.plan_schema import PlanConfig
+from lst.configs.quick_voice_schema import QuickVoiceConfig
 from lst.configs.text_models import with_shape_of
 from lst.configs.trained_models import begun_as, is_own_model
 from lst.data.config import (
@@ -441,6 +442,7 @@ class Config(Options):
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
+    voice: QuickVoiceConfig = field(default_factory=QuickVoiceConfig)
     card: CardConfig = field(default_factory=CardConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     check: CheckConfig = field(default_factory=CheckConfig)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from lst.configs.schema import name_problems
 from lst.options import Options, option
-from lst.voice.config import VoiceLossConfig, VoiceModelConfig
+from lst.voice.config import SpectrumConfig, VoiceLossConfig, VoiceModelConfig
 
 
 @dataclass
@@ -15,6 +15,10 @@ class VoiceTrainConfig(Options, prefix="train."):
 
     teacher_steps: int = option(3000, "steps of stage 1: style, decoder and the front of phones", low=1)
     student_steps: int = option(2000, "steps of stage 2: the fronts of mels and of units", low=1)
+    steps: int = option(800, "steps of part=units, or of part=vocoder", low=1, needs="part=units|vocoder")
+    utterances: int = option(
+        300, "training utterances of these parts at most, from all over; 0 takes all", low=0, needs="part=units|vocoder"
+    )
     rows: int = option(8, "pieces of utterances in a batch", low=2)
     piece_s: float = option(1.6, "length of a piece", low=0.5, high=20, unit="s")
     reference_s: float = option(2.0, "length of the piece that gives the style", low=0.5, high=20, unit="s")
@@ -64,6 +68,19 @@ class VoiceConfig(Options):
         None, "folder of prepared data, elsewhere than in run_dir; a URL too", path="folder", url_allowed=True
     )
     name: str = option("voice", "name of the voice within the run")
+    part: str = option(
+        "whole",
+        "what is trained: the whole voice, its units alone (minutes; it speaks and does not convert), or its vocoder",
+        choices=("whole", "units", "vocoder"),
+    )
+    vocoder: str = option(
+        "trained",
+        "what makes sound of mels: the voice's own one, where there is one; else Griffin and Lim",
+        choices=("trained", "griffin_lim", "vocos"),
+    )
+    vocoder_weights: str | None = option(
+        None, "folder of a published Vocos: config.yaml and model.safetensors", path="folder", needs="vocoder=vocos"
+    )
     seed: int = option(0, "of first weights, pieces and styles", low=0)
     num_workers: int = option(1, "processes that find phones and pitch", low=1)
     voice: str | None = option(None, "file of a trained voice; without, that of run_dir= and name=", path="file")
@@ -78,6 +95,7 @@ class VoiceConfig(Options):
     model: VoiceModelConfig = field(default_factory=VoiceModelConfig)
     loss: VoiceLossConfig = field(default_factory=VoiceLossConfig)
     eval: VoiceEvalConfig = field(default_factory=VoiceEvalConfig)
+    spectrum: SpectrumConfig = field(default_factory=SpectrumConfig)
     train: VoiceTrainConfig = field(default_factory=VoiceTrainConfig)
 
     def rules(self) -> list[str]:

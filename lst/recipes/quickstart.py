@@ -1,4 +1,4 @@
-"""The whole pipeline by one command: prepare, train each arm, evaluate, report."""
+"""The whole pipeline by one command: prepare, train each arm and a voice, evaluate, report."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from lst.recipes.training.cluster_plan import peak_flops
 from lst.recipes.training.control import Spent, accounting, controlled, spent
 from lst.recipes.training.plan import train_plan
 from lst.recipes.training.train import check_training
+from lst.recipes.voice.quick import train_quick_voice
 from lst.runs import RunFolder, is_trained, open_data
 from lst.runs.fitted_patching import fit_ahead, hand_over
 from lst.runs.folder import arm_overrides, record_command
@@ -187,6 +188,7 @@ def quickstart(overrides: Sequence[str]) -> Path:
     if config.control != "steps":
         words = controlled_words(config, arms, words)
     train_arms(words)
+    train_quick_voice(config)
     say("3/4 evaluate")
     results = evaluate(config)
     record_command(config, "quickstart", overrides)

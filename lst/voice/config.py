@@ -52,3 +52,11 @@ class VoiceLossConfig(Options, prefix="loss."):
     )
     augment: bool = option(True, "stage 2: half of the sources are the teacher's speech in a random style")
     units: float = option(5.0, "stage 2: distance of the mel that is made of units; 0 trains no front of units", low=0)
+
+
+@dataclass
+class SpectrumConfig(Options, prefix="spectrum."):
+    """Sizes of the vocoder that ``lst voice train part=vocoder`` trains."""
+
+    dim: int = option(128, "width of the vocoder", low=8)
+    layers: int = option(4, "ConvNeXt blocks of the vocoder", low=1)

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -23,6 +23,7 @@ from lst.voice.mel import CONTENT_RATE_HZ, MelScale, at_content_rate, evened
 from lst.voice.pitch import pitch_of, prosody_of
 from lst.voice.saved import SavedVoice
 from lst.voice.vocoders.interface import finished
+from lst.voice.vocoders.of_mels import GriffinLim, MelVocoder
 
 # Quieter speech than this, at its loudest, is silence.
 LEAST_PEAK = 1e-3
@@ -38,11 +39,17 @@ class StyleVoice:
     Attributes:
         saved: its networks.
         style: float32 [style_dim]; None for the default one.
+        vocoder: makes sound of its mels.
     """
 
     saved: SavedVoice
     style: torch.Tensor | None = None
-    name = "a decoder trained on speech"
+    vocoder: MelVocoder = field(default_factory=GriffinLim)
+
+    @property
+    def name(self) -> str:
+        """See ``Vocoder``."""
+        return f"a decoder trained on speech, sound by {self.vocoder.name}"
 
     @property
     def sample_rate_hz(self) -> int:
@@ -93,7 +100,9 @@ class StyleVoice:
             UserError: the source is too long, or the voice cannot read speech.
         """
         if not self.saved.description["has_student"]:
-            raise UserError("this voice reads phones only: lst voice train has not finished its second stage")
+            raise UserError(
+                "this voice speaks units and converts nothing: train one that does with lst voice train part=whole"
+            )
         duration_s = len(source) / self.sample_rate_hz
         if duration_s > MOST_SOURCE_S:
             raise UserError(f"{what} lasts {duration_s:,.0f} s, at most {MOST_SOURCE_S:.0f} are converted: cut it")
@@ -131,7 +140,7 @@ class StyleVoice:
 
     def _finished(self, mel: torch.Tensor, num_samples: int) -> np.ndarray:
         """The sound of a mel, [1, 80, num_frames]."""
-        return finished(self.scale.waveform(mel[0].numpy())[:num_samples], self.sample_rate_hz)
+        return finished(self.vocoder.waveform(mel[0].numpy(), self.scale)[:num_samples], self.sample_rate_hz)
 
 
 def tagged_wav(samples: np.ndarray, sample_rate_hz: int, comment: str) -> bytes:

@@ -14,7 +14,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from lst.voice.config import VoiceLossConfig
-from lst.voice.fronts import Reading
+from lst.voice.fronts import Prediction, Reading
 from lst.voice.model import Stage, VoiceBatch, VoiceModel
 from lst.voice.pitch import loudness
 
@@ -79,13 +79,19 @@ def student_losses(model: VoiceModel, batch: VoiceBatch, loss: VoiceLossConfig) 
 def _unit_losses(model: VoiceModel, batch: VoiceBatch, loss: VoiceLossConfig, style: torch.Tensor) -> Terms:
     content = model.units(batch.units)
     made = model.decoder(content, batch.prosody, style)
-    said, is_voiced = model.units.predict(content), batch.prosody[:, 1]
+    prosody, lengths = prosody_losses(model, batch, model.units.predict(content))
+    return {"units": loss.units * functional.l1_loss(made, batch.mel), "unit_prosody": prosody, "unit_lengths": lengths}
+
+
+def prosody_losses(model: VoiceModel, batch: VoiceBatch, said: Prediction) -> tuple[torch.Tensor, torch.Tensor]:
+    """Distances of what the front of units predicts: pitch, voicing and loudness; and lengths of runs."""
+    is_voiced = batch.prosody[:, 1]
     prosody = _masked(said.pitch - batch.prosody[:, 0], is_voiced)
     prosody = prosody + functional.binary_cross_entropy_with_logits(said.voicing, is_voiced)
     prosody = prosody + functional.l1_loss(said.energy, batch.prosody[:, 2])
     wanted = batch.run_lengths.clamp(min=1).log()
     lengths = _masked(model.units.log_lengths(batch.runs) - wanted, (batch.run_lengths > 0).float())
-    return {"units": loss.units * functional.l1_loss(made, batch.mel), "unit_prosody": prosody, "unit_lengths": lengths}
+    return prosody, lengths
 
 
 def _reader_loss(read: Reading, batch: VoiceBatch) -> torch.Tensor:

@@ -29,7 +29,7 @@ SILENCE = (math.log(LEAST_POWER) + OFFSET) / SCALE
 # Recordings are brought to this peak before their mel is taken, in training and after it.
 PEAK = 0.7
 # Of the multiplicative updates that find spectra of a mel.
-_NUM_UPDATES = 30
+_NUM_UPDATES, _NUM_UPDATES_OF_GUESS = 30, 10
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class MelScale:
         """Frames of a waveform: an even number, the last ones filled up with silence."""
         return 2 * math.ceil(num_samples / (2 * self.hop_samples))
 
-    def mel(self, waveform: np.ndarray) -> np.ndarray:
-        """float32 [80, num_frames] of float32 [num_samples]."""
+    def power(self, waveform: np.ndarray) -> torch.Tensor:
+        """Power of each frequency, float32 [num_frames, fft_samples / 2 + 1] of float32 [num_samples]."""
         num_frames = self.num_frames(len(waveform))
         beside = (self.fft_samples - self.hop_samples) // 2
         missing = num_frames * self.hop_samples - len(waveform)
@@ -86,22 +86,33 @@ class MelScale:
             center=False,
             return_complex=True,
         )
-        power_TF = spectrum[:, :num_frames].abs().square().T
-        found: np.ndarray = (((power_TF @ self.filters + LEAST_POWER).log() + OFFSET) / SCALE).T.numpy()
-        return np.ascontiguousarray(found)
+        return spectrum[:, :num_frames].abs().square().T
 
-    def waveform(self, mel: np.ndarray) -> np.ndarray:
+    def mel_of(self, power_TF: torch.Tensor) -> torch.Tensor:
+        """The mel of what ``power`` gives, float32 [80, num_frames]."""
+        return (((power_TF @ self.filters + LEAST_POWER).log() + OFFSET) / SCALE).T.contiguous()
+
+    def mel(self, waveform: np.ndarray) -> np.ndarray:
+        """float32 [80, num_frames] of float32 [num_samples]."""
+        found: np.ndarray = self.mel_of(self.power(waveform)).numpy()
+        return found
+
+    def waveform(self, mel: np.ndarray, guess_TF: torch.Tensor | None = None) -> np.ndarray:
         """A waveform, float32 [num_frames · hop], whose mel is about this, float32 [80, num_frames].
 
         Griffin and Lim's algorithm finds its phases.
+
+        Args:
+            mel: of ``mel``.
+            guess_TF: a guess of ``power``, which is only brought nearer to the mel; without, the mel alone gives it.
         """
         power_TM = (torch.from_numpy(mel.T.astype(np.float32)) * SCALE - OFFSET).exp().sub(LEAST_POWER).clamp(min=0)
         filters_FM = self.filters
         wanted = power_TM @ filters_FM.T
         between = filters_FM @ filters_FM.T
-        power_TF = wanted.clone()
+        power_TF = wanted.clone() if guess_TF is None else guess_TF
         # Spectra are not negative: multiplicative updates (Lee and Seung, 2001) keep them so.
-        for _ in range(_NUM_UPDATES):
+        for _ in range(_NUM_UPDATES if guess_TF is None else _NUM_UPDATES_OF_GUESS):
             power_TF = power_TF * wanted / (power_TF @ between + 1e-10)
         num_frames, half = mel.shape[1], self.hop_samples // 2
         # The phases' frames begin at their middles.

@@ -50,7 +50,7 @@ class StyleVoiceDescription(TypedDict):
         model: sizes.
         phones: names of the phones, in the order of their ids.
         num_units, unit_rate_hz, units_sha256: of the speech units that it reads.
-        has_student: whether stage 2 is done: without it, the voice reads phones only.
+        has_student: whether it converts; one that does not speaks units alone.
         has_units: whether its front of units is trained.
         num_speakers, duration_s: of the speech that it was trained on.
     """

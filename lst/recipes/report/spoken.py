@@ -8,24 +8,41 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lst.api import SpeechTextModel, voice_of
+from lst.api import Continued, SpeechTextModel, voice_of
+from lst.data.audio import resample
 from lst.data.documents import span_frames
 from lst.data.utterance import Utterance
 from lst.errors import LstError
+from lst.evaluation.benchmark.recognise import Pocketsphinx, Recogniser
 from lst.evaluation.cloze import ending_start
+from lst.evaluation.lexicon import LexiconRecogniser, lexicon_of
 from lst.recipes.report.audio import audio_address
 from lst.recipes.report.page import Section
 from lst.recipes.report.record import RunRecord
 from lst.runs import open_whole
-from lst.voice.vocoders import VOICE_FILE, Vocoder
+from lst.tokenizers.units import SAMPLE_RATE_HZ
+from lst.voice.vocoders import VOICE_FILE, Vocoder, figures_of
+
+# A larger lexicon than this tells the recogniser too little.
+_MOST_WORDS = 2000
 
 
 class SpokenClip(NamedTuple):
-    """Sound of units, and what it is: the model's name, or a word for the original; how it ended, in words."""
+    """Sound of units, and what it is.
+
+    Attributes:
+        label: the model's name, or a word for the original.
+        shown: how it ended, in words.
+        address: of the sound; empty for none.
+        figures: its level, peak and clicks, in words.
+        heard: the words that the recogniser hears in it.
+    """
 
     label: str
     shown: str
     address: str
+    figures: str = ""
+    heard: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +53,7 @@ class SpokenSection(Section):
         utterance: the held-out utterance that is continued.
         words, rest: its words in the prompt, and those that really followed.
         voice: what makes sound of units, in words.
+        recogniser: that hears the clips.
         clips: the prompt, what really followed, and the continuation of each model.
         problems: of models that could not speak.
     """
@@ -44,6 +62,7 @@ class SpokenSection(Section):
     words: str
     rest: str
     voice: str
+    recogniser: str
     clips: Sequence[SpokenClip]
     problems: Sequence[str]
 
@@ -59,6 +78,7 @@ def spoken_section(run: RunRecord) -> SpokenSection | None:
     clips: list[SpokenClip] = []
     problems: list[str] = []
     voice_name = ""
+    recogniser = _recogniser(run)
     start = ending_start(utterance, run.config.eval.context_share)
     cut, _ = span_frames(utterance, start, len(utterance.words))
     for name, folder in speaking.items():
@@ -67,9 +87,14 @@ def spoken_section(run: RunRecord) -> SpokenSection | None:
             model = SpeechTextModel(whole, voice_of(whole))
             assert model.voice is not None
             if not clips:
-                clips += _original(model.voice, utterance, cut)
+                clips += _original(model.voice, utterance, cut, recogniser)
                 voice_name = model.voice.name
-            clips.append(_continuation(model, name, utterance.units[:cut], options.continuation_s, run.config.seed))
+            continued = model.continue_units(
+                utterance.units[:cut],
+                max_new_tokens=round(options.continuation_s * whole.tokenizers.vocabulary.unit_rate_hz),
+                seed=run.config.seed,
+            )
+            clips.append(_continuation(name, continued, recogniser))
         except LstError as error:
             problems.append(f"{name}: {error}")
     words = [word.text for word in utterance.words]
@@ -81,24 +106,36 @@ def spoken_section(run: RunRecord) -> SpokenSection | None:
         words=" ".join(words[:start]),
         rest=" ".join(words[start:]),
         voice=voice_name,
+        recogniser=recogniser.name,
         clips=clips,
         problems=problems,
     )
 
 
-def _original(voice: Vocoder, utterance: Utterance, cut: int) -> list[SpokenClip]:
+def _recogniser(run: RunRecord) -> Recogniser:
+    """One that knows the words of the held-out texts alone, where they are few; else pocketsphinx as it is."""
+    words = lexicon_of(utterance.text for utterance in run.valid)
+    return LexiconRecogniser(words) if 0 < len(words) <= _MOST_WORDS else Pocketsphinx()
+
+
+def _original(voice: Vocoder, utterance: Utterance, cut: int, recogniser: Recogniser) -> list[SpokenClip]:
     parts = {"prompt": utterance.units[:cut], "what really followed": utterance.units[cut:]}
     return [
-        SpokenClip(label, f"{len(units)} units", audio_address(voice.sound(units), voice.sample_rate_hz))
+        _clip(label, f"{len(units)} units", voice.sound(units), voice.sample_rate_hz, recogniser)
         for label, units in parts.items()
     ]
 
 
-def _continuation(model: SpeechTextModel, name: str, units: np.ndarray, duration_s: float, seed: int) -> SpokenClip:
-    rate_hz = model.whole.tokenizers.vocabulary.unit_rate_hz
-    continued = model.continue_units(units, max_new_tokens=round(duration_s * rate_hz), seed=seed)
+def _continuation(name: str, continued: Continued, recogniser: Recogniser) -> SpokenClip:
     if not len(continued.units):
         return SpokenClip(name, "it ended at once", "")
     sound = continued.sound
     ending = {"stop": "it ended there", "length": "cut here", "context": "its context is full"}[continued.ended_by]
-    return SpokenClip(name, f"{sound.duration_s:.1f} s; {ending}", audio_address(sound.samples, sound.sample_rate_hz))
+    shown = f"{sound.duration_s:.1f} s; {ending}"
+    return _clip(name, shown, sound.samples, sound.sample_rate_hz, recogniser)
+
+
+def _clip(label: str, shown: str, samples: np.ndarray, sample_rate_hz: int, recogniser: Recogniser) -> SpokenClip:
+    heard = recogniser.transcribe(resample(label, samples, sample_rate_hz, SAMPLE_RATE_HZ)) if len(samples) else ""
+    figures = str(figures_of(samples)) if len(samples) else ""
+    return SpokenClip(label, shown, audio_address(samples, sample_rate_hz), figures, heard)

@@ -60,20 +60,23 @@ class VoiceCorpus:
         features = read_features(data, split)
         self.data, self.reader, self.scale = data, reader, MelScale(sample_rate_hz)
         self.features: list[SpeechFeatures] = []
-        self.numbers: list[int] = []
-        speakers: list[str] = []
+        found: list[tuple[int, str]] = []
         for number, utterance in enumerate(reader):
             if utterance.id in features and len(utterance.units):
                 self.features.append(features[utterance.id])
-                self.numbers.append(number)
-                speakers.append(utterance.speaker)
-        if not self.numbers:
+                found.append((number, utterance.speaker))
+        if not found:
             raise UserError(f"no utterance of {split} in {data.folder} has phones: a voice needs English recordings")
+        self._name(found)
+        self.piece = lru_cache(_MOST_KEPT)(self._piece)
+
+    def _name(self, found: Sequence[tuple[int, str]]) -> None:
+        """Takes utterances by their numbers in the split, and their speakers."""
+        self.numbers, speakers = [number for number, _ in found], [speaker for _, speaker in found]
         self.speaker_names = sorted(set(speakers))
         numbers = {name: number for number, name in enumerate(self.speaker_names)}
         self.speakers = np.array([numbers[name] for name in speakers])
         self.of_speaker = [np.flatnonzero(self.speakers == number) for number in range(len(numbers))]
-        self.piece = lru_cache(_MOST_KEPT)(self._piece)
 
     def __len__(self) -> int:
         return len(self.numbers)

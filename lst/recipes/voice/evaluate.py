@@ -141,8 +141,10 @@ def evaluate_voice(config: VoiceConfig) -> str:
     """
     check_one_process("lst voice eval")
     path, measure = voice_file(config), _measure(config)
-    pairs = parallel_pairs(config)
     saved = SavedVoice.load(path)
+    if not saved.description["has_student"]:
+        raise UserError(f"{path} speaks units and converts nothing: measure it with make bench-resynthesis")
+    pairs = parallel_pairs(config)
     judge = _Judge(StyleVoice(saved), measure, _tokenizer(config, saved))
     with Progress(len(pairs), "evaluate", "conversion") as progress:
         for pair in pairs:

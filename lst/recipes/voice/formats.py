@@ -3,6 +3,7 @@
 ::
 
     RUN/voice/NAME/stage-N/settings.json    VoiceSettings
+    RUN/voice/NAME/units, vocoder/settings.json    PartSettings
     RUN/voice/NAME/stage-N/metrics.jsonl    VoiceStepRow after a step; ``valid_…`` distances after a validation
 """
 
@@ -46,4 +47,22 @@ class VoiceSettings(TypedDict):
     seed: int
     model: Options
     loss: Options
+    train: Options
+
+
+class PartSettings(TypedDict):
+    """Everything that decides the weights of a voice's units or of its vocoder.
+
+    Keys:
+        data: fingerprint of the prepared data.
+        part: ``units`` or ``vocoder``.
+        model: sizes.
+        train: options, without those that change no weight.
+    """
+
+    data: str
+    part: str
+    seed: int
+    sample_rate_hz: int
+    model: Options
     train: Options

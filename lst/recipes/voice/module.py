@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from lst.configs.voice_schema import VoiceTrainConfig
-from lst.recipes.training.module import TrainingModule
+from lst.recipes.training.module import RateOptions, TrainingModule
 from lst.recipes.voice.formats import VoiceStepRow
 from lst.voice.config import VoiceLossConfig
 from lst.voice.losses import voice_losses
@@ -83,19 +83,8 @@ class VoiceModule(TrainingModule):
         self._valid: dict[str, list[float]] = {}
 
     def build_optimizer(self) -> torch.optim.Optimizer:
-        """AdamW over the parts that learn; biases, norms and embeddings do not decay."""
-        options, groups = self.options, dict[bool, list[torch.nn.Parameter]]()
-        for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad:
-                groups.setdefault(parameter.ndim >= 2 and "embedding" not in name, []).append(parameter)
-        return torch.optim.AdamW(
-            [
-                {"params": group, "weight_decay": options.weight_decay if decays else 0.0}
-                for decays, group in groups.items()
-            ],
-            lr=options.learning_rate,
-            betas=(options.beta1, options.beta2),
-        )
+        """See ``voice_adamw``."""
+        return voice_adamw(self.model, self.options)
 
     def batch_loss(self, batch: VoiceBatch) -> torch.Tensor:
         """The sum of the stage's terms."""
@@ -138,6 +127,22 @@ class VoiceModule(TrainingModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Inverse of ``on_save_checkpoint``."""
         self.num_skipped_updates = int(checkpoint["num_skipped_updates"])
+
+
+def voice_adamw(model: torch.nn.Module, options: RateOptions) -> torch.optim.Optimizer:
+    """AdamW over the parts that learn; biases, norms and embeddings do not decay."""
+    groups = dict[bool, list[torch.nn.Parameter]]()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault(parameter.ndim >= 2 and "embedding" not in name, []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": group, "weight_decay": options.weight_decay if decays else 0.0}
+            for decays, group in groups.items()
+        ],
+        lr=options.learning_rate,
+        betas=(options.beta1, options.beta2),
+    )
 
 
 def learning_parameters(model: VoiceModel, stage: Stage) -> int:

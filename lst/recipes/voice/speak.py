@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from lst.runs import RunFolder, open_whole
 from lst.storage import read_text, write_bytes
 from lst.voice.converter import LEAST_REFERENCE_S, MOST_SOURCE_S, StyleVoice, tagged_wav
 from lst.voice.saved import STYLE_VOICE_FILE, SavedVoice
+from lst.voice.vocoders.of_mels import GriffinLim, MelVocoder, vocoder_beside
+from lst.voice.vocoders.vocos import VocosVocoder
 
 _NUMBERS = re.compile(r"[\s\d,\[\]]+")
 
@@ -59,7 +61,7 @@ def convert(config: VoiceConfig) -> str:
     """
     check_one_process("lst voice convert")
     work = plan_conversion(config)
-    voice = StyleVoice(SavedVoice.load(work.voice))
+    voice = StyleVoice(SavedVoice.load(work.voice), vocoder=chosen_vocoder(config, work.voice))
     rate_hz = voice.sample_rate_hz
     style = voice.style_of(read_audio(work.reference, rate_hz), f"reference={work.reference}")
     with Progress(len(work.files), "convert", "file") as progress:
@@ -122,12 +124,13 @@ def speak(config: VoiceConfig) -> str:
         UserError: an option is missing or unfit, or the voice reads other units.
     """
     check_one_process("lst voice speak")
-    saved = SavedVoice.load(plan_speech(config))
-    voice = StyleVoice(saved)
+    path = plan_speech(config)
+    saved = SavedVoice.load(path)
+    voice = StyleVoice(saved, vocoder=chosen_vocoder(config, path))
     spoken_by = "the voice's own style"
     if config.reference is not None:
         samples = read_audio(config.reference, voice.sample_rate_hz)
-        voice = StyleVoice(saved, voice.style_of(samples, f"reference={config.reference}"))
+        voice = replace(voice, style=voice.style_of(samples, f"reference={config.reference}"))
         spoken_by = f"voice of {Path(config.reference).name}"
     units, is_deduplicated, what = _units(config, saved)
     assert config.out is not None
@@ -200,6 +203,17 @@ def voice_file(config: VoiceConfig) -> Path:
     if not path.is_file():
         raise UserError(f"there is no voice {path}: run lst voice train run_dir={config.run_dir}, or give voice=FILE")
     return path
+
+
+def chosen_vocoder(config: VoiceConfig, voice: Path) -> MelVocoder:
+    """What makes sound of the mels of a voice, whose file is given; raises ``UserError`` where it is missing."""
+    if config.vocoder == "trained":
+        return vocoder_beside(voice)
+    if config.vocoder == "griffin_lim":
+        return GriffinLim()
+    if config.vocoder_weights is None:
+        raise UserError("vocoder=vocos needs vocoder_weights=FOLDER, the published config.yaml and model.safetensors")
+    return VocosVocoder.load(Path(config.vocoder_weights).expanduser())
 
 
 def _reference_problems(path: str) -> list[str]:

@@ -34,7 +34,9 @@ from lst.voice.saved import STYLE_VOICE_FILE, STYLE_VOICE_FORMAT, SavedVoice, si
 
 STAGES: tuple[Stage, ...] = (1, 2)
 # Options of the training that change no weight.
-_FREE = ("eval_every", "eval_rows", "checkpoint_every", "accelerator", "max_skipped_updates")
+FREE = ("eval_every", "eval_rows", "checkpoint_every", "accelerator", "max_skipped_updates")
+# Options that other parts than the whole voice have.
+_OF_PARTS = ("steps", "utterances")
 # Utterances that the default style is the mean of.
 _STYLE_UTTERANCES = 20
 
@@ -68,7 +70,7 @@ def voice_folder(config: VoiceConfig) -> Path:
 
 def stage_settings(config: VoiceConfig, data: PreparedData, stage: Stage) -> VoiceSettings:
     """Everything that decides the weights of a stage: the first one does not know how long the second is."""
-    unused = (*_FREE, "student_steps") if stage == 1 else _FREE
+    unused = (*FREE, *_OF_PARTS, "student_steps") if stage == 1 else (*FREE, *_OF_PARTS)
     train = {name: value for name, value in asdict(config.train).items() if name not in unused}
     return {
         "data": data.fingerprint,

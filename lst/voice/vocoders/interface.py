@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from lst.tokenizers.neural_codec import CodecTokenizer
 
 LEVEL_DB, PEAK, FADE_S = -23.0, 0.95, 0.01
+# A jump between neighbouring samples that speech at this level does not make.
+CLICK = 0.5
 
 
 class Vocoder(Protocol):
@@ -65,3 +67,33 @@ def finished(samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     level, peak = float(np.sqrt(np.mean(sound**2))), float(np.abs(sound).max())
     gain = min(10 ** (LEVEL_DB / 20) / level, PEAK / peak) if peak > 0 else 1.0
     return sound * np.float32(gain)
+
+
+class SoundFigures(NamedTuple):
+    """What can be said of a sound without listening.
+
+    Attributes:
+        level_db: root mean square, in dB of full scale; −inf for silence.
+        peak: largest magnitude.
+        num_clicks: jumps of more than ``CLICK`` from one sample to the next, and from silence at both ends.
+    """
+
+    level_db: float
+    peak: float
+    num_clicks: int
+
+    def __str__(self) -> str:
+        clicks = "no click" if not self.num_clicks else f"{self.num_clicks} clicks"
+        return f"{self.level_db:.0f} dB, peak {self.peak:.2f}, {clicks}"
+
+
+def figures_of(samples: np.ndarray) -> SoundFigures:
+    """Level, peak and clicks of a sound, float32 [num_samples].
+
+    >>> sound = finished(np.sin(np.arange(16_000) / 9), 16_000)
+    >>> str(figures_of(sound)), figures_of(np.append(sound, 0.9)).num_clicks
+    ('-23 dB, peak 0.10, no click', 2)
+    """
+    level, peak = float(np.sqrt(np.mean(samples**2))), float(np.abs(samples).max())
+    jumps = np.abs(np.diff(samples, prepend=0.0, append=0.0))
+    return SoundFigures(20 * float(np.log10(level)) if level > 0 else -np.inf, peak, int((jumps > CLICK).sum()))

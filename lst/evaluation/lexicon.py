@@ -1,0 +1,45 @@
+"""A recogniser that knows only the words of some texts: on little speech of few words it hears what is there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+
+from lst.data.text import pronounce
+from lst.evaluation.benchmark.recognise import Pocketsphinx, spoken_keys
+
+_ENGLISH = re.compile("[a-z]+")
+
+
+def lexicon_of(texts: Iterable[str]) -> list[str]:
+    """The different words of texts, as they are compared, in order.
+
+    >>> lexicon_of(["A cat sat.", "The cat: 2!"])
+    ['a', 'cat', 'sat', 'the', 'two']
+    """
+    return sorted({key for text in texts for key in spoken_keys(text) if _ENGLISH.fullmatch(key)})
+
+
+class LexiconRecogniser(Pocketsphinx):
+    """pocketsphinx, for which any word of a lexicon may follow any other. See ``Recogniser``.
+
+    Args:
+        words: in lower case; one or more.
+    """
+
+    def __init__(self, words: list[str]) -> None:
+        super().__init__()
+        self.name += f", a lexicon of {len(words)} words"
+        for word in words:
+            if self._decoder.lookup_word(word) is None:
+                self._decoder.add_word(word, " ".join(pronounce(word)), word == words[-1])
+        self._decoder.add_jsgf_string(
+            "lexicon", f"#JSGF V1.0; grammar lexicon; public <words> = ({' | '.join(words)})+;"
+        )
+        self._decoder.activate_search("lexicon")
+
+    def transcribe(self, waveform: np.ndarray) -> str:
+        """See ``Recogniser``. Other pronunciations of a word are marked: read(2)."""
+        return re.sub(r"\(\d+\)", "", super().transcribe(waveform))
