@@ -34,6 +34,7 @@ DATA_FLOORS: list[set[str]] = [
     {"synthesis"},
     {"corpora", "shards", "documents"},
     {"alignment", "batches", "prepared"},
+    {"recordings"},
     {"prepare", "checks"},
 ]
 # Rooms within recipes: the later ones may import the earlier ones. All else there is a command.

@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 
 from lst.options import Options, option
 
+VADS = ("auto", "silero", "energy")
 EXECUTORS = ("local", "ray")
 MIX_BY = ("tokens", "documents")
 # Documents of a training; ``lst.data.documents.interleave`` makes them.
@@ -348,7 +349,28 @@ class DataConfig(Options, prefix="data."):
         high=1,
     )
     min_duration_s: float = option(0.2, "shorter audio is refused", above=0, unit="s")
-    max_duration_s: float = option(60.0, "longer audio is refused", above=0, unit="s")
+    max_duration_s: float = option(60.0, "longer audio is refused, where it is not cut", above=0, unit="s")
+    cut_above_s: float | None = option(
+        None,
+        "longer recordings are cut at pauses into utterances, each with its part of the transcript; null: those that "
+        "are longer than data.max_duration_s",
+        above=0,
+        unit="s",
+        is_later=True,
+    )
+    cut_to_s: float = option(
+        20.0,
+        "longest piece of a recording that is cut; no longer than data.max_duration_s",
+        low=1,
+        unit="s",
+        is_later=True,
+    )
+    vad: str = option(
+        "auto",
+        "how pauses of long recordings are found: silero (extra vad) or energy; auto: silero where it is installed",
+        choices=VADS,
+        is_later=True,
+    )
     max_unaligned_share: float = option(
         0.1, "share of utterances that may fail to align; all of them are listed", low=0, high=1
     )
@@ -378,6 +400,16 @@ class DataConfig(Options, prefix="data."):
     mix: MixConfig = field(default_factory=MixConfig)
     simulated: SimulatedConfig = field(default_factory=SimulatedConfig)
     text: TextConfig = field(default_factory=TextConfig)
+
+    @property
+    def longest_whole_s(self) -> float:
+        """Longer recordings are cut."""
+        return self.max_duration_s if self.cut_above_s is None else self.cut_above_s
+
+    @property
+    def longest_piece_s(self) -> float:
+        """Of recordings that are cut."""
+        return min(self.cut_to_s, self.max_duration_s)
 
     def rules(self) -> list[str]:
         """There is the voice, every loader worker has a stream, and the shortest audio is shorter than the longest."""

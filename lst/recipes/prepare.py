@@ -83,7 +83,7 @@ def _cost(config: Config, options: PrepareOptions, origin: Origin) -> _Cost:
         return _Cost(f"{len(rows):,} utterances in {len(files)} .on_the_fly files of {size_text(disk)}", 0.0, disk, 0.0)
     rtf = FEATURES_RTF + ALIGNMENT_RTF
     if options.corpus is not None:
-        source = gather_source(options, origin.corpus_files)
+        source = gather_source(options, origin.corpus_files, is_plan=True)
         recordings = [row for row in source.rows if isinstance(row, ManifestRow)]
         check_imported(options.data, recordings)
         layout = source.description.rpartition("(")[2].rstrip(")")

@@ -23,7 +23,7 @@ class PocketsphinxDecoder:
     Keep one per process: loading the model takes 0.2 s.
 
     Args:
-        search: options of pocketsphinx's search, such as its beams.
+        search: options of pocketsphinx, such as its beams, in place of those of forced alignment.
 
     Attributes:
         decoder: pocketsphinx's own decoder.
@@ -32,9 +32,10 @@ class PocketsphinxDecoder:
 
     name, batch = "pocketsphinx-en-us", 1
 
-    def __init__(self, **search: float) -> None:
+    def __init__(self, **search: float | str) -> None:
         pocketsphinx = import_or_explain("pocketsphinx", "forced alignment", "pip install pocketsphinx")
-        self.decoder = pocketsphinx.Decoder(lm=None, bestpath=False, cmn="batch", loglevel="FATAL", **search)
+        usual: dict[str, float | str | None] = {"lm": None, "bestpath": False, "cmn": "batch", "loglevel": "FATAL"}
+        self.decoder = pocketsphinx.Decoder(**{**usual, **search})
         self.num_by_rule = 0
 
     def learn(self, tokens: Iterable[str]) -> None:

@@ -6,6 +6,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from lst.data.audio import AudioInfo
 from lst.data.audio.levels import AudioLevels, measured_faults
 from lst.data.checks.content import AudioContent, TextContent
 from lst.data.checks.report import CheckReport
-from lst.data.config import AlignConfig
+from lst.data.config import AlignConfig, DataConfig
 from lst.data.corpora import UNKNOWN_SPEAKER, ManifestProblem, ManifestRow, check_on_the_fly, load_corpus
 from lst.data.corpora.row_checks import Fault, RowChecker, row_problems, with_probes
+from lst.data.recordings.cut import is_cut
 from lst.errors import UserError
 from lst.progress import Progress
 from lst.storage import Location
@@ -27,6 +29,7 @@ from lst.storage import Location
 # Faults with which decoding an utterance tells nothing more.
 NOT_DECODED = ("missing audio", "unreadable audio", "sample rate", "segment or channel")
 DECODED_AHEAD = 4  # utterances a thread
+DECODED_S = 120.0  # of a long recording at a time
 # Archives and audio of other kinds.
 UNREAD_SUFFIXES = (
     *(".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".7z", ".rar", ".m4a", ".aac", ".mp4", ".webm"),
@@ -45,6 +48,7 @@ def check_corpus(
     max_examples: int,
     align: AlignConfig | None = None,
     num_workers: int = 1,
+    data: DataConfig | None = None,
 ) -> CheckReport:
     """Checks ids, transcripts, audio files, rates, channels, segments, durations and alignments of a corpus.
 
@@ -58,6 +62,7 @@ def check_corpus(
         max_examples: examples of each kind of problem that are kept; 0 keeps all.
         align: where it takes alignments over, these are checked against transcripts and durations.
         num_workers: processes that read headers.
+        data: which recordings are cut, where some are.
 
     Returns:
         The report; a corpus that cannot be read at all is a problem in it, too.
@@ -69,19 +74,21 @@ def check_corpus(
         report.extend("corpus", getattr(error, "problems", [str(error)]))
         return report
     _add(report, problems)
-    checker = RowChecker(min_duration_s, max_duration_s)
+    long = _LongRecordings(data)
+    checker = RowChecker(min_duration_s, max_duration_s, long.is_cut)
     tally = _Tally()
     align = align or AlignConfig()
     texts, audio = TextContent(align.is_english), AudioContent()
     checked_rows: list[ManifestRow] = []
     with Progress(len(rows), "checking audio" if decode else "checking headers", unit="utterance") as progress:
-        for checked, info, levels, faults in _measured(rows, checker, decode, num_workers):
+        for checked, info, levels, faults in _measured(rows, checker, decode, num_workers, long):
             is_good = not faults
             if is_good:
                 faults = [*faults, *(("same audio", fault) for fault in audio.add(checked, levels))]
             _add(report, row_problems(checked, faults))
             tally.add(checked, info, is_good)
             texts.add(checked)
+            long.add(checked)
             checked_rows.append(checked)
             progress.advance()
     _add(report, checker.check_in_part(problems))
@@ -99,13 +106,14 @@ def check_corpus(
         *tally.notes(),
         *texts.notes(),
         *audio.notes(),
+        *long.notes(),
         *_passed_over(path, {one.place for one in problems}),
     ]
     return report
 
 
 def _measured(
-    rows: Sequence[ManifestRow], checker: RowChecker, decode: bool, num_workers: int
+    rows: Sequence[ManifestRow], checker: RowChecker, decode: bool, num_workers: int, long: _LongRecordings
 ) -> Iterator[tuple[ManifestRow, AudioInfo | None, AudioLevels | None, list[Fault]]]:
     """Each row as it was checked, its header, its levels with ``decode``, and its faults. Threads decode ahead."""
     num_threads = min(os.cpu_count() or 1, 32)
@@ -115,7 +123,7 @@ def _measured(
         for row, probe in with_probes(rows, num_workers):
             checked, info, faults = checker.check(row, probe)
             is_decoded = decode and info is not None and not any(kind in NOT_DECODED for kind, _ in faults)
-            waiting.append((checked, info, faults, pool.submit(measured_faults, checked) if is_decoded else None))
+            waiting.append((checked, info, faults, pool.submit(long.measured, checked) if is_decoded else None))
             while len(waiting) > DECODED_AHEAD * num_threads:
                 yield _with_levels(*waiting.popleft())
         while waiting:
@@ -132,6 +140,45 @@ def _with_levels(
     except UserError as error:
         return row, info, None, [*faults, ("unreadable audio", f"audio: {error}")]
     return row, info, levels, [*faults, *(("level", f"audio: {fault}") for fault in found)]
+
+
+class _LongRecordings:
+    """Recordings that are cut into utterances before they are used."""
+
+    def __init__(self, data: DataConfig | None) -> None:
+        self.data, self.num_rows, self.duration_s = data, 0, 0.0
+
+    def is_cut(self, row: ManifestRow) -> bool:
+        """Whether a row is such a recording."""
+        return self.data is not None and is_cut(row, self.data)
+
+    def add(self, row: ManifestRow) -> None:
+        """Counts a row, if it is one."""
+        if self.is_cut(row):
+            self.num_rows += 1
+            self.duration_s += row.duration_s or 0.0
+
+    def measured(self, row: ManifestRow) -> tuple[AudioLevels, list[str]]:
+        """As ``measured_faults``; a long recording is decoded part by part, and its loudest part is measured."""
+        if not self.is_cut(row):
+            return measured_faults(row)
+        duration_s = row.duration_s or 0.0
+        parts = [
+            replace(row, start_s=row.start_s + at_s, duration_s=min(DECODED_S, duration_s - at_s), is_segment=True)
+            for at_s in np.arange(0.0, duration_s - 0.01, DECODED_S).tolist()
+        ]
+        levels, faults = max(map(measured_faults, parts), key=lambda found: found[0].rms)
+        return levels, faults
+
+    def notes(self) -> list[str]:
+        """What becomes of them."""
+        if self.data is None or not self.num_rows:
+            return []
+        return [
+            f"{self.num_rows:,} recordings of {self.duration_s / 3600:,.2f} h are longer than "
+            f"{self.data.longest_whole_s:g} s: lst prepare cuts them at pauses into utterances of at most "
+            f"{self.data.longest_piece_s:g} s (data.cut_above_s, data.cut_to_s)"
+        ]
 
 
 def _passed_over(place: Location, reported: set[str]) -> list[str]:

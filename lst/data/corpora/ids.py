@@ -52,6 +52,18 @@ def with_hash(made: str, name: str) -> str:
     return f"{made[: MAX_ID_CHARS - _HASH_CHARS - 1]}-{digest}"
 
 
+def piece_id(name: str, start_s: float, end_s: float) -> str:
+    """The id of a piece of a longer recording: the recording's, and start and end in milliseconds of its file.
+
+    >>> piece_id("talk", 61.2, 70.0345)
+    'talk-00061200-00070034'
+    """
+    times = f"-{round(1000 * start_s):08d}-{round(1000 * end_s):08d}"
+    if len(name) + len(times) > MAX_ID_CHARS:
+        name = with_hash(name[: MAX_ID_CHARS - len(times) - _HASH_CHARS - 1], name)
+    return name + times
+
+
 def settle_ids(rows: Sequence[ManifestRow], root: Path) -> list[ManifestRow]:
     """Gives every row its id; the order of the rows does not matter.
 

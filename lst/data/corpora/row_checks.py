@@ -82,10 +82,19 @@ class RowChecker:
     Args:
         min_duration_s: shortest utterance allowed, itself included.
         max_duration_s: longest utterance allowed, itself included.
+        is_cut: whether a row, with its duration, is a long recording that is cut into utterances.
+        needs_text: whether a row without a transcript is faulty.
     """
 
-    def __init__(self, min_duration_s: float, max_duration_s: float) -> None:
+    def __init__(
+        self,
+        min_duration_s: float,
+        max_duration_s: float,
+        is_cut: Callable[[ManifestRow], bool] | None = None,
+        needs_text: bool = True,
+    ) -> None:
         self.min_duration_s, self.max_duration_s = min_duration_s, max_duration_s
+        self._is_cut, self._needs_text = is_cut, needs_text
         self._first_places: dict[str, str] = {}
 
     def check(self, row: ManifestRow, probe: Probe) -> tuple[ManifestRow, AudioInfo | None, list[Fault]]:
@@ -99,7 +108,7 @@ class RowChecker:
             The row with the duration from the audio's header; that header if it can be read; all faults of the row.
         """
         faults = [] if "id" in row.unread else self._id(row)
-        if "text" not in row.unread:
+        if "text" not in row.unread and (self._needs_text or row.text.strip()):
             faults += [("transcript", fault) for fault in text_faults(row.text)]
             if row.text.strip() in NULLS:
                 faults.append(
@@ -164,7 +173,9 @@ class RowChecker:
 
     def _duration(self, row: ManifestRow, info: AudioInfo) -> list[str]:
         faults = []
-        if fault := duration_fault(utterance_duration_s(row, info), self.min_duration_s, self.max_duration_s):
+        duration_s = utterance_duration_s(row, info)
+        fault = duration_fault(duration_s, self.min_duration_s, self.max_duration_s)
+        if fault and not (self._is_cut is not None and self._is_cut(replace(row, duration_s=duration_s))):
             faults.append(fault)
         slack_s = DURATION_SLACK_S + DURATION_SLACK_SHARE * info.duration_s
         if not row.is_segment and row.duration_s is not None and abs(row.duration_s - info.duration_s) > slack_s:
@@ -226,6 +237,8 @@ def check_rows(
     max_duration_s: float,
     found: Sequence[ManifestProblem] = (),
     num_workers: int = 1,
+    is_cut: Callable[[ManifestRow], bool] | None = None,
+    needs_text: bool = True,
 ) -> tuple[list[ManifestRow], list[ManifestProblem]]:
     """Checks ids, transcripts and audio headers of all rows in one pass.
 
@@ -238,13 +251,14 @@ def check_rows(
         max_duration_s: longest utterance allowed, itself included.
         found: problems of the other rows; those read in part are checked too.
         num_workers: processes that read headers.
+        is_cut, needs_text: as of ``RowChecker``.
 
     Returns:
         The good rows in their order, with ``duration_s`` from the audio's header, and all problems except ``found``.
     """
     good: list[ManifestRow] = []
     problems: list[ManifestProblem] = []
-    checker = RowChecker(min_duration_s, max_duration_s)
+    checker = RowChecker(min_duration_s, max_duration_s, is_cut, needs_text)
     with Progress(len(rows), "checking the manifest", unit="file") as progress:
         for row, probe in with_probes(rows, num_workers):
             checked, _, faults = checker.check(row, probe)

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from lst.data.alignment import imported_faults
 from lst.data.alignment.stamps import spoken_files
+from lst.data.audio.content import AudioHashes
 from lst.data.config import SIMULATED, DataConfig, SimulatedConfig
 from lst.data.corpora import (
     ManifestProblem,
@@ -26,6 +26,7 @@ from lst.data.corpora.records import read_utf8
 from lst.data.corpora.row_checks import text_faults
 from lst.data.corpora.splits import choose_held_out
 from lst.data.prepare.options import PrepareOptions
+from lst.data.prepare.usable import NO_HASHES, Usable, usable_rows
 from lst.data.prepared import (
     SpokenRow,
     WrittenText,
@@ -109,6 +110,7 @@ class Source:
         questions: about stories; their parts are rows of the split ``questions``.
         simulated: what simulated speech was drawn from; None for others.
         held_out: which utterances are, where the corpus does not say.
+        left_out: parts of recordings that are no utterance.
     """
 
     rows: Sequence[SpokenRow]
@@ -119,6 +121,7 @@ class Source:
     questions: Sequence[Question] = ()
     simulated: SimulatedFacts | None = None
     held_out: HeldOut | None = None
+    left_out: Sequence[LeftOut] = ()
 
     @property
     def facts(self) -> UnitFacts:
@@ -126,7 +129,7 @@ class Source:
         found: UnitFacts = {
             "description": self.description,
             "is_synthesised": self.is_synthesised,
-            "left_out": _left_out(self.problems),
+            "left_out": [*_left_out(self.problems), *self.left_out],
         }
         if self.simulated is not None:
             found["num_units"] = self.simulated["options"]["num_units"]
@@ -141,6 +144,8 @@ def gather_source(
     files: FileList | None = None,
     held_out: HeldOut | None = None,
     before: Iterable[ManifestRow] = (),
+    known: AudioHashes = NO_HASHES,
+    is_plan: bool = False,
 ) -> Source:
     """Finds or makes the utterances; every problem of a corpus is reported before work starts.
 
@@ -150,6 +155,8 @@ def gather_source(
         files: the corpus's files, if they have been listed already.
         held_out: which utterances an earlier state of the corpus held out.
         before: rows of an earlier state of the corpus, whose ids stay.
+        known: hashes of its audio from an earlier run.
+        is_plan: nothing is listened to: long recordings stay whole.
 
     Raises:
         UserError: nothing usable was found; ``ProblemsError`` lists all problems.
@@ -157,35 +164,27 @@ def gather_source(
     if options.corpus is not None:
         place = locate(options.corpus)
         rows, problems, layout = load_corpus(place, options.layout, files)
-        return _recordings(place, (keep_ids(rows, before), problems, layout), options, held_out)
+        rows = keep_ids(rows, before)
+        usable = usable_rows(f"corpus {place}", rows, problems, options, files, known, is_plan)
+        return _recordings(place, usable, layout, options, held_out)
     return _read_aloud(Path(options.text), options) if options.text is not None else _stories(options)
 
 
-def _recordings(
-    path: Folder,
-    found: tuple[list[ManifestRow], list[ManifestProblem], str],
-    options: PrepareOptions,
-    held_out: HeldOut | None,
-) -> Source:
-    rows, problems, layout = found
+def _recordings(path: Folder, usable: Usable, layout: str, options: PrepareOptions, held_out: HeldOut | None) -> Source:
     config = options.data
-    num_rows = len(rows) + num_bad_rows(problems)
-    good, faults = check_rows(rows, config.min_duration_s, config.max_duration_s, problems, options.num_workers)
-    problems = [*problems, *faults]
-    if problems and options.on_error == "raise":
-        # Faults of alignments are reported together with those of rows, before work starts.
-        problems += [
-            ManifestProblem(row.place, row.id, fault, row.path, "alignment")
-            for row, own in zip(good, imported_faults(config.align, good) or [], strict=False)
-            for fault in own
-        ]
-    apply_on_error(problems, num_rows, options.on_error, options.max_skipped_share, f"corpus {path}")
-    _check_two(good, path)
-    held_out = held_out or choose_held_out(good, config.valid_share, options.seed)
-    assigned = assign_splits(good, config.valid_share, options.seed, held_out)
+    _check_two(usable.rows, path)
+    held_out = held_out or choose_held_out(usable.rows, config.valid_share, options.seed)
+    assigned = assign_splits(usable.rows, config.valid_share, options.seed, held_out)
     texts, same = texts_beside(options.text, [row.text for row in assigned if row.split == "valid"])
-    description = f"recordings in {path.name} ({layout})"
-    return Source(assigned, texts, [*problems, *same], description, is_synthesised=False, held_out=held_out)
+    return Source(
+        assigned,
+        texts,
+        [*usable.problems, *same],
+        f"recordings in {path.name} ({layout})",
+        is_synthesised=False,
+        held_out=held_out,
+        left_out=usable.left_out,
+    )
 
 
 def texts_beside(text: str | None, held_out_texts: Iterable[str]) -> tuple[list[WrittenText], list[ManifestProblem]]:

@@ -199,7 +199,7 @@ def find(folder: Folder, options: PrepareOptions, origin: Origin) -> Found:
         is_whole = before is not None and keeps and before["files"] == list_hashes(folder)
         earlier = read_lists(folder)[0] if is_whole and options.corpus is not None else ()
         known = (row for row in earlier if isinstance(row, ManifestRow))
-        source = gather_source(options, origin.corpus_files, held_out, known)
+        source = gather_source(options, origin.corpus_files, held_out, known, read_audio_hashes(folder))
         rows, texts, questions, facts = source.rows, source.texts, source.questions, source.facts
     more, audio = _more_of_rows(folder, rows, options, origin)
     shards = read_plan(folder) if keeps else ()

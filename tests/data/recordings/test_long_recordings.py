@@ -1,0 +1,182 @@
+"""Long recordings with one transcript: cut at pauses, each piece with its words; what does not fit costs itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from lst.data.checks.corpus import check_corpus
+from lst.data.config import AlignConfig, DataConfig
+from lst.data.corpora import ManifestRow
+from lst.data.prepare.prepare import prepare
+from lst.data.prepared import PreparedData
+from lst.data.recordings import listen
+from lst.data.recordings.cut import CutRows, cut_recordings
+from lst.data.utterance import TimedWord
+from lst.errors import ProblemsError
+from tests.data.conftest import SENTENCES, hashes, left_out, options
+
+GAP_S = 0.5
+WRONG = "Seven grey ships sailed past the northern harbour while nobody watched them leave."
+CUT: dict[str, Any] = {"cut_above_s": 8.0, "cut_to_s": 6.0, "vad": "energy"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What is heard here is heard anew, and once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LST_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def chapter(sounds: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recording of all sentences with silences between them."""
+    silence = np.zeros(round(GAP_S * 16_000), np.float32)
+    path = tmp_path_factory.mktemp("chapter") / "chapter.flac"
+    soundfile.write(path, np.concatenate([part for sound in sounds for part in (sound, silence)]), 16_000)
+    return path
+
+
+@pytest.fixture(scope="module")
+def corpus_of_chapter(chapter: Path) -> Path:
+    (chapter.parent / "manifest.jsonl").write_text(
+        json.dumps({"path": chapter.name, "text": " ".join(SENTENCES)}) + "\n"
+    )
+    return chapter.parent
+
+
+@pytest.fixture(scope="module")
+def whole(corpus_of_chapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The chapter, prepared without interruption."""
+    folder = tmp_path_factory.mktemp("whole") / "data"
+    prepare(folder, options(corpus_of_chapter, **CUT))
+    return folder
+
+
+def cut(chapter: Path, texts: Sequence[str], align: AlignConfig | None = None, **fields: Any) -> CutRows:
+    duration_s = soundfile.info(chapter).duration
+    row = ManifestRow("chapter", chapter, " ".join(texts), duration_s=duration_s, **fields)
+    return cut_recordings([row], DataConfig(align=align or AlignConfig(), **CUT), {row.audio_ref: "hash"}, 1)
+
+
+def starts_of(data: PreparedData, start_of: Callable[[str], float]) -> list[tuple[float, str]]:
+    """Each word with its start in the recording, in seconds."""
+    return sorted(
+        (start_of(utterance.id) + word.start_frame / 25, word.text)
+        for reader in (data.train, data.valid)
+        for utterance in reader
+        for word in utterance.words
+    )
+
+
+def test_each_word_of_a_long_recording_lies_where_it_does_in_short_ones(
+    whole: Path, prepared: Path, sounds: list[np.ndarray]
+) -> None:
+    begins_s = np.cumsum([0.0, *(len(sound) / 16_000 + GAP_S for sound in sounds)])
+    short = starts_of(PreparedData(prepared), lambda name: float(begins_s[int(name.removeprefix("utt_"))]))
+    data = PreparedData(whole)
+    long = starts_of(data, lambda name: data.manifest[name].start_s)
+    assert [word for _, word in long] == " ".join(SENTENCES).split()
+    assert np.median([abs(one - other) for (one, _), (other, _) in zip(long, short, strict=True)]) <= 0.04
+    rows = list(data.manifest.values())
+    assert len(rows) >= 4
+    for row in rows:
+        assert row.is_segment
+        assert row.duration_s is not None
+        assert row.duration_s <= CUT["cut_to_s"]
+        assert row.id == f"chapter-{round(1000 * row.start_s):08d}-{round(1000 * (row.start_s + row.duration_s)):08d}"
+
+
+def test_a_missing_sentence_costs_its_speech(chapter: Path) -> None:
+    found = cut(chapter, [*SENTENCES[:3], *SENTENCES[4:]])
+    assert " ".join(row.text for row in found.rows) == " ".join([*SENTENCES[:3], *SENTENCES[4:]])
+    (lost,) = found.left_out
+    assert "speech without text" in lost["reason"]
+
+
+def test_a_sentence_too_many_costs_itself(chapter: Path) -> None:
+    found = cut(chapter, [*SENTENCES[:3], WRONG, *SENTENCES[3:]])
+    assert " ".join(row.text for row in found.rows) == " ".join(SENTENCES)
+    (lost,) = found.left_out
+    assert f"text without speech: {WRONG}" in lost["reason"]
+
+
+def test_the_text_of_another_recording_is_refused(chapter: Path) -> None:
+    others = [
+        WRONG,
+        "My uncle bought three hundred yellow envelopes.",
+        "Physics explains why bridges hum in strong wind.",
+    ]
+    found = cut(chapter, others)
+    assert not found.rows
+    assert "does not fit the recording" in str(found.problems[0])
+
+
+def test_times_that_the_corpus_gives_need_no_listening(chapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listen, "PocketsphinxListener", None)
+    names = [f"word{number}" for number in range(20)]
+    times = tuple(TimedWord(name, 0.7 * number + 0.1, 0.7 * number + 0.6) for number, name in enumerate(names))
+    found = cut(chapter, names, AlignConfig(method="manifest"), words=times)
+    assert [word.text for row in found.rows for word in row.words] == names
+    for row in found.rows:
+        assert [word.text for word in row.words] == row.text.split()
+        assert all(0 <= word.start_s < word.end_s <= (row.duration_s or 0) for word in row.words)
+
+
+def test_stopped_while_listening_it_goes_on_to_the_same_bytes(
+    corpus_of_chapter: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LST_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(listen, "PART_S", 10.0)
+    monkeypatch.setattr(listen, "BORDER_S", 2.0)
+    heard: list[int] = []
+    original = listen._heard
+
+    def stopped(job: listen.PartJob) -> listen.HeardPart:
+        if len(heard) == 1:
+            heard.append(-1)
+            raise KeyboardInterrupt
+        heard.append(job.part)
+        return original(job)
+
+    monkeypatch.setattr(listen, "_heard", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(tmp_path / "data", options(corpus_of_chapter, **CUT))
+    prepare(tmp_path / "data", options(corpus_of_chapter, **CUT))
+    assert heard == [0, -1, 1]
+    again = tmp_path / "again"
+    monkeypatch.setenv("LST_CACHE_DIR", str(tmp_path / "other cache"))
+    prepare(again, options(corpus_of_chapter, **CUT))
+    assert hashes(tmp_path / "data") == hashes(again)
+
+
+def test_check_tells_beforehand_and_prepare_what_was_left_out(
+    corpus_of_chapter: Path, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = check_corpus(corpus_of_chapter, "auto", 0.2, 60.0, True, 0, data=DataConfig(**CUT))
+    assert report.num_problems == 0
+    assert "1 recordings of 0.01 h are longer than 8 s" in report.as_text()
+    refused = check_corpus(corpus_of_chapter, "auto", 0.2, 6.0, False, 0, data=DataConfig(cut_above_s=600.0))
+    assert "is too long" in refused.as_text()
+    assert not left_out(whole)
+
+
+def test_a_folder_of_short_utterances_is_made_as_before(corpus: Path, prepared: Path, tmp_path: Path) -> None:
+    prepare(tmp_path / "data", options(corpus, cut_above_s=60.0))
+    shards = {name: own for name, own in hashes(prepared).items() if name.startswith("shards") and name.endswith("tar")}
+    assert {name: own for name, own in hashes(tmp_path / "data").items() if name in shards} == shards
+
+
+def test_a_transcript_that_does_not_fit_stops_before_the_work(chapter: Path, tmp_path: Path) -> None:
+    (tmp_path / "manifest.jsonl").write_text(
+        "".join(json.dumps({"path": str(chapter), "id": name, "text": WRONG * 3}) + "\n" for name in ("one", "two"))
+    )
+    with pytest.raises(ProblemsError, match="does not fit the recording"):
+        prepare(tmp_path / "data", options(tmp_path, **CUT))
