@@ -128,7 +128,7 @@ def _score(
 ) -> BenchmarkResult:
     """The result of one model, written unless it is there."""
     card, name = benchmark.card, trained.name
-    path = run.eval_benchmark(name, card["name"], benchmark.fingerprint)
+    path, folder = run.eval_benchmark(name, card["name"], benchmark.fingerprint), str(benchmark.folder.resolve())
     options = {"bootstrap_samples": config.eval.bootstrap_samples, "rows_a_batch": config.eval.rows_a_batch}
     made_from = fingerprint(
         [
@@ -146,6 +146,10 @@ def _score(
         before = read_record(path, BenchmarkResult, "the evaluation", f"Delete {path} and run lst eval again.")
         if before["made_from"] == made_from:
             say(f"{name} is evaluated: nothing to do ({path})")
+            if before.get("folder") != folder:
+                # It was moved, or the result is of an earlier version.
+                before["folder"] = folder
+                write_json(path, versioned({**before}))
             return before
     scorer = Scorer.of(trained, config)
     headlines = headlines_of(card)
@@ -169,6 +173,7 @@ def _score(
         "benchmark": card["name"],
         "data": benchmark.fingerprint,
         "items": items_fingerprint(benchmark.items),
+        "folder": folder,
         "weights_sha256": trained.weights_sha256,
         "seed": config.seed,
         "strategy": trained.strategy,

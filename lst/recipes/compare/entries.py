@@ -33,6 +33,7 @@ class Answers:
         credits: by direction and item, what counts as right.
         rows: of single endings, or of cloze items.
         result: of which they are a part; None for a benchmark.
+        folder: of the benchmark, as it was scored; empty where that is not recorded, and for other kinds.
     """
 
     kind: ItemKind
@@ -44,6 +45,7 @@ class Answers:
     credits: Mapping[Direction, Mapping[str, float]]
     rows: Sequence[ItemRow] | Sequence[ClozeRow]
     result: EvalResult | None = None
+    folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -163,4 +165,5 @@ def _benchmark(path: Path, weights_sha256: str) -> Answers:
             for direction, score in scores.items()
         },
         rows,
+        folder=result.get("folder", ""),
     )

@@ -154,7 +154,7 @@ def test_the_page_says_what_the_evaluations_say_and_needs_nothing_else(page: Pat
     same = [one for one in found["comparisons"] if one["second"] == "b/baseline"]
     assert [one["difference"] for one in same] == [0.0] * 4, "a copy of the base"
     assert all(one["is_paired"] for one in same)
-    assert "lie in its own folder" in shown.texts["task-2"]
+    assert "do not say where the benchmark lies" in shown.texts["task-2"]
     assert shown.texts["task-2"].count("by swap") == 4
     assert "1 2" in " ".join(shown.row("contamination", "b: its held-out data")[3:]).replace("13 words", "")
     assert sum(tag == "svg" for tag, _ in shown.tags) == 2
