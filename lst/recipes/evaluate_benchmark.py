@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from lst.configs.schema import CONTAMINATION, Config
 from lst.data.prepared import PreparedData
-from lst.errors import LstError, ProblemsError, StorageError, raise_problems
+from lst.errors import ProblemsError, raise_problems
 from lst.evaluation import (
     DIRECTIONS,
     Item,
@@ -31,7 +31,7 @@ from lst.evaluation.results import Direction, DirectionScore, ItemRow
 from lst.evaluation.shown import controls_as_text, headline_cell
 from lst.evaluation.sounds import PartSounds
 from lst.progress import Progress, say
-from lst.runs import RunFolder, TrainedModel, open_data, open_trained, require_models
+from lst.runs import RunFolder, TrainedModel, each_trained, open_data, require_models
 from lst.runs.formats import read_record, versioned
 from lst.storage import clear_partial_files, fingerprint, write_json, write_jsonl
 from lst.storage.locks import folder_lock, reading_lock
@@ -53,8 +53,6 @@ def evaluate_benchmark(config: Config) -> str:
     names = require_models(run, only_finite=False)
     data, benchmark = open_data(config), _opened(config)
     benchmark.check_units(data)
-    results: dict[str, BenchmarkResult] = {}
-    failed: list[str] = []
     folder = run.root / "eval"
     with (
         reading_lock(run.data),
@@ -64,14 +62,9 @@ def evaluate_benchmark(config: Config) -> str:
         clear_partial_files(folder)
         say(named_scores(benchmark.card))
         sounds = PartSounds(data, benchmark.manifest)
-        for name in names:
-            try:
-                trained = open_trained(run, name, data, config.verify_models)
-                results[name] = _score(config, run, trained, benchmark, sounds)
-            except StorageError:
-                raise
-            except LstError as error:
-                failed.append(f"{name}: {' '.join(str(error).split())}")
+        results, failed = each_trained(
+            run, names, data, config.verify_models, lambda trained: _score(config, run, trained, benchmark, sounds)
+        )
         found = _contamination(config, run, benchmark, data, list(results)) if results else None
     shown = results_as_text(benchmark.card, results) if results else ""
     if found is not None:
