@@ -7,21 +7,21 @@ from pathlib import Path
 from lst.configs.schema import Config
 from lst.errors import UserError
 from lst.evaluation.benchmark import BuildPlan, build_benchmark, build_written, plan_build, plan_written
-from lst.evaluation.benchmark.formats import PAGE_FILE
+from lst.recipes.benchmark_card.page import write_card_page
 from lst.runs import open_data
 from lst.storage import check_free_space
 
 
 def build(config: Config) -> str:
-    """Builds the benchmark; returns where its card is.
+    """Builds the benchmark and the page of its card; returns where that is.
 
     Raises:
         UserError: as ``plan_build``, ``plan_written`` and ``build_benchmark``.
     """
     _check_out(config)
     if config.benchmark.speech:
-        return f"{build_benchmark(config, _planned(config)) / PAGE_FILE}"
-    return f"{build_written(config, plan_written(config)) / PAGE_FILE}"
+        return f"{write_card_page(build_benchmark(config, _planned(config)))}"
+    return f"{write_card_page(build_written(config, plan_written(config)))}"
 
 
 def build_plan(config: Config) -> list[str]:

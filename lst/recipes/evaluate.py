@@ -9,7 +9,7 @@ from typing import Any
 
 from lst.configs.schema import Config
 from lst.data.prepared import PreparedData, speech_name
-from lst.errors import LstError, ProblemsError, StorageError, raise_problems
+from lst.errors import LstError, ProblemsError, raise_problems
 from lst.evaluation import (
     DIRECTIONS,
     HEADLINE,
@@ -59,7 +59,7 @@ from lst.evaluation.shown import controls_as_text, headline_cell, oracles_as_tex
 from lst.evaluation.sounds import PartSounds
 from lst.evaluation.summary import ScoredModel, run_results
 from lst.progress import Progress, say
-from lst.runs import RunFolder, TrainedModel, open_data, open_trained, require_models
+from lst.runs import RunFolder, TrainedModel, each_trained, open_data, open_trained, require_models
 from lst.runs.formats import versioned
 from lst.storage import clear_partial_files, fingerprint, read_jsonl, write_json, write_jsonl
 from lst.storage.locks import folder_lock, reading_lock
@@ -105,17 +105,10 @@ def evaluate(config: Config) -> dict[str, EvalResult]:
 
 def _evaluate_all(config: Config, run: RunFolder, names: Sequence[str]) -> dict[str, EvalResult]:
     data = open_data(config)
-    results: dict[str, EvalResult] = {}
-    failed: list[str] = []
     sounds = PartSounds(data)
-    for name in names:
-        try:
-            results[name] = evaluate_model(config, run, open_trained(run, name, data, config.verify_models), sounds)
-        except StorageError:
-            raise
-        except LstError as error:
-            failed.append(f"{name}: {' '.join(str(error).split())}")
-            say(f"not evaluated: {failed[-1]}")
+    results, failed = each_trained(
+        run, names, data, config.verify_models, lambda trained: evaluate_model(config, run, trained, sounds)
+    )
     if results:
         write_ceilings(config, run, data, list(results))
         check_contamination(config, run, data, list(results))

@@ -1,9 +1,6 @@
 """``lst eval eval.task=asr|tts``: error rates of the models of a run that were adapted to recognition or reading aloud.
 
-::
-
-    eval/NAME@TASK-SPLIT-DATA.adapted.json     AdaptedResult: word and character error rates with intervals, steps
-    eval/NAME@TASK-SPLIT-DATA.adapted.jsonl    AnswerRow a line: what was wanted, and what was heard
+``lst.evaluation.adapted_results`` documents its files.
 
 For ``tts`` a recogniser hears the units that the model gave to a text, made sound by the model's voice. It also hears
 the utterance's own units by the same voice, and its recording: the errors of these are none of the model's.
@@ -13,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -23,91 +20,23 @@ from lst.data.audio import read_row_audio, resample
 from lst.data.prepared import PreparedData
 from lst.data.shards import LeftOut
 from lst.data.utterance import Utterance
-from lst.errors import LstError, StorageError, UserError, raise_problems
+from lst.errors import UserError, raise_problems
 from lst.evaluation import Scorer
 from lst.evaluation.adapted import Answer, read_aloud, transcribed
+from lst.evaluation.adapted_results import MODEL, RECORDING, RESYNTHESIS, AdaptedResult, AnswerRow, ErrorRates
 from lst.evaluation.benchmark.recognise import Recogniser, RecogniserChoice, load_recogniser
 from lst.evaluation.error_rates import TEXT_NORMALISER, Rate, counted, measure_name, normalised, rate
 from lst.evaluation.usable import usable_pairs
 from lst.progress import Progress, say
-from lst.runs import RunFolder, TrainedModel, open_data, open_trained, require_models
+from lst.runs import RunFolder, TrainedModel, each_trained, open_data, require_models
 from lst.runs.formats import read_record, versioned
-from lst.storage import Between, Count, clear_partial_files, fingerprint, write_json, write_jsonl
+from lst.storage import clear_partial_files, fingerprint, write_json, write_jsonl
 from lst.storage.locks import folder_lock, reading_lock
 from lst.tokenizers.units import SAMPLE_RATE_HZ
 from lst.voice.vocoders import Vocoder
 
 # Raised when the same models and data would give other results.
 VERSION = 1
-# Whose words are counted: the model's, and what bounds them.
-MODEL, RESYNTHESIS, RECORDING = "model", "resynthesis", "recording"
-
-
-class AnswerRow(TypedDict):
-    """An answer, or what bounds it.
-
-    Keys:
-        source: ``model``; for ``tts`` also ``resynthesis`` (the utterance's own units) and ``recording``.
-        wanted, heard: normalised texts.
-        duration_s: of the utterance, or of what the model said.
-        num_tokens, num_global_steps, num_unpatched_steps, ended_by: see ``Answer``; 0 and empty of other sources.
-    """
-
-    utterance: str
-    source: str
-    wanted: str
-    heard: str
-    word_errors: int
-    num_words: int
-    character_errors: int
-    num_characters: int
-    duration_s: float
-    num_tokens: int
-    num_global_steps: int
-    num_unpatched_steps: int
-    ended_by: str
-
-
-class ErrorRates(TypedDict):
-    """Word and character error rates of one source, over all utterances."""
-
-    wer: Rate
-    cer: Rate
-
-
-class AdaptedResult(TypedDict):
-    """The result of one model.
-
-    Keys:
-        made_from: fingerprint of all that decides it.
-        normaliser, measure, recogniser, voice: what made both texts comparable, counted errors, heard and spoke, each
-            with its version; the last two are empty for ``asr``.
-        sources: by ``AnswerRow.source``.
-        global_steps_a_second: steps of the backbone for prompt and answer, a second of speech.
-        length_ratio: these steps over those of a model without patches.
-        ended_by: answers by how they ended.
-    """
-
-    made_from: str
-    name: str
-    task: str
-    split: str
-    data: str
-    weights_sha256: str
-    seed: int
-    strategy: str
-    num_parameters: Count
-    num_beams: Count
-    normaliser: str
-    measure: str
-    recogniser: str
-    voice: str
-    num_utterances: Count
-    left_out: list[LeftOut]
-    sources: dict[str, ErrorRates]
-    global_steps_a_second: Annotated[float, Between(0)]
-    length_ratio: Annotated[float, Between(0)]
-    ended_by: dict[str, Count]
 
 
 class _OfMixture(TypedDict, total=False):
@@ -125,18 +54,12 @@ def evaluate_adapted(config: Config) -> str:
     names = _adapted_models(run, task)
     data = open_data(config)
     utterances = _utterances(config, data)
-    results: dict[str, AdaptedResult] = {}
-    failed: list[str] = []
     folder = run.root / "eval"
     with reading_lock(run.data), folder_lock(folder, work="evaluated", remedy="or evaluate another run_dir=FOLDER"):
         clear_partial_files(folder)
-        for name in names:
-            try:
-                results[name] = _evaluate(config, run, open_trained(run, name, data, config.verify_models), utterances)
-            except StorageError:
-                raise
-            except LstError as error:
-                failed.append(f"{name}: {' '.join(str(error).split())}")
+        results, failed = each_trained(
+            run, names, data, config.verify_models, lambda trained: _evaluate(config, run, trained, utterances)
+        )
     shown = results_as_text(results) if results else ""
     if failed:
         say(shown)

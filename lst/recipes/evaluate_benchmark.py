@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from lst.configs.schema import CONTAMINATION, Config
 from lst.data.prepared import PreparedData
-from lst.errors import LstError, ProblemsError, StorageError, raise_problems
+from lst.errors import ProblemsError, raise_problems
 from lst.evaluation import (
     DIRECTIONS,
     Item,
@@ -31,7 +31,7 @@ from lst.evaluation.results import Direction, DirectionScore, ItemRow
 from lst.evaluation.shown import controls_as_text, headline_cell
 from lst.evaluation.sounds import PartSounds
 from lst.progress import Progress, say
-from lst.runs import RunFolder, TrainedModel, open_data, open_trained, require_models
+from lst.runs import RunFolder, TrainedModel, each_trained, open_data, require_models
 from lst.runs.formats import read_record, versioned
 from lst.storage import clear_partial_files, fingerprint, write_json, write_jsonl
 from lst.storage.locks import folder_lock, reading_lock
@@ -53,8 +53,6 @@ def evaluate_benchmark(config: Config) -> str:
     names = require_models(run, only_finite=False)
     data, benchmark = open_data(config), _opened(config)
     benchmark.check_units(data)
-    results: dict[str, BenchmarkResult] = {}
-    failed: list[str] = []
     folder = run.root / "eval"
     with (
         reading_lock(run.data),
@@ -64,14 +62,9 @@ def evaluate_benchmark(config: Config) -> str:
         clear_partial_files(folder)
         say(named_scores(benchmark.card))
         sounds = PartSounds(data, benchmark.manifest)
-        for name in names:
-            try:
-                trained = open_trained(run, name, data, config.verify_models)
-                results[name] = _score(config, run, trained, benchmark, sounds)
-            except StorageError:
-                raise
-            except LstError as error:
-                failed.append(f"{name}: {' '.join(str(error).split())}")
+        results, failed = each_trained(
+            run, names, data, config.verify_models, lambda trained: _score(config, run, trained, benchmark, sounds)
+        )
         found = _contamination(config, run, benchmark, data, list(results)) if results else None
     shown = results_as_text(benchmark.card, results) if results else ""
     if found is not None:
@@ -128,7 +121,7 @@ def _score(
 ) -> BenchmarkResult:
     """The result of one model, written unless it is there."""
     card, name = benchmark.card, trained.name
-    path = run.eval_benchmark(name, card["name"], benchmark.fingerprint)
+    path, folder = run.eval_benchmark(name, card["name"], benchmark.fingerprint), str(benchmark.folder.resolve())
     options = {"bootstrap_samples": config.eval.bootstrap_samples, "rows_a_batch": config.eval.rows_a_batch}
     made_from = fingerprint(
         [
@@ -146,6 +139,10 @@ def _score(
         before = read_record(path, BenchmarkResult, "the evaluation", f"Delete {path} and run lst eval again.")
         if before["made_from"] == made_from:
             say(f"{name} is evaluated: nothing to do ({path})")
+            if before.get("folder") != folder:
+                # It was moved, or the result is of an earlier version.
+                before["folder"] = folder
+                write_json(path, versioned({**before}))
             return before
     scorer = Scorer.of(trained, config)
     headlines = headlines_of(card)
@@ -169,6 +166,7 @@ def _score(
         "benchmark": card["name"],
         "data": benchmark.fingerprint,
         "items": items_fingerprint(benchmark.items),
+        "folder": folder,
         "weights_sha256": trained.weights_sha256,
         "seed": config.seed,
         "strategy": trained.strategy,

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 from lst.configs.schema import Config
-from lst.errors import LstError, StorageError, raise_problems
+from lst.errors import raise_problems
 from lst.evaluation.perplexity import TextEstimate, TextResult, read_text_result, text_nats, text_scores
 from lst.evaluation.scorer import Scorer
 from lst.progress import Progress, say
-from lst.runs import RunFolder, TrainedModel, open_data, open_trained, require_models
+from lst.runs import RunFolder, TrainedModel, each_trained, open_data, require_models
 from lst.runs.formats import read_record, versioned
 from lst.storage import clear_partial_files, fingerprint, write_json, write_jsonl
 from lst.storage.locks import folder_lock, reading_lock
@@ -44,20 +44,12 @@ def score_models(config: Config, names: Sequence[str] = ()) -> tuple[dict[str, T
     """Results by model, and a line for each model that failed; ``names`` are all trained models where none is given."""
     run = RunFolder.of(config)
     names = names or require_models(run, only_finite=False)
-    results: dict[str, TextResult] = {}
-    failed: list[str] = []
     folder = run.eval_result(names[0]).parent
     with reading_lock(run.data), folder_lock(folder, work="evaluated", remedy="or evaluate another run_dir=FOLDER"):
         clear_partial_files(folder)
-        data = open_data(config)
-        for name in names:
-            try:
-                results[name] = _score(config, run, open_trained(run, name, data, config.verify_models))
-            except StorageError:
-                raise
-            except LstError as error:
-                failed.append(f"{name}: {' '.join(str(error).split())}")
-    return results, failed
+        return each_trained(
+            run, names, open_data(config), config.verify_models, lambda trained: _score(config, run, trained)
+        )
 
 
 def _score(config: Config, run: RunFolder, trained: TrainedModel) -> TextResult:

@@ -13,7 +13,7 @@ training, ``model_tokenizers`` keeps tokenizers beside a model, and ``trained`` 
 from lst.runs.fitted_patching import FittedPatching, fit_patching, load_patching, plain_patching
 from lst.runs.folder import RunFolder, open_data, require_models
 from lst.runs.model_tokenizers import ModelTokenizers
-from lst.runs.trained import TrainedModel, WholeModel, is_trained, open_trained, open_whole, save_trained
+from lst.runs.trained import TrainedModel, WholeModel, each_trained, is_trained, open_trained, open_whole, save_trained
 
 __all__ = [
     "FittedPatching",
@@ -21,6 +21,7 @@ __all__ = [
     "RunFolder",
     "TrainedModel",
     "WholeModel",
+    "each_trained",
     "fit_patching",
     "is_trained",
     "load_patching",

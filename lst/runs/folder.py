@@ -135,6 +135,10 @@ class RunFolder:
         """Error rates of an adapted model: the task, the split of the data, and the data's fingerprint."""
         return self.root / "eval" / f"{name}@{task}-{split}-{data[:12]}{ADAPTED_SUFFIX}"
 
+    def eval_adapted_results(self, name: str) -> list[Path]:
+        """Results of an adapted model, of all tasks, splits and data."""
+        return sorted((self.root / "eval").glob(f"{name}@*{ADAPTED_SUFFIX}"))
+
     def eval_benchmarks(self, name: str) -> list[Path]:
         """Results of a model on benchmarks."""
         return sorted((self.root / "eval").glob(f"{name}@*{BENCHMARK_SUFFIX}"))

@@ -8,15 +8,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lst.configs.schema import Config
 from lst.data.documents import DocumentBuilder
 from lst.data.prepared import TEXT_FILE, UNITS_FILE, PreparedData, artefact_path, load_units
-from lst.errors import UserError
+from lst.errors import LstError, StorageError, UserError
 from lst.model.checkpoint import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, load_model, save_card, save_model
 from lst.model.inference import TokenLayout
 from lst.model.lst import LatentSpeechTextModel
@@ -28,6 +28,8 @@ from lst.runs.model_tokenizers import ModelTokenizers
 from lst.storage import Folder, exists, sha256
 from lst.tokenizers.text import TextTokenizer
 from lst.tokenizers.vocabulary import Vocabulary, check_same_vocabulary
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, repr=False)
@@ -109,6 +111,36 @@ def open_trained(run: RunFolder, name: str, data: PreparedData, verify: bool = T
         fitted.vocabulary, Vocabulary.from_dict(vocabulary, str(folder)), "the prepared data", f"model {name}"
     )
     return TrainedModel(name, folder, model, fitted, ModelTokenizers.of(data), data)
+
+
+def each_trained(
+    run: RunFolder, names: Sequence[str], data: PreparedData, verify: bool, work: Callable[[TrainedModel], R]
+) -> tuple[dict[str, R], list[str]]:
+    """Opens some trained models of a run one after the other, and does the same with each.
+
+    Args:
+        run, names: which models.
+        data: that they read.
+        verify: compare the hashes of their files.
+        work: what is done with each.
+
+    Returns:
+        What ``work`` returned, by name, and a line for each model that could not be opened, or on which it failed.
+
+    Raises:
+        StorageError: what one model could not read or write, the others could not either.
+    """
+    found: dict[str, R] = {}
+    failed: list[str] = []
+    for name in names:
+        try:
+            found[name] = work(open_trained(run, name, data, verify))
+        except StorageError:
+            raise
+        except LstError as error:
+            failed.append(f"{name}: {' '.join(str(error).split())}")
+            say(f"not evaluated: {failed[-1]}")
+    return found, failed
 
 
 def open_whole(

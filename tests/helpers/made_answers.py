@@ -60,6 +60,57 @@ def add_benchmark(root: Path) -> None:
         path.with_suffix(".items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+def add_adapted(root: Path) -> None:
+    """Word errors of both models of ``make_run``: 1 and 3 of 4 words of each of 20 utterances are wrong."""
+    for name, errors in (("baseline", 1), ("static", 3)):
+        sha256 = json.loads((root / "eval" / f"{name}.json").read_text())["weights_sha256"]
+        path = root / "eval" / f"{name}@asr-valid-0123456789ab.adapted.json"
+        rows = [
+            {
+                "utterance": f"u{number}",
+                "source": "model",
+                "wanted": "a small red boat",
+                "heard": "",
+                "word_errors": errors,
+                "num_words": 4,
+                "character_errors": 8,
+                "num_characters": 16,
+                "duration_s": 2.0,
+                "num_tokens": 5,
+                "num_global_steps": 20,
+                "num_unpatched_steps": 40,
+                "ended_by": "stop",
+            }
+            for number in range(20)
+        ]
+        rate = {"rate": errors / 4, "low": errors / 4, "high": errors / 4, "num_errors": 20 * errors, "num_wanted": 80}
+        result = {
+            "version": 1,
+            "made_from": "x",
+            "name": name,
+            "task": "asr",
+            "split": "valid",
+            "data": "0123456789abcdef",
+            "weights_sha256": sha256,
+            "seed": 0,
+            "strategy": "none" if name == "baseline" else name,
+            "num_parameters": 10,
+            "num_beams": 1,
+            "normaliser": "built-in 1",
+            "measure": "jiwer 4",
+            "recogniser": "",
+            "voice": "",
+            "num_utterances": 20,
+            "left_out": [],
+            "sources": {"model": {"wer": rate, "cer": {**rate, "rate": 0.5}}},
+            "global_steps_a_second": 10.0,
+            "length_ratio": 0.5,
+            "ended_by": {"length": 5, "stop": 15},
+        }
+        path.write_text(json.dumps(result))
+        path.with_suffix(".jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
 def add_contamination(root: Path, data: str) -> None:
     """Counts of held-out texts, one of four of which was seen whole."""
     seen = {"num_items": 4, "num_whole": 1, "num_shared": 2, "num_short": 0}

@@ -11,8 +11,8 @@ from made_run import NUM_UNITS, write_data
 
 from lst.cli import main
 from lst.data.utterance import Utterance, Word
+from lst.evaluation.adapted_results import AnswerRow
 from lst.evaluation.error_rates import rate
-from lst.recipes.evaluate_adapted import AnswerRow
 from lst.runs import RunFolder
 from lst.storage import read_jsonl
 

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
+from html_page import Page, check_self_contained, check_well_formed
 
 from lst.cli import main
 from lst.configs.compose import build_config
@@ -174,6 +175,7 @@ def test_every_voice_says_every_item_and_a_recogniser_hears_it(
     assert len(listed) == 14
     assert "heard 'a dog barks'" in listed[0]["reason"]
     assert "What deaf 1.0 heard" in (out / "README.md").read_text()
+    check_card_of_two_voices(Page((out / "card.html").read_text()))
     assert main(["eval", f"run_dir={run}", f"eval.benchmark={out}", "eval.bootstrap_samples=100"]) == 0
     told = capsys.readouterr()
     assert "items/s" in told.err
@@ -182,12 +184,52 @@ def test_every_voice_says_every_item_and_a_recogniser_hears_it(
     result = json.loads(place.read_text())
     assert result["directions"]["S→S"]["strata"]["all"]["num_items"] == 2, "two voices are no further items"
     assert list(result["voices"]) == ["flite-slt", "flite-rms"]
+    check_items_are_heard_where_runs_are_compared(run, out, place, tmp_path)
+
+
+def check_card_of_two_voices(page: Page) -> None:
+    """The card says what was counted and heard, and plays every part of the items that it shows."""
+    check_self_contained(page)
+    check_well_formed(page, ("facts", "clips", "failures", "items"))
+    assert "4 items of 3 endings (a text that 2 voices say counts 2 times)" in page.texts["top"].replace("\n", " ")
+    assert page.row("clips", "flite-rms")[1:3] == ["8", "0"]
+    assert "14 clips have more word errors than 90 %" in page.texts["failures"]
+    assert page.texts["failures"].count("a dog barks") == 14
+    assert sum(tag == "audio" for tag, _ in page.tags) == 4 * 4
+
+
+def check_items_are_heard_where_runs_are_compared(run: Path, benchmark: Path, result: Path, out: Path) -> None:
+    """Items of the benchmark have players while its folder is where it was scored; else the page says why not."""
+
+    def compared() -> str:
+        assert main(["compare", str(run), f"out={out / 'page.html'}", "num_items=3", "bootstrap_samples=100"]) == 0
+        return (out / "page.html").read_text()
+
+    page = Page(compared())
+    check_self_contained(page)
+    players = [attributes["aria-label"] for tag, attributes in page.tags if tag == "audio"]
+    assert sum("--flite-" in (name or "") for name in players) == 3 * 4
+    assert any("3 of 4 items, drawn from the seed" in text for text in page.texts.values())
+    moved = benchmark.rename(benchmark.with_name("moved"))
+    told = " ".join(Page(compared()).texts.values())
+    assert "No single items are shown" in told
+    assert str(benchmark) in told
+    assert main(["eval", f"run_dir={run}", f"eval.benchmark={moved}", "eval.bootstrap_samples=100"]) == 0
+    assert json.loads(result.read_text())["folder"] == str(moved), "nothing is scored again"
+    assert any("3 of 4 items, drawn from the seed" in text for text in Page(compared()).texts.values())
 
 
 def test_text_alone_gives_the_scores_that_it_gives_beside_speech(run: Path, items: Path, built: Path) -> None:
     out = run.parent / "written"
     assert main(["benchmark", "build", "hellaswag", f"items={items}", f"out={out}", "benchmark.speech=false"]) == 0
-    assert sorted(files_of(out)) == ["README.md", "benchmark.json", "left_out.jsonl", "questions.jsonl", "texts.jsonl"]
+    assert sorted(files_of(out)) == [
+        "README.md",
+        "benchmark.json",
+        "card.html",
+        "left_out.jsonl",
+        "questions.jsonl",
+        "texts.jsonl",
+    ]
     benchmark = open_benchmark(str(out))
     assert benchmark.items[0].endings[1].text == "on two hats."
     for folder in (out, built):

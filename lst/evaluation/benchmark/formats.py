@@ -10,7 +10,8 @@
     OUT/left_out.jsonl                            LeftOut a line
     OUT/texts.jsonl                               Text a line: of a benchmark of text alone, which has questions, card
                                                   and left_out.jsonl beside it, and no speech
-    OUT/benchmark.json                            BenchmarkCard; README.md says the same for people
+    OUT/benchmark.json                            BenchmarkCard; README.md says the same for people, and card.html,
+                                                  with failures, and items to hear
     eval/NAME@BENCHMARK-FINGERPRINT.benchmark.json                BenchmarkResult, beside a run's other results
     eval/NAME@….benchmark.items.jsonl, ….benchmark.controls.jsonl    ItemRow and ControlRow a line
 """
@@ -164,10 +165,12 @@ class LaterScores(TypedDict, total=False):
     Keys:
         voices: directions by voice, where several voices say each item.
         items: fingerprint of ids and words of all items.
+        folder: where the benchmark lay, for pages that show its items.
     """
 
     voices: dict[str, dict[str, DirectionScore]]
     items: str
+    folder: str
 
 
 class BenchmarkResult(LaterScores):

@@ -46,14 +46,29 @@ class Benchmark:
         return load_index(self.folder)
 
     @cached_property
+    def questions(self) -> list[Question]:
+        """What is asked, by ids of texts."""
+        return list(read_jsonl(self.folder / QUESTIONS_FILE, Question))
+
+    @cached_property
+    def texts(self) -> Mapping[str, Text]:
+        """Its texts by id."""
+        if not self.is_written:
+            return self.clips
+        return {text["id"]: text for text in read_jsonl(self.folder / TEXTS_FILE, Text)}
+
+    @cached_property
+    def clips(self) -> dict[str, Clip]:
+        """Its clips by id, faulty ones too; none of a written benchmark."""
+        return {} if self.is_written else {clip["id"]: clip for clip in read_jsonl(self.folder / CLIPS_FILE, Clip)}
+
+    @cached_property
     def items(self) -> list[Item]:
-        """What is asked."""
-        questions = list(read_jsonl(self.folder / QUESTIONS_FILE, Question))
+        """What is asked, with the units of its speech."""
         if self.is_written:
-            texts = read_jsonl(self.folder / TEXTS_FILE, Text)
-            return question_items(questions, {text["id"]: _written(text) for text in texts})
+            return question_items(self.questions, {name: _written(text) for name, text in self.texts.items()})
         utterances = ShardReader(self.folder, "questions", self._verify_hash, self._index)
-        return question_items(questions, {utterance.id: utterance for utterance in utterances})
+        return question_items(self.questions, {utterance.id: utterance for utterance in utterances})
 
     def question_of(self, item_id: str) -> str:
         """What an item asks, whoever says it: items that differ in the voice alone are one question."""

@@ -14,8 +14,9 @@ from lst.evaluation.benchmark.opened import headlines_of
 _MOST_SHOWN = 20
 
 
-def card_page(card: BenchmarkCard, clips: Sequence[Clip], left_out: Sequence[LeftOut]) -> str:
-    """What a benchmark holds, how it was made, what was checked and what is left out."""
+def card_facts(card: BenchmarkCard) -> dict[str, str]:
+    """What a benchmark holds and how it was made: a line each, by its head."""
+    is_spoken = bool(card["num_clips"])
     rows = {
         "items": f"{card['num_items']:,}, {card['num_left_out']} left out",
         "endings an item": " or ".join(map(str, card["num_endings"])),
@@ -27,18 +28,23 @@ def card_page(card: BenchmarkCard, clips: Sequence[Clip], left_out: Sequence[Lef
         "voices an item": str(card.get("num_voices", 1)),
         "licence of the engine": ", ".join(f"{name}: {text}" for name, text in card.get("licences", {}).items()),
         "scored by": ", ".join(f"{direction} {score}" for direction, score in headlines_of(card).items()),
-        "text": f"as `spoken` in {CLIPS_FILE if clips else TEXTS_FILE} (normaliser: {card['normaliser']})",
+        "text": f"as `spoken` in {CLIPS_FILE if is_spoken else TEXTS_FILE} (normaliser: {card['normaliser']})",
     }
-    if clips:
+    if is_spoken:
         rows["clips"] = f"{card['num_clips']:,} in {card['num_files']:,} FLAC files, {card['speech_s'] / 60:.1f} min"
         rows["units"] = f"{card['unit_rate_hz']} Hz, tokenizer {card['units_sha256'][:12]}…"
+    return {key: value for key, value in rows.items() if value}
+
+
+def card_page(card: BenchmarkCard, clips: Sequence[Clip], left_out: Sequence[LeftOut]) -> str:
+    """What a benchmark holds, how it was made, what was checked and what is left out."""
     title = "Spoken" if card["num_clips"] else "Written"
     lines = [
         f"# {title} {card['name']}",
         "",
         "| | |",
         "|---|---|",
-        *(f"| {key} | {_cell(value)} |" for key, value in rows.items() if value),
+        *(f"| {key} | {_cell(value)} |" for key, value in card_facts(card).items()),
         *(_spoken(card, clips) if clips else []),
         *_heard(card, clips),
     ]
@@ -50,22 +56,30 @@ def card_page(card: BenchmarkCard, clips: Sequence[Clip], left_out: Sequence[Lef
     return "\n".join(lines) + "\n"
 
 
+def checks(card: BenchmarkCard) -> str:
+    """What every clip was checked for, and how many failed."""
+    return (
+        f"Checks of every clip: {LEAST_S_A_LETTER} to {MOST_S_A_LETTER} s a letter, a level of {LOWEST_DB:.0f} dB or "
+        f"more, at most {MOST_CLIPPED_SHARE:.2%} of samples clipped. {card['num_faulty_clips']} of "
+        f"{card['num_clips']:,} clips failed."
+    )
+
+
 def _spoken(card: BenchmarkCard, clips: Sequence[Clip]) -> list[str]:
     """How clips were made and checked."""
     levels = [clip["level_db"] for clip in clips]
     return [
         "",
-        _how_spoken(card),
+        how_spoken(card),
         "",
-        f"Checks of every clip: {LEAST_S_A_LETTER} to {MOST_S_A_LETTER} s a letter, a level of {LOWEST_DB:.0f} dB or "
-        f"more, at most {MOST_CLIPPED_SHARE:.2%} of samples clipped. {card['num_faulty_clips']} of "
-        f"{card['num_clips']:,} clips failed. Levels lie between {min(levels):.1f} and {max(levels):.1f} dB.",
+        f"{checks(card)} Levels lie between {min(levels):.1f} and {max(levels):.1f} dB.",
         "",
         "SHA-256 of every file: audio in `clips.jsonl`, shards in `index.json`, all others in `benchmark.json`.",
     ]
 
 
-def _how_spoken(card: BenchmarkCard) -> str:
+def how_spoken(card: BenchmarkCard) -> str:
+    """How the clips came about."""
     if card["name"] == "consistency":
         return "Both halves of a sentence were synthesised by themselves; one ending's voice or gain is another's."
     if card["name"] == "pairs":

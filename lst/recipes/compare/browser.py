@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +14,14 @@ from lst.data.audio import audio_exists, read_row_audio
 from lst.data.prepared import PreparedData, speech_name
 from lst.data.utterance import Utterance
 from lst.errors import LstError
-from lst.evaluation.accuracy import HEADLINE
+from lst.evaluation.benchmark import Benchmark
 from lst.evaluation.cloze import ClozeItem, ending_start
 from lst.evaluation.controls import items_of_cloze
 from lst.evaluation.items import Item, question_items
-from lst.evaluation.results import DIRECTIONS, ClozeRow, ItemRow
+from lst.evaluation.results import DIRECTIONS, ClozeRow, Direction, ItemRow
 from lst.recipes.compare.compared import TaskGroup
 from lst.recipes.compare.entries import Answers
+from lst.recipes.report.benchmark_items import browsed_items
 from lst.recipes.report.page import Section
 from lst.recipes.report.questions import (
     LETTERS,
@@ -87,6 +89,8 @@ def items_section(group: TaskGroup, number: int, count: int, seed: int) -> Items
     name, title, template = f"items-{number}", "Items, one by one", "compare_items.html"
     if not count:
         return ItemsSection(name, title, template=template, lead=group.heading)
+    if group.kind == "benchmark":
+        return _of_benchmark(group, ItemsSection(name, title, template=template, lead=group.heading), count, seed)
     found, problem = _opened(group)
     if found is None:
         return ItemsSection(name, title, template=template, lead=group.heading, problem=problem)
@@ -116,10 +120,57 @@ def items_section(group: TaskGroup, number: int, count: int, seed: int) -> Items
     )
 
 
+def _of_benchmark(group: TaskGroup, section: ItemsSection, count: int, seed: int) -> ItemsSection:
+    """The section with items of the benchmark's folder, or why they cannot be shown."""
+    benchmark, problem = _scored_benchmark(group)
+    if benchmark is None:
+        return replace(section, problem=problem)
+    same = [(entry, own) for entry, own in group.members if own.data == benchmark.fingerprint]
+    try:
+        questions, silence = browsed_items(
+            benchmark, count, seed, lambda item: [(entry, _asked(own, item, group.directions)) for entry, own in same]
+        )
+    except LstError as error:
+        return replace(section, problem=str(error))
+    return replace(
+        section,
+        lead=f"{group.heading} ({benchmark.card['speech']})",
+        questions=questions,
+        num_all=len(benchmark.questions),
+        silence=silence,
+        directions=group.directions,
+    )
+
+
+def _scored_benchmark(group: TaskGroup) -> tuple[Benchmark | None, str]:
+    """The first benchmark that a model was scored on and that is still in its folder; or why there is none."""
+    problem = "the evaluations do not say where the benchmark lies: run lst eval eval.benchmark=FOLDER again"
+    for _, answers in group.members:
+        if not answers.folder:
+            continue
+        try:
+            benchmark = Benchmark(Path(answers.folder), verify_hash=False)
+            if benchmark.fingerprint == answers.data:
+                return benchmark, ""
+            problem = f"{answers.folder} holds another benchmark than the one that was scored"
+        except LstError as error:
+            problem = f"{error} Where it was moved, run lst eval eval.benchmark=FOLDER again"
+    return None, problem
+
+
+def _asked(answers: Answers, item: str, directions: Sequence[Direction]) -> list[Answer | None]:
+    """What a model chose in some directions, by the headline score of each."""
+    rows: list[ItemRow] = [row for row in answers.rows if row["item"] == item]  # type: ignore[typeddict-item, misc]
+    found = rows_by_item(rows)
+    scores = answers.directions
+    return [
+        answer_of(found[item, direction], scores[direction]["score"]) if direction in scores else None
+        for direction in directions
+    ]
+
+
 def _opened(group: TaskGroup) -> tuple[tuple[OpenedData, Answers] | None, str]:
     """The data of the first run that holds that of its answers, with these; or why there is none."""
-    if group.kind == "benchmark":
-        return None, "the items of a benchmark lie in its own folder, with their audio"
     problem = "no run holds the data that it was evaluated on (prepared elsewhere, with data_dir=)"
     for entry, answers in group.members:
         if not (entry.run / "data").is_dir():
@@ -159,9 +210,7 @@ def _drawn(source: OpenedData, answers: Answers, count: int, seed: int) -> tuple
 def _chosen(answers: Answers, item: Item) -> list[Answer | None]:
     """What a model chose in each direction."""
     if answers.kind == "questions":
-        rows: list[ItemRow] = [row for row in answers.rows if row["item"] == item.id]  # type: ignore[typeddict-item, misc]
-        found = rows_by_item(rows)
-        return [answer_of(found[item.id, direction], HEADLINE[direction]) for direction in DIRECTIONS]
+        return _asked(answers, item.id, DIRECTIONS)
     cloze: list[ClozeRow] = [row for row in answers.rows if row["utterance"] == item.id]  # type: ignore[typeddict-item, misc]
     by_direction = {row["direction"]: row for row in cloze}
     return [_of_cloze(by_direction[direction]) if direction in by_direction else None for direction in DIRECTIONS]

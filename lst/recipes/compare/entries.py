@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lst.errors import LstError
 from lst.evaluation.accuracy import item_credits
+from lst.evaluation.adapted_results import AdaptedAnswers, read_adapted
 from lst.evaluation.benchmark import BenchmarkResult
 from lst.evaluation.cloze import item_credits as cloze_credits
 from lst.evaluation.results import DIRECTIONS, ClozeRow, Direction, DirectionSummary, EvalResult, ItemKind, ItemRow
@@ -33,6 +34,7 @@ class Answers:
         credits: by direction and item, what counts as right.
         rows: of single endings, or of cloze items.
         result: of which they are a part; None for a benchmark.
+        folder: of the benchmark, as it was scored; empty where that is not recorded, and for other kinds.
     """
 
     kind: ItemKind
@@ -44,6 +46,7 @@ class Answers:
     credits: Mapping[Direction, Mapping[str, float]]
     rows: Sequence[ItemRow] | Sequence[ClozeRow]
     result: EvalResult | None = None
+    folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Entry:
         run: folder of its run.
         line: what is listed of it.
         answers: what it was asked; none before ``lst eval``.
+        adapted: what it wrote or said, where it was adapted to that.
     """
 
     name: str
@@ -63,12 +67,13 @@ class Entry:
     run: Path
     line: ModelLine
     answers: tuple[Answers, ...]
+    adapted: tuple[AdaptedAnswers, ...] = ()
 
 
 def read_entries(models: Sequence[tuple[Path, str]]) -> tuple[list[Entry], list[str]]:
     """The finished models among some, each given by run and name, and what could not be read."""
     problems: list[str] = []
-    found: list[tuple[Path, ModelLine, tuple[Answers, ...]]] = []
+    found: list[tuple[Path, ModelLine, tuple[Answers, ...], tuple[AdaptedAnswers, ...]]] = []
     for run, name in models:
         line = read_model(run, name)
         problems += [f"{run}, {name}: {one}" for one in line["problems"]]
@@ -76,13 +81,13 @@ def read_entries(models: Sequence[tuple[Path, str]]) -> tuple[list[Entry], list[
             problems.append(f"{run}, {name}: it is {line['state']}, not a finished model, and is left out")
             continue
         model = ReadModel(RunFolder(run), name)
-        found.append((run, line, tuple(_answers(model, line))))
+        found.append((run, line, tuple(_answers(model, line)), tuple(_adapted(model, line))))
         problems += [f"{run}, {name}: {one}" for one in model.problems]
-    labels = _labels([(run, line["name"]) for run, line, _ in found])
-    strategies = list(dict.fromkeys(line["strategy"] for _, line, _ in found))
+    labels = _labels([(run, line["name"]) for run, line, *_ in found])
+    strategies = list(dict.fromkeys(line["strategy"] for _, line, *_ in found))
     entries = [
-        Entry(label, strategies.index(line["strategy"]), run, line, answers)
-        for label, (run, line, answers) in zip(labels, found, strict=True)
+        Entry(label, strategies.index(line["strategy"]), run, line, answers, adapted)
+        for label, (run, line, answers, adapted) in zip(labels, found, strict=True)
     ]
     return entries, list(dict.fromkeys(problems))
 
@@ -109,6 +114,23 @@ def _answers(model: ReadModel, line: ModelLine) -> list[Answers]:
         one = model.tried(lambda path=path: _benchmark(path, line["weights_sha256"]), None)  # type: ignore[misc]
         found += [one] if one is not None else []
     return found
+
+
+def _adapted(model: ReadModel, line: ModelLine) -> list[AdaptedAnswers]:
+    """All that an adapted model wrote or said; what cannot be read is noted in ``model.problems``."""
+
+    def read(path: Path) -> AdaptedAnswers:
+        found = read_adapted(path)
+        _check_weights(path, line["weights_sha256"], found.result["weights_sha256"], "eval.task=")
+        return found
+
+    paths = model.run.eval_adapted_results(model.name)
+    return [one for path in paths if (one := model.tried(lambda path=path: read(path), None))]  # type: ignore[misc]
+
+
+def _check_weights(path: Path, now: str, of_result: str, option: str) -> None:
+    if now not in ("", of_result):
+        raise LstError(f"{path} is of other weights: run lst eval {option} again")
 
 
 def _own(model: ReadModel, result: EvalResult, kind: ItemKind) -> Answers:
@@ -147,8 +169,7 @@ def _cloze_credits(rows: Sequence[ClozeRow], direction: Direction) -> dict[str, 
 
 def _benchmark(path: Path, weights_sha256: str) -> Answers:
     result = read_record(path, BenchmarkResult, "the evaluation", f"Delete {path} and run lst eval again.")
-    if weights_sha256 not in ("", result["weights_sha256"]):
-        raise LstError(f"{path} is of other weights: run lst eval eval.benchmark= again")
+    _check_weights(path, weights_sha256, result["weights_sha256"], "eval.benchmark=")
     rows = read_jsonl(path.with_suffix(".items.jsonl"), ItemRow)
     scores = result["directions"]
     return Answers(
@@ -163,4 +184,5 @@ def _benchmark(path: Path, weights_sha256: str) -> Answers:
             for direction, score in scores.items()
         },
         rows,
+        folder=result.get("folder", ""),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
+from lst.evaluation.adapted_results import AdaptedResult
 from lst.evaluation.contamination import Contamination
 from lst.evaluation.results import Direction, DirectionSummary, Share
 from lst.recipes.runs.formats import ModelLine
@@ -63,6 +64,13 @@ class ContaminationRecord(TypedDict):
     found: Contamination
 
 
+class AdaptedRecord(TypedDict):
+    """What a model that was adapted to recognition or to reading aloud reaches."""
+
+    label: str
+    result: AdaptedResult
+
+
 class CompareFile(TypedDict):
     """``PAGE.json``.
 
@@ -71,6 +79,7 @@ class CompareFile(TypedDict):
         base: label of the model that others are compared with.
         models: by label; see ``lst runs list``.
         tasks, comparisons: of all models.
+        adapted: of models that were adapted to recognition or to reading aloud.
         contamination: where it was looked for.
         problems: what could not be read, a line each.
     """
@@ -81,5 +90,6 @@ class CompareFile(TypedDict):
     models: dict[str, ModelLine]
     tasks: list[TaskRecord]
     comparisons: list[RunComparison]
+    adapted: list[AdaptedRecord]
     contamination: list[ContaminationRecord]
     problems: list[str]

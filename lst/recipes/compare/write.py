@@ -17,6 +17,7 @@ from lst.recipes.compare.compared import TaskGroup, base_of, compare_all, group_
 from lst.recipes.compare.entries import Answers, Entry, read_entries
 from lst.recipes.compare.formats import CompareFile, ContaminationRecord, RunComparison, TaskModel, TaskRecord
 from lst.recipes.compare.plots import Point, speech_against_text
+from lst.recipes.report.adaptation import adaptation_sections
 from lst.recipes.report.page import Section, page
 from lst.recipes.report.plots import DIRECTION_NAMES
 from lst.recipes.report.questions import STRATUM_NAMES
@@ -99,6 +100,7 @@ def compare_runs(config: ComparisonConfig) -> str:
         "models": {entry.name: entry.line for entry in entries},
         "tasks": [_task_record(group) for group in groups],
         "comparisons": comparisons,
+        "adapted": [{"label": entry.name, "result": own.result} for entry in entries for own in entry.adapted],
         "contamination": seen,
         "problems": [*problems, *more],
     }
@@ -107,6 +109,8 @@ def compare_runs(config: ComparisonConfig) -> str:
         items = items_section(group, number, config.num_items, config.seed)
         sections.append(_task_section(group, number, base, comparisons, items.problem))
         sections += [items] if items.questions else []
+    answered = [(entry, own) for entry in entries for own in entry.adapted]
+    sections += adaptation_sections(answered, config.bootstrap_samples, config.seed)
     if seen:
         shown = [(f"{Path(one['run']).name}: {one['of']}", one) for one in seen]
         sections.append(SeenSection("contamination", "Contamination", template="seen.html", found=shown, kinds=KINDS))

@@ -13,6 +13,7 @@ from lst.configs.reads import words_read_by
 from lst.configs.schema import Config
 from lst.evaluation.contamination import Contamination, contamination_of
 from lst.evaluation.results import RunResults
+from lst.recipes.report.adaptation import adaptation_of_run
 from lst.recipes.report.audio import audio_section
 from lst.recipes.report.benchmarks import benchmark_sections, contamination_sections
 from lst.recipes.report.corpus import corpus_section, patches_section
@@ -54,6 +55,7 @@ def write_report(config: Config, overrides: Sequence[str]) -> Path:
         *([questions_section(run), browser_section(run)] if run.asks_questions else []),
         results_section(run),
         *benchmark_sections(run),
+        *adaptation_of_run(run),
         *contamination_sections(run),
         cost_section(run),
         curves_section(run),

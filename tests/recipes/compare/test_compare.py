@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from browser_page import check_layout
 from html_page import Page, check_self_contained, check_well_formed
-from made_answers import NUM_ITEMS, add_benchmark, add_contamination, rows_of
+from made_answers import NUM_ITEMS, add_adapted, add_benchmark, add_contamination, rows_of
 from made_run import make_run
 
 from lst.cli import main
@@ -121,6 +121,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path.write_text(json.dumps({**result, "corpus": "tones <b>", "data": settings["data"]}))
     shutil.copytree(top / "a run's <b>", top / "b")
     add_benchmark(top / "b")
+    add_adapted(top / "b")
     add_contamination(top / "b", json.loads((top / "b/eval/static.json").read_text())["data"])
     return top
 
@@ -136,7 +137,7 @@ def page(runs: Path) -> Path:
 def test_the_page_says_what_the_evaluations_say_and_needs_nothing_else(page: Path, runs: Path) -> None:
     shown = Page(page.read_text())
     check_self_contained(shown)
-    check_well_formed(shown, ("models", "task-1", "items-1", "task-2", "contamination"))
+    check_well_formed(shown, ("models", "task-1", "items-1", "task-2", "adaptation", "contamination"))
     found = json.loads(page.with_suffix(".json").read_text())
     assert found["base"] == "a run's <b>/baseline"
     assert list(found["models"]) == ["a run's <b>/baseline", "a run's <b>/static", "b/baseline", "b/static"]
@@ -154,7 +155,9 @@ def test_the_page_says_what_the_evaluations_say_and_needs_nothing_else(page: Pat
     same = [one for one in found["comparisons"] if one["second"] == "b/baseline"]
     assert [one["difference"] for one in same] == [0.0] * 4, "a copy of the base"
     assert all(one["is_paired"] for one in same)
-    assert "lie in its own folder" in shown.texts["task-2"]
+    assert [one["label"] for one in found["adapted"]] == ["b/baseline", "b/static"]
+    assert "+50.0" in shown.row("adaptation", "b/static")[3]
+    assert "do not say where the benchmark lies" in shown.texts["task-2"]
     assert shown.texts["task-2"].count("by swap") == 4
     assert "1 2" in " ".join(shown.row("contamination", "b: its held-out data")[3:]).replace("13 words", "")
     assert sum(tag == "svg" for tag, _ in shown.tags) == 2
@@ -166,6 +169,7 @@ def test_damage_is_named_and_the_others_are_compared(
     shutil.copytree(runs / "b", tmp_path / "b")
     (tmp_path / "b/eval/static.items.jsonl").write_text("{")
     (tmp_path / "b/eval/contamination.json").write_text("[]")
+    (tmp_path / "b/eval/static@asr-valid-0123456789ab.adapted.json").write_text("{")
     (tmp_path / "b/models/baseline/final/model.safetensors").write_bytes(b"half")
     words = [
         "compare",
@@ -183,6 +187,7 @@ def test_damage_is_named_and_the_others_are_compared(
     found = json.loads((tmp_path / "out/p.json").read_text())
     assert len(found["models"]) == 2
     assert any("contamination" in problem for problem in found["problems"])
+    assert any("static@asr-valid" in problem for problem in found["problems"])
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 from html_page import Page, check_self_contained, check_well_formed
-from made_answers import add_benchmark, add_contamination
+from made_answers import add_adapted, add_benchmark, add_contamination
 from made_run import make_overrides, make_run
 
+from lst.recipes.report.adaptation import adaptation_of_run
 from lst.recipes.report.benchmarks import benchmark_sections, contamination_sections
 from lst.recipes.report.record import read_run
 from lst.recipes.report.write import report_page, write_results
@@ -18,16 +19,21 @@ def test_benchmarks_and_contamination_are_on_the_page(tmp_path: Path) -> None:
     config = make_run(tmp_path)
     words = make_overrides(tmp_path)
     run = read_run(config, words)
-    assert [*benchmark_sections(run), *contamination_sections(run)] == [], "nothing was scored or counted"
+    own = (benchmark_sections, adaptation_of_run, contamination_sections)
+    assert [section for sections in own for section in sections(run)] == [], "nothing was scored or counted"
     add_benchmark(tmp_path)
     add_contamination(tmp_path, run.data.fingerprint)
     stale = tmp_path / "eval/static@blimp-0123456789ab.benchmark.json"
     result = json.loads((tmp_path / "eval/static@copa-0123456789ab.benchmark.json").read_text())
     stale.write_text(json.dumps({**result, "benchmark": "blimp", "data": "other", "weights_sha256": "0" * 64}))
-    sections = [*benchmark_sections(run), *contamination_sections(run)]
+    add_adapted(tmp_path)
+    sections = [section for sections in own for section in sections(run)]
     page = Page(report_page(run, sections))
     check_self_contained(page)
-    check_well_formed(page, ("benchmarks", "contamination"))
+    check_well_formed(page, ("benchmarks", "adaptation", "contamination"))
+    cells = [" ".join(cell.split()) for cell in page.row("adaptation", "static")]
+    assert cells[1:] == ["75.0 75.0–75.0", "50.0 75.0–75.0", "+50.0 +50.0 to +50.0", "10.00", "0.500", "75 %"]
+    assert page.row("adaptation", "baseline")[3].strip() == "base"
     row = page.row("benchmarks", "static", "S→S")
     best = result["directions"]["S→S"]["strata"]["all"]["swap"]
     assert row[2].split() == [f"{100 * best[key]:.1f}" for key in ("accuracy",)] + [
