@@ -227,7 +227,11 @@ class Job(Generic[ConfigT]):
         try:
             with initialize_config_module(self.module, version_base="1.3"):
                 composed = compose(name, overrides)
-            return OmegaConf.to_container(composed, resolve=True)  # type: ignore[return-value]
+            values: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
+            # Several places, as YAML lists them; on the command line they are a text.
+            if isinstance(places := values.get("corpus"), list):
+                values["corpus"] = f"[{','.join(map(str, places))}]"
+            return values
         except (HydraException, OmegaConfBaseException) as error:
             reason = str(error) or str(error.__cause__)
             # Where a file was refused, Hydra misses what would have been in it.

@@ -44,7 +44,7 @@ _PREPARE = (
     "data.on_the_fly_units data.shard_utterances"
 )
 _TRAIN = (
-    f"{_RUN} seed data.interleave data.mix data.pack_buffer data.num_streams data.num_loader_workers "
+    f"{_RUN} seed data.interleave data.mix data.sources data.pack_buffer data.num_streams data.num_loader_workers "
     "data.shuffle_shards patching model loss train"
 )
 _EVAL = f"{_RUN} seed eval train.row_patches verify_models"
