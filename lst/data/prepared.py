@@ -275,8 +275,12 @@ class PreparedData:
         """Whether there is no speech, not even in the vocabulary: ``text`` is for training, ``valid`` held out."""
         return self.vocabulary.num_units == 0
 
-    def _reader(self, split: str) -> ShardReader:
-        return ShardReader(self.folder, split, self.verify_hash, self.index)
+    def train_of(self, source: str) -> ShardReader:
+        """The training utterances of one source."""
+        return self._reader("train", source)
+
+    def _reader(self, split: str, source: str | None = None) -> ShardReader:
+        return ShardReader(self.folder, split, self.verify_hash, self.index, source)
 
     @property
     def fingerprint(self) -> str:

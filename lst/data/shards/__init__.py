@@ -34,11 +34,22 @@ from lst.data.shards.formats import (
     TextFacts,
     UnitFacts,
 )
+from lst.data.shards.provenance import (
+    NO_SOURCE,
+    SourceHours,
+    has_provenance,
+    hours_by_licence,
+    hours_by_source,
+    licence_warnings,
+    source_names,
+    source_of,
+)
 from lst.data.shards.reader import ShardReader
 from lst.data.shards.verify import Damage, verify_samples, verify_shards
 
 __all__ = [
     "INDEX_FILE",
+    "NO_SOURCE",
     "SHARD_FOLDER",
     "SPLITS",
     "VERSION",
@@ -51,17 +62,24 @@ __all__ = [
     "Receipt",
     "ShardReader",
     "SimulatedFacts",
+    "SourceHours",
     "SourceRecord",
     "TextFacts",
     "UnitFacts",
     "add_to_index",
     "entries_of",
     "finished_receipt",
+    "has_provenance",
+    "hours_by_licence",
+    "hours_by_source",
     "index_entry",
     "is_altered",
+    "licence_warnings",
     "load_index",
     "read_index",
     "shard_name",
+    "source_names",
+    "source_of",
     "verify_samples",
     "verify_shards",
     "write_index",
