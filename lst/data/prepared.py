@@ -42,7 +42,7 @@ RECORD_FILES = (SOURCE_FILE, MADE_FROM_FILE, LEFT_OUT_FILE)
 ARTEFACT_FILES = (UNITS_FILE, TEXT_FILE, VOCABULARY_FILE)
 CARD_FILES = ("card.html", "card.json")
 
-SIMULATED_SPEECH = "simulated speech"
+SIMULATED_SPEECH, RECORDINGS = "simulated speech", "recordings"
 
 SpokenRow: TypeAlias = ManifestRow | UnitRow | SimulatedRow
 
@@ -189,7 +189,7 @@ def speech_name(index: Index) -> str:
     """What the speech of prepared data is called: ``simulated speech``, ``synthesised speech`` or ``recordings``."""
     if index["aligner"] == SIMULATED:
         return SIMULATED_SPEECH
-    return "synthesised speech" if index["is_synthesised"] else "recordings"
+    return "synthesised speech" if index["is_synthesised"] else RECORDINGS
 
 
 def read_source(folder: Folder) -> SourceRecord:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from lst.data.shards.formats import Index, IndexEntry, Stated
@@ -12,7 +12,7 @@ from lst.data.utterance import Utterance
 
 # Of licences, or consents, that differ from row to row, such as a form's number, a shard states this alone.
 VARIOUS, MOST_DIFFERENT = "various", 16
-MAX_STATED_CHARS = 120
+MAX_STATED_CHARS, MOST_SHOWN = 120, 10
 # What utterances are of that name no source, and texts.
 NO_SOURCE = "unnamed"
 _NON_COMMERCIAL = re.compile(
@@ -80,17 +80,38 @@ def has_provenance(index: Index) -> bool:
     return any("source" in entry or "provenance" in entry for entries in index["splits"].values() for entry in entries)
 
 
-def hours_by_licence(rows: Iterable[SourceHours]) -> dict[str, float]:
-    """Hours by licence, the most first; an empty licence is not stated."""
+def hours_by(rows: Iterable[SourceHours], name: str) -> dict[str, float]:
+    """Hours by ``source``, ``licence`` or ``consent``, the most first; an empty one is not stated."""
     totals: dict[str, float] = defaultdict(float)
     for row in rows:
-        totals[row.licence] += row.hours
+        totals[getattr(row, name)] += row.hours
     return dict(sorted(totals.items(), key=lambda item: (-item[1], item[0])))
+
+
+def hours_text(by_value: Mapping[str, float]) -> str:
+    """Hours by value on one line, those of the first values.
+
+    >>> hours_text({"CC-BY-4.0": 2.5, "": 0.25})
+    'CC-BY-4.0 (2.50 h), not stated (0.25 h)'
+    """
+    shown = [f"{value or 'not stated'} ({_hours(hours)})" for value, hours in by_value.items()]
+    more = [f"{len(shown) - MOST_SHOWN:,} more"] if len(shown) > MOST_SHOWN else []
+    return ", ".join([*shown[:MOST_SHOWN], *more])
+
+
+def source_lines(rows: Sequence[SourceHours]) -> dict[str, str]:
+    """A line for each source: its hours, by licence and by consent."""
+    return {
+        f"source {name}": f"{_hours(hours)}; licence: {hours_text(hours_by(own, 'licence'))}; "
+        f"consent: {hours_text(hours_by(own, 'consent'))}"
+        for name, hours in hours_by(rows, "source").items()
+        for own in [[row for row in rows if row.source == name]]
+    }
 
 
 def licence_warnings(rows: Sequence[SourceHours]) -> list[str]:
     """What a person should know before a model of the data is published; a sentence each."""
-    by_licence = hours_by_licence(rows)
+    by_licence = hours_by(rows, "licence")
     total, found = sum(by_licence.values()), []
     if unstated := by_licence.pop("", 0.0):
         found.append(f"{_hours(unstated)} of {_hours(total)} state no licence.")
