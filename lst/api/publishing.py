@@ -9,7 +9,7 @@ The folder is one that ``lst.load`` opens. Paths of this machine are left out of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,8 @@ class ModelFacts:
         corpus: what it was trained on, in words; empty where the data is gone.
         speech: recordings, synthesised or simulated speech.
         corpus_licence: empty where it is not stated.
+        row_licences: hours by licence as the utterances state them; empty where they do not.
+        warnings: what to know of these licences, a sentence each.
         figures: accuracies by direction; empty where it was not evaluated.
         items: what was asked: questions or cloze items.
         chance: the accuracy of guessing.
@@ -49,6 +51,8 @@ class ModelFacts:
     corpus: str = ""
     speech: str = ""
     corpus_licence: str = ""
+    row_licences: str = ""
+    warnings: Sequence[str] = ()
     figures: Mapping[Direction, DirectionSummary] | None = None
     items: str = ""
     chance: float = 0.5
@@ -66,10 +70,11 @@ def model_card(whole: WholeModel, voice: Vocoder | None, facts: ModelFacts) -> s
         "speech": f"{codec.num_units:,} units at {codec.frame_rate_hz} Hz ({codec.name})",
         "voice": voice.name if voice else "none: units without sound",
         "data": ", ".join(filter(None, [facts.corpus, facts.speech])) or _UNSTATED,
-        "licence of the data": facts.corpus_licence or _UNSTATED,
+        "licence of the data": "; ".join(filter(None, [facts.corpus_licence, facts.row_licences])) or _UNSTATED,
         "licence of the model": facts.licence or _UNSTATED,
     }
     table = "\n".join(f"| {name} | {_cell(value)} |" for name, value in rows.items())
+    warned = "".join(f"\n> **Licences of the data:** {_cell(warning)}\n" for warning in facts.warnings)
     return f"""---
 {front}
 ---
@@ -81,7 +86,7 @@ A language model of text and of speech units, which continues either in either.
 | | |
 |---|---|
 {table}
-
+{warned}
 ## Use
 
 ```python

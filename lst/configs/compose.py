@@ -64,6 +64,8 @@ WORD_LISTS = (
     *("law.prepare", "law.grids.", "law.repeated.", "lst.prepare", "lst.grids.", "h3.trainings."),
     *("h3_text.prepare", "h3_text.common", "h3_text.models."),
 )
+# Options whose values are numbers by name: KEY={a: 1} gives several, KEY.a=1 one.
+ENTRIES = "dict[str, float]"
 # A comma that stands in no inner brackets.
 _COMMA_OF_LIST = re.compile(r",(?![^\[]*\])")
 _NEEDS_MULTIRUN = "several values need one run each: add -m (--multirun)"
@@ -191,7 +193,8 @@ class Job(Generic[ConfigT]):
         if self.is_group(key):
             return _choice_problems(key, value, self.groups[key], files)
         is_arm = any(key.startswith(place) and place.rstrip(".") in self.options for place in WORD_LISTS)
-        if key not in self.options and not is_arm:
+        is_entry = key.rpartition(".")[0] in self.options and self.options[key.rpartition(".")[0]].kind == ENTRIES
+        if key not in self.options and not is_arm and not is_entry:
             meant = HABITS.get(key.rpartition(".")[2])
             hint = f" (did you mean {meant}?)" if meant in self.options else nearest(key, [*self.options, *self.groups])
             return [f"{key}: {NO_CODE}"] if is_target(key) else [f"unknown option {key!r}{hint}"]
@@ -199,7 +202,7 @@ class Job(Generic[ConfigT]):
             return [] if self.options[key].limits.is_prose else text_problems(key, value)
         if self.is_path_list(key):
             return text_problems(key, value)
-        if is_arm or self.options[key].kind.startswith("list["):
+        if is_arm or (key in self.options and self.options[key].kind.startswith("list[")):
             example = ["patching=static"] if is_arm else self.options[key].value
             found = _list_problems(key, value, example)
         else:
@@ -227,7 +230,11 @@ class Job(Generic[ConfigT]):
         try:
             with initialize_config_module(self.module, version_base="1.3"):
                 composed = compose(name, overrides)
-            return OmegaConf.to_container(composed, resolve=True)  # type: ignore[return-value]
+            values: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
+            # Several places, as YAML lists them; on the command line they are a text.
+            if isinstance(places := values.get("corpus"), list):
+                values["corpus"] = f"[{','.join(map(str, places))}]"
+            return values
         except (HydraException, OmegaConfBaseException) as error:
             reason = str(error) or str(error.__cause__)
             # Where a file was refused, Hydra misses what would have been in it.

@@ -44,7 +44,7 @@ _PREPARE = (
     "data.on_the_fly_units data.shard_utterances"
 )
 _TRAIN = (
-    f"{_RUN} seed data.interleave data.mix data.pack_buffer data.num_streams data.num_loader_workers "
+    f"{_RUN} seed data.interleave data.mix data.sources data.pack_buffer data.num_streams data.num_loader_workers "
     "data.shuffle_shards patching model loss train"
 )
 _EVAL = f"{_RUN} seed eval train.row_patches verify_models"
@@ -94,7 +94,7 @@ class Reads:
             options: every option of the command's configuration.
         """
         key = word.partition("=")[0]
-        is_known = key in options or key in _SECTIONS or key.startswith("arms.")
+        is_known = bool({key, key.rpartition(".")[0]} & options.keys()) or key in _SECTIONS or key.startswith("arms.")
         if not is_known or self.has(key) or key in self.sections:
             return ""
         # Options of lst synthetic and lst scale are others, even where they have the same name.

@@ -32,7 +32,7 @@ from lst.model.config import (
     patching_problems,
 )
 from lst.options import Options, option
-from lst.storage import is_url
+from lst.storage import is_url, place_list_problems
 from lst.tokenizers.config import TokenizerConfig
 
 EXPORT_FORMATS = ("on_the_fly", "textgrid", "ctm", "llama")
@@ -375,8 +375,8 @@ class Config(Options):
     seed: int = option(0, "seed of everything that is drawn", low=0)
     corpus: str | None = option(
         None,
-        "your recordings: a folder or a manifest, or its URL; or simulated, which is short for data.voice=simulated; "
-        "or none: no speech, text= alone; without, stories are synthesised",
+        "your recordings: a folder or a manifest, or its URL; several as [NAME=PLACE,…]; or simulated, which is short "
+        "for data.voice=simulated; or none: no speech, text= alone; without, stories are synthesised",
         path="file or folder",
         url_allowed=True,
     )
@@ -474,7 +474,7 @@ class Config(Options):
 
     def rules(self) -> list[str]:
         """Options of different sections agree."""
-        found = name_problems(self.name)
+        found = name_problems(self.name) + place_list_problems("corpus", self.corpus or "", (SIMULATED, NO_VOICE))
         if self.address is not None and self.executor != "ray":
             found.append(f"address={self.address} is of a Ray cluster: add executor=ray, or leave it out")
         if self.data.voice == NO_VOICE and self.text is None:

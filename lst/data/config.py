@@ -314,6 +314,33 @@ class TextConfig(Options, prefix="data.text."):
 
 
 @dataclass
+class SourcesConfig(Options, prefix="data.sources."):
+    """How much a training takes of each source: the corpora of ``corpus=[…]``, or what rows name as their source."""
+
+    weights: dict[str, float] = option(
+        {},
+        "share of each source in every kind of documents, in the unit of data.mix.by: {read: 2, talks: 1}; empty takes "
+        "each as large as it is",
+        is_later=True,
+    )
+    max_epochs: dict[str, float] = option(
+        {},
+        "documents an utterance of a source may give; a source that has given them drops out, and the shares of the "
+        "others grow: {talks: 4}",
+        is_later=True,
+    )
+
+    def rules(self) -> list[str]:
+        """Weights and limits are above 0."""
+        return [
+            f"{self.prefix}{name}.{source}={value:g}: must be above 0"
+            for name in ("weights", "max_epochs")
+            for source, value in getattr(self, name).items()
+            if not 0 < value < float("inf")
+        ]
+
+
+@dataclass
 class DataConfig(Options, prefix="data."):
     """Options of preparing and loading data."""
 
@@ -398,6 +425,7 @@ class DataConfig(Options, prefix="data."):
     align: AlignConfig = field(default_factory=AlignConfig)
     interleave: InterleaveConfig = field(default_factory=InterleaveConfig)
     mix: MixConfig = field(default_factory=MixConfig)
+    sources: SourcesConfig = field(default_factory=SourcesConfig)
     simulated: SimulatedConfig = field(default_factory=SimulatedConfig)
     text: TextConfig = field(default_factory=TextConfig)
 

@@ -42,7 +42,7 @@ RECORD_FILES = (SOURCE_FILE, MADE_FROM_FILE, LEFT_OUT_FILE)
 ARTEFACT_FILES = (UNITS_FILE, TEXT_FILE, VOCABULARY_FILE)
 CARD_FILES = ("card.html", "card.json")
 
-SIMULATED_SPEECH = "simulated speech"
+SIMULATED_SPEECH, RECORDINGS = "simulated speech", "recordings"
 
 SpokenRow: TypeAlias = ManifestRow | UnitRow | SimulatedRow
 
@@ -189,7 +189,7 @@ def speech_name(index: Index) -> str:
     """What the speech of prepared data is called: ``simulated speech``, ``synthesised speech`` or ``recordings``."""
     if index["aligner"] == SIMULATED:
         return SIMULATED_SPEECH
-    return "synthesised speech" if index["is_synthesised"] else "recordings"
+    return "synthesised speech" if index["is_synthesised"] else RECORDINGS
 
 
 def read_source(folder: Folder) -> SourceRecord:
@@ -275,8 +275,12 @@ class PreparedData:
         """Whether there is no speech, not even in the vocabulary: ``text`` is for training, ``valid`` held out."""
         return self.vocabulary.num_units == 0
 
-    def _reader(self, split: str) -> ShardReader:
-        return ShardReader(self.folder, split, self.verify_hash, self.index)
+    def train_of(self, source: str) -> ShardReader:
+        """The training utterances of one source."""
+        return self._reader("train", source)
+
+    def _reader(self, split: str, source: str | None = None) -> ShardReader:
+        return ShardReader(self.folder, split, self.verify_hash, self.index, source)
 
     @property
     def fingerprint(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict, cast
 
 import numpy as np
 
@@ -62,6 +62,38 @@ class Word(NamedTuple):
         )
 
 
+class Provenance(NamedTuple):
+    """Where an utterance comes from, and what may be done with it; empty where it is not stated.
+
+    Attributes:
+        corpus: name of one of several corpora that were prepared together.
+        source: where the corpus has it from.
+        licence: under which it may be used.
+        consent: what the speaker has agreed to.
+
+    >>> Provenance(source="podcast", licence="CC-BY-4.0").stated
+    {'source': 'podcast', 'licence': 'CC-BY-4.0'}
+    """
+
+    corpus: str = ""
+    source: str = ""
+    licence: str = ""
+    consent: str = ""
+
+    @property
+    def stated(self) -> dict[str, str]:
+        """What is stated, by name."""
+        return {name: value for name, value in self._asdict().items() if value}
+
+    @property
+    def name(self) -> str:
+        """By what its documents are mixed, and its losses told apart: the corpus of several, else the source."""
+        return self.corpus or self.source
+
+
+UNSTATED = Provenance()
+
+
 class Segment(NamedTuple):
     """A word (its index) or a silence (−1) and its frames, end exclusive."""
 
@@ -97,6 +129,7 @@ class SampleRecord(WholeRecord, total=False):
         unaligned_words: indices of words that were not found in the audio, where there are any.
         pieces: ids of the text, there where it was tokenised when it was prepared.
         source_id, source_segments: there where an ``Utterance`` has them.
+        corpus, source, licence, consent: what is stated of its ``Provenance``.
     """
 
     character_ends: list[list[int]]
@@ -104,6 +137,10 @@ class SampleRecord(WholeRecord, total=False):
     pieces: list[int]
     source_id: str
     source_segments: list[list[int]]
+    corpus: str
+    source: str
+    licence: str
+    consent: str
 
 
 @dataclass(frozen=True)
@@ -123,6 +160,7 @@ class Utterance:
         source_id: the name in an ``.on_the_fly`` file, where it cannot be the id.
         source_segments: (word, or −1 for a silence; its units, or −1 where no list of units follows) of each segment of
             an ``.on_the_fly`` file, where ``segments`` does not tell: silences without units, and several in a row.
+        provenance: as the corpus states it.
     """
 
     id: str
@@ -135,6 +173,7 @@ class Utterance:
     pieces: np.ndarray | None = None
     source_id: str = ""
     source_segments: tuple[tuple[int, int], ...] = ()
+    provenance: Provenance = UNSTATED
 
     @property
     def num_frames(self) -> int:
@@ -178,7 +217,7 @@ class Utterance:
             record["source_id"] = self.source_id
         if self.source_segments:
             record["source_segments"] = [list(segment) for segment in self.source_segments]
-        return record
+        return cast(SampleRecord, {**record, **self.provenance.stated})
 
     @classmethod
     def from_record(cls, record: SampleRecord, units: np.ndarray) -> Utterance:
@@ -203,6 +242,9 @@ class Utterance:
             pieces=np.array(record["pieces"], np.int32).reshape(-1) if "pieces" in record else None,
             source_id=record.get("source_id", ""),
             source_segments=tuple((word, num_units) for word, num_units in record.get("source_segments", ())),
+            provenance=Provenance(
+                record.get("corpus", ""), record.get("source", ""), record.get("licence", ""), record.get("consent", "")
+            ),
         )
 
 

@@ -105,6 +105,7 @@ class PackedBatch:
         min_id, max_id: bounds of the token and target ids. The host knows them, so a model checks them without waiting
             for the device.
         longest_document: patches of the longest document.
+        doc_source_ids: int64 [documents], the source of each document, for losses by source; None where there is one.
     """
 
     token_ids: torch.Tensor
@@ -122,12 +123,21 @@ class PackedBatch:
     min_id: int
     max_id: int
     longest_document: int
+    doc_source_ids: torch.Tensor | None = None
 
     def to(self, device: torch.device | str) -> PackedBatch:
         """The same batch on another device."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         moved = {name: x.to(device, non_blocking=True) for name, x in values.items() if isinstance(x, torch.Tensor)}
         return PackedBatch(**{**values, **moved})
+
+    def target_groups(self, num_sources: int = 1) -> torch.Tensor:
+        """bool [2 · sources, N]: which targets are speech, and which text, of each source in turn."""
+        groups_N = (self.target_modalities != SPEECH).long()
+        if self.doc_source_ids is not None:
+            groups_N = groups_N + 2 * self.doc_source_ids[self.doc_ids]
+        groups_N = torch.where(self.target_ids != IGNORE_ID, groups_N, -1)
+        return groups_N == torch.arange(2 * num_sources, device=groups_N.device)[:, None]
 
     @property
     def num_tokens(self) -> int:

@@ -44,8 +44,9 @@ class TrainingLoss(NamedTuple):
 
     Attributes:
         loss: a scalar with a gradient.
-        nats: cross-entropy without gradient, summed over the targets in speech and those in text, float32 or wider [2].
-        num_targets: their numbers, int64 [2].
+        nats: cross-entropy without gradient, summed over the targets in speech and those in text of each source in
+            turn, float32 or wider [2 · sources].
+        num_targets: their numbers, int64 [2 · sources].
     """
 
     loss: torch.Tensor
@@ -177,13 +178,17 @@ class LatentSpeechTextModel(nn.Module, PretrainedModel):
         return self.training_loss(batch, options, totals).loss
 
     def training_loss(
-        self, batch: PackedBatch, options: LossConfig | None = None, totals: LossTotals | None = None
+        self,
+        batch: PackedBatch,
+        options: LossConfig | None = None,
+        totals: LossTotals | None = None,
+        num_sources: int = 1,
     ) -> TrainingLoss:
         """Mean cross-entropy in nats over all targets, text and speech (LST paper, section 3).
 
         ``options`` sets the weight of each modality in the mean, and of the z-loss. With a boundary head, its mean
         cross-entropy over all units is added, with a weight. With ``totals``, the batch is a part of a larger one, and
-        the losses of its parts add up to its mean.
+        the losses of its parts add up to its mean. ``num_sources`` is the number of those that the batch may name.
         """
         options = options or LossConfig()
         hidden_ND, tokens_ND = self._states(batch)
@@ -195,9 +200,8 @@ class LatentSpeechTextModel(nn.Module, PretrainedModel):
         total = weights_N.sum() if totals is None else totals.weight.to(wide)
         weights_N = weights_N / total.clamp(min=torch.finfo(wide).tiny)
         loss, nats_N = linear_cross_entropy(hidden_ND, self.head.weight, batch.target_ids, weights_N, options.z_weight)
-        groups = has_target_N & is_speech_N, has_target_N & ~is_speech_N
-        nats = torch.stack([torch.where(group, nats_N, 0.0).sum() for group in groups])
-        num_targets = torch.stack([group.sum() for group in groups])
+        groups_GN = batch.target_groups(num_sources)
+        nats, num_targets = torch.where(groups_GN, nats_N, 0.0).sum(1), groups_GN.sum(1)
         if self.boundary_head is None:
             return TrainingLoss(loss, nats, num_targets)
         states_ND = tokens_ND if options.boundary_gradient else tokens_ND.detach()

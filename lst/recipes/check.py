@@ -15,7 +15,7 @@ from lst.evaluation.benchmark import gather_items
 from lst.model.hashes import HASHES_FILE, check_hashes
 from lst.progress import say, show
 from lst.runs import RunFolder
-from lst.storage import absolute, exists, list_files, locate, write_json
+from lst.storage import absolute, exists, list_files, locate, named_places, write_json
 
 PROBLEMS_EXIT = 1
 
@@ -28,8 +28,9 @@ def check(config: Config, overrides: Sequence[str]) -> int:
     """
     reports: list[CheckReport] = []
     options = config.check
-    if files := on_the_fly_files(config.corpus):
-        data = config.data
+    data, places = config.data, named_places(config.corpus or "")
+    files = on_the_fly_files(config.corpus) if "" in places else []
+    if files:
         reports.append(
             check_units(
                 files,
@@ -41,19 +42,20 @@ def check(config: Config, overrides: Sequence[str]) -> int:
             )
         )
     elif config.corpus is not None:
-        reports.append(
+        reports += [
             check_corpus(
-                locate(config.corpus),
+                locate(place),
                 config.layout,
-                config.data.min_duration_s,
-                config.data.max_duration_s,
+                data.min_duration_s,
+                data.max_duration_s,
                 options.decode,
                 options.examples,
-                config.data.align,
+                data.align,
                 config.num_workers,
                 config.data,
             )
-        )
+            for place in places.values()
+        ]
     if config.items is not None:
         reports.append(_check_items(config))
     if _checks_prepared(config, overrides):
@@ -107,9 +109,9 @@ def check_plan(config: Config, overrides: Sequence[str]) -> list[str]:
     lines = []
     if config.corpus is not None:
         depth = "decodes all of it" if config.check.decode else "headers of audio are read"
-        listed = list_files(absolute(config.corpus))
-        there = "" if listed.fingerprint is not None else ", which is not there"
-        lines.append(f"check: {config.corpus}{there} ({config.layout} layout; {depth})")
+        for place in named_places(config.corpus).values():
+            there = "" if list_files(absolute(place)).fingerprint is not None else ", which is not there"
+            lines.append(f"check: {place}{there} ({config.layout} layout; {depth})")
     if config.items is not None:
         lines.append(f"check: items {config.items} as {config.benchmark.name}")
     if _checks_prepared(config, overrides):

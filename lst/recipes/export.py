@@ -19,8 +19,16 @@ from lst.data.alignment.formats.ctm import write_ctm
 from lst.data.alignment.formats.textgrid import write_textgrids
 from lst.data.corpora import write_on_the_fly
 from lst.data.corpora.on_the_fly import SUFFIX
-from lst.data.prepared import PreparedData, speech_name
-from lst.data.shards import INDEX_FILE, ShardReader
+from lst.data.prepared import RECORDINGS, PreparedData, speech_name
+from lst.data.shards import (
+    INDEX_FILE,
+    Index,
+    ShardReader,
+    hours_by,
+    hours_by_source,
+    hours_text,
+    licence_warnings,
+)
 from lst.data.utterance import Utterance
 from lst.errors import UserError
 from lst.evaluation.results import RunResults, read_result
@@ -172,6 +180,7 @@ def _facts(config: Config, whole: WholeModel, data: PreparedData | None) -> Mode
         data.index["description"] if data else "",
         speech_name(data.index) if data else "",
         licence,
+        *(_row_licences(data.index, licence) if data is not None else ("", ())),
     )
     result = read_result(run.eval_result(whole.name)) if run.eval_result(whole.name).exists() else None
     if result is None or result["weights_sha256"] != whole.weights_sha256 or not run.results.exists():
@@ -181,6 +190,15 @@ def _facts(config: Config, whole: WholeModel, data: PreparedData | None) -> Mode
     own = next((model for model in results["models"] if model["name"] == whole.name), None)
     figures = {**own["directions"]} if own else None
     return replace(facts, figures=figures, items=results["items"], chance=results["chance"])
+
+
+def _row_licences(index: Index, licence: str) -> tuple[str, list[str]]:
+    """Hours by licence as utterances state them, and what to know of these; ``licence`` is that of the whole corpus."""
+    hours = hours_by_source(index)
+    if any(row.licence for row in hours):
+        return hours_text(hours_by(hours, "licence")), licence_warnings(hours)
+    is_recorded = speech_name(index) == RECORDINGS and bool(hours)
+    return "", licence_warnings(hours) if is_recorded and not licence else []
 
 
 def _not_writable(place: Folder, reason: str | None) -> UserError:

@@ -9,12 +9,13 @@ from lst import storage
 from lst.configs.schema import Config
 from lst.data.alignment import check_imported
 from lst.data.config import NO_VOICE, SIMULATED
-from lst.data.corpora import ManifestRow, on_the_fly_files
+from lst.data.corpora import ManifestRow
 from lst.data.prepare import PrepareOptions, check_preparing, prepare
 from lst.data.prepare.gather import gather_source, gather_units, lines_to_read
 from lst.data.prepare.gathered import planned_changes
 from lst.data.prepare.options import Origin
 from lst.data.prepare.prepare import BYTES_A_SHARD_UTTERANCE, BYTES_A_SPOKEN_STORY
+from lst.data.prepare.read_corpora import unit_files
 from lst.data.prepare.text_alone import DISK_A_TEXT_BYTE, named_texts
 from lst.data.shards import INDEX_FILE
 from lst.data.synthesis import choose_engine
@@ -77,7 +78,7 @@ class _Cost(NamedTuple):
 
 def _cost(config: Config, options: PrepareOptions, origin: Origin) -> _Cost:
     """Lists what would be prepared, with the checks of preparing."""
-    if files := on_the_fly_files(options.corpus, origin.corpus_files):
+    if files := unit_files(options, origin.corpus_files):
         rows, _, _ = gather_units(files, options)
         disk = float(sum(map(storage.size, files)))
         return _Cost(f"{len(rows):,} utterances in {len(files)} .on_the_fly files of {size_text(disk)}", 0.0, disk, 0.0)
@@ -86,9 +87,11 @@ def _cost(config: Config, options: PrepareOptions, origin: Origin) -> _Cost:
         source = gather_source(options, origin.corpus_files, is_plan=True)
         recordings = [row for row in source.rows if isinstance(row, ManifestRow)]
         check_imported(options.data, recordings)
-        layout = source.description.rpartition("(")[2].rstrip(")")
         speech_s = sum(row.duration_s or 0.0 for row in recordings)
+        layout = source.description.rpartition("(")[2].rstrip(")")
         what = f"{len(recordings):,} recordings ({layout} layout)"
+        if len(options.corpora) > 1:
+            what = f"{len(recordings):,} {source.description}"
         return _Cost(what, speech_s, len(recordings) * BYTES_A_SHARD_UTTERANCE, rtf)
     count, source_name, num_parts = config.data.num_spoken_stories, "stories", 0
     if options.text is not None:

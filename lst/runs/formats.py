@@ -52,11 +52,16 @@ class Resumption(TypedDict):
     changed: Options
 
 
-class BegunSettings(TypedDict):
+class _WeightedSources(TypedDict, total=False):
+    sources: Options
+
+
+class BegunSettings(_WeightedSources):
     """Everything that decides the weights, as a training was begun. It resumes with equal settings only.
 
     Keys:
         data: fingerprint of the prepared data.
+        sources: weights and limits of sources, where there are any.
         train: without the options that may change on resuming (how often to evaluate and to save).
     """
 
@@ -134,7 +139,12 @@ class _ModalityLosses(TypedDict, total=False):
     text_loss: float | None
 
 
-class LanguageModelRow(StepRow, _ModalityLosses):
+class _SourceLosses(TypedDict, total=False):
+    source_losses: dict[str, float | None]
+    source_targets: dict[str, Count]
+
+
+class LanguageModelRow(StepRow, _ModalityLosses, _SourceLosses):
     """``StepRow`` of ``lst train``. Counts are sums since step 1.
 
     Keys:
@@ -143,6 +153,8 @@ class LanguageModelRow(StepRow, _ModalityLosses):
         training_flops: of forward and backward passes.
         speech_loss, text_loss: of the step's batch, in nats a target that is speech or text, without weights; None
             where it has no such target. Absent in earlier rows.
+        source_losses, source_targets: the same by source of the data, and of how many targets it is the mean; absent
+            where there is one source.
     """
 
     tokens: Count
@@ -167,10 +179,15 @@ class ClozeAccuracies(TypedDict, total=False):
     valid_cloze_t_to_s: float
 
 
-class ValidationRow(_SpeechBits, ClozeAccuracies):
+class _SourceBits(TypedDict, total=False):
+    valid_bits_per_unit_by_source: dict[str, float]
+    valid_bits_per_byte_by_source: dict[str, float]
+
+
+class ValidationRow(_SpeechBits, ClozeAccuracies, _SourceBits):
     """A row of ``metrics.jsonl`` after an evaluation on held-out utterances; of text alone without bits a unit.
 
-    The accuracies are there with ``train.eval_items``.
+    The accuracies are there with ``train.eval_items``, the bits by source where the data has several.
     """
 
     step: Count

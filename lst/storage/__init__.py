@@ -46,6 +46,7 @@ from lst.storage.files import (
 from lst.storage.fingerprints import differing_settings, fingerprint, flat_settings
 from lst.storage.folders import copy_folder, remove_folder, staged_folder
 from lst.storage.listing import FileList, files_fingerprint, list_files
+from lst.storage.named_places import is_several, joined_places, named_places, place_list_problems
 from lst.storage.places import Folder, Location, Url, absolute, expanded, is_url, locate, named_in
 from lst.storage.typed import Between, Count, FormatError, OtherVersionError, Seconds, parse_json, read_json, read_jsonl
 
@@ -78,16 +79,20 @@ __all__ = [
     "flat_settings",
     "fsync_folder",
     "full_disk_named",
+    "is_several",
     "is_url",
+    "joined_places",
     "list_files",
     "list_sizes",
     "local_copy",
     "locate",
     "modified_s",
     "named_in",
+    "named_places",
     "open_binary",
     "open_descriptor",
     "parse_json",
+    "place_list_problems",
     "read_bytes",
     "read_foreign",
     "read_json",

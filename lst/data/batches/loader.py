@@ -29,6 +29,7 @@ from typing import Any
 
 import torch
 
+from lst.data.batches.mixing import Mixture
 from lst.data.batches.stream import (
     STATE_VERSION,
     BatchStream,
@@ -42,6 +43,7 @@ from lst.errors import LstError, UserError
 from lst.model.batch import PackedBatch
 from lst.parallel import end_with_parent, uninterrupted
 from lst.parallel.machine import set_one_thread
+from lst.progress import say
 
 # Batches that a worker has ready, besides the one that it is sending.
 BATCHES_AHEAD = 2
@@ -172,6 +174,9 @@ class BatchLoader(Iterator[tuple[PackedBatch, LoaderState]]):
         self._streams: dict[int, BatchStream] = {}
         self._workers: list[_Worker] = []
         self._num_workers = min(num_workers, len(self._own))
+        mixes = (Mixture(plan.sources, plan.mix_by, plan.seed, number, plan.num_streams) for number in self._own)
+        self._mixes = dict(zip(self._own, mixes, strict=True))
+        self._used_up = self._corpora_used_up()
 
     def __next__(self) -> tuple[PackedBatch, LoaderState]:
         place = self._num_given % len(self._own)
@@ -187,7 +192,18 @@ class BatchLoader(Iterator[tuple[PackedBatch, LoaderState]]):
         self._num_given += 1
         streams = (*self.state.streams[:number], stream_state, *self.state.streams[number + 1 :])
         self.state = LoaderState(self.state.fingerprint, self.state.batch_index + self.world_size, streams)
+        if new := self._corpora_used_up() - self._used_up:
+            self._used_up |= new
+            say(
+                f"{', '.join(sorted(new))}: all documents of data.sources.max_epochs were drawn by batch "
+                f"{self.state.batch_index:,}; the others share what is left"
+            )
         return batch, self.state
+
+    def _corpora_used_up(self) -> set[str]:
+        """The corpora that have given all they may in every stream of this rank."""
+        drawn = {number: [*self.state.streams[number].cursors.values()] for number in self._own}
+        return set.intersection(*(mix.used_up(drawn[number]) for number, mix in self._mixes.items()))
 
     def _start(self) -> None:
         for worker in range(self._num_workers):

@@ -17,8 +17,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import torch
 
-from lst.data.batches.mixing import DocumentMix, MixSource, TokenMix
+from lst.data.batches.mixing import MixSource, Mixture
 from lst.data.batches.order import PassOrder
 from lst.data.batches.packing import cut_document, fill_rows, rest_of_document, top_up_rows
 from lst.data.config import ADAPTATION_KINDS
@@ -128,6 +129,7 @@ class StreamPlan:
         mix_by: unit of the weights, ``tokens`` or ``documents``.
         shuffle_shards: number of shards that are shuffled together, 0 for all; see ``lst.data.batches.order``.
         num_streams: V, the number of streams that give batches in turn.
+        told_sources: by which losses are told apart, in order; none where there is one.
     """
 
     sources: Sequence[MixSource]
@@ -142,6 +144,7 @@ class StreamPlan:
     mix_by: str = "tokens"
     shuffle_shards: int = 0
     num_streams: int = 1
+    told_sources: Sequence[str] = ()
 
     @property
     def source_names(self) -> list[str]:
@@ -196,10 +199,8 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
             check_state_fingerprint(state.fingerprint, plan.fingerprint)
             _check_position(state, plan)
         self.state = state or plan.first_state
-        weights = [source.weight for source in plan.sources]
-        self._mix = (
-            TokenMix(weights) if plan.mix_by == "tokens" else DocumentMix(weights, plan.seed, stream, plan.num_streams)
-        )
+        self._mix = Mixture(plan.sources, plan.mix_by, plan.seed, stream, plan.num_streams)
+        self._told = {name: number for number, name in enumerate(plan.told_sources)}
         self._sources = {source.name: source for source in plan.sources}
         self._items: dict[DocumentKey, _Item] = {}
         self._ahead: dict[str, deque[DocumentKey]] = {name: deque() for name in names}
@@ -226,8 +227,12 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
         parts = top_up_rows(rows, sizes, plan.row_patches, least_piece)
         rests: list[DocumentKey] = []
         packed = [[self._take(keys[index], count, strategy, rests) for index, count in row] for row in parts]
+        given = [keys[index] for row in parts for index, _ in row]
         taken = {index for row in parts for index, _ in row}
         batch = pack_documents(packed, plan.row_patches)
+        if self._told:
+            own = [self._told[self._sources[key.source].source_of(key.number)] for key in given]
+            batch = replace(batch, doc_source_ids=torch.tensor(own))
         self.document_ids = [document.id for row in packed for document, _ in row]
         self.state = replace(
             state,
@@ -270,28 +275,29 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
         # Enough for every row, and as much again to choose from.
         wanted = 2 * self.plan.num_rows * row_patches
         num_waiting = sum(min(size, row_patches) for size in sizes)
-        names, num_tokens, num_drawn = list(state.cursors), list(state.source_tokens.values()), state.num_drawn
+        names, num_tokens = list(state.cursors), list(state.source_tokens.values())
+        num_drawn = list(state.cursors.values())
         while len(keys) < self.pack_buffer or num_waiting < wanted:
             number = self._mix.next_source(num_drawn, num_tokens)
             ahead = self._ahead[names[number]]
             if not ahead:
-                ahead.extend(self._next_keys(names[number], state.cursors[names[number]]))
+                ahead.extend(self._next_keys(names[number], num_drawn[number]))
                 self._make(ahead)
                 self._cut(ahead, strategy)
             key = ahead.popleft()
             item = self._items[key]
             size = len(item.cuts[strategy].lengths)
-            if size > row_patches and self._sources[key.source].kind in ADAPTATION_KINDS:
+            if size > row_patches and (kind := self._sources[key.source].kind) in ADAPTATION_KINDS:
                 raise UserError(
-                    f"utterance {item.document.id!r} as a document of data.mix.{key.source} has {size} patches, and a "
+                    f"utterance {item.document.id!r} as a document of data.mix.{kind} has {size} patches, and a "
                     f"row has {row_patches}: raise train.row_patches, or prepare with a smaller data.max_duration_s"
                 )
-            state.cursors[names[number]] += 1
-            num_drawn += 1
+            num_drawn[number] += 1
             num_tokens[number] += item.num_whole
             num_waiting += min(size, row_patches)
             keys.append(key)
             sizes.append(size)
+        state.cursors = dict(zip(names, num_drawn, strict=True))
         state.source_tokens = dict(zip(names, num_tokens, strict=True))
 
     def _next_keys(self, name: str, cursor: int) -> list[DocumentKey]:

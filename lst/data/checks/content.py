@@ -9,8 +9,8 @@ from collections import Counter
 
 from lst.data.audio.levels import AudioLevels
 from lst.data.corpora import ManifestRow
+from lst.data.corpora.provenance import NULLS
 from lst.data.corpora.records import shown
-from lst.data.corpora.row_checks import NULLS
 from lst.data.text.english import (
     COMMON_WORDS,
     MIN_COMMON_SHARE,

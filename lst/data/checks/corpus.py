@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -22,6 +22,7 @@ from lst.data.config import AlignConfig, DataConfig
 from lst.data.corpora import UNKNOWN_SPEAKER, ManifestProblem, ManifestRow, check_on_the_fly, load_corpus
 from lst.data.corpora.row_checks import Fault, RowChecker, row_problems, with_probes
 from lst.data.recordings.cut import is_cut
+from lst.data.shards import NO_SOURCE, SourceHours, licence_warnings, source_lines
 from lst.errors import UserError
 from lst.progress import Progress
 from lst.storage import Location
@@ -30,6 +31,7 @@ from lst.storage import Location
 NOT_DECODED = ("missing audio", "unreadable audio", "sample rate", "segment or channel")
 DECODED_AHEAD = 4  # utterances a thread
 DECODED_S = 120.0  # of a long recording at a time
+MOST_SOURCES = 32  # that are told one by one
 # Archives and audio of other kinds.
 UNREAD_SUFFIXES = (
     *(".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".7z", ".rar", ".m4a", ".aac", ".mp4", ".webm"),
@@ -229,6 +231,7 @@ class _Tally:
         self.rates: Counter[int] = Counter()
         self.channels: Counter[int] = Counter()
         self.kinds: Counter[str] = Counter()
+        self.stated: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)  # seconds by provenance
         self.files: set[int] = set()  # hashes of their places: segments of one file are one file
 
     def add(self, row: ManifestRow, info: AudioInfo | None, is_good: bool) -> None:
@@ -250,6 +253,8 @@ class _Tally:
         num_words = len(row.text.split())
         self.num_words += num_words
         self.durations_s.append(row.duration_s)
+        stated = row.provenance
+        self.stated[stated.name or NO_SOURCE, stated.licence, stated.consent].append(row.duration_s)
         words_a_second = num_words / max(row.duration_s, 1e-9)
         self.num_odd_rates += not MIN_WORDS_A_SECOND <= words_a_second <= MAX_WORDS_A_SECOND
 
@@ -273,11 +278,22 @@ class _Tally:
             found["words a second"] = self.num_words / float(durations_s.sum())
         if self.num_timed:
             found["with timed words"] = self.num_timed
-        return found
+        return found | source_lines(self._hours())
+
+    def _hours(self) -> list[SourceHours]:
+        """Hours by source, licence and consent; none where nothing is stated."""
+        if set(self.stated) <= {(NO_SOURCE, "", "")}:
+            return []
+        names = {source for source, _, _ in self.stated}
+        shown = dict.fromkeys(names, f"{len(names):,} sources") if len(names) > MOST_SOURCES else {}
+        return [
+            SourceHours(shown.get(source, source), licence, consent, len(own), sum(own) / 3600)
+            for (source, licence, consent), own in self.stated.items()
+        ]
 
     def notes(self) -> list[str]:
         """Observations that are no problems."""
-        notes = []
+        notes = licence_warnings(self._hours())
         if low := {rate: count for rate, count in sorted(self.rates.items()) if rate < RATE_HZ}:
             shown = ", ".join(f"{count:,} at {rate:,} Hz" for rate, count in low.items())
             notes.append(f"audio below {RATE_HZ:,} Hz has no sound above half its rate: {shown}")

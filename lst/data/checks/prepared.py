@@ -35,8 +35,12 @@ from lst.data.shards import (
     LeftOut,
     NamedRow,
     entries_of,
+    has_provenance,
+    hours_by_source,
     is_altered,
+    licence_warnings,
     read_index,
+    source_lines,
     verify_shards,
 )
 from lst.data.shards.samples import UNREADABLE
@@ -84,6 +88,10 @@ def check_prepared(folder: Folder, full: bool, max_examples: int) -> CheckReport
                 _check_shard(checker, folder, split, entry, full, progress)
     _check_left_out(report, folder, index, checker)
     report.statistics = checker.statistics()
+    if has_provenance(index):
+        hours = hours_by_source(index)
+        report.statistics |= source_lines(hours)
+        report.notes += licence_warnings(hours)
     return report
 
 

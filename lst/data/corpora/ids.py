@@ -86,6 +86,20 @@ def settle_ids(rows: Sequence[ManifestRow], root: Path) -> list[ManifestRow]:
     return [row if row.id == made else replace(row, id=made) for row, made in zip(rows, ids, strict=True)]
 
 
+def ids_apart(rows: Sequence[ManifestRow]) -> list[ManifestRow]:
+    """Puts the corpus's name before ids that several corpora have."""
+    corpora: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        corpora[row.id].add(row.provenance.corpus)
+
+    def apart(row: ManifestRow) -> str:
+        corpus = row.provenance.corpus
+        made = id_of(f"{corpus}-{row.id}")
+        return with_hash(made, f"{corpus}/{row.id}") if made in corpora else made
+
+    return [row if len(corpora[row.id]) == 1 else replace(row, id=apart(row)) for row in rows]
+
+
 def keep_ids(rows: Sequence[ManifestRow], before: Iterable[ManifestRow]) -> list[ManifestRow]:
     """Gives rows the ids that their audio had before, where these are still free.
 

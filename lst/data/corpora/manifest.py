@@ -16,6 +16,7 @@ Columns; ``path`` and ``text`` are required:
     member              the audio file's name within ``path``, which is then an uncompressed tar
     words               JSON: [[word, start_s, end_s], …], times from the utterance's start; a score may follow
     ending_start_word   first word of the ending, for cloze items
+    source, licence, consent    of the utterance; they travel with it (``lst.data.corpora.provenance``)
 
 Every row that cannot be used comes back as a ``ManifestProblem`` with its place.
 """
@@ -34,8 +35,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from lst.data.audio import as_on_disk, format_audio_ref
+from lst.data.corpora.provenance import COLUMNS, columns_of, provenance_of
 from lst.data.corpora.records import Record, json_records, table_cells
-from lst.data.utterance import TimedWord
+from lst.data.utterance import UNSTATED, Provenance, TimedWord
 from lst.errors import UserError, one_line, raise_problems
 from lst.progress import say
 from lst.storage import PlaceError, named_in, write_jsonl
@@ -88,6 +90,7 @@ class ManifestRow:
         words: with times from the utterance's start, if the source gives them.
         unread: columns whose cells could not be read.
         has_own_id: whether the id stands in the corpus as an id, and is not made of a name.
+        provenance: what is stated of source, licence and consent.
 
     >>> row = ManifestRow("utt_1", "a.wav", "hello there", start_s=1.5, duration_s=2.0)
     >>> row.is_segment, row.audio_ref
@@ -109,6 +112,7 @@ class ManifestRow:
     words: tuple[TimedWord, ...] = ()
     unread: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
     has_own_id: bool = field(default=False, compare=False, repr=False)
+    provenance: Provenance = UNSTATED
 
     def __post_init__(self) -> None:
         if self.start_s > 0:
@@ -247,7 +251,8 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
     if not missing:
         return
     needed = "; ".join(f"{name} (or {', '.join(ALIASES[name][1:])})" for name in REQUIRED)
-    optional = "; ".join(" or ".join(aliases) for name, aliases in ALIASES.items() if name not in REQUIRED)
+    more = [aliases for name, aliases in ALIASES.items() if name not in REQUIRED]
+    optional = "; ".join(map(" or ".join, [*more, COLUMNS["source"], COLUMNS["licence"], COLUMNS["consent"]]))
     raise UserError(
         f"manifest {path} has no column for: {', '.join(missing)}.",
         f"Columns found: {', '.join(repr(column) for column in columns) or 'none'}",
@@ -319,6 +324,7 @@ def parse_record(
         words=words,
         unread=frozenset(unread),
         has_own_id=bool(cells["id"].strip()),
+        provenance=provenance_of(record),
     )
     return row, [fault for own in faults.values() for fault in own]
 
@@ -395,7 +401,7 @@ def write_manifest(path: Path, rows: Iterable[ManifestRow]) -> None:
 
 
 def row_record(row: ManifestRow) -> Record:
-    """A row as an object of a manifest; columns of segments, channels, tars and words only if the row has them."""
+    """A row as an object of a manifest; columns of segments, channels, tars, words, provenance only if it has them."""
     columns = ("text", "speaker", "split", "duration_s", "ending_start_word")
     path = row.path if isinstance(row.path, str) else str(row.path.absolute())
     optional = {
@@ -405,4 +411,4 @@ def row_record(row: ManifestRow) -> Record:
         "words": [[*word[:4]] for word in row.words] or None,
     }
     record = {"id": row.id, "path": path, **{name: getattr(row, name) for name in columns}}
-    return record | {name: value for name, value in optional.items() if value is not None}
+    return record | {name: value for name, value in optional.items() if value is not None} | columns_of(row.provenance)

@@ -18,6 +18,7 @@ from lst.data.audio import AudioInfo, described, is_present, probe_audio
 from lst.data.audio.read import place_faults, rate_fault
 from lst.data.corpora.ids import MAX_ID_CHARS
 from lst.data.corpora.manifest import ManifestProblem, ManifestRow
+from lst.data.corpora.provenance import NULLS
 from lst.data.corpora.records import shown
 from lst.data.utterance import TOLERANCE_S
 from lst.errors import ProblemsError, UserError
@@ -32,31 +33,6 @@ ID_RULE = (
     "where a dot starts the suffix and a slash a folder"
 )
 _ID = re.compile(r"[A-Za-z0-9_-]+")
-
-# How pandas, JSON, R and databases write a cell that has no value.
-NULLS = frozenset(
-    (
-        *(
-            "nan",
-            "NaN",
-            "NAN",
-            "-nan",
-            "-NaN",
-            "null",
-            "NULL",
-            "Null",
-            "None",
-            "<NA>",
-            "<na>",
-            "NA",
-            "N/A",
-            "n/a",
-            "NaT",
-        ),
-        *("none", "NONE", "<null>", "<NULL>", "<nan>", "<NaN>", "<None>", "(null)", "(NULL)", "[null]", "undefined"),
-        *("#N/A", "#N/A N/A", "#NA", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN", "nil", "\\N"),
-    )
-)
 # (kind of check, message)
 Fault: TypeAlias = tuple[str, str]
 Probe: TypeAlias = Callable[[], AudioInfo]

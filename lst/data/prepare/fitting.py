@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -29,6 +31,10 @@ from lst.tokenizers.imported_units import ImportedUnits
 from lst.tokenizers.speech import SpeechTokenizer, encoder_options, fit_on_frames, given_tokenizer, unit_places
 from lst.tokenizers.text import TextTokenizer, build_text_tokenizer
 from lst.tokenizers.vocabulary import Vocabulary
+
+RowT = TypeVar("RowT", bound=SpokenRow)
+# Added to the seed, so that these draws do not correlate with other uses of it.
+_LINES_STREAM = 0x71E5
 
 
 def make_artefacts(
@@ -133,7 +139,11 @@ def _passing_lines(gathered: Gathered, options: PrepareOptions, unsound: set[str
             for row, fault in zip(chosen, ordered_map(_fault_of_row, chosen, options.num_workers), strict=True):
                 unsound |= {row.id} if fault else set()
         rows = [row for row in rows if row.id not in unsound] or rows
-    lines = [row.text for row in rows if row.split == "train"] + [text.text for text in gathered.texts]
+    training = [row for row in rows if row.split == "train"]
+    if len({_corpus_of(row) for row in training}) > 1:
+        training = _even_lines(training, options.tokenizer.text_max_lines, options.seed)
+        _say_shares("text pieces are fitted to", training, lambda row: 1.0, "lines")
+    lines = [row.text for row in training] + [text.text for text in gathered.texts]
     if not lines:
         say("no utterance is for training: codebook and text pieces that are not given are fitted to all held out")
         lines = [row.text for row in rows]
@@ -168,6 +178,8 @@ def fit_units(
     # Built here too, so that missing weights are reported before any work.
     encoder = build_encoder(options)
     chosen = training_rows(rows, config, seed)
+    if len({_corpus_of(row) for row in chosen}) > 1:
+        _say_shares("units are fitted to", chosen, lambda row: (row.duration_s or 0.0) / 60, "minutes")
     with one_thread():
         return fit_on_frames(config, encoder, options, _frames(chosen, options, num_workers, unsound), seed)
 
@@ -175,17 +187,65 @@ def fit_units(
 def training_rows(rows: Sequence[ManifestRow], config: TokenizerConfig, seed: int) -> list[ManifestRow]:
     """Training utterances in an order drawn from the seed, as many as hold ``fit_max_frames`` frames.
 
-    A corpus of held-out utterances alone gives these.
+    Of several corpora each gives as many frames; what a small one lacks, the others give. A corpus of held-out
+    utterances alone gives these.
     """
     # Without training utterances (data.valid_share=1), those held out are all there is to fit to.
     training = [row for row in rows if row.split == "train"] or list(rows)
-    chosen, num_frames = [], 0.0
+    sizes: dict[str, float] = defaultdict(float)
+    for row in training:
+        sizes[_corpus_of(row)] += _num_frames(row, config)
+    wanted = {name: float(config.fit_max_frames) for name in sizes}
+    if len(sizes) > 1:
+        wanted = even_shares(sizes, config.fit_max_frames)
+    chosen, num_frames = [], dict.fromkeys(sizes, 0.0)
     for index in np.random.default_rng(seed).permutation(len(training)):
-        if num_frames >= config.fit_max_frames:
-            break
-        chosen.append(training[index])
-        num_frames += (training[index].duration_s or 0.0) * config.frame_rate_hz
+        row = training[index]
+        if num_frames[corpus := _corpus_of(row)] < wanted[corpus]:
+            chosen.append(row)
+            num_frames[corpus] += _num_frames(row, config)
     return chosen
+
+
+def _num_frames(row: ManifestRow, config: TokenizerConfig) -> float:
+    return (row.duration_s or 0.0) * config.frame_rate_hz
+
+
+def even_shares(sizes: Mapping[str, float], total: float) -> dict[str, float]:
+    """Divides a total evenly; what one is too small for goes to the others.
+
+    >>> even_shares({"a": 10, "b": 100, "c": 50}, 90)
+    {'a': 10, 'c': 40.0, 'b': 40.0}
+    """
+    shares: dict[str, float] = {}
+    for place, (name, size) in enumerate(sorted(sizes.items(), key=lambda item: (item[1], item[0]))):
+        shares[name] = min(size, (total - sum(shares.values())) / (len(sizes) - place))
+    return shares
+
+
+def _corpus_of(row: SpokenRow) -> str:
+    """The name of a row's corpus, of several."""
+    return row.provenance.corpus if isinstance(row, ManifestRow) else ""
+
+
+def _even_lines(rows: Sequence[RowT], max_lines: int, seed: int) -> list[RowT]:
+    """Rows of several corpora, as many of each, at most ``max_lines`` in all; drawn from the seed."""
+    shares = even_shares(Counter(map(_corpus_of, rows)), max_lines)
+    taken: Counter[str] = Counter()
+    chosen = []
+    for index in np.random.default_rng([seed, _LINES_STREAM]).permutation(len(rows)):
+        if taken[corpus := _corpus_of(rows[index])] + 1 <= shares[corpus]:
+            taken[corpus] += 1
+            chosen.append(int(index))
+    return [rows[index] for index in sorted(chosen)]
+
+
+def _say_shares(what: str, rows: Sequence[RowT], size: Callable[[RowT], float], unit: str) -> None:
+    """Says how much each of several corpora gives to a fit."""
+    totals: dict[str, float] = defaultdict(float)
+    for row in rows:
+        totals[_corpus_of(row)] += size(row)
+    say(f"{what} {', '.join(f'{total:,.0f} {unit} of {name}' for name, total in sorted(totals.items()))}")
 
 
 def _frames(

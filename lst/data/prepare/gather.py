@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,6 @@ from lst.data.corpora import (
     assign_splits,
     check_on_the_fly,
     check_rows,
-    load_corpus,
     num_bad_rows,
 )
 from lst.data.corpora.ids import keep_ids
@@ -26,7 +25,8 @@ from lst.data.corpora.records import read_utf8
 from lst.data.corpora.row_checks import text_faults
 from lst.data.corpora.splits import choose_held_out
 from lst.data.prepare.options import PrepareOptions
-from lst.data.prepare.usable import NO_HASHES, Usable, usable_rows
+from lst.data.prepare.read_corpora import check_two, read_corpora, with_splits
+from lst.data.prepare.usable import NO_HASHES, usable_rows
 from lst.data.prepared import (
     SpokenRow,
     WrittenText,
@@ -44,7 +44,7 @@ from lst.data.synthesis.simulated import SimulatedRow, SimulatedSpeech, mean_pho
 from lst.data.synthesis.stories import StoryQuestion
 from lst.data.utterance import HeldOut
 from lst.errors import UserError
-from lst.storage import FileList, Folder, Location, locate
+from lst.storage import FileList, Location, locate
 
 
 def _left_out(problems: Sequence[ManifestProblem]) -> list[LeftOut]:
@@ -67,7 +67,7 @@ def gather_units(
     )
     num_rows = num_lines if not problems else len(rows) + num_bad_rows(problems)
     apply_on_error(problems, num_rows, options.on_error, options.max_skipped_share, f"corpus {options.corpus}")
-    _check_two(rows, options.corpus)
+    check_two(rows, options.corpus)
     stems = {str(file): locate(file).name.partition(".")[0] for file in files}
     named = [ManifestRow(row.id, Path(row.place), row.text, split=split_of(stems[row.place]) or "") for row in rows]
     held_out = held_out or choose_held_out(named, data.valid_share, options.seed)
@@ -83,14 +83,6 @@ def gather_units(
     if held_out is not None:
         facts["held_out"] = held_out
     return rows, texts, facts
-
-
-def _check_two(rows: Sequence[SpokenRow], corpus: Location | None) -> None:
-    if len(rows) < 2:
-        raise UserError(
-            f"corpus {corpus} has {len(rows)} usable utterance{'s' * (len(rows) != 1)}: at least two are needed, one "
-            "is held out"
-        )
 
 
 # Longer texts would exceed the longest utterance that is allowed by default.
@@ -109,7 +101,7 @@ class Source:
         is_synthesised: whether the speech is a synthesiser's, or simulated.
         questions: about stories; their parts are rows of the split ``questions``.
         simulated: what simulated speech was drawn from; None for others.
-        held_out: which utterances are, where the corpus does not say.
+        held_out: which utterances are, by the name of their corpus, where that does not say.
         left_out: parts of recordings that are no utterance.
     """
 
@@ -120,7 +112,7 @@ class Source:
     is_synthesised: bool
     questions: Sequence[Question] = ()
     simulated: SimulatedFacts | None = None
-    held_out: HeldOut | None = None
+    held_out: Mapping[str, HeldOut] = field(default_factory=dict)
     left_out: Sequence[LeftOut] = ()
 
     @property
@@ -134,15 +126,17 @@ class Source:
         if self.simulated is not None:
             found["num_units"] = self.simulated["options"]["num_units"]
             found["simulated"] = self.simulated
-        if self.held_out is not None:
-            found["held_out"] = self.held_out
+        if "" in self.held_out:
+            found["held_out"] = self.held_out[""]
+        elif self.held_out:
+            found["held_out_by"] = dict(self.held_out)
         return found
 
 
 def gather_source(
     options: PrepareOptions,
-    files: FileList | None = None,
-    held_out: HeldOut | None = None,
+    files: Mapping[str, FileList] | None = None,
+    held_out: Mapping[str, HeldOut] | None = None,
     before: Iterable[ManifestRow] = (),
     known: AudioHashes = NO_HASHES,
     is_plan: bool = False,
@@ -152,8 +146,8 @@ def gather_source(
     Args:
         options: ``corpus`` (recordings), ``text`` (read aloud without a corpus, written texts with one), or neither:
             stories are read aloud.
-        files: the corpus's files, if they have been listed already.
-        held_out: which utterances an earlier state of the corpus held out.
+        files: the files of each corpus by its name, if they have been listed already.
+        held_out: which utterances an earlier state of each corpus held out.
         before: rows of an earlier state of the corpus, whose ids stay.
         known: hashes of its audio from an earlier run.
         is_plan: nothing is listened to: long recordings stay whole.
@@ -162,27 +156,33 @@ def gather_source(
         UserError: nothing usable was found; ``ProblemsError`` lists all problems.
     """
     if options.corpus is not None:
-        place = locate(options.corpus)
-        rows, problems, layout = load_corpus(place, options.layout, files)
-        rows = keep_ids(rows, before)
-        usable = usable_rows(f"corpus {place}", rows, problems, options, files, known, is_plan)
-        return _recordings(place, usable, layout, options, held_out)
+        return _recordings(options, files or {}, held_out or {}, before, known, is_plan)
     return _read_aloud(Path(options.text), options) if options.text is not None else _stories(options)
 
 
-def _recordings(path: Folder, usable: Usable, layout: str, options: PrepareOptions, held_out: HeldOut | None) -> Source:
-    config = options.data
-    _check_two(usable.rows, path)
-    held_out = held_out or choose_held_out(usable.rows, config.valid_share, options.seed)
-    assigned = assign_splits(usable.rows, config.valid_share, options.seed, held_out)
+def _recordings(
+    options: PrepareOptions,
+    files: Mapping[str, FileList],
+    held_out: Mapping[str, HeldOut],
+    before: Iterable[ManifestRow],
+    known: AudioHashes,
+    is_plan: bool,
+) -> Source:
+    read = read_corpora(options, files)
+    told = f"corpus {next(iter(map(locate, options.corpora.values())))}"
+    if len(options.corpora) > 1:
+        told = f"corpora {', '.join(options.corpora)}"
+    rows = keep_ids(read.rows, before)
+    usable = usable_rows(told, rows, read.problems, options, files, known, is_plan)
+    assigned, rules = with_splits(usable.rows, options, held_out)
     texts, same = texts_beside(options.text, [row.text for row in assigned if row.split == "valid"])
     return Source(
         assigned,
         texts,
         [*usable.problems, *same],
-        f"recordings in {path.name} ({layout})",
+        read.description,
         is_synthesised=False,
-        held_out=held_out,
+        held_out=rules,
         left_out=usable.left_out,
     )
 

@@ -18,12 +18,14 @@ from lst import storage
 from lst.data.alignment import given_times
 from lst.data.audio import audio_exists
 from lst.data.audio.content import AudioHashes, hash_audio
-from lst.data.corpora import ManifestRow, UnitRow, on_the_fly_files
+from lst.data.corpora import ManifestRow, UnitRow
 from lst.data.prepare.gather import gather_source, gather_units
 from lst.data.prepare.lists import Lists, MoreOfRow, arrange, differences, read_plan
 from lst.data.prepare.options import Origin, PrepareOptions
+from lst.data.prepare.read_corpora import held_out_before, unit_files
 from lst.data.prepare.seen import (
     SEEN_FILE,
+    listed_files,
     listed_urls,
     outside_audio,
     read_audio_hashes,
@@ -120,7 +122,7 @@ def has_changed(folder: Folder, origin: Origin) -> bool:
     if not seen["outside"]:
         return False
     rows, _ = read_lists(folder)
-    return not _gone_files(rows, origin) and outside_audio(rows, origin.corpus_files) != seen["outside"]
+    return not _gone_files(rows, origin) and outside_audio(rows, origin.corpus_files.values()) != seen["outside"]
 
 
 def gather(folder: Folder, options: PrepareOptions, origin: Origin) -> Gathered:
@@ -177,7 +179,8 @@ def earlier_source(folder: Folder) -> SourceRecord | None:
 def _may_be_gone(kept: Gathered, origin: Origin) -> bool:
     """Whether audio may be gone although no file of the corpus's listing was touched."""
     seen = read_seen(kept.folder)
-    is_outside = seen is None or bool(seen["outside"]) or origin.files.get("corpus_files") is None
+    corpora = [state for key, state in origin.files.items() if key.startswith("corpus_files.")]
+    is_outside = seen is None or bool(seen["outside"]) or None in (corpora or [origin.files.get("corpus_files")])
     return kept.has_recordings and is_outside
 
 
@@ -188,12 +191,12 @@ def find(folder: Folder, options: PrepareOptions, origin: Origin) -> Found:
     """
     before, made_from = earlier_source(folder), fingerprint(origin.made_from)
     keeps = before is not None and before["made_from"] == made_from and not options.data.refit
-    files = on_the_fly_files(options.corpus, origin.corpus_files)
+    files = unit_files(options, origin.corpus_files)
     questions: Sequence[Question] = ()
-    held_out = before.get("held_out") if before is not None and keeps else None
+    held_out = held_out_before(before) if before is not None and keeps else {}
     facts: UnitFacts
     if files:
-        rows, texts, facts = gather_units(files, options, held_out)
+        rows, texts, facts = gather_units(files, options, held_out.get(""))
     else:
         # Lists that were damaged since tell nothing.
         is_whole = before is not None and keeps and before["files"] == list_hashes(folder)
@@ -207,7 +210,7 @@ def find(folder: Folder, options: PrepareOptions, origin: Origin) -> Found:
     record: SourceRecord = {"version": 2, "made_from": made_from, "files": lists.hashes, **facts}
     if before is not None and keeps and before.get("was_whole"):
         record["was_whole"] = True
-    outside = outside_audio(rows, origin.corpus_files) if options.corpus is not None else ""
+    outside = outside_audio(rows, origin.corpus_files.values()) if options.corpus is not None else ""
     return Found(lists, record, audio, {"version": 1, "files": origin.files, "outside": outside})
 
 
@@ -220,7 +223,7 @@ def _more_of_rows(
     if isinstance(rows[0], UnitRow):
         return lambda number: {"units_sha256": _sha256_of_line(rows[number])}, None
     recordings = [row for row in rows if isinstance(row, ManifestRow)]
-    listed = listed_urls(origin.corpus_files)
+    listed = listed_urls(origin.corpus_files.values())
     hashes, audio = hash_audio(recordings, read_audio_hashes(folder), listed, options.num_workers)
     times_of = given_times(options.data.align)
 
@@ -238,9 +241,7 @@ def _sha256_of_line(row: SpokenRow) -> str:
 
 def _gone_files(rows: Sequence[SpokenRow], origin: Origin) -> list[str]:
     """Audio files that are no longer there. Those that were listed just now are not looked for again."""
-    listed: set[str] = set()
-    if origin.corpus_files is not None:
-        listed = {str(origin.corpus_files.place / name) for name, *_ in origin.corpus_files.marks or ()}
+    listed = listed_files(origin.corpus_files.values())
     refs = {
         row.audio_ref
         for row in rows

@@ -16,13 +16,13 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from lst import storage
 from lst.data.corpora import ManifestRow, UnitRow
 from lst.data.corpora.manifest import parse_record, row_record
 from lst.data.corpora.records import shown
-from lst.data.prepare.shard_plan import PlannedShard, ranges_of
+from lst.data.prepare.shard_plan import PlannedShard, free_numbers, ranges_of
 from lst.data.prepared import (
     LIST_FILES,
     MANIFEST_FILE,
@@ -37,10 +37,14 @@ from lst.data.prepared import (
 from lst.data.questions import Question
 from lst.data.shards import SPLITS
 from lst.data.synthesis.simulated import SimulatedRow
+from lst.data.utterance import UNSTATED
 from lst.errors import UserError
+from lst.progress import say
 from lst.storage import Folder, FormatError, read_jsonl
 from lst.storage.typed import checked
 
+# More of them are no mixture that a person would weigh.
+MOST_SOURCES = 32
 # A written text is a fiftieth of the work and the bytes of an utterance.
 TEXTS_FOR_AN_UTTERANCE = 16
 # Where a row's content lies, which decides no byte of its shard. Its split is in the shard's name.
@@ -104,22 +108,28 @@ def arrange(
         size: utterances a shard.
         more: what else decides a row's content: the hash of its audio, given times of words.
     """
-    orders: dict[tuple[str, str], list[int]] = {}
-    for number, row in enumerate(rows):
-        orders.setdefault((_FILE_OF[type(row)], row.split), []).append(number)
+    sources = _sources(rows)
+    orders: dict[_Key, list[int]] = {}
+    for number, (row, source) in enumerate(zip(rows, sources, strict=True)):
+        orders.setdefault(_Key(row.split, _FILE_OF[type(row)], source), []).append(number)
+    known: dict[_Key, list[PlannedShard]] = {}
+    for shard in before:
+        known.setdefault(_Key(shard.split, shard.rows_file, shard.source), []).append(shard)
     groups: list[_Group] = []
     for split in SPLITS:
-        for file in (MANIFEST_FILE, UNIT_ROWS_FILE, SIMULATED_ROWS_FILE):
-            known = [shard for shard in before if shard.split == split and shard.rows_file == file]
-            if (file, split) in orders or known:
-                order = sorted(orders.get((file, split), []), key=lambda number: rows[number].id)
-                groups.append(_Group(split, file, [rows[number] for number in order], known, size, order, more))
-    known = [shard for shard in before if shard.split == "text"]
-    by_id = sorted(texts, key=lambda text: text.id)
-    groups.append(_Group("text", TEXTS_FILE, by_id, known, size * TEXTS_FOR_AN_UTTERANCE, (), more))
+        numbers = free_numbers(shard for shard in before if shard.split == split)
+        keys = {key for key in {*orders, *known} if key.split == split and key.file != TEXTS_FILE}
+        for key in sorted(keys, key=lambda key: (LIST_FILES.index(key.file), key.source)):
+            order = sorted(orders.get(key, []), key=lambda number: rows[number].id)
+            own = [rows[number] for number in order]
+            groups.append(_Group(key, own, known.get(key, ()), size, numbers, order, more))
+    key = _Key("text", TEXTS_FILE)
+    by_id, before_texts = sorted(texts, key=lambda text: text.id), known.get(key, ())
+    text_size = size * TEXTS_FOR_AN_UTTERANCE
+    groups.append(_Group(key, by_id, before_texts, text_size, free_numbers(before_texts), (), more))
     lines: dict[str, Callable[[], Iterator[bytes]]] = {
-        file: _joined_lines([group for group in groups if group.file == file])
-        for file in dict.fromkeys(group.file for group in groups)
+        file: _joined_lines([group for group in groups if group.key.file == file])
+        for file in dict.fromkeys(group.key.file for group in groups)
     }
     if not rows:
         lines[MANIFEST_FILE] = _joined_lines([])
@@ -128,26 +138,49 @@ def arrange(
     shards, offsets, records = [], dict[str, int](), dict[str, Callable[[], Iterator[Record]]]()
     digests = {name: hashlib.sha256() for name in lines}
     for group in groups:
-        planned = list(group.planned(offsets, digests[group.file]))
+        planned = list(group.planned(offsets, digests[group.key.file]))
         shards += planned
         starts = accumulate((len(shard) for shard in planned), initial=0)
         for shard, start in zip(planned, starts, strict=False):
             records[shard.name] = partial(group.records, start, start + len(shard))
-    lines[PLAN_FILE] = lambda: (_line(asdict(shard)) for shard in shards)
-    for name in {*lines} - {group.file for group in groups}:
+    lines[PLAN_FILE] = lambda: (_line(shard.record) for shard in shards)
+    for name in {*lines} - {group.key.file for group in groups}:
         digests[name] = hashlib.sha256(b"".join(lines[name]()))
     return Lists(shards, {name: digest.hexdigest() for name, digest in sorted(digests.items())}, lines, records)
 
 
-@dataclass(frozen=True)
-class _Group:
-    """The rows of one split in one list, sorted by id; ``order`` has their numbers among all rows."""
+def _sources(rows: Sequence[SpokenRow]) -> list[str]:
+    """The source of each row, by which shards are kept apart.
+
+    Where rows name more than a mixture may have, such as a page each, these are told apart by their corpora alone.
+    """
+    stated = [row.provenance if isinstance(row, ManifestRow) else UNSTATED for row in rows]
+    if len(names := {one.name for one in stated}) <= MOST_SOURCES:
+        return [one.name for one in stated]
+    say(
+        f"the rows name {len(names):,} sources, at most {MOST_SOURCES} can be weighted: they stay with the rows, and "
+        "losses are not told by them"
+    )
+    return [one.corpus for one in stated]
+
+
+class _Key(NamedTuple):
+    """Which rows belong together: of a split, a list and a source."""
 
     split: str
     file: str
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The rows of a key, sorted by id; ``order`` has their numbers among all rows, ``numbers`` those of new shards."""
+
+    key: _Key
     rows: Sequence[Any]
     before: Sequence[PlannedShard]
     size: int
+    numbers: Iterator[int]
     order: Sequence[int]
     more: MoreOfRow
 
@@ -159,15 +192,17 @@ class _Group:
 
     def planned(self, offsets: dict[str, int], digest: Any) -> Iterator[PlannedShard]:
         """Its shards; adds its lines to the file's length and hash."""
-        for name, first_id, start, end in ranges_of(self.split, [row.id for row in self.rows], self.before, self.size):
-            offset, content = offsets.setdefault(self.file, 0), hashlib.sha256()
+        split, file, source = self.key
+        ids = [row.id for row in self.rows]
+        for name, first_id, start, end in ranges_of(split, ids, self.before, self.size, self.numbers):
+            offset, content = offsets.setdefault(file, 0), hashlib.sha256()
             for record in self.records(start, end):
                 line = _line(record)
-                offsets[self.file] += len(line)
+                offsets[file] += len(line)
                 digest.update(line)
                 content.update(_line(_content(record)))
-            num_bytes = offsets[self.file] - offset
-            yield PlannedShard(name, first_id, self.file, offset, num_bytes, end - start, content.hexdigest())
+            num_bytes = offsets[file] - offset
+            yield PlannedShard(name, first_id, file, offset, num_bytes, end - start, content.hexdigest(), source)
 
 
 def _joined_lines(groups: Sequence[_Group]) -> Callable[[], Iterator[bytes]]:

@@ -16,7 +16,18 @@ from lst.data.shards import MadeFrom
 from lst.data.shards.formats import DataSettings, Seen
 from lst.errors import UserError
 from lst.parallel import ExecutorOptions
-from lst.storage import FileList, Folder, expanded, files_fingerprint, fingerprint, is_url, list_files, locate
+from lst.storage import (
+    FileList,
+    Folder,
+    expanded,
+    files_fingerprint,
+    fingerprint,
+    is_url,
+    joined_places,
+    list_files,
+    locate,
+    named_places,
+)
 from lst.tokenizers.config import TokenizerConfig
 from lst.tokenizers.text import text_model_file
 
@@ -24,6 +35,7 @@ from lst.tokenizers.text import text_model_file
 LATER = (
     "interleave",
     "mix",
+    "sources",
     "pack_buffer",
     "num_streams",
     "num_loader_workers",
@@ -60,8 +72,14 @@ class PrepareOptions:
     layout: str = AUTO_LAYOUT
 
     def __post_init__(self) -> None:
-        self.corpus = None if self.corpus is None else expanded(self.corpus)
+        if self.corpus is not None:
+            self.corpus = joined_places({name: expanded(place) for name, place in self.corpora.items()})
         self.text = None if self.text is None else expanded(self.text)
+
+    @property
+    def corpora(self) -> dict[str, str]:
+        """The places of the corpora by name; one alone has an empty name."""
+        return {} if self.corpus is None else named_places(self.corpus)
 
     @property
     def is_text_alone(self) -> bool:
@@ -86,14 +104,15 @@ class Origin:
             from other ones is refused.
         files: the state of all files that the options name, as ``seen.json`` keeps it.
         dated: fingerprints of files by name, size and time, by the keys that version 1 of a record has.
-        corpus_files: of the corpus; None without one, or where it was not listed.
+        corpus_files: of each corpus by its name, an empty one where there is one corpus; none where they were not
+            listed.
         text_files: of text alone; None for all else.
     """
 
     made_from: MadeFrom
     files: dict[str, str | None]
     dated: dict[str, str | None]
-    corpus_files: FileList | None
+    corpus_files: dict[str, FileList]
     text_files: TextFiles | None = None
 
 
@@ -112,13 +131,15 @@ def find_origin(options: PrepareOptions, folder: Folder | None = None, lists_cor
     text_files = list_texts(str(options.text)) if options.is_text_alone else None
     if text_files is None:
         del data["text"]
-    corpus, text = _resolved(options.corpus), _resolved(options.text)
-    corpus_files = None if corpus is None or not lists_corpus else list_files(corpus, folder)
+    corpora = {name: str(_resolved(place)) for name, place in options.corpora.items()}
+    corpus, text = joined_places(corpora) if corpora else None, _resolved(options.text)
+    corpus_files = {name: list_files(place, folder) for name, place in corpora.items() if lists_corpus}
     named = {key: path for key, path in _named_files(options).items() if path}
     listed = {key: [list_files(expanded(path)) for path in paths] for key, paths in named.items()}
     texts = None if text is None or text_files is not None else list_files(text)
     states = {key: _state_of(files) for key, files in listed.items()}
-    of_corpus = {"corpus_files": corpus_files, "text_file": texts}
+    of_corpus: dict[str, FileList | None] = {"corpus_files": corpus_files.get(""), "text_file": texts}
+    of_corpus |= {f"corpus_files.{name}": found for name, found in corpus_files.items() if name}
     files = {**{key: found.state if found else None for key, found in of_corpus.items()}, **states}
     dated = {
         **{key: found.fingerprint if found else None for key, found in of_corpus.items()},

@@ -30,11 +30,12 @@ from typing import Any
 from lst import storage
 from lst.data.alignment.causes import cause_of_reason
 from lst.data.alignment.ctc.model import load_ctc_model
-from lst.data.corpora import ManifestRow, on_the_fly_files
+from lst.data.corpora import ManifestRow
 from lst.data.prepare.failures import remedies
 from lst.data.prepare.fitting import make_artefacts
 from lst.data.prepare.gathered import Gathered, gather, has_changed
 from lst.data.prepare.options import FILES_KEYS, Origin, PrepareOptions, deciding, find_origin
+from lst.data.prepare.read_corpora import unit_files
 from lst.data.prepare.shard_tasks import ShardWork, make_shards, origin_of_words, plan_shards
 from lst.data.prepare.text_alone import gather_texts, make_text_shards
 from lst.data.prepare.utterances import check_aligner
@@ -177,7 +178,7 @@ def check_preparing(folder: Folder, options: PrepareOptions) -> Origin:
     if options.parsed_part() is not None:
         _check_planned(folder, options)
     if not storage.exists(folder / INDEX_FILE):
-        is_of_units = options.is_text_alone or bool(on_the_fly_files(options.corpus, origin.corpus_files))
+        is_of_units = options.is_text_alone or bool(unit_files(options, origin.corpus_files))
         _check_named_files(folder, options, is_of_units)
     return origin
 
@@ -206,8 +207,8 @@ def _check_named_files(folder: Folder, options: PrepareOptions, is_of_units: boo
 
 def _check_memory(folder: Folder, options: PrepareOptions) -> None:
     """Refuses ``memory://``, which belongs to one process, where several work."""
-    places = {"data_dir": str(folder), "corpus": str(options.corpus)}
-    named = [f"{key}={place}" for key, place in places.items() if place.startswith("memory://")]
+    places = [("data_dir", str(folder)), *(("corpus", place) for place in options.corpora.values())]
+    named = [f"{key}={place}" for key, place in places if place.startswith("memory://")]
     if named and (options.executor == "ray" or options.num_workers > 1):
         raise UserError(
             f"{', '.join(named)}: memory:// belongs to one process, and executor={options.executor} "

@@ -50,16 +50,20 @@ def write_audio_hashes(folder: Folder, hashes: AudioHashes) -> None:
         np.lib.format.write_array(file, hashes.to_table(), allow_pickle=False)
 
 
-def listed_urls(listed: FileList | None) -> dict[str, str]:
-    """Size and tag of each file of a corpus behind a URL, by ``bare_url``."""
-    if listed is None or not is_url(listed.place):
-        return {}
-    return {bare_url(name): f"{size} {tag}" for name, size, tag in listed.marks or ()}
+def listed_urls(listed: Iterable[FileList]) -> dict[str, str]:
+    """Size and tag of each file of corpora behind URLs, by ``bare_url``."""
+    behind = [files for files in listed if is_url(files.place)]
+    return {bare_url(name): f"{size} {tag}" for files in behind for name, size, tag in files.marks or ()}
 
 
-def outside_audio(rows: Iterable[object], listed: FileList | None) -> str:
-    """Fingerprint of the state of audio files that the corpus's listing does not hold; empty where there is none."""
-    there = set() if listed is None else {str(listed.place / name) for name, *_ in listed.marks or ()}
+def listed_files(listed: Iterable[FileList]) -> set[str]:
+    """The places of the files of corpora."""
+    return {str(files.place / name) for files in listed for name, *_ in files.marks or ()}
+
+
+def outside_audio(rows: Iterable[object], listed: Iterable[FileList]) -> str:
+    """Fingerprint of the state of audio files that no corpus's listing holds; empty where there is none."""
+    there = listed_files(listed)
     places = {row.path for row in rows if isinstance(row, ManifestRow) and isinstance(row.path, Path)}
     keys = sorted(file_key(path, "", {}) for path in places if str(path) not in there)
     return hashlib.sha256(b"".join(keys)).hexdigest()[:16] if keys else ""

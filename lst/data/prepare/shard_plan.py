@@ -9,16 +9,18 @@ the shard of their range, removed ones leave theirs. Only a shard that has outgr
 part keeps the name, and the others get new ones. So rows that come, go or change cost their own shards and no others,
 however large the corpus has become.
 
+A shard holds rows of one source, so that sources can be drawn by weights of their own: see ``Provenance.name``.
+
 The rows of a shard follow one another in their list, so that one shard is read without the rest of it.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import count, pairwise
+from typing import Any, NamedTuple
 
 from lst.data.shards import shard_name
 from lst.storage import Count
@@ -35,6 +37,7 @@ class PlannedShard:
         offset, num_bytes: its rows in that list.
         num_rows: how many they are; a shard that has lost all its rows keeps its range.
         rows_sha256: of all in its rows that decides its content: texts, hashes of audio, segments, given times.
+        source: that all its rows are of; empty where they name none.
     """
 
     name: str
@@ -44,9 +47,15 @@ class PlannedShard:
     num_bytes: Count
     num_rows: Count
     rows_sha256: str
+    source: str = ""
 
     def __len__(self) -> int:
         return self.num_rows
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The line as it is written: with its source only where it has one, as earlier versions knew none."""
+        return {key: value for key, value in asdict(self).items() if key != "source" or value}
 
     @property
     def split(self) -> str:
@@ -68,28 +77,35 @@ class Range(NamedTuple):
     end: int
 
 
-def ranges_of(split: str, ids: Sequence[str], before: Sequence[PlannedShard], size: int) -> Iterator[Range]:
-    """Divides the rows of a split among shards.
+def free_numbers(before: Iterable[PlannedShard]) -> Iterator[int]:
+    """Numbers that no shard of a split has, in order."""
+    return count(1 + max((shard.number for shard in before), default=-1))
+
+
+def ranges_of(
+    split: str, ids: Sequence[str], before: Sequence[PlannedShard], size: int, numbers: Iterator[int] | None = None
+) -> Iterator[Range]:
+    """Divides the rows of a source of a split among shards.
 
     Args:
         split: its name.
-        ids: of its rows, sorted.
-        before: its shards until now; none where they are cut for the first time.
+        ids: of the rows, sorted.
+        before: the source's shards until now; none where they are cut for the first time.
         size: rows a shard.
+        numbers: of new shards, which the sources of a split share; None takes those that ``before`` leaves.
 
     >>> [found[:2] for found in ranges_of("train", ["a", "b", "c"], (), 2)]
     [('train-000000', ''), ('train-000001', 'c')]
     """
     if not before and not ids:
         return
-    firsts = sorted((shard.first_id, shard.number) for shard in before) or [("", 0)]
-    next_number, most = 1 + max(number for _, number in firsts), 2 * size if before else size
+    numbers = free_numbers(before) if numbers is None else numbers
+    firsts = sorted((shard.first_id, shard.number) for shard in before) or [("", next(numbers))]
+    most = 2 * size if before else size
     bounds = [*(bisect_left(ids, first) for first, _ in firsts), len(ids)]
     for (first, number), (start, end) in zip(firsts, pairwise(bounds), strict=True):
         cuts = range(start, end, size) if end - start > most else range(start, start + 1)
         for cut, cut_end in pairwise([*cuts, end]):
             is_first = cut == start
-            yield Range(
-                shard_name(split, number if is_first else next_number), first if is_first else ids[cut], cut, cut_end
-            )
-            next_number += not is_first
+            name = shard_name(split, number if is_first else next(numbers))
+            yield Range(name, first if is_first else ids[cut], cut, cut_end)

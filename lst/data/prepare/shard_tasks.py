@@ -141,7 +141,7 @@ def plan_shards(
         ShardTask(
             folder,
             shard.name,
-            fingerprint({"settings": settings, "rows": shard.rows_sha256}),
+            fingerprint({"settings": settings, "rows": shard.rows_sha256, **_source_of(shard)}),
             shard,
             units_sha256,
             units.frame_rate_hz,
@@ -153,6 +153,11 @@ def plan_shards(
         for shard in gathered.shards
         if len(shard)
     ]
+
+
+def _source_of(shard: PlannedShard) -> dict[str, str]:
+    """The source of a shard as a part of what it is made from; nothing where it has none."""
+    return {"source": shard.source} if shard.source else {}
 
 
 def make_shards(tasks: Sequence[ShardTask], part: tuple[int, int] | None, options: ExecutorOptions) -> ShardWork:
@@ -207,7 +212,9 @@ def make_shard(task: ShardTask) -> Receipt:
             utterances.append(result)
         else:
             skipped.append({"id": row.id, "reason": str(result)})
-    return write_shard(task.folder / SHARD_FOLDER, task.name, utterances, skipped, task.made_from, task.units_sha256)
+    source = task.rows.source if isinstance(task.rows, PlannedShard) else ""
+    place = task.folder / SHARD_FOLDER
+    return write_shard(place, task.name, utterances, skipped, task.made_from, task.units_sha256, source)
 
 
 def _results(task: ShardTask, rows: Sequence[AnyRow]) -> Iterator[tuple[AnyRow, Utterance | Exception]]:

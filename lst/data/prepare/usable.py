@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +40,7 @@ def usable_rows(
     rows: Sequence[ManifestRow],
     problems: Sequence[ManifestProblem],
     options: PrepareOptions,
-    files: FileList | None,
+    files: Mapping[str, FileList],
     known: AudioHashes,
     is_plan: bool,
 ) -> Usable:
@@ -51,7 +51,7 @@ def usable_rows(
         rows: as they were read.
         problems: of rows that could not be read.
         options: of preparing.
-        files: of the corpus.
+        files: of each corpus by its name.
         known: hashes of its audio, from an earlier run.
         is_plan: nothing is listened to: long recordings stay whole, and it is said that they would be cut.
 
@@ -87,7 +87,7 @@ def usable_rows(
             f"pauses into utterances of at most {config.longest_piece_s:g} s"
         )
         return Usable(good, found, [])
-    hashes, _ = hash_audio(long, known, listed_urls(files), num_workers)
+    hashes, _ = hash_audio(long, known, listed_urls(files.values()), num_workers)
     by_ref = {row.audio_ref: own.tobytes().hex() for row, own in zip(long, hashes, strict=True)}
     cut = cut_recordings(good, config, by_ref, num_workers)
     found += cut.problems

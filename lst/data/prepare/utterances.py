@@ -101,4 +101,5 @@ def _utterance(
         units=units,
         words=words,
         ending_start_word=ending,
+        provenance=row.provenance,
     )

@@ -30,6 +30,7 @@ from lst.data.shards.formats import (
     WholeReceipt,
     WithSamples,
 )
+from lst.data.shards.provenance import stated_counts
 from lst.data.shards.samples import SampleTable, write_samples
 from lst.data.utterance import Utterance
 from lst.errors import UserError
@@ -56,6 +57,7 @@ def write_shard(
     skipped: Sequence[LeftOut],
     made_from: str,
     units_sha256: str = "",
+    source: str = "",
 ) -> Receipt:
     """Writes one shard and, last, its receipt.
 
@@ -66,6 +68,7 @@ def write_shard(
         skipped: what was left out.
         made_from: fingerprint of what the shard was made from; a re-run keeps a shard whose fingerprint is the same.
         units_sha256: hash of the codebook that gave the units.
+        source: that all utterances are of, by which they are mixed; empty where they name none.
 
     Returns:
         The receipt without its table of samples, with the hash of the receipt's file.
@@ -90,6 +93,10 @@ def write_shard(
     }
     if any(utterance.pieces is not None for utterance in utterances):
         receipt["num_pieces"] = sum(len(one.pieces) for one in utterances if one.pieces is not None)
+    if source:
+        receipt["source"] = source
+    if stated := stated_counts(utterances):
+        receipt["provenance"] = stated
     whole = {**receipt, "samples": samples.to_json()}
     content = json.dumps({**whole, "check": fingerprint(whole)}, ensure_ascii=False).encode() + b"\n"
     storage.write_bytes(place / f"{name}.json", content)

@@ -42,7 +42,28 @@ class PieceCount(TypedDict, total=False):
     num_pieces: Count
 
 
-class ShardCounts(PieceCount):
+class Stated(TypedDict):
+    """Utterances of a shard with one licence and one consent, empty where it is not stated, and their hours."""
+
+    licence: str
+    consent: str
+    num_utterances: Count
+    duration_s: Seconds
+
+
+class StatedCounts(PieceCount, total=False):
+    """What a shard's utterances state of their provenance; absent where they state nothing.
+
+    Attributes:
+        source: of all of them: the name of their corpus, of several, or what their rows call it.
+        provenance: by licence and consent, the longest first.
+    """
+
+    source: str
+    provenance: list[Stated]
+
+
+class ShardCounts(StatedCounts):
     """The part of a receipt that the index repeats.
 
     Attributes:
@@ -224,6 +245,7 @@ class UnitFacts(SourceFacts, total=False):
     """The same, the size of the codebook where the corpus is of units, and what simulated units were drawn from.
 
     ``held_out`` is there where utterances were held out that the corpus does not name: it stays as the corpus grows.
+    Of several corpora, ``held_out_by`` says so for each.
     ``was_whole`` says that an earlier state of the corpus was prepared to the end: what was fitted to it stays.
     ``texts`` is there for text alone, whose codebook is empty.
     """
@@ -233,6 +255,7 @@ class UnitFacts(SourceFacts, total=False):
     simulated: SimulatedFacts
     texts: TextFacts
     held_out: HeldOut
+    held_out_by: dict[str, HeldOut]
     was_whole: bool
 
 

@@ -13,6 +13,7 @@ from typing import Any, overload
 from lst import storage
 from lst.data.shards.files import REMEDY, SHARD_FOLDER, load_index, read_samples_table
 from lst.data.shards.formats import Index, IndexEntry
+from lst.data.shards.provenance import source_of
 from lst.data.shards.samples import SampleError, SampleTable
 from lst.data.shards.verify import verify_shards
 from lst.data.utterance import Utterance
@@ -48,14 +49,24 @@ class ShardReader(Sequence[Utterance]):
         split: ``train``, ``valid`` or ``text``.
         verify_hash: compare the hash of every sample that is read; lengths are always compared.
         index: the index, if it has been read already.
+        source: of which the utterances are; None takes those of all sources.
 
     Raises:
         UserError: the index is missing, or a shard is missing or has another size; on reading, a sample is damaged.
     """
 
-    def __init__(self, data_folder: Location, split: str, verify_hash: bool = True, index: Index | None = None) -> None:
+    def __init__(
+        self,
+        data_folder: Location,
+        split: str,
+        verify_hash: bool = True,
+        index: Index | None = None,
+        source: str | None = None,
+    ) -> None:
         index = load_index(data_folder) if index is None else index
-        self.receipts: list[IndexEntry] = index["splits"].get(split, [])
+        self.receipts: list[IndexEntry] = [
+            entry for entry in index["splits"].get(split, []) if source in (None, source_of(entry))
+        ]
         verify_shards(data_folder, self.receipts, full=False)
         self.folder = locate(data_folder) / SHARD_FOLDER
         self.split, self.verify_hash = split, verify_hash
@@ -89,6 +100,10 @@ class ShardReader(Sequence[Utterance]):
         number = index - (self._ends[shard - 1] if shard else 0)
         table = self._table(shard)
         return self._decode(shard, table, number, self._read(shard, *table.range_of(number)))
+
+    def source_of(self, index: int) -> str:
+        """The source of an utterance, by which it is mixed and its loss told."""
+        return source_of(self.receipts[bisect_right(self._ends, index)])
 
     def __iter__(self) -> Iterator[Utterance]:
         return self.iterate(range(len(self.receipts)))

@@ -10,6 +10,9 @@
     version, fingerprint        of this layout; of data and options
     corpus_fingerprint          of the data alone: lst prepare does not make a card of the same data again
     title, licence              as the user gave them; the licence is null where it is not stated
+    sources                     [{source, licence, consent, num_utterances, hours}] as the rows of the corpus state it,
+                                the longest first; "" is not stated. licence_warnings: sentences. Both are there where
+                                anything is stated
     description, is_synthesised, speech   what the corpus is, and how its speech is called
     provenance                  made_from (all settings of preparing), aligner, units_sha256, text_sha256, vocabulary,
                                 data (fingerprint of shards), num_units, num_text_pieces, frame_rate_hz,
@@ -61,7 +64,16 @@ import numpy as np
 
 from lst.configs.schema import Config
 from lst.data.prepared import LEFT_OUT_FILE, PreparedData, check_has_speech, speech_name
-from lst.data.shards import INDEX_FILE, Index, LeftOut, add_to_index, entries_of
+from lst.data.shards import (
+    INDEX_FILE,
+    Index,
+    LeftOut,
+    add_to_index,
+    entries_of,
+    has_provenance,
+    hours_by_source,
+    licence_warnings,
+)
 from lst.errors import LstError
 from lst.progress import Progress, say
 from lst.recipes.corpus_card.counts import CardCounts
@@ -198,7 +210,16 @@ def card_numbers(config: Config, data: PreparedData) -> dict[str, Any]:
             "deduplicate": config.patching.deduplicate,
         },
         **documents.numbers(),
+        **_stated(data.index),
     }
+
+
+def _stated(index: Index) -> dict[str, Any]:
+    """Hours by source, licence and consent, and what to know of them; nothing where nothing is stated."""
+    if not has_provenance(index):
+        return {}
+    hours = hours_by_source(index)
+    return {"sources": [row._asdict() for row in hours], "licence_warnings": licence_warnings(hours)}
 
 
 def _count(config: Config, data: PreparedData) -> tuple[dict[str, CardCounts], DocumentCounts, dict[str, Any]]:

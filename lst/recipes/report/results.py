@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from lst.evaluation.results import BITS_COLUMNS, BitsColumn, ClozeRow, Direction
 from lst.recipes.report.page import Section
 from lst.recipes.report.plots import DIRECTION_NAMES, Curve, accuracy_plot, curves_plot, smoothing_window
 from lst.recipes.report.record import ModelRecord, RunRecord
+from lst.runs.formats import ValidationRow
 
 FEW_ITEMS = 200
 NUM_SHOWN_ITEMS = 4
@@ -146,9 +147,13 @@ def cost_section(run: RunRecord) -> CostSection:
 
 @dataclass(frozen=True, kw_only=True)
 class CurvesSection(Section):
-    """How loss and held-out bits fell; losses are averaged over ``window`` steps."""
+    """How loss and held-out bits fell; losses are averaged over ``window`` steps.
+
+    ``last_by_source`` holds the last validation of each model whose data has several sources.
+    """
 
     window: int = 1
+    last_by_source: Mapping[str, ValidationRow] = field(default_factory=dict)
 
 
 def curves_section(run: RunRecord) -> CurvesSection:
@@ -158,7 +163,9 @@ def curves_section(run: RunRecord) -> CurvesSection:
         return CurvesSection("curves", "Learning curves")
     window = smoothing_window(max(len(curve.losses) for curve in curves))
     plots = {"curves": curves_plot(curves, run.colours)}
-    return CurvesSection("curves", "Learning curves", run.badge, plots=plots, window=window)
+    last = {model.name: model.validations[-1] for model in run.models if model.steps and model.validations}
+    last = {name: row for name, row in last.items() if "valid_bits_per_unit_by_source" in row}
+    return CurvesSection("curves", "Learning curves", run.badge, plots=plots, window=window, last_by_source=last)
 
 
 def training_curve(model: ModelRecord) -> Curve | None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from lst.configs.schema import Config
 from lst.data.batches import BatchLoader, LoaderState, StreamPlan, mix_sources
 from lst.data.config import MixConfig
@@ -23,6 +25,7 @@ from lst.model.inference import cut_documents
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.patching import inference_patching, inference_strategy, patch_documents
 from lst.parallel import ALONE, Ranks
+from lst.recipes.training.sources import held_out_places, told_sources, weighted_corpora
 from lst.runs import FittedPatching, plain_patching
 from lst.runs.fitted_patching import FITTED_STRATEGIES
 
@@ -48,7 +51,12 @@ def build_stream_plan(
     patching = patching or plain_patching(config.patching, data)
     return StreamPlan(
         mix_sources(
-            data.train, data.text, training_mix(config, data), fresh_speech(config, data), fresh_stories(config, data)
+            data.train,
+            data.text,
+            training_mix(config, data),
+            fresh_speech(config, data),
+            fresh_stories(config, data),
+            weighted_corpora(config, data),
         ),
         patching.builder(config, data),
         patching.config,
@@ -61,6 +69,7 @@ def build_stream_plan(
         mix_by=config.data.mix.by,
         shuffle_shards=config.data.shuffle_shards,
         num_streams=config.data.num_streams,
+        told_sources=told_sources(data),
     )
 
 
@@ -124,12 +133,17 @@ class _ValidationBatches(Sequence[PackedBatch]):
         model: decides where patches end.
         documents: of each batch.
         patching: as in the training.
+        sources: numbers of those of each batch's documents; empty where there is one.
     """
 
     def __init__(
-        self, model: LatentSpeechTextModel, documents: Sequence[Sequence[Document]], patching: PatchingConfig
+        self,
+        model: LatentSpeechTextModel,
+        documents: Sequence[Sequence[Document]],
+        patching: PatchingConfig,
+        sources: Sequence[Sequence[int]],
     ) -> None:
-        self._model, self._documents, self._patching = model, documents, patching
+        self._model, self._documents, self._patching, self._sources = model, documents, patching, sources
 
     def __len__(self) -> int:
         return len(self._documents)
@@ -138,7 +152,9 @@ class _ValidationBatches(Sequence[PackedBatch]):
         strategy = inference_strategy(self._patching, self._model.config.boundary_head)
         documents = self._documents[index]
         cuts = cut_documents(self._model, documents, strategy, self._patching)
-        return pack_documents([[pair] for pair in zip(documents, cuts, strict=True)], max(map(len, cuts)))
+        batch = pack_documents([[pair] for pair in zip(documents, cuts, strict=True)], max(map(len, cuts)))
+        sources = self._sources[index]
+        return replace(batch, doc_source_ids=torch.tensor(sources)) if sources else batch
 
 
 def validation_batches(
@@ -153,22 +169,30 @@ def validation_batches(
     if data.is_text_alone:
         documents, text_bytes = _held_out_texts(config, data, builder)
         return _chunked(config, model, documents, patching), text_bytes, 0
-    utterances = [data.valid[index] for index in range(min(len(data.valid), config.train.eval_utterances))]
+    places = held_out_places(data.valid, config.train.eval_utterances)
+    utterances = [data.valid[place] for place in places]
     if patching.config.strategy in FITTED_STRATEGIES:
         # Only now is it known how these cut speech.
         check_held_out_lengths(config, data, patching)
     documents = [document for utterance in utterances for document in held_out_documents(builder, utterance)]
     text_bytes = sum(len(utterance.text.encode()) for utterance in utterances)
-    return _chunked(config, model, documents, patching), text_bytes, sum(map(builder.num_units, utterances))
+    names = told_sources(data)
+    sources = [names.index(data.valid.source_of(place)) for place in places for _ in range(2)] if names else []
+    return _chunked(config, model, documents, patching, sources), text_bytes, sum(map(builder.num_units, utterances))
 
 
 def _chunked(
-    config: Config, model: LatentSpeechTextModel, documents: Sequence[Document], patching: FittedPatching
+    config: Config,
+    model: LatentSpeechTextModel,
+    documents: Sequence[Document],
+    patching: FittedPatching,
+    sources: Sequence[int] = (),
 ) -> Sequence[PackedBatch]:
-    """Documents in batches of two rows for each row of a training batch."""
+    """Documents in batches of two rows for each row of a training batch; ``sources`` are those of the documents."""
     size = 2 * config.train.rows
-    chunks = [documents[start : start + size] for start in range(0, len(documents), size)]
-    batches = _ValidationBatches(model, chunks, patching.config)
+    starts = range(0, len(documents), size)
+    chunks = [documents[start : start + size] for start in starts]
+    batches = _ValidationBatches(model, chunks, patching.config, [sources[start : start + size] for start in starts])
     return batches if model.config.boundary_head else list(batches)
 
 

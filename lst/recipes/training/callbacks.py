@@ -185,7 +185,8 @@ class RunCallback(lightning.Callback):
         metrics = pl_module.valid_metrics()
         self._append({"step": trainer.global_step, **metrics})
         if self.progress is not None:
-            self.progress.note += "".join(f", {name.replace('_', ' ')} {value:.3f}" for name, value in metrics.items())
+            shown = {name.replace("_", " "): value for name, value in metrics.items() if not isinstance(value, dict)}
+            self.progress.note += "".join(f", {name} {value:.3f}" for name, value in shown.items())
         self._save_if_due(trainer, trainer.global_step, pl_module)
 
     def teardown(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:

@@ -47,7 +47,16 @@ class TensorboardFile:
         append_bytes(self.path, buffer.getvalue())
 
 
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row whose numbers by source have names of their own: ``source_losses/talks``."""
+    found: dict[str, Any] = {}
+    for name, value in row.items():
+        found |= {f"{name}/{key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
+    return found
+
+
 def _event(row: Mapping[str, Any]) -> Event:
+    row = _flat(row)
     values = [
         Summary.Value(tag=_NAMES.get(name, name), simple_value=value)
         for name, value in row.items()

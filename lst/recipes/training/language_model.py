@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 
 from lst.configs.schema import TrainConfig
 from lst.data.batches import LoaderState
-from lst.model.batch import IGNORE_ID, SPEECH, PackedBatch
+from lst.model.batch import PackedBatch
 from lst.model.config import LossConfig
 from lst.model.flops import model_flops, workload_of_batch
 from lst.model.lst import LatentSpeechTextModel
@@ -21,6 +21,7 @@ from lst.parallel import ALONE, Ranks
 from lst.recipes.training.module import TrainingModule
 from lst.recipes.training.parts import Part
 from lst.recipes.training.schedule import learning_rate_share
+from lst.recipes.training.sources import HeldOutSize
 from lst.recipes.training.strategies import cut_again
 from lst.runs.formats import LanguageModelRow
 
@@ -70,6 +71,8 @@ class LanguageModelModule(TrainingModule):
         ranks: processes that train the model together.
         more_metrics: computes more of every validation, on all ranks alike.
         read_every: steps between readings of the loss.
+        sources: units and bytes of text in the validation batches of each source of the data, in the order of
+            ``doc_source_ids``; empty where there is one.
     """
 
     model: LatentSpeechTextModel
@@ -89,6 +92,7 @@ class LanguageModelModule(TrainingModule):
         ranks: Ranks = ALONE,
         more_metrics: Callable[[], dict[str, float]] | None = None,
         read_every: int = 1,
+        sources: Mapping[str, HeldOutSize] | None = None,
     ) -> None:
         super().__init__(
             model,
@@ -117,9 +121,11 @@ class LanguageModelModule(TrainingModule):
         self._counted_elsewhere = [0] * len(_COUNTS)
         self.training_flops = 0.0
         self._own_counts: list[float] = []
-        # Of the last step's parts: nats and targets in speech and in text, [4].
-        self._watched = torch.zeros(4)
-        self._valid_nats: dict[str, float] = {}
+        self.sources = sources or {}
+        self.num_sources = max(1, len(self.sources))
+        # Of the last step's parts: nats, then targets, in speech and in text of each source, [2, sources, 2].
+        self._watched = torch.zeros(2, self.num_sources, 2)
+        self._valid_nats = torch.zeros(self.num_sources, 2, dtype=torch.float64)
         self._more_metrics = more_metrics
         self._more_valid: dict[str, float] = {}
 
@@ -168,8 +174,10 @@ class LanguageModelModule(TrainingModule):
         """Adds what the loaders and the FLOP counters of all ranks say."""
         *counts, flops = self.ranks.sums(self._own_counts)
         tokens, patches, slots, speech_tokens, cut_documents = map(int, counts)
-        speech_nats, text_nats, num_speech, num_text = self.ranks.sums(self._watched.tolist())
-        return {
+        watched = torch.tensor(self.ranks.sums(self._watched.flatten().tolist()), dtype=torch.float64)
+        nats, num_targets = watched.view(self._watched.shape)
+        (speech_nats, text_nats), (num_speech, num_text) = nats.sum(0).tolist(), num_targets.sum(0).tolist()
+        row: LanguageModelRow = {
             **super().step_row(step, loss),
             "speech_loss": speech_nats / num_speech if num_speech else None,
             "text_loss": text_nats / num_text if num_text else None,
@@ -181,6 +189,12 @@ class LanguageModelModule(TrainingModule):
             "cut_documents": cut_documents,
             "training_flops": flops,
         }
+        if self.sources:
+            by_source = zip(self.sources, nats.sum(1).tolist(), num_targets.sum(1).tolist(), strict=True)
+            counted = {name: (own, int(count)) for name, own, count in by_source}
+            row["source_losses"] = {name: own / count if count else None for name, (own, count) in counted.items()}
+            row["source_targets"] = {name: count for name, (_, count) in counted.items()}
+        return row
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Moves a batch; counts the FLOPs of a training batch on the host, so that no step waits for the device."""
@@ -200,53 +214,57 @@ class LanguageModelModule(TrainingModule):
         if self._parts and self._parts[0].batch_index != batch.batch_index:
             self._parts = []
         if not self._parts:
-            self._watched = torch.zeros(4, dtype=torch.float64, device=batch.packed.token_ids.device)
+            shape, device = (2, self.num_sources, 2), batch.packed.token_ids.device
+            self._watched = torch.zeros(shape, dtype=torch.float64, device=device)
         watched = WatchedPart(batch.batch_index, batch.place, batch.before)
         self._parts.append(watched)
         # Here, because a compiled loss does not check.
         self.model.check_batch(batch.packed)
         loss, nats, num_targets = (self._compiled_loss or self.model.training_loss)(
-            batch.packed, self.loss_config, batch.totals
+            batch.packed, self.loss_config, batch.totals, self.num_sources
         )
-        self._watched += torch.cat([nats, num_targets])
+        self._watched += torch.cat([nats, num_targets]).view(self._watched.shape)
         watched.are_finite.append(loss.detach().isfinite())
         return loss
 
     def on_validation_epoch_start(self) -> None:
         """Sets the sums to zero."""
-        self._valid_nats = {"speech": 0.0, "text": 0.0}
+        self._valid_nats.zero_()
 
     def validation_step(self, batch: PackedBatch, batch_idx: int) -> None:
         """Sums the nats of units and of text; markers are not counted."""
         nats = self.model.losses(batch)
         if batch_idx >= self.num_own_valid_batches:
             return
-        has_target = batch.target_ids != IGNORE_ID
-        to_unit = has_target & (batch.target_modalities == SPEECH)
-        to_text = has_target & ~to_unit & (batch.target_ids < self.num_text)
-        self._valid_nats["speech"] += float(nats[to_unit].sum())
-        self._valid_nats["text"] += float(nats[to_text].sum())
+        groups_GN = batch.target_groups(self.num_sources)
+        groups_GN[1::2] &= batch.target_ids < self.num_text
+        for number, group_N in enumerate(groups_GN):
+            self._valid_nats.view(-1)[number] += float(nats[group_N].sum())
 
     def on_validation_epoch_end(self) -> None:
         """Adds up the sums of all ranks, and computes what else is asked for."""
-        names = list(self._valid_nats)
-        self._valid_nats = dict(zip(names, self.ranks.sums([self._valid_nats[name] for name in names]), strict=True))
+        sums = self.ranks.sums(self._valid_nats.flatten().tolist())
+        self._valid_nats = torch.tensor(sums, dtype=torch.float64).view(self.num_sources, 2)
         if self._more_metrics is not None:
             with self.trainer.precision_plugin.val_step_context():
                 self._more_valid = self._more_metrics()
         if self.ranks.size > 1:
             cut_again(self.model)
 
-    def valid_metrics(self) -> dict[str, float]:
-        """Bits a speech unit and bits a text byte, of text alone the latter; and what else was asked for."""
-        bits_per_byte = self._valid_nats["text"] / math.log(2) / max(self.text_bytes, 1)
-        if not self.num_valid_units:
-            return {"valid_bits_per_byte": bits_per_byte, **self._more_valid}
-        return {
-            "valid_bits_per_unit": self._valid_nats["speech"] / math.log(2) / self.num_valid_units,
-            "valid_bits_per_byte": bits_per_byte,
-            **self._more_valid,
-        }
+    def valid_metrics(self) -> dict[str, Any]:
+        """Bits a speech unit and bits a text byte, of text alone the latter; by source; and what else was asked for."""
+        bits = self._valid_nats / math.log(2)
+        speech_bits, text_bits = bits.sum(0).tolist()
+        metrics: dict[str, Any] = {"valid_bits_per_byte": text_bits / max(self.text_bytes, 1), **self._more_valid}
+        if self.num_valid_units:
+            metrics = {"valid_bits_per_unit": speech_bits / self.num_valid_units, **metrics}
+        heard = {name: (own, size) for (name, size), own in zip(self.sources.items(), bits.tolist(), strict=False)}
+        heard = {name: (own, size) for name, (own, size) in heard.items() if size.num_units and size.text_bytes}
+        if heard:
+            units = {name: own[0] / size.num_units for name, (own, size) in heard.items()}
+            letters = {name: own[1] / size.text_bytes for name, (own, size) in heard.items()}
+            metrics |= {"valid_bits_per_unit_by_source": units, "valid_bits_per_byte_by_source": letters}
+        return metrics
 
     def merged_state(self) -> LoaderState:
         """The loader's state on all ranks; every rank asks for it."""

@@ -115,7 +115,7 @@ class TrainingModule(lightning.LightningModule):
         """Loss of a training batch, a scalar."""
         raise NotImplementedError
 
-    def valid_metrics(self) -> dict[str, float]:
+    def valid_metrics(self) -> dict[str, Any]:
         """Metrics of the validation batches seen since ``on_validation_epoch_start``."""
         raise NotImplementedError
 

@@ -35,6 +35,7 @@ from lst.recipes.training.folder import TrainingFolder
 from lst.recipes.training.held_out import HeldOut, held_out_items, held_out_prompt
 from lst.recipes.training.language_model import LanguageModelModule
 from lst.recipes.training.parts import parts_of_batches
+from lst.recipes.training.sources import held_out_sizes, weighted_corpora
 from lst.recipes.training.start import FREE_OPTIONS, Start, machine_now, plan_start
 from lst.recipes.training.strategies import prepare_blocks, whole_model
 from lst.recipes.training.trainer import TrainerOptions, device_of, fit
@@ -165,6 +166,7 @@ def _fit(
         ranks,
         held_out.accuracies if options.eval_items else None,
         read_every=options.read_every or (READ_EVERY_ON_GPU if device.type == "cuda" else 1),
+        sources=held_out_sizes(config, data, patching),
     )
     prepare_blocks(model, options.recompute_every, options.compile and options.compile_by == "block")
     if checkpoint:
@@ -269,6 +271,7 @@ def check_training(config: Config, data: PreparedData, patching: FittedPatching 
     fresh_speech(config, data)
     fresh_stories(config, data)
     training_mix(config, data)
+    weighted_corpora(config, data)
     held_out_items(config, data)
     held_out_prompt(config, data)
     if not len(data.valid):
@@ -296,7 +299,7 @@ def training_settings(config: Config, data: PreparedData) -> BegunSettings:
     model = config.model.recorded()
     if config.model.init_from is not None:
         model["init_from"] = recorded_source(config.model.init_from)
-    return {
+    settings: BegunSettings = {
         "data": data.fingerprint,
         "seed": config.seed,
         "interleave": config.data.interleave.recorded(),
@@ -309,3 +312,6 @@ def training_settings(config: Config, data: PreparedData) -> BegunSettings:
         "loss": config.loss.recorded(),
         "train": train_options,
     }
+    if sources := config.data.sources.recorded():
+        settings["sources"] = sources
+    return settings

@@ -7,11 +7,13 @@ reported. The tables are TSV without quoting; the client is the speaker.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from lst.data.audio import as_on_disk
 from lst.data.corpora.layouts.listing import Found, Layout, Listing, split_in_name
 from lst.data.corpora.manifest import UNKNOWN_SPEAKER, ManifestRow
+from lst.data.corpora.provenance import provenance_of
 from lst.data.corpora.records import decoded_lines, table_header
 from lst.errors import UserError
 from lst.progress import Progress
@@ -92,7 +94,8 @@ def _read_table(table: Path, found: Found, progress: Progress) -> None:
         clip = table.parent.absolute() / CLIPS / (name if Path(name).suffix else f"{name}.mp3")
         path = as_on_disk(clip)
         speaker = values["client_id"] or UNKNOWN_SPEAKER
-        found.rows.append(ManifestRow(clip.stem, path, values["sentence"], speaker, split, place=place))
+        row = ManifestRow(clip.stem, path, values["sentence"], speaker, split, place=place)
+        found.rows.append(replace(row, provenance=provenance_of(values)))
 
 
 _TABLES = f"{', '.join(SPLIT_TABLES)} or {FALLBACK_TABLE}"

@@ -16,6 +16,7 @@ from pathlib import Path
 from lst.data.audio import as_on_disk
 from lst.data.corpora.layouts.listing import Found, Layout, Listing
 from lst.data.corpora.manifest import UNKNOWN_SPEAKER, ManifestRow, is_finite_number, split_of
+from lst.data.corpora.provenance import provenance_of
 from lst.data.corpora.records import Record, array_records, has_array
 from lst.progress import Progress
 from lst.storage import PlaceError, named_in
@@ -76,6 +77,7 @@ def _read_audio(audio: Record, folder: Path, place: str, found: Found) -> None:
                 place=at,
                 start_s=begin_s,
                 is_segment=True,
+                provenance=provenance_of(segment, audio),
             )
             found.rows.append(row)
 

@@ -31,6 +31,7 @@ from lst.data.corpora.layouts.listing import (
     split_in_path,
 )
 from lst.data.corpora.manifest import UNKNOWN_SPEAKER, ManifestProblem, ManifestRow, is_finite_number, timed_cells
+from lst.data.corpora.provenance import provenance_of
 from lst.data.corpora.records import Record
 from lst.data.utterance import TOLERANCE_S, TimedWord
 from lst.errors import UserError
@@ -165,8 +166,15 @@ def _row(
         member=member,
         is_segment=not is_whole,
         words=words,
+        provenance=provenance_of(*map(_custom, (supervision, cut, recording))),
     )
     return row, []
+
+
+def _custom(record: Record) -> Record:
+    """Fields that users add to lhotse's objects, in lower case."""
+    custom = record.get("custom")
+    return {str(name).lower(): value for name, value in custom.items()} if isinstance(custom, dict) else {}
 
 
 def _is_shar(recording: Record) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 from lst.data.audio.parquet_cells import SUFFIX, is_parquet, open_parquet
 from lst.data.corpora.layouts.listing import Found, Layout, Listing, split_in_path
 from lst.data.corpora.manifest import ALIASES, ManifestRow, parse_record, record_problems
+from lst.data.corpora.provenance import ALL_COLUMNS
 from lst.errors import UserError
 from lst.progress import Progress
 
@@ -57,8 +58,10 @@ def _read_table(listing: Listing, table: Path, found: Found, progress: Progress)
 
 
 # Where audio lies is not taken from columns: it is in the table.
-_COLUMNS = {alias for name, aliases in ALIASES.items() if name not in ("path", "member") for alias in aliases} | {
-    "words"
+_COLUMNS = {
+    *(alias for name, aliases in ALIASES.items() if name not in ("path", "member") for alias in aliases),
+    *ALL_COLUMNS,
+    "words",
 }
 
 

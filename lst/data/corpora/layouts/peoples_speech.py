@@ -28,6 +28,7 @@ from lst.data.corpora.layouts.listing import (
     split_in_path,
 )
 from lst.data.corpora.manifest import JSON_SUFFIXES, UNKNOWN_SPEAKER, ManifestRow
+from lst.data.corpora.provenance import provenance_of
 from lst.data.corpora.records import Record
 from lst.errors import UserError
 from lst.progress import Progress
@@ -99,7 +100,8 @@ def _row(item: Record | str, record: Record, place: str, split: str, audio: _Aud
     document = record.get("identifier") or record.get("audio_document_id")
     speaker = (str(document).strip() if isinstance(document, (str, int)) else "") or UNKNOWN_SPEAKER
     stem = name.strip().removesuffix(Path(name).suffix)
-    return ManifestRow(stem, path, text, speaker, split, duration_s, place=place, member=member)
+    provenance = provenance_of(item, record)
+    return ManifestRow(stem, path, text, speaker, split, duration_s, place=place, member=member, provenance=provenance)
 
 
 class _AudioFinder:

@@ -1,0 +1,109 @@
+"""Reads the corpora that are prepared: one, or several together, each by its own layout and with splits of its own.
+
+::
+
+    corpus=[read=A,talks=B] ──load_corpus──▶ rows of each, with its name ──▶ unique ids ──▶ splits, corpus by corpus
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from lst.data.corpora import ManifestProblem, ManifestRow, assign_splits, load_corpus, on_the_fly_files
+from lst.data.corpora.ids import ids_apart
+from lst.data.corpora.on_the_fly import SUFFIX
+from lst.data.corpora.splits import choose_held_out
+from lst.data.prepare.options import PrepareOptions
+from lst.data.prepared import SpokenRow
+from lst.data.shards import UnitFacts
+from lst.data.utterance import HeldOut
+from lst.errors import UserError
+from lst.storage import FileList, Location, is_url, locate
+
+
+def unit_files(options: PrepareOptions, corpus_files: Mapping[str, FileList]) -> list[Location]:
+    """The ``.on_the_fly`` files of the corpus; none for other corpora.
+
+    Raises:
+        UserError: as ``on_the_fly_files``, or one of several corpora holds units.
+    """
+    found = {
+        name: on_the_fly_files(place, corpus_files.get(name))
+        for name, place in options.corpora.items()
+        if not (name and is_url(place))
+    }
+    if of_units := [name for name, files in found.items() if name and files]:
+        raise UserError(
+            f"corpus {', '.join(of_units)}: {SUFFIX} files hold units of a codebook of their own, and cannot be mixed "
+            "with other corpora: prepare them alone"
+        )
+    return found.get("", [])
+
+
+def held_out_before(before: UnitFacts) -> dict[str, HeldOut]:
+    """Which utterances an earlier state of each corpus held out; one corpus has an empty name."""
+    return before.get("held_out_by", {"": before["held_out"]} if "held_out" in before else {})
+
+
+@dataclass(frozen=True)
+class ReadRows:
+    """The rows of corpora as they were read: with their corpora's names if there are several, and unique ids."""
+
+    rows: list[ManifestRow]
+    problems: list[ManifestProblem]
+    description: str
+
+
+def read_corpora(options: PrepareOptions, files: Mapping[str, FileList]) -> ReadRows:
+    """Reads all corpora; ``files`` are those of each, if they have been listed already."""
+    rows: list[ManifestRow] = []
+    problems: list[ManifestProblem] = []
+    told = []
+    for name, place in options.corpora.items():
+        found, faults, layout = load_corpus(locate(place), options.layout, files.get(name))
+        told.append(f"{name or locate(place).name} ({layout})")
+        rows += [_of_corpus(row, name) for row in found] if name else found
+        problems += [_problem_of_corpus(one, name) for one in faults] if name else faults
+    return ReadRows(ids_apart(rows) if len(options.corpora) > 1 else rows, problems, f"recordings in {', '.join(told)}")
+
+
+def _of_corpus(row: ManifestRow, name: str) -> ManifestRow:
+    return replace(row, provenance=row.provenance._replace(corpus=name), place=f"{name}: {row.place}")
+
+
+def _problem_of_corpus(problem: ManifestProblem, name: str) -> ManifestProblem:
+    return replace(problem, place=f"{name}: {problem.place}", row=problem.row and _of_corpus(problem.row, name))
+
+
+def with_splits(
+    rows: Sequence[ManifestRow], options: PrepareOptions, held_out: Mapping[str, HeldOut]
+) -> tuple[list[ManifestRow], dict[str, HeldOut]]:
+    """Rows with their splits, by the rule of each corpus, and these rules by corpus.
+
+    A corpus of held-out recordings alone stays so beside others that are for training.
+    """
+    assigned: list[ManifestRow] = []
+    rules: dict[str, HeldOut] = {}
+    by_corpus: dict[str, list[ManifestRow]] = {name: [] for name in options.corpora}
+    for row in rows:
+        by_corpus[row.provenance.corpus if len(by_corpus) > 1 else next(iter(by_corpus))].append(row)
+    has_others = any(row.split != "valid" for row in rows)
+    for name, own in by_corpus.items():
+        check_two(own, options.corpora[name])
+        is_held_out = has_others and all(row.split == "valid" for row in own)
+        valid_share = 1.0 if is_held_out else options.data.valid_share
+        rule = held_out.get(name) or choose_held_out(own, valid_share, options.seed)
+        assigned += assign_splits(own, valid_share, options.seed, rule)
+        if rule is not None:
+            rules[name] = rule
+    return assigned, rules
+
+
+def check_two(rows: Sequence[SpokenRow], corpus: Location | None) -> None:
+    """Raises ``UserError`` where a corpus has fewer than two usable utterances."""
+    if len(rows) < 2:
+        raise UserError(
+            f"corpus {corpus} has {len(rows)} usable utterance{'s' * (len(rows) != 1)}: at least two are needed, one "
+            "is held out"
+        )
