@@ -268,6 +268,14 @@ COMMANDS = {
         "what a units file, tokenizer.codebook=, or tokenizer.text_model= holds",
         "tokenizer.codebook tokenizer.text_model",
     ),
+    "voice quickstart": Command(
+        "voice.quickstart:voice_quickstart",
+        "voice.quickstart:voice_quickstart_plan",
+        "synthesise many voices, train a voice on them, and evaluate it on voices that it never heard",
+        "run_dir name seed num_workers many.num_speakers many.num_sentences train.teacher_steps train.student_steps "
+        "eval.speaker_weights eval.trust",
+        "run_dir",
+    ),
     "voice train": Command(
         "voice.parts:train_part",
         "voice.parts:part_plan",
@@ -287,7 +295,8 @@ COMMANDS = {
         "voice.evaluate:evaluate_voice",
         "voice.evaluate:evaluation_plan",
         "a voice on speakers that it never heard: a table, and a page with players",
-        "run_dir name voice eval.voices eval.sentences eval.speaker_weights eval.trust seed num_workers",
+        "run_dir name voice eval.voices eval.corpus eval.sentences eval.recognise eval.speaker_weights eval.trust seed "
+        "num_workers",
         "name",
         reads_run=True,
     ),

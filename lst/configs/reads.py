@@ -133,13 +133,13 @@ def _shown(value: Any) -> str:
 
 _SECTIONS = (
     *("tokenizer", "data", "patching", "model", "loss", "train", "eval", "benchmark", "generate", "report", "card"),
-    *("plan", "export", "check", "storage", "task", "fit", "scale", "law", "lst", "h3", "h3_text"),
+    *("plan", "export", "check", "storage", "task", "fit", "scale", "law", "lst", "h3", "h3_text", "many"),
 )
 # Commands whose configuration is not the one that the others share.
 _OWN_OPTIONS = {
     *("synthetic", "scale plan", "scale run", "scale fit", "scale plot", "runs list", "runs diff", "compare"),
     *("reproduce law", "reproduce lst", "reproduce h3", "reproduce h3_text"),
-    *("voice train", "voice convert", "voice speak", "voice eval"),
+    *("voice quickstart", "voice train", "voice convert", "voice speak", "voice eval"),
 }
 _TRAINED = "a trained model keeps what it was trained with (train another one: lst train name=NAME …)"
 _EVERY_MODEL = {"name": "it takes every trained model of run_dir="}
@@ -208,7 +208,8 @@ READS = {
             {"tokenizer.num_units": "the codebook has its size"},
         ),
         _reads("tokenizer fit-text", f"{_GATHER} {_TEXT} text out"),
-        _reads("voice train", "run_dir data_dir name part seed num_workers model loss spectrum train"),
+        _reads("voice quickstart", "run_dir name seed num_workers many model loss train eval"),
+        _reads("voice train", "run_dir data_dir name part seed num_workers texts_are_right model loss spectrum train"),
         _reads("voice convert", "source reference out voice vocoder vocoder_weights run_dir name", _OF_VOICE),
         _reads("voice eval", "run_dir data_dir name voice eval seed num_workers", _OF_VOICE),
         _reads(

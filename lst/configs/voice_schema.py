@@ -41,20 +41,54 @@ class VoiceEvalConfig(Options, prefix="eval."):
     """Options of a voice's evaluation."""
 
     voices: list[str] = option(
-        ["flite:slt", "flite:rms", "flite:awb", "pico:en-US", "pico:en-GB"],
+        ["flite:slt", "pico:en-US", "espeak-ng:en-us+Andy", "espeak-ng:en-us+anika", "espeak-ng:en-gb+Michael"],
         "voices of speech engines that say the sentences; the training must not have heard them",
     )
+    corpus: str | None = option(
+        None,
+        "recordings, a corpus as of lst prepare: its speakers are converted into each other instead of eval.voices, "
+        "and the voice may have heard none of them",
+        path="file or folder",
+        url_allowed=True,
+    )
     sentences: int = option(20, "sentences that are converted", low=4)
+    recognise: str = option(
+        "none",
+        "recogniser that hears the words: its errors are counted",
+        choices=("none", "pocketsphinx", "faster-whisper"),
+    )
+    recogniser_weights: str | None = option(
+        None,
+        "folder of a Whisper model in the format of CTranslate2",
+        path="folder",
+        needs="eval.recognise=faster-whisper",
+    )
     speaker_weights: str | None = option(
         None, "pretrained.pt of Resemblyzer, for cosines of voices; without, mean spectra are compared", path="file"
     )
     trust: bool = option(False, "whether these weights, a pickle, may be read", needs="eval.speaker_weights!=null")
 
     def rules(self) -> list[str]:
-        """A conversion needs two voices."""
-        if len(set(self.voices)) >= 2 and len(set(self.voices)) == len(self.voices):
-            return []
-        return [f"eval.voices={list(self.voices)}: give two or more different voices"]
+        """A conversion needs two voices, and Whisper its weights."""
+        found = []
+        if len(set(self.voices)) < 2 or len(set(self.voices)) < len(self.voices):
+            found.append(f"eval.voices={list(self.voices)}: give two or more different voices")
+        if self.recognise == "faster-whisper" and self.recogniser_weights is None:
+            found.append("eval.recognise=faster-whisper: say where its model lies with eval.recogniser_weights=FOLDER")
+        return found
+
+
+@dataclass
+class ManyVoicesConfig(Options, prefix="many."):
+    """The synthesised speech that ``lst voice quickstart`` trains on."""
+
+    voices: list[str] = option(
+        [],
+        "voices of speech engines, ENGINE:VOICE, that pseudo-speakers are made of; engines take turns, and so do the "
+        "voices of each",
+    )
+    num_speakers: int = option(150, "pseudo-speakers: they differ in voice, pace, pitch and body", low=2)
+    num_sentences: int = option(9, "sentences of each", low=1)
 
 
 @dataclass
@@ -83,6 +117,11 @@ class VoiceConfig(Options):
     )
     seed: int = option(0, "of first weights, pieces and styles", low=0)
     num_workers: int = option(1, "processes that find phones and pitch", low=1)
+    texts_are_right: bool = option(
+        False,
+        "transcripts are surely what is said: phones are placed even where a sound fits them badly",
+        is_later=True,
+    )
     voice: str | None = option(None, "file of a trained voice; without, that of run_dir= and name=", path="file")
     source: str | None = option(None, "speech to convert: a file, or a folder of files", path="file or folder")
     reference: str | None = option(
@@ -96,6 +135,7 @@ class VoiceConfig(Options):
     loss: VoiceLossConfig = field(default_factory=VoiceLossConfig)
     eval: VoiceEvalConfig = field(default_factory=VoiceEvalConfig)
     spectrum: SpectrumConfig = field(default_factory=SpectrumConfig)
+    many: ManyVoicesConfig = field(default_factory=ManyVoicesConfig)
     train: VoiceTrainConfig = field(default_factory=VoiceTrainConfig)
 
     def rules(self) -> list[str]:

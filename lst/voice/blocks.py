@@ -10,6 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 _SLOPE, _EPSILON = 0.2, 1e-5
+# Silence has no spread.
+_LEAST_SPREAD = 0.05
 
 
 def instance_norm(x_BCT: torch.Tensor) -> torch.Tensor:
@@ -17,6 +19,11 @@ def instance_norm(x_BCT: torch.Tensor) -> torch.Tensor:
     mean = x_BCT.mean(dim=-1, keepdim=True)
     variance = x_BCT.var(dim=-1, keepdim=True, unbiased=False)
     return (x_BCT - mean) * (variance + _EPSILON).rsqrt()
+
+
+def mean_and_spread(x_BCT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of each channel over time, [B, C] both; no spread is 0."""
+    return x_BCT.mean(dim=-1), (x_BCT.var(dim=-1, unbiased=False) + _LEAST_SPREAD**2).sqrt()
 
 
 def halved(x_BCT: torch.Tensor) -> torch.Tensor:

@@ -20,6 +20,12 @@ class VoiceModelConfig(Options, prefix="model."):
     style_channels: int = option(8, "channels of the first layer of style encoder and discriminator", low=2)
     style_max_channels: int = option(64, "channels of their last layers", low=2)
     reader_dim: int = option(64, "width of the network that reads phones and pitch from a mel", low=8)
+    relative: bool = option(
+        False,
+        "a style has the mean and the spread of each bin, too: mels are made relative to the reference's, and sources "
+        "are heard without their own",
+        is_later=True,
+    )
 
     def rules(self) -> list[str]:
         """Frames of 1/80 s and windows of 1/20 s are whole samples, and LSTMs have two directions."""

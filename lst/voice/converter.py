@@ -38,7 +38,7 @@ class StyleVoice:
 
     Attributes:
         saved: its networks.
-        style: float32 [style_dim]; None for the default one.
+        style: float32 [S]; None for the default one.
         vocoder: makes sound of its mels.
     """
 
@@ -67,7 +67,7 @@ class StyleVoice:
 
     @torch.inference_mode()
     def style_of(self, reference: np.ndarray, what: str = "the reference") -> torch.Tensor:
-        """The style of a speaker, float32 [style_dim].
+        """The style of a speaker, float32 [S].
 
         Args:
             reference: float32 [num_samples] of a few seconds or more; all of it is heard.

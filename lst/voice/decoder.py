@@ -35,9 +35,11 @@ class Decoder(nn.Module):
         )
         self.fast = nn.ModuleList([Residual(content + NUM_PROSODY, content, style), Residual(content, content, style)])
         self.out = nn.Conv1d(content, NUM_MELS, 1)
+        self.style_dim, self.is_relative = style, config.relative
 
     def forward(self, content_BCT: torch.Tensor, prosody_BPT: torch.Tensor, style_BS: torch.Tensor) -> torch.Tensor:
         """A mel, [B, 80, 2 T], of content [B, C, T], prosody [B, 3, 2 T] and style [B, S]."""
+        learned_BS = style_BS[:, : self.style_dim]
         prosody = self.prosody(prosody_BPT)
         x = torch.cat([content_BCT, prosody], dim=1)
         for block in self.encode:
@@ -45,9 +47,12 @@ class Decoder(nn.Module):
         # Norms thin content and prosody out: each block is told them anew.
         again = torch.cat([self.beside(content_BCT), prosody], dim=1)
         for block in self.slow:
-            x = block(torch.cat([x, again], dim=1), style_BS)
+            x = block(torch.cat([x, again], dim=1), learned_BS)
         x = torch.cat([x, prosody_BPT], dim=1)
         for block in self.fast:
-            x = block(x, style_BS)
+            x = block(x, learned_BS)
         found: torch.Tensor = self.out(x)
-        return found
+        if not self.is_relative:
+            return found
+        mean_BM, spread_BM = style_BS[:, self.style_dim :].chunk(2, dim=1)
+        return mean_BM.unsqueeze(-1) + spread_BM.unsqueeze(-1) * found

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lst.voice.blocks import Residual, doubled, halved
+from lst.voice.blocks import Residual, doubled, halved, instance_norm
 from lst.voice.mel import NUM_MELS
 from lst.voice.pitch import NUM_PROSODY
 
@@ -50,11 +50,12 @@ class MelFront(nn.Module):
 
     Args:
         dim: width of the content.
+        is_relative: whether each bin of a mel is heard with mean 0 and spread 1: says less of the speaker.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, is_relative: bool = False) -> None:
         super().__init__()
-        inner = dim // 2
+        inner, self.is_relative = dim // 2, is_relative
         self.first = nn.Conv1d(NUM_MELS, inner, 7, padding=3)
         self.blocks = nn.Sequential(
             Residual(inner, inner),
@@ -66,7 +67,8 @@ class MelFront(nn.Module):
 
     def forward(self, mel_BMT: torch.Tensor) -> torch.Tensor:
         """[B, dim, T / 2] of [B, 80, T]; T is even."""
-        found: torch.Tensor = self.blocks(self.first(mel_BMT))
+        heard = instance_norm(mel_BMT) if self.is_relative else mel_BMT
+        found: torch.Tensor = self.blocks(self.first(heard))
         return found
 
 

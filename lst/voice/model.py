@@ -81,7 +81,10 @@ class VoiceModel(nn.Module):
             torch.manual_seed(seed)
             self.style, self.decoder = StyleEncoder(config), Decoder(config)
             self.phones = SymbolFront(num_phones, config.content_dim)
-            self.sound, self.classifier = MelFront(config.content_dim), nn.Conv1d(config.content_dim, num_phones, 1)
+            self.sound, self.classifier = (
+                MelFront(config.content_dim, config.relative),
+                nn.Conv1d(config.content_dim, num_phones, 1),
+            )
             self.units = UnitFront(num_units, config.content_dim)
             self.reader = Reader(num_phones, config.reader_dim) if num_speakers else None
             self.discriminator = Discriminator(config, num_speakers) if num_speakers else None

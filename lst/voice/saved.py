@@ -2,14 +2,14 @@
 
 ::
 
-    NAME.safetensors    the weights of fronts, style encoder and decoder, and ``default_style`` [style_dim];
+    NAME.safetensors    the weights of fronts, style encoder and decoder, and ``default_style`` [S];
                         metadata ``lst``: ``StyleVoiceDescription``
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypedDict
 
@@ -21,6 +21,7 @@ from lst.storage import Between, FormatError, Seconds, parse_json, write_bytes
 from lst.storage.tensors import read_header
 from lst.voice.config import VoiceModelConfig
 from lst.voice.model import VoiceModel
+from lst.voice.styles import style_size
 
 STYLE_VOICE_FILE = "style_voice.safetensors"
 STYLE_VOICE_FORMAT: Literal["lst-style-voice-1"] = "lst-style-voice-1"
@@ -30,7 +31,13 @@ _REMEDY = "Put the original file back, or make it again with lst voice train."
 _MOST = 8192
 
 
-class VoiceSizes(TypedDict):
+class LaterSizes(TypedDict, total=False):
+    """What earlier files lack."""
+
+    relative: bool
+
+
+class VoiceSizes(LaterSizes):
     """Sizes of the networks; see ``VoiceModelConfig``."""
 
     sample_rate_hz: Annotated[int, Between(16_000, 48_000)]
@@ -75,7 +82,7 @@ class SavedVoice:
     Attributes:
         model: without reader and discriminator.
         description: see there.
-        default_style: float32 [style_dim].
+        default_style: float32 [S], of ``style_size``.
     """
 
     model: VoiceModel
@@ -104,7 +111,7 @@ class SavedVoice:
             with torch.device("meta"):
                 model = VoiceModel(config, len(described["phones"]), described["num_units"])
             needed = {name: list(tensor.shape) for name, tensor in model.kept().items()}
-            needed[_DEFAULT_STYLE] = [config.style_dim]
+            needed[_DEFAULT_STYLE] = [style_size(config)]
             if {name: info.shape for name, info in file.tensors.items()} != needed:
                 raise FormatError("does not hold the weights that its description asks for")
             tensors = file.read()
@@ -119,4 +126,4 @@ class SavedVoice:
 
 def sizes_of(config: VoiceModelConfig) -> VoiceSizes:
     """The sizes of a configuration as a file records them."""
-    return VoiceSizes(**asdict(config))  # type: ignore[typeddict-item]
+    return VoiceSizes(**config.recorded())  # type: ignore[typeddict-item]

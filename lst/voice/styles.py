@@ -8,8 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lst.voice.blocks import HalvingPicture
+from lst.voice.blocks import HalvingPicture, mean_and_spread
 from lst.voice.config import VoiceModelConfig
+from lst.voice.mel import NUM_MELS
 
 _NUM_HALVINGS = 4
 
@@ -39,17 +40,23 @@ class PictureTrunk(nn.Module):
 
 
 class StyleEncoder(nn.Module):
-    """The style of whoever speaks in a mel."""
+    """The style of whoever speaks in a mel: numbers that are learned and, if relative, mean and spread of each bin."""
 
     def __init__(self, config: VoiceModelConfig) -> None:
         super().__init__()
         self.trunk = PictureTrunk(config)
         self.out = nn.Linear(self.trunk.dim, config.style_dim)
+        self.is_relative = config.relative
 
     def forward(self, mel_BMT: torch.Tensor) -> torch.Tensor:
-        """[B, style_dim]."""
+        """[B, S], of ``style_size``."""
         found: torch.Tensor = self.out(self.trunk(mel_BMT)[0])
-        return found
+        return torch.cat([found, *mean_and_spread(mel_BMT)], dim=1) if self.is_relative else found
+
+
+def style_size(config: VoiceModelConfig) -> int:
+    """How many numbers a style has."""
+    return config.style_dim + 2 * NUM_MELS * config.relative
 
 
 class Discriminator(nn.Module):

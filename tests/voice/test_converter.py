@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from small_voices import NUM_UNITS, TINY, hum, random_voice
 
 from lst.errors import UserError
 from lst.voice.converter import StyleVoice, tagged_wav
-from lst.voice.saved import STYLE_VOICE_FILE, SavedVoice
+from lst.voice.model import VoiceModel
+from lst.voice.saved import STYLE_VOICE_FILE, SavedVoice, sizes_of
+from lst.voice.styles import style_size
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +65,20 @@ def test_a_damaged_file_is_named(tmp_path: Path, voice: StyleVoice, kind: str) -
     damage(path, kind)
     with pytest.raises(UserError, match=rf"damaged: {path} .*lst voice train"):
         SavedVoice.load(path)
+
+
+def test_a_relative_voice_is_read_back_and_an_earlier_one_is_not_relative(tmp_path: Path, voice: StyleVoice) -> None:
+    config = replace(TINY, relative=True)
+    model = VoiceModel(config, 3, NUM_UNITS).eval().requires_grad_(False)
+    described = {**voice.saved.description, "model": sizes_of(config)}
+    SavedVoice(model, described, torch.ones(style_size(config))).save(tmp_path / "new")  # type: ignore[arg-type]
+    found = StyleVoice(SavedVoice.load(tmp_path / "new"))
+    assert found.saved.model.config.relative
+    assert found.style_of(hum(1.0)).shape == (style_size(config),)
+    assert len(found.sound(np.array([1, 1, 2]))) == 1920
+    voice.saved.save(tmp_path / "old")
+    assert "relative" not in SavedVoice.load(tmp_path / "old").description["model"]
+    assert not SavedVoice.load(tmp_path / "old").model.config.relative
 
 
 def test_a_reference_may_last_from_half_a_second_to_a_minute(voice: StyleVoice) -> None:

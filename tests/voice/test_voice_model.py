@@ -11,6 +11,7 @@ from lst.configs.compose import VOICE
 from lst.voice.config import VoiceLossConfig, VoiceModelConfig
 from lst.voice.losses import voice_losses
 from lst.voice.model import KEPT, LEARNING, Stage, VoiceBatch, VoiceModel
+from lst.voice.styles import style_size
 
 TINY = VoiceModelConfig(16_000, 16, 16, 8, 4, 8, 16)
 PHONES, UNITS, SPEAKERS, ROWS, CONTENT = 7, 11, 3, 4, 10
@@ -69,6 +70,25 @@ def test_every_part_has_its_shape(model: VoiceModel) -> None:
 @pytest.mark.parametrize("num_frames", [2, 31, 400])
 def test_a_reference_may_have_any_length(model: VoiceModel, num_frames: int) -> None:
     assert model.style(torch.randn(1, 80, num_frames)).isfinite().all()
+
+
+def test_a_relative_voice_takes_over_mean_and_spread() -> None:
+    """What it makes follows the reference's bins, and what it hears does not follow the source's."""
+    model, batch = VoiceModel(replace(TINY, relative=True), PHONES, UNITS, SPEAKERS), draw_batch()
+    style = model.style(batch.reference)
+    assert style.shape == (ROWS, style_size(model.config)) == (ROWS, 8 + 2 * 80)
+    torch.testing.assert_close(style[:, 8:88], batch.reference.mean(dim=-1))
+    content = model.phones(batch.phones)
+    made = model.decoder(content, batch.prosody, style)
+    mean, spread = (part.unsqueeze(-1) for part in style[:, 8:].chunk(2, dim=1))
+    other = torch.cat([style[:, :8], 3 + style[:, 8:88], 2 * style[:, 88:]], dim=1)
+    torch.testing.assert_close(model.decoder(content, batch.prosody, other), 3 + mean + 2 * (made - mean))
+    assert (spread > 0).all()
+    bins = torch.linspace(0.5, 2, 80)[:, None]
+    torch.testing.assert_close(model.sound(bins * batch.mel + 4 * bins), model.sound(batch.mel), rtol=1e-3, atol=1e-3)
+    silent = model.style(torch.full((1, 80, 8), -1.9))
+    assert silent.isfinite().all()
+    assert not torch.equal(VoiceModel(TINY, PHONES, UNITS).sound(2 * batch.mel), model.sound(batch.mel))
 
 
 def test_the_fronts_share_one_decoder(model: VoiceModel) -> None:

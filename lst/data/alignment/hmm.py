@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 
 import numpy as np
 
-from lst.data.alignment.aligner import AlignItem, AlignmentError, AlignResult, ScoreScale, align_each
+from lst.data.alignment.aligner import (
+    AlignItem,
+    AlignmentError,
+    AlignResult,
+    MisfitError,
+    ScoreScale,
+    align_each,
+)
 from lst.data.alignment.hmm_decoder import PocketsphinxDecoder
 from lst.data.alignment.hmm_graph import GraphDecoder, HeardPiece
 from lst.data.alignment.words import check_room, fit_words, with_unaligned
@@ -111,7 +118,20 @@ def _placed(words: Sequence[tuple[str, list[Word | None]]], num_frames: int, sca
 
 
 class PhoneAligner(PocketsphinxDecoder):
-    """Aligns English phones."""
+    """Aligns English phones.
+
+    Args:
+        is_right: whether texts are known to be what is said: where the narrow search finds no path, a search that gives
+            none up takes the best one, however ill it fits. Engines' voices need that.
+    """
+
+    def __init__(self, is_right: bool = False) -> None:
+        super().__init__()
+        self.is_right = is_right
+
+    @cached_property
+    def _wide(self) -> PocketsphinxDecoder:
+        return PocketsphinxDecoder(beam=0.0, pbeam=0.0, wbeam=0.0)
 
     def phones(self, waveform: np.ndarray, text: str) -> np.ndarray:
         """The phone of each frame of 10 ms.
@@ -126,7 +146,13 @@ class PhoneAligner(PocketsphinxDecoder):
         Raises:
             AlignmentError: the text cannot be said in English, or does not fit the audio.
         """
-        segments = self.find_phones(waveform, [token for word in _said(text) for token in word.tokens])
+        tokens = [token for word in _said(text) for token in word.tokens]
+        try:
+            segments = self.find_phones(waveform, tokens)
+        except MisfitError:
+            if not self.is_right:
+                raise
+            segments = self._wide.find_phones(waveform, tokens)
         frames = np.full(max((start + duration for _, start, duration in segments), default=0), SILENCE, np.uint8)
         for name, start, duration in segments:
             frames[start : start + duration] = PHONES.index(name) if name in PHONES else SILENCE

@@ -21,6 +21,7 @@ from lst.voice.converter import StyleVoice
 from lst.voice.model import VoiceModel
 from lst.voice.pitch import pitch_of
 from lst.voice.saved import STYLE_VOICE_FORMAT, SavedVoice, sizes_of
+from lst.voice.styles import style_size
 
 DURATION_S, NUM_TURNS, UNIT_RATE_HZ, NUM_UNITS = 10.0, 3, 25, 100
 SIZES = ("small", "published")
@@ -56,7 +57,7 @@ def random_voice(config: VoiceModelConfig) -> StyleVoice:
         "num_speakers": 1,
         "duration_s": 0.0,
     }
-    return StyleVoice(SavedVoice(model, description, torch.zeros(config.style_dim)))  # type: ignore[arg-type]
+    return StyleVoice(SavedVoice(model, description, torch.zeros(style_size(config))))  # type: ignore[arg-type]
 
 
 def measure(figures: Figures, size: str, voice: StyleVoice, duration_s: float, num_turns: int) -> None:

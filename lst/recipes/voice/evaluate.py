@@ -6,10 +6,13 @@ Speech engines say the same sentences in several voices, so the true result of a
 
     RUN/voice/NAME/evaluation.json    VoiceEvaluation
     RUN/voice/NAME/evaluation.html    its table, and the first conversions to listen to
+    RUN/voice/NAME/evaluation_corpus.json, .html    the same, of the recordings of eval.corpus=
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
@@ -18,23 +21,29 @@ from typing import Literal, TypedDict
 
 import numpy as np
 import torch
-from scipy.spatial.distance import cdist
-from sklearn.linear_model import RidgeClassifier
 
 from lst import storage
 from lst.configs.voice_schema import VoiceConfig
 from lst.data.alignment.aligner import AlignmentError
 from lst.data.alignment.hmm import PhoneAligner
-from lst.data.audio import read_audio, resample
+from lst.data.audio import read_row_audio, resample
+from lst.data.corpora import ManifestRow
 from lst.data.prepared import UNITS_FILE, artefact_path, load_units
-from lst.data.synthesis.stories import generate_stories, split_sentences
-from lst.data.synthesis.voices import default_cache_dir, named_speaker, synthesize_many
 from lst.errors import UserError
+from lst.evaluation.benchmark.recognise import (
+    Recogniser,
+    RecogniserChoice,
+    load_recogniser,
+    spoken_keys,
+    word_errors,
+)
 from lst.evaluation.speakers import SpeakerMeasure, SpectralMeasure, load_speaker_encoder
 from lst.parallel import check_one_process
 from lst.progress import Progress
 from lst.recipes.report.audio import audio_address
 from lst.recipes.report.page import Section, page
+from lst.recipes.voice.measures import path_distance, probe_accuracy, swapped
+from lst.recipes.voice.pairs import Pair, pairs_of
 from lst.recipes.voice.speak import voice_file
 from lst.recipes.voice.train import voice_folder
 from lst.runs import RunFolder
@@ -57,22 +66,26 @@ SYSTEMS = {
     "truth": "the target itself, through Griffin and Lim",
 }
 _PHONE_RATE_HZ = 100
-_MIN_WORDS, _NUM_PLAYED = 6, 4
+_NUM_PLAYED = 4
 
 
 class SystemRecord(TypedDict):
     """Means of a system over all conversions.
 
     Keys:
-        mel_distance: mean magnitude of the difference to the target's mel, along the best path in time.
-        target_cosine, source_cosine: of the voice, to another utterance of the target and of the source.
+        mel_distance: mean magnitude of the difference to the target's mel, along the best path in time; None where the
+            target does not say the sentence.
+        target_cosine, source_cosine: of the voice, to another utterance of the target than the reference, and to the
+            source.
         pitch_correlation: with the source's pitch, where both have a voice; None where that is nowhere.
+        word_error_rate: errors of the recogniser over all words; None without a recogniser.
     """
 
-    mel_distance: float
+    mel_distance: float | None
     target_cosine: float
     source_cosine: float
     pitch_correlation: float | None
+    word_error_rate: float | None
 
 
 class VoiceEvaluation(TypedDict):
@@ -80,7 +93,9 @@ class VoiceEvaluation(TypedDict):
 
     Keys:
         voices: that spoke; none of them may have been heard in training.
+        corpus: of the recordings that were converted; None for engines' voices.
         measure: what the cosines are of.
+        recogniser: that heard the words; None for none.
         systems: by name; see ``SYSTEMS``.
         speaker_probe: share of the sources whose voice a linear probe finds in the mean of the student's content.
         speaker_chance: what guessing would give.
@@ -91,22 +106,13 @@ class VoiceEvaluation(TypedDict):
     name: str
     voices: list[str]
     num_conversions: int
+    corpus: str | None
     measure: str
+    recogniser: str | None
     systems: dict[str, SystemRecord]
     speaker_probe: float
     speaker_chance: float
     left_out: list[str]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A conversion whose truth is known: a sentence, and files of its source, its truth and a reference."""
-
-    text: str
-    source_voice: str
-    source: Path
-    truth: Path
-    reference: Path
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +130,7 @@ class TableSection(Section):
 
     found: VoiceEvaluation
     systems: dict[str, str]
+    verdict: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,12 +147,13 @@ def evaluate_voice(config: VoiceConfig) -> str:
         UserError: there is no such voice or engine, or weights are not trusted.
     """
     check_one_process("lst voice eval")
-    path, measure = voice_file(config), _measure(config)
+    path, measure = voice_file(config), evaluation_measure(config)
     saved = SavedVoice.load(path)
     if not saved.description["has_student"]:
         raise UserError(f"{path} speaks units and converts nothing: measure it with make bench-resynthesis")
-    pairs = parallel_pairs(config)
-    judge = _Judge(StyleVoice(saved), measure, _tokenizer(config, saved))
+    recogniser = evaluation_recogniser(config)
+    pairs = pairs_of(config)
+    judge = _Judge(StyleVoice(saved), measure, _tokenizer(config, saved), recogniser)
     with Progress(len(pairs), "evaluate", "conversion") as progress:
         for pair in pairs:
             judge.add(pair)
@@ -153,63 +161,67 @@ def evaluate_voice(config: VoiceConfig) -> str:
     if not judge.rows:
         raise UserError(f"no sentence could be aligned: {judge.left_out[0]}")
     found = judge.found(config)
-    folder = voice_folder(config)
-    write_json(folder / "evaluation.json", {**found})
+    folder, name = voice_folder(config), "evaluation" if config.eval.corpus is None else "evaluation_corpus"
+    write_json(folder / f"{name}.json", {**found})
     sections = [
-        TableSection("table", "Results", found=found, systems=SYSTEMS, template="voice_table.html"),
+        TableSection(
+            "table", "Results", found=found, systems=SYSTEMS, verdict=verdict_lines(found), template="voice_table.html"
+        ),
         PlayedSection("listen", "Listen", played=judge.played, template="voice_clips.html"),
     ]
     html = page("lst.recipes.voice", "voice.html", sections, found=found, written=datetime.now(timezone.utc))
-    write_text(folder / "evaluation.html", html)
-    return "\n".join([*table_lines(found), f"page: {(folder / 'evaluation.html').resolve()}"])
+    write_text(folder / f"{name}.html", html)
+    return "\n".join([*table_lines(found), f"page: {(folder / f'{name}.html').resolve()}"])
 
 
 def evaluation_plan(config: VoiceConfig) -> list[str]:
     """What ``lst voice eval`` would do; raises ``UserError`` for what it would refuse."""
     path = voice_file(config)
-    _measure(config)
-    return [f"evaluate {path} on {config.eval.sentences} sentences of {', '.join(config.eval.voices)}"]
+    evaluation_measure(config)
+    evaluation_recogniser(config)
+    return [
+        f"evaluate {path} on {config.eval.sentences} sentences of {config.eval.corpus or ', '.join(config.eval.voices)}"
+    ]
+
+
+def verdict_lines(found: VoiceEvaluation) -> list[str]:
+    """The student against the swap, or, where the truth is not known, against the source."""
+    student, swap, source = (found["systems"][name] for name in ("student", "swap", "source"))
+    if student["mel_distance"] is None or swap["mel_distance"] is None:
+        gain = student["target_cosine"] - source["target_cosine"]
+        return [f"student: cosine to the target {gain:+.3f} against the source"]
+    share, gain = student["mel_distance"] / swap["mel_distance"], student["target_cosine"] - swap["target_cosine"]
+    return [f"student: {share:.2f} of the swap's distance, cosine to the target {gain:+.3f} against the swap"]
 
 
 def table_lines(found: VoiceEvaluation) -> list[str]:
     """The table as lines of text."""
-    lines = [f"{'':<62}{'mel':>7}{'target':>8}{'source':>8}{'pitch':>7}"]
+    lines = [f"{'':<62}{'mel':>7}{'target':>8}{'source':>8}{'pitch':>7}{'WER':>7}"]
     for name, one in found["systems"].items():
-        pitch = "–" if one["pitch_correlation"] is None else f"{one['pitch_correlation']:.2f}"
-        lines.append(
-            f"{SYSTEMS[name]:<62}{one['mel_distance']:>7.3f}{one['target_cosine']:>8.3f}{one['source_cosine']:>8.3f}{pitch:>7}"
-        )
+        cosines = f"{one['target_cosine']:>8.3f}{one['source_cosine']:>8.3f}"
+        pitch, errors = _number(one["pitch_correlation"], 2), _number(one["word_error_rate"], 3)
+        lines.append(f"{SYSTEMS[name]:<62}{_number(one['mel_distance'], 3):>7}{cosines}{pitch:>7}{errors:>7}")
     return [
         *lines,
+        *verdict_lines(found),
         f"{found['num_conversions']} conversions; cosines of {found['measure']}",
         f"a linear probe finds the source's voice in {found['speaker_probe']:.0%}; chance is "
         f"{found['speaker_chance']:.0%}",
     ]
 
 
-def parallel_pairs(config: VoiceConfig) -> list[Pair]:
-    """Sentences, each said by a source and a target voice, and another sentence of the target as reference."""
-    speakers = [named_speaker(name) for name in config.eval.voices]
-    stories = generate_stories(config.eval.sentences + 2, config.seed + 1)
-    sentences = [one for story in stories for one in split_sentences(story.text) if len(one.split()) >= _MIN_WORDS]
-    chosen = sentences[:: max(1, len(sentences) // (config.eval.sentences + 1))][: config.eval.sentences + 1]
-    jobs, names = [], []
-    for number, text in enumerate(chosen[:-1]):
-        source = speakers[number % len(speakers)]
-        # Each voice meets each other one in turn.
-        step = 1 + number // len(speakers) % (len(speakers) - 1)
-        target = speakers[(number + step) % len(speakers)]
-        jobs += [(text, source), (text, target), (chosen[number + 1], target)]
-        names.append((text, source.name))
-    paths = synthesize_many(jobs, default_cache_dir(), config.num_workers)
-    return [Pair(*named, *paths[3 * n : 3 * n + 3]) for n, named in enumerate(names)]
-
-
 class _Judge:
     """Converts each pair by every system, and keeps what is measured."""
 
-    def __init__(self, voice: StyleVoice, measure: SpeakerMeasure, codec: SpeechTokenizer | None) -> None:
-        self.voice, self.measure, self.codec = voice, measure, codec
+    def __init__(
+        self,
+        voice: StyleVoice,
+        measure: SpeakerMeasure,
+        codec: SpeechTokenizer | None,
+        recogniser: Recogniser | None = None,
+    ) -> None:
+        self.voice, self.measure, self.codec, self.recogniser = voice, measure, codec, recogniser
+        self.num_words, self.num_errors = 0, Counter[str]()
         self.rows: list[dict[str, SystemRecord]] = []
         self.contents: list[np.ndarray] = []
         self.voices: list[str] = []
@@ -218,27 +230,32 @@ class _Judge:
 
     @cached_property
     def _aligner(self) -> PhoneAligner:
-        return PhoneAligner()
+        return PhoneAligner(is_right=True)
 
     def add(self, pair: Pair) -> None:
         """Converts and measures one pair; one that cannot be aligned is left out, and listed."""
-        source, truth, reference = (self._heard(path) for path in (pair.source, pair.truth, pair.reference))
+        source, reference = self._heard(pair.source), self._heard(pair.reference)
+        truth = None if pair.truth is None else self._heard(pair.truth)
         try:
-            phones = self._aligner.phones(read_audio(pair.source), pair.text)
+            phones = self._aligner.phones(read_row_audio(pair.source), pair.text)
         except AlignmentError as error:
             self.left_out.append(f"{pair.text}: {error}")
             return
-        made = self._made(pair, source, reference, phones) | {"truth": truth.mel}
+        made = self._made(pair, source, reference, phones)
+        if truth is not None:
+            made["truth"] = truth.mel
         sounds = {name: self.voice.scale.waveform(mel) for name, mel in made.items()}
         voices = {name: self._vector(sound) for name, sound in sounds.items()}
-        target_voice, source_voice = self._vector(reference.waveform), self._vector(source.waveform)
+        target_voice, source_voice = self._vector(self._heard(pair.other).waveform), self._vector(source.waveform)
+        self._hear(pair.text, sounds)
         self.rows.append(
             {
                 name: {
-                    "mel_distance": path_distance(mel, truth.mel),
+                    "mel_distance": None if truth is None else path_distance(mel, truth.mel),
                     "target_cosine": float(voices[name] @ target_voice),
                     "source_cosine": float(voices[name] @ source_voice),
                     "pitch_correlation": self._pitch_correlation(source, sounds[name]) if name != "truth" else None,
+                    "word_error_rate": None,
                 }
                 for name, mel in made.items()
             }
@@ -250,6 +267,16 @@ class _Judge:
             }
             self.played.append((pair.text, [(label, audio_address(sound, rate_hz)) for label, sound in clips.items()]))
         self.voices.append(pair.source_voice)
+
+    def _hear(self, text: str, sounds: Mapping[str, np.ndarray]) -> None:
+        """Counts the words that the recogniser hears wrongly."""
+        if self.recogniser is None:
+            return
+        wanted = spoken_keys(text)
+        self.num_words += len(wanted)
+        for name, sound in sounds.items():
+            heard = self.recogniser.transcribe(resample("sound", sound, self.voice.sample_rate_hz, SAMPLE_RATE_HZ))
+            self.num_errors[name] += word_errors(wanted, spoken_keys(heard))
 
     @torch.inference_mode()
     def _made(self, pair: Pair, source: Spoken, reference: Spoken, phones: np.ndarray) -> dict[str, np.ndarray]:
@@ -274,14 +301,14 @@ class _Judge:
             "student": decode(heard, style),
         }
         if self.codec is not None:
-            units = self.codec.encode([read_audio(pair.source)], SAMPLE_RATE_HZ)[0].astype(np.int64)
+            units = self.codec.encode([read_row_audio(pair.source)], SAMPLE_RATE_HZ)[0].astype(np.int64)
             placed = torch.from_numpy(at_content_rate(units, self.codec.frame_rate_hz, num_content))[None]
             made["units"] = decode(model.units(placed), style)
         return made
 
-    def _heard(self, path: Path) -> Spoken:
+    def _heard(self, row: ManifestRow) -> Spoken:
         rate_hz = self.voice.sample_rate_hz
-        waveform = evened(read_audio(path, rate_hz))
+        waveform = evened(read_row_audio(row, rate_hz))
         mel = self.voice.scale.mel(waveform)
         return Spoken(waveform, mel, pitch_of(waveform, rate_hz, mel.shape[1]))
 
@@ -301,25 +328,42 @@ class _Judge:
         systems: dict[str, SystemRecord] = {}
         for name in [name for name in SYSTEMS if name in self.rows[0]]:
             own = [row[name] for row in self.rows]
-            pitches = [one["pitch_correlation"] for one in own if one["pitch_correlation"] is not None]
             systems[name] = {
-                "mel_distance": float(np.mean([one["mel_distance"] for one in own])),
+                "mel_distance": _mean([one["mel_distance"] for one in own]),
                 "target_cosine": float(np.mean([one["target_cosine"] for one in own])),
                 "source_cosine": float(np.mean([one["source_cosine"] for one in own])),
-                "pitch_correlation": float(np.mean(pitches)) if pitches else None,
+                "pitch_correlation": _mean([one["pitch_correlation"] for one in own]),
+                "word_error_rate": self.num_errors[name] / self.num_words if self.num_words else None,
             }
         counts = np.unique(self.voices, return_counts=True)[1]
         return {
             "version": 1,
             "name": config.name,
-            "voices": list(config.eval.voices),
+            "voices": sorted(set(self.voices)),
             "num_conversions": len(self.rows),
+            "corpus": config.eval.corpus,
             "measure": self.measure.name,
+            "recogniser": None if self.recogniser is None else self.recogniser.name,
             "systems": systems,
             "speaker_probe": probe_accuracy(np.stack(self.contents), self.voices),
             "speaker_chance": float(counts.max() / counts.sum()),
             "left_out": self.left_out,
         }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def evaluation_recogniser(config: VoiceConfig) -> Recogniser | None:
+    """What hears the words; raises ``UserError`` where its package or its model is missing."""
+    kind = config.eval.recognise
+    return None if kind == "none" else load_recogniser(RecogniserChoice(kind, config.eval.recogniser_weights or ""))
 
 
 def _tokenizer(config: VoiceConfig, saved: SavedVoice) -> SpeechTokenizer | None:
@@ -332,48 +376,8 @@ def _tokenizer(config: VoiceConfig, saved: SavedVoice) -> SpeechTokenizer | None
     return None if codec.sha256 != described["units_sha256"] or isinstance(codec, ImportedUnits) else codec
 
 
-def _measure(config: VoiceConfig) -> SpeakerMeasure:
+def evaluation_measure(config: VoiceConfig) -> SpeakerMeasure:
+    """What tells voices apart; raises ``UserError`` for weights that are missing or not trusted."""
     if config.eval.speaker_weights is None:
         return SpectralMeasure()
     return load_speaker_encoder(Path(config.eval.speaker_weights).expanduser(), config.eval.trust)
-
-
-def swapped(mel: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """A mel with the mean and the spread that each bin has in a reference, float32 [80, T]."""
-    mean, spread = mel.mean(axis=1, keepdims=True), mel.std(axis=1, keepdims=True) + 1e-5
-    found: np.ndarray = (mel - mean) / spread * reference.std(axis=1, keepdims=True) + reference.mean(
-        axis=1, keepdims=True
-    )
-    return found.astype(np.float32)
-
-
-def path_distance(mel: np.ndarray, other: np.ndarray) -> float:
-    """Mean magnitude of the difference of two mels, [80, T] and [80, U], along the best path in time."""
-    costs = cdist(mel.T, other.T, "cityblock") / mel.shape[0]
-    totals = np.full(len(other.T) + 1, np.inf)
-    lengths = np.zeros(len(totals))
-    totals[0] = 0.0
-    for row in costs:
-        left, left_length = np.inf, 0.0
-        above, above_lengths = totals.copy(), lengths.copy()
-        totals[0] = np.inf
-        for place, cost in enumerate(row, start=1):
-            # A step in both at once, in this one, in the other one.
-            best, length = min(
-                (above[place - 1], above_lengths[place - 1]), (above[place], above_lengths[place]), (left, left_length)
-            )
-            left, left_length = best + cost, length + 1
-            totals[place], lengths[place] = left, left_length
-    return float(totals[-1] / lengths[-1])
-
-
-def probe_accuracy(contents: np.ndarray, voices: list[str]) -> float:
-    """Share of the rows, [n, dim], whose voice a linear probe finds that was fitted to all others."""
-    right = 0
-    for row in range(len(voices)):
-        rest = np.arange(len(voices)) != row
-        names = np.array(voices)[rest]
-        if len(set(names)) > 1:
-            probe = RidgeClassifier().fit(contents[rest], names)
-            right += probe.predict(contents[row : row + 1])[0] == voices[row]
-    return right / len(voices)

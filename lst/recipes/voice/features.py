@@ -67,16 +67,22 @@ class SpeechFeatures:
 
 @dataclass(frozen=True)
 class ShardTask:
-    """A shard whose features are wanted: where, which one, and the recordings of its utterances."""
+    """A shard whose features are wanted: where, which one, its recordings, and whether their texts are surely right."""
 
     folder: Folder
     split: str
     number: int
     rows: Mapping[str, ManifestRow]
+    texts_are_right: bool = False
 
 
-def make_features(data: PreparedData, num_workers: int) -> None:
+def make_features(data: PreparedData, num_workers: int, texts_are_right: bool = False) -> None:
     """Finds the features of the shards of speech that have none yet.
+
+    Args:
+        data: prepared data.
+        num_workers: processes.
+        texts_are_right: see ``VoiceConfig``.
 
     Raises:
         UserError: the data was made without audio, or pyworld is not installed.
@@ -85,7 +91,7 @@ def make_features(data: PreparedData, num_workers: int) -> None:
         raise UserError(f"{data.folder} was made of units, without audio: a voice needs recordings")
     import_or_explain("pyworld", "pitch", "pip install 'latent-speech-text[voice]'")
     tasks = [
-        ShardTask(data.folder, split, number, data.manifest)
+        ShardTask(data.folder, split, number, data.manifest, texts_are_right)
         for split, reader in _readers(data).items()
         for number, entry in enumerate(reader.receipts)
         if _read(data.folder, entry) is None
@@ -101,7 +107,7 @@ def make_shard_features(task: ShardTask) -> None:
     """Finds and writes the features of one shard; utterances that cannot be aligned are listed in it."""
     reader = ShardReader(task.folder, task.split)
     entry = reader.receipts[task.number]
-    aligner = PhoneAligner()
+    aligner = PhoneAligner(task.texts_are_right)
     phones, pitches = [np.zeros(0, np.uint8)], [np.zeros(0, np.float32)]
     ids, left_out = list[str](), list[LeftOut]()
     for utterance in reader.iterate([task.number]):

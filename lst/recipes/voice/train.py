@@ -59,7 +59,7 @@ def train_voice(config: VoiceConfig) -> Path:
         check_voice(config, data)
         folder = voice_folder(config)
         with folder_lock(folder, work="trained", remedy="or train under another name=NAME"):
-            make_features(data, config.num_workers)
+            make_features(data, config.num_workers, config.texts_are_right)
             return _train(config, data, folder)
 
 

@@ -12,12 +12,17 @@ import torch
 from small_voices import hum, random_voice
 
 from lst.cli import main
+from lst.configs.compose import VOICE
 from lst.data.alignment.aligner import AlignmentError
 from lst.data.alignment.hmm import PhoneAligner
+from lst.data.corpora.manifest import ManifestRow, write_manifest
 from lst.data.prepared import UNITS_FILE
 from lst.errors import UserError
+from lst.evaluation.benchmark.recognise import spoken_keys
 from lst.evaluation.speakers import SpectralMeasure, load_speaker_encoder
-from lst.recipes.voice.evaluate import SYSTEMS, Pair, path_distance, probe_accuracy, swapped
+from lst.recipes.voice.evaluate import SYSTEMS
+from lst.recipes.voice.measures import path_distance, probe_accuracy, swapped
+from lst.recipes.voice.pairs import Pair, recorded_pairs
 from lst.tokenizers.kmeans import Centroids, KmeansTokenizer
 from lst.tokenizers.units import NUM_FEATURES
 from lst.voice.saved import STYLE_VOICE_FILE
@@ -69,17 +74,72 @@ def test_voices_are_told_apart_at_any_level(tmp_path: Path) -> None:
     assert SpectralMeasure().vector(low) @ SpectralMeasure().vector(high) < 0.95
 
 
+class Deaf:
+    """A recogniser that hears one thing."""
+
+    name = "deaf"
+
+    def transcribe(self, waveform: np.ndarray) -> str:
+        assert waveform.dtype == np.float32
+        return "one"
+
+
+def test_recorded_speakers_are_converted_into_each_other(tmp_path: Path) -> None:
+    """With the utterances that are held out, and without those that are too short."""
+    rows = []
+    for number in range(10):
+        path = tmp_path / f"u{number}.wav"
+        soundfile.write(path, np.zeros(8000), 8000)
+        split, duration_s = ("train" if number == 9 else "dev"), (1.0 if number == 0 else 4.0)
+        rows.append(ManifestRow(f"u{number}", path, f"text {number}", f"s{number % 3}", split, duration_s))
+    write_manifest(tmp_path / "manifest.jsonl", rows)
+    config = VOICE.build([f"eval.corpus={tmp_path}", "eval.sentences=8"])
+    pairs = recorded_pairs(config)
+    assert len(pairs) == 8
+    for pair in pairs:
+        assert pair.truth is None
+        assert pair.source.speaker == pair.source_voice != pair.reference.speaker == pair.other.speaker
+        assert pair.reference != pair.other
+        assert {"u0", "u9"}.isdisjoint({pair.source.id, pair.reference.id, pair.other.id})
+    assert len({(pair.source_voice, pair.reference.speaker) for pair in pairs}) == 6
+    write_manifest(tmp_path / "manifest.jsonl", rows[:2])
+    with pytest.raises(UserError, match="two speakers or more with two recordings each of 3 to 15 s; it has 0"):
+        recorded_pairs(config)
+
+
+def test_a_page_of_recordings_has_no_truth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pyworld", reason="the extra voice is not installed")
+    path = tmp_path / "a.wav"
+    soundfile.write(path, hum(0.6), 16_000)
+    row = ManifestRow("a", path, "one")
+    monkeypatch.setattr(
+        "lst.recipes.voice.pairs.recorded_pairs", lambda config: [Pair("one", name, row, row, row) for name in "ab"]
+    )
+    monkeypatch.setattr(PhoneAligner, "phones", lambda self, waveform, text: np.zeros(60, np.uint8))
+    random_voice().save(tmp_path / "voice" / "v" / STYLE_VOICE_FILE)
+    assert main(["voice", "eval", f"run_dir={tmp_path}", "name=v", f"eval.corpus={tmp_path}"]) == 0
+    assert "against the source" in capsys.readouterr().out
+    found = json.loads((tmp_path / "voice" / "v" / "evaluation_corpus.json").read_text())
+    assert "truth" not in found["systems"]
+    assert found["systems"]["student"]["mel_distance"] is None
+    assert "no true result" in (tmp_path / "voice" / "v" / "evaluation_corpus.html").read_text()
+
+
 def test_a_page_and_its_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("pyworld", reason="the extra voice is not installed")
-    files = []
-    for pitch_hz in (100, 200, 210):
-        files.append(tmp_path / f"{pitch_hz}.wav")
-        soundfile.write(files[-1], hum(0.6, pitch_hz=pitch_hz), 16_000)
+    rows = []
+    for pitch_hz in (100, 200, 210, 205):
+        path = tmp_path / f"{pitch_hz}.wav"
+        soundfile.write(path, hum(0.6, pitch_hz=pitch_hz), 16_000)
+        rows.append(ManifestRow(path.stem, path, "one"))
     texts = ["<b>one</b>", "two", "bad", "four"]
-    pairs = [Pair(text, f"voice-{number % 2}", *files) for number, text in enumerate(texts)]
-    monkeypatch.setattr("lst.recipes.voice.evaluate.parallel_pairs", lambda config: pairs)
+    pairs = [Pair(text, f"voice-{number % 2}", *rows) for number, text in enumerate(texts)]
+    monkeypatch.setattr("lst.recipes.voice.pairs.parallel_pairs", lambda config: pairs)
+    monkeypatch.setattr("lst.recipes.voice.evaluate.load_recogniser", lambda choice: Deaf())
 
     def phones(self: PhoneAligner, waveform: np.ndarray, text: str) -> np.ndarray:
         if text == "bad":
@@ -93,7 +153,7 @@ def test_a_page_and_its_numbers(
     codec = KmeansTokenizer(centroids, {"kind": "mfcc"})
     codec.save(tmp_path / "data" / UNITS_FILE)
     random_voice(codec.sha256, 7).save(tmp_path / "voice" / "v" / STYLE_VOICE_FILE)
-    assert main(["voice", "eval", f"run_dir={tmp_path}", "name=v"]) == 0
+    assert main(["voice", "eval", f"run_dir={tmp_path}", "name=v", "eval.recognise=pocketsphinx"]) == 0
     shown = capsys.readouterr().out
     found = json.loads((tmp_path / "voice" / "v" / "evaluation.json").read_text())
     assert found["version"] == 1
@@ -102,6 +162,11 @@ def test_a_page_and_its_numbers(
     assert all(name in shown for name in SYSTEMS.values())
     assert found["systems"]["truth"]["mel_distance"] == 0
     assert found["systems"]["source"]["mel_distance"] > 0
+    # "one" is heard each time: it is right in the first text, whose marks are read aloud, and in no other one.
+    num_words = sum(len(spoken_keys(text)) for text in texts if text != "bad")
+    assert found["systems"]["student"]["word_error_rate"] == pytest.approx((num_words - 1) / num_words)
+    assert (found["recogniser"], found["corpus"]) == ("deaf", None)
+    assert "of the swap's distance" in shown
     html = (tmp_path / "voice" / "v" / "evaluation.html").read_text()
     assert html.count("<audio") == 3 * 7
     assert "<b>one</b>" not in html
