@@ -35,6 +35,7 @@ class AlignItem:
         utterance_id: imported alignments are found by it.
         words: word times that the corpus gives, if any.
         audio_name: the audio's path, or member, without its suffix: imported alignments are found by it, too.
+        language: of the transcript; empty for English.
     """
 
     waveform: np.ndarray
@@ -43,6 +44,7 @@ class AlignItem:
     utterance_id: str = ""
     words: Sequence[TimedWord] = ()
     audio_name: str = ""
+    language: str = ""
 
     @property
     def duration_s(self) -> float:

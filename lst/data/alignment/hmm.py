@@ -1,18 +1,22 @@
-"""Forced alignment of words and of phones by pocketsphinx with its packaged English model."""
+"""Forced alignment of words and of phones by pocketsphinx with its packaged English model.
+
+Words of other languages are made of the English phones that are nearest to theirs, by eSpeak NG.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 
 import numpy as np
 
 from lst.data.alignment.aligner import AlignItem, AlignmentError, AlignResult, ScoreScale, align_each
-from lst.data.alignment.hmm_decoder import PocketsphinxDecoder
+from lst.data.alignment.hmm_decoder import PocketsphinxDecoder, dictionary_word
 from lst.data.alignment.hmm_graph import GraphDecoder, HeardPiece
 from lst.data.alignment.words import check_room, fit_words, with_unaligned
-from lst.data.text import BRACKETS, PieceReadings, SpokenWord, join_unsaid, spoken_words, word_readings
+from lst.data.text import BRACKETS, PieceReadings, join_unsaid, letter_tokens, spoken_words, word_readings
 from lst.data.utterance import Word
 
 DECODER_FRAME_S = 0.01
@@ -26,15 +30,20 @@ PHONES = (
 SILENCE = 0
 
 
-def _said(text: str) -> list[SpokenWord]:
+def _said(text: str, language: str) -> list[str]:
+    """The words of a text for the dictionary; raises ``AlignmentError`` if there are none."""
+    if language:
+        if tokens := letter_tokens(text, language):
+            return [dictionary_word(token, language) for token in tokens]
+        raise AlignmentError(f"nothing in {text!r} can be said: it has no letter and no digit")
     try:
-        return spoken_words(text)
+        return [token for word in spoken_words(text) for token in word.tokens]
     except ValueError as error:
         raise AlignmentError(str(error)) from None
 
 
 class PocketsphinxAligner(PocketsphinxDecoder):
-    """Aligns English words; words that the dictionary lacks get a pronunciation by rule.
+    """Aligns words. English ones that the dictionary lacks get a pronunciation by rule, all others by eSpeak NG.
 
     The plain readings are tried first. Where they do not fit, a word scores badly or there are several readings, the
     audio chooses: among readings, and which words it lacks.
@@ -55,9 +64,11 @@ class PocketsphinxAligner(PocketsphinxDecoder):
         return align_each(partial(self._align, frame_rate_hz=frame_rate_hz), items)
 
     def _align(self, item: AlignItem, frame_rate_hz: int) -> tuple[Word, ...]:
-        pieces = word_readings(item.text, self.brackets)
+        pieces = [
+            _in_dictionary(piece, item.language) for piece in word_readings(item.text, self.brackets, item.language)
+        ]
         if not any(reading for piece in pieces for reading in piece.readings):
-            _said(item.text)  # Says why, where a letter is at fault.
+            _said(item.text, item.language)  # Says why, where a letter is at fault.
             raise AlignmentError(f"nothing in {item.text!r} is said: all of it is labels in brackets")
         check_room(sum(bool(piece.readings and piece.readings[0]) for piece in pieces), item.num_frames, frame_rate_hz)
         words = join_unsaid((piece.text, piece.tokens) for piece in self._heard(item.waveform, pieces))
@@ -91,6 +102,14 @@ class PocketsphinxAligner(PocketsphinxDecoder):
         return plain
 
 
+def _in_dictionary(piece: PieceReadings, language: str) -> PieceReadings:
+    """The same piece with its readings as the decoder's dictionary writes them."""
+    if not language:
+        return piece
+    readings = (tuple(dictionary_word(token, language) for token in reading) for reading in piece.readings)
+    return replace(piece, readings=tuple(readings))
+
+
 def _is_doubtful(piece: HeardPiece) -> bool:
     """Whether a word scores so badly that the audio may lack it; one right word in 200 does."""
     return any(token is not None and token.score < DOUBTFUL_SCORE for token in piece.tokens)
@@ -111,22 +130,23 @@ def _placed(words: Sequence[tuple[str, list[Word | None]]], num_frames: int, sca
 
 
 class PhoneAligner(PocketsphinxDecoder):
-    """Aligns English phones."""
+    """Aligns English phones, in other languages the English phones that are nearest to theirs."""
 
-    def phones(self, waveform: np.ndarray, text: str) -> np.ndarray:
+    def phones(self, waveform: np.ndarray, text: str, language: str = "") -> np.ndarray:
         """The phone of each frame of 10 ms.
 
         Args:
             waveform: float32 [num_samples], mono, 16 kHz.
             text: the transcript.
+            language: of the transcript; empty for English.
 
         Returns:
             uint8 [num_frames], indices into ``PHONES``.
 
         Raises:
-            AlignmentError: the text cannot be said in English, or does not fit the audio.
+            AlignmentError: the text cannot be said in this language, or does not fit the audio.
         """
-        segments = self.find_phones(waveform, [token for word in _said(text) for token in word.tokens])
+        segments = self.find_phones(waveform, _said(text, language))
         frames = np.full(max((start + duration for _, start, duration in segments), default=0), SILENCE, np.uint8)
         for name, start, duration in segments:
             frames[start : start + duration] = PHONES.index(name) if name in PHONES else SILENCE
