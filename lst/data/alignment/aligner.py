@@ -59,10 +59,16 @@ class ScoreScale:
     Attributes:
         lowest: mean of an utterance below which its text is that of another recording.
         least_spread: spread that right utterances of one corpus have at least.
+        lowest_foreign: as ``lowest``, for other languages than English where they score otherwise.
     """
 
     lowest: float
     least_spread: float
+    lowest_foreign: float | None = None
+
+    def lowest_of(self, language: str) -> float:
+        """The lowest mean for a language; the empty one is English."""
+        return self.lowest if not language or self.lowest_foreign is None else self.lowest_foreign
 
 
 AlignResult = tuple[Word, ...] | AlignmentError

@@ -14,13 +14,13 @@ import numpy as np
 
 from lst.data.alignment.aligner import AlignItem, AlignmentError, AlignResult, ScoreScale, align_each
 from lst.data.alignment.hmm_decoder import PocketsphinxDecoder, dictionary_word
-from lst.data.alignment.hmm_graph import GraphDecoder, HeardPiece
+from lst.data.alignment.hmm_graph import FOREIGN_BEAMS, GraphDecoder, HeardPiece
 from lst.data.alignment.words import check_room, fit_words, with_unaligned
 from lst.data.text import BRACKETS, PieceReadings, join_unsaid, letter_tokens, spoken_words, word_readings
 from lst.data.utterance import Word
 
 DECODER_FRAME_S = 0.01
-DOUBTFUL_SCORE = -40.0
+DOUBTFUL_SCORE, DOUBTFUL_FOREIGN_SCORE = -40.0, -80.0
 
 # ARPAbet without stress, as in the packaged dictionary; silence, breath and noise are all SIL.
 PHONES = (
@@ -52,12 +52,13 @@ class PocketsphinxAligner(PocketsphinxDecoder):
         brackets: pairs of brackets around labels that are unsaid.
     """
 
-    scale: ScoreScale | None = ScoreScale(lowest=-30.0, least_spread=2.0)
+    scale: ScoreScale | None = ScoreScale(lowest=-30.0, least_spread=2.0, lowest_foreign=-55.0)
 
     def __init__(self, brackets: Sequence[str] = BRACKETS) -> None:
         super().__init__()
         self.brackets = brackets
-        self._graph: GraphDecoder | None = None
+        self._foreign: PocketsphinxDecoder | None = None
+        self._graphs: dict[bool, GraphDecoder] = {}  # by whether they are for other languages than English
 
     def align_many(self, items: Sequence[AlignItem], frame_rate_hz: int) -> list[AlignResult]:
         """See ``Aligner.align_many``."""
@@ -71,31 +72,38 @@ class PocketsphinxAligner(PocketsphinxDecoder):
             _said(item.text, item.language)  # Says why, where a letter is at fault.
             raise AlignmentError(f"nothing in {item.text!r} is said: all of it is labels in brackets")
         check_room(sum(bool(piece.readings and piece.readings[0]) for piece in pieces), item.num_frames, frame_rate_hz)
-        words = join_unsaid((piece.text, piece.tokens) for piece in self._heard(item.waveform, pieces))
+        words = join_unsaid(
+            (piece.text, piece.tokens) for piece in self._heard(item.waveform, pieces, bool(item.language))
+        )
         return _placed(words, item.num_frames, DECODER_FRAME_S * frame_rate_hz)
 
-    def _heard(self, waveform: np.ndarray, pieces: Sequence[PieceReadings]) -> list[HeardPiece]:
+    def _heard(self, waveform: np.ndarray, pieces: Sequence[PieceReadings], is_foreign: bool) -> list[HeardPiece]:
         """The pieces by their plain readings, or as the audio has them."""
+        decoder: PocketsphinxDecoder = self
+        if is_foreign:
+            decoder = self._foreign = self._foreign or PocketsphinxDecoder(**FOREIGN_BEAMS)
+        is_doubtful = partial(_is_doubtful, limit=DOUBTFUL_FOREIGN_SCORE if is_foreign else DOUBTFUL_SCORE)
         plain: list[HeardPiece] | None = None
         failure = AlignmentError("a word has letters that are not English")
         if all(piece.readings for piece in pieces):
             try:
-                timed = iter(self.find_words(waveform, [token for piece in pieces for token in piece.readings[0]]))
+                timed = iter(decoder.find_words(waveform, [token for piece in pieces for token in piece.readings[0]]))
                 plain = [HeardPiece(piece.text, list(islice(timed, len(piece.readings[0]))), True) for piece in pieces]
             except AlignmentError as error:
                 failure = error
         has_one_reading = all(len(piece.readings) == 1 for piece in pieces)
-        if plain and has_one_reading and not any(map(_is_doubtful, plain)):
+        if plain and has_one_reading and not any(map(is_doubtful, plain)):
             return plain
         try:
-            self._graph = self._graph or GraphDecoder()
-            found = self._graph.find_pieces(waveform, pieces)
+            if is_foreign not in self._graphs:
+                self._graphs[is_foreign] = GraphDecoder(is_foreign)
+            found = self._graphs[is_foreign].find_pieces(waveform, pieces)
         except AlignmentError:
             if plain is None:
                 raise failure from None
             return plain
         if plain is None or any(
-            not after.is_plain and (after.tokens != [None] or _is_doubtful(before))
+            not after.is_plain and (after.tokens != [None] or is_doubtful(before))
             for before, after in zip(plain, found, strict=True)
         ):
             return found
@@ -110,9 +118,9 @@ def _in_dictionary(piece: PieceReadings, language: str) -> PieceReadings:
     return replace(piece, readings=tuple(readings))
 
 
-def _is_doubtful(piece: HeardPiece) -> bool:
+def _is_doubtful(piece: HeardPiece, limit: float) -> bool:
     """Whether a word scores so badly that the audio may lack it; one right word in 200 does."""
-    return any(token is not None and token.score < DOUBTFUL_SCORE for token in piece.tokens)
+    return any(token is not None and token.score < limit for token in piece.tokens)
 
 
 def _placed(words: Sequence[tuple[str, list[Word | None]]], num_frames: int, scale: float) -> tuple[Word, ...]:
@@ -132,6 +140,10 @@ def _placed(words: Sequence[tuple[str, list[Word | None]]], num_frames: int, sca
 class PhoneAligner(PocketsphinxDecoder):
     """Aligns English phones, in other languages the English phones that are nearest to theirs."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._foreign: PocketsphinxDecoder | None = None
+
     def phones(self, waveform: np.ndarray, text: str, language: str = "") -> np.ndarray:
         """The phone of each frame of 10 ms.
 
@@ -146,7 +158,10 @@ class PhoneAligner(PocketsphinxDecoder):
         Raises:
             AlignmentError: the text cannot be said in this language, or does not fit the audio.
         """
-        segments = self.find_phones(waveform, _said(text, language))
+        decoder: PocketsphinxDecoder = self
+        if language:
+            decoder = self._foreign = self._foreign or PocketsphinxDecoder(**FOREIGN_BEAMS)
+        segments = decoder.find_phones(waveform, _said(text, language))
         frames = np.full(max((start + duration for _, start, duration in segments), default=0), SILENCE, np.uint8)
         for name, start, duration in segments:
             frames[start : start + duration] = PHONES.index(name) if name in PHONES else SILENCE

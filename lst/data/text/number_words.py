@@ -49,8 +49,8 @@ def german(value: int) -> str:
         if value >= size:
             count, rest = divmod(value, size)
             return _before_noun(german(count)) + name + (german(rest) if rest else "")
-    tens, one = divmod(value, 10)
-    return f"{_before_noun(_GERMAN[one])}und{_GERMAN_TENS[tens]}" if one else _GERMAN_TENS[tens]
+    tens, unit = divmod(value, 10)
+    return f"{_before_noun(_GERMAN[unit])}und{_GERMAN_TENS[tens]}" if unit else _GERMAN_TENS[tens]
 
 
 def _before_noun(number: str) -> str:
