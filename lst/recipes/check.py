@@ -52,7 +52,8 @@ def check(config: Config, overrides: Sequence[str]) -> int:
                 options.examples,
                 data.align,
                 config.num_workers,
-                config.data,
+                data,
+                data.language,
             )
             for place in places.values()
         ]

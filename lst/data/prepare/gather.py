@@ -42,6 +42,7 @@ from lst.data.synthesis import (
 )
 from lst.data.synthesis.simulated import SimulatedRow, SimulatedSpeech, mean_phones
 from lst.data.synthesis.stories import StoryQuestion
+from lst.data.text import spaced
 from lst.data.utterance import HeldOut
 from lst.errors import UserError
 from lst.storage import FileList, Location, locate
@@ -175,7 +176,8 @@ def _recordings(
     rows = keep_ids(read.rows, before)
     usable = usable_rows(told, rows, read.problems, options, files, known, is_plan)
     assigned, rules = with_splits(usable.rows, options, held_out)
-    texts, same = texts_beside(options.text, [row.text for row in assigned if row.split == "valid"])
+    held_out_texts = [row.text for row in assigned if row.split == "valid"]
+    texts, same = texts_beside(options.text, held_out_texts, options.data.language or "")
     return Source(
         assigned,
         texts,
@@ -187,17 +189,20 @@ def _recordings(
     )
 
 
-def texts_beside(text: str | None, held_out_texts: Iterable[str]) -> tuple[list[WrittenText], list[ManifestProblem]]:
+def texts_beside(
+    text: str | None, held_out_texts: Iterable[str], language: str = ""
+) -> tuple[list[WrittenText], list[ManifestProblem]]:
     """Written texts of a file, one a line. Transcripts of held-out utterances are left out and reported.
 
     Args:
         text: the file; None gives no texts.
         held_out_texts: the transcripts.
+        language: of the texts, whose words are divided as those of the transcripts; empty for English.
     """
     if text is None:
         return [], []
     held_out = set(map(_plain, held_out_texts))
-    lines = _text_lines(Path(text))
+    lines = [spaced(line, language) for line in _text_lines(Path(text))]
     texts = [WrittenText(f"text-{n:06d}", line) for n, line in enumerate(lines) if _plain(line) not in held_out]
     left_out = len(lines) - len(texts)
     note = f"{left_out} lines are transcripts of held-out utterances"

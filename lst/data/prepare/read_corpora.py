@@ -61,7 +61,7 @@ def read_corpora(options: PrepareOptions, files: Mapping[str, FileList]) -> Read
     problems: list[ManifestProblem] = []
     told = []
     for name, place in options.corpora.items():
-        found, faults, layout = load_corpus(locate(place), options.layout, files.get(name))
+        found, faults, layout = load_corpus(locate(place), options.layout, files.get(name), options.data.language)
         told.append(f"{name or locate(place).name} ({layout})")
         rows += [_of_corpus(row, name) for row in found] if name else found
         problems += [_problem_of_corpus(one, name) for one in faults] if name else faults

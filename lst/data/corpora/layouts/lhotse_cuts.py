@@ -30,7 +30,14 @@ from lst.data.corpora.layouts.listing import (
     Listing,
     split_in_path,
 )
-from lst.data.corpora.manifest import UNKNOWN_SPEAKER, ManifestProblem, ManifestRow, is_finite_number, timed_cells
+from lst.data.corpora.manifest import (
+    UNKNOWN_SPEAKER,
+    ManifestProblem,
+    ManifestRow,
+    is_finite_number,
+    parse_language,
+    timed_cells,
+)
 from lst.data.corpora.provenance import provenance_of
 from lst.data.corpora.records import Record
 from lst.data.utterance import TOLERANCE_S, TimedWord
@@ -147,6 +154,7 @@ def _row(
     except ValueError as error:
         faults.append(str(error))
     words = () if _is_shar(recording) else _words(supervision, cut_start_s + offset_s, faults)
+    language = parse_language(str(supervision.get("language") or ""), faults)
     if faults:
         return None, faults
     speaker = supervision.get("speaker")
@@ -167,6 +175,7 @@ def _row(
         is_segment=not is_whole,
         words=words,
         provenance=provenance_of(*map(_custom, (supervision, cut, recording))),
+        language=language,
     )
     return row, []
 
