@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import forked
 from repository import ROOT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -73,7 +74,7 @@ class Miniature:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.run_dir = folder, folder / "run"
-        self.process = subprocess.Popen(
+        self.process = forked.Popen(
             [sys.executable, str(SERVER)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 
 from lst.cli import main
@@ -95,7 +97,8 @@ def test_quickstart_end_to_end(tmp_path: Path) -> None:
     overrides = ["experiment=smoke", f"run_dir={run}", "num_workers=1"]
 
     def call(*words: str) -> str:
-        done = subprocess.run([*base, *words], capture_output=True, text=True, cwd=tmp_path)
+        environment = {**os.environ, forked.NESTED: "1"}
+        done = forked.run([*base, *words], capture_output=True, text=True, cwd=tmp_path, env=environment)
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import forked
 import pytest
 
 from lst.cli import main
@@ -37,8 +38,11 @@ def trained(smoke_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     run = tmp_path_factory.mktemp("multirun") / "run"
     words = ["experiment=smoke", f"run_dir={run}", f"data_dir={smoke_data / 'data'}", "train.max_steps=3"]
     words += ["train.warmup_steps=1", "train.eval_every=3", "train.learning_rate=1e-3,3e-3"]
-    done = subprocess.run(
-        [sys.executable, "-m", "lst", "train", "-m", *words, "jobs=2"], capture_output=True, text=True
+    done = forked.run(
+        [sys.executable, "-m", "lst", "train", "-m", *words, "jobs=2"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, forked.NESTED: "1"},
     )
     assert done.returncode == 0, done.stderr
     return words, done.stdout, done.stderr
@@ -62,6 +66,7 @@ def test_two_trainings_at_once(trained: tuple[list[str], str, str]) -> None:
     assert "[2/2] learning_rate-0_003: done" in err
 
 
+@pytest.mark.usefixtures("forked_commands")
 def test_results_do_not_depend_on_jobs_and_finished_runs_are_skipped(
     trained: tuple[list[str], str, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -78,6 +83,7 @@ def test_results_do_not_depend_on_jobs_and_finished_runs_are_skipped(
         assert sha256(run / file) == sha256(tmp_path / file)
 
 
+@pytest.mark.usefixtures("forked_commands")
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "there.txt").write_text("\n".join(f"the {n}th line of a small text" for n in range(300)))
     words = [f"text={tmp_path}/missing.txt,{tmp_path}/there.txt", f"out={tmp_path}/text.model", f"run_dir={tmp_path}"]

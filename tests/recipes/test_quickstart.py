@@ -64,6 +64,7 @@ def test_steps_are_counted_once_and_kept(
     assert capsys.readouterr().out == table
 
 
+@pytest.mark.usefixtures("forked_commands")
 def test_a_training_that_fails_is_named_and_the_others_go_on(smoke_data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(smoke_data, run)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from processes import descendants
 from repository import ROOT
@@ -304,7 +305,7 @@ def killed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     for _ in range(3):
         run = tmp_path_factory.mktemp("killed")
         command = [sys.executable, "-m", "lst", *command_line(corpus, run, 2)]
-        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+        process = forked.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
         receipts, deadline = run / "data/shards", time.monotonic() + 120
         while not list(receipts.glob("[!.]*.json")) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.001)

@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import tasks
@@ -42,7 +43,7 @@ def start(run: Path, corpus: str) -> subprocess.Popen[str]:
     """The command, leader of a group of its own as in a terminal."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     command = [sys.executable, "-c", RUN, "prepare", f"corpus={corpus}", f"run_dir={run}", *OPTIONS]
-    return subprocess.Popen(
+    return forked.Popen(
         command,
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},

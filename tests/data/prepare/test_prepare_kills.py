@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 from processes import busy_ray_workers, command_of, descendants
@@ -39,7 +40,7 @@ class Server:
 
     def __init__(self) -> None:
         command = [sys.executable, str(ROOT / "tests/helpers/prepare_server.py")]
-        self.process = subprocess.Popen(
+        self.process = forked.Popen(
             command,
             cwd=ROOT,
             env=environment(),
@@ -268,7 +269,7 @@ def test_tasks_of_a_dead_node_are_done_on_another(many_shards: Path, large_corpu
     """Two nodes on this machine, a core each: one is killed at its task, with its workers, and the run goes on."""
     pytest.importorskip("ray", reason="Ray is not installed")
     wanted = options(large_corpus, shard_utterances=1, executor="ray")
-    done = subprocess.run(
+    done = forked.run(
         [sys.executable, str(ROOT / "tests/helpers/two_nodes.py")],
         cwd=ROOT,
         env=environment(),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 from repository import ROOT
 
@@ -134,7 +134,7 @@ def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_table(
     words = words_of(tmp_path / "out", smoke_data / "data", grid, "jobs=0")
     program = [sys.executable, str(ROOT / "tests/helpers/killed_grid.py"), "scale", "run", *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    ended = subprocess.run(program, capture_output=True, text=True, env=environment, timeout=300)
+    ended = forked.run(program, capture_output=True, text=True, env=environment, timeout=300)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert (tmp_path / "out" / "points.csv").read_bytes() == (done / "points.csv").read_bytes()
 

@@ -7,12 +7,12 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import torch
 from repository import ROOT
@@ -77,7 +77,7 @@ def test_a_second_signal_ends_at_once() -> None:
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    raise AssertionError\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    done = forked.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == -signal.SIGTERM
     assert "a second signal ends at once" in done.stderr
 

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -30,7 +31,7 @@ def test_killed_and_resumed_equals_uninterrupted(run: Path, options: list[str]) 
     """SIGKILL at some step after the first checkpoint; the resumed run writes the same losses and weights."""
     train(build_config(overrides(run, "name=whole", *options)))
     command = [sys.executable, "-m", "lst", "train", *overrides(run, "name=killed", *options)]
-    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+    process = forked.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
     checkpoints = run / "models" / "killed" / "checkpoints"
     deadline = time.monotonic() + 120
     while not list(checkpoints.glob("*/COMPLETE")):
