@@ -61,7 +61,7 @@ def test_samples_continue_one_prompt_and_are_in_tensorboard(looked_at: Path) -> 
     assert all(row["continuation"] for row in rows)
     assert shown(folder) == [(row["step"], row["continuation"]) for row in rows]
     assert heard(folder) == [(row["step"], (folder / row["spoken"]).read_bytes()) for row in rows]
-    assert all(soundfile.info(folder / row["spoken"]).duration > 1 for row in rows)
+    assert all(soundfile.info(folder / row["spoken"]).duration > 0.05 for row in rows)
     for lost in (folder / "final", folder / "checkpoints/step-00000009"):
         shutil.rmtree(lost)
     train(build_config(overrides(looked_at, "name=m", *WHOLE, *LOOKS)))
