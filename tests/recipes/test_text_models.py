@@ -132,9 +132,8 @@ def test_patches_hold_a_text_token_each_and_fitted_ones_need_speech(
 
 
 def test_commands_that_tell_about_speech_say_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("report", "card"):
-        assert main([command, f"run_dir={run}"]) == 2
-        assert f"lst {command} tells about speech, and" in capsys.readouterr().err
+    assert main(["card", f"run_dir={run}"]) == 2
+    assert "lst card tells about speech, and" in capsys.readouterr().err
     assert main(["export", f"run_dir={run}"]) == 2
     assert "holds no speech to export" in capsys.readouterr().err
     prompt = ["generate", f"run_dir={run}", "name=hybrid", "generate.text=the boat", "generate.max_new_tokens=3"]
@@ -142,6 +141,22 @@ def test_commands_that_tell_about_speech_say_so(run: Path, capsys: pytest.Captur
     capsys.readouterr()
     assert main([*prompt, "generate.modality=speech"]) == 2
     assert "the model's vocabulary has no speech" in capsys.readouterr().err
+
+
+def test_a_report_of_text_tells_perplexities_and_shows_curves(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", f"run_dir={run}", "--dry-run"]) == 0
+    assert main(["eval", f"run_dir={run}"]) == 0
+    RunFolder(run).eval_text("h3").unlink()
+    assert main(["report", f"run_dir={run}"]) == 0
+    page = (run / "report.html").read_text()
+    found = read_text_result(RunFolder(run).eval_text("hybrid"))
+    assert f"<td>{found['perplexity']['value']:.2f}" in page
+    assert f"{found['bits_per_byte']['low']:.4f}–{found['bits_per_byte']['high']:.4f}" in page
+    assert "Not evaluated: h3. Run lst eval." in page
+    assert "held-out text, bits a byte" in page
+    assert "lst prepare" in page
+    for word in ("held-out speech", "bits a unit", "codebook", "lst quickstart"):
+        assert word not in page.partition("Resolved configuration")[0].partition("</style>")[2], word
 
 
 def test_runs_list_the_bits_of_text(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

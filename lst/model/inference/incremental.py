@@ -240,8 +240,7 @@ class DecodingState:
         for (reader, _), cache in zip(decoder.layers(), self.caches["decoder.reads"], strict=True):
             key, value = (x.unflatten(0, (-1, num_keys)) for x in reader.keys_values(states))
             for number in range(num_keys):
-                places = last - num_keys + 1 + number
-                cache.put(sequences, places, first, key[:, number], value[:, number])
+                cache.put(sequences, last - num_keys + 1 + number, first, key[:, number], value[:, number])
 
     def _context_keys(self, num_patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """First and last key, int64 [n] each, that the decoder reads where documents have ``num_patches`` [n]."""

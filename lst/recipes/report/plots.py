@@ -198,10 +198,13 @@ def thinned(*arrays: np.ndarray) -> list[np.ndarray]:
 
 
 @plot_settings()
-def curves_plot(curves: Sequence[Curve], colours: dict[str, int]) -> Markup:
-    """Training loss and held-out bits, against steps above and against training FLOPs below."""
+def curves_plot(curves: Sequence[Curve], colours: dict[str, int], of_speech: bool = True) -> Markup:
+    """Training loss and held-out bits, against steps above and against training FLOPs below.
+
+    Without ``of_speech``, bits of speech are left out.
+    """
     figure = Figure(figsize=(WIDTH_IN, 5.2), layout="constrained")
-    panels = figure.subplots(2, 3, sharey="col")
+    panels = figure.subplots(2, 3 if of_speech else 2, sharey="col")
     exponent = max(
         (3 * int(math.log10(curve.flops.max()) // 3) for curve in curves if curve.flops.max() > 0), default=0
     )
@@ -215,9 +218,11 @@ def curves_plot(curves: Sequence[Curve], colours: dict[str, int]) -> Markup:
             x, raw, mean = thinned(train_x, curve.losses, smooth)
             panels[row, 0].plot(x, raw, color=colour, alpha=0.28, linewidth=0.8)
             panels[row, 0].plot(x, mean, color=colour, label=curve.name)
-            panels[row, 1].plot(valid_x, curve.bits_per_unit, color=colour, **dots)
-            panels[row, 2].plot(valid_x, curve.bits_per_byte, color=colour, **dots)
-    titles = ("training loss, nats a token", "held-out speech, bits a unit", "held-out text, bits a byte")
+            if of_speech:
+                panels[row, 1].plot(valid_x, curve.bits_per_unit, color=colour, **dots)
+            panels[row, -1].plot(valid_x, curve.bits_per_byte, color=colour, **dots)
+    speech = ["held-out speech, bits a unit"] if of_speech else []
+    titles = ("training loss, nats a token", *speech, "held-out text, bits a byte")
     for column, title in enumerate(titles):
         panels[0, column].set(title=title, xlabel="steps", xlim=(0, None))
         panels[0, column].xaxis.set_major_locator(whole_numbers(6))

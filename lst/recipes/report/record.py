@@ -16,7 +16,7 @@ from lst import storage
 from lst.configs.eval_schema import EvalConfig
 from lst.configs.schema import Config
 from lst.data.audio import audio_exists, read_row_audio
-from lst.data.prepared import LEFT_OUT_FILE, PreparedData, check_has_speech, speech_name
+from lst.data.prepared import LEFT_OUT_FILE, PreparedData, speech_name
 from lst.data.shards import INDEX_FILE, LeftOut
 from lst.data.utterance import Utterance
 from lst.errors import raise_problems
@@ -217,7 +217,6 @@ def read_run(config: Config, overrides: Sequence[str]) -> RunRecord:
     config, overrides = page_config(config, overrides), recorded_words(folder) or overrides
     names = require_models(folder)
     data = open_data(config)
-    check_has_speech(data, "report")
     arms = list(config.arms)
     names.sort(key=lambda name: arms.index(name) if name in arms else len(arms))
     models = tuple(_read_model(folder, name, place) for place, name in enumerate(names))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -182,7 +183,7 @@ def training_curve(model: ModelRecord) -> Curve | None:
         np.array([row["training_flops"] for row in train], float),
         np.array([row["step"] for row in valid], float),
         np.array([flops[row["step"]] for row in valid], float),
-        np.array([row["valid_bits_per_unit"] for row in valid], float),
+        np.array([row.get("valid_bits_per_unit", math.nan) for row in valid], float),
         np.array([row["valid_bits_per_byte"] for row in valid], float),
     )
 

@@ -22,6 +22,7 @@ from lst.recipes.report.questions import browser_section, questions_section
 from lst.recipes.report.record import RunRecord, read_run
 from lst.recipes.report.results import cloze_section, cost_section, curves_section, results_section
 from lst.recipes.report.spoken import spoken_section
+from lst.recipes.report.text_alone import perplexity_section, text_curves_section, text_result
 from lst.runs import RunFolder
 from lst.runs.folder import arm_overrides
 from lst.runs.versions import versions
@@ -38,6 +39,8 @@ class ReportedResults(RunResults, total=False):
 def write_report(config: Config, overrides: Sequence[str]) -> Path:
     """Writes ``RUN/report.html``: results, cost, curves, patches, items, audio, corpus, and how to make it all again.
 
+    Of data that is text alone: perplexities and curves.
+
     Beside it, ``RUN/results.json`` holds the verdict and the numbers that it is made of, once a model is evaluated.
 
     Args:
@@ -51,7 +54,19 @@ def write_report(config: Config, overrides: Sequence[str]) -> Path:
         UserError: no model is trained, or the data is not prepared or damaged.
     """
     run = read_run(config, overrides)
-    sections = [
+    if run.data.is_text_alone:
+        sections = [perplexity_section(run), text_curves_section(run), reproduce_section(run)]
+    else:
+        sections = _speech_sections(run)
+    with folder_lock(run.folder.root, work="reported", remedy="or report another run_dir=FOLDER"):
+        clear_partial_files(run.folder.root)
+        write_results(run)
+        write_text(run.folder.report, report_page(run, sections))
+    return run.folder.report
+
+
+def _speech_sections(run: RunRecord) -> list[Section]:
+    return [
         *([questions_section(run), browser_section(run)] if run.asks_questions else []),
         results_section(run),
         *benchmark_sections(run),
@@ -66,11 +81,6 @@ def write_report(config: Config, overrides: Sequence[str]) -> Path:
         corpus_section(run),
         reproduce_section(run),
     ]
-    with folder_lock(run.folder.root, work="reported", remedy="or report another run_dir=FOLDER"):
-        clear_partial_files(run.folder.root)
-        write_results(run)
-        write_text(run.folder.report, report_page(run, sections))
-    return run.folder.report
 
 
 def write_results(run: RunRecord) -> None:
@@ -91,13 +101,18 @@ def report_plan(config: Config, overrides: Sequence[str]) -> list[str]:
         return [f"report: it waits for trained models in {folder.root / 'models'}: none yet, run lst train"]
     run = read_run(config, overrides)
     lines = [f"report: would write {run.folder.report} of {', '.join(model.name for model in run.models)}"]
-    waiting = [model.name for model in run.models if model.result is None]
+    waiting = [
+        model.name
+        for model in run.models
+        if (text_result(run, model) if run.data.is_text_alone else model.result) is None
+    ]
     return [*lines, *([f"  not evaluated: {', '.join(waiting)}"] if waiting else [])]
 
 
 def report_page(run: RunRecord, sections: Sequence[Section]) -> str:
     """The HTML page of some sections of a run."""
-    return page("lst.recipes.report", "report.html", sections, run=run, written=datetime.now(timezone.utc))
+    template = "text_report.html" if run.data.is_text_alone else "report.html"
+    return page("lst.recipes.report", template, sections, run=run, written=datetime.now(timezone.utc))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +120,8 @@ class ReproduceSection(Section):
     """How to make a run again.
 
     Attributes:
-        commands: quickstart, which does all; then prepare, train, eval and report, one after the other.
+        commands: quickstart, which does all; then prepare, train, eval and report, one after the other. Of text alone
+            prepare, eval and report.
         own_configs: configuration files of the models that are not arms of the run, by name.
         of_other_data: models that were trained on other data than the run holds now.
         versions: package, its version now, and those of trainings that had another.
@@ -129,16 +145,19 @@ def reproduce_section(run: RunRecord) -> ReproduceSection:
         [command, *words_read_by(command, run.overrides, MAIN.options)]
         for command in ("quickstart", "prepare", "eval", "report")
     )
-    data = run.data.fingerprint
+    data, arms = run.data.fingerprint, run.config.arms
+    commands = [whole, prepare, *trains, evaluate, report]
+    if run.data.is_text_alone:
+        commands, arms = [prepare, evaluate, report], {}
     now = versions()
     return ReproduceSection(
         "reproduce",
         "Make it again",
-        commands=[shlex.join(["lst", *words]) for words in (whole, prepare, *trains, evaluate, report)],
+        commands=[shlex.join(["lst", *words]) for words in commands],
         own_configs={
             model.name: str(run.folder.model(model.name) / "config.yaml")
             for model in run.models
-            if model.name not in run.config.arms
+            if model.name not in arms
         },
         of_other_data=[model.name for model in run.models if model.trained_on not in ("", data)],
         versions=[

@@ -11,15 +11,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import soundfile
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from lst.storage import append_bytes, remove_folder
+from lst.storage import append_bytes, read_bytes, remove_folder
 
 EVENTS_FILE = "events.out.tfevents.0000000000.lst"
-_NAMES = {"loss": "train_loss"}
+_NAMES, _SOUND = {"loss": "train_loss"}, "spoken"
 
 
 class TensorboardFile:
@@ -33,11 +34,11 @@ class TensorboardFile:
     def __init__(self, folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         self.path = folder / EVENTS_FILE
         remove_folder(folder)
-        self._append([Event(wall_time=time.time(), file_version="brain.Event:2"), *map(_event, rows)])
+        self._append([Event(wall_time=time.time(), file_version="brain.Event:2"), *map(self._event, rows)])
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Adds the numbers and texts of a row by their names; the loss is ``train_loss``."""
-        self._append([_event(row)])
+        self._append([self._event(row)])
 
     def _append(self, events: Iterable[Event]) -> None:
         buffer = io.BytesIO()
@@ -45,6 +46,21 @@ class TensorboardFile:
         for event in events:
             writer.write(event.SerializeToString())
         append_bytes(self.path, buffer.getvalue())
+
+    def _event(self, row: Mapping[str, Any]) -> Event:
+        row = _flat(row)
+        values = [
+            Summary.Value(tag=_NAMES.get(name, name), simple_value=value)
+            for name, value in row.items()
+            if name != "step" and value is not None and not isinstance(value, str)
+        ]
+        for name, value in row.items():
+            # Sound lies in the training's folder; somebody may have removed it since.
+            if name == _SOUND and (place := self.path.parent.parent / value).exists():
+                values.append(_audio(name, place))
+            elif name != _SOUND and isinstance(value, str):
+                values.append(text_pb(name, value).value[0])
+        return Event(wall_time=time.time(), step=row["step"], summary=Summary(value=values))
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,12 +71,14 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _event(row: Mapping[str, Any]) -> Event:
-    row = _flat(row)
-    values = [
-        Summary.Value(tag=_NAMES.get(name, name), simple_value=value)
-        for name, value in row.items()
-        if name != "step" and value is not None and not isinstance(value, str)
-    ]
-    texts = [text_pb(name, value).value[0] for name, value in row.items() if isinstance(value, str)]
-    return Event(wall_time=time.time(), step=row["step"], summary=Summary(value=[*values, *texts]))
+def _audio(name: str, place: Path) -> Summary.Value:
+    content = read_bytes(place)
+    facts = soundfile.info(io.BytesIO(content))
+    audio = Summary.Audio(
+        sample_rate=facts.samplerate,
+        num_channels=facts.channels,
+        length_frames=facts.frames,
+        encoded_audio_string=content,
+        content_type="audio/wav",
+    )
+    return Summary.Value(tag=name, audio=audio)

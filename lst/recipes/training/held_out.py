@@ -3,7 +3,8 @@
 ::
 
     held-out utterances ──cloze_items──▶ accuracy in each direction at every validation      train.eval_items
-    a held-out text ──its beginning────▶ a continuation, in samples.jsonl and TensorBoard    train.sample_every
+    a held-out text ──its beginning────▶ continuations, written and spoken: samples.jsonl,   train.sample_every
+                                         samples/*.wav and TensorBoard
 
 Neither changes a weight.
 """
@@ -11,10 +12,11 @@ Neither changes a weight.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import cached_property
 from typing import TypedDict
 
 from lst.api.model import SpeechTextModel
+from lst.api.voices import fit_voice, voice_of
 from lst.configs.schema import Config, EvalConfig
 from lst.data.prepared import PreparedData
 from lst.errors import UserError
@@ -24,21 +26,29 @@ from lst.evaluation.results import DIRECTIONS
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.patching import inference_patching, inference_strategy, patch_documents
 from lst.progress import say
-from lst.runs import FittedPatching, ModelTokenizers, WholeModel
+from lst.runs import FittedPatching, ModelTokenizers, RunFolder, WholeModel
 from lst.storage import Count
+from lst.voice.vocoders import Vocoder
 
-SAMPLES_FILE = "samples.jsonl"
+SAMPLES_FILE, SAMPLES_FOLDER = "samples.jsonl", "samples"
 # Long enough to tell words from noise, and short enough to draw in a second.
 MOST_PROMPT_WORDS, SAMPLE_TOKENS = 12, 40
+# Four seconds of 25 units each.
+SPOKEN_TOKENS = 100
 
 
-class SampleRow(TypedDict):
+class _Spoken(TypedDict, total=False):
+    spoken: str
+
+
+class SampleRow(_Spoken):
     """A row of ``samples.jsonl``.
 
     Keys:
         step: after which it was drawn.
         prompt: the beginning of a held-out text, the same throughout.
         continuation: what the model adds to it, drawn with the seed of the training.
+        spoken: a WAV file in the training's folder, with what the model says after it; absent without a voice.
     """
 
     step: Count
@@ -52,6 +62,7 @@ class HeldOut:
 
     Attributes:
         whole: the model that is trained.
+        data: that it is trained on.
         scorer: of its documents.
         items: of the cloze; none with ``train.eval_items=0``.
         prompt: of the sample; empty with ``train.sample_every=0``.
@@ -60,6 +71,7 @@ class HeldOut:
     """
 
     whole: WholeModel
+    data: PreparedData
     scorer: Scorer
     items: list[ClozeItem]
     prompt: str
@@ -73,7 +85,8 @@ class HeldOut:
         Raises:
             UserError: there are no such items or texts, or none that the model's context holds.
         """
-        whole = WholeModel(config.name, Path(), model, patching, ModelTokenizers.of(data))
+        final = RunFolder.of(config).final(config.name)
+        whole = WholeModel(config.name, final, model, patching, ModelTokenizers.of(data))
         # Rows that share no beginnings are computed by the model's own forward pass, which sharded weights need.
         scorer = replace(Scorer.of(whole, config), shares_beginnings=False)
         items = [item for item in held_out_items(config, data) if _fits(scorer, item)]
@@ -84,7 +97,12 @@ class HeldOut:
         prompt = held_out_prompt(config, data)
         if prompt and len(scorer.builder.text_part(prompt).token_ids) + 2 > model.config.max_patches:
             raise UserError(f"train.sample_every: the prompt does not fit model.max_patches={model.config.max_patches}")
-        return cls(whole, scorer, items, prompt, config.train.sample_every, config.seed)
+        return cls(whole, data, scorer, items, prompt, config.train.sample_every, config.seed)
+
+    @cached_property
+    def voice(self) -> Vocoder | None:
+        """Makes the samples heard: the voice that ``lst generate`` would take, or one fitted to the data now."""
+        return None if self.data.is_text_alone else voice_of(self.whole) or fit_voice(self.data)
 
     def accuracies(self) -> dict[str, float]:
         """The share of items whose true ending is likelier, by direction: ``ClozeAccuracies``; empty without items."""
@@ -99,19 +117,27 @@ class HeldOut:
         }
 
     def sample(self, step: int) -> SampleRow | None:
-        """The text that is due after a step; None where none is."""
+        """What is due after a step, written and, where there is a voice, spoken; None where nothing is.
+
+        The sound is written into the training's folder.
+        """
         if not self.sample_every or step % self.sample_every:
             return None
         model = self.whole.model
         was_training = model.training
         model.eval()
         try:
-            continued = SpeechTextModel(self.whole).generate(
-                self.prompt, modality="text", max_new_tokens=SAMPLE_TOKENS, seed=self.seed
-            )
+            speaker = SpeechTextModel(self.whole, self.voice)
+            continued = speaker.generate(self.prompt, modality="text", max_new_tokens=SAMPLE_TOKENS, seed=self.seed)
+            row = SampleRow(step=step, prompt=self.prompt, continuation=continued.text)
+            if self.voice is not None:
+                spoken = speaker.generate(self.prompt, modality="speech", max_new_tokens=SPOKEN_TOKENS, seed=self.seed)
+                if len(spoken.units):
+                    row["spoken"] = f"{SAMPLES_FOLDER}/step-{step:08}.wav"
+                    spoken.sound.save(self.whole.folder.parent / row["spoken"])
         finally:
             model.train(was_training)
-        return SampleRow(step=step, prompt=self.prompt, continuation=continued.text)
+        return row
 
 
 def accuracy_key(direction: str) -> str:

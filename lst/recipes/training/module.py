@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -141,14 +141,14 @@ class TrainingModule(lightning.LightningModule):
         numbers = self.step_loss, self.gradient_norm
         self._unread.append(TakenStep(self.global_step, self.batch_index, *numbers, self.kept_of_step(), is_skipped))
 
-    def read_steps(self) -> list[dict[str, Any]]:
+    def read_steps(self) -> Iterator[dict[str, Any]]:
         """The rows of ``metrics.jsonl`` of the steps since the last call. The host waits for the device here.
 
         Raises:
             NonFiniteError: a loss or norm was not finite. No update was made from that step on.
         """
-        rows: list[dict[str, Any]] = []
-        for step in self._unread:
+        while self._unread:
+            step = self._unread.pop(0)
             self.step_loss, self.gradient_norm = step.loss, step.gradient_norm
             self.recall(step.kept)
             loss, is_skipped = float(step.loss), step.is_skipped
@@ -158,9 +158,7 @@ class TrainingModule(lightning.LightningModule):
             if is_skipped:
                 del row["loss"]
                 row["skipped_batch"] = step.batch_index
-            rows.append(row)
-        self._unread = []
-        return rows
+            yield row
 
     def step_row(self, step: int, loss: float) -> StepRow:
         """The row of ``metrics.jsonl`` after a step, from 1."""

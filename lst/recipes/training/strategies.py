@@ -183,7 +183,8 @@ def shard_model(model: LatentSpeechTextModel, mesh: DeviceMesh, precision: str) 
 def _fill(model: LatentSpeechTextModel) -> None:
     """Gives a model that is cut the initial weights of one that is not, bit for bit."""
     with torch.device("meta"):
-        whole_model = LatentSpeechTextModel(model.config, model.vocab_size)
+        # Float32, in which models are drawn, whatever type Lightning has made the default for this training.
+        whole_model = LatentSpeechTextModel(model.config, model.vocab_size).float()
     parameters = dict(model.named_parameters())
     for name, whole in initial_weights(whole_model, model.config, model.seed):
         own = parameters[name]

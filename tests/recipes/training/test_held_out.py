@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import soundfile
 from small_trainings import WHOLE, has_equal_weights, metrics, overrides
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -59,6 +60,8 @@ def test_samples_continue_one_prompt_and_are_in_tensorboard(looked_at: Path) -> 
     assert any(held_out.text.startswith(f"{prompt} ") for held_out in PreparedData(looked_at / "data").valid)
     assert all(row["continuation"] for row in rows)
     assert shown(folder) == [(row["step"], row["continuation"]) for row in rows]
+    assert heard(folder) == [(row["step"], (folder / row["spoken"]).read_bytes()) for row in rows]
+    assert all(soundfile.info(folder / row["spoken"]).duration > 0.05 for row in rows)
     for lost in (folder / "final", folder / "checkpoints/step-00000009"):
         shutil.rmtree(lost)
     train(build_config(overrides(looked_at, "name=m", *WHOLE, *LOOKS)))
@@ -69,6 +72,11 @@ def test_samples_continue_one_prompt_and_are_in_tensorboard(looked_at: Path) -> 
 def shown(folder: Path) -> list[tuple[int, str]]:
     events = EventAccumulator(str(folder / "tensorboard"), purge_orphaned_data=False).Reload()
     return [(event.step, event.tensor_proto.string_val[0].decode()) for event in events.Tensors("continuation")]
+
+
+def heard(folder: Path) -> list[tuple[int, bytes]]:
+    events = EventAccumulator(str(folder / "tensorboard"), purge_orphaned_data=False).Reload()
+    return [(event.step, event.encoded_audio_string) for event in events.Audio("spoken")]
 
 
 def test_looks_that_cannot_be_taken_are_refused_before_the_training(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

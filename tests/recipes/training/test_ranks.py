@@ -66,9 +66,9 @@ def poisoned(given: list[str], kind: str) -> str:
 
 
 def cut_model(on_meta: bool) -> tuple[float, bool]:
-    """In each rank: peak memory of building and cutting a model, over its weights; whether these are the whole one's."""
+    """In each rank: peak memory of cutting a model, over that of its weights; whether these are the whole one's."""
     shape = ModelConfig(
-        local_dim=64,
+        local_dim=60,
         global_dim=384,
         global_layers=8,
         global_heads=6,
