@@ -30,7 +30,7 @@ from lst.recipes.training.cluster_plan import peak_flops
 from lst.recipes.training.control import Spent, accounting, controlled, spent
 from lst.recipes.training.plan import train_plan
 from lst.recipes.training.train import check_training
-from lst.recipes.voice.quick import train_quick_voice
+from lst.recipes.voice.quick import quick_voice_plan, train_quick_voice
 from lst.runs import RunFolder, is_trained, open_data
 from lst.runs.fitted_patching import fit_ahead, hand_over
 from lst.runs.folder import arm_overrides, record_command
@@ -128,6 +128,7 @@ def quickstart_plan(config: Config, overrides: Sequence[str]) -> list[str]:
     lines, peak = prepare_plan(config), peak_flops()
     for arm in arms.values():
         lines += train_plan(arm, peak)
+    lines += quick_voice_plan(config)
     if exists(RunFolder.of(config).data / INDEX_FILE):
         cloze_items(list(open_data(config).valid), config.eval, config.seed)
     return lines

@@ -101,7 +101,7 @@ class StyleVoice:
         """
         if not self.saved.description["has_student"]:
             raise UserError(
-                "this voice speaks units and converts nothing: train one that does with lst voice train part=whole"
+                "this voice converts nothing: lst voice train has not finished its second stage, or trained part=units"
             )
         duration_s = len(source) / self.sample_rate_hz
         if duration_s > MOST_SOURCE_S:

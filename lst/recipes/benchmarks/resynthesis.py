@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -118,6 +119,9 @@ def _makers(run: Path, data: PreparedData) -> tuple[Mapping[str, Maker], list[st
         makers["units, mean spectra"] = lambda _, utterance: spectra.sound(utterance.units)
     for name, voice in voices.items():
         makers[f"units, voice {name}"] = partial(_spoken, voice)
+        if isinstance(voice.vocoder, TrainedVocoder):
+            plain = replace(voice, vocoder=GriffinLim())
+            makers[f"units, voice {name}, Griffin and Lim"] = partial(_spoken, plain)
     return makers, distant
 
 

@@ -1,14 +1,17 @@
 """Speed and memory of a voice on this machine: ``make bench-voice``.
 
 Voices of random weights convert ten seconds of a buzz and speak as many units. The algorithm of Griffin and Lim, which
-makes sound of their mels, is timed alone too. A figure is seconds of work a second of sound: below 1 is faster than
-speech.
+makes sound of their mels, is timed alone too, and so are the other vocoders of mels. A figure is seconds of work a
+second of sound: below 1 is faster than speech.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
+from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,12 +19,17 @@ import torch
 from lst.configs.compose import VOICE
 from lst.parallel import peak_memory_bytes
 from lst.recipes.benchmarks.figures import Figures, best_s, measure_in_own_process
+from lst.tokenizers.units import SAMPLE_RATE_HZ
 from lst.voice.config import VoiceModelConfig
 from lst.voice.converter import StyleVoice
+from lst.voice.mel import FRAME_RATE_HZ, NUM_MELS, MelScale
 from lst.voice.model import VoiceModel
 from lst.voice.pitch import pitch_of
 from lst.voice.saved import STYLE_VOICE_FORMAT, SavedVoice, sizes_of
 from lst.voice.styles import style_size
+from lst.voice.vocoders.of_mels import VOCODER_FORMAT, GriffinLim, MelVocoder, TrainedVocoder, VocoderDescription
+from lst.voice.vocoders.spectral import SpectrumNetwork
+from lst.voice.vocoders.vocos import random_vocos
 
 DURATION_S, NUM_TURNS, UNIT_RATE_HZ, NUM_UNITS = 10.0, 3, 25, 100
 SIZES = ("small", "published")
@@ -38,6 +46,7 @@ def main() -> None:
         measure(figures, size, random_voice(VOICE.build([f"model={size}"]).model), DURATION_S, NUM_TURNS)
         used = measure_in_own_process("lst.recipes.benchmarks.voice", size)
         figures.add(f"{size}: peak memory of a conversion, MB", used / 1e6)
+    measure_vocoders(figures, DURATION_S, NUM_TURNS)
     figures.write()
 
 
@@ -75,6 +84,25 @@ def measure(figures: Figures, size: str, voice: StyleVoice, duration_s: float, n
     for name, part in parts.items():
         target = 1.0 if name == "conversion" and size == "small" else None
         figures.add(f"{size}: {name}, s a second", best_s(part, num_turns) / duration_s, target, at_most=True)
+
+
+def measure_vocoders(figures: Figures, duration_s: float, num_turns: int) -> None:
+    """Adds the figures of what makes sound of mels; of Vocos, as published, where its package is installed."""
+    scale, config = MelScale(SAMPLE_RATE_HZ), VOICE.build([]).spectrum
+    network = SpectrumNetwork(config, scale).eval().requires_grad_(False)
+    described = VocoderDescription(
+        format=VOCODER_FORMAT, name="random", **asdict(config), sample_rate_hz=SAMPLE_RATE_HZ, duration_s=0.0
+    )
+    vocoders: dict[str, MelVocoder] = {
+        "Griffin and Lim": GriffinLim(),
+        "the vocoder that is trained here": TrainedVocoder(network, described),
+    }
+    if importlib.util.find_spec("vocos") is not None:
+        vocoders["Vocos, 13.6 million"] = random_vocos()
+    mel = np.random.default_rng(0).normal(0, 0.5, (NUM_MELS, round(duration_s * FRAME_RATE_HZ))).astype(np.float32)
+    for name, vocoder in vocoders.items():
+        taken_s = best_s(partial(vocoder.waveform, mel, scale), num_turns)
+        figures.add(f"sound of a mel by {name}, s a second", taken_s / duration_s, 1.0, at_most=True)
 
 
 def _buzz(voice: StyleVoice, duration_s: float) -> np.ndarray:

@@ -6,6 +6,7 @@ import importlib.util
 
 from lst.configs.compose import VOICE
 from lst.configs.schema import Config
+from lst.configs.voice_schema import VoiceConfig
 from lst.errors import UserError
 from lst.progress import say
 from lst.recipes.voice.parts import train_part
@@ -32,10 +33,19 @@ def train_quick_voice(config: Config) -> None:
             f"no {STYLE_VOICE_FILE}: models speak by mean spectra, and whisper. pip install 'latent-speech-text[voice]'"
         )
         return
-    words = [f"run_dir={config.run_dir}", f"seed={config.seed}", f"train.steps={config.voice.steps}", *_WORDS]
-    if config.data_dir is not None:
-        words.append(f"data_dir={config.data_dir}")
     try:
-        train_part(VOICE.build(words))
+        train_part(_voice_config(config))
     except UserError as error:
         say(f"no voice of units: {error}")
+
+
+def quick_voice_plan(config: Config) -> list[str]:
+    """What ``train_quick_voice`` would do, as lines of text."""
+    if not config.voice.steps:
+        return []
+    return [f"voice {NAME}: {config.voice.steps:,} steps, where there are recordings and pyworld"]
+
+
+def _voice_config(config: Config) -> VoiceConfig:
+    words = [f"run_dir={config.run_dir}", f"seed={config.seed}", f"train.steps={config.voice.steps}", *_WORDS]
+    return VOICE.build(words if config.data_dir is None else [*words, f"data_dir={config.data_dir}"])

@@ -69,20 +69,31 @@ class VocosVocoder:
             UserError: the package or a file is missing, or the files are not of a Vocos of mels.
         """
         import_or_explain("vocos", "this vocoder", INSTALL)
-        from vocos import Vocos
-        from vocos.feature_extractors import MelSpectrogramFeatures
-        from vocos.heads import ISTFTHead
-        from vocos.models import VocosBackbone
-
         described = _description(folder / "config.yaml")
         file = read_header(folder / "model.safetensors", "the weights of Vocos are", _REMEDY)
         try:
-            features = MelSpectrogramFeatures(**described["feature_extractor"])
-            model = Vocos(features, VocosBackbone(**described["backbone"]), ISTFTHead(**described["head"]))
+            model = _model(described)
             model.load_state_dict(file.read())
         except (TypeError, RuntimeError, FormatError) as error:
             raise UserError(f"{folder} holds no Vocos of mels: {str(error).splitlines()[0]} {_REMEDY}") from None
         return cls(model.eval().requires_grad_(False), int(described["feature_extractor"].get("sample_rate", 24_000)))
+
+
+def random_vocos() -> VocosVocoder:
+    """One of the published sizes and random weights, to measure its speed."""
+    sizes = {"input_channels": 100, "dim": 512, "intermediate_dim": 1536, "num_layers": 8}
+    head = {"dim": 512, "n_fft": 1024, "hop_length": 256, "padding": "center"}
+    return VocosVocoder(_model({"feature_extractor": {}, "backbone": sizes, "head": head}).eval(), 24_000)
+
+
+def _model(described: Mapping[str, dict[str, Any]]) -> Any:
+    from vocos import Vocos
+    from vocos.feature_extractors import MelSpectrogramFeatures
+    from vocos.heads import ISTFTHead
+    from vocos.models import VocosBackbone
+
+    features = MelSpectrogramFeatures(**described["feature_extractor"])
+    return Vocos(features, VocosBackbone(**described["backbone"]), ISTFTHead(**described["head"]))
 
 
 def _description(path: Path) -> Mapping[str, dict[str, Any]]:
