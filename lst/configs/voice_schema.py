@@ -13,8 +13,8 @@ from lst.voice.config import VoiceLossConfig, VoiceModelConfig
 class VoiceTrainConfig(Options, prefix="train."):
     """Options of a voice's training; both stages share them."""
 
-    teacher_steps: int = option(3000, "steps of stage 1: style, decoder and the front of phones", low=1)
-    student_steps: int = option(2000, "steps of stage 2: the fronts of mels and of units", low=1)
+    teacher_steps: int = option(2000, "steps of stage 1: style, decoder and the front of phones", low=1)
+    student_steps: int = option(500, "steps of stage 2: the fronts of mels and of units", low=1)
     rows: int = option(8, "pieces of utterances in a batch", low=2)
     piece_s: float = option(1.6, "length of a piece", low=0.5, high=20, unit="s")
     reference_s: float = option(2.0, "length of the piece that gives the style", low=0.5, high=20, unit="s")
