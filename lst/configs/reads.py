@@ -163,7 +163,7 @@ READS = {
             "data.max_duration_s data.cut_above_s data.cut_to_s data.vad data.align data.on_the_fly_units "
             "tokenizer.frame_rate_hz",
         ),
-        _reads("prepare", f"{_PREPARE} part data.refit"),
+        _reads("prepare", f"{_PREPARE} part data.refit data.augment"),
         _reads("card", f"{_RUN} {_CARD}"),
         _reads("train", f"{_TRAIN} name plan", {"tokenizer": "prepared data has its tokenizers"}),
         _reads("eval", _EVAL, _EVERY_MODEL | _OF_TRAINED),

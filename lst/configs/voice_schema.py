@@ -13,8 +13,8 @@ from lst.voice.config import SpectrumConfig, VoiceLossConfig, VoiceModelConfig
 class VoiceTrainConfig(Options, prefix="train."):
     """Options of a voice's training; both stages share them."""
 
-    teacher_steps: int = option(3000, "steps of stage 1: style, decoder and the front of phones", low=1)
-    student_steps: int = option(2000, "steps of stage 2: the fronts of mels and of units", low=1)
+    teacher_steps: int = option(2000, "steps of stage 1: style, decoder and the front of phones", low=1)
+    student_steps: int = option(500, "steps of stage 2: the fronts of mels and of units", low=1)
     steps: int = option(800, "steps of part=units, or of part=vocoder", low=1, needs="part=units|vocoder")
     utterances: int = option(
         300, "training utterances of these parts at most, from all over; 0 takes all", low=0, needs="part=units|vocoder"

@@ -347,6 +347,33 @@ class SourcesConfig(Options, prefix="data.sources."):
 
 
 @dataclass
+class AugmentConfig(Options, prefix="data.augment."):
+    """Training recordings that are converted into other voices, and used beside the original ones."""
+
+    voices: int = option(
+        0,
+        "voices of other speakers of the corpus that each training recording is converted into",
+        low=0,
+        high=100,
+        is_later=True,
+        needs="corpus!=null",
+    )
+    voice: str | None = option(
+        None,
+        "file of the voice that converts, style_voice.safetensors of lst voice train",
+        path="file",
+        is_later=True,
+        needs="data.augment.voices!=0",
+    )
+
+    def rules(self) -> list[str]:
+        """A conversion needs a voice."""
+        if self.voices and self.voice is None:
+            return [f"data.augment.voices={self.voices}: name the voice that converts, data.augment.voice=FILE"]
+        return []
+
+
+@dataclass
 class DataConfig(Options, prefix="data."):
     """Options of preparing and loading data."""
 
@@ -436,6 +463,7 @@ class DataConfig(Options, prefix="data."):
     )
     verify: str = option("hash", "check of every sample read: hash, or size alone", choices=("hash", "size"))
     align: AlignConfig = field(default_factory=AlignConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     interleave: InterleaveConfig = field(default_factory=InterleaveConfig)
     mix: MixConfig = field(default_factory=MixConfig)
     sources: SourcesConfig = field(default_factory=SourcesConfig)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,7 +38,15 @@ def prepare_plan(config: Config) -> list[str]:
     Raises:
         UserError: what ``prepare`` would refuse before it reads audio or synthesises speech.
     """
-    folder, options = RunFolder.of(config).data, prepare_options(config)
+    folder, options, first = RunFolder.of(config).data, prepare_options(config), list[str]()
+    if num_voices := config.data.augment.voices:
+        from lst.recipes.voice.augment import augmented_folder
+
+        manifest = augmented_folder(RunFolder.of(config)) / "manifest.jsonl"
+        if manifest.exists():
+            options = replace(options, corpus=str(manifest), layout="manifest")
+        else:
+            first = [f"convert each training recording into {num_voices} other voices; they are prepared on top, too"]
     origin = check_preparing(folder, options)
     if storage.exists(folder / INDEX_FILE) and not options.data.refit:
         changes = [] if options.is_text_alone else planned_changes(folder, options, origin)
@@ -49,6 +58,7 @@ def prepare_plan(config: Config) -> list[str]:
         storage.check_free_space(folder, round(cost.disk), "preparing")
     units_a_frame = config.tokenizer.num_codebooks if config.tokenizer.kind == "encodec" else 1
     return [
+        *first,
         f"prepare: {cost.what}, {cost.speech_s / 3600:.2f} h of speech, "
         f"about {cost.speech_s * config.tokenizer.frame_rate_hz * units_a_frame:,.0f} units",
         f"  into {folder}; disk about {size_text(cost.disk)} (audio cache included); "
@@ -111,7 +121,13 @@ def _cost(config: Config, options: PrepareOptions, origin: Origin) -> _Cost:
 
 def prepare_run(config: Config) -> None:
     """Prepares the data of a run and writes its card; with ``part=``, only a part of the shards."""
-    prepare(RunFolder.of(config).data, prepare_options(config))
+    options = prepare_options(config)
+    if config.data.augment.voices:
+        from lst.recipes.voice.augment import prepare_augmented
+
+        prepare_augmented(RunFolder.of(config), options)
+    else:
+        prepare(RunFolder.of(config).data, options)
     if config.card.after_prepare and config.part is None and config.data.voice != NO_VOICE:
         from lst.recipes.corpus_card.card import card_after_prepare
 

@@ -44,6 +44,8 @@ LATER = (
     "verify",
     "max_unaligned_share",
     "refit",
+    # The converted recordings are rows of the corpus by then.
+    "augment",
 )
 
 # Options that change no byte of the data.
