@@ -14,6 +14,8 @@ from lst.data.corpora.manifest import UNKNOWN_SPEAKER, ManifestRow
 
 
 def _find(listing: Listing) -> list[Path]:
+    if listing.needs_text:
+        return []
     return sorted(audio_by_stem(listing.top if listing.file is not None else listing.files).values())
 
 
@@ -28,8 +30,7 @@ def _read(listing: Listing, audio: list[Path], found: Found) -> None:
 LAYOUT = Layout(
     "audio",
     looked_for=f"audio alone (*{', *'.join(AUDIO_SUFFIXES)}) with data.transcribe=none or a recogniser",
-    absent=f"no audio file (*{', *'.join(AUDIO_SUFFIXES)}).",
+    absent=f"no audio alone (*{', *'.join(AUDIO_SUFFIXES)}), or data.transcribe is not set to none or a recogniser.",
     find=_find,
     read=_read,
-    is_sure=lambda listing, files: not listing.needs_text,
 )
