@@ -137,5 +137,7 @@ def _apart(rows: Sequence[ManifestRow], left_out: Sequence[LeftOut]) -> tuple[li
         for row in rows
         if row.text.strip() or row.split != "valid"
     ]
-    reason = "is held out by the corpus and has no transcript"
-    return kept, [*left_out, *({"id": row.id, "reason": f"{row.id}: {reason}"} for row in held_out)]
+    lost: list[LeftOut] = [
+        {"id": row.id, "reason": f"{row.id}: is held out by the corpus and has no transcript"} for row in held_out
+    ]
+    return kept, [*left_out, *lost]
