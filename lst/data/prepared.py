@@ -14,6 +14,7 @@ from lst.data.corpora import ManifestRow, UnitRow, read_manifest
 from lst.data.questions import Question
 from lst.data.shards import (
     INDEX_FILE,
+    SPEECH_SPLIT,
     Index,
     ShardReader,
     SourceRecord,
@@ -256,6 +257,11 @@ class PreparedData:
         return self._reader("text")
 
     @cached_property
+    def speech(self) -> ShardReader:
+        """Speech without a transcript, for training; none where the corpus has none, or nothing else."""
+        return self._reader(SPEECH_SPLIT)
+
+    @cached_property
     def questions(self) -> list[Question]:
         """The questions about stories; none where the corpus has none."""
         return list(read_jsonl(self.folder / QUESTIONS_FILE, Question))
@@ -278,6 +284,10 @@ class PreparedData:
     def train_of(self, source: str) -> ShardReader:
         """The training utterances of one source."""
         return self._reader("train", source)
+
+    def speech_of(self, source: str) -> ShardReader:
+        """The speech without a transcript of one source."""
+        return self._reader(SPEECH_SPLIT, source)
 
     def _reader(self, split: str, source: str | None = None) -> ShardReader:
         return ShardReader(self.folder, split, self.verify_hash, self.index, source)

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from lst.data.recordings.recognisers import Pocketsphinx
 from lst.data.text import pronounce
-from lst.evaluation.benchmark.recognise import Pocketsphinx, spoken_keys
+from lst.evaluation.benchmark.recognise import spoken_keys
 
 _ENGLISH = re.compile("[a-z]+")
 

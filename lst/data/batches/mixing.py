@@ -21,6 +21,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import overload
 
 import numpy as np
 
@@ -79,12 +80,16 @@ class MixSource:
 
 @dataclass(frozen=True)
 class CorpusPart:
-    """The training utterances of one of several corpora; see ``MixSource`` for ``share`` and ``most_documents``."""
+    """The training utterances of one of several corpora; see ``MixSource`` for ``share`` and ``most_documents``.
+
+    Those without a transcript are for documents of speech alone.
+    """
 
     name: str
     utterances: Sequence[Utterance]
     share: float
     most_documents: int | None = None
+    untranscribed: Sequence[Utterance] = ()
 
 
 def mix_sources(
@@ -94,6 +99,7 @@ def mix_sources(
     speech: SimulatedSpeech | None = None,
     stories: FreshStories | None = None,
     corpora: Sequence[CorpusPart] = (),
+    untranscribed: Sequence[Utterance] = (),
 ) -> list[MixSource]:
     """The sources of a prepared corpus that have a weight above 0.
 
@@ -104,6 +110,7 @@ def mix_sources(
         speech: says spoken utterances anew in every pass; None takes them as they are.
         stories: draws a new story for every document; None takes those that there are.
         corpora: of which ``spoken`` consists, where they have weights of their own.
+        untranscribed: utterances without a transcript, for documents of speech alone.
 
     Raises:
         UserError: there are no utterances for a kind of document with a weight.
@@ -116,6 +123,9 @@ def mix_sources(
     if not len(spoken) and weights.keys() - {"text"}:
         remedy = " ".join(f"data.mix.{kind}=0" for kind in weights if kind != "text")
         raise UserError(f"the training split holds no aligned speech: set {remedy}")
+    if len(spoken) and written is spoken and not spoken[0].text and weights.keys() - {"speech"}:
+        remedy = " ".join(f"data.mix.{kind}=0" for kind in weights if kind != "speech")
+        raise UserError(f"the training split is speech without transcripts: set {remedy} data.mix.speech=1")
     found = []
     for kind, weight in weights.items():
         if corpora and not (kind == "text" and has_texts):
@@ -123,7 +133,7 @@ def mix_sources(
                 MixSource(
                     f"{kind}:{part.name}",
                     kind,
-                    part.utterances,
+                    _with_untranscribed(part.utterances, part.untranscribed, kind),
                     weight,
                     corpus=part.name,
                     share=part.share,
@@ -134,8 +144,41 @@ def mix_sources(
         elif kind == "text":
             found.append(MixSource(kind, kind, written, weight, None, stories))
         else:
-            found.append(MixSource(kind, kind, spoken, weight, speech, stories))
+            heard = _with_untranscribed(spoken, untranscribed, kind)
+            found.append(MixSource(kind, kind, heard, weight, speech, stories))
     return found
+
+
+def _with_untranscribed(
+    spoken: Sequence[Utterance], untranscribed: Sequence[Utterance], kind: str
+) -> Sequence[Utterance]:
+    return Joined(spoken, untranscribed) if kind == "speech" and len(untranscribed) else spoken
+
+
+class Joined(Sequence[Utterance]):
+    """The utterances of two splits, one after the other."""
+
+    def __init__(self, first: Sequence[Utterance], second: Sequence[Utterance]) -> None:
+        self.first, self.second = first, second
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    @overload
+    def __getitem__(self, index: int) -> Utterance: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Utterance]: ...
+    def __getitem__(self, index: int | slice) -> Utterance | list[Utterance]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        return self.first[place] if place < len(self.first) else self.second[place - len(self.first)]
+
+    @property
+    def shard_sizes(self) -> list[int]:
+        """As of ``ShardReader``; none where either has none."""
+        sizes = [list(getattr(part, "shard_sizes", ())) for part in (self.first, self.second)]
+        return sizes[0] + sizes[1] if all(sizes) else []
 
 
 class TokenMix:

@@ -17,6 +17,8 @@ from lst.data.prepare.gathered import Gathered
 from lst.data.prepare.options import Origin, PrepareOptions
 from lst.data.prepare.text_alone import training_lines
 from lst.data.prepared import TEXT_FILE, UNITS_FILE, VOCABULARY_FILE, SpokenRow, artefact_path, load_units
+from lst.data.shards import SPEECH_SPLIT
+from lst.data.synthesis import generate_stories
 from lst.data.synthesis.simulated import FRAME_RATE_HZ
 from lst.data.text.english import is_foreign, letter_words
 from lst.data.text.pronounce import pronouncing_dictionary
@@ -35,6 +37,8 @@ from lst.tokenizers.vocabulary import Vocabulary
 RowT = TypeVar("RowT", bound=SpokenRow)
 # Added to the seed, so that these draws do not correlate with other uses of it.
 _LINES_STREAM = 0x71E5
+# To which text pieces are fitted where a corpus has no text.
+NUM_STORIES = 1000
 
 
 def make_artefacts(
@@ -139,14 +143,16 @@ def _passing_lines(gathered: Gathered, options: PrepareOptions, unsound: set[str
             for row, fault in zip(chosen, ordered_map(_fault_of_row, chosen, options.num_workers), strict=True):
                 unsound |= {row.id} if fault else set()
         rows = [row for row in rows if row.id not in unsound] or rows
-    training = [row for row in rows if row.split == "train"]
+    training = [row for row in rows if row.split == "train" and row.text]
     if len({_corpus_of(row) for row in training}) > 1:
         training = _even_lines(training, options.tokenizer.text_max_lines, options.seed)
         _say_shares("text pieces are fitted to", training, lambda row: 1.0, "lines")
     lines = [row.text for row in training] + [text.text for text in gathered.texts]
-    if not lines:
+    if not lines and (lines := [row.text for row in rows if row.text]):
         say("no utterance is for training: codebook and text pieces that are not given are fitted to all held out")
-        lines = [row.text for row in rows]
+    if not lines:
+        say("the corpus has no text: text pieces are fitted to stories made here (tokenizer.text_model gives others)")
+        lines = [story.text for story in generate_stories(NUM_STORIES, options.seed, options.data.stories)]
     return lines
 
 
@@ -191,7 +197,7 @@ def training_rows(rows: Sequence[ManifestRow], config: TokenizerConfig, seed: in
     utterances alone gives these.
     """
     # Without training utterances (data.valid_share=1), those held out are all there is to fit to.
-    training = [row for row in rows if row.split == "train"] or list(rows)
+    training = [row for row in rows if row.split in ("train", SPEECH_SPLIT)] or list(rows)
     sizes: dict[str, float] = defaultdict(float)
     for row in training:
         sizes[_corpus_of(row)] += _num_frames(row, config)

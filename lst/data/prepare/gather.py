@@ -201,7 +201,7 @@ def texts_beside(
     """
     if text is None:
         return [], []
-    held_out = set(map(_plain, held_out_texts))
+    held_out = set(map(_plain, held_out_texts)) - {""}
     lines = [spaced(line, language) for line in _text_lines(Path(text))]
     texts = [WrittenText(f"text-{n:06d}", line) for n, line in enumerate(lines) if _plain(line) not in held_out]
     left_out = len(lines) - len(texts)

@@ -16,7 +16,7 @@ from lst.data.corpora.on_the_fly import SUFFIX
 from lst.data.corpora.splits import choose_held_out
 from lst.data.prepare.options import PrepareOptions
 from lst.data.prepared import SpokenRow
-from lst.data.shards import UnitFacts
+from lst.data.shards import SPEECH_SPLIT, UnitFacts
 from lst.data.utterance import HeldOut
 from lst.errors import UserError
 from lst.storage import FileList, Location, is_url, locate
@@ -61,7 +61,9 @@ def read_corpora(options: PrepareOptions, files: Mapping[str, FileList]) -> Read
     problems: list[ManifestProblem] = []
     told = []
     for name, place in options.corpora.items():
-        found, faults, layout = load_corpus(locate(place), options.layout, files.get(name), options.data.language)
+        found, faults, layout = load_corpus(
+            locate(place), options.layout, files.get(name), options.data.language, options.data.transcribe is None
+        )
         told.append(f"{name or locate(place).name} ({layout})")
         rows += [_of_corpus(row, name) for row in found] if name else found
         problems += [_problem_of_corpus(one, name) for one in faults] if name else faults
@@ -89,7 +91,13 @@ def with_splits(
     for row in rows:
         by_corpus[row.provenance.corpus if len(by_corpus) > 1 else next(iter(by_corpus))].append(row)
     has_others = any(row.split != "valid" for row in rows)
-    for name, own in by_corpus.items():
+    for name, found in by_corpus.items():
+        # Speech that is for training alone, as it has no text.
+        speech = [row for row in found if row.split == SPEECH_SPLIT]
+        assigned += speech
+        own = [row for row in found if row.split != SPEECH_SPLIT]
+        if speech and not own:
+            continue
         check_two(own, options.corpora[name])
         is_held_out = has_others and all(row.split == "valid" for row in own)
         valid_share = 1.0 if is_held_out else options.data.valid_share

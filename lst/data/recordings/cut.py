@@ -66,7 +66,7 @@ def cut_recordings(
     Args:
         rows: checked, with their durations.
         config: lengths, aligner, detector.
-        hashes: SHA-256 of the audio file of each of these rows, by ``audio_ref``.
+        hashes: SHA-256 of the audio file of each of these rows, by its path and member.
         num_workers: processes that listen.
     """
     detector = detector_of(config.vad)
@@ -74,7 +74,7 @@ def cut_recordings(
     jobs = {
         row.id: parts_of(
             replace(row, text="", words=()) if row.words and config.align.method == "manifest" else row,
-            hashes[row.audio_ref],
+            hashes[f"{row.path}\0{row.member}"],
             config.align,
             detector,
         )

@@ -22,6 +22,7 @@ from lst.data.shards.files import (
     write_shard,
 )
 from lst.data.shards.formats import (
+    SPEECH_SPLIT,
     VERSION,
     Index,
     IndexEntry,
@@ -53,6 +54,7 @@ __all__ = [
     "INDEX_FILE",
     "NO_SOURCE",
     "SHARD_FOLDER",
+    "SPEECH_SPLIT",
     "SPLITS",
     "VERSION",
     "Damage",

@@ -21,6 +21,7 @@ from typing import cast
 
 from lst import storage
 from lst.data.shards.formats import (
+    SPEECH_SPLIT,
     VERSION,
     Index,
     IndexEntry,
@@ -38,7 +39,7 @@ from lst.storage import Folder, FormatError, Location, fingerprint, locate, pars
 
 INDEX_FILE = "index.json"
 SHARD_FOLDER = "shards"
-SPLITS = ("train", "valid", "text", "questions")
+SPLITS = ("train", "valid", "text", "questions", SPEECH_SPLIT)
 # A plain name: it becomes part of a path, and never leads out of the folder of shards.
 _SHARD_NAME = re.compile(r"[A-Za-z0-9_-]+")
 INDEX_REMEDY = "Run lst prepare (again) first."

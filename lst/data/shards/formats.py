@@ -27,6 +27,8 @@ from lst.storage import Count, Seconds
 
 # Of index and receipts.
 VERSION: Literal[2] = 2
+# Speech without a transcript, for training, where a corpus has utterances with one, too.
+SPEECH_SPLIT = "speech"
 
 
 class LeftOut(TypedDict):

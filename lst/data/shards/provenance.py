@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from lst.data.shards.formats import Index, IndexEntry, Stated
+from lst.data.shards.formats import SPEECH_SPLIT, Index, IndexEntry, Stated
 from lst.data.utterance import Utterance
 
 # Of licences, or consents, that differ from row to row, such as a form's number, a shard states this alone.
@@ -65,7 +65,7 @@ def source_names(index: Index) -> list[str]:
 def hours_by_source(index: Index) -> list[SourceHours]:
     """The speech of training and held-out splits by source, licence and consent, the longest first."""
     totals: dict[tuple[str, str, str], tuple[int, float]] = defaultdict(lambda: (0, 0.0))
-    for entry in (entry for split in ("train", "valid") for entry in index["splits"].get(split, [])):
+    for entry in (entry for split in ("train", "valid", SPEECH_SPLIT) for entry in index["splits"].get(split, [])):
         whole = Stated(licence="", consent="", num_utterances=entry["num_utterances"], duration_s=entry["duration_s"])
         for row in entry.get("provenance", [whole]):
             key = (source_of(entry), row["licence"], row["consent"])

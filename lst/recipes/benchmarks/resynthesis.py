@@ -26,9 +26,9 @@ from lst.api import fit_voice
 from lst.api.voices import voices_of_run
 from lst.data.audio import read_row_audio, resample
 from lst.data.prepared import PreparedData
+from lst.data.recordings.recognisers import Recogniser, RecogniserChoice, load_recogniser
 from lst.data.utterance import Utterance
 from lst.errors import UserError
-from lst.evaluation.benchmark.recognise import Recogniser, RecogniserChoice, load_recogniser
 from lst.evaluation.error_rates import counted
 from lst.evaluation.lexicon import LexiconRecogniser, lexicon_of
 from lst.recipes.benchmarks.figures import Figures

@@ -11,9 +11,9 @@ import numpy as np
 from lst.api import Continued, SpeechTextModel, voice_of
 from lst.data.audio import resample
 from lst.data.documents import span_frames
+from lst.data.recordings.recognisers import Pocketsphinx, Recogniser
 from lst.data.utterance import Utterance
 from lst.errors import LstError
-from lst.evaluation.benchmark.recognise import Pocketsphinx, Recogniser
 from lst.evaluation.cloze import ending_start
 from lst.evaluation.lexicon import LexiconRecogniser, lexicon_of
 from lst.recipes.report.audio import audio_address

@@ -57,6 +57,7 @@ def build_stream_plan(
             fresh_speech(config, data),
             fresh_stories(config, data),
             weighted_corpora(config, data),
+            data.speech,
         ),
         patching.builder(config, data),
         patching.config,
@@ -230,6 +231,7 @@ def check_held_out_lengths(config: Config, data: PreparedData, patching: FittedP
     )
 
 
-def held_out_documents(builder: DocumentBuilder, utterance: Utterance) -> tuple[Document, Document]:
-    """An utterance as a document of speech and as one of text."""
-    return builder.speech(utterance), builder.text(utterance)
+def held_out_documents(builder: DocumentBuilder, utterance: Utterance) -> tuple[Document, ...]:
+    """An utterance as a document of speech and, if it has a text, as one of text."""
+    speech = builder.speech(utterance)
+    return (speech, builder.text(utterance)) if utterance.text else (speech,)

@@ -53,7 +53,9 @@ def weighted_corpora(config: Config, data: PreparedData) -> list[CorpusPart]:
     )
     shares = options.weights or {name: _size(own, config.data.mix.by) for name, own in readers.items()}
     limits = {name: int(options.max_epochs[name] * len(readers[name])) for name in options.max_epochs}
-    return [CorpusPart(name, own, shares[name], limits.get(name)) for name, own in readers.items()]
+    return [
+        CorpusPart(name, own, shares[name], limits.get(name), data.speech_of(name)) for name, own in readers.items()
+    ]
 
 
 def _size(reader: ShardReader, unit: str) -> float:

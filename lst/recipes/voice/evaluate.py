@@ -29,14 +29,9 @@ from lst.data.alignment.hmm import PhoneAligner
 from lst.data.audio import read_row_audio, resample
 from lst.data.corpora import ManifestRow
 from lst.data.prepared import UNITS_FILE, artefact_path, load_units
+from lst.data.recordings.recognisers import Recogniser, RecogniserChoice, load_recogniser
 from lst.errors import UserError
-from lst.evaluation.benchmark.recognise import (
-    Recogniser,
-    RecogniserChoice,
-    load_recogniser,
-    spoken_keys,
-    word_errors,
-)
+from lst.evaluation.benchmark.recognise import spoken_keys, word_errors
 from lst.evaluation.speakers import SpeakerMeasure, SpectralMeasure, load_speaker_encoder
 from lst.parallel import check_one_process
 from lst.progress import Progress

@@ -63,7 +63,7 @@ def whole(corpus_of_chapter: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def cut(chapter: Path, texts: Sequence[str], align: AlignConfig | None = None, **fields: Any) -> CutRows:
     duration_s = soundfile.info(chapter).duration
     row = ManifestRow("chapter", chapter, " ".join(texts), duration_s=duration_s, **fields)
-    return cut_recordings([row], DataConfig(align=align or AlignConfig(), **CUT), {row.audio_ref: "hash"}, 1)
+    return cut_recordings([row], DataConfig(align=align or AlignConfig(), **CUT), {f"{chapter}\0": "hash"}, 1)
 
 
 def starts_of(data: PreparedData, start_of: Callable[[str], float]) -> list[tuple[float, str]]:
