@@ -92,6 +92,7 @@ def test_records_lack_options_that_earlier_versions_lacked_while_they_have_their
             "logger": "wandb",
             "recompute_every": 1,
             "compile_by": "block",
+            "read_every": 3,
         },
         "eval": {
             "ceiling_utterances": 7,

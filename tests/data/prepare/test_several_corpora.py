@@ -12,7 +12,7 @@ import pytest
 
 from lst.cli import main
 from lst.configs.compose import build_config
-from lst.data.config import SourcesConfig
+from lst.data.added_config import SourcesConfig
 from lst.data.corpora import ManifestRow
 from lst.data.corpora.ids import ids_apart
 from lst.data.prepare import prepare
