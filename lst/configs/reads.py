@@ -22,7 +22,7 @@ from lst.options import Option, holds, needed_keys, needs_text
 _RUN = "run_dir data_dir data.verify storage"
 _GATHER = (
     "corpus layout on_error max_skipped_share seed num_workers data.valid_share data.min_duration_s "
-    "data.max_duration_s data.align storage"
+    "data.max_duration_s data.language data.align storage"
 )
 _UNIT_FILES = "tokenizer.weights tokenizer.device tokenizer.trust"
 _UNITS = (

@@ -458,6 +458,7 @@ class Config(Options):
             self.model = with_shape_of(self.model, self.model.init_from)
         if self.corpus is not None and self.corpus in (SIMULATED, NO_VOICE):
             self.data.voice, self.corpus = self.corpus, None
+        self.data.settle(given)
         if self.data.align.method == "auto":
             self.data.align.method = "stamps" if self.corpus is None else "pocketsphinx"
         if self.model.family and FAMILY_DEPTHS[0] <= self.model.depth <= FAMILY_DEPTHS[1]:

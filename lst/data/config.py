@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 
+from lst.data.languages import ENGLISH, language_of
 from lst.options import Options, option
 
 EXECUTORS = ("local", "ray")
@@ -29,6 +32,8 @@ STORY_SIZES = ("mini", "standard", "wide")
 ALIGN_METHODS = ("pocketsphinx", "ctc", "import", "manifest", "stamps", "auto")
 ALIGN_FORMATS = ("auto", "textgrid", "ctm", "mfa_json", "mfa_csv", "whisper_json")
 ALIGN_LEVELS = ("word", "character")
+# The CTC model that places words of other languages than English where none is named.
+MULTILINGUAL_BUNDLE = "MMS_FA"
 # How recordings lie on disk; `lst.data.corpora.layouts` has a module for each.
 AUTO_LAYOUT = "auto"
 LAYOUT_NAMES = (
@@ -155,7 +160,8 @@ class AlignConfig(Options, prefix="data.align."):
     method: str = option(
         "pocketsphinx",
         "who places words: pocketsphinx, ctc, import (files of another aligner), manifest (times that the "
-        "corpus gives) or stamps (of the voice); auto: stamps of speech made here, else pocketsphinx",
+        "corpus gives) or stamps (of the voice); auto: stamps of speech made here, ctc where data.language is another "
+        "than English, else pocketsphinx",
         choices=ALIGN_METHODS,
     )
     level: str = option(
@@ -163,7 +169,7 @@ class AlignConfig(Options, prefix="data.align."):
     )
     checkpoint: str = option(
         "",
-        "ctc: a folder (Hugging Face, or ctc.json), or a torchaudio bundle such as MMS_FA",
+        "ctc: a folder (Hugging Face, or ctc.json), or a torchaudio bundle such as MMS_FA, which auto takes",
         needs="data.align.method=ctc",
     )
     weights: str = option(
@@ -341,6 +347,13 @@ class DataConfig(Options, prefix="data."):
         needs="corpus=null",
     )
     num_speakers: int = option(4, "pseudo-speakers that the voice is varied into", low=1, needs=_OF_STORIES)
+    language: str | None = option(
+        None,
+        "language of the transcripts, a code or an English name (de, zho, French): how numbers are read, how words are "
+        "divided, and the aligner; null goes by the corpus' column language or locale, else English",
+        is_later=True,
+        needs="corpus!=null",
+    )
     valid_share: float = option(
         0.25,
         "share of utterances held out when the corpus has no split; 0 holds out none, 1 all",
@@ -379,9 +392,22 @@ class DataConfig(Options, prefix="data."):
     simulated: SimulatedConfig = field(default_factory=SimulatedConfig)
     text: TextConfig = field(default_factory=TextConfig)
 
+    def settle(self, given: Collection[str]) -> None:
+        """Writes the language as its code; one that is not English has an aligner of its own."""
+        if self.language is not None:
+            with contextlib.suppress(ValueError):  # the rules tell
+                self.language = language_of(self.language) or None
+        if self.align.method == "auto" and self.language not in (None, ENGLISH):
+            self.align.method = "ctc"
+            self.align.checkpoint = self.align.checkpoint or MULTILINGUAL_BUNDLE
+
     def rules(self) -> list[str]:
         """There is the voice, every loader worker has a stream, and the shortest audio is shorter than the longest."""
         found = []
+        try:
+            language_of(self.language or "")
+        except ValueError as error:
+            found.append(f"data.language={self.language}: {error}")
         known = (*ENGINES, NO_VOICE)
         if self.voice not in known and self.voice not in {point.name for point in entry_points(group=VOICE_GROUP)}:
             found.append(f"data.voice={self.voice}: allowed are {', '.join(known)}, and engines of plug-ins")

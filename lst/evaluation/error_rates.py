@@ -50,23 +50,23 @@ def measure_name() -> str:
     return f"jiwer {version('jiwer')}"
 
 
-def normalised(text: str) -> str:
-    """A text as it is compared.
+def normalised(text: str, language: str = "") -> str:
+    """A text as it is compared; ``language`` is empty for English.
 
-    >>> normalised("Well-known: 2 hats!")
-    'well known two hats'
+    >>> normalised("Well-known: 2 hats!"), normalised("L’eau: 2 €", "fr")
+    ('well known two hats', "l'eau deux")
     """
-    return " ".join(spoken_keys(text))
+    return " ".join(spoken_keys(text, language))
 
 
-def counted(wanted: str, heard: str) -> Counted:
-    """Errors of one text against another; both are normalised first.
+def counted(wanted: str, heard: str, language: str = "") -> Counted:
+    """Errors of one text against another; both are normalised first, by the rules of their language.
 
     >>> counted("A cat sat.", "the cat sat up")
     Counted(word_errors=2, num_words=3, character_errors=6, num_characters=9)
     """
     jiwer = import_or_explain("jiwer", "word error rates", _INSTALL)
-    wanted, heard = normalised(wanted), normalised(heard)
+    wanted, heard = normalised(wanted, language), normalised(heard, language)
     words, characters = jiwer.process_words(wanted, heard), jiwer.process_characters(wanted, heard)
     return Counted(_errors(words), len(wanted.split()), _errors(characters), len(wanted))
 

@@ -51,6 +51,7 @@ def check(config: Config, overrides: Sequence[str]) -> int:
                 options.examples,
                 config.data.align,
                 config.num_workers,
+                config.data.language,
             )
         )
     if config.items is not None:

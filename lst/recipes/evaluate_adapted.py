@@ -199,7 +199,7 @@ def _evaluate(config: Config, run: RunFolder, trained: TrainedModel, utterances:
         if before["made_from"] == made_from:
             say(f"{name} is evaluated: nothing to do ({path})")
             return before
-    wanted = [utterance for utterance in utterances if normalised(utterance.text)]
+    wanted = [utterance for utterance in utterances if normalised(utterance.text, _language(data, utterance))]
     left_out: list[LeftOut] = [
         {"id": utterance.id, "reason": "its text has no word"} for utterance in utterances if utterance not in wanted
     ]
@@ -253,7 +253,7 @@ def _answers(
             units = [utterance.units for utterance in utterances]
             written = transcribed(trained, builder, units, beams, advance=progress.advance)
             return [
-                _row(utterance, MODEL, answer.text, utterance.duration_s, answer)
+                _row(utterance, MODEL, answer.text, utterance.duration_s, answer, _language(trained.data, utterance))
                 for utterance, answer in zip(utterances, written, strict=True)
             ]
         said = read_aloud(trained, builder, [utterance.text for utterance in utterances], beams, progress.advance)
@@ -268,7 +268,8 @@ def _answers(
             for source, sound in sounds.items():
                 heard = recogniser.transcribe(sound) if len(sound) else ""
                 duration_s = len(sound) / SAMPLE_RATE_HZ
-                rows.append(_row(utterance, source, heard, duration_s, answer if source == MODEL else None))
+                own_answer = answer if source == MODEL else None
+                rows.append(_row(utterance, source, heard, duration_s, own_answer, _language(trained.data, utterance)))
             progress.advance()
     return rows
 
@@ -279,13 +280,21 @@ def _sound(voice: Vocoder, units: np.ndarray, is_deduplicated: bool) -> np.ndarr
     return resample("the voice", sound, voice.sample_rate_hz, SAMPLE_RATE_HZ) if len(sound) else sound
 
 
-def _row(utterance: Utterance, source: str, heard: str, duration_s: float, answer: Answer | None) -> AnswerRow:
+def _language(data: PreparedData, utterance: Utterance) -> str:
+    """The language of an utterance; empty for English, and where the data has no row of it."""
+    row = data.manifest.get(utterance.id)
+    return row.language if row is not None else ""
+
+
+def _row(
+    utterance: Utterance, source: str, heard: str, duration_s: float, answer: Answer | None, language: str
+) -> AnswerRow:
     return {
         "utterance": utterance.id,
         "source": source,
-        "wanted": normalised(utterance.text),
-        "heard": normalised(heard),
-        **counted(utterance.text, heard)._asdict(),  # type: ignore[typeddict-item]
+        "wanted": normalised(utterance.text, language),
+        "heard": normalised(heard, language),
+        **counted(utterance.text, heard, language)._asdict(),  # type: ignore[typeddict-item]
         "duration_s": duration_s,
         "num_tokens": answer.num_tokens if answer else 0,
         "num_global_steps": answer.num_global_steps if answer else 0,

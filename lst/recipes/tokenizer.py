@@ -301,7 +301,7 @@ def _score_row(key: tuple[str, str, str | None, str, bool], row: ManifestRow) ->
     waveform = read_row_audio(row)
     units = tokenizer.encode([waveform], SAMPLE_RATE_HZ)[0]
     try:
-        found = aligner.phones(waveform, row.text)
+        found = aligner.phones(waveform, row.text, row.language)
         phones = phones_of_units(found, len(units) // tokenizer.units_a_frame, tokenizer.frame_rate_hz)
     except AlignmentError:
         return ScoredUtterance(units, None, row.speaker)

@@ -35,6 +35,7 @@ class AlignItem:
         utterance_id: imported alignments are found by it.
         words: word times that the corpus gives, if any.
         audio_name: the audio's path, or member, without its suffix: imported alignments are found by it, too.
+        language: of the transcript; empty for English.
     """
 
     waveform: np.ndarray
@@ -43,6 +44,7 @@ class AlignItem:
     utterance_id: str = ""
     words: Sequence[TimedWord] = ()
     audio_name: str = ""
+    language: str = ""
 
     @property
     def duration_s(self) -> float:
@@ -57,10 +59,16 @@ class ScoreScale:
     Attributes:
         lowest: mean of an utterance below which its text is that of another recording.
         least_spread: spread that right utterances of one corpus have at least.
+        lowest_foreign: as ``lowest``, for other languages than English where they score otherwise.
     """
 
     lowest: float
     least_spread: float
+    lowest_foreign: float | None = None
+
+    def lowest_of(self, language: str) -> float:
+        """The lowest mean for a language; the empty one is English."""
+        return self.lowest if not language or self.lowest_foreign is None else self.lowest_foreign
 
 
 AlignResult = tuple[Word, ...] | AlignmentError

@@ -75,17 +75,17 @@ class FilteredAligner:
     def _check_fits(self, item: AlignItem, words: tuple[Word, ...]) -> None:
         """Raises ``AlignmentError`` with the cause where the text is not that of the audio."""
         missing, score = sum(word.is_unaligned for word in words), mean_score(words)
+        lowest = float("-inf") if self.scale is None else self.scale.lowest_of(item.language)
         if missing > MAX_UNALIGNED_SHARE * len(words):
             if self.config.method in ("import", "manifest"):
                 raise AlignmentError(f"{missing} of {len(words)} words have no times")
             why = f"{missing} of {len(words)} words were not found in the audio"
-        elif self.scale is not None and score < self.scale.lowest:
-            why = f"words score {score:.1f} on average, right texts above {self.scale.lowest:g} (data.align.min_score)"
+        elif score < lowest:
+            why = f"words score {score:.1f} on average, right texts above {lowest:g} (data.align.min_score)"
         else:
             return
         # Words that fit where the others are missing may be chance: only well-fitting ones tell where a file ends.
-        fits = self.scale is None or score >= self.scale.lowest
-        raise AlignmentError(cause(item, words, why, self._is_english, fits))
+        raise AlignmentError(cause(item, words, why, self._is_english, score >= lowest))
 
     def _filtered(self, words: tuple[Word, ...], duration_s: float) -> tuple[Word, ...]:
         config = self.config

@@ -61,7 +61,7 @@ def cause(item: AlignItem, words: Sequence[Word], why: str, is_english: bool, fi
     """
     if fault := sound_fault(item.waveform):
         return f"{fault}; {why}"
-    if is_english and (unknown := unknown_words(item.text)):
+    if is_english and not item.language and (unknown := unknown_words(item.text)):
         share = len(unknown) / max(len(item.text.split()), 1)
         if share > UNKNOWN_SHARE:
             shown = _shown(unknown)

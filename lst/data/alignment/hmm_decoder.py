@@ -9,12 +9,23 @@ from typing import Any, TypeVar
 import numpy as np
 
 from lst.data.alignment.aligner import MisfitError
-from lst.data.text import pronounce_by_rule
+from lst.data.text import foreign_phones, pronounce_by_rule
 from lst.data.utterance import Word
 from lst.lazy import import_or_explain
 
 T = TypeVar("T")
 _VARIANT = re.compile(r"\(\d+\)$")
+# Between the code of a language and a word of it: in the decoder's dictionary, German "die" is not English "die".
+_OF_LANGUAGE = ":"
+
+
+def dictionary_word(token: str, language: str) -> str:
+    """How the decoder's dictionary writes a word of a language; English ones are written as they are.
+
+    >>> dictionary_word("die", "de"), dictionary_word("die", "")
+    ('de:die', 'die')
+    """
+    return f"{language}{_OF_LANGUAGE}{token}" if language else token
 
 
 class PocketsphinxDecoder:
@@ -38,11 +49,24 @@ class PocketsphinxDecoder:
         self.num_by_rule = 0
 
     def learn(self, tokens: Iterable[str]) -> None:
-        """Gives the words that the dictionary lacks a pronunciation by rule."""
-        for token in tokens:
-            if self.decoder.lookup_word(token) is None:
+        """Gives the words that the dictionary lacks a pronunciation: by rule, or of other languages by eSpeak NG.
+
+        Raises:
+            UserError: there is no eSpeak NG, or it does not know the language.
+        """
+        foreign: dict[str, list[str]] = {}
+        for token in dict.fromkeys(tokens):
+            if self.decoder.lookup_word(token) is not None:
+                continue
+            language, _, word = token.rpartition(_OF_LANGUAGE)
+            if language:
+                foreign.setdefault(language, []).append(word)
+            else:
                 self.decoder.add_word(token, pronounce_by_rule(token), True)
                 self.num_by_rule += 1
+        for language, words in foreign.items():
+            for word, phones in foreign_phones(words, language).items():
+                self.decoder.add_word(dictionary_word(word, language), " ".join(phones), True)
 
     def find_words(self, waveform: np.ndarray, tokens: Sequence[str]) -> list[Word]:
         """Dictionary words in frames of 10 ms of a waveform (float32 [num_samples], mono, 16 kHz).

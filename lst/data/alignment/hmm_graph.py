@@ -24,6 +24,9 @@ FILLER_PRICE = 0.1
 _FILLERS = ("[SPEECH]", "[NOISE]")
 # A skip costs more than the usual beams allow.
 _BEAMS = {"beam": 1e-90, "pbeam": 1e-90, "wbeam": 1e-60}
+# Phones of another language fit worse than English ones: right words cost more, and a skip must cost more still.
+FOREIGN_BEAMS = {"beam": 1e-120, "pbeam": 1e-120, "wbeam": 1e-100}
+FOREIGN_SKIP_PRICE = 1e-16
 _GRAPH = "transcript"
 
 
@@ -43,10 +46,15 @@ class HeardPiece(NamedTuple):
 
 
 class GraphDecoder(PocketsphinxDecoder):
-    """Finds the likeliest readings of a transcript, and the pieces that the audio lacks."""
+    """Finds the likeliest readings of a transcript, and the pieces that the audio lacks.
 
-    def __init__(self) -> None:
-        super().__init__(**_BEAMS)
+    Args:
+        is_foreign: whether the transcripts are of other languages than English.
+    """
+
+    def __init__(self, is_foreign: bool = False) -> None:
+        super().__init__(**(FOREIGN_BEAMS if is_foreign else _BEAMS))
+        self.skip_price = FOREIGN_SKIP_PRICE if is_foreign else SKIP_PRICE
 
     def find_pieces(self, waveform: np.ndarray, pieces: Sequence[PieceReadings]) -> list[HeardPiece]:
         """The pieces as they were found in a waveform (float32 [num_samples], mono, 16 kHz).
@@ -58,7 +66,7 @@ class GraphDecoder(PocketsphinxDecoder):
         decoder = self.decoder
 
         def set_graph() -> None:
-            decoder.add_fsg(_GRAPH, decoder.create_fsg(_GRAPH, 0, len(pieces), _transitions(pieces)))
+            decoder.add_fsg(_GRAPH, decoder.create_fsg(_GRAPH, 0, len(pieces), _transitions(pieces, self.skip_price)))
             decoder.activate_search(_GRAPH)
 
         heard = self.decode(waveform, set_graph, self.spoken_segments)
@@ -67,7 +75,9 @@ class GraphDecoder(PocketsphinxDecoder):
         return _assigned(pieces, heard)
 
 
-def _transitions(pieces: Sequence[PieceReadings]) -> list[tuple[int, int, float, str] | tuple[int, int, float]]:
+def _transitions(
+    pieces: Sequence[PieceReadings], skip_price: float
+) -> list[tuple[int, int, float, str] | tuple[int, int, float]]:
     """The graph: state i lies before piece i; further states lie within readings of several tokens."""
     found: list[tuple[int, int, float, str] | tuple[int, int, float]] = []
     free = len(pieces) + 1
@@ -82,7 +92,7 @@ def _transitions(pieces: Sequence[PieceReadings]) -> list[tuple[int, int, float,
                 free += not is_last
                 found.append((state, after, price, token))
                 state, price = after, 1.0
-        found.append((start, start + 1, share if () in piece.readings or not piece.readings else SKIP_PRICE))
+        found.append((start, start + 1, share if () in piece.readings or not piece.readings else skip_price))
     return [*found, *((len(pieces), len(pieces), FILLER_PRICE, filler) for filler in _FILLERS)]
 
 

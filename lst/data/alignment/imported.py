@@ -14,7 +14,7 @@ from lst.data.alignment.formats.ctm import read_ctm
 from lst.data.alignment.formats.mfa_csv import read_mfa_csv
 from lst.data.alignment.formats.textgrid import read_textgrid
 from lst.data.alignment.names import NamedAlignments, audio_name
-from lst.data.alignment.words import match_words, place_words
+from lst.data.alignment.words import divided, match_words, place_words
 from lst.data.config import AlignConfig, DataConfig
 from lst.data.corpora import ManifestRow
 from lst.data.utterance import TimedWord, Word, time_problems
@@ -52,7 +52,9 @@ class GivenTimesAligner(ABC):
         return align_each(partial(self._align, frame_rate_hz=frame_rate_hz), items)
 
     def _align(self, item: AlignItem, frame_rate_hz: int) -> tuple[Word, ...]:
-        timed, problems = self.timed_words(item.utterance_id, item.text, item.duration_s, item.words, item.audio_name)
+        timed, problems = self.timed_words(
+            item.utterance_id, item.text, item.duration_s, item.words, item.audio_name, item.language
+        )
         if problems:
             raise AlignmentError("; ".join(problems))
         return place_words(timed, item.num_frames, frame_rate_hz)
@@ -64,10 +66,11 @@ class GivenTimesAligner(ABC):
         duration_s: float,
         words: Sequence[TimedWord] = (),
         audio_name: str = "",
+        language: str = "",
     ) -> tuple[list[TimedWord], list[str]]:
         """The words of a transcript with their given times, and all problems of these, a line each."""
         try:
-            timed = self.words_of(utterance_id, words, audio_name)
+            timed = divided(self.words_of(utterance_id, words, audio_name), language)
         except ProblemsError as error:
             return [], [f"{utterance_id}: {problem}" for problem in error.problems]
         except UserError as error:
@@ -187,7 +190,8 @@ def imported_faults(config: AlignConfig, rows: Sequence[ManifestRow]) -> list[li
 
 
 def _timed_words(aligner: GivenTimesAligner, row: ManifestRow) -> tuple[list[TimedWord], list[str]]:
-    return aligner.timed_words(row.id, row.text, row.duration_s or float("inf"), row.words, audio_name(row))
+    duration_s = row.duration_s or float("inf")
+    return aligner.timed_words(row.id, row.text, duration_s, row.words, audio_name(row), row.language)
 
 
 def given_times(config: AlignConfig) -> Callable[[ManifestRow], str] | None:

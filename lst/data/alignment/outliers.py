@@ -32,10 +32,27 @@ def lowest_usual(scores: Sequence[float], scale: ScoreScale) -> float:
     return median - MAX_SPREADS * max(deviation, scale.least_spread)
 
 
-def without_outliers(found: Sequence[Utterance | Exception], scale: ScoreScale | None) -> list[Utterance | Exception]:
-    """The results of a shard, where utterances that score unlike the others became errors."""
+def without_outliers(
+    found: Sequence[Utterance | Exception], scale: ScoreScale | None, languages: Sequence[str]
+) -> list[Utterance | Exception]:
+    """The results of a shard, where utterances that score unlike the others of their language became errors.
+
+    Args:
+        found: the results.
+        scale: of their scores; None where they say nothing.
+        languages: of each result.
+    """
+    results = list(found)
     if scale is None:
-        return list(found)
+        return results
+    for language in dict.fromkeys(languages):
+        own = [number for number, one in enumerate(languages) if one == language]
+        for number, result in zip(own, _of_one_language([found[one] for one in own], scale), strict=True):
+            results[number] = result
+    return results
+
+
+def _of_one_language(found: Sequence[Utterance | Exception], scale: ScoreScale) -> list[Utterance | Exception]:
     scores = [mean_score(one.words) for one in found if isinstance(one, Utterance)]
     limit = lowest_usual(scores, scale)
     return [

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from itertools import accumulate, compress, groupby, pairwise
 
 from lst.data.alignment.aligner import AlignmentError
-from lst.data.text import join_unsaid
+from lst.data.languages import UNSPACED
+from lst.data.text import join_unsaid, spaced
 from lst.data.utterance import TimedWord, Word
 
 # What other aligners write for silence, besides labels in angle brackets.
@@ -15,12 +17,17 @@ UNKNOWN_WORD = "<unk>"
 
 
 def word_key(text: str) -> str:
-    """Letters and digits in lower case; two spellings of a word have the same key.
+    """Letters and digits, case folded; two spellings of a word have the same key, in any script.
 
-    >>> word_key("“Don’t!”")
-    'dont'
+    Accents may be composed or apart; ß is ss, and the dotless i an i.
+
+    >>> word_key("“Don’t!”"), word_key("STRASSE") == word_key("Straße")
+    ('dont', True)
     """
-    return "".join(char for char in text.lower() if char.isalnum())
+    if text.isascii():
+        return "".join(char for char in text.lower() if char.isalnum())
+    folded = unicodedata.normalize("NFC", text).casefold().replace("ı", "i")
+    return "".join(char for char in folded if char.isalnum())
 
 
 def written_words(text: str) -> list[str]:
@@ -77,6 +84,26 @@ def match_words(text: str, timed: Sequence[TimedWord]) -> tuple[list[TimedWord],
         left = said[position]
         return matched, [f"{_where(left)}the transcript ends before {left.text!r} of the alignment"]
     return matched, []
+
+
+def divided(timed: Sequence[TimedWord], language: str) -> list[TimedWord]:
+    """Timed words of a script without spaces, divided as transcripts are: their characters share the time.
+
+    >>> [(word.text, word.start_s, word.end_s) for word in divided([TimedWord("学生", 1.0, 2.0)], "zh")]
+    [('学', 1.0, 1.5), ('生', 1.5, 2.0)]
+    """
+    if language not in UNSPACED:
+        return list(timed)
+    found = []
+    for word in timed:
+        parts = spaced(word.text, language).split() or [word.text]
+        ends = list(accumulate(map(len, parts), initial=0))
+        times_s = [word.start_s + (word.end_s - word.start_s) * end / max(ends[-1], 1) for end in ends]
+        found += [
+            word._replace(text=part, start_s=start_s, end_s=end_s, character_ends_s=())
+            for part, (start_s, end_s) in zip(parts, pairwise(times_s), strict=True)
+        ]
+    return found
 
 
 def _where(word: TimedWord) -> str:

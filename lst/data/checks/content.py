@@ -71,7 +71,7 @@ class TextContent:
         self.texts[key] += 1
         if self.texts[key] == 2:
             self.examples[key] = plain[:100]
-        if self.dictionary:
+        if self.dictionary and not row.language:
             self._count_words(row, _LABEL.sub(" ", plain))
 
     def _count_words(self, row: ManifestRow, text: str) -> None:
@@ -108,8 +108,8 @@ class TextContent:
                 (
                     "language",
                     f"the transcripts are not English: {share:.0%} of {self.num_words:,} words are in the aligner's "
-                    f"dictionary; unknown are {self._most(self.unknown)}. For another language, use "
-                    "data.align.method=ctc or import",
+                    f"dictionary; unknown are {self._most(self.unknown)}. For another language, say which with "
+                    "data.language=CODE, or use data.align.method=ctc or import",
                 )
             )
         for key, count in self.texts.most_common(3):

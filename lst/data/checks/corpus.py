@@ -13,6 +13,7 @@ import numpy as np
 
 from lst import storage
 from lst.data.alignment import imported_faults
+from lst.data.alignment.known_languages import language_problems
 from lst.data.audio import AudioInfo
 from lst.data.audio.levels import AudioLevels, measured_faults
 from lst.data.checks.content import AudioContent, TextContent
@@ -45,6 +46,7 @@ def check_corpus(
     max_examples: int,
     align: AlignConfig | None = None,
     num_workers: int = 1,
+    language: str | None = None,
 ) -> CheckReport:
     """Checks ids, transcripts, audio files, rates, channels, segments, durations and alignments of a corpus.
 
@@ -58,13 +60,14 @@ def check_corpus(
         max_examples: examples of each kind of problem that are kept; 0 keeps all.
         align: where it takes alignments over, these are checked against transcripts and durations.
         num_workers: processes that read headers.
+        language: of the transcripts; None takes the rows' own, else English.
 
     Returns:
         The report; a corpus that cannot be read at all is a problem in it, too.
     """
     report = CheckReport(f"corpus {path}", max_examples)
     try:
-        rows, problems, layout = load_corpus(path, layout)
+        rows, problems, layout = load_corpus(path, layout, language=language)
     except UserError as error:
         report.extend("corpus", getattr(error, "problems", [str(error)]))
         return report
@@ -87,6 +90,7 @@ def check_corpus(
     _add(report, checker.check_in_part(problems))
     for kind, message in texts.problems():
         report.add(kind, message)
+    report.extend("alignment", language_problems(align, checked_rows))
     try:
         for row, found in zip(checked_rows, imported_faults(align, checked_rows) or [], strict=False):
             report.extend("alignment", found, row.place)

@@ -32,12 +32,13 @@ from lst.data.corpora.layouts.listing import Listing
 from lst.data.corpora.layouts.plain_manifest import has_named_manifest
 from lst.data.corpora.manifest import EXAMPLES, ManifestProblem, ManifestRow
 from lst.data.corpora.remote import mirrored
+from lst.data.corpora.row_languages import in_words, settle_languages
 from lst.errors import UserError
 from lst.storage import FileList, Location
 
 
 def load_corpus(
-    place: Location, layout: str = AUTO_LAYOUT, files: FileList | None = None
+    place: Location, layout: str = AUTO_LAYOUT, files: FileList | None = None, language: str | None = None
 ) -> tuple[list[ManifestRow], list[ManifestProblem], str]:
     """Reads a corpus: a manifest file, or a folder in one of the layouts above.
 
@@ -49,6 +50,7 @@ def load_corpus(
         place: the folder or file, or its URL.
         layout: a name of ``LAYOUTS``, or ``auto``.
         files: the corpus's files, if they have been listed already.
+        language: code of the transcripts' language; None takes the rows' own, else English.
 
     Returns:
         The rows, the problems of the utterances that gave none, and the layout's name. ``apply_on_error`` takes
@@ -62,7 +64,7 @@ def load_corpus(
     path = storage.locate(place)
     if not isinstance(path, Path):
         with mirrored(path, files) as mirror:
-            rows, problems, layout = load_corpus(mirror.path, layout)
+            rows, problems, layout = load_corpus(mirror.path, layout, language=language)
             return [mirror.remote_row(row) for row in rows], [mirror.remote_problem(one) for one in problems], layout
     path = path.expanduser()
     if not path.exists():
@@ -77,8 +79,9 @@ def load_corpus(
     rows = [*found.rows, *(row for problem in found.problems if (row := problem.row) is not None)]
     settled = settle_ids(rows, listing.root.absolute())
     for number, row in zip(in_part, settled[len(found.rows) :], strict=True):
-        found.problems[number] = replace(found.problems[number], row=row)
-    return settled[: len(found.rows)], found.problems, layout
+        found.problems[number] = replace(found.problems[number], row=in_words(row))
+    with_language, disagreeing = settle_languages(settled[: len(found.rows)], language)
+    return with_language, [*found.problems, *disagreeing], layout
 
 
 def find_layout(listing: Listing) -> str:

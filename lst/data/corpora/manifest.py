@@ -9,6 +9,7 @@ Columns; ``path`` and ``text`` are required:
     path                audio file: relative to the manifest's folder, absolute, or a URL (``s3://…``)
     text                transcript
     speaker             who speaks
+    language            of the transcript, as a code or an English name; default: ``data.language``
     split               train…, or dev, valid, val, test, eval …
     duration_s          seconds: of the file, or with ``start_s`` of the segment
     start_s             start of a segment of the file, in seconds; 0 is a segment too
@@ -35,6 +36,7 @@ from typing import Any, TypeAlias
 
 from lst.data.audio import as_on_disk, format_audio_ref
 from lst.data.corpora.records import Record, json_records, table_cells
+from lst.data.languages import language_of
 from lst.data.utterance import TimedWord
 from lst.errors import UserError, one_line, raise_problems
 from lst.progress import say
@@ -46,6 +48,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "path": ("path", "audio", "audio_path", "audio_filepath", "file", "wav", "filename", "file_name"),
     "text": ("text", "transcript", "transcription", "sentence", "normalized_text"),
     "speaker": ("speaker", "speaker_id", "client_id"),
+    "language": ("language", "locale", "lang"),
     "duration_s": ("duration_s", "duration", "seconds"),
     "split": ("split", "subset"),
     "ending_start_word": ("ending_start_word",),
@@ -88,6 +91,8 @@ class ManifestRow:
         words: with times from the utterance's start, if the source gives them.
         unread: columns whose cells could not be read.
         has_own_id: whether the id stands in the corpus as an id, and is not made of a name.
+        language: code of the transcript's language; empty where the corpus does not say, and after ``load_corpus`` for
+            English.
 
     >>> row = ManifestRow("utt_1", "a.wav", "hello there", start_s=1.5, duration_s=2.0)
     >>> row.is_segment, row.audio_ref
@@ -109,6 +114,7 @@ class ManifestRow:
     words: tuple[TimedWord, ...] = ()
     unread: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
     has_own_id: bool = field(default=False, compare=False, repr=False)
+    language: str = ""
 
     def __post_init__(self) -> None:
         if self.start_s > 0:
@@ -299,6 +305,7 @@ def parse_record(
     channel = parse_number(cells["channel"], "channel", faults["channel"], whole=True)
     duration_s = parse_number(cells["duration_s"], "duration", faults["duration_s"])
     words = parse_timed_words(record.get("words"), faults["words"])
+    language = parse_language(cells["language"], faults["language"])
     unread = {name for name, own in faults.items() if own}
     if not cells["id"].strip() and unread & {"path", "member", "start_s"}:
         unread.add("id")  # which comes from these
@@ -319,6 +326,7 @@ def parse_record(
         words=words,
         unread=frozenset(unread),
         has_own_id=bool(cells["id"].strip()),
+        language=language,
     )
     return row, [fault for own in faults.values() for fault in own]
 
@@ -344,6 +352,15 @@ def parse_timed_words(value: Any, faults: list[str]) -> tuple[TimedWord, ...]:
         else:
             words.append(TimedWord(*cells))
     return tuple(words)
+
+
+def parse_language(cell: str, faults: list[str]) -> str:
+    """The code of a language; empty if the cell names none."""
+    try:
+        return language_of(cell)
+    except ValueError as error:
+        faults.append(f"language {error}")
+        return ""
 
 
 def timed_cells(item: Any) -> TimedCells | None:
@@ -403,6 +420,7 @@ def row_record(row: ManifestRow) -> Record:
         "channel": row.channel,
         "member": row.member or None,
         "words": [[*word[:4]] for word in row.words] or None,
+        "language": row.language or None,
     }
     record = {"id": row.id, "path": path, **{name: getattr(row, name) for name in columns}}
     return record | {name: value for name, value in optional.items() if value is not None}

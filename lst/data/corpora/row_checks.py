@@ -66,6 +66,7 @@ KINDS = (
     "id",
     "transcript",
     "speaker",
+    "language",
     "missing audio",
     "unreadable audio",
     "sample rate",
@@ -100,7 +101,7 @@ class RowChecker:
         """
         faults = [] if "id" in row.unread else self._id(row)
         if "text" not in row.unread:
-            faults += [("transcript", fault) for fault in text_faults(row.text)]
+            faults += [("transcript", fault) for fault in text_faults(row.text, row.language)]
             if row.text.strip() in NULLS:
                 faults.append(
                     ("transcript", f"the transcript is {row.text.strip()!r}, as programs write a missing one")
@@ -308,17 +309,23 @@ def row_problems(row: ManifestRow, faults: Iterable[Fault]) -> list[ManifestProb
     return [ManifestProblem(place, row.id, message, row.path, kind) for kind, message in faults]
 
 
-def text_faults(text: str) -> list[str]:
-    """Faults of a transcript that must be English: it is empty, has nothing to say, or letters of another script.
+def text_faults(text: str, language: str = "") -> list[str]:
+    """Faults of a transcript: it is empty, has nothing to say, or, if it is English, letters of another script.
 
     Accents are allowed (``é`` counts as ``e``), and so are other Latin letters (``æ``) beside English ones. Digits are
-    said.
+    said. Other languages have letters of any script.
+
+    Args:
+        text: the transcript.
+        language: code of its language; empty for English.
 
     >>> text_faults("café"), text_faults("42"), text_faults("—")
     ([], [], ["the transcript has no letter a–z and no digit: '—'"])
     """
     if not text.strip():
         return ["the transcript is empty"]
+    if language:
+        return [] if any(map(str.isalnum, text)) else [f"the transcript has no letter and no digit: {shown(text)}"]
     plain = unicodedata.normalize("NFKD", text)  # splits off accents, which are not letters
     letters = dict.fromkeys(char for char in plain if char.isalpha() and unicodedata.category(char) != "Lm")
     names = {letter: unicodedata.name(letter, "unnamed") for letter in letters}
@@ -329,7 +336,10 @@ def text_faults(text: str) -> list[str]:
     if foreign:
         scripts = dict.fromkeys(names[letter].split()[0].capitalize() for letter in foreign)
         examples = " ".join(repr(letter) for letter in foreign[:10]) + (" …" if len(foreign) > 10 else "")
-        faults.append(f"the transcript has letters that are not English: {examples} ({', '.join(scripts)})")
+        faults.append(
+            f"the transcript has letters that are not English: {examples} ({', '.join(scripts)}); if it is in another "
+            "language, say so with data.language=CODE"
+        )
     return faults
 
 

@@ -99,7 +99,8 @@ REMEDIES = {
     SCALE: "Mis-scaled samples: export them as 16-bit audio.",
     CLIPPED: "Clipped recordings: leave them out.",
     OPPOSITE: "Opposite channels: name one with channel=0 in the manifest.",
-    LANGUAGE: "Another language: use data.align.method=ctc with a model of it, or import.",
+    LANGUAGE: "Another language: say which with data.language=CODE, or use data.align.method=ctc with a model of it, "
+    "or import.",
     CUT: "Cut files: copy or export them again.",
     OTHER_TEXT: "Texts of other recordings: look whether rows are shifted against files; "
     "data.align.min_score sets the limit of scores.",

@@ -95,7 +95,7 @@ def _with_passing_texts(rows: Sequence[SpokenRow], options: PrepareOptions) -> l
         dictionary = pronouncing_dictionary()
     except UserError:
         return recordings  # without a dictionary nothing can be told
-    passing = [row for row in recordings if not is_foreign(letter_words(row.text), dictionary)]
+    passing = [row for row in recordings if row.language or not is_foreign(letter_words(row.text), dictionary)]
     return passing if 2 * len(passing) >= len(recordings) else recordings
 
 

@@ -41,6 +41,7 @@ from lst.data.synthesis import (
 )
 from lst.data.synthesis.simulated import SimulatedRow, SimulatedSpeech, mean_phones
 from lst.data.synthesis.stories import StoryQuestion
+from lst.data.text import spaced
 from lst.data.utterance import HeldOut
 from lst.errors import UserError
 from lst.storage import FileList, Folder, Location, locate
@@ -156,7 +157,7 @@ def gather_source(
     """
     if options.corpus is not None:
         place = locate(options.corpus)
-        rows, problems, layout = load_corpus(place, options.layout, files)
+        rows, problems, layout = load_corpus(place, options.layout, files, options.data.language)
         return _recordings(place, (keep_ids(rows, before), problems, layout), options, held_out)
     return _read_aloud(Path(options.text), options) if options.text is not None else _stories(options)
 
@@ -183,22 +184,26 @@ def _recordings(
     _check_two(good, path)
     held_out = held_out or choose_held_out(good, config.valid_share, options.seed)
     assigned = assign_splits(good, config.valid_share, options.seed, held_out)
-    texts, same = texts_beside(options.text, [row.text for row in assigned if row.split == "valid"])
+    held_out_texts = [row.text for row in assigned if row.split == "valid"]
+    texts, same = texts_beside(options.text, held_out_texts, config.language or "")
     description = f"recordings in {path.name} ({layout})"
     return Source(assigned, texts, [*problems, *same], description, is_synthesised=False, held_out=held_out)
 
 
-def texts_beside(text: str | None, held_out_texts: Iterable[str]) -> tuple[list[WrittenText], list[ManifestProblem]]:
+def texts_beside(
+    text: str | None, held_out_texts: Iterable[str], language: str = ""
+) -> tuple[list[WrittenText], list[ManifestProblem]]:
     """Written texts of a file, one a line. Transcripts of held-out utterances are left out and reported.
 
     Args:
         text: the file; None gives no texts.
         held_out_texts: the transcripts.
+        language: of the texts, whose words are divided as those of the transcripts; empty for English.
     """
     if text is None:
         return [], []
     held_out = set(map(_plain, held_out_texts))
-    lines = _text_lines(Path(text))
+    lines = [spaced(line, language) for line in _text_lines(Path(text))]
     texts = [WrittenText(f"text-{n:06d}", line) for n, line in enumerate(lines) if _plain(line) not in held_out]
     left_out = len(lines) - len(texts)
     note = f"{left_out} lines are transcripts of held-out utterances"

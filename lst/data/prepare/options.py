@@ -10,6 +10,7 @@ from lst import storage
 from lst.data.alignment import align_files, align_places
 from lst.data.config import AUTO_LAYOUT, NO_VOICE, SIMULATED, DataConfig, parse_part
 from lst.data.corpora.text_files import TextFiles, list_texts
+from lst.data.languages import ENGLISH
 from lst.data.prepare.seen import read_seen
 from lst.data.prepared import MADE_FROM_FILE
 from lst.data.shards import MadeFrom
@@ -107,6 +108,8 @@ def find_origin(options: PrepareOptions, folder: Folder | None = None, lists_cor
         lists_corpus: whether the corpus is listed; a part of the shards is made from the lists of ``part=plan``.
     """
     data = {key: value for key, value in options.data.recorded().items() if key not in LATER}
+    if data.get("language") == ENGLISH:
+        del data["language"]  # as without it
     if options.data.voice != SIMULATED:
         del data["simulated"]
     text_files = list_texts(str(options.text)) if options.is_text_alone else None

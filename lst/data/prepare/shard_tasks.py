@@ -236,7 +236,7 @@ def _recordings(task: ShardTask, rows: Sequence[ManifestRow]) -> Iterator[Uttera
     for start in range(0, len(rows), aligner.batch):
         # A StorageError ends the task: the fault is the network's, and the shard is not made without the utterance.
         found += make_utterances(rows[start : start + aligner.batch], codec, aligner)
-    yield from without_outliers(found, aligner.scale)
+    yield from without_outliers(found, aligner.scale, [row.language for row in rows])
 
 
 def _check_reachable(task: ShardTask, rows: Sequence[AnyRow]) -> None:

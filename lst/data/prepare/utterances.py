@@ -9,13 +9,16 @@ import numpy as np
 
 from lst.data.alignment import AlignItem, AlignmentError, AlignResult, FilteredAligner, check_imported
 from lst.data.alignment.causes import OPPOSITE, SILENCE, sound_fault
+from lst.data.alignment.ctc.foreign_labels import is_romanised
 from lst.data.alignment.ctc.model import load_ctc_model
+from lst.data.alignment.known_languages import language_problems
 from lst.data.alignment.names import audio_name
 from lst.data.audio import read_row_audio
 from lst.data.config import DataConfig
 from lst.data.corpora import ManifestRow
+from lst.data.text import romaniser
 from lst.data.utterance import Utterance
-from lst.errors import UserError
+from lst.errors import UserError, raise_problems
 from lst.tokenizers.speech import SpeechTokenizer
 from lst.tokenizers.units import SAMPLE_RATE_HZ
 
@@ -24,11 +27,14 @@ def check_aligner(config: DataConfig, rows: Sequence[ManifestRow]) -> None:
     """Checks a CTC model or given word times once, before the workers start.
 
     Raises:
-        UserError: the model does not load, or more given alignments are faulty than may be left out; it names all
-            problems.
+        UserError: the model does not load, the aligner does not know a language, or more given alignments are faulty
+            than may be left out; it names all problems.
     """
+    raise_problems(f"data.align.method={config.align.method}", language_problems(config.align, rows))
     if config.align.method == "ctc" and rows:
-        load_ctc_model(config.align.checkpoint, config.align.weights, config.align.device)
+        ctc = load_ctc_model(config.align.checkpoint, config.align.weights, config.align.device)
+        if any(row.language for row in rows) and is_romanised(ctc.labels):
+            romaniser()
     check_imported(config, rows)
 
 
@@ -64,7 +70,8 @@ def _encoded(row: ManifestRow, codec: SpeechTokenizer) -> tuple[AlignItem, np.nd
         units = codec.encode([waveform], SAMPLE_RATE_HZ)[0]
     except UserError as error:
         return error
-    return AlignItem(waveform, row.text, len(units) // codec.units_a_frame, row.id, row.words, audio_name(row)), units
+    num_frames = len(units) // codec.units_a_frame
+    return AlignItem(waveform, row.text, num_frames, row.id, row.words, audio_name(row), row.language), units
 
 
 def _channel_fault(row: ManifestRow, item: AlignItem) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
 
+from lst.data.text.foreign import foreign_readings
 from lst.data.text.normalise import ABBREVIATIONS, FRACTIONS, UNIT_NAMES, normalise
 from lst.data.text.readings import (
     CURRENCY_SIGNS,
@@ -29,6 +30,7 @@ from lst.data.text.readings import (
     price,
     year,
 )
+from lst.data.text.scripts import letter_tokens
 from lst.data.text.spoken import spoken_tokens
 
 # Pairs of brackets whose content is a label.
@@ -100,12 +102,13 @@ def resolve_entities(text: str) -> str:
     return _ENTITY.sub(lambda found: html.unescape(found[0]), text)
 
 
-def word_readings(text: str, brackets: Sequence[str] = BRACKETS) -> list[PieceReadings]:
+def word_readings(text: str, brackets: Sequence[str] = BRACKETS, language: str = "") -> list[PieceReadings]:
     """The readings of each piece of a transcript.
 
     Args:
         text: the transcript.
         brackets: pairs of brackets around labels, which are first taken as unsaid.
+        language: of the transcript; empty for English. See ``foreign_readings`` for others.
 
     >>> [(piece.text, piece.readings) for piece in word_readings("No [noise] &lt;unk&gt; 12")]
     [('No', (('no',),)), ('[noise]', ((), ('noise',))), ('<unk>', ((), ('unk',))), ('12', (('twelve',), ('twelfth',), \
@@ -116,13 +119,19 @@ def word_readings(text: str, brackets: Sequence[str] = BRACKETS) -> list[PieceRe
     is_mixed_case = any(char.islower() for char in text)
     found: list[PieceReadings] = []
     before = ""
-    for match in re.finditer(r"\S+", text):
+    matches = list(re.finditer(r"\S+", text))
+    for number, match in enumerate(matches):
         written = match[0]
         outside = "".join(text[place] for place in range(*match.span()) if place not in labels)
         is_label = outside != written
         plain = "" if is_label and not any(map(str.isalnum, outside)) else outside
-        readings = [*([plain] if is_label else []), *_readings(written, before, is_mixed_case)]
-        found.append(PieceReadings(written, _as_tokens(readings), plain))
+        after = matches[number + 1][0] if number + 1 < len(matches) else ""
+        ways = (
+            foreign_readings(written, before, after, language)
+            if language
+            else _readings(written, before, is_mixed_case)
+        )
+        found.append(PieceReadings(written, _as_tokens([*([plain] if is_label else []), *ways], language), plain))
         before = written
     return found
 
@@ -139,11 +148,11 @@ def _label_places(text: str, brackets: Sequence[str]) -> set[int]:
     return places
 
 
-def _as_tokens(readings: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+def _as_tokens(readings: Sequence[str], language: str) -> tuple[tuple[str, ...], ...]:
     found: dict[tuple[str, ...], None] = {}
     for reading in readings:
         try:
-            found.setdefault(tuple(spoken_tokens(reading)))
+            found.setdefault(tuple(letter_tokens(reading, language) if language else spoken_tokens(reading)))
         except ValueError:
             continue
     return tuple(islice(found, MAX_READINGS))

@@ -18,7 +18,7 @@ import numpy as np
 from lst import storage
 from lst.data.alignment.words import word_key
 from lst.data.audio import read_audio
-from lst.data.text import normalise
+from lst.data.text import normalise, spaced, word_readings
 from lst.errors import UserError
 from lst.lazy import import_or_explain
 from lst.parallel import ordered_map
@@ -142,12 +142,19 @@ def _heard(choice: RecogniserChoice, name: str, file: tuple[str, Path]) -> tuple
         return digest, text
 
 
-def spoken_keys(text: str) -> list[str]:
+def spoken_keys(text: str, language: str = "") -> list[str]:
     """The words of a text as they are compared: read aloud, in lower case, without punctuation.
+
+    Args:
+        text: the text.
+        language: of it; empty for English. Numbers of others are read as ``foreign_readings`` does.
 
     >>> spoken_keys("Well-known: 2 hats!")
     ['well', 'known', 'two', 'hats']
     """
+    if language:
+        pieces = word_readings(spaced(text, language), language=language)
+        return [token for piece in pieces for token in next(iter(piece.readings), ())]
     return [key for word in normalise(text).replace("-", " ").split() if (key := word_key(word))]
 
 

@@ -18,6 +18,7 @@ from lst.data.alignment.aligner import (
     align_each,
 )
 from lst.data.alignment.ctc.emissions import ctc_emissions
+from lst.data.alignment.ctc.foreign_labels import ForeignLabelMap
 from lst.data.alignment.ctc.graph import FoundReading, best_readings
 from lst.data.alignment.ctc.labels import CtcReadings, CtcWord, LabelMap
 from lst.data.alignment.ctc.model import CTC_SAMPLE_RATE_HZ, CtcModel, load_ctc_model
@@ -61,6 +62,15 @@ class CtcAligner:
         self.ctc, self.window_s, self.overlap_s, self.batch = ctc, window_s, overlap_s, batch
         self.brackets = brackets
         self._labels = LabelMap(ctc.labels, ctc.blank_id)
+        self._foreign: dict[str, ForeignLabelMap] = {}
+
+    def labels_of(self, language: str) -> LabelMap:
+        """The map of a language's texts to labels; the empty one is English."""
+        if not language:
+            return self._labels
+        if language not in self._foreign:
+            self._foreign[language] = ForeignLabelMap(self.ctc.labels, self.ctc.blank_id, language)
+        return self._foreign[language]
 
     @classmethod
     def from_config(cls, config: AlignConfig) -> CtcAligner:
@@ -75,7 +85,7 @@ class CtcAligner:
 
         def align_one(pair: tuple[AlignItem, Tensor]) -> tuple[Word, ...]:
             item, emission = pair
-            found = self.found_words(emission, item.text)
+            found = self.found_words(emission, item.text, item.language)
             placed = iter(
                 place_words([one for one in found if isinstance(one, TimedWord)], item.num_frames, frame_rate_hz)
             )
@@ -84,7 +94,7 @@ class CtcAligner:
 
         return align_each(align_one, zip(items, emissions, strict=True))
 
-    def found_words(self, emission: Tensor, text: str) -> list[TimedWord | str]:
+    def found_words(self, emission: Tensor, text: str, language: str = "") -> list[TimedWord | str]:
         """Words of ``text`` in seconds, by the readings that the audio has; texts of those that it lacks.
 
         Arguments as of ``timed_words``, which is tried first. Where a word scores badly or has several readings, the
@@ -94,10 +104,10 @@ class CtcAligner:
             AlignmentError: nothing can be said, or no way through the text fits into the audio.
         """
         try:
-            pieces = self._labels.readings(text, self.brackets)
+            pieces = self.labels_of(language).readings(text, self.brackets)
         except ValueError as error:
             raise AlignmentError(str(error)) from None
-        plain, failure = self._plain(emission, text)
+        plain, failure = self._plain(emission, text, language)
         has_one_reading = all(len(piece.words) == 1 for piece in pieces)
         if plain and has_one_reading and not any(map(_is_doubtful, plain)):
             return list(plain)
@@ -121,10 +131,10 @@ class CtcAligner:
             return list(plain)
         return words
 
-    def _plain(self, emission: Tensor, text: str) -> tuple[list[TimedWord], MisfitError | None]:
+    def _plain(self, emission: Tensor, text: str, language: str) -> tuple[list[TimedWord], MisfitError | None]:
         """``timed_words``, or why there are none."""
         try:
-            return self.timed_words(emission, text), None
+            return self.timed_words(emission, text, language), None
         except MisfitError as error:
             return [], error
 
@@ -137,21 +147,23 @@ class CtcAligner:
         start, end = float(found.starts[0] * frame_s), float(found.ends[-1] * frame_s)
         return [TimedWord(piece.text, start, end, found.score, tuple(place * frame_s for place in ends))]
 
-    def timed_words(self, emission: Tensor, text: str) -> list[TimedWord]:
+    def timed_words(self, emission: Tensor, text: str, language: str = "") -> list[TimedWord]:
         """Words of ``text`` in seconds.
 
         Args:
             emission: float32 [num_frames, V], log-probabilities of labels.
             text: the transcript.
+            language: of it; empty for English.
 
         Raises:
             AlignmentError: nothing can be said, or it does not fit into the audio.
         """
+        label_map = self.labels_of(language)
         try:
-            words = self._labels.words(text)
+            words = label_map.words(text)
         except ValueError as error:
             raise AlignmentError(str(error)) from None
-        boundary = [] if self._labels.boundary_id is None else [self._labels.boundary_id]
+        boundary = [] if label_map.boundary_id is None else [label_map.boundary_id]
         # The labels of all words, with a boundary between words, and the places of each word's labels.
         labels: list[int] = []
         places = []

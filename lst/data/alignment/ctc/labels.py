@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -50,7 +50,12 @@ class LabelMap:
     Args:
         labels: [V], the dictionary; the star has the id V.
         blank_id: CTC's blank, which never stands for text, even if it is written as a dash.
+
+    Attributes:
+        language: of the texts; empty for English. ``ForeignLabelMap`` is for the others.
     """
+
+    language = ""
 
     def __init__(self, labels: Sequence[str], blank_id: int) -> None:
         self.star_id = len(labels)
@@ -66,8 +71,7 @@ class LabelMap:
         Raises:
             ValueError: nothing is said.
         """
-        pieces = ((written, self._groups(written)) for written in text.split())
-        words = join_unsaid(pieces, lambda groups: any(group.label_ids for group in groups))
+        words = join_unsaid(self._pieces(text), lambda groups: any(group.label_ids for group in groups))
         if not words:
             raise ValueError(f"nothing in {text!r} can be said: it has no letter and no digit")
         return [CtcWord(written, tuple(groups)) for written, groups in words]
@@ -78,14 +82,15 @@ class LabelMap:
         Raises:
             ValueError: nothing is said.
         """
-        found = [CtcReadings(piece.text, self._ways(piece)) for piece in word_readings(text, brackets)]
+        pieces = word_readings(text, brackets, self.language)
+        found = [CtcReadings(piece.text, self._ways(piece)) for piece in pieces]
         if not any(word.label_ids for piece in found for word in piece.words):
             raise ValueError(f"nothing in {text!r} can be said: it has no letter and no digit")
         return found
 
     def _ways(self, piece: PieceReadings) -> tuple[CtcWord, ...]:
         """The readings of one piece: of a label silence first, of all others their letters."""
-        letters = CtcWord(piece.text, tuple(self._groups(piece.text)))
+        letters = CtcWord(piece.text, tuple(self._letters(piece)))
         if not piece.plain:
             return CtcWord(piece.text, (CharacterGroup(len(piece.text), ()),)), letters
         is_whole = piece.plain == piece.text
@@ -94,6 +99,14 @@ class LabelMap:
             if (ids := self._ids_of(tokens)) is not None:
                 ways.setdefault(tuple(ids), CtcWord(piece.text, (CharacterGroup(len(piece.text), tuple(ids)),)))
         return tuple(ways.values()) or (letters,)
+
+    def _pieces(self, text: str) -> Iterable[tuple[str, list[CharacterGroup]]]:
+        """The pieces of a text between white space, and their plain reading."""
+        return ((written, self._groups(written)) for written in text.split())
+
+    def _letters(self, piece: PieceReadings) -> list[CharacterGroup]:
+        """The plain reading of a piece."""
+        return self._groups(piece.text)
 
     def _groups(self, written: str) -> list[CharacterGroup]:
         groups = []

@@ -2,7 +2,7 @@
 
 Tables in a folder: train.tsv, dev.tsv and test.tsv; validated.tsv is read only if none of them is there. A single table
 can be named as the corpus; then only its rows are read. Clips that no table names (invalidated and other clips) are not
-reported. The tables are TSV without quoting; the client is the speaker.
+reported. The tables are TSV without quoting; the client is the speaker, the column ``locale`` the language.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lst.data.audio import as_on_disk
 from lst.data.corpora.layouts.listing import Found, Layout, Listing, split_in_name
-from lst.data.corpora.manifest import UNKNOWN_SPEAKER, ManifestRow
+from lst.data.corpora.manifest import UNKNOWN_SPEAKER, ManifestRow, parse_language
 from lst.data.corpora.records import decoded_lines, table_header
 from lst.errors import UserError
 from lst.progress import Progress
@@ -83,6 +83,9 @@ def _read_table(table: Path, found: Found, progress: Progress) -> None:
             fault = f"has {len(cells)} cells, the header has {len(header)}"
         elif not fault and (not values["path"] or "\0" in values["path"]):
             fault = "names no audio file"
+        language_faults: list[str] = []
+        language = parse_language(values.get("locale", ""), language_faults)
+        fault = fault or "".join(language_faults)
         place = f"{table.name} line {line}"
         if fault:
             found.fail(place, fault)
@@ -92,7 +95,9 @@ def _read_table(table: Path, found: Found, progress: Progress) -> None:
         clip = table.parent.absolute() / CLIPS / (name if Path(name).suffix else f"{name}.mp3")
         path = as_on_disk(clip)
         speaker = values["client_id"] or UNKNOWN_SPEAKER
-        found.rows.append(ManifestRow(clip.stem, path, values["sentence"], speaker, split, place=place))
+        found.rows.append(
+            ManifestRow(clip.stem, path, values["sentence"], speaker, split, place=place, language=language)
+        )
 
 
 _TABLES = f"{', '.join(SPLIT_TABLES)} or {FALLBACK_TABLE}"

@@ -30,7 +30,14 @@ from lst.data.corpora.layouts.listing import (
     Listing,
     split_in_path,
 )
-from lst.data.corpora.manifest import UNKNOWN_SPEAKER, ManifestProblem, ManifestRow, is_finite_number, timed_cells
+from lst.data.corpora.manifest import (
+    UNKNOWN_SPEAKER,
+    ManifestProblem,
+    ManifestRow,
+    is_finite_number,
+    parse_language,
+    timed_cells,
+)
 from lst.data.corpora.records import Record
 from lst.data.utterance import TOLERANCE_S, TimedWord
 from lst.errors import UserError
@@ -146,6 +153,7 @@ def _row(
     except ValueError as error:
         faults.append(str(error))
     words = () if _is_shar(recording) else _words(supervision, cut_start_s + offset_s, faults)
+    language = parse_language(str(supervision.get("language") or ""), faults)
     if faults:
         return None, faults
     speaker = supervision.get("speaker")
@@ -165,6 +173,7 @@ def _row(
         member=member,
         is_segment=not is_whole,
         words=words,
+        language=language,
     )
     return row, []
 
