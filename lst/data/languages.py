@@ -71,7 +71,7 @@ def language_of(written: str) -> str:
     >>> language_of("de-AT"), language_of("German"), language_of("zho_Hans"), language_of("und")
     ('de', 'de', 'zh', '')
     """
-    key = written.strip().lower()
+    key = written.strip().lower()[:40]  # no name is longer
     if key in _UNKNOWN:
         return ""
     first = re.split(r"[-_]", key)[0]

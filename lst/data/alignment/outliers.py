@@ -33,18 +33,19 @@ def lowest_usual(scores: Sequence[float], scale: ScoreScale) -> float:
 
 
 def without_outliers(
-    found: Sequence[Utterance | Exception], scale: ScoreScale | None, languages: Sequence[str]
+    found: Sequence[Utterance | Exception], scale: ScoreScale | None, languages: Sequence[str] = ()
 ) -> list[Utterance | Exception]:
     """The results of a shard, where utterances that score unlike the others of their language became errors.
 
     Args:
         found: the results.
         scale: of their scores; None where they say nothing.
-        languages: of each result.
+        languages: of each result; none where all have one.
     """
     results = list(found)
     if scale is None:
         return results
+    languages = languages or [""] * len(found)
     for language in dict.fromkeys(languages):
         own = [number for number, one in enumerate(languages) if one == language]
         for number, result in zip(own, _of_one_language([found[one] for one in own], scale), strict=True):

@@ -103,7 +103,6 @@ def check_tiles(words: tuple[Word, ...], text: str, num_frames: int) -> None:
     [
         ("de", "de+f2", "Meine Schwester liest am 3. Mai ein spannendes Buch."),
         ("fr", "fr-fr+f2", "Aujourd’hui, ma sœur lit un bon livre."),
-        ("es", "es+f2", "Después de la lluvia sale otra vez el sol."),
     ],
 )
 def test_phones_of_espeak_find_the_words(
