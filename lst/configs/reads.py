@@ -22,7 +22,8 @@ from lst.options import Option, holds, needed_keys, needs_text
 _RUN = "run_dir data_dir data.verify storage"
 _GATHER = (
     "corpus layout on_error max_skipped_share seed num_workers data.valid_share data.min_duration_s "
-    "data.max_duration_s data.cut_above_s data.cut_to_s data.vad data.align storage"
+    "data.max_duration_s data.cut_above_s data.cut_to_s data.vad data.transcribe data.transcribe_weights "
+    "data.min_confidence data.align storage"
 )
 _UNIT_FILES = "tokenizer.weights tokenizer.device tokenizer.trust"
 _UNITS = (
@@ -158,7 +159,8 @@ READS = {
         _reads(
             "check",
             f"{_RUN} corpus layout items benchmark check num_workers data.voice seed data.min_duration_s "
-            "data.max_duration_s data.cut_above_s data.cut_to_s data.vad data.align data.on_the_fly_units "
+            "data.max_duration_s data.cut_above_s data.cut_to_s data.vad data.transcribe data.align "
+            "data.on_the_fly_units "
             "tokenizer.frame_rate_hz",
         ),
         _reads("prepare", f"{_PREPARE} part data.refit"),

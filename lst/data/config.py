@@ -19,6 +19,11 @@ SIMULATED = "simulated"
 ENGINES = ("auto", "flite", "espeak-ng", "pico", "piper", "kokoro", SIMULATED)
 # Entry points of packages that bring further engines.
 VOICE_GROUP = "lst.voices"
+# Recordings without a transcript: kept as speech alone, or heard by a recogniser.
+NO_TRANSCRIPT, RECOGNISERS = "none", ("pocketsphinx", "faster-whisper")
+# Entry points of packages that bring further recognisers.
+RECOGNISER_GROUP = "lst.recognisers"
+_IF_HEARD = "data.transcribe!=null"
 _IF_SIMULATED = f"data.voice={SIMULATED}"
 # In place of a voice: there is no speech, and the files of text= are all there is.
 NO_VOICE = "none"
@@ -49,6 +54,7 @@ LAYOUT_NAMES = (
     "kaldi",
     "gigaspeech",
     "text_beside",
+    "audio",
 )
 
 
@@ -371,6 +377,27 @@ class DataConfig(Options, prefix="data."):
         choices=VADS,
         is_later=True,
     )
+    transcribe: str | None = option(
+        None,
+        "recordings without a transcript: null refuses them; none keeps them as speech alone, for training; "
+        "pocketsphinx, faster-whisper or a plug-in's recogniser hears what they say",
+        is_later=True,
+    )
+    transcribe_weights: str = option(
+        "",
+        "folder of the recogniser's model, for faster-whisper",
+        path="folder",
+        is_later=True,
+        needs=_IF_HEARD,
+    )
+    min_confidence: float | None = option(
+        None,
+        "recordings whose recognised text is less sure, from 0 to 1, are left out; null keeps all",
+        low=0,
+        high=1,
+        is_later=True,
+        needs=_IF_HEARD,
+    )
     max_unaligned_share: float = option(
         0.1, "share of utterances that may fail to align; all of them are listed", low=0, high=1
     )
@@ -402,6 +429,11 @@ class DataConfig(Options, prefix="data."):
     text: TextConfig = field(default_factory=TextConfig)
 
     @property
+    def is_heard(self) -> bool:
+        """Whether a recogniser hears recordings without a transcript."""
+        return self.transcribe not in (None, NO_TRANSCRIPT)
+
+    @property
     def longest_whole_s(self) -> float:
         """Longer recordings are cut."""
         return self.max_duration_s if self.cut_above_s is None else self.cut_above_s
@@ -417,6 +449,11 @@ class DataConfig(Options, prefix="data."):
         known = (*ENGINES, NO_VOICE)
         if self.voice not in known and self.voice not in {point.name for point in entry_points(group=VOICE_GROUP)}:
             found.append(f"data.voice={self.voice}: allowed are {', '.join(known)}, and engines of plug-ins")
+        recognisers = {NO_TRANSCRIPT, *RECOGNISERS, *(point.name for point in entry_points(group=RECOGNISER_GROUP))}
+        if self.transcribe is not None and self.transcribe not in recognisers:
+            found.append(f"data.transcribe={self.transcribe}: allowed are null, {', '.join(sorted(recognisers))}")
+        if self.transcribe == "faster-whisper" and not self.transcribe_weights:
+            found.append("data.transcribe=faster-whisper: say where its model lies with data.transcribe_weights=FOLDER")
         if self.num_loader_workers > self.num_streams >= 1:
             found.append(
                 f"data.num_loader_workers={self.num_loader_workers}: a worker makes the batches of one stream or more, "

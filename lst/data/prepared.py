@@ -14,6 +14,7 @@ from lst.data.corpora import ManifestRow, UnitRow, read_manifest
 from lst.data.questions import Question
 from lst.data.shards import (
     INDEX_FILE,
+    SPEECH_SPLIT,
     Index,
     ShardReader,
     SourceRecord,
@@ -254,6 +255,11 @@ class PreparedData:
     def text(self) -> ShardReader:
         """The written texts."""
         return self._reader("text")
+
+    @cached_property
+    def speech(self) -> ShardReader:
+        """Speech without a transcript, for training; none where the corpus has none, or nothing else."""
+        return self._reader(SPEECH_SPLIT)
 
     @cached_property
     def questions(self) -> list[Question]:

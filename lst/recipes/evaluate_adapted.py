@@ -21,12 +21,12 @@ from lst.api import fit_voice, voice_of
 from lst.configs.schema import Config
 from lst.data.audio import read_row_audio, resample
 from lst.data.prepared import PreparedData
+from lst.data.recordings.recognisers import Recogniser, RecogniserChoice, load_recogniser
 from lst.data.shards import LeftOut
 from lst.data.utterance import Utterance
 from lst.errors import LstError, StorageError, UserError, raise_problems
 from lst.evaluation import Scorer
 from lst.evaluation.adapted import Answer, read_aloud, transcribed
-from lst.evaluation.benchmark.recognise import Recogniser, RecogniserChoice, load_recogniser
 from lst.evaluation.error_rates import TEXT_NORMALISER, Rate, counted, measure_name, normalised, rate
 from lst.evaluation.usable import usable_pairs
 from lst.progress import Progress, say

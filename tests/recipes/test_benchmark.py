@@ -16,9 +16,10 @@ import soundfile
 from lst.cli import main
 from lst.configs.compose import build_config
 from lst.data.audio import read_audio
+from lst.data.recordings import recognisers as recognise
 from lst.data.shards import load_index
 from lst.errors import UserError
-from lst.evaluation.benchmark import open_benchmark, recognise
+from lst.evaluation.benchmark import open_benchmark
 from lst.evaluation.results import DIRECTIONS
 from lst.model.checkpoint import save_model
 from lst.model.lst import LatentSpeechTextModel

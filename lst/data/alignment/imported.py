@@ -177,7 +177,8 @@ def imported_faults(config: AlignConfig, rows: Sequence[ManifestRow]) -> list[li
         aligner = ManifestAligner()
     else:
         return None
-    found = [_timed_words(aligner, row) for row in rows]
+    # Speech without a transcript needs no times.
+    found = [_timed_words(aligner, row) if row.text else ([], []) for row in rows]
     if config.min_score is not None and not any(word.score for words, _ in found for word in words):
         raise UserError(
             f"data.align.min_score={config.min_score}: no word of the alignments that are taken over has a score: "

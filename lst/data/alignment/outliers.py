@@ -36,14 +36,14 @@ def without_outliers(found: Sequence[Utterance | Exception], scale: ScoreScale |
     """The results of a shard, where utterances that score unlike the others became errors."""
     if scale is None:
         return list(found)
-    scores = [mean_score(one.words) for one in found if isinstance(one, Utterance)]
+    scores = [mean_score(one.words) for one in found if isinstance(one, Utterance) and one.words]
     limit = lowest_usual(scores, scale)
     return [
         AlignmentError(
             f"{OTHER_TEXT}: words score {mean_score(one.words):.1f} on average, those of its shard "
             f"{statistics.median(scores):.1f}; with data.align.min_score, you set the limit yourself"
         )
-        if isinstance(one, Utterance) and mean_score(one.words) < limit
+        if isinstance(one, Utterance) and one.words and mean_score(one.words) < limit
         else one
         for one in found
     ]

@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import overload
 
 import numpy as np
 
@@ -61,6 +62,7 @@ def mix_sources(
     mix: MixConfig,
     speech: SimulatedSpeech | None = None,
     stories: FreshStories | None = None,
+    untranscribed: Sequence[Utterance] = (),
 ) -> list[MixSource]:
     """The sources of a prepared corpus that have a weight above 0.
 
@@ -70,6 +72,7 @@ def mix_sources(
         mix: weights.
         speech: says spoken utterances anew in every pass; None takes them as they are.
         stories: draws a new story for every document; None takes those that there are.
+        untranscribed: utterances without a transcript, for documents of speech alone.
 
     Raises:
         UserError: there are no utterances for a kind of document with a weight.
@@ -81,12 +84,41 @@ def mix_sources(
     if not len(spoken) and weights.keys() - {"text"}:
         remedy = " ".join(f"data.mix.{kind}=0" for kind in weights if kind != "text")
         raise UserError(f"the training split holds no aligned speech: set {remedy}")
+    if len(spoken) and written is spoken and not spoken[0].text and weights.keys() - {"speech"}:
+        remedy = " ".join(f"data.mix.{kind}=0" for kind in weights if kind != "speech")
+        raise UserError(f"the training split is speech without transcripts: set {remedy} data.mix.speech=1")
+    heard = Joined(spoken, untranscribed) if len(untranscribed) else spoken
+    utterances = {"text": written, "speech": heard}
     return [
-        MixSource(kind, kind, written, weight, None, stories)
-        if kind == "text"
-        else MixSource(kind, kind, spoken, weight, speech, stories)
+        MixSource(kind, kind, utterances.get(kind, spoken), weight, None if kind == "text" else speech, stories)
         for kind, weight in weights.items()
     ]
+
+
+class Joined(Sequence[Utterance]):
+    """The utterances of two splits, one after the other."""
+
+    def __init__(self, first: Sequence[Utterance], second: Sequence[Utterance]) -> None:
+        self.first, self.second = first, second
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    @overload
+    def __getitem__(self, index: int) -> Utterance: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Utterance]: ...
+    def __getitem__(self, index: int | slice) -> Utterance | list[Utterance]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        return self.first[place] if place < len(self.first) else self.second[place - len(self.first)]
+
+    @property
+    def shard_sizes(self) -> list[int]:
+        """As of ``ShardReader``; none where either has none."""
+        sizes = [list(getattr(part, "shard_sizes", ())) for part in (self.first, self.second)]
+        return sizes[0] + sizes[1] if all(sizes) else []
 
 
 class TokenMix:

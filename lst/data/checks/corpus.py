@@ -69,13 +69,14 @@ def check_corpus(
     """
     report = CheckReport(f"corpus {path}", max_examples)
     try:
-        rows, problems, layout = load_corpus(path, layout)
+        needs_text = data is None or data.transcribe is None
+        rows, problems, layout = load_corpus(path, layout, needs_text=needs_text)
     except UserError as error:
         report.extend("corpus", getattr(error, "problems", [str(error)]))
         return report
     _add(report, problems)
     long = _LongRecordings(data)
-    checker = RowChecker(min_duration_s, max_duration_s, long.is_cut)
+    checker = RowChecker(min_duration_s, max_duration_s, long.is_cut, needs_text)
     tally = _Tally()
     align = align or AlignConfig()
     texts, audio = TextContent(align.is_english), AudioContent()
@@ -87,7 +88,8 @@ def check_corpus(
                 faults = [*faults, *(("same audio", fault) for fault in audio.add(checked, levels))]
             _add(report, row_problems(checked, faults))
             tally.add(checked, info, is_good)
-            texts.add(checked)
+            if checked.text.strip():
+                texts.add(checked)
             long.add(checked)
             checked_rows.append(checked)
             progress.advance()
@@ -143,10 +145,11 @@ def _with_levels(
 
 
 class _LongRecordings:
-    """Recordings that are cut into utterances before they are used."""
+    """Recordings that are cut into utterances before they are used, and those without a transcript."""
 
     def __init__(self, data: DataConfig | None) -> None:
         self.data, self.num_rows, self.duration_s = data, 0, 0.0
+        self.num_silent, self.silent_s = 0, 0.0
 
     def is_cut(self, row: ManifestRow) -> bool:
         """Whether a row is such a recording."""
@@ -154,6 +157,9 @@ class _LongRecordings:
 
     def add(self, row: ManifestRow) -> None:
         """Counts a row, if it is one."""
+        if self.data is not None and self.data.transcribe is not None and not row.text.strip():
+            self.num_silent += 1
+            self.silent_s += row.duration_s or 0.0
         if self.is_cut(row):
             self.num_rows += 1
             self.duration_s += row.duration_s or 0.0
@@ -172,12 +178,20 @@ class _LongRecordings:
 
     def notes(self) -> list[str]:
         """What becomes of them."""
+        found = []
+        if self.data is not None and self.num_silent:
+            what = f"{self.data.transcribe} transcribes them" if self.data.is_heard else "they become speech alone"
+            found.append(
+                f"{self.num_silent:,} recordings of {self.silent_s / 3600:,.2f} h have no transcript: {what} "
+                f"(data.transcribe={self.data.transcribe})"
+            )
         if self.data is None or not self.num_rows:
-            return []
+            return found
         return [
+            *found,
             f"{self.num_rows:,} recordings of {self.duration_s / 3600:,.2f} h are longer than "
             f"{self.data.longest_whole_s:g} s: lst prepare cuts them at pauses into utterances of at most "
-            f"{self.data.longest_piece_s:g} s (data.cut_above_s, data.cut_to_s)"
+            f"{self.data.longest_piece_s:g} s (data.cut_above_s, data.cut_to_s)",
         ]
 
 

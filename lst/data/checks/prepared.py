@@ -198,7 +198,9 @@ class _SampleChecker:
         if utterance.id in self.places:
             faults.append(("id", f"the id is there before, in {self.places[utterance.id]}"))
         self.places.setdefault(utterance.id, place)
-        if not isinstance(utterance.text, str) or not utterance.text.strip():
+        # Speech alone has neither text nor words.
+        has_text = isinstance(utterance.text, str) and bool(utterance.text.strip())
+        if not has_text and (utterance.text or utterance.words or self.is_written(split)):
             faults.append(("text", "the text is empty"))
         faults += self._units(utterance, split)
         if utterance.pieces is not None and self.vocabulary is not None:
@@ -206,7 +208,7 @@ class _SampleChecker:
             if outside.any():
                 worst = int(utterance.pieces[outside][0])
                 faults.append(("text pieces", f"piece {worst} is outside the {self.vocabulary.num_text} of the text"))
-        if not self.is_written(split):
+        if not self.is_written(split) and (has_text or utterance.words):
             faults += word_faults(utterance, self.allows_empty_words)
         for kind, message in faults:
             self.report.add(kind, f"{place}: {message}")

@@ -15,6 +15,7 @@
     kaldi            wav.scp, text, segments, utt2spk
     gigaspeech       one JSON object with audios and their segments; WenetSpeech too
     text_beside      u01.wav and u01.lab or u01.txt
+    audio            audio alone, where transcripts are not needed
 
 In a folder, audio without a transcript and a transcript without audio are both problems.
 """
@@ -32,12 +33,13 @@ from lst.data.corpora.layouts.listing import Listing
 from lst.data.corpora.layouts.plain_manifest import has_named_manifest
 from lst.data.corpora.manifest import EXAMPLES, ManifestProblem, ManifestRow
 from lst.data.corpora.remote import mirrored
+from lst.data.corpora.row_checks import NULLS
 from lst.errors import UserError
 from lst.storage import FileList, Location
 
 
 def load_corpus(
-    place: Location, layout: str = AUTO_LAYOUT, files: FileList | None = None
+    place: Location, layout: str = AUTO_LAYOUT, files: FileList | None = None, needs_text: bool = True
 ) -> tuple[list[ManifestRow], list[ManifestProblem], str]:
     """Reads a corpus: a manifest file, or a folder in one of the layouts above.
 
@@ -49,6 +51,7 @@ def load_corpus(
         place: the folder or file, or its URL.
         layout: a name of ``LAYOUTS``, or ``auto``.
         files: the corpus's files, if they have been listed already.
+        needs_text: whether audio without a transcript is a problem; else it is a row without text.
 
     Returns:
         The rows, the problems of the utterances that gave none, and the layout's name. ``apply_on_error`` takes
@@ -62,17 +65,20 @@ def load_corpus(
     path = storage.locate(place)
     if not isinstance(path, Path):
         with mirrored(path, files) as mirror:
-            rows, problems, layout = load_corpus(mirror.path, layout)
+            rows, problems, layout = load_corpus(mirror.path, layout, needs_text=needs_text)
             return [mirror.remote_row(row) for row in rows], [mirror.remote_problem(one) for one in problems], layout
     path = path.expanduser()
     if not path.exists():
         raise UserError(f"corpus {path} does not exist. Name a folder of audio and transcripts, or a manifest file.")
-    listing = Listing(path, files)
+    listing = Listing(path, files, needs_text)
     if layout == AUTO_LAYOUT:
         layout = find_layout(listing)
     found = LAYOUTS[layout].load(listing)
     if not found.rows and not found.problems:
         raise UserError(f"corpus {path} ({layout} layout) holds no utterance: its transcripts are empty.")
+    if not needs_text:
+        found.keep_without_text(listing)
+        found.rows[:] = [replace(row, text="") if row.text.strip() in NULLS else row for row in found.rows]
     in_part = [number for number, problem in enumerate(found.problems) if problem.row is not None]
     rows = [*found.rows, *(row for problem in found.problems if (row := problem.row) is not None)]
     settled = settle_ids(rows, listing.root.absolute())

@@ -14,6 +14,7 @@ Columns; ``path`` and ``text`` are required:
     start_s             start of a segment of the file, in seconds; 0 is a segment too
     channel             the channel to read, counted from 0; default: the mean of all channels
     member              the audio file's name within ``path``, which is then an uncompressed tar
+    transcript_confidence   how sure the recogniser was that made the text, from 0 to 1
     words               JSON: [[word, start_s, end_s], …], times from the utterance's start; a score may follow
     ending_start_word   first word of the ending, for cloze items
 
@@ -52,6 +53,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "start_s": ("start_s", "offset"),
     "channel": ("channel",),
     "member": ("member",),
+    "transcript_confidence": ("transcript_confidence",),
 }
 REQUIRED = ("path", "text")
 UNKNOWN_SPEAKER = "unknown"
@@ -87,6 +89,7 @@ class ManifestRow:
         is_segment: whether the utterance is a part of its file; always true for a start above 0.
         words: with times from the utterance's start, if the source gives them.
         unread: columns whose cells could not be read.
+        transcript_confidence: of the recogniser that made the text, 0 to 1; None of a text that people wrote.
         has_own_id: whether the id stands in the corpus as an id, and is not made of a name.
 
     >>> row = ManifestRow("utt_1", "a.wav", "hello there", start_s=1.5, duration_s=2.0)
@@ -107,6 +110,7 @@ class ManifestRow:
     member: str = ""
     is_segment: bool = False
     words: tuple[TimedWord, ...] = ()
+    transcript_confidence: float | None = None
     unread: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
     has_own_id: bool = field(default=False, compare=False, repr=False)
 
@@ -158,17 +162,19 @@ def split_of(value: str) -> str | None:
 
 
 def read_manifest(path: Path) -> list[ManifestRow]:
-    """Reads a manifest of prepared data, which may hold the split ``questions`` too. The audio is not opened.
+    """Reads a manifest of prepared data, whose splits may be ``questions`` and ``speech`` too. No audio is opened.
 
     Raises:
         UserError: as ``parse_manifest``; ``ProblemsError`` names every bad row.
     """
-    rows, problems = parse_manifest(path, ("questions",))
+    rows, problems = parse_manifest(path, ("questions", "speech"))
     raise_problems(f"manifest {path}", [str(problem) for problem in problems])
     return rows
 
 
-def parse_manifest(path: Path, more_splits: Sequence[str] = ()) -> tuple[list[ManifestRow], list[ManifestProblem]]:
+def parse_manifest(
+    path: Path, more_splits: Sequence[str] = (), needs_text: bool = True
+) -> tuple[list[ManifestRow], list[ManifestProblem]]:
     """Reads a manifest: JSON lines, an array of JSON objects, or a table with a header line, separated by tabs or
     commas.
 
@@ -178,6 +184,7 @@ def parse_manifest(path: Path, more_splits: Sequence[str] = ()) -> tuple[list[Ma
     Args:
         path: the file.
         more_splits: names of splits that are allowed beside those of training and held-out utterances.
+        needs_text: whether a column of transcripts must be there.
 
     Returns:
         The rows, and the problems of the lines that gave none.
@@ -189,13 +196,13 @@ def parse_manifest(path: Path, more_splits: Sequence[str] = ()) -> tuple[list[Ma
     suffix = ".jsonl" if is_json else path.suffix.lower()
     if suffix not in MANIFEST_SUFFIXES:
         raise UserError(f"manifest {path}: its name must end in {', '.join(MANIFEST_SUFFIXES)}.")
-    records = list(json_records(path)) if is_json else _table_records(path)
+    records = list(json_records(path)) if is_json else _table_records(path, needs_text)
     if not records:
         raise UserError(f"manifest {path} holds no rows. For example:", *EXAMPLES[suffix].split("\n"))
     sound = [record for _, record in records if isinstance(record, dict)]
     if sound:
         columns = list(dict.fromkeys(chain.from_iterable(sound)))
-        _check_columns(path, columns)
+        _check_columns(path, columns, needs_text)
         _say_which_text(path, columns)
     rows, problems = [], []
     for line, record in records:
@@ -223,13 +230,13 @@ def record_problems(row: ManifestRow, faults: Sequence[str]) -> list[ManifestPro
     ]
 
 
-def _table_records(path: Path) -> list[tuple[int, Record | str]]:
+def _table_records(path: Path, needs_text: bool) -> list[tuple[int, Record | str]]:
     """Lines of a table as (line number, cells by lower-case column name, or what is wrong with the line)."""
     cells = table_cells(path)
     if not cells:
         return []
     header = [name.strip().lower() for name in cells[0][1]]
-    _check_columns(path, header)
+    _check_columns(path, header, needs_text)
     repeated = sorted({name for name in header if header.count(name) > 1 and name})
     if repeated:
         raise UserError(f"manifest {path}: column {', '.join(repeated)} occurs more than once. Rename or remove one.")
@@ -241,9 +248,10 @@ def _table_records(path: Path) -> list[tuple[int, Record | str]]:
     ]
 
 
-def _check_columns(path: Path, columns: Sequence[str]) -> None:
+def _check_columns(path: Path, columns: Sequence[str], needs_text: bool) -> None:
     """Raises ``UserError`` if a required column is absent, with the columns found and needed, and an example."""
-    missing = [name for name in REQUIRED if not set(ALIASES[name]) & set(columns)]
+    required = [name for name in REQUIRED if needs_text or name != "text"]
+    missing = [name for name in required if not set(ALIASES[name]) & set(columns)]
     if not missing:
         return
     needed = "; ".join(f"{name} (or {', '.join(ALIASES[name][1:])})" for name in REQUIRED)
@@ -298,6 +306,7 @@ def parse_record(
     start_s = parse_number(cells["start_s"], "start_s", faults["start_s"])
     channel = parse_number(cells["channel"], "channel", faults["channel"], whole=True)
     duration_s = parse_number(cells["duration_s"], "duration", faults["duration_s"])
+    confidence = parse_number(cells["transcript_confidence"], "transcript_confidence", faults["transcript_confidence"])
     words = parse_timed_words(record.get("words"), faults["words"])
     unread = {name for name, own in faults.items() if own}
     if not cells["id"].strip() and unread & {"path", "member", "start_s"}:
@@ -317,6 +326,7 @@ def parse_record(
         member=member,
         is_segment=start_s is not None,
         words=words,
+        transcript_confidence=confidence,
         unread=frozenset(unread),
         has_own_id=bool(cells["id"].strip()),
     )
@@ -402,6 +412,7 @@ def row_record(row: ManifestRow) -> Record:
         "start_s": row.start_s if row.is_segment else None,
         "channel": row.channel,
         "member": row.member or None,
+        "transcript_confidence": row.transcript_confidence,
         "words": [[*word[:4]] for word in row.words] or None,
     }
     record = {"id": row.id, "path": path, **{name: getattr(row, name) for name in columns}}

@@ -353,7 +353,12 @@ def num_bad_rows(problems: Sequence[ManifestProblem]) -> int:
 
 
 def apply_on_error(
-    problems: Sequence[ManifestProblem], num_rows: int, on_error: str, max_skipped_share: float, subject: str
+    problems: Sequence[ManifestProblem],
+    num_rows: int,
+    on_error: str,
+    max_skipped_share: float,
+    subject: str,
+    hint: str = "",
 ) -> None:
     """Raises an error if work may not go on without the utterances that have problems.
 
@@ -363,6 +368,7 @@ def apply_on_error(
         on_error: ``"raise"`` (any problem is an error) or ``"skip"``.
         max_skipped_share: with ``"skip"``, the largest allowed share of bad utterances, 0 to 1.
         subject: what was checked, for the error.
+        hint: another way out, for the end of the error.
 
     Raises:
         UserError: an option is out of its range.
@@ -375,13 +381,14 @@ def apply_on_error(
     if not problems:
         return
     lines, bad = [str(problem) for problem in problems], num_bad_rows(problems)
+    more = f" {hint}" if hint else ""
     of_all, share = f"{bad:,} of {num_rows:,} utterances", bad / max(num_rows, 1)
     if on_error == "raise":
         limit = f"allowed up to max_skipped_share={max_skipped_share:g}"
-        raise ProblemsError(subject, lines, f"Correct them, or leave out {of_all} with on_error=skip ({limit}).")
+        raise ProblemsError(subject, lines, f"Correct them, or leave out {of_all} with on_error=skip ({limit}).{more}")
     subject = f"{subject}: {of_all} ({share:.1%}) would be skipped, allowed are {max_skipped_share:.1%}"
     if bad >= num_rows:
-        raise ProblemsError(subject, lines, "Correct them: no utterance would be left.")
+        raise ProblemsError(subject, lines, f"Correct them: no utterance would be left.{more}")
     if share > max_skipped_share:
         enough = math.ceil(share * 1000) / 1000
-        raise ProblemsError(subject, lines, f"Correct them, or allow more with max_skipped_share={enough:g}.")
+        raise ProblemsError(subject, lines, f"Correct them, or allow more with max_skipped_share={enough:g}.{more}")

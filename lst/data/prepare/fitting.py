@@ -15,6 +15,8 @@ from lst.data.prepare.gathered import Gathered
 from lst.data.prepare.options import Origin, PrepareOptions
 from lst.data.prepare.text_alone import training_lines
 from lst.data.prepared import TEXT_FILE, UNITS_FILE, VOCABULARY_FILE, SpokenRow, artefact_path, load_units
+from lst.data.shards import SPEECH_SPLIT
+from lst.data.synthesis import generate_stories
 from lst.data.synthesis.simulated import FRAME_RATE_HZ
 from lst.data.text.english import is_foreign, letter_words
 from lst.data.text.pronounce import pronouncing_dictionary
@@ -29,6 +31,9 @@ from lst.tokenizers.imported_units import ImportedUnits
 from lst.tokenizers.speech import SpeechTokenizer, encoder_options, fit_on_frames, given_tokenizer, unit_places
 from lst.tokenizers.text import TextTokenizer, build_text_tokenizer
 from lst.tokenizers.vocabulary import Vocabulary
+
+# To which text pieces are fitted where a corpus has no text.
+NUM_STORIES = 1000
 
 
 def make_artefacts(
@@ -133,10 +138,12 @@ def _passing_lines(gathered: Gathered, options: PrepareOptions, unsound: set[str
             for row, fault in zip(chosen, ordered_map(_fault_of_row, chosen, options.num_workers), strict=True):
                 unsound |= {row.id} if fault else set()
         rows = [row for row in rows if row.id not in unsound] or rows
-    lines = [row.text for row in rows if row.split == "train"] + [text.text for text in gathered.texts]
-    if not lines:
+    lines = [row.text for row in rows if row.split == "train" and row.text] + [text.text for text in gathered.texts]
+    if not lines and (lines := [row.text for row in rows if row.text]):
         say("no utterance is for training: codebook and text pieces that are not given are fitted to all held out")
-        lines = [row.text for row in rows]
+    if not lines:
+        say("the corpus has no text: text pieces are fitted to stories made here (tokenizer.text_model gives others)")
+        lines = [story.text for story in generate_stories(NUM_STORIES, options.seed, options.data.stories)]
     return lines
 
 
@@ -178,7 +185,7 @@ def training_rows(rows: Sequence[ManifestRow], config: TokenizerConfig, seed: in
     A corpus of held-out utterances alone gives these.
     """
     # Without training utterances (data.valid_share=1), those held out are all there is to fit to.
-    training = [row for row in rows if row.split == "train"] or list(rows)
+    training = [row for row in rows if row.split in ("train", SPEECH_SPLIT)] or list(rows)
     chosen, num_frames = [], 0.0
     for index in np.random.default_rng(seed).permutation(len(training)):
         if num_frames >= config.fit_max_frames:

@@ -32,7 +32,7 @@ from lst.data.prepared import (
     WrittenText,
 )
 from lst.data.questions import Question
-from lst.data.shards import LeftOut, SimulatedFacts, UnitFacts
+from lst.data.shards import SPEECH_SPLIT, LeftOut, SimulatedFacts, UnitFacts
 from lst.data.synthesis import (
     choose_engine,
     generate_questions,
@@ -163,7 +163,7 @@ def gather_source(
     """
     if options.corpus is not None:
         place = locate(options.corpus)
-        rows, problems, layout = load_corpus(place, options.layout, files)
+        rows, problems, layout = load_corpus(place, options.layout, files, options.data.transcribe is None)
         rows = keep_ids(rows, before)
         usable = usable_rows(f"corpus {place}", rows, problems, options, files, known, is_plan)
         return _recordings(place, usable, layout, options, held_out)
@@ -172,12 +172,15 @@ def gather_source(
 
 def _recordings(path: Folder, usable: Usable, layout: str, options: PrepareOptions, held_out: HeldOut | None) -> Source:
     config = options.data
-    _check_two(usable.rows, path)
-    held_out = held_out or choose_held_out(usable.rows, config.valid_share, options.seed)
-    assigned = assign_splits(usable.rows, config.valid_share, options.seed, held_out)
+    # Speech that is for training alone, as it has no text.
+    speech = [row for row in usable.rows if row.split == SPEECH_SPLIT]
+    rows = [row for row in usable.rows if row.split != SPEECH_SPLIT]
+    _check_two(rows, path)
+    held_out = held_out or choose_held_out(rows, config.valid_share, options.seed)
+    assigned = assign_splits(rows, config.valid_share, options.seed, held_out)
     texts, same = texts_beside(options.text, [row.text for row in assigned if row.split == "valid"])
     return Source(
-        assigned,
+        [*assigned, *speech],
         texts,
         [*usable.problems, *same],
         f"recordings in {path.name} ({layout})",
@@ -196,7 +199,7 @@ def texts_beside(text: str | None, held_out_texts: Iterable[str]) -> tuple[list[
     """
     if text is None:
         return [], []
-    held_out = set(map(_plain, held_out_texts))
+    held_out = set(map(_plain, held_out_texts)) - {""}
     lines = _text_lines(Path(text))
     texts = [WrittenText(f"text-{n:06d}", line) for n, line in enumerate(lines) if _plain(line) not in held_out]
     left_out = len(lines) - len(texts)

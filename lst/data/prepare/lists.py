@@ -35,7 +35,7 @@ from lst.data.prepared import (
     WrittenText,
 )
 from lst.data.questions import Question
-from lst.data.shards import SPLITS
+from lst.data.shards import SPEECH_SPLIT, SPLITS
 from lst.data.synthesis.simulated import SimulatedRow
 from lst.errors import UserError
 from lst.storage import Folder, FormatError, read_jsonl
@@ -199,7 +199,9 @@ def read_rows(folder: Folder, shard: PlannedShard) -> list[AnyRow]:
     try:
         for record in _records(folder, shard):
             if shard.rows_file == MANIFEST_FILE:
-                row, faults = parse_record(record, shard.name, Path(), ("questions",))  # its paths are absolute
+                row, faults = parse_record(
+                    record, shard.name, Path(), ("questions", SPEECH_SPLIT)
+                )  # its paths are absolute
                 if faults:
                     raise FormatError("; ".join(faults))
                 rows.append(row)

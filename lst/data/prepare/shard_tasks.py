@@ -25,6 +25,7 @@ from lst.data.prepare.utterances import make_utterances
 from lst.data.prepared import MANIFEST_FILE, UNITS_FILE, WrittenText, artefact_path, load_units
 from lst.data.shards import (
     SHARD_FOLDER,
+    SPEECH_SPLIT,
     SPLITS,
     LeftOut,
     MadeFrom,
@@ -97,12 +98,14 @@ class ShardWork:
     failures: Failures
 
     def by_split(self) -> dict[str, list[Receipt]]:
-        """The receipts of each split, in order; only corpora with questions have the split ``questions``."""
+        """The receipts of each split, in order; ``questions`` and ``speech`` are there only with shards."""
         found = {
             split: [self.receipts[name] for name in sorted(self.receipts) if name.rpartition("-")[0] == split]
             for split in SPLITS
         }
-        return {split: receipts for split, receipts in found.items() if receipts or split != "questions"}
+        return {
+            split: receipts for split, receipts in found.items() if receipts or split not in ("questions", SPEECH_SPLIT)
+        }
 
     def summary(self, seconds: float) -> str:
         """One line: shards, hours, what failed, time."""

@@ -1,9 +1,14 @@
-"""From the rows of a corpus to utterances: rows are checked, and long recordings are cut."""
+"""From the rows of a corpus to utterances: rows are checked, long recordings cut, and those without a text heard.
+
+::
+
+    rows ──check_rows──▶ good ones ──cut_recordings──▶ utterances ──transcribe──▶ with a text, where one is wanted
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,10 +18,15 @@ from lst.data.corpora import ManifestProblem, ManifestRow, apply_on_error, check
 from lst.data.prepare.options import PrepareOptions
 from lst.data.prepare.seen import listed_urls
 from lst.data.recordings.cut import cut_recordings, is_cut
-from lst.data.shards import LeftOut
+from lst.data.recordings.transcribe import transcribe
+from lst.data.shards import SPEECH_SPLIT, LeftOut
 from lst.progress import say
 from lst.storage import FileList
 
+_WITHOUT_TEXT = (
+    "Recordings without a transcript become speech alone with data.transcribe=none, and get a text by a recogniser "
+    "with data.transcribe=pocketsphinx (or faster-whisper)."
+)
 NO_HASHES = AudioHashes.from_table(np.zeros((0, 0), np.uint8))
 
 
@@ -25,13 +35,13 @@ class Usable:
     """The utterances of a corpus.
 
     Attributes:
-        rows: without those of the problems.
         problems: one for each row that cannot be used.
+        rows: without those of the problems.
         left_out: parts of recordings that are no utterance.
     """
 
-    rows: list[ManifestRow]
     problems: list[ManifestProblem]
+    rows: list[ManifestRow]
     left_out: list[LeftOut]
 
 
@@ -59,6 +69,7 @@ def usable_rows(
         ProblemsError: more rows are faulty than may be left out.
     """
     config, num_workers = options.data, options.num_workers
+    needs_text = config.transcribe is None
     num_rows = len(rows) + num_bad_rows(problems)
     good, faults = check_rows(
         rows,
@@ -67,6 +78,7 @@ def usable_rows(
         problems,
         num_workers,
         lambda row: is_cut(row, config),
+        needs_text,
     )
     found = [*problems, *faults]
     if found and options.on_error == "raise":
@@ -76,20 +88,56 @@ def usable_rows(
             for row, own in zip(good, imported_faults(config.align, good) or [], strict=False)
             for fault in own
         ]
-    apply_on_error(found, num_rows, options.on_error, options.max_skipped_share, subject)
+    allowed = (num_rows, options.on_error, options.max_skipped_share, subject)
+    apply_on_error(found, *allowed, hint=_WITHOUT_TEXT if needs_text and any(map(_lacks_text, found)) else "")
     long = [row for row in good if is_cut(row, config)]
-    if not long:
-        return Usable(good, found, [])
-    if is_plan:
+    if is_plan and long:
         hours = sum(row.duration_s or 0.0 for row in long) / 3600
         say(
             f"{len(long):,} recordings of {hours:,.2f} h are longer than {config.longest_whole_s:g} s: they are cut at "
             f"pauses into utterances of at most {config.longest_piece_s:g} s"
         )
-        return Usable(good, found, [])
-    hashes, _ = hash_audio(long, known, listed_urls(files), num_workers)
-    by_ref = {row.audio_ref: own.tobytes().hex() for row, own in zip(long, hashes, strict=True)}
-    cut = cut_recordings(good, config, by_ref, num_workers)
-    found += cut.problems
-    apply_on_error(found, num_rows, options.on_error, options.max_skipped_share, subject)
-    return Usable(cut.rows, found, cut.left_out)
+    heard = [row for row in good if config.is_heard and not row.text.strip()]
+    if is_plan or not (long or heard):
+        return Usable(found, *_apart(good, ()))
+    listened = list({_file_of(row): row for row in [*long, *heard]}.values())
+    hashes, _ = hash_audio(listened, known, listed_urls(files), num_workers)
+    by_file = {_file_of(row): own.tobytes().hex() for row, own in zip(listened, hashes, strict=True)}
+    left_out: list[LeftOut] = []
+    if long:
+        cut = cut_recordings(good, config, by_file, num_workers)
+        good, left_out = cut.rows, cut.left_out
+        found += cut.problems
+        apply_on_error(found, *allowed)
+    if heard:
+        transcribed = transcribe(good, config, by_file, num_workers)
+        good = transcribed.rows
+        left_out += transcribed.left_out
+    return Usable(found, *_apart(good, left_out))
+
+
+def _file_of(row: ManifestRow) -> str:
+    return f"{row.path}\0{row.member}"
+
+
+def _lacks_text(problem: ManifestProblem) -> bool:
+    return problem.kind == "missing transcript" or "transcript is empty" in problem.message
+
+
+def _apart(rows: Sequence[ManifestRow], left_out: Sequence[LeftOut]) -> tuple[list[ManifestRow], list[LeftOut]]:
+    """Speech without a text is a split of its own, for training, beside utterances with one. Alone, it stays as it is.
+
+    Recordings without a text that the corpus holds out are left out then: they can be neither trained on nor evaluated.
+    """
+    if not any(row.text.strip() for row in rows):
+        return list(rows), list(left_out)
+    held_out = [row for row in rows if not row.text.strip() and row.split == "valid"]
+    kept = [
+        row if row.text.strip() else replace(row, split=SPEECH_SPLIT)
+        for row in rows
+        if row.text.strip() or row.split != "valid"
+    ]
+    lost: list[LeftOut] = [
+        {"id": row.id, "reason": f"{row.id}: is held out by the corpus and has no transcript"} for row in held_out
+    ]
+    return kept, [*left_out, *lost]

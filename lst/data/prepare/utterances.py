@@ -49,12 +49,19 @@ def make_utterances(
         For each row its utterance, or the error that says why the recording cannot be used.
     """
     encoded = [_encoded(row, codec) for row in rows]
-    items = [found[0] for found in encoded if isinstance(found, tuple)]
+    items = [found[0] for found in encoded if isinstance(found, tuple) and found[0].text]
     aligned = iter(aligner.align_many(items, codec.frame_rate_hz))
     return [
-        _utterance(row, *found, next(aligned), codec.units_a_frame) if isinstance(found, tuple) else found
+        _utterance(row, *found, next(aligned) if found[0].text else _speech_alone(found[0]), codec.units_a_frame)
+        if isinstance(found, tuple)
+        else found
         for row, found in zip(rows, encoded, strict=True)
     ]
+
+
+def _speech_alone(item: AlignItem) -> AlignResult:
+    """No words: of a recording without a transcript, which must hold sound speech all the same."""
+    return AlignmentError(fault) if (fault := sound_fault(item.waveform)) else ()
 
 
 def _encoded(row: ManifestRow, codec: SpeechTokenizer) -> tuple[AlignItem, np.ndarray] | UserError:

@@ -43,6 +43,33 @@ def match_tokens(written: Sequence[str], heard: Sequence[str], run: int, anchor:
     return list(_runs(pairs, run))
 
 
+def to_the_nearer(
+    pairs: Sequence[tuple[int, int]],
+    written: Sequence[str],
+    heard: Sequence[str],
+    starts_s: Sequence[float],
+    ends_s: Sequence[float],
+) -> list[tuple[int, int]]:
+    """The pairs of ``match_tokens``, where a token before a gap belongs to the run that is nearer in time.
+
+    A recogniser that knows the transcript alone hears its next word in speech that the transcript lacks, too.
+
+    >>> tokens = ["chapter", "and", "so"]
+    >>> to_the_nearer([(0, 0), (1, 1), (2, 4)], tokens, ["chapter", "and", "then", "and", "so"], [0, 2, 3, 6, 7], \
+[1, 3, 4, 7, 8])
+    [(0, 0), (1, 3), (2, 4)]
+    """
+    found = list(pairs)
+    for place in range(len(found) - 1, 0, -1):
+        (one, at), (after, later) = found[place - 1], found[place]
+        if after != one + 1 or later <= at + 1 or heard[later - 1] != written[one]:
+            continue
+        gap_before_s = starts_s[at] - ends_s[at - 1] if at else 0.0
+        if starts_s[later] - ends_s[later - 1] < gap_before_s:
+            found[place - 1] = (one, later - 1)
+    return found
+
+
 def _anchors(written: Sequence[str], heard: Sequence[str], size: int) -> list[tuple[int, int]]:
     """Pairs within runs of ``size`` tokens that come once on both sides, as many as increase together."""
     once, other = _unique_runs(written, size), _unique_runs(heard, size)

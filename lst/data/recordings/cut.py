@@ -17,7 +17,7 @@ from lst.data.config import DataConfig
 from lst.data.corpora import ManifestProblem, ManifestRow
 from lst.data.corpora.ids import piece_id
 from lst.data.recordings.activity import detector_of, stretches
-from lst.data.recordings.anchors import match_tokens
+from lst.data.recordings.anchors import match_tokens, to_the_nearer
 from lst.data.recordings.listen import HeardPart, PartJob, listen, parts_of, tokens_of
 from lst.data.recordings.pieces import FoundWord, Piece, Pieces, cut_pieces
 from lst.data.shards import LeftOut
@@ -66,7 +66,7 @@ def cut_recordings(
     Args:
         rows: checked, with their durations.
         config: lengths, aligner, detector.
-        hashes: SHA-256 of the audio file of each of these rows, by ``audio_ref``.
+        hashes: SHA-256 of the audio file of each of these rows, by its path and member.
         num_workers: processes that listen.
     """
     detector = detector_of(config.vad)
@@ -74,7 +74,7 @@ def cut_recordings(
     jobs = {
         row.id: parts_of(
             replace(row, text="", words=()) if row.words and config.align.method == "manifest" else row,
-            hashes[row.audio_ref],
+            hashes[f"{row.path}\0{row.member}"],
             config.align,
             detector,
         )
@@ -153,7 +153,8 @@ def _heard_words(row: ManifestRow, parts: Sequence[HeardPart], config: DataConfi
     starts_s = [start_s for part in parts for start_s in part["starts_s"]]
     ends_s = [end_s for part in parts for end_s in part["ends_s"]]
     places: dict[int, list[int]] = {}
-    for token, place in match_tokens(wanted.tokens, heard, wanted.run, wanted.anchor):
+    matched = match_tokens(wanted.tokens, heard, wanted.run, wanted.anchor)
+    for token, place in to_the_nearer(matched, wanted.tokens, heard, starts_s, ends_s):
         places.setdefault(wanted.words[token], []).append(place)
     num_tokens: dict[int, int] = {}
     for number in wanted.words:

@@ -9,6 +9,7 @@
 from lst.data.shards.files import (
     INDEX_FILE,
     SHARD_FOLDER,
+    SPEECH_SPLIT,
     SPLITS,
     add_to_index,
     entries_of,
@@ -40,6 +41,7 @@ from lst.data.shards.verify import Damage, verify_samples, verify_shards
 __all__ = [
     "INDEX_FILE",
     "SHARD_FOLDER",
+    "SPEECH_SPLIT",
     "SPLITS",
     "VERSION",
     "Damage",

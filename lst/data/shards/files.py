@@ -37,7 +37,9 @@ from lst.storage import Folder, FormatError, Location, fingerprint, locate, pars
 
 INDEX_FILE = "index.json"
 SHARD_FOLDER = "shards"
-SPLITS = ("train", "valid", "text", "questions")
+# Speech without a transcript, for training, where a corpus has utterances with one, too.
+SPEECH_SPLIT = "speech"
+SPLITS = ("train", "valid", "text", "questions", SPEECH_SPLIT)
 # A plain name: it becomes part of a path, and never leads out of the folder of shards.
 _SHARD_NAME = re.compile(r"[A-Za-z0-9_-]+")
 INDEX_REMEDY = "Run lst prepare (again) first."

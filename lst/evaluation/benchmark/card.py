@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from lst.configs.schema import Config
+from lst.data.recordings.recognisers import load_recogniser
 from lst.data.shards import LeftOut
 from lst.evaluation.benchmark.formats import BenchmarkCard, Clip, VoiceErrors
 from lst.evaluation.benchmark.plan import BuildPlan, licences_of
-from lst.evaluation.benchmark.recognise import load_recogniser
 from lst.evaluation.benchmark.text_items import TextItem
 
 

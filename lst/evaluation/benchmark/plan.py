@@ -9,6 +9,7 @@ from pathlib import Path
 from lst.configs.schema import Config
 from lst.data.config import NO_VOICE, SIMULATED
 from lst.data.prepared import UNITS_FILE, PreparedData, artefact_path, speech_name
+from lst.data.recordings.recognisers import RecogniserChoice, load_recogniser
 from lst.data.synthesis import choose_engine, default_cache_dir, pseudo_speakers
 from lst.data.synthesis.engines import engine_of
 from lst.data.synthesis.voices import PseudoSpeaker, named_speaker, uncached
@@ -17,7 +18,6 @@ from lst.errors import UserError
 from lst.evaluation.accuracy import HEADLINE, HEADLINE_ALONE
 from lst.evaluation.benchmark.formats import VERSION
 from lst.evaluation.benchmark.listed import ItemList, list_items
-from lst.evaluation.benchmark.recognise import RecogniserChoice, load_recogniser
 from lst.evaluation.benchmark.text_items import TextItem
 from lst.progress import duration_text, size_text
 from lst.storage import fingerprint

@@ -61,7 +61,7 @@ import numpy as np
 
 from lst.configs.schema import Config
 from lst.data.prepared import LEFT_OUT_FILE, PreparedData, check_has_speech, speech_name
-from lst.data.shards import INDEX_FILE, Index, LeftOut, add_to_index, entries_of
+from lst.data.shards import INDEX_FILE, SPEECH_SPLIT, Index, LeftOut, add_to_index, entries_of
 from lst.errors import LstError
 from lst.progress import Progress, say
 from lst.recipes.corpus_card.counts import CardCounts
@@ -204,6 +204,8 @@ def card_numbers(config: Config, data: PreparedData) -> dict[str, Any]:
 def _count(config: Config, data: PreparedData) -> tuple[dict[str, CardCounts], DocumentCounts, dict[str, Any]]:
     """Reads every split once; builds documents of the sampled utterances on the way."""
     readers = {"train": data.train, "valid": data.valid, "text": data.text}
+    if len(data.speech):
+        readers[SPEECH_SPLIT] = data.speech
     counts = {split: CardCounts(data.tokenizer) for split in readers}
     vocabulary = unit_vocabulary(config.patching, data.vocabulary)
     documents = DocumentCounts(data.tokenizer, vocabulary, config.data, config.patching, config.seed)
@@ -271,7 +273,7 @@ def left_out_numbers(left_out: Sequence[LeftOut], index: Index, num_used: dict[s
     if rest := [name for _, ids in ranked[MAX_REASONS:] for name in ids]:
         other = f"{len(ranked) - MAX_REASONS} other kinds of reasons"
         reasons.append({"reason": other, "count": len(rest), "examples": rest[:NUM_EXAMPLES]})
-    num_spoken = num_used["train"] + num_used["valid"]
+    num_spoken = num_used["train"] + num_used["valid"] + num_used.get(SPEECH_SPLIT, 0)
     return {
         "num": len(left_out),
         "share": ratio(len(left_out), sum(num_used.values()) + len(left_out)),

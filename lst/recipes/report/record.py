@@ -180,7 +180,7 @@ class RunRecord:
     @cached_property
     def statistics(self) -> dict[str, dict[str, Any]]:
         """Numbers of each split; see ``corpus_statistics``."""
-        return corpus_statistics(self.train, self.valid, self.data.text, self.frame_rate_hz)
+        return corpus_statistics(self.train, self.valid, self.data.text, self.frame_rate_hz, self.data.speech)
 
     @property
     def left_out_path(self) -> Location:

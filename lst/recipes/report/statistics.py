@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lst.data.corpora import UNKNOWN_SPEAKER
+from lst.data.shards import SPEECH_SPLIT
 from lst.data.utterance import Utterance
 from lst.model.batch import SPEECH, Document
 from lst.model.config import PatchingConfig
@@ -25,7 +26,11 @@ HISTOGRAM_PATCHINGS = ("static", "aligned", "aligned merged")
 
 
 def corpus_statistics(
-    train: Sequence[Utterance], valid: Sequence[Utterance], text: Sequence[Utterance], frame_rate_hz: int
+    train: Sequence[Utterance],
+    valid: Sequence[Utterance],
+    text: Sequence[Utterance],
+    frame_rate_hz: int,
+    speech: Sequence[Utterance] = (),
 ) -> dict[str, dict[str, Any]]:
     """Numbers of each split, as JSON: ``{"train": {…}, "valid": {…}, "text": {…}}``.
 
@@ -34,6 +39,7 @@ def corpus_statistics(
         valid: spoken utterances that are held out.
         text: written texts; their speech is counted as none.
         frame_rate_hz: speech units a second.
+        speech: without transcripts; the split ``speech`` is there only where there is some.
 
     Returns:
         Per split ``num_utterances``, ``hours``, ``num_speakers``, ``num_words``, ``num_units``, ``units_per_second``,
@@ -41,7 +47,7 @@ def corpus_statistics(
         ``mean_word_s``, ``mean_silence_s``, ``num_distinct_units``, ``unit_perplexity`` (2 to the entropy of the unit
         frequencies), and ``unit_counts``, how often each unit occurs, by unit. A rate or mean of nothing is None.
     """
-    splits = {"train": train, "valid": valid, "text": text}
+    splits = {"train": train, "valid": valid, "text": text, **({SPEECH_SPLIT: speech} if len(speech) else {})}
     found = {}
     for name, utterances in splits.items():
         counts = SplitCounts()

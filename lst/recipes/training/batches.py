@@ -48,7 +48,12 @@ def build_stream_plan(
     patching = patching or plain_patching(config.patching, data)
     return StreamPlan(
         mix_sources(
-            data.train, data.text, training_mix(config, data), fresh_speech(config, data), fresh_stories(config, data)
+            data.train,
+            data.text,
+            training_mix(config, data),
+            fresh_speech(config, data),
+            fresh_stories(config, data),
+            data.speech,
         ),
         patching.builder(config, data),
         patching.config,
@@ -206,6 +211,7 @@ def check_held_out_lengths(config: Config, data: PreparedData, patching: FittedP
     )
 
 
-def held_out_documents(builder: DocumentBuilder, utterance: Utterance) -> tuple[Document, Document]:
-    """An utterance as a document of speech and as one of text."""
-    return builder.speech(utterance), builder.text(utterance)
+def held_out_documents(builder: DocumentBuilder, utterance: Utterance) -> tuple[Document, ...]:
+    """An utterance as a document of speech and, if it has a text, as one of text."""
+    speech = builder.speech(utterance)
+    return (speech, builder.text(utterance)) if utterance.text else (speech,)

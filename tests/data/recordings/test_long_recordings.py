@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from repository import SHARED_DATA
 
+from lst.data.alignment.hmm import PocketsphinxAligner
+from lst.data.audio import read_row_audio
 from lst.data.checks.corpus import check_corpus
 from lst.data.config import AlignConfig, DataConfig
 from lst.data.corpora import ManifestRow
@@ -20,17 +23,21 @@ from lst.data.recordings import listen
 from lst.data.recordings.cut import CutRows, cut_recordings
 from lst.data.utterance import TimedWord
 from lst.errors import ProblemsError
-from tests.data.conftest import SENTENCES, hashes, left_out, options
+from tests.data.conftest import SENTENCES, align, hashes, left_out, options
 
 GAP_S = 0.5
+LIBRISPEECH = SHARED_DATA / "librispeech_mini"
+NUM_REAL = 6
 WRONG = "Seven grey ships sailed past the northern harbour while nobody watched them leave."
 CUT: dict[str, Any] = {"cut_above_s": 8.0, "cut_to_s": 6.0, "vad": "energy"}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What is heard here is heard anew, and once."""
+    """What is heard here is heard anew, and once; a part is short enough that the chapter has two."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(listen, "PART_S", 10.0)
+        patch.setattr(listen, "BORDER_S", 2.0)
         patch.setenv("LST_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         yield
 
@@ -63,7 +70,7 @@ def whole(corpus_of_chapter: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def cut(chapter: Path, texts: Sequence[str], align: AlignConfig | None = None, **fields: Any) -> CutRows:
     duration_s = soundfile.info(chapter).duration
     row = ManifestRow("chapter", chapter, " ".join(texts), duration_s=duration_s, **fields)
-    return cut_recordings([row], DataConfig(align=align or AlignConfig(), **CUT), {row.audio_ref: "hash"}, 1)
+    return cut_recordings([row], DataConfig(align=align or AlignConfig(), **CUT), {f"{chapter}\0": "hash"}, 1)
 
 
 def starts_of(data: PreparedData, start_of: Callable[[str], float]) -> list[tuple[float, str]]:
@@ -108,17 +115,6 @@ def test_a_sentence_too_many_costs_itself(chapter: Path) -> None:
     assert f"text without speech: {WRONG}" in lost["reason"]
 
 
-def test_the_text_of_another_recording_is_refused(chapter: Path) -> None:
-    others = [
-        WRONG,
-        "My uncle bought three hundred yellow envelopes.",
-        "Physics explains why bridges hum in strong wind.",
-    ]
-    found = cut(chapter, others)
-    assert not found.rows
-    assert "does not fit the recording" in str(found.problems[0])
-
-
 def test_times_that_the_corpus_gives_need_no_listening(chapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listen, "PocketsphinxListener", None)
     names = [f"word{number}" for number in range(20)]
@@ -134,8 +130,6 @@ def test_stopped_while_listening_it_goes_on_to_the_same_bytes(
     corpus_of_chapter: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LST_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(listen, "PART_S", 10.0)
-    monkeypatch.setattr(listen, "BORDER_S", 2.0)
     heard: list[int] = []
     original = listen._heard
 
@@ -150,11 +144,9 @@ def test_stopped_while_listening_it_goes_on_to_the_same_bytes(
     with pytest.raises(KeyboardInterrupt):
         prepare(tmp_path / "data", options(corpus_of_chapter, **CUT))
     prepare(tmp_path / "data", options(corpus_of_chapter, **CUT))
-    assert heard == [0, -1, 1]
-    again = tmp_path / "again"
-    monkeypatch.setenv("LST_CACHE_DIR", str(tmp_path / "other cache"))
-    prepare(again, options(corpus_of_chapter, **CUT))
-    assert hashes(tmp_path / "data") == hashes(again)
+    assert heard == [0, -1, *range(1, max(heard) + 1)]
+    assert max(heard) >= 1
+    assert hashes(tmp_path / "data") == hashes(whole)
 
 
 def test_check_tells_beforehand_and_prepare_what_was_left_out(
@@ -180,3 +172,30 @@ def test_a_transcript_that_does_not_fit_stops_before_the_work(chapter: Path, tmp
     )
     with pytest.raises(ProblemsError, match="does not fit the recording"):
         prepare(tmp_path / "data", options(tmp_path, **CUT))
+
+
+@pytest.mark.skipif(not (LIBRISPEECH / "manifest.tsv").is_file(), reason="shared/data/librispeech_mini is not here")
+def test_words_of_real_speech_lie_where_they_do_in_short_utterances(tmp_path: Path) -> None:
+    """Utterances of many speakers, joined with silences, one sentence of them missing in the transcript."""
+    rows = [line.split("\t") for line in (LIBRISPEECH / "manifest.tsv").read_text("utf-8").splitlines()[1:]]
+    chosen = sorted((row for row in rows if row[1] == "train"), key=lambda row: float(row[4]))[:NUM_REAL]
+    sounds = [soundfile.read(LIBRISPEECH / row[5], dtype="float32")[0] for row in chosen]
+    silence = np.zeros(round(GAP_S * 16_000), np.float32)
+    joined = tmp_path / "talk.flac"
+    soundfile.write(joined, np.concatenate([part for sound in sounds for part in (sound, silence)]), 16_000)
+    begins_s = np.cumsum([0.0, *(len(sound) / 16_000 + GAP_S for sound in sounds)])
+    texts = [row[6] for row in chosen]
+    found = cut(joined, [*texts[:2], *texts[3:]])
+    assert " ".join(row.text for row in found.rows).split() == " ".join([*texts[:2], *texts[3:]]).split()
+    assert any("speech without text" in lost["reason"] for lost in found.left_out)
+    aligner = PocketsphinxAligner()
+
+    def starts(waveform: np.ndarray, text: str, begin_s: float) -> list[tuple[float, str]]:
+        num_frames = len(waveform) // 640
+        return [(begin_s + word.start_frame / 25, word.text) for word in align(aligner, waveform, text, num_frames, 25)]
+
+    long = [one for row in found.rows for one in starts(read_row_audio(row), row.text, row.start_s)]
+    kept = [number for number in range(NUM_REAL) if number != 2]
+    short = [one for number in kept for one in starts(sounds[number], texts[number], float(begins_s[number]))]
+    assert [word for _, word in long] == [word for _, word in short]
+    assert np.median([abs(one - other) for (one, _), (other, _) in zip(long, short, strict=True)]) <= 0.04

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from lst.data.corpora.layouts import (
+    audio_alone,
     audiofolder,
     common_voice,
     gigaspeech,
@@ -46,5 +47,6 @@ LAYOUTS: dict[str, Layout] = {
         tar_samples.LAYOUT,
         text_beside.LAYOUT,
         plain_manifest.LAYOUT,
+        audio_alone.LAYOUT,
     )
 }

@@ -49,7 +49,7 @@ def _has_split_folders(listing: Listing) -> bool:
 
 def _read(listing: Listing, tables: list[Path], found: Found) -> None:
     for table in tables:
-        rows, problems = parse_manifest(table)
+        rows, problems = parse_manifest(table, needs_text=listing.needs_text)
         split, folder = split_in_path(listing.root, table), listing.relative(table)
         for row in rows:
             own = row.split or _split_of_audio(listing.root, row) or split

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -28,13 +29,15 @@ class Listing:
     Args:
         path: the folder or the file.
         found: the files of the folder, if they have been listed already.
+        needs_text: whether audio without a transcript is a problem.
 
     Attributes:
         root: the folder, or the folder of the file.
         file: the file; None for a folder.
     """
 
-    def __init__(self, path: Path, found: FileList | None = None) -> None:
+    def __init__(self, path: Path, found: FileList | None = None, needs_text: bool = True) -> None:
+        self.needs_text = needs_text
         self.file = None if path.is_dir() else path
         self.root = path if path.is_dir() else path.parent
         self._found = found if self.file is None else None
@@ -61,7 +64,7 @@ class Listing:
     def below(self, folder: Path) -> Listing:
         """The listing of a subfolder; a folder that was named as the corpus is not listed again for it."""
         found = self.found.below(folder.relative_to(self.root).as_posix()) if self.file is None else None
-        return Listing(folder, found if found and found.names else None)
+        return Listing(folder, found if found and found.names else None, self.needs_text)
 
     def json_files(self, kind: str) -> list[Path]:
         """JSON-lines files in ``top`` whose first object has the keys of ``kind``."""
@@ -126,6 +129,20 @@ class Found:
         for name in sorted(listing.found.special):
             if name.lower().endswith((*LIST_SUFFIXES, ".tar")) and name not in places:
                 self.fail(name, "is no regular file (a broken link, a FIFO, a device or a socket): it is left out")
+
+    def keep_without_text(self, listing: Listing) -> None:
+        """Makes rows without a text of the problems whose audio lacks nothing but its transcript."""
+        kept: list[ManifestProblem] = []
+        per_row = Counter((problem.place, problem.id) for problem in self.problems)
+        for problem in self.problems:
+            if problem.kind == "missing transcript" and problem.path is not None:
+                split = split_in_path(listing.root, Path(problem.path)) if isinstance(problem.path, Path) else ""
+                self.rows.append(ManifestRow(problem.id, problem.path, "", split=split, place=problem.place))
+            elif problem.row is not None and problem.row.unread == {"text"} and per_row[problem.place, problem.id] == 1:
+                self.rows.append(replace(problem.row, text="", unread=frozenset()))
+            else:
+                kept.append(problem)
+        self.problems[:] = kept
 
     def add_unused(self, folder: Path, files: Sequence[Path], remedy: str, used: Iterable[Path] = ()) -> None:
         """Adds a problem for each audio file without a transcript.

@@ -24,7 +24,9 @@ def _is_table(listing: Listing, file: Path) -> bool:
         return listing.json_kind(file) == PLAIN
     if name.endswith(JSON_SUFFIXES):  # other JSON files are seldom lists
         columns = set(first_json_object(file))
-        return listing.json_kind(file) == PLAIN and all(columns & set(ALIASES[column]) for column in REQUIRED)
+        return listing.json_kind(file) == PLAIN and all(
+            columns & set(ALIASES[column]) for column in REQUIRED if listing.needs_text or column != "text"
+        )
     return file.suffix.lower() in MANIFEST_SUFFIXES and not is_ljspeech(file)
 
 
@@ -45,7 +47,7 @@ def _read(listing: Listing, candidates: list[Path], found: Found) -> None:
             f"corpus {listing.root} holds several tables: {names}. Name one of them as the corpus: {chosen[0]}"
         )
     manifest = chosen[0]
-    found.rows, found.problems = parse_manifest(manifest)
+    found.rows, found.problems = parse_manifest(manifest, needs_text=listing.needs_text)
     if listing.file is None:
         remedy = f"{manifest.name} has no row for it; to use that file's rows alone, name {manifest} as the corpus"
         found.add_unused(listing.root, listing.files, remedy)

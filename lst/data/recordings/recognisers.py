@@ -1,0 +1,143 @@
+"""Recognisers of speech: what is said in a waveform, and how sure that is.
+
+Packages bring further ones by the entry point ``lst.recognisers``: a function that takes the folder of weights (empty
+where none is given) and returns a ``Recogniser``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from lst import storage
+from lst.data.config import RECOGNISER_GROUP
+from lst.errors import UserError
+from lst.lazy import import_or_explain
+
+INSTALL_WHISPER = "pip install 'latent-speech-text[whisper]'"
+
+
+class Hearing(NamedTuple):
+    """What was heard, and how sure that is, from 0 to 1."""
+
+    text: str
+    confidence: float
+
+
+class Recogniser(Protocol):
+    """Hears speech.
+
+    Attributes:
+        name: program, version and model, as a card states them. What is heard depends on nothing else.
+    """
+
+    name: str
+
+    def transcribe(self, waveform: np.ndarray) -> str:
+        """The words of a waveform, float32 [num_samples] at 16 kHz, mono."""
+        ...
+
+    def hear(self, waveform: np.ndarray) -> Hearing:
+        """The words of a waveform with their confidence; comparable within one recogniser only."""
+        ...
+
+
+@dataclass(frozen=True)
+class RecogniserChoice:
+    """Which recogniser hears; passed to other processes, which load it.
+
+    Attributes:
+        kind: ``pocketsphinx``, ``faster-whisper``, or the name of a package's.
+        weights: folder of a model that is no package's.
+    """
+
+    kind: str
+    weights: str = ""
+
+
+class Pocketsphinx:
+    """pocketsphinx with the English model and the trigrams of its package (BSD-2)."""
+
+    def __init__(self) -> None:
+        pocketsphinx = import_or_explain("pocketsphinx", "the recogniser", "pip install pocketsphinx")
+        self.name = f"pocketsphinx {version('pocketsphinx')}, its packaged English model"
+        self._decoder = pocketsphinx.Decoder(loglevel="FATAL")
+
+    def transcribe(self, waveform: np.ndarray) -> str:
+        """See ``Recogniser``."""
+        samples = np.clip(np.round(waveform * 32768.0), -32768, 32767).astype("<i2")
+        # Else the mean of the clip before would be taken off this one.
+        self._decoder.reinit_feat()
+        self._decoder.start_utt()
+        self._decoder.process_raw(samples.tobytes(), full_utt=True)
+        self._decoder.end_utt()
+        found = self._decoder.hyp()
+        return found.hypstr if found is not None else ""
+
+    def hear(self, waveform: np.ndarray) -> Hearing:
+        """See ``Recogniser``: the mean posterior probability of the words, each counted by its length."""
+        text = self.transcribe(waveform)
+        words = [segment for segment in self._decoder.seg() or () if segment.word[0] not in "<[+("]
+        lengths = [segment.end_frame - segment.start_frame + 1 for segment in words]
+        total = sum(min(segment.prob, 1.0) * length for segment, length in zip(words, lengths, strict=True))
+        return Hearing(text, total / max(sum(lengths), 1))
+
+
+class FasterWhisper:
+    """A Whisper model in the format of CTranslate2, from a local folder (MIT)."""
+
+    def __init__(self, weights: str) -> None:
+        faster_whisper = import_or_explain("faster_whisper", "the recogniser faster-whisper", INSTALL_WHISPER)
+        folder = Path(storage.expanded(weights))
+        if not (folder / "model.bin").exists():
+            raise UserError(
+                f"the folder of the recogniser's weights, {weights}, holds no model.bin: give one with a Whisper model "
+                "in the format of CTranslate2"
+            )
+        digest = storage.sha256(folder / "model.bin")[:12]
+        self.name = f"faster-whisper {version('faster-whisper')}, {folder.name} ({digest}…)"
+        self._model = faster_whisper.WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1)
+
+    def transcribe(self, waveform: np.ndarray) -> str:
+        """See ``Recogniser``."""
+        return self.hear(waveform).text
+
+    def hear(self, waveform: np.ndarray) -> Hearing:
+        """See ``Recogniser``: the geometric mean of the tokens' probabilities."""
+        found, _ = self._model.transcribe(waveform, language="en", beam_size=5, temperature=0.0)
+        segments = list(found)
+        lengths = [segment.end - segment.start for segment in segments]
+        total = sum(segment.avg_logprob * length for segment, length in zip(segments, lengths, strict=True))
+        confidence = float(np.exp(total / sum(lengths))) if sum(lengths) else 0.0
+        return Hearing(" ".join(segment.text.strip() for segment in segments), confidence)
+
+
+@cache
+def load_recogniser(choice: RecogniserChoice) -> Recogniser:
+    """The recogniser, loaded once a process; raises ``UserError`` where its package or its model is missing."""
+    if choice.kind == "pocketsphinx":
+        return Pocketsphinx()
+    if choice.kind == "faster-whisper":
+        return FasterWhisper(choice.weights)
+    return _plug_in(choice)
+
+
+def _plug_in(choice: RecogniserChoice) -> Recogniser:
+    points = {point.name: point for point in entry_points(group=RECOGNISER_GROUP)}
+    if choice.kind not in points:
+        raise UserError(
+            f"there is no recogniser {choice.kind}: {', '.join(['pocketsphinx', 'faster-whisper', *points])}"
+        )
+    point = points[choice.kind]
+    try:
+        recogniser: Recogniser = point.load()(choice.weights)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise UserError(f"the recogniser {point.name} ({point.value}) cannot be loaded: {error}") from error
+    if missing := [name for name in ("name", "transcribe", "hear") if not hasattr(recogniser, name)]:
+        raise UserError(f"the recogniser {point.name} ({point.value}) lacks {', '.join(missing)}: see Recogniser")
+    return recogniser
