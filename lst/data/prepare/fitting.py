@@ -185,7 +185,7 @@ def fit_units(
     encoder = build_encoder(options)
     chosen = training_rows(rows, config, seed)
     if len({_corpus_of(row) for row in chosen}) > 1:
-        _say_shares("units are fitted to", chosen, lambda row: (row.duration_s or 0.0) / 60, "minutes")
+        _say_shares("units are fitted to", chosen, lambda row: row.duration_s or 0.0, "s")
     with one_thread():
         return fit_on_frames(config, encoder, options, _frames(chosen, options, num_workers, unsound), seed)
 

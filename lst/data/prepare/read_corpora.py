@@ -18,8 +18,8 @@ from lst.data.prepare.options import PrepareOptions
 from lst.data.prepared import SpokenRow
 from lst.data.shards import SPEECH_SPLIT, UnitFacts
 from lst.data.utterance import HeldOut
-from lst.errors import UserError
-from lst.storage import FileList, Location, is_url, locate
+from lst.errors import UserError, raise_problems
+from lst.storage import FileList, Location, locate
 
 
 def unit_files(options: PrepareOptions, corpus_files: Mapping[str, FileList]) -> list[Location]:
@@ -28,11 +28,7 @@ def unit_files(options: PrepareOptions, corpus_files: Mapping[str, FileList]) ->
     Raises:
         UserError: as ``on_the_fly_files``, or one of several corpora holds units.
     """
-    found = {
-        name: on_the_fly_files(place, corpus_files.get(name))
-        for name, place in options.corpora.items()
-        if not (name and is_url(place))
-    }
+    found = {name: on_the_fly_files(place, corpus_files.get(name)) for name, place in options.corpora.items()}
     if of_units := [name for name, files in found.items() if name and files]:
         raise UserError(
             f"corpus {', '.join(of_units)}: {SUFFIX} files hold units of a codebook of their own, and cannot be mixed "
@@ -56,17 +52,28 @@ class ReadRows:
 
 
 def read_corpora(options: PrepareOptions, files: Mapping[str, FileList]) -> ReadRows:
-    """Reads all corpora; ``files`` are those of each, if they have been listed already."""
+    """Reads all corpora; ``files`` are those of each, if they have been listed already.
+
+    Raises:
+        UserError: corpora cannot be read; each of them is named.
+    """
     rows: list[ManifestRow] = []
     problems: list[ManifestProblem] = []
-    told = []
+    told, unread = list[str](), list[str]()
     for name, place in options.corpora.items():
-        found, faults, layout = load_corpus(
-            locate(place), options.layout, files.get(name), options.data.language, options.data.transcribe is None
-        )
+        try:
+            found, faults, layout = load_corpus(
+                locate(place), options.layout, files.get(name), options.data.language, options.data.transcribe is None
+            )
+        except UserError as error:
+            if len(options.corpora) == 1:
+                raise
+            unread.append(f"{name}: {error}")
+            continue
         told.append(f"{name or locate(place).name} ({layout})")
         rows += [_of_corpus(row, name) for row in found] if name else found
         problems += [_problem_of_corpus(one, name) for one in faults] if name else faults
+    raise_problems("corpora", unread)
     return ReadRows(ids_apart(rows) if len(options.corpora) > 1 else rows, problems, f"recordings in {', '.join(told)}")
 
 

@@ -97,7 +97,7 @@ def test_a_mended_row_costs_a_shard_of_its_own_corpus(
     own = options(Path(f"[{first},{second}]"), shard_utterances=3)
     prepare(tmp_path / "data", own)
     said = capsys.readouterr().err
-    assert re.search(r"units are fitted to \d+ minutes of first, \d+ minutes of second", said)
+    assert re.search(r"units are fitted to \d+ s of first, \d+ s of second", said)
     assert re.search(r"text pieces are fitted to 6 lines of first, 6 lines of second", said)
     before = hashes(tmp_path / "data/shards")
     path = second / "manifest.jsonl"
@@ -163,6 +163,17 @@ def test_losses_by_source_add_up_to_the_loss(run: Path) -> None:
     assert settings["sources"]["weights"] == {"read": 1.0, "talks": 3.0}
     with pytest.raises(UserError, match=r"sources\.weights"):
         train(build_config([*words, "data.sources.weights.read=2", "train.max_steps=4"]))
+
+
+def test_corpora_that_cannot_be_read_are_all_named(both: str, tmp_path: Path) -> None:
+    (tmp_path / "units").mkdir()
+    with pytest.raises(ProblemsError) as raised:
+        prepare(tmp_path / "data", options(Path(f"[a={tmp_path / 'a'},units={tmp_path / 'units'},{both[1:]}")))
+    assert re.search(r"a: corpus .* does not exist", str(raised.value))
+    assert "units: corpus" in str(raised.value)
+    (tmp_path / "units/train.on_the_fly").write_text("{}\n")
+    with pytest.raises(UserError, match="hold units of a codebook of their own"):
+        prepare(tmp_path / "data", options(Path(f"[units={tmp_path / 'units'},{both[1:]}")))
 
 
 def row(name: str, corpus: str = "", source: str = "", duration_s: float = 1.0, split: str = "train") -> ManifestRow:
