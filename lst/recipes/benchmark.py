@@ -7,8 +7,10 @@ from pathlib import Path
 from lst.configs.schema import Config
 from lst.errors import UserError
 from lst.evaluation.benchmark import BuildPlan, build_benchmark, build_written, plan_build, plan_written
+from lst.evaluation.benchmark.contexts import too_long
+from lst.progress import say
 from lst.recipes.benchmark_card.page import write_card_page
-from lst.runs import open_data
+from lst.runs import RunFolder, open_data
 from lst.storage import check_free_space
 
 
@@ -20,7 +22,10 @@ def build(config: Config) -> str:
     """
     _check_out(config)
     if config.benchmark.speech:
-        return f"{write_card_page(build_benchmark(config, _planned(config)))}"
+        plan, warnings = _planned(config)
+        for line in warnings:
+            say(line)
+        return f"{write_card_page(build_benchmark(config, plan))}"
     return f"{write_card_page(build_written(config, plan_written(config)))}"
 
 
@@ -28,7 +33,8 @@ def build_plan(config: Config) -> list[str]:
     """Plan of the command, as lines of text; raises ``UserError`` for what the command would refuse."""
     _check_out(config)
     if config.benchmark.speech:
-        return [*_planned(config).cost(config.num_workers), f"  into {config.out}"]
+        plan, warnings = _planned(config)
+        return [*plan.cost(config.num_workers), *warnings, f"  into {config.out}"]
     listed = plan_written(config)
     return [f"benchmark {config.benchmark.name}: {len(listed.items):,} items of text alone", f"  into {config.out}"]
 
@@ -38,7 +44,9 @@ def _check_out(config: Config) -> None:
         raise UserError("out=FOLDER is missing: the folder that the benchmark goes into")
 
 
-def _planned(config: Config) -> BuildPlan:
-    plan = plan_build(config, open_data(config))
+def _planned(config: Config) -> tuple[BuildPlan, list[str]]:
+    """What would be built, and what models of the run could not read of it."""
+    data = open_data(config)
+    plan = plan_build(config, data)
     check_free_space(Path(str(config.out)), plan.num_bytes, "building")
-    return plan
+    return plan, too_long(plan, RunFolder.of(config), data.vocabulary.unit_rate_hz)

@@ -187,3 +187,41 @@ def test_a_control_is_tested_against_the_chance_of_its_items() -> None:
     assert off_chance(quarter, 0.25) == pytest.approx(1.0)
     assert off_chance(quarter, 0.5) < 1e-5
     assert off_chance(np.full(4, 0.25), 0.25) == 1.0
+
+
+def test_what_cannot_be_asked_or_spoken_is_named_once(tmp_path: Path) -> None:
+    good = {"ctx": "A dog", "endings": ["barks.", "sings.", "barks"], "label": 1}
+    path = written(
+        tmp_path / "items.jsonl",
+        {**good, "ind": 1, "endings": None},
+        {**good, "ind": 2, "label": None},
+        {**good, "ind": 3, "label": 0},
+        {**good, "ind": 4, "ctx": "An " + "a" * 61},
+        {**good, "ind": 5},
+    )
+    items, problems = read_items("hellaswag", path)
+    assert [item.id for item in items] == ["5"], "two false endings may be alike"
+    assert [problem.message for problem in problems] == [
+        "endings is missing or no list of texts",
+        "label must be a whole number, not None",
+        "its true ending is among the false ones, word for word",
+        "context: it has a word of 61 letters, at most 60 are spoken",
+    ]
+
+
+def test_rows_of_words_that_are_no_pairs_are_named(tmp_path: Path) -> None:
+    rows = [
+        *({"id": "a", "word": word, "correct": correct} for word, correct in (("cat", "1"), ("cit", 0.0))),
+        *({"id": "b", "word": word, "correct": correct} for word, correct in (("aa", 1), ("bb", 1), ("cc", 0))),
+        {"id": "c", "word": "dit", "correct": "no"},
+        {"word": "dit", "correct": 1},
+        {"id": "d", "word": "dog", "correct": 1},
+    ]
+    items, problems = read_items("swuggy", written(tmp_path / "words.jsonl", *rows))
+    assert {item.id for item in items} == {"a", "b"}
+    assert [problem.message for problem in problems] == [
+        "the id 'b' has two words with correct=1: 'aa' and 'bb'",
+        "correct must be 1 or 0, not 'no'",
+        "id is missing",
+        "nonword or non_word is missing, empty or no text",
+    ]

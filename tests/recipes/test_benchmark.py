@@ -313,8 +313,23 @@ def test_what_cannot_be_built_or_scored_is_refused_first(
     assert "line 1" in told
     assert "line 2" in told
     assert not (tmp_path / "out").exists()
+    voices = "benchmark.voices=[flite:nobody,flite:slt,nobody]"
+    assert build(run, "hellaswag", items, tmp_path / "out", voices) == 2
+    told = capsys.readouterr().err
+    assert "flite:nobody: the speech engine flite has no voice 'nobody' here" in told
+    assert "nobody: there is no speech engine 'nobody'" in told
+    config = json.loads((run / "models/static/final/config.json").read_text())
+    config["model"]["max_patches"] = 8
+    short = tmp_path / "short"
+    (short / "models/tiny/final").mkdir(parents=True)
+    (short / "models/tiny/final/config.json").write_text(json.dumps(config))
+    words = [f"run_dir={short}", f"data_dir={run / 'data'}", "--dry-run"]
+    assert build(run, "hellaswag", items, tmp_path / "out", *words) == 0
+    assert "about 1 of 2 items are longer than the context of tiny, 8 patches" in capsys.readouterr().out
     assert build(run, "hellaswag", items, tmp_path / "out", "--dry-run") == 0
-    assert "8 clips" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "8 clips" in told
+    assert "longer" not in told
     assert not (tmp_path / "out").exists()
     other = tmp_path / "other"
     shutil.copytree(built, other)

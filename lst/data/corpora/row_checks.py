@@ -345,16 +345,18 @@ def apply_on_error(
     max_skipped_share: float,
     subject: str,
     hint: str = "",
+    noun: str = "utterance",
 ) -> None:
-    """Raises an error if work may not go on without the utterances that have problems.
+    """Raises an error if work may not go on without the utterances, or other rows, that have problems.
 
     Args:
         problems: all problems; the caller records them if it goes on.
-        num_rows: number of utterances, good and bad.
+        num_rows: number of rows, good and bad.
         on_error: ``"raise"`` (any problem is an error) or ``"skip"``.
-        max_skipped_share: with ``"skip"``, the largest allowed share of bad utterances, 0 to 1.
+        max_skipped_share: with ``"skip"``, the largest allowed share of bad rows, 0 to 1.
         subject: what was checked, for the error.
         hint: another way out, for the end of the error.
+        noun: what a row is.
 
     Raises:
         UserError: an option is out of its range.
@@ -368,13 +370,13 @@ def apply_on_error(
         return
     lines, bad = [str(problem) for problem in problems], num_bad_rows(problems)
     more = f" {hint}" if hint else ""
-    of_all, share = f"{bad:,} of {num_rows:,} utterances", bad / max(num_rows, 1)
+    of_all, share = f"{bad:,} of {num_rows:,} {noun}s", bad / max(num_rows, 1)
     if on_error == "raise":
         limit = f"allowed up to max_skipped_share={max_skipped_share:g}"
         raise ProblemsError(subject, lines, f"Correct them, or leave out {of_all} with on_error=skip ({limit}).{more}")
     subject = f"{subject}: {of_all} ({share:.1%}) would be skipped, allowed are {max_skipped_share:.1%}"
     if bad >= num_rows:
-        raise ProblemsError(subject, lines, f"Correct them: no utterance would be left.{more}")
+        raise ProblemsError(subject, lines, f"Correct them: no {noun} would be left.{more}")
     if share > max_skipped_share:
         enough = math.ceil(share * 1000) / 1000
         raise ProblemsError(subject, lines, f"Correct them, or allow more with max_skipped_share={enough:g}.{more}")

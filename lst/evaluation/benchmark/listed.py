@@ -61,7 +61,9 @@ def list_items(config: Config, read_aloud: Callable[[str], str]) -> ItemList:
     num_rows = len(listed.items) + num_bad_rows(listed.problems)
     if not num_rows:
         raise UserError(f"{listed.source} holds no items")
-    apply_on_error(listed.problems, num_rows, config.on_error, config.max_skipped_share, f"items {listed.source}")
+    apply_on_error(
+        listed.problems, num_rows, config.on_error, config.max_skipped_share, f"items {listed.source}", "item"
+    )
     return listed
 
 

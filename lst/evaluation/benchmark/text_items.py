@@ -30,8 +30,8 @@ from lst.data.corpora.records import Record, json_records, table_cells
 from lst.data.corpora.row_checks import text_faults
 from lst.data.text import normalise
 
-# About a minute, which every engine speaks in one go.
-MAX_WORDS = 150
+# About a minute, which every engine speaks in one go; and more letters than any word of a dictionary has.
+MAX_WORDS, MAX_WORD_LETTERS = 150, 60
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def read_items(
             faults = text_item_faults(item, read_aloud, is_spoken)
         except ValueError as error:
             faults = [str(error)]
-        if item_id in places:
+        if item_id and item_id in places:
             faults.append(f"the id is also at {places[item_id]}; ids must be unique")
         places.setdefault(item_id, place)
         problems += [ManifestProblem(place, item_id, fault, kind="item") for fault in faults]
@@ -139,6 +139,8 @@ def text_item_faults(item: TextItem, read_aloud: Callable[[str], str], is_spoken
         faults.append(f"it has {count} endings: at least two are needed")
     if not 0 <= item.label < max(count, 1):
         faults.append(f"its label is {item.label}, endings are numbered from 0 to {count - 1}")
+    elif _is_ambiguous(item, read_aloud, is_spoken):
+        faults.append("its true ending is among the false ones, word for word")
     named = [("context", item.context)] if item.context else []
     named += [(f"ending {number}", ending) for number, ending in enumerate(item.endings)]
     for what, text in named:
@@ -149,7 +151,17 @@ def text_item_faults(item: TextItem, read_aloud: Callable[[str], str], is_spoken
         faults += [f"{what}: {fault.replace('the transcript', 'the text')}" for fault in text_faults(said)]
         if (num_words := len(said.split())) > MAX_WORDS:
             faults.append(f"{what}: it has {num_words} words as it is read aloud, at most {MAX_WORDS} are spoken")
+        if (num_letters := max(map(len, said.split()), default=0)) > MAX_WORD_LETTERS:
+            faults.append(f"{what}: it has a word of {num_letters} letters, at most {MAX_WORD_LETTERS} are spoken")
     return faults
+
+
+def _is_ambiguous(item: TextItem, read_aloud: Callable[[str], str], is_spoken: bool) -> bool:
+    """Whether a false ending is the true one; punctuation and case cannot be heard."""
+    said = [read_aloud(ending) for ending in item.endings]
+    if is_spoken:
+        said = [" ".join(re.findall(r"\w+", text.casefold())) for text in said]
+    return 0 <= item.label < len(said) and bool(said[item.label]) and said.count(said[item.label]) > 1
 
 
 def _rows(path: Path) -> Iterator[_Row]:
@@ -166,6 +178,10 @@ def _rows(path: Path) -> Iterator[_Row]:
             yield _Row(number, dict(zip(header, cells, strict=True)))
 
 
+# What a row of a word says of it.
+_CORRECT = {"1": "word", "1.0": "word", "true": "word", "0": "nonword", "0.0": "nonword", "false": "nonword"}
+
+
 def _pairs(rows: Iterable[_Row]) -> Iterator[_Row]:
     """Pairs of words whose rows say which one is correct; other rows as they are. Voices of a pair are one."""
     pairs: dict[str, tuple[int, dict[str, str]]] = {}
@@ -173,9 +189,15 @@ def _pairs(rows: Iterable[_Row]) -> Iterator[_Row]:
         if isinstance(record, str) or "correct" not in record:
             yield _Row(number, record)
             continue
-        is_word = str(record["correct"]).strip() in ("1", "1.0", "True", "true")
-        _, words = pairs.setdefault(str(record.get("id", "")), (number, {}))
-        words.setdefault("word" if is_word else "nonword", str(record.get("word", "")))
+        name, word, said = _id(record, "id"), str(record.get("word", "")), str(record["correct"]).strip().lower()
+        if not name or said not in _CORRECT:
+            fault = "id is missing" if not name else f"correct must be 1 or 0, not {record['correct']!r}"
+            yield _Row(number, fault)
+            continue
+        _, words = pairs.setdefault(name, (number, {}))
+        if words.setdefault(_CORRECT[said], word) != word:
+            told = f"the id {name!r} has two words with correct={said}: {words[_CORRECT[said]]!r} and {word!r}"
+            yield _Row(number, told)
     for name, (number, words) in pairs.items():
         yield _Row(number, {"id": name, **words})
 
