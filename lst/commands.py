@@ -295,8 +295,7 @@ COMMANDS = {
         "voice.evaluate:evaluate_voice",
         "voice.evaluate:evaluation_plan",
         "a voice on speakers that it never heard: a table, and a page with players",
-        "run_dir name voice eval.voices eval.corpus eval.sentences eval.recognise eval.speaker_weights eval.trust seed "
-        "num_workers",
+        "run_dir name voice eval.voices eval.corpus eval.sentences eval.recognise eval.speaker_weights eval.trust seed",
         "name",
         reads_run=True,
     ),
