@@ -53,12 +53,12 @@ from lst.voice.saved import SavedVoice
 
 SYSTEMS = {
     "source": "the source, copied",
-    "swap": "the source with the reference's mean and spread in each bin",
+    "swap": "swap: the source with the reference's mean and spread",
     "own": "teacher, in the source's own style",
     "teacher": "teacher, from aligned phones",
     "student": "student, from the source's mel",
     "units": "front of units, with the source's melody",
-    "truth": "the target itself, through Griffin and Lim",
+    "truth": "the truth, through Griffin and Lim",
 }
 _PHONE_RATE_HZ = 100
 _NUM_PLAYED = 4
@@ -260,7 +260,8 @@ class _Judge:
             clips = {"source": source.waveform, "reference": reference.waveform} | {
                 SYSTEMS[name]: sound for name, sound in sounds.items() if name not in ("source", "own")
             }
-            self.played.append((pair.text, [(label, audio_address(sound, rate_hz)) for label, sound in clips.items()]))
+            said = f"“{pair.text}” {pair.source_voice}, in the voice of {pair.reference.speaker}"
+            self.played.append((said, [(label, audio_address(sound, rate_hz)) for label, sound in clips.items()]))
         self.voices.append(pair.source_voice)
 
     def _hear(self, text: str, sounds: Mapping[str, np.ndarray]) -> None:

@@ -60,7 +60,9 @@ def parallel_pairs(config: VoiceConfig) -> list[Pair]:
         jobs += [(text, source), (chosen[number + 1], target), (chosen[number + 2], target), (text, target)]
         names.append((text, source.name))
     paths = synthesize_many(jobs, default_cache_dir(), config.num_workers)
-    found = [ManifestRow(path.stem, path, text) for path, (text, _) in zip(paths, jobs, strict=True)]
+    found = [
+        ManifestRow(path.stem, path, text, speaker.name) for path, (text, speaker) in zip(paths, jobs, strict=True)
+    ]
     return [Pair(*named, *found[4 * n : 4 * n + 4]) for n, named in enumerate(names)]
 
 
