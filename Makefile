@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# Of pyproject.toml; more of them are installed together.
+EXTRAS ?= dev
 
 .DEFAULT_GOAL := help
 
@@ -35,7 +37,7 @@ $(VENV)/.installed: pyproject.toml setup.py $(wildcard lst/kernels/native/src/*)
 	@echo "installing into $(VENV): torch and others, a few minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --progress-bar on --editable '.[dev]'
+	$(BIN)/python -m pip install --progress-bar on --editable '.[$(EXTRAS)]'
 	@touch $@
 
 .PHONY: quickstart

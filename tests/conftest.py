@@ -21,12 +21,29 @@ if not torch.cuda.is_available():
 # File systems that tests of URLs need no server for.
 os.environ["LST_ALLOW_PROTOCOLS"] = "memory,local"
 
-# A file is one process's work: begun last, these would leave the others idle for minutes.
-LONGEST_FILES = ("test_prepare_kills.py", "test_command_line.py", "test_synthetic.py", "test_loader.py")
+# A file is one process's work: begun last, one of these would leave the others idle for minutes. The longest first.
+LONGEST_FILES = (
+    *(
+        "test_prepare_kills.py",
+        "test_ranks.py",
+        "test_kills.py",
+        "test_prepare_interrupts.py",
+        "test_fuzz_overrides.py",
+    ),
+    *("test_fuzz_run_folders.py", "test_synthetic.py", "test_loader.py", "test_command_line.py", "test_multirun.py"),
+    *("test_scale_run.py", "test_claims.py", "test_reproduce_law.py", "test_fuzz_tars.py", "test_faults.py"),
+)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: a third of the time, tests wait for Ray, for a signal or for another process."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name not in LONGEST_FILES)
+    places = {name: place for place, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -37,8 +54,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def voice_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Synthesised speech is cached for the session, never in the user's own cache."""
+    """Synthesised speech is cached for the session, by all of its processes; never in the user's own cache."""
     folder = tmp_path_factory.mktemp("cache")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        spoken = tmp_path_factory.getbasetemp().parent / "voices"
+        spoken.mkdir(exist_ok=True)
+        (folder / "voices").symlink_to(spoken)
     os.environ["LST_CACHE_DIR"] = str(folder)
     return folder
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import cached_property
 from importlib import resources
@@ -20,6 +21,7 @@ from typing import Any, Generic, TypeVar
 
 import yaml
 from hydra import compose, initialize_config_module
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -66,6 +68,8 @@ WORD_LISTS = (
 )
 # Options whose values are numbers by name: KEY={a: 1} gives several, KEY.a=1 one.
 ENTRIES = "dict[str, float]"
+# Begins a value as Hydra takes it, and no choice of a file.
+_FORCED = "++"
 # A comma that stands in no inner brackets.
 _COMMA_OF_LIST = re.compile(r",(?![^\[]*\])")
 _NEEDS_MULTIRUN = "several values need one run each: add -m (--multirun)"
@@ -92,6 +96,17 @@ class Job(Generic[ConfigT]):
     def options(self) -> dict[str, Option]:
         """Every option by its dotted key."""
         return {option.key: option for option in list_options(self.schema())}
+
+    @cached_property
+    def _structure(self) -> DictConfig:
+        """The schema as OmegaConf takes it; copying it is quicker than making it."""
+        structure: DictConfig = OmegaConf.structured(self.schema)
+        return structure
+
+    @cached_property
+    def _shipped(self) -> dict[tuple[str, ...], DictConfig]:
+        """Compositions of shipped files alone, by name and choices."""
+        return {}
 
     @cached_property
     def groups(self) -> dict[str, list[str]]:
@@ -141,7 +156,7 @@ class Job(Generic[ConfigT]):
         if not shipped and files.find(name) is None:
             files.problems.append(f"{NAME_FLAG}{name}: there is no {name}.yaml in --config-dir={files.folder or ''}")
             name = "config"
-        config = OmegaConf.structured(self.schema)
+        config = deepcopy(self._structure)
         composed = self._compose(name, overrides, files, problems)
         problems += files.problems
         if not files.problems:
@@ -226,21 +241,36 @@ class Job(Generic[ConfigT]):
         return found
 
     def _compose(self, name: str, overrides: list[str], files: UserFiles, problems: list[str]) -> dict[str, Any]:
-        show_to_hydra(files)
+        """The values of all files, and of the overrides upon them."""
+        values = [word for word in overrides if word.startswith(_FORCED)]
+        choices = [word for word in overrides if not word.startswith(_FORCED)]
         try:
-            with initialize_config_module(self.module, version_base="1.3"):
-                composed = compose(name, overrides)
-            values: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
+            composed = self._files_composed(name, choices, files)
+            ConfigLoaderImpl._apply_overrides_to_config(OverridesParser.create().parse_overrides(values), composed)
+            found: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
             # Several places, as YAML lists them; on the command line they are a text.
-            if isinstance(places := values.get("corpus"), list):
-                values["corpus"] = f"[{','.join(map(str, places))}]"
-            return values
+            if isinstance(places := found.get("corpus"), list):
+                found["corpus"] = f"[{','.join(map(str, places))}]"
+            return found
         except (HydraException, OmegaConfBaseException) as error:
             reason = str(error) or str(error.__cause__)
             # Where a file was refused, Hydra misses what would have been in it.
             if not files.problems:
                 problems.append(reason.splitlines()[0])
             return {}
+
+    def _files_composed(self, name: str, choices: list[str], files: UserFiles) -> DictConfig:
+        """What the chosen files say. Shipped files stay as they are: they are read once."""
+        is_shipped = files.folder is None and not files.named
+        chosen = (name, *choices)
+        if is_shipped and chosen in self._shipped:
+            return deepcopy(self._shipped[chosen])
+        show_to_hydra(files)
+        with initialize_config_module(self.module, version_base="1.3"):
+            composed = compose(name, choices)
+        if is_shipped:
+            self._shipped[chosen] = deepcopy(composed)
+        return composed
 
 
 # An arm of quickstart is a training; its name and its folder are quickstart's to set.
@@ -280,7 +310,7 @@ def _forced(key: str, value: str) -> str:
         # Options within a list: Hydra reads an equals sign only between quotes.
         items = _COMMA_OF_LIST.split(value.strip()[1:-1])
         value = "[" + ",".join(f"'{item.strip()}'" for item in items if item.strip()) + "]"
-    return f"++{key}={value}"
+    return f"{_FORCED}{key}={value}"
 
 
 def _choice_problems(key: str, value: str, shipped: Sequence[str], files: UserFiles) -> list[str]:
