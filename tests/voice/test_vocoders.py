@@ -101,7 +101,7 @@ def test_nothing_to_fit_to_is_no_voice() -> None:
 
 
 def test_a_unit_that_changes_keeps_its_course(tmp_path: Path) -> None:
-    """A unit whose first and last thirds are other tones; and a file of an earlier version, with one spectrum a unit."""
+    """A unit whose thirds are different tones; and a file of an earlier version, with one spectrum a unit."""
     part = RATE_HZ // 75
     tone = np.repeat([500.0, 1500.0, 3000.0], [part, part, RATE_HZ // 25 - 2 * part])
     waveform = (0.3 * np.sin(2 * np.pi * np.cumsum(np.tile(tone, 30)) / RATE_HZ)).astype(np.float32)

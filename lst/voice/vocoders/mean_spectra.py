@@ -6,8 +6,8 @@
                                 metadata ``lst``: ``VoiceDescription``
 
 Every third of a unit has a mean log-power spectrum, fitted to speech whose units are known: speech changes within
-40 ms. Neighbouring spectra run into each other; the algorithm of Griffin and Lim (1984), in its fast form (Perraudin et al.,
-2013), finds phases for them. A mean over speakers has no pitch, so the voice whispers.
+40 ms. Neighbouring spectra run into each other; the algorithm of Griffin and Lim (1984), in its fast form (Perraudin
+et al., 2013), finds phases for them. A mean over speakers has no pitch, so the voice whispers.
 """
 
 from __future__ import annotations
