@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
+import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 
 from lst.data.recordings.recognisers import Pocketsphinx
 from lst.data.text import pronounce
 from lst.evaluation.benchmark.recognise import spoken_keys
+from lst.storage import write_text
 
 _ENGLISH = re.compile("[a-z]+")
 
@@ -36,11 +40,19 @@ class LexiconRecogniser(Pocketsphinx):
         for word in words:
             if self._decoder.lookup_word(word) is None:
                 self._decoder.add_word(word, " ".join(pronounce(word)), word == words[-1])
-        self._decoder.add_jsgf_string(
-            "lexicon", f"#JSGF V1.0; grammar lexicon; public <words> = ({' | '.join(words)})+;"
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "lexicon.arpa"
+            write_text(path, _unigrams(words))
+            self._decoder.add_lm_file("lexicon", str(path))
         self._decoder.activate_search("lexicon")
 
     def transcribe(self, waveform: np.ndarray) -> str:
         """See ``Recogniser``. Other pronunciations of a word are marked: read(2)."""
         return re.sub(r"\(\d+\)", "", super().transcribe(waveform))
+
+
+def _unigrams(words: list[str]) -> str:
+    """A language model of equally likely words, in the format ARPA."""
+    log_share = -math.log10(len(words) + 1)
+    rows = ["-99 <s>", *(f"{log_share:.4f} {word}" for word in ["</s>", *words])]
+    return "\n".join(["\\data\\", f"ngram 1={len(rows)}", "", "\\1-grams:", *rows, "", "\\end\\", ""])

@@ -3,7 +3,7 @@
 ::
 
     phones ──SymbolFront──┐
-    mel    ──MelFront─────┼─ content ─▶ Decoder ─▶ mel ─▶ Griffin-Lim ─▶ waveform
+    mel    ──MelFront─────┼─ content ─▶ Decoder ─▶ mel ─▶ MelVocoder ─▶ waveform
     units  ──UnitFront────┘               ▲
     pitch, voicing, loudness ─────────────┤
     a reference's mel ──StyleEncoder──────┘  style

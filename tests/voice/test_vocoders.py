@@ -98,3 +98,22 @@ def test_a_voice_is_saved_and_damage_is_named(voice: MeanSpectra, tmp_path: Path
 
 def test_nothing_to_fit_to_is_no_voice() -> None:
     assert fit_spectra([], 4, 25) is None
+
+
+def test_a_unit_that_changes_keeps_its_course(tmp_path: Path) -> None:
+    """A unit whose thirds are different tones; and a file of an earlier version, with one spectrum a unit."""
+    part = RATE_HZ // 75
+    tone = np.repeat([500.0, 1500.0, 3000.0], [part, part, RATE_HZ // 25 - 2 * part])
+    waveform = (0.3 * np.sin(2 * np.pi * np.cumsum(np.tile(tone, 30)) / RATE_HZ)).astype(np.float32)
+    voice = fit_spectra([(waveform, np.zeros(30, np.int64))], 1, 25)
+    assert voice is not None
+    assert voice.log_power.shape == (1, 3, NUM_BINS)
+    strongest = voice.log_power[0].argmax(axis=1) * RATE_HZ / 512
+    assert strongest[0] < strongest[1] < strongest[2]
+    path = tmp_path / "voice.safetensors"
+    voice.save(path)
+    assert np.array_equal(MeanSpectra.load(path, 1).log_power, voice.log_power)
+    described = {"format": "lst-mean-spectra-1", "frame_rate_hz": 25, "duration_s": 1.0}
+    old = {"log_power": voice.log_power.mean(axis=1), "mean_frames": voice.mean_frames}
+    save_file(old, path, metadata={"lst": json.dumps(described)})
+    assert len(MeanSpectra.load(path, 1).sound(np.zeros(5, np.int64))) == 5 * RATE_HZ // 25

@@ -89,14 +89,14 @@ def measure_vocoders(figures: Figures, duration_s: float, num_turns: int) -> Non
     """Adds the figures of what makes sound of mels; of Vocos, as published, where its package is installed."""
     scale, config = MelScale(SAMPLE_RATE_HZ), VOICE.build([]).spectrum
     network = SpectrumNetwork(config, scale).eval().requires_grad_(False)
-    described = VocoderDescription(
-        format=VOCODER_FORMAT,
-        name="random",
-        dim=config.dim,
-        layers=config.layers,
-        sample_rate_hz=SAMPLE_RATE_HZ,
-        duration_s=0.0,
-    )
+    described: VocoderDescription = {
+        "format": VOCODER_FORMAT,
+        "name": "random",
+        "dim": config.dim,
+        "layers": config.layers,
+        "sample_rate_hz": SAMPLE_RATE_HZ,
+        "duration_s": 0.0,
+    }
     vocoders: dict[str, MelVocoder] = {
         "Griffin and Lim": GriffinLim(),
         "the vocoder that is trained here": TrainedVocoder(network, described),

@@ -24,7 +24,7 @@ from lst.tokenizers.units import SAMPLE_RATE_HZ
 from lst.voice.vocoders import VOICE_FILE, Vocoder, figures_of
 
 # A larger lexicon than this tells the recogniser too little.
-_MOST_WORDS = 2000
+_MOST_WORDS = 300
 
 
 class SpokenClip(NamedTuple):

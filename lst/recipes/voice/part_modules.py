@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,11 +60,10 @@ class PartModule(TrainingModule):
     metric: str
 
     def __init__(self, model: torch.nn.Module, train: VoiceTrainConfig, seed: int) -> None:
-        share: Callable[[int], float] = lambda step: rate_share(step, train, train.steps)  # noqa: E731
         super().__init__(
             model,
             options_of(train),
-            share,
+            lambda step: rate_share(step, train, train.steps),
             lambda step: int(np.random.default_rng([_STEP_STREAM, seed, step]).integers(2**63)),
             max_skipped_updates=train.max_skipped_updates,
         )

@@ -2,11 +2,12 @@
 
 ::
 
-    FOLDER/voice.safetensors    tensors log_power [K, F] and mean_frames [K]; metadata ``lst``: ``VoiceDescription``
+    FOLDER/voice.safetensors    tensors log_power [K, 3, F], or [K, F] of an earlier version, and mean_frames [K];
+                                metadata ``lst``: ``VoiceDescription``
 
-Every unit has a mean log-power spectrum, fitted to speech whose units are known. Spectra of neighbouring units run into
-each other; the algorithm of Griffin and Lim (1984), in its fast form (Perraudin et al., 2013), finds phases for them.
-A mean over speakers has no pitch, so the voice whispers.
+Every third of a unit has a mean log-power spectrum, fitted to speech whose units are known: speech changes within
+40 ms. Neighbouring spectra run into each other; the algorithm of Griffin and Lim (1984), in its fast form (Perraudin
+et al., 2013), finds phases for them. A mean over speakers has no pitch, so the voice whispers.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ VOICE_FILE = "voice.safetensors"
 VOICE_FORMAT: Literal["lst-mean-spectra-1"] = "lst-mean-spectra-1"
 FFT_SAMPLES, HOP_SAMPLES = 512, 128
 NUM_BINS = FFT_SAMPLES // 2 + 1
+# Parts of a unit, each with a spectrum.
+NUM_PARTS = 3
 NUM_ITERATIONS, MOMENTUM = 40, 0.99
 # Power below this is silence.
 LEAST_POWER = 1e-7
@@ -69,7 +72,7 @@ class MeanSpectra:
     """A vocoder of mean spectra; see ``lst.voice.vocoders.interface.Vocoder``.
 
     Attributes:
-        log_power: float32 [K, F], natural logarithm of each unit's power a frequency, F = 257.
+        log_power: float32 [K, S, F], natural logarithm of the power a frequency in each part of a unit, F = 257.
         mean_frames: float32 [K], how long a run of each unit lasts.
         frame_rate_hz: units a second.
         duration_s: of the speech that it was fitted to.
@@ -93,13 +96,14 @@ class MeanSpectra:
         if is_deduplicated:
             units = reduplicate(units, np.maximum(self.mean_frames[units].round(), 1).astype(np.int64))
         num_samples = round(len(units) * self.sample_rate_hz / self.frame_rate_hz)
-        # Where the hops lie among the middles of the units' frames.
-        places = np.arange(num_samples // HOP_SAMPLES + 1) * HOP_SAMPLES * self.frame_rate_hz / self.sample_rate_hz
-        places = np.clip(places - 0.5, 0, len(units) - 1)
+        spectra = self.log_power[units].reshape(-1, NUM_BINS)
+        part_rate_hz = self.frame_rate_hz * self.log_power.shape[1]
+        # Where the hops lie among the middles of the parts.
+        places = np.arange(num_samples // HOP_SAMPLES + 1) * HOP_SAMPLES * part_rate_hz / self.sample_rate_hz
+        places = np.clip(places - 0.5, 0, len(spectra) - 1)
         before = places.astype(np.int64)
         share = (places - before).astype(np.float32)[:, None]
-        spectra = self.log_power[units]
-        log_power = spectra[before] * (1 - share) + spectra[np.minimum(before + 1, len(units) - 1)] * share
+        log_power = spectra[before] * (1 - share) + spectra[np.minimum(before + 1, len(spectra) - 1)] * share
         return finished(griffin_lim(np.exp(log_power / 2), num_samples), self.sample_rate_hz)
 
     def save(self, path: Path) -> None:
@@ -120,8 +124,9 @@ class MeanSpectra:
             UserError: the file is missing, damaged, or of another codebook.
         """
         file = read_header(path, "the model's voice is", _REMEDY)
-        needed = {"log_power": [num_units, NUM_BINS], "mean_frames": [num_units]}
         found = {name: info.shape for name, info in file.tensors.items()}
+        parts = [] if len(found.get("log_power", [])) == 2 else [NUM_PARTS]
+        needed = {"log_power": [num_units, *parts, NUM_BINS], "mean_frames": [num_units]}
         try:
             described = parse_json(file.metadata.get("lst", "{}").encode(), VoiceDescription)
             if found != needed:
@@ -131,6 +136,7 @@ class MeanSpectra:
                 raise FormatError(f"holds values that are not finite, or larger than those of speech ({_MOST})")
         except FormatError as error:
             raise UserError(f"the model's voice is damaged: {path} {error}. {_REMEDY}") from None
+        tensors["log_power"] = tensors["log_power"].reshape(num_units, -1, NUM_BINS)
         return cls(**tensors, frame_rate_hz=described["frame_rate_hz"], duration_s=described["duration_s"])
 
 
@@ -144,27 +150,32 @@ def fit_spectra(
         num_units: K. A unit that does not occur gets the mean of all.
         frame_rate_hz: units a second.
     """
-    sums, counts = torch.zeros(num_units, NUM_BINS, dtype=torch.float64), np.zeros(num_units)
+    num_parts, part_rate_hz = num_units * NUM_PARTS, frame_rate_hz * NUM_PARTS
+    sums, counts = torch.zeros(num_parts, NUM_BINS, dtype=torch.float64), np.zeros(num_parts)
     frames, runs = np.zeros(num_units), np.zeros(num_units)
     num_samples = 0
     for waveform, units in speech:
         log_power = _stft(torch.from_numpy(waveform)).abs().square().clamp(min=LEAST_POWER).log().T
-        hops = np.arange(len(log_power)) * HOP_SAMPLES * frame_rate_hz // SAMPLE_RATE_HZ
-        own = units[np.minimum(hops, len(units) - 1)].astype(np.int64)
+        hops = np.arange(len(log_power)) * HOP_SAMPLES * part_rate_hz // SAMPLE_RATE_HZ
+        parts = (units.astype(np.int64)[:, None] * NUM_PARTS + np.arange(NUM_PARTS)).reshape(-1)
+        own = parts[np.minimum(hops, len(parts) - 1)]
         sums.index_add_(0, torch.from_numpy(own), log_power.double())
-        counts += np.bincount(own, minlength=num_units)
+        counts += np.bincount(own, minlength=num_parts)
         frames += np.bincount(units, minlength=num_units)
         begins = np.append(True, units[1:] != units[:-1])
         runs += np.bincount(units[begins], minlength=num_units)
         num_samples += len(waveform)
     if not num_samples:
         return None
-    is_there = counts > 0
+    is_there, is_said = counts > 0, runs > 0
     total = sums.numpy()
     means = np.where(is_there[:, None], total / np.maximum(counts, 1)[:, None], total.sum(axis=0) / counts.sum())
-    mean_frames = np.where(is_there & (runs > 0), frames / np.maximum(runs, 1), frames.sum() / runs.sum())
+    mean_frames = np.where(is_said, frames / np.maximum(runs, 1), frames.sum() / runs.sum())
     return MeanSpectra(
-        means.astype(np.float32), mean_frames.astype(np.float32), frame_rate_hz, num_samples / SAMPLE_RATE_HZ
+        means.astype(np.float32).reshape(num_units, NUM_PARTS, NUM_BINS),
+        mean_frames.astype(np.float32),
+        frame_rate_hz,
+        num_samples / SAMPLE_RATE_HZ,
     )
 
 
