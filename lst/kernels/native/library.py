@@ -7,7 +7,9 @@ import functools
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -189,10 +191,15 @@ def attend(attention: Attention, backward: bool, baseline: bool = False) -> None
         )
 
 
-def step(step: Step, baseline: bool = False) -> None:
-    """Runs a layer whose sizes and pointers are set; ``baseline`` as in ``run``."""
-    if _loaded().lst_step(ctypes.byref(step), torch.get_num_threads(), int(baseline)):
-        raise MemoryError("the compiled layer ran out of memory")
+def step_pointers(steps: Sequence[Step]) -> ctypes.Array[Any]:
+    """What ``run_steps`` takes; the steps must live as long."""
+    return (ctypes.POINTER(Step) * len(steps))(*map(ctypes.pointer, steps))
+
+
+def run_steps(pointers: ctypes.Array[Any], baseline: bool = False) -> None:
+    """Runs layers whose sizes and pointers are set, one after the other; ``baseline`` as in ``run``."""
+    if _loaded().lst_steps(pointers, ctypes.c_int64(len(pointers)), torch.get_num_threads(), int(baseline)):
+        raise MemoryError("the compiled layers ran out of memory")
 
 
 def head(x_RW: torch.Tensor, norm_W: torch.Tensor, eps: float, weight_VW: torch.Tensor, out_RV: torch.Tensor) -> None:

@@ -151,6 +151,9 @@ class RotationTable:
         """Cosines and sines, float32 [n, 1, head_dim / 2], of int64 positions [n]."""
         if (needed := int(positions.max()) + 1) > len(self._cos):
             self._cos, self._sin = self.rotary(torch.arange(max(2 * needed, _LEAST_CAPACITY), device=self.device))
+        if len(positions) == 1:
+            # A slice costs a fraction of a look-up.
+            return self._cos[needed - 1 : needed], self._sin[needed - 1 : needed]
         rows = torch.from_numpy(positions).to(self.device)
         return self._cos[rows], self._sin[rows]
 

@@ -6,7 +6,7 @@ layer needs thirty, took longer to call.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -49,14 +49,28 @@ class Places:
         return int((self.last - self.first).max()) + 1
 
     @cached_property
-    def rows(self) -> list[np.ndarray]:
-        """Sequence, first and last of each row, int64 [n · num_queries] each."""
-        return [np.repeat(part.astype(np.int64), self.num_queries) for part in (self.sequences, self.first, self.last)]
+    def _rows(self) -> np.ndarray:
+        """Sequence, first and last of each row, int64 [3, n · num_queries]."""
+        return np.repeat(np.array([self.sequences, self.first, self.last], np.int64), self.num_queries, axis=1)
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows."""
+        return self._rows.shape[1]
 
     @cached_property
-    def angles(self) -> list[torch.Tensor]:
-        """Cosines and sines, float32; empty without rotation."""
+    def row_pointers(self) -> list[int]:
+        """Where sequence, first and last of each row are in memory, as long as this object lives."""
+        return [self._rows.ctypes.data + number * self._rows.strides[0] for number in range(3)]
+
+    @cached_property
+    def _angles(self) -> list[torch.Tensor]:
         return [] if self.rotation is None else [part.float().contiguous() for part in self.rotation]
+
+    @cached_property
+    def angle_pointers(self) -> list[int | None]:
+        """Likewise cosines and sines, float32; None without rotation."""
+        return [part.data_ptr() for part in self._angles] or [None, None]
 
 
 class CompiledHead:
@@ -82,10 +96,13 @@ class CompiledLayer:
 
     Args:
         module: must keep its weights where they are.
+
+    Attributes:
+        step: sizes and pointers for the library.
     """
 
     def __init__(self, module: Block | CrossAttention) -> None:
-        step = self._step = library.Step()
+        step = self.step = library.Step()
         if isinstance(module, Block):
             mixer, ffn = module.mixer, module.ffn
             assert isinstance(mixer, SelfAttention)
@@ -107,26 +124,43 @@ class CompiledLayer:
 
     def _point(self, *named: object) -> None:
         for name, tensor in zip(named[::2], named[1::2], strict=True):
-            setattr(self._step, str(name), tensor.data_ptr() if isinstance(tensor, torch.Tensor) else None)
+            setattr(self.step, str(name), tensor.data_ptr() if isinstance(tensor, torch.Tensor) else None)
 
-    def run(self, x: torch.Tensor, cache: KeyValueCache, places: Places) -> torch.Tensor:
-        """One more token of some sequences, or several queries of each: [n, W] or [n, K, W] → the same.
-
-        A block stores the keys and values of the last positions.
-
-        Args:
-            x: inputs of the layer.
-            cache: of the layer.
-            places: of the rows.
-        """
-        step, out = self._step, x.clone(memory_format=torch.contiguous_format)
+    def take(self, x: torch.Tensor, cache: KeyValueCache, places: Places) -> None:
+        """Points at the inputs of a step, which are changed in place, and makes room in the cache."""
+        step = self.step
         if step.stores:
             cache.make_room(places.sequences, places.last, places.num_places, (step.num_groups, step.head_dim), x)
-        step.num_rows, step.x, step.capacity = len(places.rows[0]), out.data_ptr(), cache.capacity
+        step.num_rows, step.x, step.capacity = places.num_rows, x.data_ptr(), cache.capacity
         step.key, step.value = cache.key.data_ptr(), cache.value.data_ptr()
-        step.sequence, step.first, step.last = (part.ctypes.data for part in places.rows)
-        step.cos, step.sin = (part.data_ptr() for part in places.angles) if places.angles else (None, None)
-        library.step(step)
+        step.sequence, step.first, step.last = places.row_pointers
+        step.cos, step.sin = places.angle_pointers
+
+
+class CompiledStack:
+    """Layers that follow one another, in one call: between them, Python would find nothing of its own in the caches.
+
+    Args:
+        layers: one or more.
+    """
+
+    def __init__(self, layers: Sequence[CompiledLayer]) -> None:
+        self.layers = layers
+        self._pointers = library.step_pointers([layer.step for layer in layers])
+
+    def run(self, x: torch.Tensor, caches: Sequence[KeyValueCache], places: Sequence[Places]) -> torch.Tensor:
+        """One more token of some sequences, or several queries of each: [n, W] or [n, K, W] → the same.
+
+        Blocks store the keys and values of the last positions.
+
+        Args:
+            x: inputs of the first layer.
+            caches, places: of each layer.
+        """
+        out = x.clone(memory_format=torch.contiguous_format)
+        for layer, cache, place in zip(self.layers, caches, places, strict=True):
+            layer.take(out, cache, place)
+        library.run_steps(self._pointers)
         return out
 
 
@@ -139,6 +173,13 @@ def compile_layers(modules: Iterable[nn.Module]) -> dict[nn.Module, CompiledLaye
         for module in modules
         if isinstance(module, (Block, CrossAttention)) and _is_compilable(module)
     }
+
+
+def compile_stack(layers: Iterable[nn.Module], compiled: Mapping[nn.Module, CompiledLayer]) -> CompiledStack | None:
+    """Layers that follow one another as one; None unless all of them have a compiled form."""
+    found = [compiled.get(layer) for layer in layers]
+    whole = [layer for layer in found if layer is not None]
+    return CompiledStack(whole) if whole and len(whole) == len(found) else None
 
 
 def compile_head(norm: nn.Module, weight: torch.Tensor) -> CompiledHead | None:

@@ -6,6 +6,7 @@ Sequences of different lengths step together, each with its own positions and pa
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -16,7 +17,14 @@ import torch
 from lst.model.backbone import RECURRENT
 from lst.model.batch import Document, Patches, pack_documents
 from lst.model.inference.caches import KeyValueCache, RotationTable, StateCache
-from lst.model.inference.compiled_layers import MOST_ROWS, Places, compile_head, compile_layers
+from lst.model.inference.compiled_layers import (
+    MOST_ROWS,
+    CompiledStack,
+    Places,
+    compile_head,
+    compile_layers,
+    compile_stack,
+)
 from lst.model.inference.patch_stepper import PatchStepper
 from lst.model.layers import AttentionCore, Block, CrossAttention, Recorder
 
@@ -65,7 +73,11 @@ class DecodingState:
         self.model, self.config, self.steppers = model, model.config, list(steppers)
         self.device = model.head.weight.device
         self.num_global_steps = 0
-        self._compiled = compile_layers(model.modules())
+        compiled = compile_layers(model.modules())
+        self._compiled = {layer: CompiledStack([own]) for layer, own in compiled.items()}
+        self._compiled_backbone = compile_stack(model.backbone.blocks, compiled)
+        decoder_layers = [] if model.decoder is None else model.decoder.layers()
+        self._compiled_decoder = compile_stack(itertools.chain.from_iterable(decoder_layers), compiled)
         self._last_norm = model.norm if self.config.has_local_modules else model.backbone.norm
         self._compiled_head = compile_head(self._last_norm, model.head.weight)
         rotaries = {"backbone": model.backbone.rotary}
@@ -190,7 +202,7 @@ class DecodingState:
         """A layer over the positions of its cache; a block stores those of the last before."""
         compiled = self._compiled.get(layer)
         if compiled is not None and len(x) <= MOST_ROWS:
-            return compiled.run(x, cache, places)
+            return compiled.run(x, [cache], [places])
         core = self._core(cache, places, stores=isinstance(layer, Block))
         if isinstance(layer, CrossAttention):
             return layer.read(x, x, x, core)
@@ -263,15 +275,18 @@ class DecodingState:
             mixer: Places(sequences, np.maximum(last - window + 1, 0), last, rotation)
             for mixer, window in windows.items()
         }
+        for sequence in sequences:
+            self.patch_starts[sequence].append(int(self.positions[sequence]))
+        self.num_global_steps += len(sequences)
+        if self._compiled_backbone is not None and len(patches_nD) <= MOST_ROWS:
+            of_layers = [places[mixer] for mixer in backbone.mixers]
+            return self._compiled_backbone.run(patches_nD, self.caches["backbone"], of_layers)
         caches, states = iter(self.caches["backbone"]), iter(self.states)
         for mixer, block in zip(backbone.mixers, backbone.blocks, strict=True):
             if mixer in RECURRENT:
                 patches_nD = block(patches_nD, partial(next(states).step, sequences))
             else:
                 patches_nD = self._run(cast("Block", block), patches_nD, next(caches), places[mixer])
-        for sequence in sequences:
-            self.patch_starts[sequence].append(int(self.positions[sequence]))
-        self.num_global_steps += len(sequences)
         return patches_nD
 
     def _step_decoder(self, states_SD: torch.Tensor) -> torch.Tensor:
@@ -281,6 +296,10 @@ class DecodingState:
         first = np.maximum(last - self.config.window_tokens + 1, 0)
         of_tokens = Places(everyone, first, last, self._rotations["decoder"](last))
         of_reads = Places(everyone, *self._context_keys(self.num_patches))
+        if self._compiled_decoder is not None and len(states_SD) <= MOST_ROWS:
+            pairs = zip(self.caches["decoder.reads"], self.caches["decoder.tokens"], strict=True)
+            of_layers = [of_reads, of_tokens] * len(self.caches["decoder.reads"])
+            return self._compiled_decoder.run(states_SD, list(itertools.chain.from_iterable(pairs)), of_layers)
         for layer, (reader, block) in enumerate(decoder.layers()):
             reads, tokens = self.caches["decoder.reads"][layer], self.caches["decoder.tokens"][layer]
             states_SD = self._run(reader, states_SD, reads, of_reads)

@@ -182,13 +182,18 @@ def shard_model(model: LatentSpeechTextModel, mesh: DeviceMesh, precision: str) 
 @torch.no_grad()
 def _fill(model: LatentSpeechTextModel) -> None:
     """Gives a model that is cut the initial weights of one that is not, bit for bit."""
-    with torch.device("meta"):
-        # Float32, in which models are drawn, whatever type Lightning has made the default for this training.
-        whole_model = LatentSpeechTextModel(model.config, model.vocab_size).float()
-    parameters = dict(model.named_parameters())
-    for name, whole in initial_weights(whole_model, model.config, model.seed):
-        own = parameters[name]
-        own.copy_(placed_like(whole.to(own.dtype), own))
+    # Models are drawn in float32; Lightning has made the type of this training the default.
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("meta"):
+            whole_model = LatentSpeechTextModel(model.config, model.vocab_size)
+        parameters = dict(model.named_parameters())
+        for name, whole in initial_weights(whole_model, model.config, model.seed):
+            own = parameters[name]
+            own.copy_(placed_like(whole.to(own.dtype), own))
+    finally:
+        torch.set_default_dtype(default)
 
 
 def cut_again(model: nn.Module) -> None:

@@ -61,10 +61,17 @@ def test_steps_equal_the_parallel_form(choices: dict, num_sequences: int) -> Non
             state = DecodingState(model, prompts, [cut(prompt) for prompt in prompts], steppers)
             return torch.stack([state.step(ids[:, place], (ids[:, place] >= 0) * 1) for place in range(5, 90)])
 
-    with mock.patch.object(library, "step", wraps=library.step) as step:
+    with (
+        mock.patch.object(library, "run_steps", wraps=library.run_steps) as steps,
+        mock.patch.object(library, "head", wraps=library.head) as head,
+    ):
         found = stepped()
-    assert step.call_count
-    with mock.patch.object(incremental, "compile_layers", return_value={}):
+    assert steps.call_count
+    assert head.call_count == 85
+    with (
+        mock.patch.object(incremental, "compile_layers", return_value={}),
+        mock.patch.object(incremental, "compile_head", return_value=None),
+    ):
         torch.testing.assert_close(found, stepped(), rtol=1e-3, atol=1e-3)
     wide = model.double()
     batch = pack_documents([[(document, cut(document))] for document in documents], 90)

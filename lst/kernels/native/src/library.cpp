@@ -303,18 +303,18 @@ int lst_run(const Problem* problem, const int64_t* starts, int64_t num_documents
 
 int64_t lst_step_bytes() { return sizeof(Step); }
 
-// One token through a layer; returns a Status.
-int lst_step(const Step* step, int num_threads, int baseline) {
+// One token through some layers, one after the other; returns a Status.
+int lst_steps(const Step* const* steps, int64_t num_steps, int num_threads, int baseline) {
   try {
     FlushTinyNumbers flush;
 #if defined(__x86_64__)
     if (has_avx2() && !baseline) {
-      avx2::step_layer(*step, num_threads);
+      for (int64_t i = 0; i < num_steps; ++i) avx2::step_layer(*steps[i], num_threads);
       return DONE;
     }
 #endif
     (void)baseline;
-    ::baseline::step_layer(*step, num_threads);
+    for (int64_t i = 0; i < num_steps; ++i) ::baseline::step_layer(*steps[i], num_threads);
     return DONE;
   } catch (...) {
     return OUT_OF_MEMORY;
