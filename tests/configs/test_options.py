@@ -81,7 +81,6 @@ def test_records_lack_options_that_earlier_versions_lacked_while_they_have_their
             "schedule": "wsd",
             "decay_share": 0.3,
             "batch_patches": 2048,
-            "read_every": 3,
             "devices": 2,
             "num_nodes": 2,
             "strategy": "fsdp",
