@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 # Floors within data: a file may import its own room and those of earlier floors. On the lowest all may meet.
 DATA_FLOORS: list[set[str]] = [
-    {"utterance", "questions", "config", "languages", "text", "audio"},
+    {"utterance", "questions", "config", "added_config", "languages", "text", "audio"},
     {"synthesis"},
     {"corpora", "shards", "documents"},
     {"alignment", "batches", "prepared"},
