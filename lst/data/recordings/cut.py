@@ -55,6 +55,9 @@ def is_cut(row: ManifestRow, config: DataConfig) -> bool:
     if (row.duration_s or 0.0) <= config.longest_whole_s:
         return False
     method = config.align.method
+    # pocketsphinx hears English alone.
+    if row.language and method not in ("ctc", "manifest") and row.text.strip():
+        return False
     return not row.text.strip() or method in CUTTING_METHODS or (method == "manifest" and bool(row.words))
 
 
@@ -146,7 +149,7 @@ def _given_words(row: ManifestRow) -> list[FoundWord]:
 def _heard_words(row: ManifestRow, parts: Sequence[HeardPart], config: DataConfig) -> list[FoundWord]:
     """The words of a transcript, each with the time at which it was heard."""
     try:
-        wanted = tokens_of(row.text, config.align)
+        wanted = tokens_of(row.text, config.align, row.language)
     except ValueError as error:
         raise UserError(str(error)) from None
     heard = [token for part in parts for token in part["tokens"]]

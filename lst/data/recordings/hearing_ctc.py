@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lst.data.alignment.ctc.emissions import ctc_emissions
+from lst.data.alignment.ctc.foreign_labels import ForeignLabelMap
 from lst.data.alignment.ctc.labels import LabelMap
 from lst.data.alignment.ctc.model import CTC_SAMPLE_RATE_HZ, load_ctc_model
 from lst.data.config import AlignConfig
@@ -24,13 +25,15 @@ class CtcListener:
         self._labels = LabelMap(self._ctc.labels, self._ctc.blank_id)
         self._passed = {self._ctc.blank_id, self._labels.boundary_id}
 
-    def tokens(self, text: str) -> TranscriptTokens:
+    def tokens(self, text: str, language: str) -> TranscriptTokens:
         """The letters of a transcript; raises ``ValueError`` where nothing of it can be said."""
+        ctc = self._ctc
+        labels = ForeignLabelMap(ctc.labels, ctc.blank_id, language) if language else self._labels
         found = [
             (str(label), number)
-            for number, piece in enumerate(self._labels.readings(text, self._align.brackets()))
+            for number, piece in enumerate(labels.readings(text, self._align.brackets()))
             for label in piece.words[0].label_ids
-            if label not in self._passed
+            if label not in self._passed and label != labels.star_id
         ]
         return TranscriptTokens([token for token, _ in found], [number for _, number in found], run=4, anchor=10)
 

@@ -137,9 +137,11 @@ def _border(job: PartJob, number: int) -> float:
     return round(first_s + sum(longest) / 2, 3)
 
 
-def tokens_of(text: str, align: AlignConfig) -> TranscriptTokens:
+def tokens_of(text: str, align: AlignConfig, language: str) -> TranscriptTokens:
     """What is listened for in a transcript; raises ``ValueError`` where nothing of it can be said."""
-    return _ctc_listener(align).tokens(text) if align.method == "ctc" else english_tokens(text, align.brackets())
+    if align.method == "ctc":
+        return _ctc_listener(align).tokens(text, language)
+    return english_tokens(text, align.brackets())
 
 
 def _listener(text: str, align: AlignConfig) -> Listener:

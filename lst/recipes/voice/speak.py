@@ -110,7 +110,7 @@ def plan_conversion(config: VoiceConfig) -> Conversion:
     problems += [f"{target} would overwrite what is read" for _, target in files if target.resolve() in resolved]
     for path, _ in files:
         problems += _audio_problems(path, most_s=MOST_SOURCE_S)
-    raise_problems("lst voice convert", problems)
+    raise_problems("source= and reference=", problems)
     return Conversion(voice_file(config), config.reference, files)
 
 
@@ -153,13 +153,15 @@ def plan_speech(config: VoiceConfig) -> Path:
     problems = []
     if (config.units is None) == (config.text is None):
         problems.append("give either units= or text=")
-    if config.text is not None and (config.lm is None or not config.text.strip()):
-        problems.append("text= needs a few words, and lm=NAME, the run's language model that reads them")
+    if config.text is not None and not config.text.strip():
+        problems.append("text= is empty: give a few words")
+    if config.text is not None and config.lm is None:
+        problems.append("text= needs lm=NAME, a language model of the run that was adapted to reading aloud")
     if config.out is None or not config.out.lower().endswith(".wav"):
         problems.append(f"out={config.out}: sound is written as WAV: write out=FILE.wav")
     if config.reference is not None:
         problems += _reference_problems(config.reference)
-    raise_problems("lst voice speak", problems)
+    raise_problems("options", problems)
     return voice_file(config)
 
 
