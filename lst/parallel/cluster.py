@@ -86,7 +86,7 @@ def _check_answers(address: str) -> None:
 
 
 def _run(
-    ray: Any, function: Callable[[Any], Any], tasks: Sequence[Any], cores_a_task: int
+    ray: Any, function: Callable[[Any], Any], tasks: Sequence[Any], cores_a_task: int = 1
 ) -> Generator[Done, None, None]:
     # Retries are for lost workers only: an error of the task itself would come again.
     remote = ray.remote(num_cpus=cores_a_task, max_retries=MAX_RETRIES, retry_exceptions=False)(work)

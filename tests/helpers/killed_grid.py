@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import lst.recipes.scaling.run as scale_run
+import lst.recipes.scaling.cells as scaled_cells
 import lst.recipes.training.train  # noqa: F401
 from lst.cli import main
 from lst.recipes.training.callbacks import RunCallback
@@ -37,12 +37,12 @@ def killed_after(owner: Any, name: str, count: int) -> None:
 MOMENTS = [
     (RunCallback, "_append", 1),
     (RunCallback, "_save", 1),
-    (scale_run, "train", 1),
-    (scale_run, "open_trained", 1),
-    (scale_run, "evaluate_model", 1),
-    (scale_run, "write_json", 1),
+    (scaled_cells, "train", 1),
+    (scaled_cells, "open_trained", 1),
+    (scaled_cells, "evaluate_model", 1),
+    (scaled_cells, "write_json", 1),
     (RunCallback, "_save", 4),
-    (scale_run, "write_json", 3),
+    (scaled_cells, "write_json", 3),
     (RunCallback, "_append", 5),
 ]
 

@@ -160,6 +160,7 @@ def test_a_report_of_text_tells_perplexities_and_shows_curves(run: Path, capsys:
 
 
 def test_runs_list_the_bits_of_text(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", f"run_dir={run}"]) == 0
     before = read_model(run, "h3")
     assert (before["bits_per_unit"], before["is_evaluated"]) == (None, True)
     found = read_text_result(RunFolder(run).eval_text("h3"))

@@ -89,7 +89,7 @@ def english_tokens(text: str, brackets: Sequence[str]) -> TranscriptTokens:
     """The plain reading of a transcript, as pocketsphinx hears it.
 
     >>> english_tokens("Dr. Lee [cough] has 12", ["[]"])[:2]
-    (['doctor', 'lee', 'has', 'twelve'], [0, 1, 3, 4])
+    (['dr', 'lee', 'has', 'twelve'], [0, 1, 3, 4])
     """
     found = [
         (token, number)

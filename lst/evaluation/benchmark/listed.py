@@ -95,7 +95,7 @@ def _made(config: Config, path: Path | None, read_aloud: Callable[[str], str]) -
     digest = "" if path is None else sha256(path)
     if config.benchmark.name == "consistency":
         items, speakers = consistency_items(config, path, count)
-        faulty = {item.id: text_item_faults(item, read_aloud) for item in items}
+        faulty = {item.id: text_item_faults(item, read_aloud, by_text=False) for item in items}
         problems = [ManifestProblem(one.place, one.id, fault, kind="item") for one in items for fault in faulty[one.id]]
         source = f"sentences of {'stories' if path is None else path.name}"
         digest = fingerprint([digest, [item.parts for item in items]])

@@ -131,15 +131,24 @@ def _same_kind(items: list[TextItem], problems: list[ManifestProblem]) -> tuple[
     return [item for item in items if item.context], [*problems, *found]
 
 
-def text_item_faults(item: TextItem, read_aloud: Callable[[str], str], is_spoken: bool = True) -> list[str]:
-    """What is wrong with an item: endings, label, and texts that are empty or cannot be spoken."""
+def text_item_faults(
+    item: TextItem, read_aloud: Callable[[str], str], is_spoken: bool = True, by_text: bool = True
+) -> list[str]:
+    """What is wrong with an item: endings, label, and texts that are empty or cannot be spoken.
+
+    Args:
+        item: the item.
+        read_aloud: what is said of a text.
+        is_spoken: whether its texts are synthesised.
+        by_text: whether its endings differ by their texts, and not by their sound alone.
+    """
     faults = []
     count = len(item.endings)
     if count < 2:
         faults.append(f"it has {count} endings: at least two are needed")
     if not 0 <= item.label < max(count, 1):
         faults.append(f"its label is {item.label}, endings are numbered from 0 to {count - 1}")
-    elif _is_ambiguous(item, read_aloud, is_spoken):
+    elif by_text and _is_ambiguous(item, read_aloud, is_spoken):
         faults.append("its true ending is among the false ones, word for word")
     named = [("context", item.context)] if item.context else []
     named += [(f"ending {number}", ending) for number, ending in enumerate(item.endings)]

@@ -152,9 +152,26 @@ def test_fields_that_decide_the_data_are_all_recorded() -> None:
     """An option that is not recorded would let a folder be taken for what it is not."""
     recorded = find_origin(options(Path("corpus"))).made_from
     streams = {"num_streams", "num_loader_workers", "shuffle_shards"}
-    later = {"interleave", "mix", "pack_buffer", "verify", "max_unaligned_share", "refit", *streams}
+    later = {
+        "interleave",
+        "mix",
+        "sources",
+        "pack_buffer",
+        "verify",
+        "max_unaligned_share",
+        "refit",
+        "augment",
+        *streams,
+    }
+    # Options that earlier versions lacked are recorded where they are set.
+    when_set = {"language": "de", "cut_above_s": 40.0, "cut_to_s": 9.0, "vad": "energy", "transcribe": "pocketsphinx"}
+    when_set |= {"transcribe_weights": "folder", "min_confidence": 0.5}
+    for name, value in when_set.items():
+        set_alone = options(Path("corpus"))
+        setattr(set_alone.data, name, value)
+        assert find_origin(set_alone).made_from["data"][name] == value
     # Options of text alone are recorded there.
-    everything = {field.name for field in dataclasses.fields(DataConfig)} - later - {"text"}
+    everything = {field.name for field in dataclasses.fields(DataConfig)} - later - {"text", *when_set}
     # Recorded where they are used, so that data prepared before they existed stays as it is.
     if_used = {"simulated", "stories", "num_questions"}
     # Recordings do not depend on what stories are made of.

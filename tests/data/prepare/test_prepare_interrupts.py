@@ -70,6 +70,8 @@ def wait_until_gone(processes: set[int], limit_s: float = 30.0) -> set[int]:
 def test_interrupted_at_random_moments(prepared: Path, corpus: Path, tmp_path: Path) -> None:
     """Of a corpus behind a URL, to which ``local://`` leads, by two workers."""
     url, run = f"local://{corpus}", tmp_path / "run"
+    # The server that commands are forked from is started before the clock.
+    forked.run([sys.executable, "-c", "pass"])
     started_s = time.monotonic()
     whole = start(tmp_path / "whole", url)
     _, told = whole.communicate()

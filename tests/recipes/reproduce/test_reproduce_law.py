@@ -88,7 +88,7 @@ def test_the_known_entropy_counts_what_models_pay(whole: Path) -> None:
 def test_what_is_finished_is_not_trained_again(
     whole: Path, law_plan: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("lst.recipes.scaling.run.train", None)
+    monkeypatch.setattr("lst.recipes.scaling.cells.train", None)
     before = (whole / "law.json").read_bytes()
     words = ["reproduce", "law", f"law={law_plan}", f"out={whole}"]
     assert main([*words, "jobs=0"]) == 0

@@ -216,7 +216,7 @@ def test_a_model_that_fails_is_named_with_its_log(
 def test_finished_models_are_not_trained_again(
     done: Path, smoke_data: Path, grid: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scale_run, "train", None)
+    monkeypatch.setattr("lst.recipes.scaling.cells.train", None)
     words = words_of(done, smoke_data / "data", grid)
     assert main(["scale", "run", *words]) == 0
     assert "8 of 8 points" in capsys.readouterr().out
