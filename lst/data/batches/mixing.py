@@ -133,13 +133,14 @@ def mix_sources(
                 MixSource(
                     f"{kind}:{part.name}",
                     kind,
-                    _with_untranscribed(part.utterances, part.untranscribed, kind),
+                    own,
                     weight,
                     corpus=part.name,
                     share=part.share,
                     most_documents=part.most_documents,
                 )
                 for part in corpora
+                if len(own := _with_untranscribed(part.utterances, part.untranscribed, kind))
             ]
         elif kind == "text":
             found.append(MixSource(kind, kind, written, weight, None, stories))

@@ -43,18 +43,21 @@ def weighted_corpora(config: Config, data: PreparedData) -> list[CorpusPart]:
     options = config.data.sources
     if not (options.weights or options.max_epochs):
         return []
-    readers = {name: data.train_of(name) for name in source_names(data.index)}
-    readers = {name: reader for name, reader in readers.items() if len(reader)}
-    problems = _problems(options.weights, options.max_epochs, {name: len(own) for name, own in readers.items()})
+    readers = {name: (data.train_of(name), data.speech_of(name)) for name in source_names(data.index)}
+    readers = {name: own for name, own in readers.items() if any(map(len, own))}
+    lengths = {name: sum(map(len, own)) for name, own in readers.items()}
+    problems = _problems(options.weights, options.max_epochs, lengths)
     raise_problems(
         f"data.sources of {data.folder}",
         problems,
         f"Its sources with training utterances: {', '.join(readers) or 'none'}.",
     )
-    shares = options.weights or {name: _size(own, config.data.mix.by) for name, own in readers.items()}
-    limits = {name: int(options.max_epochs[name] * len(readers[name])) for name in options.max_epochs}
+    shares = options.weights or {
+        name: sum(_size(one, config.data.mix.by) for one in own) for name, own in readers.items()
+    }
+    limits = {name: int(options.max_epochs[name] * lengths[name]) for name in options.max_epochs}
     return [
-        CorpusPart(name, own, shares[name], limits.get(name), data.speech_of(name)) for name, own in readers.items()
+        CorpusPart(name, spoken, shares[name], limits.get(name), speech) for name, (spoken, speech) in readers.items()
     ]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from lst.configs.compose import build_config
 from lst.data import config as data_config
 from lst.data.batches.mixing import mix_sources
 from lst.data.checks import check_prepared
@@ -23,6 +24,7 @@ from lst.data.prepared import PreparedData
 from lst.data.recordings import recognisers
 from lst.data.recordings.recognisers import Hearing, Pocketsphinx, RecogniserChoice, load_recogniser
 from lst.errors import ProblemsError, UserError
+from lst.recipes.training.sources import weighted_corpora
 from tests.data.conftest import SENTENCES, hashes, left_out, options
 
 
@@ -85,6 +87,26 @@ def test_they_are_kept_as_speech_beside_transcribed_ones(silent: PreparedData, m
     told = check_corpus(mixed, "auto", 0.2, 60.0, False, 0, data=DataConfig(transcribe="none"))
     assert told.num_problems == 0
     assert "3 recordings of 0.00 h have no transcript: they become speech alone" in told.as_text()
+
+
+def test_a_corpus_without_transcripts_has_a_weight_beside_one_with_them(
+    mixed: Path, sounds: Sequence[np.ndarray], tmp_path: Path
+) -> None:
+    heard = tmp_path / "heard"
+    heard.mkdir()
+    for number, sound in enumerate(sounds[:3]):
+        soundfile.write(heard / f"talk_{number}.wav", sound, 16_000)
+    given = options(Path(f"[read={mixed},heard={heard}]"), transcribe="none")
+    prepare(tmp_path / "run" / "data", given)
+    data = PreparedData(tmp_path / "run" / "data")
+    assert (len(data.train_of("heard")), len(data.speech_of("heard")), len(data.speech_of("read"))) == (0, 3, 3)
+    config = build_config([f"run_dir={tmp_path / 'run'}", "data.sources.weights={read: 1, heard: 2}"])
+    parts = weighted_corpora(config, data)
+    sources = mix_sources(data.train, data.text, MixConfig(1.0, 1.0, 1.0), corpora=parts, untranscribed=data.speech)
+    counts = {source.name: len(source.utterances) for source in sources}
+    num_read = len(data.train)
+    told = {"interleaved:read": num_read, "speech:read": num_read + 3, "speech:heard": 3, "text:read": num_read}
+    assert counts == told
 
 
 def test_documents_of_speech_alone_are_drawn_from_both(silent: PreparedData) -> None:
