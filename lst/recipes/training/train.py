@@ -268,6 +268,7 @@ def check_training(config: Config, data: PreparedData, patching: FittedPatching 
         check_source(config.model.init_from, config.patching, data)
     start = plan_start(folder, training_settings(config, data), config.train.resume_from, config.train.branch_from)
     check_patching(config.patching, data)
+    _check_words(config, data)
     fresh_speech(config, data)
     fresh_stories(config, data)
     training_mix(config, data)
@@ -281,6 +282,17 @@ def check_training(config: Config, data: PreparedData, patching: FittedPatching 
     if patching is not None and not data.is_text_alone:
         check_held_out_lengths(config, data, patching)
     return start
+
+
+def _check_words(config: Config, data: PreparedData) -> None:
+    """Raises ``UserError`` where patches are words and speech has none: each utterance would be one patch."""
+    has_none = len(data.speech) or (len(data.train) and not data.is_text_alone and not data.train[0].text)
+    is_by_words = config.patching.strategy in ("aligned", "mixed", "curriculum")
+    if has_none and is_by_words and config.data.mix.speech and not config.patching.max_patch:
+        raise UserError(
+            f"patching={config.patching.strategy} makes patches of words, and {data.folder} holds speech without a "
+            "transcript: choose patching=static, or limit patches, as with patching.max_patch=16"
+        )
 
 
 def training_settings(config: Config, data: PreparedData) -> BegunSettings:

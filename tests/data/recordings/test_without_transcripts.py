@@ -25,6 +25,7 @@ from lst.data.recordings import recognisers
 from lst.data.recordings.recognisers import Hearing, Pocketsphinx, RecogniserChoice, load_recogniser
 from lst.errors import ProblemsError, UserError
 from lst.recipes.training.sources import weighted_corpora
+from lst.recipes.training.train import check_training
 from tests.data.conftest import SENTENCES, hashes, left_out, options
 
 
@@ -107,6 +108,11 @@ def test_a_corpus_without_transcripts_has_a_weight_beside_one_with_them(
     num_read = len(data.train)
     told = {"interleaved:read": num_read, "speech:read": num_read + 3, "speech:heard": 3, "text:read": num_read}
     assert counts == told
+    # A patch a word would be a patch an utterance.
+    with pytest.raises(UserError, match=r"patching=curriculum makes patches of words.*patching\.max_patch=16"):
+        check_training(build_config([f"run_dir={tmp_path / 'run'}"]), data)
+    check_training(build_config([f"run_dir={tmp_path / 'run'}", "patching.max_patch=16"]), data)
+    check_training(build_config([f"run_dir={tmp_path / 'run'}", "patching=static"]), data)
 
 
 def test_documents_of_speech_alone_are_drawn_from_both(silent: PreparedData) -> None:
