@@ -68,7 +68,7 @@ class MixSource:
         """By which name the loss of utterance ``number`` is told."""
         if self.corpus:
             return self.corpus
-        return self.utterances.source_of(number) if isinstance(self.utterances, ShardReader) else NO_SOURCE
+        return self.utterances.source_of(number) if isinstance(self.utterances, ShardReader | Joined) else NO_SOURCE
 
     def utterance(self, number: int, epoch: int) -> Utterance:
         """Utterance ``number`` in a pass."""
@@ -174,6 +174,12 @@ class Joined(Sequence[Utterance]):
             return [self[place] for place in range(*index.indices(len(self)))]
         place = range(len(self))[index]
         return self.first[place] if place < len(self.first) else self.second[place - len(self.first)]
+
+    def source_of(self, index: int) -> str:
+        """As of ``ShardReader``; what has no sources is unnamed."""
+        is_first = index < len(self.first)
+        part, place = (self.first, index) if is_first else (self.second, index - len(self.first))
+        return part.source_of(place) if isinstance(part, ShardReader) else NO_SOURCE
 
     @property
     def shard_sizes(self) -> list[int]:

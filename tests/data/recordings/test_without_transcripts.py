@@ -108,6 +108,11 @@ def test_a_corpus_without_transcripts_has_a_weight_beside_one_with_them(
     num_read = len(data.train)
     told = {"interleaved:read": num_read, "speech:read": num_read + 3, "speech:heard": 3, "text:read": num_read}
     assert counts == told
+    # Without weights, the loss of each is told by its corpus all the same.
+    (speech,) = mix_sources(data.train, data.text, MixConfig(0.0, 0.0, 1.0), untranscribed=data.speech)
+    told_by = [speech.source_of(place) for place in range(len(speech.utterances))]
+    assert told_by == ["read"] * num_read + [utterance.provenance.corpus for utterance in data.speech]
+    assert "heard" in told_by
     # A patch a word would be a patch an utterance.
     with pytest.raises(UserError, match=r"patching=curriculum makes patches of words.*patching\.max_patch=16"):
         check_training(build_config([f"run_dir={tmp_path / 'run'}"]), data)
