@@ -7,18 +7,23 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from small_trainings import has_equal_weights, metrics, overrides
+from torch.distributed.tensor import DTensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from two_ranks import TwoRanks
 
 from lst.configs.compose import build_config
 from lst.errors import ProblemsError, UserError
 from lst.model.config import ModelConfig
 from lst.model.lst import LatentSpeechTextModel
-from lst.parallel import Ranks, peak_memory_bytes
+from lst.parallel import Ranks
 from lst.recipes.training.checkpoints import complete_checkpoints
 from lst.recipes.training.language_model import LanguageModelModule
 from lst.recipes.training.parts import Part
@@ -65,8 +70,31 @@ def poisoned(given: list[str], kind: str) -> str:
         LanguageModelModule.batch_loss = batch_loss  # type: ignore[method-assign]
 
 
+class TensorMemory(TorchDispatchMode):
+    """The most bytes that the tensors made under it held at once, those on the meta device apart.
+
+    The peak of the whole process also counts what its allocator keeps, which differs between machines.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive: dict[int, tuple[StorageWeakRef, int]] = {}
+        self.peak_bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            tensor = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+            if isinstance(tensor, torch.Tensor) and tensor.device.type != "meta":
+                storage = tensor.untyped_storage()
+                self.alive[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        self.alive = {key: kept for key, kept in self.alive.items() if not kept[0].expired()}
+        self.peak_bytes = max(self.peak_bytes, sum(num_bytes for _, num_bytes in self.alive.values()))
+        return made
+
+
 def cut_model(on_meta: bool) -> tuple[float, bool]:
-    """In each rank: peak memory of cutting a model, over that of its weights; whether these are the whole one's."""
+    """In each rank: most bytes of tensors over those of the weights; whether these are the whole model's."""
     shape = ModelConfig(
         local_dim=60,
         global_dim=384,
@@ -79,15 +107,14 @@ def cut_model(on_meta: bool) -> tuple[float, bool]:
     )
     ranks = Ranks.found()
     with ranks.joined(False):
-        Path("/proc/self/clear_refs").write_text("5")
-        before = peak_memory_bytes()
-        with torch.device("meta" if on_meta else "cpu"):
-            model = LatentSpeechTextModel(shape, 4096, seed=3).double()
-        # As Lightning does for such a training.
-        torch.set_default_dtype(torch.float64)
-        shard_model(model, rank_mesh(ranks, "cpu", "fsdp"), "64-true")
-        torch.set_default_dtype(torch.float32)
-        share = (peak_memory_bytes() - before) / (8 * model.num_parameters)
+        with TensorMemory() as memory:
+            with torch.device("meta" if on_meta else "cpu"):
+                model = LatentSpeechTextModel(shape, 4096, seed=3).double()
+            # As Lightning does for such a training.
+            torch.set_default_dtype(torch.float64)
+            shard_model(model, rank_mesh(ranks, "cpu", "fsdp"), "64-true")
+            torch.set_default_dtype(torch.float32)
+        share = memory.peak_bytes / (8 * model.num_parameters)
         whole = LatentSpeechTextModel(shape, 4096, seed=3).double().state_dict()
         own = {name: x.full_tensor() for name, x in model.state_dict().items()}
         return share, own.keys() == whole.keys() and all(torch.equal(own[name], whole[name]) for name in whole)
@@ -135,14 +162,13 @@ def test_two_ranks_are_one_with_twice_the_rounds(alone: Path, two_ranks: TwoRank
     assert metrics(alone, strategy) == metrics(alone, f"{strategy}-first")
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="a peak is measured from zero on Linux only")
 def test_a_rank_holds_its_part_of_a_model_from_the_beginning(two_ranks: TwoRanks) -> None:
     """With the weights that one rank draws."""
-    # What else the process does at its first call, or beside it, only adds to a peak.
-    cut = [two_ranks.call(cut_model, True)[1] for _ in range(2)]
+    cut, is_equal = two_ranks.call(cut_model, True)[1]
     whole, _ = two_ranks.call(cut_model, False)[1]
-    assert all(is_equal for _, is_equal in cut)
-    assert min(share for share, _ in cut) < 0.95 < whole
+    assert is_equal
+    print("SHARES", cut, whole)
+    assert cut < 0.95 < whole
 
 
 def test_another_number_of_ranks_is_refused_or_resharded(alone: Path, two_ranks: TwoRanks) -> None:
