@@ -16,6 +16,8 @@ from lst.errors import LstError
 
 # Within which all processes of a training end, whatever one of them meets.
 MOST_S = 60
+# For imports, which a machine with much else to do may take long over.
+MOST_START_S = 300
 
 
 class TwoRanks:
@@ -35,6 +37,7 @@ class TwoRanks:
             process.start()
         if before is None:
             del os.environ["TORCH_CPP_LOG_LEVEL"]
+        self.starting = list(self.ours)
 
     def call(self, work: Callable[..., Any], *arguments: Any, num_nodes: int = 1, size: int = 2) -> list[Any]:
         """What ``work(*arguments)`` returns on each rank, the text of its ``LstError``, or how its process ended.
@@ -45,6 +48,10 @@ class TwoRanks:
             num_nodes: machines that the ranks take themselves to be on.
             size: 1 calls it in one process, which trains alone.
         """
+        while self.starting:
+            connection = self.starting.pop()
+            assert connection.poll(MOST_START_S), f"a process has not started after {MOST_START_S} s"
+            connection.recv()
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             port = listener.getsockname()[1]
@@ -73,6 +80,7 @@ def _serve(rank: int, connection: Any) -> None:
     # It reads the configuration for the first time.
     build_config(["experiment=smoke"])
     torch.set_num_threads(1)
+    connection.send("started")
     while True:
         work, arguments, port, num_nodes, size = connection.recv()
         if size > 1:
