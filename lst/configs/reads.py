@@ -106,7 +106,9 @@ class Reads:
         ]
         instead = self.instead.get(key) or self.instead.get(key.partition(".")[0], "")
         told = f"; {instead}" if instead else ""
-        return f"{word}: lst {self.command} does not read {key}{told}{_who_does(others)}"
+        own = [name for name in options if self.has(name) and name.endswith(f".{key}")]
+        meant = f" (did you mean {' or '.join(own)}?)" if 0 < len(own) <= 2 and not told else ""
+        return f"{word}: lst {self.command} does not read {key}{meant}{told}{_who_does(others)}"
 
     def without_effect(self, word: str, options: Mapping[str, Option], configs: Sequence[Any]) -> str:
         """What is wrong with a word that none of these configurations lets have an effect; else empty."""

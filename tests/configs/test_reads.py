@@ -12,7 +12,7 @@ from made_run import make_run
 
 from lst.cli import main
 from lst.commands import COMMANDS, job_of
-from lst.configs.compose import MAIN, build_config
+from lst.configs.compose import HABITS, MAIN, build_config
 from lst.configs.reads import READS, reads_of, words_read_by
 from lst.errors import ProblemsError, UserError
 from lst.options import Options, list_options, needed_keys
@@ -38,6 +38,7 @@ def problems_of(command: str, *words: str) -> list[str]:
         ("generate model.max_patches=9000", "lst generate does not read model.max_patches; a trained model keeps"),
         ("train out=x.wav", "lst train does not read out"),
         ("generate hub=x", "lst generate does not read hub; lst export reads it"),
+        ("generate text=hello", "lst generate does not read text (did you mean generate.text?); lst prepare"),
         ("check address=auto", "lst check does not read address"),
         ("export out=x", "lst export does not read out; write export.folder=FOLDER"),
         ("prepare train.rows=3", "lst prepare does not read train.rows; lst train, lst quickstart read it"),
@@ -179,3 +180,7 @@ def test_what_a_command_reads_is_what_it_declares(command: str, tmp_path: Path) 
     assert undeclared == (
         {"tokenizer.weights", "tokenizer.device", "tokenizer.trust"} & seen if command in ("eval", "check") else set()
     )
+
+
+def test_what_other_tools_call_an_option_names_one_that_is_there() -> None:
+    assert not [key for key in HABITS.values() if key not in MAIN.options]
