@@ -81,16 +81,17 @@ def recorded_pairs(config: VoiceConfig) -> list[Pair]:
             f"eval.corpus={config.eval.corpus}: conversions need two speakers or more with two recordings each of "
             f"{_LEAST_S:g} to {_MOST_S:g} s; it has {len(names)}"
         )
-    turns = [(turn, place) for turn in range(max(map(len, own.values()))) for place in range(len(names))]
+    rounds = range(max(map(len, own.values())))
+    turns = [(turn, place) for turn in rounds for place, name in enumerate(names) if turn < len(own[name])]
     pairs = []
-    for turn, place in [(turn, place) for turn, place in turns if turn < len(own[names[place]])][: config.eval.sentences]:
+    for turn, place in turns[: config.eval.sentences]:
         # Each speaker meets each other one in turn.
         target = names[(place + 1 + turn % (len(names) - 1)) % len(names)]
         said, heard = own[names[place]][turn], own[target]
         references = heard[turn % len(heard)], heard[(turn + 1) % len(heard)]
         pairs.append(Pair(said.text, names[place], said, *references))
     if len(pairs) < config.eval.sentences:
-        say(f"eval.sentences={config.eval.sentences}: there are {len(pairs)} different recordings, and so many conversions")
+        say(f"eval.sentences={config.eval.sentences}: there are {len(pairs)} different recordings to convert, no more")
     return pairs
 
 

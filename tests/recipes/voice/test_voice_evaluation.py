@@ -105,7 +105,7 @@ def test_recorded_speakers_are_converted_into_each_other(tmp_path: Path, capsys:
     assert "1 recordings are left out, such as" in capsys.readouterr().err
     pairs = recorded_pairs(VOICE.build([f"eval.corpus={tmp_path}", "eval.sentences=50"]))
     assert len({pair.source.id for pair in pairs}) == len(pairs) == 8, "the probe must not meet a recording again"
-    assert "there are 8 different recordings" in capsys.readouterr().err
+    assert "there are 8 different recordings to convert" in capsys.readouterr().err
     write_manifest(tmp_path / "manifest.jsonl", rows[:2])
     with pytest.raises(UserError, match="two speakers or more with two recordings each of 3 to 15 s; it has 0"):
         recorded_pairs(config)
