@@ -20,7 +20,7 @@ import math
 import os
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from operator import attrgetter
 from typing import Any, ClassVar, Literal
 
@@ -172,12 +172,18 @@ def _plain_condition(word: str) -> str:
 
 @dataclass
 class Options:
-    """Base of every section of a configuration; ``prefix`` is the dotted place of the section, such as ``data.mix.``"""
+    """Base of every section of a configuration.
+
+    Attributes:
+        prefix: dotted place of the section, such as ``data.mix.``
+        needs: ``Limits.needs`` of all its options that have none of their own.
+    """
 
     prefix: ClassVar[str] = ""
+    needs: ClassVar[str] = ""
 
-    def __init_subclass__(cls, prefix: str = "") -> None:
-        cls.prefix = prefix
+    def __init_subclass__(cls, prefix: str = "", needs: str = "") -> None:
+        cls.prefix, cls.needs = prefix, needs
 
     def problems(self) -> list[str]:
         """Everything that is wrong with these values, one line each."""
@@ -265,5 +271,7 @@ def list_options(config: Options, prefix: str = "") -> list[Option]:
         if isinstance(value, Options):
             found += list_options(value, f"{key}.")
         else:
-            found.append(Option(key, str(item.type), value, item.metadata["doc"], item.metadata["limits"]))
+            limits = item.metadata["limits"]
+            limits = replace(limits, needs=limits.needs or config.needs)
+            found.append(Option(key, str(item.type), value, item.metadata["doc"], limits))
     return found

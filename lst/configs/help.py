@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
 from lst.configs.command_line import FLAGS, MultirunOptions
 from lst.configs.compose import Job
 from lst.configs.reads import Reads
-from lst.options import Option, list_options
+from lst.options import Option, list_options, needed_keys
 
 _KEY_WIDTH = 44
 
@@ -30,13 +31,14 @@ def option_help(job: Job[Any], reads: Reads, first: Sequence[str]) -> list[str]:
         if name in (*reads.sections, "experiment")
     ]
     lines = ["whole groups (group=choice, or group=/path/to/mine.yaml):", *groups, ""] if groups else []
-    lines += ["most used options (key=default):", *(_line(by_key[key]) for key in first)]
+    lines += ["most used options (key=default):", *(_line(by_key[key], reads) for key in first)]
     others = [option for option in options if option.key not in first and reads.has(option.key)]
     for section, members in groupby(others, key=_section):
-        lines += ["", f"options of {section}:" if section else "general options:", *map(_line, members)]
+        lines += ["", f"options of {section}:" if section else "general options:"]
+        lines += [_line(option, reads) for option in members]
     # Where the command has options of the same names, these are meant.
     if of_multirun := [option for option in list_options(MultirunOptions()) if not reads.has(option.key)]:
-        lines += ["", "options of --multirun:", *map(_line, of_multirun)]
+        lines += ["", "options of --multirun:", *(_line(option, reads) for option in of_multirun)]
     return [*lines, "", "flags:", *flag_help()]
 
 
@@ -49,7 +51,11 @@ def _section(option: Option) -> str:
     return option.key.partition(".")[0] if "." in option.key else ""
 
 
-def _line(option: Option) -> str:
+def _line(option: Option, reads: Reads) -> str:
     shown = "null" if option.value is None else "…" if isinstance(option.value, dict) else option.value
-    allowed = f" [{option.limits.help_text}]" if option.limits.help_text else ""
+    limits = option.limits
+    # What the command does not read has one value there.
+    if limits.needs and not all(map(reads.has, needed_keys(limits.needs))):
+        limits = replace(limits, needs="")
+    allowed = f" [{limits.help_text}]" if limits.help_text else ""
     return f"  {f'{option.key}={shown}':<{_KEY_WIDTH}} {option.doc}{allowed}"

@@ -13,15 +13,19 @@ from lst.voice.config import SpectrumConfig, VoiceLossConfig, VoiceModelConfig
 class VoiceTrainConfig(Options, prefix="train."):
     """Options of a voice's training; both stages share them."""
 
-    teacher_steps: int = option(2000, "steps of stage 1: style, decoder and the front of phones", low=1)
-    student_steps: int = option(500, "steps of stage 2: the fronts of mels and of units", low=1)
+    teacher_steps: int = option(
+        2000, "steps of stage 1: style, decoder and the front of phones", low=1, needs="part=whole"
+    )
+    student_steps: int = option(500, "steps of stage 2: the fronts of mels and of units", low=1, needs="part=whole")
     steps: int = option(800, "steps of part=units, or of part=vocoder", low=1, needs="part=units|vocoder")
     utterances: int = option(
         300, "training utterances of these parts at most, from all over; 0 takes all", low=0, needs="part=units|vocoder"
     )
     rows: int = option(8, "pieces of utterances in a batch", low=2)
     piece_s: float = option(1.6, "length of a piece", low=0.5, high=20, unit="s")
-    reference_s: float = option(2.0, "length of the piece that gives the style", low=0.5, high=20, unit="s")
+    reference_s: float = option(
+        2.0, "length of the piece that gives the style", low=0.5, high=20, unit="s", needs="part=whole|units"
+    )
     learning_rate: float = option(1e-3, "peak learning rate", above=0)
     warmup_steps: int = option(100, "steps of linear warm-up", low=0)
     final_rate_share: float = option(0.05, "share of the peak rate that a cosine ends with", low=0, high=1)
@@ -120,6 +124,7 @@ class VoiceConfig(Options):
     texts_are_right: bool = option(
         False,
         "transcripts are surely what is said: phones are placed even where a sound fits them badly",
+        needs="part=whole",
         is_later=True,
     )
     voice: str | None = option(None, "file of a trained voice; without, that of run_dir= and name=", path="file")

@@ -16,7 +16,7 @@ from typing import Annotated, TypedDict
 import numpy as np
 
 from lst.data.shards import LeftOut
-from lst.evaluation.error_rates import Rate
+from lst.evaluation.error_rates import Rate, ratio_interval
 from lst.runs.formats import read_record
 from lst.storage import Between, Count, read_jsonl
 
@@ -117,7 +117,7 @@ def read_adapted(path: Path) -> AdaptedAnswers:
 def word_error_difference(
     base: AdaptedAnswers, other: AdaptedAnswers, num_samples: int, seed: int
 ) -> RateDifference | None:
-    """By how much the word error rate of ``other`` is above that of ``base``; None where both answered nothing alike.
+    """By how much the word error rate of ``other`` is above that of ``base``; None without a common utterance.
 
     Args:
         base, other: of the same task and data.
@@ -131,12 +131,10 @@ def word_error_difference(
         return None
     more = np.array([own["word_errors"] - before["word_errors"] for before, own in pairs])
     wanted = np.array([before["num_words"] for before, _ in pairs])
-    chosen = np.random.default_rng([0xD1F, seed]).integers(len(pairs), size=(num_samples, len(pairs)))
-    drawn = more[chosen].sum(axis=1) / np.maximum(wanted[chosen].sum(axis=1), 1)
-    low, high = np.percentile(drawn, [2.5, 97.5])
+    low, high = ratio_interval(more, wanted, num_samples, np.random.default_rng([0xD1F, seed]))
     return {
         "difference": float(more.sum() / wanted.sum()),
-        "low": float(low),
-        "high": float(high),
+        "low": low,
+        "high": high,
         "num_utterances": len(pairs),
     }

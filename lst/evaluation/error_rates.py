@@ -83,14 +83,21 @@ def rate(errors: Sequence[int], wanted: Sequence[int], num_samples: int, seed: i
         num_samples, seed: of the resampling.
     """
     own, all_of = np.array(errors, np.int64), np.array(wanted, np.int64)
-    generator = np.random.default_rng([0xE44, seed])
-    chosen = generator.integers(len(own), size=(num_samples, len(own)))
-    rates = own[chosen].sum(axis=1) / np.maximum(all_of[chosen].sum(axis=1), 1)
-    low, high = np.percentile(rates, [2.5, 97.5])
+    low, high = ratio_interval(own, all_of, num_samples, np.random.default_rng([0xE44, seed]))
     return {
         "rate": float(own.sum() / all_of.sum()),
-        "low": float(low),
-        "high": float(high),
+        "low": low,
+        "high": high,
         "num_errors": int(own.sum()),
         "num_wanted": int(all_of.sum()),
     }
+
+
+def ratio_interval(
+    of: np.ndarray, over: np.ndarray, num_samples: int, generator: np.random.Generator
+) -> tuple[float, float]:
+    """95 % bootstrap interval of the sum of ``of`` over the sum of ``over``, int64 [n] both, of n utterances."""
+    chosen = generator.integers(len(of), size=(num_samples, len(of)))
+    ratios = of[chosen].sum(axis=1) / np.maximum(over[chosen].sum(axis=1), 1)
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    return float(low), float(high)

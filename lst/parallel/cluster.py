@@ -102,9 +102,10 @@ def _run(
             if not running:
                 return
             done, _ = ray.wait(list(running), num_returns=1, timeout=LOOK_S)
-            is_idle = not done and num_cores == 0
+            is_idle = not done and _most_cores(ray) < cores_a_task
             if is_idle and not is_told:
-                say("no node of the Ray cluster has a core: waiting for one to join (ray start --address=...)")
+                wanted = "a core" if cores_a_task == 1 else f"{cores_a_task} cores"
+                say(f"no node of the Ray cluster has {wanted}: waiting for one to join (ray start --address=...)")
             is_told = is_idle
             for reference in done:
                 running.discard(reference)
@@ -114,6 +115,12 @@ def _run(
             ray.cancel(reference, force=True)
         if running:
             ray.wait(list(running), num_returns=len(running), timeout=CANCEL_S)
+
+
+def _most_cores(ray: Any) -> int:
+    """Cores of the node that has most: a task runs on one node."""
+    alive = (node["Resources"] for node in ray.nodes() if node["Alive"])
+    return int(max((resources.get("CPU", 0) for resources in alive), default=0))
 
 
 def _result(ray: Any, reference: Any) -> Done:

@@ -166,8 +166,16 @@ class LanguageModelRow(StepRow, _ModalityLosses, _SourceLosses):
     training_flops: Annotated[float, Between(0)]
 
 
-class _SpeechBits(TypedDict, total=False):
+class SkippedRow(TypedDict):
+    """A ``StepRow`` of a step whose update was left out: it has no loss."""
+
+    step: Count
+    skipped_batch: Count
+
+
+class _Bits(TypedDict, total=False):
     valid_bits_per_unit: float
+    valid_bits_per_byte: float
 
 
 class ClozeAccuracies(TypedDict, total=False):
@@ -184,24 +192,26 @@ class _SourceBits(TypedDict, total=False):
     valid_bits_per_byte_by_source: dict[str, float]
 
 
-class ValidationRow(_SpeechBits, ClozeAccuracies, _SourceBits):
-    """A row of ``metrics.jsonl`` after an evaluation on held-out utterances; of text alone without bits a unit.
+class ValidationRow(_Bits, ClozeAccuracies, _SourceBits):
+    """A row of ``metrics.jsonl`` after an evaluation on held-out utterances.
 
-    The accuracies are there with ``train.eval_items``, the bits by source where the data has several.
+    Bits a unit are there where something is spoken, bits a byte where something is written. The accuracies are there
+    with ``train.eval_items``, the bits by source where the data has several.
     """
 
     step: Count
-    valid_bits_per_byte: float
 
 
 def read_metrics(place: Location) -> tuple[list[LanguageModelRow], list[ValidationRow]]:
     """The rows of a model's ``metrics.jsonl``, of steps and of validations; none where the file is absent.
 
+    Steps whose update was left out are not among them.
+
     Raises:
         FormatError: a row is damaged; its line is named.
     """
-    kind: Any = LanguageModelRow | ValidationRow
-    rows = read_jsonl(place, kind)
+    kind: Any = LanguageModelRow | SkippedRow | ValidationRow
+    rows = [row for row in read_jsonl(place, kind) if "skipped_batch" not in row]
     return [row for row in rows if "loss" in row], [row for row in rows if "loss" not in row]
 
 

@@ -8,18 +8,25 @@ from lst.options import Options, option
 
 
 @dataclass
-class VoiceModelConfig(Options, prefix="model."):
+class VoiceModelConfig(Options, prefix="model.", needs="part=whole|units"):
     """Sizes of a voice's networks."""
 
     sample_rate_hz: int = option(
-        16_000, "rate of the audio that it hears and makes; a multiple of 400", low=16_000, high=48_000, unit="Hz"
+        16_000,
+        "rate of the audio that it hears and makes; a multiple of 400",
+        low=16_000,
+        high=48_000,
+        unit="Hz",
+        needs="part=whole|units|vocoder",
     )
     content_dim: int = option(96, "width of the content, which a front makes and the decoder reads", low=8)
     decoder_dim: int = option(128, "width of the decoder", low=8)
     style_dim: int = option(64, "numbers that describe a voice", low=4)
     style_channels: int = option(8, "channels of the first layer of style encoder and discriminator", low=2)
     style_max_channels: int = option(64, "channels of their last layers", low=2)
-    reader_dim: int = option(64, "width of the network that reads phones and pitch from a mel", low=8)
+    reader_dim: int = option(
+        64, "width of the network that reads phones and pitch from a mel", low=8, needs="part=whole"
+    )
     relative: bool = option(
         False,
         "a style has the mean and the spread of each bin, too: mels are made relative to the reference's, and sources "
@@ -41,7 +48,7 @@ class VoiceModelConfig(Options, prefix="model."):
 
 
 @dataclass
-class VoiceLossConfig(Options, prefix="loss."):
+class VoiceLossConfig(Options, prefix="loss.", needs="part=whole"):
     """Weights of the terms of a voice's loss; 0 leaves a term out, and with it its computation."""
 
     mel: float = option(5.0, "distance of the mel to that of the speech", low=0)
@@ -61,7 +68,7 @@ class VoiceLossConfig(Options, prefix="loss."):
 
 
 @dataclass
-class SpectrumConfig(Options, prefix="spectrum."):
+class SpectrumConfig(Options, prefix="spectrum.", needs="part=vocoder"):
     """Sizes of the vocoder that ``lst voice train part=vocoder`` trains."""
 
     dim: int = option(128, "width of the vocoder", low=8)

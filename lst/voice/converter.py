@@ -85,6 +85,13 @@ class StyleVoice:
         styles = [self.saved.model.style(self._mel(piece)) for piece in pieces]
         return torch.cat(styles).mean(dim=0)
 
+    def check_converts(self) -> None:
+        """Raises ``UserError`` for a voice that cannot read speech."""
+        if not self.saved.description["has_student"]:
+            raise UserError(
+                "this voice converts nothing: lst voice train has not finished its second stage, or trained part=units"
+            )
+
     @torch.inference_mode()
     def convert(self, source: np.ndarray, style: torch.Tensor, what: str = "the source") -> np.ndarray:
         """The words and the melody of a source in another style, float32 [num_samples] as long as the source.
@@ -99,10 +106,7 @@ class StyleVoice:
         Raises:
             UserError: the source is too long, or the voice cannot read speech.
         """
-        if not self.saved.description["has_student"]:
-            raise UserError(
-                "this voice converts nothing: lst voice train has not finished its second stage, or trained part=units"
-            )
+        self.check_converts()
         duration_s = len(source) / self.sample_rate_hz
         if duration_s > MOST_SOURCE_S:
             raise UserError(f"{what} lasts {duration_s:,.0f} s, at most {MOST_SOURCE_S:.0f} are converted: cut it")

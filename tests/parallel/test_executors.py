@@ -113,14 +113,19 @@ def test_ray_that_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 class ClusterWithoutCores:
-    """Answers as Ray does while no node with a core has joined; one joins at the third look."""
+    """Answers as Ray does while no node with enough cores has joined; one joins at the third look."""
 
-    def __init__(self) -> None:
-        self.num_looks = 0
+    def __init__(self, cores: float) -> None:
+        self.num_looks, self.cores = 0, cores
 
     def cluster_resources(self) -> dict[str, float]:
         self.num_looks += 1
-        return {"CPU": 1.0} if self.num_looks > 3 else {"memory": 1.0}
+        return {"CPU": self.cores} if self.num_looks > 3 else {"memory": 1.0}
+
+    def nodes(self) -> list[dict[str, Any]]:
+        small = {"Alive": True, "Resources": {"CPU": self.cores - 1, "memory": 1.0}}
+        joined = {"Alive": self.num_looks > 3, "Resources": {"CPU": self.cores}}
+        return [small, joined]
 
     def remote(self, **_: object) -> Callable[[Any], Any]:
         return lambda function: SimpleNamespace(remote=lambda *arguments: (function, arguments))
@@ -133,9 +138,11 @@ class ClusterWithoutCores:
         return function(*arguments)
 
 
-def test_a_cluster_without_a_core_is_waited_for_and_told_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("cores", "told"), [(1, "has a core"), (4, "has 4 cores")])
+def test_a_cluster_without_cores_is_waited_for_and_told_once(
+    cores: int, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = list(cluster._run(ClusterWithoutCores(), tasks.square, make_tasks(5, tmp_path)))
+    """A task runs on one node: nodes that are too small do not help, however many there are."""
+    done = list(cluster._run(ClusterWithoutCores(cores), tasks.square, make_tasks(5, tmp_path), cores))
     assert sorted(item.value for item in done) == [0, 1, 4, 9, 16]
-    assert capsys.readouterr().err.count("no node of the Ray cluster has a core") == 1
+    assert capsys.readouterr().err.count(f"no node of the Ray cluster {told}: waiting") == 1

@@ -110,7 +110,7 @@ def compare_runs(config: ComparisonConfig) -> str:
         sections.append(_task_section(group, number, base, comparisons, items.problem))
         sections += [items] if items.questions else []
     answered = [(entry, own) for entry in entries for own in entry.adapted]
-    sections += adaptation_sections(answered, config.bootstrap_samples, config.seed)
+    sections += adaptation_sections(answered, config.bootstrap_samples, config.seed, base)
     if seen:
         shown = [(f"{Path(one['run']).name}: {one['of']}", one) for one in seen]
         sections.append(SeenSection("contamination", "Contamination", template="seen.html", found=shown, kinds=KINDS))

@@ -52,7 +52,7 @@ class AdaptedTable:
 
     Attributes:
         first: result of the first of them; gives task, split and what counted errors.
-        base: that others are compared with: the first without patches, else the first.
+        base: that others are compared with.
         rows: of the table.
     """
 
@@ -72,14 +72,22 @@ class AdaptationSection(Section):
 TITLES = {"asr": "Recognition: words of speech", "tts": "Reading aloud: speech of words"}
 
 
-def adaptation_sections(answered: Answered, num_samples: int, seed: int) -> list[AdaptationSection]:
-    """A section of the error rates of some models, if there are any."""
+def adaptation_sections(
+    answered: Answered, num_samples: int, seed: int, base: ShownModel | None = None
+) -> list[AdaptationSection]:
+    """A section of the error rates of some models, if there are any.
+
+    Args:
+        answered: each model and what it answered.
+        num_samples, seed: of the resampling of utterances.
+        base: with which others are compared where it answered; else it is the first without patches, else the first.
+    """
     groups: dict[tuple[str, str, str], list[tuple[ShownModel, AdaptedAnswers]]] = defaultdict(list)
     for model, own in answered:
         groups[own.result["task"], own.result["split"], own.result["data"]].append((model, own))
     if not groups:
         return []
-    tables = [_table(group, num_samples, seed) for group in groups.values()]
+    tables = [_table(group, num_samples, seed, base) for group in groups.values()]
     return [AdaptationSection("adaptation", "Recognition and reading aloud", tables=tables, titles=TITLES)]
 
 
@@ -94,8 +102,9 @@ def adaptation_of_run(run: RunRecord) -> list[AdaptationSection]:
     return adaptation_sections(found, run.config.eval.bootstrap_samples, run.config.seed)
 
 
-def _table(group: Answered, num_samples: int, seed: int) -> AdaptedTable:
-    base, of_base = next((one for one in group if one[1].result["strategy"] == "none"), group[0])
+def _table(group: Answered, num_samples: int, seed: int, wanted: ShownModel | None) -> AdaptedTable:
+    plain = next((one for one in group if one[1].result["strategy"] == "none"), group[0])
+    base, of_base = next((one for one in group if one[0] is wanted), plain)
     rows = []
     for model, own in group:
         compared = None if model is base else word_error_difference(of_base, own, num_samples, seed)

@@ -184,7 +184,7 @@ def training_curve(model: ModelRecord) -> Curve | None:
         np.array([row["step"] for row in valid], float),
         np.array([flops[row["step"]] for row in valid], float),
         np.array([row.get("valid_bits_per_unit", math.nan) for row in valid], float),
-        np.array([row["valid_bits_per_byte"] for row in valid], float),
+        np.array([row.get("valid_bits_per_byte", math.nan) for row in valid], float),
     )
 
 

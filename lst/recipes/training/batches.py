@@ -175,10 +175,13 @@ def validation_batches(
     if patching.config.strategy in FITTED_STRATEGIES:
         # Only now is it known how these cut speech.
         check_held_out_lengths(config, data, patching)
-    documents = [document for utterance in utterances for document in held_out_documents(builder, utterance)]
+    # One or two of each utterance.
+    own = [held_out_documents(builder, utterance) for utterance in utterances]
+    documents = [document for of_utterance in own for document in of_utterance]
     text_bytes = sum(len(utterance.text.encode()) for utterance in utterances)
     names = told_sources(data)
-    sources = [names.index(data.valid.source_of(place)) for place in places for _ in range(2)] if names else []
+    told = zip(places, own, strict=True)
+    sources = [names.index(data.valid.source_of(place)) for place, some in told for _ in some] if names else []
     return _chunked(config, model, documents, patching, sources), text_bytes, sum(map(builder.num_units, utterances))
 
 

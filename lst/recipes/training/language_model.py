@@ -179,8 +179,8 @@ class LanguageModelModule(TrainingModule):
         (speech_nats, text_nats), (num_speech, num_text) = nats.sum(0).tolist(), num_targets.sum(0).tolist()
         row: LanguageModelRow = {
             **super().step_row(step, loss),
-            "speech_loss": speech_nats / num_speech if num_speech else None,
-            "text_loss": text_nats / num_text if num_text else None,
+            "speech_loss": _mean(speech_nats, num_speech),
+            "text_loss": _mean(text_nats, num_text),
             "tokens": tokens,
             "patches": patches,
             "slots": slots,
@@ -192,7 +192,7 @@ class LanguageModelModule(TrainingModule):
         if self.sources:
             by_source = zip(self.sources, nats.sum(1).tolist(), num_targets.sum(1).tolist(), strict=True)
             counted = {name: (own, int(count)) for name, own, count in by_source}
-            row["source_losses"] = {name: own / count if count else None for name, (own, count) in counted.items()}
+            row["source_losses"] = {name: _mean(*own) for name, own in counted.items()}
             row["source_targets"] = {name: count for name, (_, count) in counted.items()}
         return row
 
@@ -252,18 +252,20 @@ class LanguageModelModule(TrainingModule):
             cut_again(self.model)
 
     def valid_metrics(self) -> dict[str, Any]:
-        """Bits a speech unit and bits a text byte, of text alone the latter; by source; and what else was asked for."""
+        """Bits a speech unit and bits a text byte, where there are any; what else was asked for; and bits by source."""
         bits = self._valid_nats / math.log(2)
         speech_bits, text_bits = bits.sum(0).tolist()
-        metrics: dict[str, Any] = {"valid_bits_per_byte": text_bits / max(self.text_bytes, 1), **self._more_valid}
+        metrics: dict[str, Any] = {}
         if self.num_valid_units:
-            metrics = {"valid_bits_per_unit": speech_bits / self.num_valid_units, **metrics}
-        heard = {name: (own, size) for (name, size), own in zip(self.sources.items(), bits.tolist(), strict=False)}
-        heard = {name: (own, size) for name, (own, size) in heard.items() if size.num_units and size.text_bytes}
-        if heard:
-            units = {name: own[0] / size.num_units for name, (own, size) in heard.items()}
-            letters = {name: own[1] / size.text_bytes for name, (own, size) in heard.items()}
-            metrics |= {"valid_bits_per_unit_by_source": units, "valid_bits_per_byte_by_source": letters}
+            metrics["valid_bits_per_unit"] = speech_bits / self.num_valid_units
+        if self.text_bytes:
+            metrics["valid_bits_per_byte"] = text_bits / self.text_bytes
+        metrics |= self._more_valid
+        own = list(zip(self.sources.items(), bits.tolist(), strict=False))
+        if units := {name: speech / size.num_units for (name, size), (speech, _) in own if size.num_units}:
+            metrics["valid_bits_per_unit_by_source"] = units
+        if letters := {name: text / size.text_bytes for (name, size), (_, text) in own if size.text_bytes}:
+            metrics["valid_bits_per_byte_by_source"] = letters
         return metrics
 
     def merged_state(self) -> LoaderState:
@@ -294,6 +296,11 @@ class LanguageModelModule(TrainingModule):
         else:
             self._counted_elsewhere = _totals(self.loader_state)
         self.num_skipped_updates = int(checkpoint.get("num_skipped_updates", 0))
+
+
+def _mean(nats: float, num_targets: float) -> float | None:
+    """Nats a target; None where there is no target, or their sum is not finite."""
+    return nats / num_targets if num_targets and math.isfinite(nats) else None
 
 
 def _totals(state: LoaderState | None) -> list[int]:

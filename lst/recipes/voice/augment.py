@@ -76,7 +76,16 @@ def prepare_augmented(run: RunFolder, options: PrepareOptions) -> None:
     rows = [row for row in gather_source(options).rows if isinstance(row, ManifestRow)]
     pairs = conversions(rows, options.data.augment.voices, options.seed)
     if not pairs:
-        raise UserError("data.augment.voices: the training recordings are of one speaker; there is no other voice")
+        raise UserError(
+            f"data.augment.voices: the training recordings of {LEAST_REFERENCE_S:g} to {MOST_SOURCE_S:g} s are of one "
+            "speaker; there is no other voice"
+        )
+    num_left = sum(row.split == "train" for row in rows) - len({source.id for source, _ in pairs})
+    if num_left:
+        say(
+            f"{num_left:,} training recordings are not converted: they last less than {LEAST_REFERENCE_S:g} s or more "
+            f"than {MOST_SOURCE_S:g} s"
+        )
     converted = []
     convert = partial(_converted, folder, voice, sha256(voice))
     with Progress(len(pairs), "convert", "recording") as progress:
@@ -127,15 +136,17 @@ def _converted(folder: Path, voice: Path, voice_sha256: str, pair: tuple[Manifes
         ):
             file.comment = f"converted by LST: words of {source.id}, voice of {reference.id}"
             file.write(made)
-    return ManifestRow(
-        f"{source.id}-{name[:8]}",
-        path,
-        source.text,
-        f"converted-{reference.speaker}",
-        "train",
-        soundfile.info(path).duration,
-        source.ending_start_word,
-        words=source.words,
+    # What is stated of the source's words, such as its licence, stays; the audio is a file of its own.
+    return replace(
+        source,
+        id=f"{source.id}-{name[:8]}",
+        path=path,
+        speaker=f"converted-{reference.speaker}",
+        duration_s=soundfile.info(path).duration,
+        start_s=0.0,
+        channel=None,
+        member="",
+        is_segment=False,
     )
 
 
@@ -153,7 +164,8 @@ def _measure(
     pairs: list[tuple[ManifestRow, ManifestRow]],
 ) -> None:
     """Writes and says the distances before and after."""
-    measured = pairs[:: max(1, len(pairs) // _NUM_MEASURED)][:_NUM_MEASURED]
+    places = np.linspace(0, len(pairs) - 1, min(_NUM_MEASURED, len(pairs))).astype(int)
+    measured = [pairs[place] for place in places]
     alone = fit_units(rows, options.tokenizer, options.seed, options.num_workers)
     before, after = (unit_distance(one, measured) for one in (alone, codec))
     found = UnitDistances(version=1, before=before, after=after, num_pairs=len(measured), num_converted=len(pairs))

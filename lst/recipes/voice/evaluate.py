@@ -87,7 +87,7 @@ class VoiceEvaluation(TypedDict):
     """``evaluation.json``.
 
     Keys:
-        voices: that spoke; none of them may have been heard in training.
+        voices: sources and targets; none of them may have been heard in training.
         corpus: of the recordings that were converted; None for engines' voices.
         measure: what the cosines are of.
         recogniser: that heard the words; None for none.
@@ -142,13 +142,9 @@ def evaluate_voice(config: VoiceConfig) -> str:
         UserError: there is no such voice or engine, or weights are not trusted.
     """
     check_one_process("lst voice eval")
-    path, measure = voice_file(config), evaluation_measure(config)
-    saved = SavedVoice.load(path)
-    if not saved.description["has_student"]:
-        raise UserError(f"{path} speaks units and converts nothing: measure it with make bench-resynthesis")
-    recogniser = evaluation_recogniser(config)
+    voice, measure, recogniser = _checked(config)
     pairs = pairs_of(config)
-    judge = _Judge(StyleVoice(saved), measure, _tokenizer(config, saved), recogniser)
+    judge = _Judge(voice, measure, _tokenizer(config, voice.saved), recogniser)
     with Progress(len(pairs), "evaluate", "conversion") as progress:
         for pair in pairs:
             judge.add(pair)
@@ -171,12 +167,20 @@ def evaluate_voice(config: VoiceConfig) -> str:
 
 def evaluation_plan(config: VoiceConfig) -> list[str]:
     """What ``lst voice eval`` would do; raises ``UserError`` for what it would refuse."""
-    path = voice_file(config)
-    evaluation_measure(config)
-    evaluation_recogniser(config)
-    return [
-        f"evaluate {path} on {config.eval.sentences} sentences of {config.eval.corpus or ', '.join(config.eval.voices)}"
-    ]
+    _checked(config)
+    return [f"evaluate {voice_file(config)} {evaluated_on(config)}"]
+
+
+def evaluated_on(config: VoiceConfig) -> str:
+    """What is converted, in words."""
+    return f"on {config.eval.sentences} sentences of {config.eval.corpus or ', '.join(config.eval.voices)}"
+
+
+def _checked(config: VoiceConfig) -> tuple[StyleVoice, SpeakerMeasure, Recogniser | None]:
+    """The voice, and what measures it; raises ``UserError`` where one is missing or unfit."""
+    voice = StyleVoice(SavedVoice.load(voice_file(config)))
+    voice.check_converts()
+    return voice, evaluation_measure(config), evaluation_recogniser(config)
 
 
 def verdict_lines(found: VoiceEvaluation) -> list[str]:
@@ -220,6 +224,7 @@ class _Judge:
         self.rows: list[dict[str, SystemRecord]] = []
         self.contents: list[np.ndarray] = []
         self.voices: list[str] = []
+        self.names: set[str] = set()
         self.played: list[tuple[str, list[tuple[str, str]]]] = []
         self.left_out: list[str] = []
 
@@ -263,6 +268,7 @@ class _Judge:
             said = f"“{pair.text}” {pair.source_voice}, in the voice of {pair.reference.speaker}"
             self.played.append((said, [(label, audio_address(sound, rate_hz)) for label, sound in clips.items()]))
         self.voices.append(pair.source_voice)
+        self.names |= {pair.source_voice, pair.reference.speaker}
 
     def _hear(self, text: str, sounds: Mapping[str, np.ndarray]) -> None:
         """Counts the words that the recogniser hears wrongly."""
@@ -335,7 +341,7 @@ class _Judge:
         return {
             "version": 1,
             "name": config.name,
-            "voices": sorted(set(self.voices)),
+            "voices": sorted(self.names),
             "num_conversions": len(self.rows),
             "corpus": config.eval.corpus,
             "measure": self.measure.name,

@@ -39,7 +39,11 @@ FEATURE_FOLDER = "voice_features"
 _REMEDY = "Delete it; lst voice train makes it again."
 
 
-class FeatureDescription(TypedDict):
+class _LaterDescription(TypedDict, total=False):
+    texts_are_right: bool
+
+
+class FeatureDescription(_LaterDescription):
     """What a file of features says of itself.
 
     Keys:
@@ -47,6 +51,7 @@ class FeatureDescription(TypedDict):
         ids: of its utterances, without those that were left out.
         num_phones, num_pitch: of each utterance, how many values of ``phones`` and ``pitch`` are its own.
         left_out: utterances that could not be read or aligned, and why.
+        texts_are_right: as it was when phones were placed; earlier files lack it.
     """
 
     format: Literal["lst-voice-features-1"]
@@ -85,17 +90,24 @@ def make_features(data: PreparedData, num_workers: int, texts_are_right: bool = 
         texts_are_right: see ``VoiceConfig``.
 
     Raises:
-        UserError: the data was made without audio, or pyworld is not installed.
+        UserError: the data was made without audio, pyworld is not installed, or phones were placed with the other
+            value of ``texts_are_right``.
     """
     if not data.manifest:
         raise UserError(f"{data.folder} was made of units, without audio: a voice needs recordings")
     import_or_explain("pyworld", "pitch", "pip install 'latent-speech-text[voice]'")
-    tasks = [
-        ShardTask(data.folder, split, number, data.manifest, texts_are_right)
-        for split, reader in _readers(data).items()
-        for number, entry in enumerate(reader.receipts)
-        if _read(data.folder, entry) is None
-    ]
+    tasks = []
+    for split, reader in _readers(data).items():
+        for number, entry in enumerate(reader.receipts):
+            if (found := _read(data.folder, entry)) is None:
+                tasks.append(ShardTask(data.folder, split, number, data.manifest, texts_are_right))
+            elif found[0].get("texts_are_right", texts_are_right) != texts_are_right:
+                # A training that goes on must not meet other phones than it began with.
+                given, was = str(texts_are_right).lower(), str(not texts_are_right).lower()
+                raise UserError(
+                    f"texts_are_right={given}: the phones of {data.folder} were placed with {was}. Give "
+                    f"texts_are_right={was}, or delete {data.folder / FEATURE_FOLDER} and train under another name=NAME"
+                )
     if not tasks:
         return
     with Progress(len(tasks), "phones and pitch", "shard") as progress:
@@ -128,6 +140,7 @@ def make_shard_features(task: ShardTask) -> None:
         "num_phones": [len(part) for part in phones[1:]],
         "num_pitch": [len(part) for part in pitches[1:]],
         "left_out": left_out,
+        "texts_are_right": task.texts_are_right,
     }
     tensors: dict[str, np.ndarray] = {"phones": np.concatenate(phones), "pitch": np.concatenate(pitches)}
     content = save(tensors, metadata={"lst": json.dumps(described, sort_keys=True)})

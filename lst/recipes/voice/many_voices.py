@@ -2,6 +2,7 @@
 
 ::
 
+    FOLDER/made_from.json    MadeFrom; written first
     FOLDER/audio/SPEAKER-NUMBER.flac    a sentence
     FOLDER/manifest.jsonl               transcripts and speakers; word times are spread evenly; written last
 
@@ -15,6 +16,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, TypedDict
 
 import numpy as np
 import soundfile
@@ -32,9 +34,11 @@ from lst.data.synthesis.voices import (
     synthesize_cached,
 )
 from lst.data.utterance import TimedWord
+from lst.errors import UserError
+from lst.storage import fingerprint, read_json, write_json
 from lst.tokenizers.units import SAMPLE_RATE_HZ
 
-MANIFEST_FILE = "manifest.jsonl"
+MANIFEST_FILE, MADE_FROM_FILE = "manifest.jsonl", "made_from.json"
 RATE_RANGE, PITCH_RANGE, BODY_RANGE = (0.9, 1.12), (0.8, 1.25), (0.87, 1.16)
 _MIN_WORDS = 5
 # Rates of resampling are multiples of this, so that its filters stay small.
@@ -101,6 +105,28 @@ def speech_of(text: str, speaker: BodySpeaker, cache: Path) -> np.ndarray:
     return resample(speaker.speaker.name, plain, round(SAMPLE_RATE_HZ * speaker.body), SAMPLE_RATE_HZ)
 
 
+class MadeFrom(TypedDict):
+    """``made_from.json``: fingerprint of speakers, sentences and seed."""
+
+    version: Literal[1]
+    made_from: str
+
+
+def check_corpus(folder: Path, speakers: Sequence[BodySpeaker], num_sentences: int, seed: int) -> str:
+    """Raises ``UserError`` where a folder holds other speech than ``make_corpus`` would make; returns a fingerprint."""
+    now = fingerprint([num_sentences, seed, [(str(one.speaker), one.body) for one in speakers]])
+    place = folder / MADE_FROM_FILE
+    if (
+        place.exists()
+        and read_json(place, MadeFrom, "the record of the speech", f"Delete {folder}.")["made_from"] != now
+    ):
+        raise UserError(
+            f"{folder} holds speech of other speakers, sentences or another seed: give the options that it was made "
+            "with, or another run_dir=FOLDER"
+        )
+    return now
+
+
 def make_corpus(folder: Path, speakers: Sequence[BodySpeaker], num_sentences: int, seed: int, num_workers: int) -> Path:
     """Writes a corpus in which each speaker says sentences of their own; nothing is done where it is there.
 
@@ -113,10 +139,15 @@ def make_corpus(folder: Path, speakers: Sequence[BodySpeaker], num_sentences: in
 
     Returns:
         Its manifest.
+
+    Raises:
+        UserError: the folder holds other speech.
     """
+    made_from = check_corpus(folder, speakers, num_sentences, seed)
     manifest = folder / MANIFEST_FILE
     if manifest.exists():
         return manifest
+    write_json(folder / MADE_FROM_FILE, {**MadeFrom(version=1, made_from=made_from)})
     wanted = num_sentences * len(speakers)
     stories = generate_stories(wanted, seed, "wide")
     sentences = [one for story in stories for one in split_sentences(story.text) if len(one.split()) >= _MIN_WORDS]

@@ -14,7 +14,7 @@ from lst.recipes.training.module import RateOptions, TrainingModule
 from lst.recipes.voice.formats import VoiceStepRow
 from lst.voice.config import VoiceLossConfig
 from lst.voice.losses import voice_losses
-from lst.voice.model import LEARNING, Stage, VoiceBatch, VoiceModel
+from lst.voice.model import Stage, VoiceBatch, VoiceModel
 
 # Draws of its own for torch's generator.
 _STEP_STREAM = 0x501CE
@@ -22,7 +22,7 @@ _STEP_STREAM = 0x501CE
 
 @dataclass(frozen=True)
 class StageOptions:
-    """What the trainer and its callbacks read of a stage; see ``VoiceTrainConfig``."""
+    """What the trainer and its callbacks read of a stage or a part; see ``VoiceTrainConfig``."""
 
     max_steps: int
     learning_rate: float
@@ -33,10 +33,10 @@ class StageOptions:
     checkpoint_every: int
 
     @classmethod
-    def of(cls, train: VoiceTrainConfig, stage: Stage) -> StageOptions:
-        """The options of one stage."""
+    def of(cls, train: VoiceTrainConfig, max_steps: int) -> StageOptions:
+        """The options of a training of so many steps."""
         return cls(
-            train.teacher_steps if stage == 1 else train.student_steps,
+            max_steps,
             train.learning_rate,
             train.weight_decay,
             train.beta1,
@@ -65,11 +65,12 @@ class VoiceModule(TrainingModule):
     """
 
     model: VoiceModel
+    options: StageOptions
 
     def __init__(
         self, model: VoiceModel, train: VoiceTrainConfig, loss: VoiceLossConfig, stage: Stage, seed: int
     ) -> None:
-        options = StageOptions.of(train, stage)
+        options = StageOptions.of(train, train.teacher_steps if stage == 1 else train.student_steps)
         super().__init__(
             model,
             options,
@@ -142,14 +143,4 @@ def voice_adamw(model: torch.nn.Module, options: RateOptions) -> torch.optim.Opt
         ],
         lr=options.learning_rate,
         betas=(options.beta1, options.beta2),
-    )
-
-
-def learning_parameters(model: VoiceModel, stage: Stage) -> int:
-    """How many parameters a stage trains."""
-    return sum(
-        parameter.numel()
-        for name, part in model.named_children()
-        if name in LEARNING[stage]
-        for parameter in part.parameters()
     )

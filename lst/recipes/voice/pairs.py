@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lst.configs.voice_schema import VoiceConfig
-from lst.data.corpora import ManifestRow, load_corpus
+from lst.data.corpora import ManifestRow, check_rows, load_corpus, num_bad_rows
 from lst.data.synthesis.stories import generate_stories, split_sentences
 from lst.data.synthesis.voices import default_cache_dir, named_speaker, synthesize_many
 from lst.errors import UserError
+from lst.progress import say
 
 _MIN_WORDS = 6
 # Recordings that are long enough to tell voices apart, and short enough for a table in minutes.
@@ -69,26 +70,41 @@ def parallel_pairs(config: VoiceConfig) -> list[Pair]:
 def recorded_pairs(config: VoiceConfig) -> list[Pair]:
     """Recordings of a corpus, each to be converted into the voice of another speaker of it.
 
-    Held-out utterances are taken where the corpus has some.
+    Held-out utterances are taken where the corpus has some. No recording is converted twice: a recording that counts
+    several times would make few look like many.
     """
     assert config.eval.corpus is not None
-    rows, _, _ = load_corpus(config.eval.corpus)
-    rows = [row for row in rows if row.split == "valid"] or rows
-    own: dict[str, list[ManifestRow]] = {}
-    for row in rows:
-        if row.duration_s is None or _LEAST_S <= row.duration_s <= _MOST_S:
-            own.setdefault(row.speaker, []).append(row)
-    names = [name for name, said in own.items() if len(said) >= 2]
+    own = _by_speaker(config.eval.corpus, config.num_workers)
+    names = list(own)
     if len(names) < 2:
         raise UserError(
             f"eval.corpus={config.eval.corpus}: conversions need two speakers or more with two recordings each of "
             f"{_LEAST_S:g} to {_MOST_S:g} s; it has {len(names)}"
         )
+    rounds = range(max(map(len, own.values())))
+    turns = [(turn, place) for turn in rounds for place, name in enumerate(names) if turn < len(own[name])]
     pairs = []
-    for number in range(config.eval.sentences):
-        turn, place = divmod(number, len(names))
-        source, target = names[place], names[(place + 1 + turn % (len(names) - 1)) % len(names)]
-        said, heard = own[source], own[target]
-        chosen = [said[turn % len(said)], heard[turn % len(heard)], heard[(turn + 1) % len(heard)]]
-        pairs.append(Pair(chosen[0].text, source, *chosen))
+    for turn, place in turns[: config.eval.sentences]:
+        # Each speaker meets each other one in turn.
+        target = names[(place + 1 + turn % (len(names) - 1)) % len(names)]
+        said, heard = own[names[place]][turn], own[target]
+        references = heard[turn % len(heard)], heard[(turn + 1) % len(heard)]
+        pairs.append(Pair(said.text, names[place], said, *references))
+    if len(pairs) < config.eval.sentences:
+        say(f"eval.sentences={config.eval.sentences}: there are {len(pairs)} different recordings to convert, no more")
     return pairs
+
+
+def _by_speaker(corpus: str, num_workers: int) -> dict[str, list[ManifestRow]]:
+    """The fit recordings of each speaker who has two or more; says how many are left out, and why the first one is."""
+    rows, unread, _ = load_corpus(corpus)
+    held_out = [row for row in rows if row.split == "valid"] or rows
+    fit, unfit = check_rows(held_out, _LEAST_S, _MOST_S, num_workers=num_workers)
+    english = [row for row in fit if not row.language]
+    if missing := len(held_out) - len(english) + num_bad_rows(unread):
+        reason = next(map(str, [*unread, *unfit]), "they are not in English")
+        say(f"eval.corpus={corpus}: {missing:,} recordings are left out, such as {reason}")
+    own: dict[str, list[ManifestRow]] = {}
+    for row in english:
+        own.setdefault(row.speaker, []).append(row)
+    return {name: said for name, said in own.items() if len(said) >= 2}

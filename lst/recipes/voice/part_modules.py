@@ -33,19 +33,6 @@ class SpectrumBatch:
         return SpectrumBatch(self.mel.to(device), self.power.to(device))
 
 
-def options_of(train: VoiceTrainConfig) -> StageOptions:
-    """What the trainer and its callbacks read of a part."""
-    return StageOptions(
-        train.steps,
-        train.learning_rate,
-        train.weight_decay,
-        train.beta1,
-        train.beta2,
-        train.eval_every,
-        train.checkpoint_every,
-    )
-
-
 class PartModule(TrainingModule):
     """Trains a part of a voice; subclasses give the loss and a distance to held-out speech.
 
@@ -56,13 +43,14 @@ class PartModule(TrainingModule):
     """
 
     model: Any
+    options: StageOptions
     # Of the distance in ``metrics.jsonl``.
     metric: str
 
     def __init__(self, model: torch.nn.Module, train: VoiceTrainConfig, seed: int) -> None:
         super().__init__(
             model,
-            options_of(train),
+            StageOptions.of(train, train.steps),
             lambda step: rate_share(step, train, train.steps),
             lambda step: int(np.random.default_rng([_STEP_STREAM, seed, step]).integers(2**63)),
             max_skipped_updates=train.max_skipped_updates,

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,22 +23,26 @@ from lst import storage
 from lst.configs.voice_schema import VoiceConfig
 from lst.data.prepared import PreparedData
 from lst.data.shards import INDEX_FILE
-from lst.errors import StoppedError, UserError, raise_problems
+from lst.errors import UserError, raise_problems
 from lst.lazy import import_or_explain
 from lst.parallel import check_one_process
 from lst.progress import say
-from lst.recipes.training.callbacks import RunCallback
-from lst.recipes.training.finite import NonFiniteError
 from lst.recipes.training.folder import TrainingFolder
-from lst.recipes.training.module import TrainingModule
-from lst.recipes.training.trainer import TrainerOptions, fit
 from lst.recipes.voice.corpus import content_frames, training_batches, valid_batches
 from lst.recipes.voice.formats import PartSettings
-from lst.recipes.voice.part_modules import SpectrumBatch, SpectrumModule, UnitsModule, options_of
+from lst.recipes.voice.part_modules import SpectrumBatch, SpectrumModule, UnitsModule
 from lst.recipes.voice.recordings import RecordingCorpus
-from lst.recipes.voice.train import FREE, finished_voice, train_plan, train_voice, voice_folder
+from lst.recipes.voice.train import (
+    FREE,
+    STAGES,
+    finished_voice,
+    fit_part,
+    prepared_for,
+    train_plan,
+    train_voice,
+    voice_folder,
+)
 from lst.runs import RunFolder
-from lst.storage.locks import folder_lock, reading_lock
 from lst.voice.mel import MelScale
 from lst.voice.model import VoiceModel
 from lst.voice.saved import STYLE_VOICE_FILE
@@ -66,21 +69,15 @@ def train_part(config: VoiceConfig) -> Path:
     """
     if config.part == "whole":
         return train_voice(config)
-    check_one_process("lst voice train")
-    run = RunFolder(Path(config.run_dir), config.data_dir)
-    with reading_lock(run.data):
-        data = PreparedData(run.data)
-        check_part(config, data)
-        folder = voice_folder(config)
-        with folder_lock(folder, work="trained", remedy="or train under another name=NAME"):
-            final = folder / FILES[config.part]
-            if final.exists():
-                say(f"{config.name} has its {config.part}: nothing to do ({final})")
-            else:
-                train = RecordingCorpus(data, "train", config.model.sample_rate_hz, config.train.utterances)
-                valid = RecordingCorpus(data, "valid", config.model.sample_rate_hz, config.train.eval_rows)
-                (_train_units if config.part == "units" else _train_vocoder)(config, train, valid, final)
-            return final
+    final = voice_folder(config) / FILES[config.part]
+    with prepared_for(config, check_part) as data:
+        if final.exists():
+            say(f"{config.name} has its {config.part}: nothing to do ({final})")
+        else:
+            train = RecordingCorpus(data, "train", config.model.sample_rate_hz, config.train.utterances)
+            valid = RecordingCorpus(data, "valid", config.model.sample_rate_hz, config.train.eval_rows)
+            (_train_units if config.part == "units" else _train_vocoder)(config, train, valid, final)
+    return final
 
 
 def part_settings(config: VoiceConfig, data: PreparedData) -> PartSettings:
@@ -100,6 +97,8 @@ def part_settings(config: VoiceConfig, data: PreparedData) -> PartSettings:
 def check_part(config: VoiceConfig, data: PreparedData) -> None:
     """What a part's training and its plan refuse before work starts."""
     place = voice_folder(config) / config.part
+    if config.part == "units" and any((place.parent / f"stage-{stage}").exists() for stage in STAGES):
+        raise UserError(f"{place.parent} holds a whole voice: train part=units under another name=NAME")
     raise_problems(
         f"{place} was begun with other settings",
         TrainingFolder(place).conflicts(part_settings(config, data)),
@@ -121,12 +120,12 @@ def _train_units(config: VoiceConfig, train: RecordingCorpus, valid: RecordingCo
     options, data = config.train, train.data
     model = VoiceModel(config.model, len(_NO_PHONES), data.codec.num_units, seed=config.seed)
     sizes = (content_frames(options.piece_s), content_frames(options.reference_s))
-    checked = valid_batches(valid, options.rows, options.eval_rows, *sizes, config.seed)
-
-    def batches(first_step: int) -> Iterator[Any]:
-        return training_batches(train, options.rows, *sizes, (config.seed, 0), first_step)
-
-    _fit(config, data, UnitsModule(model, options, config.seed), batches, checked)
+    fit_part(
+        *_place_of(config, data),
+        UnitsModule(model, options, config.seed),
+        lambda first: training_batches(train, options.rows, *sizes, (config.seed, 0), first),
+        lambda: valid_batches(valid, options.rows, options.eval_rows, *sizes, config.seed),
+    )
     whole = finished_voice(config, data, model, train)
     described = {**whole.description, "phones": _NO_PHONES, "has_student": False, "has_units": True}
     replace(whole, description=described).save(final)  # type: ignore[arg-type]
@@ -137,12 +136,14 @@ def _train_vocoder(config: VoiceConfig, train: RecordingCorpus, valid: Recording
     network = SpectrumNetwork(config.spectrum, MelScale(rate_hz), config.seed)
     num_frames = 2 * content_frames(options.piece_s)
     num_checked = -(-options.eval_rows // options.rows)
-    checked = list(spectrum_batches(valid, options.rows, num_frames, (_VALID_STREAM, config.seed), range(num_checked)))
-
-    def batches(first_step: int) -> Iterator[Any]:
-        return spectrum_batches(train, options.rows, num_frames, (_SPECTRUM_STREAM, config.seed), count(first_step))
-
-    _fit(config, train.data, SpectrumModule(network, options, config.seed), batches, checked)
+    fit_part(
+        *_place_of(config, train.data),
+        SpectrumModule(network, options, config.seed),
+        lambda first: spectrum_batches(train, options.rows, num_frames, (_SPECTRUM_STREAM, config.seed), count(first)),
+        lambda: list(
+            spectrum_batches(valid, options.rows, num_frames, (_VALID_STREAM, config.seed), range(num_checked))
+        ),
+    )
     finished = network.cpu().eval().requires_grad_(False)
     TrainedVocoder(
         finished,
@@ -173,36 +174,10 @@ def spectrum_batches(
         yield SpectrumBatch(torch.stack([corpus.scale.mel_of(power) for power in powers]), power_BTF)
 
 
-def _fit(config: VoiceConfig, data: PreparedData, module: TrainingModule, batches: Any, checked: list[Any]) -> None:
-    """Trains the part, or goes on with it; the module's model then has the weights of its end."""
-    path = voice_folder(config) / config.part
-    folder, options, description = TrainingFolder(path), options_of(config.train), f"{config.name}, {config.part}"
-    folder.begin(part_settings(config, data), config)
-    resume = folder.load_newest()
-    first_step = resume.step if resume else 0
-    if resume is not None and first_step == options.max_steps:
-        module.load_state_dict(resume.take()["state_dict"])
-        return
-    if resume:
-        say(f"{description}: going on from step {first_step:,}")
-    num_learning = sum(one.numel() for one in module.parameters() if one.requires_grad)
-    say(
-        f"{description}: {num_learning:,} parameters, {options.max_steps:,} steps of {config.train.rows} × "
-        f"{config.train.piece_s:g} s"
-    )
-    callback = RunCallback(path, options, first_step, description, has_tensorboard=True)
-    trainer = TrainerOptions(
-        options.max_steps, options.eval_every, path, config.train.clip_norm, config.train.accelerator
-    )
-    try:
-        fit(module, batches(first_step), checked, trainer, callback, resume)
-    except NonFiniteError as error:
-        raise UserError(
-            f"{description}: {error}. Lower train.learning_rate (it is {config.train.learning_rate:g}) under another "
-            "name=NAME; the last checkpoint is kept"
-        ) from None
-    if callback.signals.received is not None:
-        raise StoppedError(f"{description} is trained; the same command goes on from here", callback.signals.received)
+def _place_of(config: VoiceConfig, data: PreparedData) -> tuple[VoiceConfig, Path, str, PartSettings]:
+    """What ``fit_part`` takes first."""
+    place = voice_folder(config) / config.part
+    return config, place, f"{config.name}, {config.part}", part_settings(config, data)
 
 
 def part_plan(config: VoiceConfig) -> list[str]:

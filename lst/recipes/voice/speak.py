@@ -61,7 +61,8 @@ def convert(config: VoiceConfig) -> str:
     """
     check_one_process("lst voice convert")
     work = plan_conversion(config)
-    voice = StyleVoice(SavedVoice.load(work.voice), vocoder=chosen_vocoder(config, work.voice))
+    voice = _opened(config, work.voice)
+    voice.check_converts()
     rate_hz = voice.sample_rate_hz
     style = voice.style_of(read_audio(work.reference, rate_hz), f"reference={work.reference}")
     with Progress(len(work.files), "convert", "file") as progress:
@@ -78,6 +79,7 @@ def convert(config: VoiceConfig) -> str:
 def convert_plan(config: VoiceConfig) -> list[str]:
     """What ``lst voice convert`` would do; raises ``UserError`` for what it would refuse."""
     work = plan_conversion(config)
+    _opened(config, work.voice).check_converts()
     return [f"convert {len(work.files):,} files, {work.duration_s:,.1f} s, into {config.out}"]
 
 
@@ -124,15 +126,13 @@ def speak(config: VoiceConfig) -> str:
         UserError: an option is missing or unfit, or the voice reads other units.
     """
     check_one_process("lst voice speak")
-    path = plan_speech(config)
-    saved = SavedVoice.load(path)
-    voice = StyleVoice(saved, vocoder=chosen_vocoder(config, path))
+    voice = _opened(config, plan_speech(config))
     spoken_by = "the voice's own style"
     if config.reference is not None:
         samples = read_audio(config.reference, voice.sample_rate_hz)
         voice = replace(voice, style=voice.style_of(samples, f"reference={config.reference}"))
         spoken_by = f"voice of {Path(config.reference).name}"
-    units, is_deduplicated, what = _units(config, saved)
+    units, is_deduplicated, what = _units(config, voice.saved)
     assert config.out is not None
     sound = voice.sound(units, is_deduplicated)
     write_bytes(
@@ -144,8 +144,11 @@ def speak(config: VoiceConfig) -> str:
 
 def speak_plan(config: VoiceConfig) -> list[str]:
     """What ``lst voice speak`` would do; raises ``UserError`` for what it would refuse."""
-    voice = plan_speech(config)
-    return [f"speak {'units' if config.units else 'a text'} with {voice}, into {config.out}"]
+    path = plan_speech(config)
+    voice = _opened(config, path)
+    if config.units is not None:
+        _units(config, voice.saved)
+    return [f"speak {'units' if config.units else 'a text'} with {path}, into {config.out}"]
 
 
 def plan_speech(config: VoiceConfig) -> Path:
@@ -205,6 +208,11 @@ def voice_file(config: VoiceConfig) -> Path:
     if not path.is_file():
         raise UserError(f"there is no voice {path}: run lst voice train run_dir={config.run_dir}, or give voice=FILE")
     return path
+
+
+def _opened(config: VoiceConfig, path: Path) -> StyleVoice:
+    """The voice of a file, with its vocoder; raises ``UserError`` where one of them is missing or damaged."""
+    return StyleVoice(SavedVoice.load(path), vocoder=chosen_vocoder(config, path))
 
 
 def chosen_vocoder(config: VoiceConfig, voice: Path) -> MelVocoder:

@@ -6,8 +6,11 @@ content in any mel, from the teacher's speech, and a front of units to stand for
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,7 +29,8 @@ from lst.recipes.training.trainer import TrainerOptions, fit
 from lst.recipes.voice.corpus import VoiceCorpus, content_frames, training_batches, valid_batches
 from lst.recipes.voice.features import make_features
 from lst.recipes.voice.formats import VoiceSettings
-from lst.recipes.voice.module import StageOptions, VoiceModule, learning_parameters
+from lst.recipes.voice.module import VoiceModule
+from lst.recipes.voice.part_modules import PartModule
 from lst.runs import RunFolder
 from lst.storage.locks import folder_lock, reading_lock
 from lst.voice.model import Stage, VoiceModel
@@ -52,15 +56,26 @@ def train_voice(config: VoiceConfig) -> Path:
             finite.
         StoppedError: a signal stopped the training, and a checkpoint was saved.
     """
+    with prepared_for(config, check_voice) as data:
+        make_features(data, config.num_workers, config.texts_are_right)
+        return _train(config, data, voice_folder(config))
+
+
+@contextlib.contextmanager
+def prepared_for(config: VoiceConfig, check: Callable[[VoiceConfig, PreparedData], None]) -> Iterator[PreparedData]:
+    """Context manager: the run's prepared data, while nobody else changes it or trains a voice of this name.
+
+    Args:
+        config: of the training.
+        check: raises ``UserError`` for what is refused before work starts.
+    """
     check_one_process("lst voice train")
     run = RunFolder(Path(config.run_dir), config.data_dir)
     with reading_lock(run.data):
         data = PreparedData(run.data)
-        check_voice(config, data)
-        folder = voice_folder(config)
-        with folder_lock(folder, work="trained", remedy="or train under another name=NAME"):
-            make_features(data, config.num_workers, config.texts_are_right)
-            return _train(config, data, folder)
+        check(config, data)
+        with folder_lock(voice_folder(config), work="trained", remedy="or train under another name=NAME"):
+            yield data
 
 
 def voice_folder(config: VoiceConfig) -> Path:
@@ -85,6 +100,8 @@ def stage_settings(config: VoiceConfig, data: PreparedData, stage: Stage) -> Voi
 def check_voice(config: VoiceConfig, data: PreparedData) -> None:
     """What the command and its plan refuse before work starts."""
     folder = voice_folder(config)
+    if (folder / "units").exists():
+        raise UserError(f"{folder} holds a voice of part=units: train the whole voice under another name=NAME")
     conflicts = [
         f"stage {stage}: {difference}"
         for stage in STAGES
@@ -113,6 +130,7 @@ def _train(config: VoiceConfig, data: PreparedData, folder: Path) -> Path:
     rate_hz = config.model.sample_rate_hz
     train, valid = VoiceCorpus(data, "train", rate_hz), VoiceCorpus(data, "valid", rate_hz)
     model = VoiceModel(config.model, len(PHONES), data.codec.num_units, train.num_speakers, config.seed)
+    say(f"{config.name}: {len(train):,} utterances of {train.num_speakers:,} speakers, {len(valid):,} held out")
     for stage in STAGES:
         _train_stage(config, data, model, (train, valid), _stage_folder(folder, stage), stage)
     saved = finished_voice(config, data, model, train)
@@ -129,35 +147,65 @@ def _train_stage(
     stage: Stage,
 ) -> None:
     """Trains one stage, or goes on with it; the model then has the weights of its end."""
-    folder, options = TrainingFolder(path), StageOptions.of(config.train, stage)
-    description = f"{config.name}, stage {stage}"
-    folder.begin(stage_settings(config, data, stage), config)
+    options = config.train
+    sizes = (content_frames(options.piece_s), content_frames(options.reference_s))
+    fit_part(
+        config,
+        path,
+        f"{config.name}, stage {stage}",
+        stage_settings(config, data, stage),
+        VoiceModule(model, options, config.loss, stage, config.seed),
+        lambda first: training_batches(corpora[0], options.rows, *sizes, (config.seed, stage), first),
+        lambda: valid_batches(corpora[1], options.rows, options.eval_rows, *sizes, config.seed),
+    )
+
+
+def fit_part(
+    config: VoiceConfig,
+    path: Path,
+    description: str,
+    settings: Mapping[str, Any],
+    module: VoiceModule | PartModule,
+    batches: Callable[[int], Iterator[Any]],
+    checked: Callable[[], list[Any]],
+) -> None:
+    """Trains a stage or a part of a voice, or goes on with it; the module's model then has the weights of its end.
+
+    Args:
+        config: of the training.
+        path: its folder.
+        description: what is trained, for people.
+        settings: all that decides its weights.
+        module: what is trained.
+        batches: those of the training from a step on, without end.
+        checked: makes those of the validation.
+    """
+    folder, options = TrainingFolder(path), module.options
+    folder.begin(settings, config)
     resume = folder.load_newest()
     first_step = resume.step if resume else 0
-    module = VoiceModule(model, config.train, config.loss, stage, config.seed)
     if resume is not None and first_step == options.max_steps:
         module.load_state_dict(resume.take()["state_dict"])
         say(f"{description} is trained")
         return
     if resume:
         say(f"{description}: going on from step {first_step:,}")
+    num_learning = sum(one.numel() for one in module.parameters() if one.requires_grad)
     say(
-        f"{description}: {learning_parameters(model, stage):,} parameters, {corpora[0].num_speakers} speakers, "
-        f"{options.max_steps:,} steps of {config.train.rows} × {config.train.piece_s:g} s"
+        f"{description}: {num_learning:,} parameters, {options.max_steps:,} steps of {config.train.rows} × "
+        f"{config.train.piece_s:g} s"
     )
-    sizes = (content_frames(config.train.piece_s), content_frames(config.train.reference_s))
-    batches = training_batches(corpora[0], config.train.rows, *sizes, (config.seed, stage), first_step)
-    checked = valid_batches(corpora[1], config.train.rows, config.train.eval_rows, *sizes, config.seed)
     callback = RunCallback(path, options, first_step, description, has_tensorboard=True)
     trainer = TrainerOptions(
         options.max_steps, options.eval_every, path, config.train.clip_norm, config.train.accelerator
     )
     try:
-        fit(module, batches, checked, trainer, callback, resume)
+        fit(module, batches(first_step), checked(), trainer, callback, resume)
     except NonFiniteError as error:
+        also = " or loss.adversarial" if config.part == "whole" else ""
         raise UserError(
-            f"{description}: {error}. Lower train.learning_rate (it is {config.train.learning_rate:g}) or "
-            f"loss.adversarial under another name=NAME; the last checkpoint is kept"
+            f"{description}: {error}. Lower train.learning_rate (it is {config.train.learning_rate:g}){also} under "
+            "another name=NAME; the last checkpoint is kept"
         ) from None
     if callback.signals.received is not None:
         raise StoppedError(f"{description} is trained; the same command goes on from here", callback.signals.received)

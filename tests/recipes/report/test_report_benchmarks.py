@@ -9,7 +9,8 @@ from html_page import Page, check_self_contained, check_well_formed
 from made_answers import add_adapted, add_benchmark, add_contamination
 from made_run import make_overrides, make_run
 
-from lst.recipes.report.adaptation import adaptation_of_run
+from lst.evaluation.adapted_results import read_adapted
+from lst.recipes.report.adaptation import adaptation_of_run, adaptation_sections
 from lst.recipes.report.benchmarks import benchmark_sections, contamination_sections
 from lst.recipes.report.record import read_run
 from lst.recipes.report.write import report_page, write_results
@@ -34,6 +35,13 @@ def test_benchmarks_and_contamination_are_on_the_page(tmp_path: Path) -> None:
     cells = [" ".join(cell.split()) for cell in page.row("adaptation", "static")]
     assert cells[1:] == ["75.0 75.0–75.0", "50.0 75.0–75.0", "+50.0 +50.0 to +50.0", "10.00", "0.500", "75 %"]
     assert page.row("adaptation", "baseline")[3].strip() == "base"
+    _, static = run.models
+    answered = [(model, read_adapted(run.folder.eval_adapted_results(model.name)[0])) for model in run.models]
+    (section,) = adaptation_sections(answered, 50, 0, static)
+    of_baseline, of_static = section.tables[0].rows
+    assert (section.tables[0].base, of_static.against) == (static, None), "lst compare base= names the base"
+    assert of_baseline.against is not None
+    assert of_baseline.against["difference"] == -0.5
     row = page.row("benchmarks", "static", "S→S")
     best = result["directions"]["S→S"]["strata"]["all"]["swap"]
     assert row[2].split() == [f"{100 * best[key]:.1f}" for key in ("accuracy",)] + [

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import soundfile
+import torch
+from made_run import make_utterance, write_data
 from small_trainings import WHOLE, has_equal_weights, metrics, overrides
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lst.configs.compose import build_config
 from lst.data.prepared import PreparedData
+from lst.data.shards import ShardReader
 from lst.errors import ProblemsError, UserError
 from lst.evaluation import Scorer
 from lst.evaluation.cloze import item_credits, score_cloze
 from lst.evaluation.results import DIRECTIONS
+from lst.model.lst import LatentSpeechTextModel
+from lst.recipes.training import batches, sources
 from lst.recipes.training.held_out import SampleRow, accuracy_key, held_out_items
+from lst.recipes.training.language_model import LanguageModelModule
 from lst.recipes.training.train import train
-from lst.runs import RunFolder, open_data, open_trained
+from lst.runs import RunFolder, fit_patching, open_data, open_trained
 from lst.storage import read_jsonl
 
 LOOKS = ("train.eval_items=3", "train.sample_every=4")
@@ -86,3 +93,28 @@ def test_looks_that_cannot_be_taken_are_refused_before_the_training(run: Path, m
     with pytest.raises(UserError, match=r"train\.eval_items=3: .* holds text alone"):
         train(build_config(overrides(run, "name=m", *LOOKS)))
     assert not (run / "models/m/settings.json").exists()
+
+
+def test_speech_without_transcripts_is_told_by_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each utterance gives one document, not two; there are bits a unit, and none a byte."""
+    made = [make_utterance(number, tmp_path, "one two three", 2.0) for number in range(6)]
+    silent = [replace(one, text="", words=()) for one in made[2:]]
+    write_data(RunFolder(tmp_path), {"train": made[:2], "valid": silent})
+    config = build_config([f"run_dir={tmp_path}", "experiment=smoke", "patching=static", "train.rows=2"])
+    data = PreparedData(tmp_path / "data")
+    patching = fit_patching(config, data, tmp_path)
+    model = LatentSpeechTextModel(config.model, patching.vocabulary.size, 0)
+    monkeypatch.setattr(ShardReader, "source_of", lambda self, index: "ab"[index // 3])
+    monkeypatch.setattr(batches, "told_sources", lambda data: ["a", "b"])
+    monkeypatch.setattr(sources, "told_sources", lambda data: ["a", "b"])
+    found, text_bytes, num_units = batches.validation_batches(config, data, patching, model)
+    assert [batch.doc_source_ids.tolist() for batch in found if batch.doc_source_ids is not None] == [[0, 0, 0, 1]]
+    sizes = sources.held_out_sizes(config, data, patching)
+    assert (sum(size.num_units for size in sizes.values()), text_bytes) == (num_units, 0)
+    module = LanguageModelModule(
+        model, config.train, config.loss, text_bytes, patching.vocabulary.num_text, num_units, 0, sources=sizes
+    )
+    module._valid_nats = torch.tensor([[3.0, 0.0], [2.0, 0.0]], dtype=torch.float64)
+    metrics = module.valid_metrics()
+    assert sorted(metrics) == ["valid_bits_per_unit", "valid_bits_per_unit_by_source"]
+    assert list(metrics["valid_bits_per_unit_by_source"]) == ["a", "b"]

@@ -23,7 +23,7 @@ from lst.recipes.training.language_model import LanguageModelModule
 from lst.recipes.training.start import plan_start
 from lst.recipes.training.train import train
 from lst.runs import RunFolder, require_models
-from lst.runs.formats import TrainingSettings
+from lst.runs.formats import TrainingSettings, read_metrics
 
 
 def infinite_gradient(loss: torch.Tensor) -> torch.Tensor:
@@ -44,7 +44,11 @@ def poison(monkeypatch: pytest.MonkeyPatch, kind: str, *batches: int) -> None:
     def poisoned(self: LanguageModelModule, batch: tuple) -> torch.Tensor:
         loss = batch_loss(self, batch)
         assert self.loader_state is not None
-        return POISONS[kind](loss) if self.loader_state.batch_index in batches else loss
+        if self.loader_state.batch_index not in batches:
+            return loss
+        if kind == "loss":
+            self._watched[0] *= float("nan")
+        return POISONS[kind](loss)
 
     monkeypatch.setattr(LanguageModelModule, "batch_loss", poisoned)
 
@@ -147,7 +151,8 @@ def test_a_checkpoint_of_another_training_is_gone_on_from_under_a_new_name(train
 def test_updates_are_left_out_up_to_a_ceiling(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    poison(monkeypatch, "gradient", 2, 6)
+    poison(monkeypatch, "gradient", 2)
+    poison(monkeypatch, "loss", 6)
     words = overrides(run, "name=m", *WHOLE, "train.on_nonfinite=skip")
     with pytest.raises(UserError, match="on batch 6"):
         train(build_config([*words, "train.max_skipped_updates=1"]))
@@ -157,6 +162,10 @@ def test_updates_are_left_out_up_to_a_ceiling(
     rows = [row for row in metrics(run, "m") if "learning_rate" in row]
     assert {row["step"]: row.get("skipped_batch") for row in rows if "loss" not in row} == {2: 2, 6: 6}
     assert len(rows) == 9
+    # As the report reads them.
+    steps, validations = read_metrics(run / "models" / "m" / "metrics.jsonl")
+    assert [row["step"] for row in steps] == [1, 3, 4, 5, 7, 8, 9]
+    assert [row["step"] for row in validations] == [3, 6, 9]
 
 
 @pytest.mark.parametrize("kind", POISONS)

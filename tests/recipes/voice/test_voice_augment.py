@@ -14,6 +14,7 @@ from lst.cli import main
 from lst.data.corpora.manifest import ManifestRow, read_manifest, write_manifest
 from lst.data.prepare import PrepareOptions
 from lst.data.prepared import UNITS_FILE
+from lst.data.utterance import Provenance
 from lst.recipes.voice import augment
 from lst.recipes.voice.augment import conversions, unit_distance
 from lst.tokenizers.kmeans import Centroids, KmeansTokenizer
@@ -37,7 +38,8 @@ def corpus(tmp_path: Path) -> Path:
         path.parent.mkdir(exist_ok=True)
         soundfile.write(path, hum(0.7, pitch_hz=100 + 20 * number), 16_000)
         split = "dev" if number % 3 == 2 else "train"
-        rows.append(ManifestRow(f"u{number}", path, "one two", f"s{number % 3}", split, 0.7))
+        stated = Provenance(licence="CC BY-NC 4.0", consent=f"form {number % 3}")
+        rows.append(ManifestRow(f"u{number}", path, "one two", f"s{number % 3}", split, 0.7, provenance=stated))
     write_manifest(tmp_path / "corpus" / "manifest.jsonl", rows)
     return tmp_path / "corpus"
 
@@ -85,6 +87,7 @@ def test_converted_recordings_are_prepared_with_the_others(
     assert [row.split for row in rows] == ["train", "train", "valid"] * 2 + ["train"] * 4
     for row in rows[6:]:
         assert row.speaker in ("converted-s0", "converted-s1")
+        assert row.provenance.licence == "CC BY-NC 4.0", "a conversion is under the licence of its words"
         with soundfile.SoundFile(row.path) as file:
             assert "converted by LST" in file.comment
             assert file.frames == 11_200

@@ -129,6 +129,8 @@ def test_features_are_made_once_and_again_where_the_shard_is_another(run: Path, 
     own = found["utterance-3"]
     assert len(own.phones) == 275
     assert len(own.pitch_hz) == 220
+    with pytest.raises(UserError, match=r"texts_are_right=true: the phones of .* were placed with false"):
+        make_features(data, 1, texts_are_right=True)
     content = files[0].read_bytes()
     files[0].write_bytes(content[:-3])
     with pytest.raises(UserError, match=r"damaged: .*train-000000\.safetensors .* Delete it; lst voice train"):

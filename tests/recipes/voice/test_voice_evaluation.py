@@ -84,14 +84,14 @@ class Deaf:
         return "one"
 
 
-def test_recorded_speakers_are_converted_into_each_other(tmp_path: Path) -> None:
-    """With the utterances that are held out, and without those that are too short."""
+def test_recorded_speakers_are_converted_into_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the utterances that are held out, and without those that are too short; their lengths are in the audio."""
     rows = []
     for number in range(10):
         path = tmp_path / f"u{number}.wav"
-        soundfile.write(path, np.zeros(8000), 8000)
-        split, duration_s = ("train" if number == 9 else "dev"), (1.0 if number == 0 else 4.0)
-        rows.append(ManifestRow(f"u{number}", path, f"text {number}", f"s{number % 3}", split, duration_s))
+        soundfile.write(path, np.zeros(8000 if number == 0 else 32_000), 8000)
+        split = "train" if number == 9 else "dev"
+        rows.append(ManifestRow(f"u{number}", path, f"text {number}", f"s{number % 3}", split))
     write_manifest(tmp_path / "manifest.jsonl", rows)
     config = VOICE.build([f"eval.corpus={tmp_path}", "eval.sentences=8"])
     pairs = recorded_pairs(config)
@@ -102,6 +102,10 @@ def test_recorded_speakers_are_converted_into_each_other(tmp_path: Path) -> None
         assert pair.reference != pair.other
         assert {"u0", "u9"}.isdisjoint({pair.source.id, pair.reference.id, pair.other.id})
     assert len({(pair.source_voice, pair.reference.speaker) for pair in pairs}) == 6
+    assert "1 recordings are left out, such as" in capsys.readouterr().err
+    pairs = recorded_pairs(VOICE.build([f"eval.corpus={tmp_path}", "eval.sentences=50"]))
+    assert len({pair.source.id for pair in pairs}) == len(pairs) == 8, "the probe must not meet a recording again"
+    assert "there are 8 different recordings to convert" in capsys.readouterr().err
     write_manifest(tmp_path / "manifest.jsonl", rows[:2])
     with pytest.raises(UserError, match="two speakers or more with two recordings each of 3 to 15 s; it has 0"):
         recorded_pairs(config)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from made_run import make_utterance, write_data
 from safetensors.torch import load_file
@@ -105,7 +106,39 @@ def test_models_of_the_run_speak_by_both(run: Path, trained: dict[str, Path], tm
         voice.convert(hum(1.0), voice.saved.default_style)
     given = ["voice", "speak", f"run_dir={run}", "name=whole", "units=1 1 2", f"out={tmp_path / 'a.wav'}"]
     assert main(given) == main([*given, "vocoder=griffin_lim"]) == 0
-    assert main(["voice", "eval", f"run_dir={run}", "name=whole"]) == 2
+    given = ["voice", "speak", f"run_dir={run}", "name=whole", f"out={tmp_path / 'a.wav'}", "--dry-run"]
+    assert main([*given, "units=1 1 9999"]) == 2, "the plan refuses what the command would"
+    for command in (["eval"], ["eval", "--dry-run"]):
+        assert main(["voice", *command, f"run_dir={run}", "name=whole"]) == 2
+    soundfile.write(tmp_path / "b.wav", hum(1.0), 16_000)
+    given = ["voice", "convert", f"run_dir={run}", "name=whole", f"source={tmp_path / 'b.wav'}", "--dry-run"]
+    assert main([*given, f"reference={tmp_path / 'b.wav'}", f"out={tmp_path / 'c.wav'}"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("part", "word", "needed"),
+    [
+        ("units", "loss.cycle=2", "part=whole"),
+        ("units", "train.teacher_steps=3", "part=whole"),
+        ("units", "spectrum.dim=16", "part=vocoder"),
+        ("vocoder", "model.style_dim=8", "part=whole|units"),
+        ("vocoder", "train.reference_s=1", "part=whole|units"),
+        ("units", "texts_are_right=true", "part=whole"),
+    ],
+)
+def test_options_of_other_parts_are_refused(
+    part: str, word: str, needed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["voice", "train", f"run_dir={tmp_path}", f"part={part}", word, "--dry-run"]) == 2
+    assert f"{word}: has no effect with part={part}; it is read with {needed}" in capsys.readouterr().err
+
+
+def test_a_name_has_one_kind_of_voice(run: Path, trained: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["voice", "train", f"run_dir={run}", "name=whole", "--dry-run"]) == 2
+    assert "holds a voice of part=units: train the whole voice under another name=NAME" in capsys.readouterr().err
+    (run / "voice" / "begun" / "stage-1").mkdir(parents=True)
+    with pytest.raises(UserError, match="holds a whole voice: train part=units under another name=NAME"):
+        train(run, "units", "name=begun")
 
 
 def test_plans_and_what_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

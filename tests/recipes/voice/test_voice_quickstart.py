@@ -12,6 +12,7 @@ from small_voices import hum
 from lst.cli import main
 from lst.data.corpora.manifest import read_manifest
 from lst.data.synthesis.voices import PseudoSpeaker
+from lst.errors import UserError
 from lst.recipes.voice import many_voices
 from lst.recipes.voice.many_voices import BODY_RANGE, BodySpeaker, make_corpus, many_speakers, speech_of
 
@@ -69,6 +70,13 @@ def test_a_corpus_is_made_once(tmp_path: Path, engines: list[tuple[str, PseudoSp
     assert len(engines) == 8
     assert make_corpus(tmp_path / "corpus", speakers, 2, 0, 2) == manifest
     assert len(engines) == 8
+    # Half made, it must not be filled up with other sentences under the same names.
+    manifest.unlink()
+    for other in ((speakers[:3], 2, 0), (speakers, 3, 0), (speakers, 2, 1)):
+        with pytest.raises(UserError, match="holds speech of other speakers, sentences or another seed"):
+            make_corpus(tmp_path / "corpus", *other, 2)
+    assert make_corpus(tmp_path / "corpus", speakers, 2, 0, 2) == manifest
+    assert len(engines) == 8
 
 
 def test_a_plan_is_shown_and_heard_voices_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,5 +88,7 @@ def test_a_plan_is_shown_and_heard_voices_are_refused(tmp_path: Path, capsys: py
     assert "evaluate it on 20 sentences of flite:slt" in shown
     assert main([*command, "eval.voices=[flite:rms,flite:slt]"]) == 2
     assert "flite:rms: in many.voices and in eval.voices" in capsys.readouterr().err
+    assert main([*command, "eval.recognise=faster-whisper", f"eval.recogniser_weights={tmp_path}"]) == 2
+    capsys.readouterr()
     assert main([*command, "many.voices=[]"]) == 2
     assert "many.voices= names no voice" in capsys.readouterr().err
