@@ -179,3 +179,8 @@ def test_what_a_command_reads_is_what_it_declares(command: str, tmp_path: Path) 
     assert undeclared == (
         {"tokenizer.weights", "tokenizer.device", "tokenizer.trust"} & seen if command in ("eval", "check") else set()
     )
+
+
+def test_check_reads_what_the_rows_of_a_corpus_depend_on(tmp_path: Path) -> None:
+    words = ["corpus=x", "data.language=de", "data.transcribe=faster-whisper", f"data.transcribe_weights={tmp_path}"]
+    assert job_of("check").build(words, reads_of("check")).data.language == "de"
