@@ -463,7 +463,8 @@ class DataConfig(Options, prefix="data."):
         """Writes the language as its code; one that is not English has an aligner of its own."""
         if self.language is not None:
             with contextlib.suppress(ValueError):  # the rules tell
-                self.language = language_of(self.language) or None
+                # YAML reads Norwegian's code as false.
+                self.language = language_of("no" if self.language == "False" else self.language) or None
         if self.align.method == "auto" and self.language not in (None, ENGLISH):
             self.align.method = "ctc"
             self.align.checkpoint = self.align.checkpoint or MULTILINGUAL_BUNDLE
@@ -481,6 +482,8 @@ class DataConfig(Options, prefix="data."):
         recognisers = {NO_TRANSCRIPT, *RECOGNISERS, *(point.name for point in entry_points(group=RECOGNISER_GROUP))}
         if self.transcribe is not None and self.transcribe not in recognisers:
             found.append(f"data.transcribe={self.transcribe}: allowed are null, {', '.join(sorted(recognisers))}")
+        if self.transcribe == "pocketsphinx" and self.language not in (None, ENGLISH):
+            found.append(f"data.transcribe=pocketsphinx hears English alone, not data.language={self.language}")
         if self.transcribe == "faster-whisper" and not self.transcribe_weights:
             found.append("data.transcribe=faster-whisper: say where its model lies with data.transcribe_weights=FOLDER")
         if self.num_loader_workers > self.num_streams >= 1:

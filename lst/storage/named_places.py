@@ -12,7 +12,8 @@ from itertools import combinations
 
 from lst.storage.places import expanded, is_url
 
-_NAMED = re.compile(r"\s*(?:([A-Za-z0-9_-]+)=)?(.*?)\s*", re.DOTALL)
+_NAMED = re.compile(r"\s*(?:([^=/:]*)=)?(.*?)\s*", re.DOTALL)
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _OTHERS = re.compile(r"[^A-Za-z0-9_-]+")
 MOST_PLACES = 32
 # Names of lists that say nothing of what they list.
@@ -49,8 +50,12 @@ def place_list_problems(key: str, text: str, alone: tuple[str, ...] = ()) -> lis
     if not is_several(text):
         return []
     pairs = _pairs(text)
-    if not pairs or not all(name and place for name, place in pairs):
+    if not pairs or not all(place for _, place in pairs):
         return [f"{key}={text}: a list of places is needed, such as {key}=[read=FOLDER,talks=FOLDER]"]
+    if unnamed := [place for name, place in pairs if not _NAME.fullmatch(name)]:
+        return [
+            f"{key}: {', '.join(unnamed)}: give each a name of letters a–z, digits, _ and -, as in {key}=[NAME=PLACE,…]"
+        ]
     found = [
         f"{key}={text}: {place} is no place, and stands alone: {key}={place}" for _, place in pairs if place in alone
     ]
@@ -71,12 +76,12 @@ def place_list_problems(key: str, text: str, alone: tuple[str, ...] = ()) -> lis
 def _pairs(text: str) -> list[tuple[str, str]]:
     items = (item.strip().strip("'\"") for item in text[1:-1].split(","))
     matches = (_NAMED.fullmatch(item) for item in items if item)
-    return [(match[1] or _name_of(match[2]), match[2]) for match in matches if match]
+    return [(_name_of(match[2]) if match[1] is None else match[1], match[2]) for match in matches if match]
 
 
 def _name_of(place: str) -> str:
-    *folders, last = (part for part in place.rstrip("/").split("/") if part)
+    *folders, last = ["", *(part for part in place.split("/") if part)]
     stem = last.partition(".")[0] or last
-    if folders and stem.lower() in _PLAIN_LISTS and stem != last:
+    if any(folders) and stem.lower() in _PLAIN_LISTS and stem != last:
         stem = folders[-1]
     return _OTHERS.sub("_", stem).strip("_")

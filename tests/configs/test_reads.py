@@ -184,3 +184,8 @@ def test_what_a_command_reads_is_what_it_declares(command: str, tmp_path: Path) 
 
 def test_what_other_tools_call_an_option_names_one_that_is_there() -> None:
     assert not [key for key in HABITS.values() if key not in MAIN.options]
+
+
+def test_check_reads_what_the_rows_of_a_corpus_depend_on(tmp_path: Path) -> None:
+    words = ["corpus=x", "data.language=de", "data.transcribe=faster-whisper", f"data.transcribe_weights={tmp_path}"]
+    assert job_of("check").build(words, reads_of("check")).data.language == "de"

@@ -40,6 +40,9 @@ def test_places_have_names(text: str, places: dict[str, str]) -> None:
         ("[a=/data/x,b=/data/x/y]", "b lies in a"),
         ("[a=s3://b/x,b=s3://b/x/y]", "b lies in a"),
         ("[/data/x,simulated]", "simulated is no place"),
+        ("[/]", "corpus: /: give each a name of letters"),
+        ("[a=/x,/y/данные]", "corpus: /y/данные: give each a name of letters"),
+        ("[ä=/x,/y]", "corpus: /x: give each a name of letters"),
     ],
 )
 def test_lists_that_cannot_be(text: str, said: str) -> None:

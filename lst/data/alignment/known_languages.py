@@ -18,7 +18,7 @@ def language_problems(config: AlignConfig, rows: Sequence[ManifestRow]) -> list[
     """
     if not config.is_english:
         return []
-    counts = Counter(row.language for row in rows if row.language)
+    counts = Counter(row.language for row in rows if row.language and row.text.strip())
     return [
         f"{count:,} of {len(rows):,} transcripts are in {language_name(language)}: {problem}. Use "
         f"data.align.method=ctc data.align.checkpoint={MULTILINGUAL_BUNDLE} or another model of it, or "

@@ -117,19 +117,12 @@ def mix_sources(
     """
     has_texts = bool(len(written))
     written = written if has_texts else spoken
-    if not len(written):
-        raise UserError("there is neither speech nor text to train on: prepare a corpus with training utterances")
     weights = {kind: weight for kind in DOCUMENT_KINDS if (weight := float(getattr(mix, kind)))}
-    if not len(spoken) and weights.keys() - {"text"}:
-        remedy = " ".join(f"data.mix.{kind}=0" for kind in weights if kind != "text")
-        raise UserError(f"the training split holds no aligned speech: set {remedy}")
-    if len(spoken) and written is spoken and not spoken[0].text and weights.keys() - {"speech"}:
-        remedy = " ".join(f"data.mix.{kind}=0" for kind in weights if kind != "speech")
-        raise UserError(f"the training split is speech without transcripts: set {remedy} data.mix.speech=1")
-    found = []
+    _check_kinds(list(weights), spoken, has_texts, bool(len(untranscribed)))
+    found: list[MixSource] = []
     for kind, weight in weights.items():
         if corpora and not (kind == "text" and has_texts):
-            found += [
+            own_parts = [
                 MixSource(
                     f"{kind}:{part.name}",
                     kind,
@@ -142,6 +135,8 @@ def mix_sources(
                 for part in corpora
                 if len(own := _with_untranscribed(part.utterances, part.untranscribed, kind))
             ]
+            _check_limits(kind, own_parts)
+            found += own_parts
         elif kind == "text":
             found.append(MixSource(kind, kind, written, weight, None, stories))
         else:
@@ -150,10 +145,37 @@ def mix_sources(
     return found
 
 
+def _check_kinds(kinds: Sequence[str], spoken: Sequence[Utterance], has_texts: bool, has_untranscribed: bool) -> None:
+    """Raises ``UserError`` where there are no utterances for a kind with a weight."""
+    has_words = bool(len(spoken)) and bool(spoken[0].text)
+    has_speech = bool(len(spoken)) or has_untranscribed
+    if not (has_speech or has_texts):
+        raise UserError("there is neither speech nor text to train on: prepare a corpus with training utterances")
+    possible = {*(DOCUMENT_KINDS if has_words else ()), *(["speech"] * has_speech), *(["text"] * has_texts)}
+    if not (lacking := [kind for kind in kinds if kind not in possible]):
+        return
+    remedy = " ".join(f"data.mix.{kind}=0" for kind in lacking)
+    if not has_speech:
+        raise UserError(f"the training split holds no aligned speech: set {remedy}")
+    more = "" if possible & {*kinds} else " data.mix.speech=1"
+    raise UserError(f"the training split is speech without transcripts: set {remedy}{more}")
+
+
+def _check_limits(kind: str, parts: Sequence[MixSource]) -> None:
+    """Raises ``UserError`` where every corpus of a kind has a limit: its documents would run out."""
+    if all(part.most_documents is not None for part in parts):
+        raise UserError(
+            f"data.sources.max_epochs limits every source of data.mix.{kind} documents "
+            f"({', '.join(part.corpus for part in parts)}): leave one without, or set data.mix.{kind}=0"
+        )
+
+
 def _with_untranscribed(
     spoken: Sequence[Utterance], untranscribed: Sequence[Utterance], kind: str
 ) -> Sequence[Utterance]:
-    return Joined(spoken, untranscribed) if kind == "speech" and len(untranscribed) else spoken
+    if kind != "speech" or not len(untranscribed):
+        return spoken
+    return Joined(spoken, untranscribed) if len(spoken) else untranscribed
 
 
 class Joined(Sequence[Utterance]):

@@ -243,6 +243,7 @@ class _Tally:
 
     def __init__(self) -> None:
         self.num_rows = self.num_good = self.num_words = self.num_odd_rates = self.num_timed = 0
+        self.spoken_s = 0.0  # with a transcript
         self.durations_s: list[float] = []
         self.speakers: set[str] = set()
         self.splits: Counter[str] = Counter()
@@ -270,11 +271,13 @@ class _Tally:
         self.num_timed += bool(row.words)
         num_words = len(row.text.split())
         self.num_words += num_words
+        self.spoken_s += row.duration_s if num_words else 0.0
         self.durations_s.append(row.duration_s)
         stated = row.provenance
         self.stated[stated.name or NO_SOURCE, stated.licence, stated.consent].append(row.duration_s)
         words_a_second = num_words / max(row.duration_s, 1e-9)
-        self.num_odd_rates += not MIN_WORDS_A_SECOND <= words_a_second <= MAX_WORDS_A_SECOND
+        # Speech without a transcript has no rate.
+        self.num_odd_rates += num_words > 0 and not MIN_WORDS_A_SECOND <= words_a_second <= MAX_WORDS_A_SECOND
 
     def statistics(self) -> dict[str, Any]:
         durations_s = np.asarray(self.durations_s, dtype=np.float64)
@@ -293,7 +296,8 @@ class _Tally:
             quantiles = np.quantile(durations_s, [0, 0.5, 0.95, 1])
             names = ("shortest", "median", "95 %", "longest")
             found["durations (s)"] = dict(zip(names, (round(float(value), 3) for value in quantiles), strict=True))
-            found["words a second"] = self.num_words / float(durations_s.sum())
+        if self.spoken_s:
+            found["words a second"] = self.num_words / self.spoken_s
         if self.num_timed:
             found["with timed words"] = self.num_timed
         return found | source_lines(self._hours())

@@ -84,7 +84,7 @@ def load_corpus(
         raise UserError(f"corpus {path} ({layout} layout) holds no utterance: its transcripts are empty.")
     if not needs_text:
         found.keep_without_text(listing)
-        found.rows[:] = [replace(row, text="") if row.text.strip() in NULLS else row for row in found.rows]
+        found.rows[:] = [replace(row, text="") if row.text.strip() in ("", *NULLS) else row for row in found.rows]
     in_part = [number for number, problem in enumerate(found.problems) if problem.row is not None]
     rows = [*found.rows, *(row for problem in found.problems if (row := problem.row) is not None)]
     settled = settle_ids(rows, listing.root.absolute())

@@ -175,7 +175,7 @@ def _recordings(
         told = f"corpora {', '.join(options.corpora)}"
     rows = keep_ids(read.rows, before)
     usable = usable_rows(told, rows, read.problems, options, files, known, is_plan)
-    assigned, rules = with_splits(usable.rows, options, held_out)
+    assigned, rules = with_splits(usable.rows, options, held_out, is_plan)
     held_out_texts = [row.text for row in assigned if row.split == "valid"]
     texts, same = texts_beside(options.text, held_out_texts, options.data.language or "")
     return Source(

@@ -368,6 +368,6 @@ def _check_unaligned(folder: Folder, unaligned: Sequence[LeftOut], gathered: Gat
             [f"{item['id']}: {item['reason']}" for item in unaligned],
             f"All are listed in {folder / LEFT_OUT_FILE}. "
             + " ".join(remedies(dict.fromkeys(cause_of_reason(item["reason"]) for item in unaligned)))
-            + " Check that transcripts match the audio and are English, and data.align's limits"
+            + " Check that transcripts match the audio, their language (data.language), and data.align's limits"
             + ("." if is_all else f", or allow more with data.max_unaligned_share={min(1.0, share + 0.005):.2f}."),
         )

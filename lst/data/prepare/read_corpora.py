@@ -16,6 +16,7 @@ from lst.data.corpora.on_the_fly import SUFFIX
 from lst.data.corpora.splits import choose_held_out
 from lst.data.prepare.options import PrepareOptions
 from lst.data.prepared import SpokenRow
+from lst.data.recordings.cut import is_cut
 from lst.data.shards import SPEECH_SPLIT, UnitFacts
 from lst.data.utterance import HeldOut
 from lst.errors import UserError, raise_problems
@@ -86,11 +87,12 @@ def _problem_of_corpus(problem: ManifestProblem, name: str) -> ManifestProblem:
 
 
 def with_splits(
-    rows: Sequence[ManifestRow], options: PrepareOptions, held_out: Mapping[str, HeldOut]
+    rows: Sequence[ManifestRow], options: PrepareOptions, held_out: Mapping[str, HeldOut], is_plan: bool = False
 ) -> tuple[list[ManifestRow], dict[str, HeldOut]]:
     """Rows with their splits, by the rule of each corpus, and these rules by corpus.
 
-    A corpus of held-out recordings alone stays so beside others that are for training.
+    A corpus of held-out recordings alone stays so beside others that are for training. In a plan, a long recording
+    is whole: one alone is not too few, and has no split yet.
     """
     assigned: list[ManifestRow] = []
     rules: dict[str, HeldOut] = {}
@@ -104,6 +106,9 @@ def with_splits(
         assigned += speech
         own = [row for row in found if row.split != SPEECH_SPLIT]
         if speech and not own:
+            continue
+        if is_plan and len(own) == 1 and is_cut(own[0], options.data):
+            assigned += own
             continue
         check_two(own, options.corpora[name])
         is_held_out = has_others and all(row.split == "valid" for row in own)

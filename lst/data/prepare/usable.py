@@ -13,13 +13,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lst.data.alignment import imported_faults
+from lst.data.alignment.known_languages import language_problems
 from lst.data.audio.content import AudioHashes, hash_audio
 from lst.data.corpora import ManifestProblem, ManifestRow, apply_on_error, check_rows, num_bad_rows
 from lst.data.prepare.options import PrepareOptions
 from lst.data.prepare.seen import listed_urls
 from lst.data.recordings.cut import cut_recordings, is_cut
-from lst.data.recordings.transcribe import transcribe
+from lst.data.recordings.transcribe import recogniser_names, transcribe
 from lst.data.shards import SPEECH_SPLIT, LeftOut
+from lst.errors import raise_problems
 from lst.progress import say
 from lst.storage import FileList
 
@@ -66,7 +68,7 @@ def usable_rows(
         is_plan: nothing is listened to: long recordings stay whole, and it is said that they would be cut.
 
     Raises:
-        ProblemsError: more rows are faulty than may be left out.
+        ProblemsError: more rows are faulty than may be left out, or the aligner does not know a language.
     """
     config, num_workers = options.data, options.num_workers
     needs_text = config.transcribe is None
@@ -90,6 +92,7 @@ def usable_rows(
         ]
     allowed = (num_rows, options.on_error, options.max_skipped_share, subject)
     apply_on_error(found, *allowed, hint=_WITHOUT_TEXT if needs_text and any(map(_lacks_text, found)) else "")
+    raise_problems(f"data.align.method={config.align.method}", language_problems(config.align, good))
     long = [row for row in good if is_cut(row, config)]
     if is_plan and long:
         hours = sum(row.duration_s or 0.0 for row in long) / 3600
@@ -100,6 +103,8 @@ def usable_rows(
     heard = [row for row in good if config.is_heard and not row.text.strip()]
     if is_plan or not (long or heard):
         return Usable(found, *_apart(good, ()))
+    if heard:
+        recogniser_names(heard, config)  # Before anything is listened to: it tells what is missing.
     listened = list({_file_of(row): row for row in [*long, *heard]}.values())
     hashes, _ = hash_audio(listened, known, listed_urls(files.values()), num_workers)
     by_file = {_file_of(row): own.tobytes().hex() for row, own in zip(listened, hashes, strict=True)}

@@ -11,14 +11,13 @@ from lst.data.alignment import AlignItem, AlignmentError, AlignResult, FilteredA
 from lst.data.alignment.causes import OPPOSITE, SILENCE, sound_fault
 from lst.data.alignment.ctc.foreign_labels import is_romanised
 from lst.data.alignment.ctc.model import load_ctc_model
-from lst.data.alignment.known_languages import language_problems
 from lst.data.alignment.names import audio_name
 from lst.data.audio import read_row_audio
 from lst.data.config import DataConfig
 from lst.data.corpora import ManifestRow
 from lst.data.text import romaniser
 from lst.data.utterance import Utterance
-from lst.errors import UserError, raise_problems
+from lst.errors import UserError
 from lst.tokenizers.speech import SpeechTokenizer
 from lst.tokenizers.units import SAMPLE_RATE_HZ
 
@@ -27,10 +26,9 @@ def check_aligner(config: DataConfig, rows: Sequence[ManifestRow]) -> None:
     """Checks a CTC model or given word times once, before the workers start.
 
     Raises:
-        UserError: the model does not load, the aligner does not know a language, or more given alignments are faulty
-            than may be left out; it names all problems.
+        UserError: the model does not load, or more given alignments are faulty than may be left out; it names all
+            problems.
     """
-    raise_problems(f"data.align.method={config.align.method}", language_problems(config.align, rows))
     if config.align.method == "ctc" and rows:
         ctc = load_ctc_model(config.align.checkpoint, config.align.weights, config.align.device)
         if any(row.language for row in rows) and is_romanised(ctc.labels):

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from lst.data.alignment.words import match_words, word_key
+from lst.data.alignment.words import divided, match_words, word_key
 from lst.data.config import DataConfig
 from lst.data.corpora import ManifestProblem, ManifestRow
 from lst.data.corpora.ids import piece_id
@@ -133,14 +133,14 @@ def _pieces(row: ManifestRow, parts: Sequence[HeardPart | str], config: DataConf
             Piece(round(start_s, 3), round(end_s, 3), "")
             for start_s, end_s in stretches(pauses, duration_s, config.longest_piece_s)
         ]
-        return Pieces(found, silence_s=duration_s - sum(piece.end_s - piece.start_s for piece in found))
+        return Pieces(found, silence_s=max(0.0, duration_s - sum(piece.end_s - piece.start_s for piece in found)))
     is_given = config.align.method == "manifest"
     words = _given_words(row) if is_given else _heard_words(row, heard, config)
     return cut_pieces(words, pauses, duration_s, config.longest_piece_s)
 
 
 def _given_words(row: ManifestRow) -> list[FoundWord]:
-    timed, problems = match_words(row.text, row.words)
+    timed, problems = match_words(row.text, divided(row.words, row.language))
     if problems:
         raise UserError("; ".join(problems))
     return [FoundWord(word.text, None if word.is_unaligned else (word.start_s, word.end_s)) for word in timed]
@@ -152,6 +152,8 @@ def _heard_words(row: ManifestRow, parts: Sequence[HeardPart], config: DataConfi
         wanted = tokens_of(row.text, config.align, row.language)
     except ValueError as error:
         raise UserError(str(error)) from None
+    if not wanted.tokens:
+        raise UserError("nothing in the transcript is said: all of it is labels in brackets or signs")
     heard = [token for part in parts for token in part["tokens"]]
     starts_s = [start_s for part in parts for start_s in part["starts_s"]]
     ends_s = [end_s for part in parts for end_s in part["ends_s"]]
@@ -185,7 +187,7 @@ def _row(row: ManifestRow, piece: Piece, config: DataConfig) -> ManifestRow:
     if config.align.method == "manifest":
         own = tuple(
             word._replace(start_s=word.start_s - piece.start_s, end_s=word.end_s - piece.start_s)
-            for word in row.words
+            for word in divided(row.words, row.language)
             if piece.start_s <= (word.start_s + word.end_s) / 2 < piece.end_s and word_key(word.text)
         )
     return replace(

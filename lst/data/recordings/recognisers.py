@@ -6,20 +6,24 @@ where none is given) and returns a ``Recogniser``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import entry_points, version
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from lst import storage
 from lst.data.config import RECOGNISER_GROUP
+from lst.data.languages import ENGLISH, language_name
 from lst.errors import UserError
 from lst.lazy import import_or_explain
 
 INSTALL_WHISPER = "pip install 'latent-speech-text[whisper]'"
+# Languages that Whisper calls otherwise.
+_WHISPER_CODES = {"nb": "no", "jv": "jw"}
 
 
 class Hearing(NamedTuple):
@@ -54,10 +58,12 @@ class RecogniserChoice:
     Attributes:
         kind: ``pocketsphinx``, ``faster-whisper``, or the name of a package's.
         weights: folder of a model that is no package's.
+        language: code of the speech's language; empty for English.
     """
 
     kind: str
     weights: str = ""
+    language: str = ""
 
 
 class Pocketsphinx:
@@ -89,9 +95,17 @@ class Pocketsphinx:
 
 
 class FasterWhisper:
-    """A Whisper model in the format of CTranslate2, from a local folder (MIT)."""
+    """A Whisper model in the format of CTranslate2, from a local folder (MIT).
 
-    def __init__(self, weights: str) -> None:
+    Args:
+        weights: the folder.
+        language: code of the speech's language; empty for English.
+
+    Raises:
+        UserError: the package or the model is missing, or the model does not know the language.
+    """
+
+    def __init__(self, weights: str, language: str = "") -> None:
         faster_whisper = import_or_explain("faster_whisper", "the recogniser faster-whisper", INSTALL_WHISPER)
         folder = Path(storage.expanded(weights))
         if not (folder / "model.bin").exists():
@@ -100,8 +114,12 @@ class FasterWhisper:
                 "in the format of CTranslate2"
             )
         digest = storage.sha256(folder / "model.bin")[:12]
-        self.name = f"faster-whisper {version('faster-whisper')}, {folder.name} ({digest}…)"
-        self._model = faster_whisper.WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1)
+        spoken = f", hears {language_name(language)}" if language else ""
+        self.name = f"faster-whisper {version('faster-whisper')}, {folder.name} ({digest}…){spoken}"
+        self._model = _whisper_model(faster_whisper.WhisperModel, str(folder))
+        self._code = _WHISPER_CODES.get(language, language or ENGLISH)
+        if language and self._code not in self._model.supported_languages:
+            raise UserError(f"the Whisper model {weights} does not hear {language_name(language)}: give one that does")
 
     def transcribe(self, waveform: np.ndarray) -> str:
         """See ``Recogniser``."""
@@ -109,7 +127,7 @@ class FasterWhisper:
 
     def hear(self, waveform: np.ndarray) -> Hearing:
         """See ``Recogniser``: the geometric mean of the tokens' probabilities."""
-        found, _ = self._model.transcribe(waveform, language="en", beam_size=5, temperature=0.0)
+        found, _ = self._model.transcribe(waveform, language=self._code, beam_size=5, temperature=0.0)
         segments = list(found)
         lengths = [segment.end - segment.start for segment in segments]
         total = sum(segment.avg_logprob * length for segment, length in zip(segments, lengths, strict=True))
@@ -118,13 +136,29 @@ class FasterWhisper:
 
 
 @cache
+def _whisper_model(build: Callable[..., Any], folder: str) -> Any:
+    """Loaded once a process for all languages."""
+    return build(folder, device="cpu", compute_type="int8", cpu_threads=1)
+
+
+@cache
 def load_recogniser(choice: RecogniserChoice) -> Recogniser:
-    """The recogniser, loaded once a process; raises ``UserError`` where its package or its model is missing."""
+    """The recogniser, loaded once a process.
+
+    Raises:
+        UserError: its package or its model is missing, or it does not hear the language. What languages a plug-in's
+            recogniser hears is not known: it is asked to hear all.
+    """
     if choice.kind == "pocketsphinx":
+        if choice.language:
+            raise UserError(
+                f"the recogniser pocketsphinx hears English alone, and recordings are in "
+                f"{language_name(choice.language)}: use faster-whisper, or a plug-in's recogniser"
+            )
         return Pocketsphinx()
     if choice.kind == "faster-whisper":
-        return FasterWhisper(choice.weights)
-    return _plug_in(choice)
+        return FasterWhisper(choice.weights, choice.language)
+    return _plug_in(choice) if not choice.language else load_recogniser(replace(choice, language=""))
 
 
 def _plug_in(choice: RecogniserChoice) -> Recogniser:

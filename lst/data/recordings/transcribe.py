@@ -12,6 +12,7 @@ from lst.data.audio.read import read_row_audio
 from lst.data.config import DataConfig
 from lst.data.corpora import ManifestRow
 from lst.data.corpora.row_checks import text_faults
+from lst.data.corpora.row_languages import in_words
 from lst.data.recordings.recognisers import Hearing, RecogniserChoice, load_recogniser
 from lst.data.shards import LeftOut
 from lst.errors import UserError
@@ -58,40 +59,47 @@ def transcribe(
     Raises:
         UserError: the recogniser cannot be loaded.
     """
-    choice = RecogniserChoice(str(config.transcribe), config.transcribe_weights)
-    name = load_recogniser(choice).name
     silent = [row for row in rows if not row.text.strip()]
+    names = recogniser_names(silent, config)
+    choice = RecogniserChoice(str(config.transcribe), config.transcribe_weights)
     jobs = [(row, hashes[f"{row.path}\0{row.member}"]) for row in silent]
     result, num_heard = Transcribed(), 0
     with Progress(len(silent), f"transcripts by {choice.kind}", unit="recording") as progress:
-        heard = ordered_map(partial(_heard, choice, name), jobs, num_workers)
+        heard = ordered_map(partial(_heard, choice, names), jobs, num_workers)
         for row in rows:
             if row.text.strip():
                 result.rows.append(row)
                 continue
             found = next(heard)
             progress.advance()
-            if fault := _fault(found, config.min_confidence):
+            if fault := _fault(found, row.language, config.min_confidence):
                 result.left_out.append({"id": row.id, "reason": f"{row.id}: {fault}"})
                 continue
             assert isinstance(found, Hearing)
             num_heard += 1
-            result.rows.append(
-                replace(
-                    row,
-                    text=found.text,
-                    split=row.split or "train",
-                    transcript_confidence=round(found.confidence, 4),
-                )
-            )
+            told = replace(row, text=found.text, transcript_confidence=round(found.confidence, 4))
+            result.rows.append(in_words(replace(told, split=row.split or "train")))
     say(
-        f"{len(silent):,} recordings without a transcript: {num_heard:,} are transcribed by {name}, "
-        f"{len(result.left_out):,} are left out"
+        f"{len(silent):,} recordings without a transcript: {num_heard:,} are transcribed by "
+        f"{'; '.join(names.values())}, {len(result.left_out):,} are left out"
     )
     return result
 
 
-def _fault(found: Hearing | str, min_confidence: float | None) -> str:
+def recogniser_names(silent: Sequence[ManifestRow], config: DataConfig) -> dict[str, str]:
+    """The name of the recogniser of each language of recordings.
+
+    Raises:
+        UserError: as ``load_recogniser``.
+    """
+    choices = {
+        language: RecogniserChoice(str(config.transcribe), config.transcribe_weights, language)
+        for language in sorted({row.language for row in silent})
+    }
+    return {language: load_recogniser(choice).name for language, choice in choices.items()}
+
+
+def _fault(found: Hearing | str, language: str, min_confidence: float | None) -> str:
     """Why a recording stays without a text; empty if it does not."""
     if isinstance(found, str):
         return found
@@ -99,12 +107,13 @@ def _fault(found: Hearing | str, min_confidence: float | None) -> str:
         return "the recogniser heard no word"
     if min_confidence is not None and found.confidence < min_confidence:
         return f"the recogniser's confidence is {found.confidence:.2f}, below data.min_confidence={min_confidence:g}"
-    return "; ".join(text_faults(found.text))
+    return "; ".join(text_faults(found.text, language))
 
 
-def _heard(choice: RecogniserChoice, name: str, job: tuple[ManifestRow, str]) -> Hearing | str:
+def _heard(choice: RecogniserChoice, names: Mapping[str, str], job: tuple[ManifestRow, str]) -> Hearing | str:
     """What was heard, or why the audio cannot be read."""
     row, audio_sha256 = job
+    name = names[row.language]
     segment = [row.start_s, row.duration_s] if row.is_segment else []
     key = storage.fingerprint([1, name, audio_sha256, row.channel, *segment])
     place = storage.cache_dir().with_name("transcripts") / f"{key}.json"
@@ -117,7 +126,7 @@ def _heard(choice: RecogniserChoice, name: str, job: tuple[ManifestRow, str]) ->
         waveform = read_row_audio(row)
     except UserError as error:
         return str(error)
-    found = load_recogniser(choice).hear(waveform)
+    found = load_recogniser(replace(choice, language=row.language)).hear(waveform)
     storage.write_json(
         place, {"version": 1, "recogniser": name, "heard": found.text, "confidence": float(found.confidence)}
     )

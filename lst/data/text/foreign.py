@@ -40,6 +40,8 @@ def foreign_readings(written: str, before: str, after: str, language: str) -> It
     if re.fullmatch(r"\d{1,3}", bare) and re.fullmatch(r"\d{3}\W*", after):
         # A space divides thousands: "12 500".
         yield style.cardinal(int(bare) * 1000)
+    if re.fullmatch(r"\d{3}", bare) and re.fullmatch(r"\W*\d{1,3}", before):
+        yield style.cardinal(int(bare)) if int(bare) else ""
     yield from _number_readings(style, written, bare, bool(after))
     if _sign(after) in style.money:
         yield from _number_readings(style, "", f"{bare}{_sign(after)}", True)
@@ -157,8 +159,10 @@ def _date(style: NumberStyle, found: re.Match[str]) -> Iterator[str]:
         yield " ".join(style.cardinal(number) for number in numbers)
         return
     days = style.ordinals(day) if style.cardinal is german or day == 1 else (style.cardinal(day),)
+    months = style.ordinals(month)
     for pattern, own, said in product(style.date, (*days, style.cardinal(day)), style.amounts(year)):
-        number = style.ordinals(month)[1 if own.endswith("r") else 0]
+        # German ordinals agree: am dritten vierten, dritter vierter.
+        number = months[1] if style.cardinal is german and own.endswith("r") else months[0]
         yield pattern.format(day=own, ordinal=own, month=style.months[month - 1], number=number, year=said)
 
 

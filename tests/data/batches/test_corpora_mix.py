@@ -13,6 +13,7 @@ from lst.data.batches import BatchLoader, CorpusPart, StreamPlan, mix_sources
 from lst.data.batches.mixing import MixSource, Mixture
 from lst.data.batches.stream import BatchStream
 from lst.data.config import MixConfig
+from lst.errors import UserError
 from tests.data.batches.test_stream import SPOKEN, WRITTEN, make_plan, make_utterance, same, through_json
 
 READ, TALKS = SPOKEN[:8], [make_utterance(index) for index in range(12, 16)]
@@ -134,3 +135,14 @@ def test_without_weights_a_mix_is_what_it_was() -> None:
         assert not other.doc_source_ids.any()
         assert same(batch, dataclasses.replace(other, doc_source_ids=None))
         assert state == other_state
+
+
+@pytest.mark.parametrize("mix", [MixConfig(1.0, 0.0, 1.0), MixConfig(1.0, 0.0, 0.0)])
+def test_documents_of_no_kind_may_run_out(mix: MixConfig) -> None:
+    """One corpus has no limit, but it has no transcripts either."""
+    read = CorpusPart("read", READ, 1.0, 10)
+    heard = CorpusPart("heard", [], 1.0, None, [dataclasses.replace(one, text="", words=()) for one in TALKS])
+    with pytest.raises(UserError, match=r"limits every source of data\.mix\.interleaved documents \(read\)"):
+        mix_sources(READ, [], mix, corpora=[read, heard], untranscribed=heard.untranscribed)
+    only = mix_sources(READ, [], MixConfig(0.0, 0.0, 1.0), corpora=[read, heard], untranscribed=heard.untranscribed)
+    assert [source.most_documents for source in only] == [10, None]

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,9 +17,12 @@ from lst.data.checks.corpus import check_corpus
 from lst.data.config import AlignConfig, DataConfig
 from lst.data.corpora import load_corpus
 from lst.data.documents.word_pieces import WordPieces
+from lst.data.prepare.gather import gather_source
 from lst.data.prepare.options import find_origin
 from lst.data.prepare.prepare import prepare
 from lst.data.prepared import manifest_rows
+from lst.data.recordings import recognisers
+from lst.data.recordings.recognisers import RecogniserChoice, load_recogniser
 from lst.data.shards import ShardReader
 from lst.errors import UserError
 from lst.tokenizers.text import TextOptions, TextTokenizer, fit_text_tokenizer
@@ -163,3 +167,57 @@ def test_text_pieces_give_every_character_back() -> None:
         assert WordPieces(exact).encode([text]).ids.tolist() == exact.encode(text)
         assert WordPieces(usual).encode([text]).ids.tolist() == usual.encode(text)
     assert usual.decode(usual.encode("Straße 果。")) == "straße 果。"
+
+
+def test_yaml_reads_the_code_of_norwegian_as_false(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("defaults: [config, _self_]\ncorpus: /x\ndata: {language: no}\n")
+    assert build_config([f"--config-dir={tmp_path}", "--config-name=mine"]).data.language == "nb"
+
+
+def test_a_language_without_a_way_to_say_it_is_told_before_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lst.data.alignment.known_languages.espeak_problem", lambda code: "no espeak-ng")
+    corpus = silent(tmp_path / "c", [{"text": "Birnen"}, {"text": "Äpfel"}])
+    given = options(corpus, language="de")
+    for is_plan in (True, False):
+        with pytest.raises(UserError, match="2 of 2 transcripts are in German: no espeak-ng"):
+            gather_source(given, is_plan=is_plan)
+    # What has no transcript needs no words.
+    rows = [{"text": "", "language": "de"}, {"text": " ", "language": "de"}, {"text": "a dog"}, {"text": "a cat"}]
+    found = gather_source(options(silent(tmp_path / "d", rows), transcribe="none"))
+    assert [(row.split == "speech", row.text) for row in found.rows] == [
+        *((True, ""), (True, ""), (False, "a dog"), (False, "a cat"))
+    ]
+
+
+def test_recognisers_hear_the_language_of_a_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+
+    class Whisper:
+        supported_languages = ("en", "de", "no")
+
+        def __init__(self, folder: str, **named: object) -> None:
+            heard.append("loaded")
+
+        def transcribe(self, waveform: np.ndarray, language: str, **named: object) -> tuple[list[object], None]:
+            heard.append(language)
+            return [SimpleNamespace(text=" Straße", start=0.0, end=1.0, avg_logprob=-0.1)], None
+
+    monkeypatch.setattr(recognisers, "import_or_explain", lambda *told: SimpleNamespace(WhisperModel=Whisper))
+    monkeypatch.setattr(recognisers, "version", lambda name: "1")
+    monkeypatch.setenv("LST_CACHE_DIR", str(tmp_path / "cache"))
+    load_recogniser.cache_clear()
+    (tmp_path / "model.bin").write_bytes(b"x")
+    texts = [{"text": "", "language": code} for code in ("de", "nb", "")]
+    corpus = silent(tmp_path / "c", [*texts, {"text": "a dog"}, {"text": "a cat"}])
+    config = {"transcribe": "faster-whisper", "transcribe_weights": str(tmp_path)}
+    with pytest.raises(UserError, match="does not hear French"):
+        load_recogniser(RecogniserChoice("faster-whisper", str(tmp_path), "fr"))
+    found = gather_source(options(corpus, align=AlignConfig(method="manifest"), **config, on_error="skip"))
+    assert heard == ["loaded", "de", "no", "en"]
+    assert [row.text for row in found.rows if row.language] == ["Straße", "Straße"]
+    with pytest.raises(UserError, match="pocketsphinx hears English alone, and recordings are in German"):
+        load_recogniser(RecogniserChoice("pocketsphinx", "", "de"))
+    (told,) = DataConfig(transcribe="pocketsphinx", language="de").rules()
+    assert "pocketsphinx hears English alone, not data.language=de" in told

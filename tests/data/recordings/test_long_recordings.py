@@ -17,6 +17,7 @@ from lst.data.audio import read_row_audio
 from lst.data.checks.corpus import check_corpus
 from lst.data.config import AlignConfig, DataConfig
 from lst.data.corpora import ManifestRow
+from lst.data.prepare.gather import gather_source
 from lst.data.prepare.prepare import prepare
 from lst.data.prepared import PreparedData
 from lst.data.recordings import listen
@@ -199,3 +200,21 @@ def test_words_of_real_speech_lie_where_they_do_in_short_utterances(tmp_path: Pa
     short = [one for number in kept for one in starts(sounds[number], texts[number], float(begins_s[number]))]
     assert [word for _, word in long] == [word for _, word in short]
     assert np.median([abs(one - other) for (one, _), (other, _) in zip(long, short, strict=True)]) <= 0.04
+
+
+def test_the_plan_takes_one_long_recording(corpus_of_chapter: Path) -> None:
+    found = gather_source(options(corpus_of_chapter, **CUT), is_plan=True)
+    assert [row.id for row in found.rows] == ["chapter"]
+
+
+def test_given_times_of_chinese_words_cut_a_recording(chapter: Path) -> None:
+    words = tuple(TimedWord(text, at_s, at_s + 1.0) for text, at_s in (("学生", 0.5), ("喝水", 5.0), ("去学校", 9.0)))
+    found = cut(chapter, ["学 生 喝 水。 去 学 校"], AlignConfig(method="manifest"), words=words, language="zh")
+    assert found.problems == []
+    assert " ".join(row.text for row in found.rows) == "学 生 喝 水。 去 学 校"
+    assert [word.text for row in found.rows for word in row.words] == list("学生喝水去学校")
+
+
+def test_a_transcript_of_labels_alone_is_told_as_such(chapter: Path) -> None:
+    (problem,) = cut(chapter, ["[music] —"]).problems
+    assert problem.message == "nothing in the transcript is said: all of it is labels in brackets or signs"

@@ -200,3 +200,25 @@ def test_long_audio_without_a_transcript_is_cut_at_pauses(sounds: Sequence[np.nd
     rows = list(data.manifest.values())
     assert len(rows) >= 2
     assert all(row.id.startswith("talk-") and (row.duration_s or 0) <= 5.0 for row in rows)
+
+
+def test_speech_alone_has_no_rate_of_words(mixed: Path) -> None:
+    report = check_corpus(mixed, "auto", 0.2, 60.0, False, 0, data=DataConfig(transcribe="none"))
+    assert "words a second" not in " ".join(report.notes)
+    with_text = list(map(json.loads, (mixed / "manifest.jsonl").read_text().splitlines()))[:5]
+    seconds = sum(soundfile.info(mixed / row["path"]).duration for row in with_text)
+    num_words = sum(len(row["text"].split()) for row in with_text)
+    assert report.statistics["words a second"] == pytest.approx(num_words / seconds)
+
+
+def test_training_speech_may_be_without_transcripts_where_held_out_speech_has_them(silent: PreparedData) -> None:
+    (speech,) = mix_sources([], [], MixConfig(interleaved=0, text=0, speech=1), untranscribed=silent.speech)
+    assert speech.utterances is silent.speech, "read shard by shard"
+    with pytest.raises(UserError, match=r"set data\.mix\.interleaved=0 data\.mix\.text=0$"):
+        mix_sources([], [], MixConfig(), untranscribed=silent.speech)
+    with pytest.raises(UserError, match=r"set data\.mix\.text=0 data\.mix\.speech=1$"):
+        mix_sources([], [], MixConfig(interleaved=0, text=1, speech=0), untranscribed=silent.speech)
+    # A text beside has no words of the speech: nothing can be interleaved.
+    alone = MixConfig(interleaved=1, text=1, speech=1)
+    with pytest.raises(UserError, match=r"without transcripts: set data\.mix\.interleaved=0$"):
+        mix_sources(silent.speech, list(silent.train), alone)

@@ -188,3 +188,21 @@ def test_without_espeak_its_installation_is_told(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(UserError, match=r"words in German: .*apt-get install espeak-ng"):
         foreign_phones(["katze"], "de")
     espeak_problem.cache_clear()
+
+
+@pytest.mark.parametrize("language", ["de", "fr", "es"])
+def test_every_day_of_the_year_is_read(language: str) -> None:
+    """The first of a month has an ordinal that others lack."""
+    for day in range(1, 32):
+        for month in range(1, 13):
+            for written in (f"{day}/{month}/2020", f"{day:02d}.{month:02d}.1999", f"2020-{month:02d}-{day:02d}"):
+                assert readings(written, language)[0], written
+    first = {"de": "ersten mai", "fr": "premier mai", "es": "primero de mayo"}[language]
+    assert readings("1/5/2020", language)[0][0].startswith(first)
+
+
+def test_a_space_divides_thousands() -> None:
+    assert [found[0] for found in readings("12 000 livres", "fr")] == ["douze mille", "", "livres"]
+    assert [found[0] for found in readings("12 005", "fr")] == ["douze mille", "cinq"]
+    assert [found[0] for found in readings("12 500", "es")] == ["doce mil", "quinientos"]
+    assert readings("500", "fr")[0][0] == "cinq cents"
