@@ -166,8 +166,9 @@ class LanguageModelRow(StepRow, _ModalityLosses, _SourceLosses):
     training_flops: Annotated[float, Between(0)]
 
 
-class _SpeechBits(TypedDict, total=False):
+class _HeldOutBits(TypedDict, total=False):
     valid_bits_per_unit: float
+    valid_bits_per_byte: float
 
 
 class ClozeAccuracies(TypedDict, total=False):
@@ -184,14 +185,13 @@ class _SourceBits(TypedDict, total=False):
     valid_bits_per_byte_by_source: dict[str, float]
 
 
-class ValidationRow(_SpeechBits, ClozeAccuracies, _SourceBits):
-    """A row of ``metrics.jsonl`` after an evaluation on held-out utterances; of text alone without bits a unit.
+class ValidationRow(_HeldOutBits, ClozeAccuracies, _SourceBits):
+    """A row of ``metrics.jsonl`` after an evaluation on held-out utterances; bits of what they have, speech or text.
 
     The accuracies are there with ``train.eval_items``, the bits by source where the data has several.
     """
 
     step: Count
-    valid_bits_per_byte: float
 
 
 def read_metrics(place: Location) -> tuple[list[LanguageModelRow], list[ValidationRow]]:

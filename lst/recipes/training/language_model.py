@@ -252,10 +252,12 @@ class LanguageModelModule(TrainingModule):
             cut_again(self.model)
 
     def valid_metrics(self) -> dict[str, Any]:
-        """Bits a speech unit and bits a text byte, of text alone the latter; by source; and what else was asked for."""
+        """Bits a speech unit and bits a text byte, of what is held out; by source; and what else was asked for."""
         bits = self._valid_nats / math.log(2)
         speech_bits, text_bits = bits.sum(0).tolist()
-        metrics: dict[str, Any] = {"valid_bits_per_byte": text_bits / max(self.text_bytes, 1), **self._more_valid}
+        metrics: dict[str, Any] = {**self._more_valid}
+        if self.text_bytes:
+            metrics = {"valid_bits_per_byte": text_bits / self.text_bytes, **metrics}
         if self.num_valid_units:
             metrics = {"valid_bits_per_unit": speech_bits / self.num_valid_units, **metrics}
         heard = {name: (own, size) for (name, size), own in zip(self.sources.items(), bits.tolist(), strict=False)}
