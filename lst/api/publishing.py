@@ -16,7 +16,7 @@ from pathlib import Path
 from huggingface_hub import ModelCardData
 
 from lst.errors import UserError
-from lst.evaluation.results import Direction, DirectionSummary
+from lst.evaluation.results import NO_CLOZE, Direction, DirectionSummary
 from lst.lazy import import_or_explain
 from lst.model.checkpoint import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 from lst.model.hashes import write_hashes
@@ -42,7 +42,8 @@ class ModelFacts:
         corpus_licence: empty where it is not stated.
         row_licences: hours by licence as the utterances state them; empty where they do not.
         warnings: what to know of these licences, a sentence each.
-        figures: accuracies by direction; empty where it was not evaluated.
+        figures: accuracies by direction; None where it was not evaluated, empty where it could be asked nothing.
+        bits_per_unit: of held-out speech; None where it was not evaluated.
         items: what was asked: questions or cloze items.
         chance: the accuracy of guessing.
     """
@@ -56,6 +57,7 @@ class ModelFacts:
     figures: Mapping[Direction, DirectionSummary] | None = None
     items: str = ""
     chance: float = 0.5
+    bits_per_unit: float | None = None
 
 
 def model_card(whole: WholeModel, voice: Vocoder | None, facts: ModelFacts) -> str:
@@ -111,7 +113,9 @@ Paper: https://arxiv.org/abs/2510.06195
 
 def _figures(facts: ModelFacts) -> str:
     if not facts.figures:
-        return "It was not evaluated."
+        if facts.bits_per_unit is None:
+            return "It was not evaluated."
+        return f"Held-out speech costs {facts.bits_per_unit:.3f} bits a unit; {NO_CLOZE}."
     lines = [
         f"{'Questions' if facts.items == 'questions' else 'Cloze items'} with two endings on held-out data; chance is "
         f"{100 * facts.chance:.3g} %. S is speech, T is text: context → ending.",

@@ -14,20 +14,24 @@ from lst.model.patching import patch_documents
 
 
 def utterance_bits(scorer: Scorer, utterances: Sequence[Utterance]) -> list[BitsRow]:
-    """Bits of whole utterances, spoken and written. Markers, ``<bos>`` and ``<eos>`` are not counted."""
+    """Bits of whole utterances, spoken and, where they have a text, written.
+
+    Markers, ``<bos>`` and ``<eos>`` are not counted.
+    """
     builder = scorer.builder
-    documents = [*map(builder.speech, utterances), *map(builder.text, utterances)]
+    with_text = [utterance for utterance in utterances if utterance.text]
+    documents = [*map(builder.speech, utterances), *map(builder.text, with_text)]
     bits = [-score.sum_nats / math.log(2) for score in scorer.score([content_of(document) for document in documents])]
-    spoken, written = bits[: len(utterances)], bits[len(utterances) :]
+    written = dict(zip([utterance.id for utterance in with_text], bits[len(utterances) :], strict=True))
     return [
         {
             "utterance": utterance.id,
             "num_units": builder.num_units(utterance),
             "num_bytes": len(utterance.text.encode()),
             "unit_bits": unit_bits,
-            "text_bits": text_bits,
+            "text_bits": written.get(utterance.id, 0.0),
         }
-        for utterance, unit_bits, text_bits in zip(utterances, spoken, written, strict=True)
+        for utterance, unit_bits in zip(utterances, bits[: len(utterances)], strict=True)
     ]
 
 
@@ -38,7 +42,7 @@ def held_out_bits(rows: Sequence[BitsRow]) -> HeldOutBits:
     )
     return {
         "bits_per_unit": sum(row["unit_bits"] for row in rows) / num_units,
-        "bits_per_byte": sum(row["text_bits"] for row in rows) / num_bytes,
+        "bits_per_byte": sum(row["text_bits"] for row in rows) / num_bytes if num_bytes else None,
         "num_units": num_units,
         "num_bytes": num_bytes,
     }

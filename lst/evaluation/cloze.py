@@ -48,6 +48,9 @@ def cloze_items(utterances: Sequence[Utterance], config: EvalConfig, seed: int) 
     A speaker's utterances are shuffled into a circle, and each takes the ending of the next. Every ending is thus true
     once and false once: a model gains nothing by preferring some endings whatever their context.
 
+    Returns:
+        The items; none where there are utterances, and none of them has words.
+
     Raises:
         UserError: fewer than two utterances are long enough.
     """
@@ -69,7 +72,8 @@ def cloze_items(utterances: Sequence[Utterance], config: EvalConfig, seed: int) 
         others = (_next_in_circle(circle, utterance, endings) for circle in circles)
         if other := next(filter(None, others), None):
             items.append(ClozeItem(utterance, starts[utterance.id], other, starts[other.id]))
-    if not items:
+    is_speech_alone = bool(utterances) and not any(utterance.words for utterance in utterances)
+    if not items and not is_speech_alone:
         raise UserError(
             f"cloze needs two held-out utterances of eval.min_words={config.min_words} words or more with different "
             f"endings; there are {len(usable)} long enough: hold out more with data.valid_share"

@@ -102,11 +102,11 @@ def item_text(item: Item) -> str:
 def check_contamination(config: Config, run: RunFolder, data: PreparedData, names: Sequence[str]) -> None:
     """Counts the items and held-out texts of prepared data that occur in the training of some models of a run.
 
-    Nothing is done with ``eval.ngram=0``.
+    Nothing is done with ``eval.ngram=0``, or where nothing has a text.
     """
-    if not config.eval.ngram:
+    held_out = {utterance.id: utterance.text for utterance in data.valid if utterance.text}
+    if not config.eval.ngram or not (held_out or data.questions):
         return
-    held_out = {utterance.id: utterance.text for utterance in data.valid}
     cloze = {item.utterance.id for item in cloze_items(list(data.valid), config.eval, config.seed)}
     parts = {part.id: part for part in data.question_parts} if data.questions else {}
     texts: Texts = {

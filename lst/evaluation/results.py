@@ -24,6 +24,8 @@ from lst.storage import Between, Count, FormatError, Location
 
 Direction = Literal["S→S", "T→T", "S→T", "T→S"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+# What tables and pages say where speech without transcripts is all that is held out.
+NO_CLOZE = "no cloze is possible without words: held-out bits of speech are all that is told"
 ItemKind = Literal["questions", "cloze", "benchmark"]
 Share = Annotated[float, Between(0, 1)]
 Size = Annotated[float, Between(0)]
@@ -46,10 +48,10 @@ class ClozeScore(TypedDict):
 
 
 class HeldOutBits(TypedDict):
-    """Bits over whole held-out utterances, and the counts that they are divided by."""
+    """Bits over whole held-out utterances, and the counts that they are divided by; None where these are 0."""
 
     bits_per_unit: Size
-    bits_per_byte: Size
+    bits_per_byte: Size | None
     num_units: Count
     num_bytes: Count
 
@@ -183,7 +185,7 @@ class EvalResult(EvaluatedData):
         name: of the model in the run.
         strategy: patching strategy at inference.
         options: of ``eval=``.
-        cloze: by direction, such as ``S→T``.
+        cloze: by direction, such as ``S→T``; empty where no held-out utterance has words.
     """
 
     made_from: str
@@ -219,7 +221,7 @@ class ClozeRow(TypedDict):
 class _AnyResult(TypedDict):
     """What results of every version have; columns may be of an earlier one."""
 
-    bits: dict[str, float]
+    bits: dict[str, float | None]
 
 
 def read_result(place: Location) -> EvalResult | None:
@@ -232,7 +234,8 @@ def read_result(place: Location) -> EvalResult | None:
     if BITS_COLUMNS.keys() - read_record(place, _AnyResult, what, remedy)["bits"].keys():
         return None
     result = read_record(place, EvalResult, what, remedy)
-    if missing := [direction for direction in DIRECTIONS if direction not in result["cloze"]]:
+    missing = [direction for direction in DIRECTIONS if direction not in result["cloze"]]
+    if result["cloze"] and missing:
         raise FormatError(f"{what} is damaged: {place} lacks cloze {', '.join(missing)}. {remedy}")
     return result
 
@@ -406,8 +409,15 @@ class DirectionSummary(StratumSummary):
     strata: dict[str, StratumSummary]
 
 
-class ModelSummary(TypedDict):
-    """A model, its patching strategy when it is scored, and its accuracies by direction."""
+class _ModelBits(TypedDict, total=False):
+    bits: HeldOutBits
+
+
+class ModelSummary(_ModelBits):
+    """A model, its patching strategy when it is scored, and its accuracies by direction.
+
+    ``directions`` is empty where no held-out utterance has words. Earlier files have no ``bits``.
+    """
 
     name: str
     strategy: str

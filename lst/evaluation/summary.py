@@ -25,6 +25,7 @@ from lst.evaluation.accuracy import (
 )
 from lst.evaluation.results import (
     DIRECTIONS,
+    NO_CLOZE,
     Accuracy,
     ClozeRow,
     ClozeScore,
@@ -85,7 +86,8 @@ def run_results(
     """
     # Numbers of different items do not compare: where one model was asked no questions, cloze counts for all.
     kind: ItemKind = "questions" if all(model.result.get("questions") for model in models) else "cloze"
-    scores = HEADLINE if kind == "questions" else dict.fromkeys(HEADLINE, "mean")
+    is_asked = kind == "questions" or any(model.result["cloze"] for model in models)
+    scores = HEADLINE if kind == "questions" else dict.fromkeys(HEADLINE if is_asked else (), "mean")
     controls = models[0].result.get("controls", {}).get(kind, {})
     found: RunResults = {
         "version": 1,
@@ -119,13 +121,18 @@ def run_results(
 
 
 def model_summary(result: EvalResult, kind: ItemKind) -> ModelSummary:
-    """Accuracies of a model on its questions or on its cloze items."""
-    scores = {} if kind == "cloze" else result["questions"]
-    directions: dict[Direction, DirectionSummary] = {
-        direction: direction_summary(scores[direction]) if scores else _cloze_summary(result["cloze"][direction])
-        for direction in DIRECTIONS
+    """Accuracies of a model on its questions or on its cloze items, none where it was asked none, and its bits."""
+    directions: dict[Direction, DirectionSummary] = (
+        {direction: _cloze_summary(result["cloze"][direction]) for direction in DIRECTIONS if result["cloze"]}
+        if kind == "cloze"
+        else {direction: direction_summary(result["questions"][direction]) for direction in DIRECTIONS}
+    )
+    return {
+        "name": result["name"],
+        "strategy": result["strategy"],
+        "directions": directions,
+        "bits": result["bits"],
     }
-    return {"name": result["name"], "strategy": result["strategy"], "directions": directions}
 
 
 def _cloze_summary(found: ClozeScore) -> DirectionSummary:
@@ -189,6 +196,10 @@ def compare_models(models: Sequence[ScoredModel], kind: ItemKind, num_samples: i
 
 def verdict(found: RunResults) -> str:
     """One sentence made of the numbers of a run."""
+    if not any(model["directions"] for model in found["models"]):
+        costs = listed([f"{model['bits']['bits_per_unit']:.3f} ({model['name']})" for model in found["models"]])
+        return f"On {found['speech']}, held-out speech costs {costs} bits a unit; {NO_CLOZE}."
+    found = {**found, "models": [model for model in found["models"] if model["directions"]]}
     counts = [one["num_items"] for one in found["comparisons"]]
     counts = counts or [found["models"][0]["directions"]["S→S"]["num_items"]]
     asked = f"{min(counts):,} {'questions' if found['items'] == 'questions' else 'cloze items'}"

@@ -27,12 +27,15 @@ Ranges = list[tuple[Document, slice]]
 
 
 def usable_utterances(scorer: Scorer, utterances: Sequence[Utterance]) -> tuple[list[Utterance], list[LeftOut]]:
-    """Utterances whose speech and text the model reads and scores, and a line for each of the others."""
+    """Utterances whose speech and text, if any, the model reads and scores, and a line for each of the others."""
     builder = scorer.builder
     return _usable(
         scorer,
         utterances,
-        lambda utterance: [content_of(builder.speech(utterance)), content_of(builder.text(utterance))],
+        lambda utterance: [
+            content_of(builder.speech(utterance)),
+            *([content_of(builder.text(utterance))] if utterance.text else []),
+        ],
         lambda utterance: utterance.id,
     )
 

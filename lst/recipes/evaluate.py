@@ -46,6 +46,7 @@ from lst.evaluation.controls import control_rows, control_scores, items_of_cloze
 from lst.evaluation.items import items_fingerprint
 from lst.evaluation.results import (
     BITS_COLUMNS,
+    NO_CLOZE,
     BitsRow,
     Ceilings,
     ClozeRow,
@@ -69,6 +70,8 @@ VERSION = 4
 # The same of the best listener.
 CEILINGS_VERSION = 1
 
+# A cell of a table for which there is no number.
+ABSENT = "–"
 # Options of benchmarks, of contamination, and of adapted models.
 _OF_OTHER_FILES = (
     *("benchmark", "ngram", "task", "split", "max_utterances", "beams", "recognise", "recogniser_weights"),
@@ -144,7 +147,9 @@ def evaluation_plan(config: Config) -> list[str]:
         path = run.eval_result(name, data_it_was_not_trained_on(run, trained))
         lines.append(f"  {name}: {trained.model.num_parameters:,} parameters, would write {path}")
     raise_problems(f"{len(problems)} of {len(names)} models cannot be evaluated", problems)
-    return [f"eval: {len(names)} models on {len(items):,} cloze items of {data.folder}", *lines]
+    asked = f"{len(items):,} cloze items" if items else "held-out speech"
+    told = [] if items else [f"  {NO_CLOZE}"]
+    return [f"eval: {len(names)} models on {asked} of {data.folder}", *told, *lines]
 
 
 def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel, sounds: PartSounds) -> EvalResult:
@@ -174,9 +179,10 @@ def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel, sounds
     items, faulty_items = usable_items(scorer, cloze)
     utterances, left_out = usable_utterances(scorer, held_out)
     left_out += faulty_items
-    if not (items and utterances):
+    if not utterances or (cloze and not items):
+        missing = "cloze item" if cloze and not items else "utterance"
         raise ProblemsError(
-            f"{name} can read no held-out {'utterance' if items else 'cloze item'} of {trained.data.folder}",
+            f"{name} can read no held-out {missing} of {trained.data.folder}",
             [f"{one['id']}: {one['reason']}" for one in left_out],
         )
     questions, faulty_questions = usable_questions(scorer, all_questions)
@@ -199,19 +205,20 @@ def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel, sounds
         "strategy": trained.strategy,
         "options": _decides(config),
         "num_parameters": trained.model.num_parameters,
-        "cloze": cloze_accuracies(rows, config.eval.bootstrap_samples, config.seed),
+        "cloze": cloze_accuracies(rows, config.eval.bootstrap_samples, config.seed) if rows else {},
         "bits": held_out_bits(bits_rows),
         "left_out": left_out,
         "controls": {
             kind: control_scores(own, sounds, config.eval.bootstrap_samples, config.seed)
             for kind, own in controls.items()
         },
-        "items": {"cloze": items_fingerprint(items_of_cloze(cloze))},
+        "items": {"cloze": items_fingerprint(items_of_cloze(cloze))} if cloze else {},
     }
     if trained.patching_note:
         result["patching_note"] = trained.patching_note
-    if trained.model.config.boundary_head:
-        result["joint_cost"] = joint_cost(scorer, utterances)
+    # Where words end is what the aligner tells: speech without words has no such patches.
+    if trained.model.config.boundary_head and (aligned := [one for one in utterances if one.words]):
+        result["joint_cost"] = joint_cost(scorer, aligned)
     if all_questions:
         result["items"]["questions"] = items_fingerprint(all_questions)
     if question_rows:
@@ -319,31 +326,19 @@ def found_contamination(config: Config, results: dict[str, EvalResult]) -> Conta
 def results_as_text(
     results: dict[str, EvalResult], ceilings: Ceilings | None = None, contamination: Contamination | None = None
 ) -> str:
-    """A line for each model: accuracies in per cent, by mean and by sum, and bits; then ceilings and contamination."""
+    """A line for each model: accuracies in per cent, by mean and by sum, and bits; then ceilings and contamination.
+
+    Where no held-out utterance has words, bits of speech alone.
+    """
     first = next(iter(results.values()))
-    num_items = " or ".join(map(str, sorted({one["cloze"][DIRECTIONS[0]]["num_items"] for one in results.values()})))
-    width = max(map(len, [*results, "model"]))
-    header = "  ".join(
-        [f"{'model':<{width}}", *(f"{direction:>17}" for direction in DIRECTIONS)]
-        + [f"{column.short:>10}" for column in BITS_COLUMNS.values()]
-    )
     lines = [
-        *([f"held-out speech and text of: {first['corpus']}"] if "corpus" in first else []),
-        f"cloze accuracy, % (mean log-likelihood a token [95 % interval] / summed), {num_items} items; chance is 50",
-        header,
+        *(
+            [f"held-out speech{' and text' * bool(first['bits']['num_bytes'])} of: {first['corpus']}"]
+            if "corpus" in first
+            else []
+        ),
+        *_scores_as_text(results),
     ]
-    for name, result in results.items():
-        cells = [cloze_cell(result["cloze"][direction]) for direction in DIRECTIONS]
-        bits: Mapping[str, Any] = result["bits"]
-        lines.append(
-            "  ".join(
-                [
-                    f"{name:<{width}}",
-                    *(f"{cell:>17}" for cell in cells),
-                    *(f"{bits[key]:>10.3f}" for key in BITS_COLUMNS),
-                ]
-            )
-        )
     lines += [
         f"{name}: {len(result['left_out'])} utterances or items are left out, each with its reason in its result"
         for name, result in results.items()
@@ -366,6 +361,31 @@ def results_as_text(
         )
     lines += floors_as_text(ceilings) if ceilings else []
     return "\n".join(lines + (contamination_as_text(contamination) if contamination else []))
+
+
+def _scores_as_text(results: Mapping[str, EvalResult]) -> list[str]:
+    """The table of cloze accuracies and bits, and what stands over it."""
+    counts = sorted({one["cloze"][DIRECTIONS[0]]["num_items"] for one in results.values() if one["cloze"]})
+    directions = DIRECTIONS if counts else ()
+    width = max(map(len, [*results, "model"]))
+    items = " or ".join(map(str, counts))
+    lines = [
+        f"cloze accuracy, % (mean log-likelihood a token [95 % interval] / summed), {items} items; chance is 50"
+        if counts
+        else NO_CLOZE,
+        "  ".join(
+            [f"{'model':<{width}}", *(f"{direction:>17}" for direction in directions)]
+            + [f"{column.short:>10}" for column in BITS_COLUMNS.values()]
+        ),
+    ]
+    for name, result in results.items():
+        cells = [cloze_cell(result["cloze"][one]) if result["cloze"] else ABSENT for one in directions]
+        bits: Mapping[str, Any] = result["bits"]
+        shown = (ABSENT if bits[key] is None else f"{bits[key]:.3f}" for key in BITS_COLUMNS)
+        lines.append(
+            "  ".join([f"{name:<{width}}", *(f"{cell:>17}" for cell in cells), *(f"{cell:>10}" for cell in shown)])
+        )
+    return lines
 
 
 def verdict_of(config: Config, results: Mapping[str, EvalResult]) -> str:

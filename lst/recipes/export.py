@@ -188,8 +188,15 @@ def _facts(config: Config, whole: WholeModel, data: PreparedData | None) -> Mode
         return facts
     results = read_json(run.results, RunResults, "the run's results", "Run lst report again.")
     own = next((model for model in results["models"] if model["name"] == whole.name), None)
-    figures = {**own["directions"]} if own else None
-    return replace(facts, figures=figures, items=results["items"], chance=results["chance"])
+    if own is None:
+        return facts
+    return replace(
+        facts,
+        figures={**own["directions"]},
+        items=results["items"],
+        chance=results["chance"],
+        bits_per_unit=result["bits"]["bits_per_unit"],
+    )
 
 
 def _row_licences(index: Index, licence: str) -> tuple[str, list[str]]:

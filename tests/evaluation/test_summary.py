@@ -53,6 +53,7 @@ def scored(name: str, strategy: str, rights: dict[str, int], first: int = 0, con
     result: Any = {
         "name": name,
         "strategy": strategy,
+        "bits": {"bits_per_unit": 4.0, "bits_per_byte": 2.0, "num_units": 100, "num_bytes": 50},
         "questions": direction_scores(rows, 200, 0),
         "cloze": {direction: {"num_items": 10, "sum": accuracy, "mean": accuracy} for direction in DIRECTIONS},
         "controls": {"questions": controls or {}},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,12 +17,14 @@ from made_run import make_overrides, make_run, make_utterance, write_data
 from lst.cli import main
 from lst.configs.compose import build_config
 from lst.data.prepared import PreparedData
-from lst.errors import ProblemsError
+from lst.errors import ProblemsError, UserError
 from lst.evaluation import Scorer, usable_utterances
+from lst.evaluation.results import NO_CLOZE
 from lst.model.checkpoint import save_model
 from lst.model.lst import LatentSpeechTextModel
 from lst.recipes.report.write import write_report
 from lst.recipes.training.batches import check_held_out_lengths
+from lst.recipes.training.held_out import held_out_items
 from lst.runs import RunFolder, open_data, open_trained, plain_patching
 from lst.storage import write_json
 
@@ -103,6 +106,63 @@ def test_another_corpus_has_a_result_of_its_own_which_the_report_names(
     assert f"{found['bits']['bits_per_unit']:.3f}" in foreign
 
 
+def take_words(run: Path, is_kept: Callable[[int], bool]) -> None:
+    """Writes the run's data anew, with the words and texts of some held-out utterances alone."""
+    data = PreparedData(run / "data")
+    bare = {
+        split: [u if split == "valid" and is_kept(n) else replace(u, text="", words=()) for n, u in enumerate(reader)]
+        for split, reader in (("train", data.train), ("valid", data.valid))
+    }
+    write_data(RunFolder(run), {**bare, "text": list(data.text)})
+    shutil.rmtree(run / "models")
+    for name in ("one", "other"):
+        save(run, name)
+
+
+def test_speech_without_words_is_told_in_bits_alone(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    take_words(run, lambda number: False)
+    assert main(["eval", f"run_dir={run}", "--dry-run"]) == 0
+    assert NO_CLOZE in capsys.readouterr().out
+    assert main(["eval", f"run_dir={run}", *FEW]) == 0
+    result = result_of(run, "one")
+    units = result["bits"]["bits_per_unit"]
+    assert (result["cloze"], result["bits"]["bits_per_byte"], result["bits"]["num_bytes"]) == ({}, None, 0)
+    assert result["bits"]["num_units"] == sum(u.num_frames for u in PreparedData(run / "data").valid)
+    told = capsys.readouterr().out
+    assert f"{NO_CLOZE}\nmodel   bits/unit   bits/byte\none {units:>13.3f}           –\n" in told
+    assert f"costs {units:.3f} (one) and {units:.3f} (other) bits a unit; {NO_CLOZE}." in told
+    page = Page(write_report(build_config(make_overrides(run)), make_overrides(run)).read_text())
+    for section in ("results", "items"):
+        assert NO_CLOZE.capitalize() in " ".join(page.texts[section].split())
+    summary = json.loads((run / "results.json").read_text())
+    assert NO_CLOZE in summary["verdict"]
+    assert [(one["directions"], one["bits"]) for one in summary["models"]] == [({}, result["bits"])] * 2
+    assert main(["compare", str(run), f"out={tmp_path / 'page.html'}"]) == 0
+    told = f"one ({units:.3f} bits a unit) and other ({units:.3f} bits a unit): {NO_CLOZE}."
+    assert told in capsys.readouterr().out
+    compared = (tmp_path / "page.html").read_text()
+    assert told in compared
+    assert "not evaluated" not in compared
+    assert main(["runs", str(run)]) == 0
+    assert "accuracies" not in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"train\.eval_items=4: no cloze is possible"):
+        held_out_items(build_config([*make_overrides(run), "train.eval_items=4"]), PreparedData(run / "data"))
+
+
+def test_of_a_mixture_those_with_words_make_cloze_items(run: Path) -> None:
+    take_words(run, lambda number: number != 1)
+    assert main(["eval", f"run_dir={run}", FEW[1]]) == 0
+    result, valid = result_of(run, "one"), list(PreparedData(run / "data").valid)
+    assert result["cloze"]["S→S"]["num_items"] == 3
+    assert result["left_out"] == []
+    assert result["bits"]["num_units"] == sum(u.num_frames for u in valid)
+    assert result["bits"]["num_bytes"] == sum(len(u.text.encode()) for u in valid)
+    rows = [json.loads(line) for line in (run / "eval/one.bits.jsonl").read_text().splitlines()]
+    assert [row["text_bits"] == 0 for row in rows] == [False, True, False, False]
+
+
 def test_what_is_longer_than_the_context_is_listed_and_left_out(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(run, "short", "model.max_patches=80", "train.row_patches=64")
     assert main(["eval", f"run_dir={run}", FEW[1]]) == 0
@@ -129,15 +189,15 @@ def test_a_model_that_can_read_nothing_does_not_say_how_to_train_another(
     assert "model.max_patches" not in told
 
 
-def test_utterances_without_speech_or_text_are_listed(run: Path) -> None:
+def test_utterances_without_speech_are_listed(run: Path) -> None:
     config = build_config(make_overrides(run))
     scorer = Scorer.of(open_trained(RunFolder(run), "static", open_data(config)), config)
     whole = scorer.trained.data.valid[0]
     silent = replace(whole, id="silent", units=np.zeros(0, np.uint16), words=())
     mute = replace(whole, id="mute", text="", words=())
     kept, left_out = usable_utterances(scorer, [silent, whole, mute])
-    assert [utterance.id for utterance in kept] == [whole.id]
-    assert [one["id"] for one in left_out] == ["silent", "mute"]
+    assert [utterance.id for utterance in kept] == [whole.id, "mute"]
+    assert [one["id"] for one in left_out] == ["silent"]
     assert all(one["reason"] for one in left_out)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from lst.errors import UserError, nearest
 from lst.evaluation.accuracy import SIGNIFICANT, holm, mcnemar, paired_difference
-from lst.evaluation.results import DIRECTIONS, Direction
+from lst.evaluation.results import DIRECTIONS, NO_CLOZE, Direction
 from lst.evaluation.summary import listed
 from lst.recipes.compare.entries import Answers, Entry
 from lst.recipes.compare.formats import RunComparison
@@ -183,10 +183,13 @@ def order_of(one: RunComparison) -> int:
 
 def verdict_lines(entries: Sequence[Entry], comparisons: Sequence[RunComparison]) -> list[str]:
     """A sentence for all, and one for each model and task, with the interval that says so."""
+    alone = [entry for entry in entries if is_of_speech_alone(entry)]
+    costs = listed([f"{entry.name} ({entry.line['bits_per_unit']:.3f} bits a unit)" for entry in alone])
+    told = [f"{costs}: {NO_CLOZE}."] if alone else []
     if not any(entry.answers for entry in entries):
-        return ["No model is evaluated: run lst eval run_dir=RUN for each run."]
+        return told or ["No model is evaluated: run lst eval run_dir=RUN for each run."]
     if not comparisons:
-        return ["No two models were asked the same: nothing is compared."]
+        return ["No two models were asked the same: nothing is compared.", *told]
     pairs: dict[tuple[str, str], list[RunComparison]] = {}
     for one in comparisons:
         pairs.setdefault((one["second"], one["task"]), []).append(one)
@@ -197,7 +200,14 @@ def verdict_lines(entries: Sequence[Entry], comparisons: Sequence[RunComparison]
             if one["first"] == base:
                 orders.setdefault(one["second"], []).append(order_of(one))
         lines.append(f"Against {base}, {'; '.join(_in_short(own, name) for name, own in orders.items())}.")
-    return [" ".join(lines), *(f"{task}. {_sentence(name, own)}" for (name, task), own in pairs.items())]
+    sentences = [f"{task}. {_sentence(name, own)}" for (name, task), own in pairs.items()]
+    return [" ".join(lines), *sentences, *told]
+
+
+def is_of_speech_alone(entry: Entry) -> bool:
+    """Whether a model is evaluated on speech without words, of which nothing can be asked."""
+    is_asked = any(answers.kind != "benchmark" for answers in entry.answers)
+    return not is_asked and entry.line["is_evaluated"] and entry.line["bits_per_unit"] is not None
 
 
 def _in_short(orders: Sequence[int], name: str) -> str:

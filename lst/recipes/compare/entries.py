@@ -108,7 +108,8 @@ def _answers(model: ReadModel, line: ModelLine) -> list[Answers]:
     found: list[Answers] = []
     result = model.result(line["weights_sha256"]) if model.run.eval_result(model.name).exists() else None
     if result is not None:
-        kinds: list[ItemKind] = ["questions", "cloze"] if result.get("questions") else ["cloze"]
+        asked: tuple[ItemKind, ...] = ("questions", "cloze")
+        kinds = [kind for kind in asked if result.get(kind)]
         found += [one for kind in kinds if (one := model.tried(lambda kind=kind: _own(model, result, kind), None))]  # type: ignore[misc]
     for path in model.run.eval_benchmarks(model.name):
         one = model.tried(lambda path=path: _benchmark(path, line["weights_sha256"]), None)  # type: ignore[misc]

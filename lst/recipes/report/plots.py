@@ -201,10 +201,13 @@ def thinned(*arrays: np.ndarray) -> list[np.ndarray]:
 def curves_plot(curves: Sequence[Curve], colours: dict[str, int], of_speech: bool = True) -> Markup:
     """Training loss and held-out bits, against steps above and against training FLOPs below.
 
-    Without ``of_speech``, bits of speech are left out.
+    Without ``of_speech``, bits of speech are left out; bits of text where no held-out utterance has one.
     """
+    held_out = {"bits_per_unit": "held-out speech, bits a unit"} if of_speech else {}
+    if not all(np.isnan(curve.bits_per_byte).all() for curve in curves if len(curve.valid_steps)):
+        held_out["bits_per_byte"] = "held-out text, bits a byte"
     figure = Figure(figsize=(WIDTH_IN, 5.2), layout="constrained")
-    panels = figure.subplots(2, 3 if of_speech else 2, sharey="col")
+    panels = figure.subplots(2, 1 + len(held_out), sharey="col", squeeze=False)
     exponent = max(
         (3 * int(math.log10(curve.flops.max()) // 3) for curve in curves if curve.flops.max() > 0), default=0
     )
@@ -218,12 +221,9 @@ def curves_plot(curves: Sequence[Curve], colours: dict[str, int], of_speech: boo
             x, raw, mean = thinned(train_x, curve.losses, smooth)
             panels[row, 0].plot(x, raw, color=colour, alpha=0.28, linewidth=0.8)
             panels[row, 0].plot(x, mean, color=colour, label=curve.name)
-            if of_speech:
-                panels[row, 1].plot(valid_x, curve.bits_per_unit, color=colour, **dots)
-            panels[row, -1].plot(valid_x, curve.bits_per_byte, color=colour, **dots)
-    speech = ["held-out speech, bits a unit"] if of_speech else []
-    titles = ("training loss, nats a token", *speech, "held-out text, bits a byte")
-    for column, title in enumerate(titles):
+            for panel, bits in zip(panels[row, 1:], held_out, strict=True):
+                panel.plot(valid_x, getattr(curve, bits), color=colour, **dots)
+    for column, title in enumerate(("training loss, nats a token", *held_out.values())):
         panels[0, column].set(title=title, xlabel="steps", xlim=(0, None))
         panels[0, column].xaxis.set_major_locator(whole_numbers(6))
         panels[1, column].set(

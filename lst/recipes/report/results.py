@@ -16,7 +16,7 @@ from lst.data.documents import span_frames
 from lst.data.utterance import Utterance
 from lst.evaluation import DIRECTIONS
 from lst.evaluation.cloze import ending_start, item_credits
-from lst.evaluation.results import BITS_COLUMNS, BitsColumn, ClozeRow, Direction, EvalResult
+from lst.evaluation.results import BITS_COLUMNS, NO_CLOZE, BitsColumn, ClozeRow, Direction, EvalResult
 from lst.recipes.report.page import Section
 from lst.recipes.report.plots import DIRECTION_NAMES, Curve, accuracy_plot, curves_plot, smoothing_window
 from lst.recipes.report.record import ModelRecord, RunRecord
@@ -57,6 +57,7 @@ class ResultsSection(Section):
         has_few_items: whether the intervals are wide for want of items.
         corpora: results by corpus, the run's own first.
         left_out: model, utterance or item, and why it is no part of the numbers.
+        no_cloze: said of a corpus whose held-out speech has no words.
         above_chance: directions in which each model is surely better than chance.
     """
 
@@ -69,25 +70,27 @@ class ResultsSection(Section):
     corpora: Sequence[CorpusResults]
     left_out: Sequence[tuple[str, str, str]]
     bits_columns: Mapping[str, BitsColumn]
+    no_cloze: str
     above_chance: Mapping[str, Sequence[str]]
 
 
 def results_section(run: RunRecord) -> ResultsSection:
     """Cloze accuracy in four directions and bits, as a table and as a plot."""
     results = run.results
-    num_items = sorted({result["cloze"][d]["num_items"] for result in results.values() for d in DIRECTIONS})
+    asked = {name: result for name, result in results.items() if result["cloze"]}
+    num_items = sorted({result["cloze"][d]["num_items"] for result in asked.values() for d in DIRECTIONS})
     num_units = sorted({result["bits"]["num_units"] for result in results.values()})
     return ResultsSection(
         "results",
         "Results",
         run.badge,
-        plots={"accuracy": accuracy_plot(results, run.colours)} if results else {},
+        plots={"accuracy": accuracy_plot(asked, run.colours)} if asked else {},
         waiting=[model.name for model in run.models if model.name not in results],
         eval_command=shlex.join(["lst", "eval", *words_read_by("eval", run.overrides, MAIN.options)]),
         directions=DIRECTION_NAMES,
         num_items=num_items,
         num_units=num_units,
-        has_few_items=min(num_items, default=0) < FEW_ITEMS,
+        has_few_items=min(num_items, default=FEW_ITEMS) < FEW_ITEMS,
         corpora=_by_corpus(run),
         left_out=[
             (model.name, one["id"], one["reason"])
@@ -97,9 +100,10 @@ def results_section(run: RunRecord) -> ResultsSection:
             for one in result.get("left_out", [])
         ],
         bits_columns=BITS_COLUMNS,
+        no_cloze=NO_CLOZE,
         above_chance={
             name: [direction for direction in DIRECTIONS if result["cloze"][direction]["mean"]["low"] > 0.5]
-            for name, result in results.items()
+            for name, result in asked.items()
         },
     )
 
@@ -127,7 +131,10 @@ def _by_corpus(run: RunRecord) -> list[CorpusResults]:
 
 def _best_bits(results: Sequence[EvalResult]) -> dict[str, float]:
     """The fewest bits of each column in which there is a choice; bits of different units do not compare."""
-    bits: dict[str, list[float]] = {key: [result["bits"][key] for result in results] for key in BITS_COLUMNS}  # type: ignore[literal-required]
+    bits: dict[str, list[float]] = {
+        key: [result["bits"][key] for result in results if result["bits"][key] is not None]  # type: ignore[literal-required]
+        for key in BITS_COLUMNS
+    }
     if len({result["bits"]["num_units"] for result in results}) > 1:
         del bits["bits_per_unit"]
     return {key: min(values) for key, values in bits.items() if len(set(values)) > 1}
@@ -225,11 +232,12 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True)
 class ItemsSection(Section):
-    """A few cloze items of ``num_items``, with the directions whose scores they show."""
+    """A few cloze items of ``num_items``, with the directions whose scores they show; ``no_cloze`` says why none is."""
 
     directions: Sequence[str] = SHOWN_DIRECTIONS
     num_items: int
     items: Sequence[Item]
+    no_cloze: str = ""
 
 
 def cloze_section(run: RunRecord) -> ItemsSection:
@@ -239,7 +247,15 @@ def cloze_section(run: RunRecord) -> ItemsSection:
     ids = [row["utterance"] for row in first if row["direction"] == SHOWN_DIRECTIONS[0]]
     places = np.unique(np.linspace(0, len(ids) - 1, NUM_SHOWN_ITEMS).round().astype(int))
     items = [_item(run, utterances, ids[place]) for place in places] if ids else []
-    return ItemsSection("items", "Cloze items", run.badge if ids else "", num_items=len(ids), items=items)
+    is_impossible = bool(run.evaluated) and not any(result["cloze"] for result in run.results.values())
+    return ItemsSection(
+        "items",
+        "Cloze items",
+        run.badge if ids else "",
+        num_items=len(ids),
+        items=items,
+        no_cloze=NO_CLOZE if is_impossible else "",
+    )
 
 
 def _item(run: RunRecord, utterances: dict[str, Utterance], utterance_id: str) -> Item:

@@ -12,7 +12,7 @@ from lst.data.shards import INDEX_FILE
 from lst.errors import LstError
 from lst.evaluation.accuracy import ALL, headline_accuracy
 from lst.evaluation.perplexity import TextResult, read_text_result
-from lst.evaluation.results import DIRECTIONS, EvalResult, read_result
+from lst.evaluation.results import EvalResult, read_result
 from lst.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from lst.model.hashes import HASHES_FILE, ModelHashes
 from lst.model.pretrained import read_model_config
@@ -200,7 +200,13 @@ def read_model(run: Path, name: str) -> ModelLine:
         "bits_per_unit": bits.get("bits_per_unit", trained.get("valid_bits_per_unit")),
         "bits_per_byte": bits.get("bits_per_byte", trained.get("valid_bits_per_byte")),
         "is_evaluated": result is not None or on_text is not None,
-        "asked": "" if result is None else "questions" if result.get("questions") else "cloze",
+        "asked": ""
+        if result is None
+        else "questions"
+        if result.get("questions")
+        else "cloze"
+        if result["cloze"]
+        else "",
         "accuracy": accuracies_of(result) if result else {},
         "data": settings["data"] if settings else "",
         "code": code_version(versions),
@@ -221,5 +227,5 @@ def accuracies_of(result: EvalResult) -> dict[str, float]:
     """Accuracy by direction: of all questions by the headline score, else of cloze items by the mean a token."""
     asked = result.get("questions")
     if not asked:
-        return {direction: result["cloze"][direction]["mean"]["accuracy"] for direction in DIRECTIONS}
+        return {direction: score["mean"]["accuracy"] for direction, score in result["cloze"].items()}
     return {direction: headline_accuracy(score, ALL)["accuracy"] for direction, score in asked.items()}

@@ -104,8 +104,9 @@ def _row(cell: CellRecord, result: EvalResult) -> dict[str, str | float]:
         "D_text_bytes": cell["text_bytes"],
         "C": cell["flops"],
         "speech_bits": result["bits"]["bits_per_unit"],
-        "text_bits": result["bits"]["bits_per_byte"],
     }
+    if (bits_per_byte := result["bits"]["bits_per_byte"]) is not None:
+        row["text_bits"] = bits_per_byte
     for direction, cloze in result["cloze"].items():
         row |= _share(f"{direction}/cloze", cloze["mean"]["accuracy"], cloze["num_items"])
     for direction, score in result.get("questions", {}).items():

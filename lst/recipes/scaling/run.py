@@ -104,7 +104,8 @@ def run_as_text(config: ScalingConfig, plan: PlanFile, failed: dict[str, str]) -
 
 
 def _bits_text(point: PointFile | None) -> str:
-    return "".join(f"{point['row'][key]:>11.3f}" for key in ("speech_bits", "text_bits")) if point else ""
+    row = point["row"] if point else {}
+    return "".join(f"{row[key]:>11.3f}" for key in ("speech_bits", "text_bits") if key in row)
 
 
 def _chosen(config: ScalingConfig, plan: PlanFile) -> list[CellRecord]:

@@ -22,7 +22,7 @@ from lst.data.prepared import PreparedData
 from lst.errors import UserError
 from lst.evaluation import Scorer
 from lst.evaluation.cloze import ClozeItem, cloze_document, cloze_items, item_credits, score_cloze
-from lst.evaluation.results import DIRECTIONS
+from lst.evaluation.results import DIRECTIONS, NO_CLOZE
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.patching import inference_patching, inference_strategy, patch_documents
 from lst.progress import say
@@ -153,7 +153,7 @@ def held_out_items(config: Config, data: PreparedData) -> list[ClozeItem]:
     """The cloze items of ``train.eval_items``.
 
     Raises:
-        UserError: the data is text alone, or has no items.
+        UserError: the data is text alone, or has no items, as speech without words has none.
     """
     if not config.train.eval_items:
         return []
@@ -162,7 +162,10 @@ def held_out_items(config: Config, data: PreparedData) -> list[ClozeItem]:
             f"train.eval_items={config.train.eval_items}: {data.folder} holds text alone, and cloze items are spoken "
             "too: leave the option out"
         )
-    return cloze_items(list(data.valid), replace(EvalConfig(), max_items=config.train.eval_items), config.seed)
+    items = cloze_items(list(data.valid), replace(EvalConfig(), max_items=config.train.eval_items), config.seed)
+    if not items:
+        raise UserError(f"train.eval_items={config.train.eval_items}: {NO_CLOZE}: leave the option out")
+    return items
 
 
 def held_out_prompt(config: Config, data: PreparedData) -> str:

@@ -39,6 +39,7 @@ def answers(
 
 def entry(name: str, *own: Answers, strategy: str = "static") -> Entry:
     line: Any = {"name": name.rpartition("/")[2], "strategy": strategy, "num_parameters": 10}
+    line |= {"is_evaluated": bool(own), "bits_per_unit": None}
     return Entry(name, 0, Path("run"), line, own)
 
 
