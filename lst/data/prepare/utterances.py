@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -22,18 +23,24 @@ from lst.errors import UserError, raise_problems
 from lst.tokenizers.speech import SpeechTokenizer
 from lst.tokenizers.units import SAMPLE_RATE_HZ
 
+# Aligners whose model or files are opened before the work.
+CHECKED_FIRST = ("ctc", "import", "manifest")
+
 
 def check_aligner(config: DataConfig, rows: Sequence[ManifestRow]) -> None:
-    """Checks a CTC model or given word times once, before the workers start.
+    """Checks a CTC model or given word times once, before the lists are written and workers start.
 
     Raises:
         UserError: the model does not load, the aligner does not know a language, or more given alignments are faulty
             than may be left out; it names all problems.
     """
-    raise_problems(f"data.align.method={config.align.method}", language_problems(config.align, rows))
+    if config.align.method not in CHECKED_FIRST:
+        return
+    languages = Counter(row.language for row in rows if row.language)
+    raise_problems(f"data.align.method={config.align.method}", language_problems(config.align, languages, len(rows)))
     if config.align.method == "ctc" and rows:
         ctc = load_ctc_model(config.align.checkpoint, config.align.weights, config.align.device)
-        if any(row.language for row in rows) and is_romanised(ctc.labels):
+        if languages and is_romanised(ctc.labels):
             romaniser()
     check_imported(config, rows)
 

@@ -72,8 +72,8 @@ def recorded_pairs(config: VoiceConfig) -> list[Pair]:
     Held-out utterances are taken where the corpus has some.
     """
     assert config.eval.corpus is not None
-    rows, _, _ = load_corpus(config.eval.corpus)
-    rows = [row for row in rows if row.split == "valid"] or rows
+    every, _, _ = load_corpus(config.eval.corpus)
+    rows = [row for row in every if row.split == "valid"] or every
     own: dict[str, list[ManifestRow]] = {}
     for row in rows:
         if row.duration_s is None or _LEAST_S <= row.duration_s <= _MOST_S:
