@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -61,6 +63,11 @@ class Listing:
         """Every file below the root, in a fixed order."""
         return [self.root / name for name in self.found.checked_names()]
 
+    @property
+    def each_file(self) -> Sequence[Path]:
+        """``files``, each made when it is asked for: a list of millions of them is large."""
+        return _Paths(self.root, self.found.checked_names())
+
     @cached_property
     def top(self) -> list[Path]:
         """The named file, or the files directly in the folder, sorted by name."""
@@ -87,6 +94,20 @@ class Listing:
     def relative(self, file: Path) -> str:
         """A file's path from the root, for messages."""
         return os.path.relpath(file, self.root)
+
+
+class _Paths(Sequence[Path]):
+    """Paths of files below a folder."""
+
+    def __init__(self, root: Path, names: Sequence[str]) -> None:
+        self._root, self._names = root, names
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, number: Any) -> Any:
+        names = self._names[number]
+        return [self._root / name for name in names] if isinstance(number, slice) else self._root / names
 
 
 @dataclass
@@ -169,10 +190,14 @@ class Found:
             return map(os.path.abspath, chain((row.path for row in self.rows), of_problems, used))
 
         stems = np.unique(np.fromiter((name_key(os.path.splitext(name)[0]) for name in named()), np.uint64))
-        audio = [file for file in files if file.suffix.lower() in AUDIO_SUFFIXES]
-        keys = (name_key(os.path.splitext(os.path.abspath(file))[0]) for file in audio)
-        unnamed = ~np.isin(np.fromiter(keys, np.uint64), stems)
-        left = list(audio_by_stem(audio[number] for number in np.flatnonzero(unnamed).tolist()).values())
+        audio, keys = array("Q"), array("Q")
+        for number, file in enumerate(files):
+            stem, suffix = os.path.splitext(os.path.abspath(file))
+            if suffix.lower() in AUDIO_SUFFIXES:
+                audio.append(number)
+                keys.append(name_key(stem))
+        unnamed = np.flatnonzero(~np.isin(np.array(keys, np.uint64), stems)).tolist()
+        left = list(audio_by_stem(files[audio[place]] for place in unnamed).values())
         real_names = set(map(os.path.realpath, named())) if left else set()
         for file in sorted(file for file in left if os.path.realpath(file) not in real_names):
             message = f"audio without transcript: {remedy}"
