@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO
 
 
@@ -12,6 +12,20 @@ def fingerprint(value: Any) -> str:
     """A short hash of any JSON-able value, the same for equal values whatever the order of their keys."""
     canonical = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def fingerprint_each(values: Iterable[Any]) -> str:
+    """``fingerprint`` of the list of these values, which is never held as a whole.
+
+    >>> fingerprint_each(iter(["a", 1])) == fingerprint(["a", 1])
+    True
+    """
+    digest, mark = hashlib.sha256(b"["), b""
+    for value in values:
+        digest.update(mark + json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":")).encode())
+        mark = b","
+    digest.update(b"]")
+    return digest.hexdigest()[:16]
 
 
 def differing_settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -7,17 +7,17 @@ folders and prepared data, is no part of a corpus that it lies in: such folders 
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lst.errors import StorageError, UserError
 from lst.progress import Progress
-from lst.storage.fingerprints import fingerprint
+from lst.storage.fingerprints import fingerprint_each
+from lst.storage.packed import Mark, PackedMarks, PackedNames, PickedNames
 from lst.storage.places import Folder, Location, Url, locate, remote
 
-# A file's name, its bytes, and its time of change in nanoseconds or, behind a URL, the entity tag.
-Mark = tuple[str, int, int | str]
 # What an entry of fsspec's listings may call the tag or the time of change, the most telling first.
 _MARK_KEYS = ("ETag", "etag", "LastModified", "mtime", "created")
 # A folder that holds all files of one of these groups is prepared data, a run, a training, or a benchmark.
@@ -59,7 +59,7 @@ class FileList:
     @property
     def fingerprint(self) -> str | None:
         """Fingerprint of the names, sizes and times of change of all files; None if nothing is there."""
-        return None if self.marks is None else fingerprint(self.marks)
+        return None if self.marks is None else fingerprint_each(self.marks)
 
     @property
     def state(self) -> str | None:
@@ -67,7 +67,8 @@ class FileList:
         if self.marks is None:
             return None
         inodes = self.inodes or [0] * len(self.marks)
-        return fingerprint([pair for pair in zip(self.marks, inodes, strict=True) if not _is_hidden(pair[0][0])])
+        pairs = zip(self.marks, inodes, strict=True)
+        return fingerprint_each(pair for pair in pairs if not _is_hidden(pair[0][0]))
 
     @property
     def top(self) -> list[str]:
@@ -85,12 +86,9 @@ class FileList:
         """``names``; raises ``UserError`` where a folder could not be read or a name is not UTF-8."""
         if self.problem:
             raise UserError(self.problem)
-        try:
-            "".join(self.names).encode()
-        except UnicodeEncodeError as error:
-            faulty = next(name for name in self.names if not _is_utf8(name))
+        if (faulty := next((name for name in self.names if not _is_utf8(name)), None)) is not None:
             file = f"{self.place}/{faulty}"
-            raise UserError(f"corpus {self.place}: the file name {file!a} is not UTF-8. Rename it.") from error
+            raise UserError(f"corpus {self.place}: the file name {file!a} is not UTF-8. Rename it.")
         return self.names
 
 
@@ -123,7 +121,7 @@ def files_fingerprint(place: str | None) -> str | None:
 
 
 def _is_utf8(name: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in name)
+    return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _is(kind: Callable[[], bool]) -> bool:
@@ -188,21 +186,24 @@ class _Walk:
     root: Path
     progress: Progress
     without: str | None = None
-    marks: list[tuple[Mark, int]] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
+    found: PackedNames = field(default_factory=PackedNames)
+    named: array[int] = field(default_factory=lambda: array("I"))
     special: set[str] = field(default_factory=set)
     seen: set[str] = field(default_factory=set)
     problem: str = ""
 
     def files(self) -> FileList:
         """Walks, and returns what was found."""
-        self._visit(str(self.root), "", is_direct=True, is_named=True)
-        self.marks.sort(key=lambda pair: pair[0][0].split("/"))
-        marks, inodes = [mark for mark, _ in self.marks], [inode for _, inode in self.marks]
-        return FileList(self.root, marks, self.names, frozenset(self.special), self.problem, inodes)
+        marks = PackedMarks(self.found)
+        self._visit(marks, str(self.root), "", is_direct=True, is_named=True)
+        names = PickedNames(self.found, self.named)
+        return FileList(self.root, marks, names, frozenset(self.special), self.problem, marks.inodes)
 
-    def _visit(self, folder: str, prefix: str, is_direct: bool, is_named: bool) -> None:
-        """``is_direct``: reached through no link. ``is_named``: not hidden, and not visited by another way before."""
+    def _visit(self, marks: PackedMarks, folder: str, prefix: str, is_direct: bool, is_named: bool) -> None:
+        """Names of a folder's files come before those of its folders, marks in the order of all names.
+
+        ``is_direct``: reached through no link. ``is_named``: not hidden, and not visited by another way before.
+        """
         if is_named:
             real = os.path.realpath(folder)
             is_named = real not in self.seen
@@ -218,25 +219,26 @@ class _Walk:
             return
         if prefix and (is_own_folder({entry.name for entry in entries}) or os.path.realpath(folder) == self.without):
             return
-        folders = [entry for entry in entries if _is(entry.is_dir)]
+        numbers = {entry.name: self._add(entry, prefix, is_named) for entry in entries if not _is(entry.is_dir)}
         for entry in entries:
-            if not _is(entry.is_dir):
-                self._add(entry, prefix, is_direct, is_named)
-        for entry in folders:
-            self._visit(
-                entry.path,
-                f"{prefix}{entry.name}/",
-                is_direct and not entry.is_symlink(),
-                is_named and not entry.name.startswith("."),
-            )
+            if entry.name not in numbers:
+                self._visit(
+                    marks,
+                    entry.path,
+                    f"{prefix}{entry.name}/",
+                    is_direct and not entry.is_symlink(),
+                    is_named and not entry.name.startswith("."),
+                )
+            elif is_direct and _is(entry.is_file):
+                stat = entry.stat()
+                marks.add(numbers[entry.name], stat.st_size, stat.st_mtime_ns, stat.st_ino)
 
-    def _add(self, entry: os.DirEntry[str], prefix: str, is_direct: bool, is_named: bool) -> None:
-        name, is_file = prefix + entry.name, _is(entry.is_file)
-        if is_direct and is_file:
-            stat = entry.stat()
-            self.marks.append(((name, stat.st_size, stat.st_mtime_ns), stat.st_ino))
+    def _add(self, entry: os.DirEntry[str], prefix: str, is_named: bool) -> int:
+        """Adds a file, hidden or not; returns its number."""
+        number = self.found.add(prefix, entry.name)
         if is_named and not entry.name.startswith("."):
-            self.names.append(name)
+            self.named.append(number)
             self.progress.advance()
-            if not is_file:
-                self.special.add(name)
+            if not _is(entry.is_file):
+                self.special.add(prefix + entry.name)
+        return number

@@ -16,8 +16,9 @@ import soundfile
 
 from lst.data.audio.read import read_row_audio
 from lst.data.corpora.load import load_corpus
-from lst.data.corpora.manifest import ManifestProblem, ManifestRow, read_manifest, write_manifest
+from lst.data.corpora.manifest import read_manifest, write_manifest
 from lst.data.corpora.row_checks import check_rows
+from lst.data.corpora.rows import ManifestProblem, ManifestRow
 
 RATE_HZ = 16_000
 

@@ -11,7 +11,8 @@ import soundfile
 
 from lst.configs.compose import build_config
 from lst.configs.schema import Config
-from lst.data.corpora.manifest import ManifestRow, write_manifest
+from lst.data.corpora.manifest import write_manifest
+from lst.data.corpora.rows import ManifestRow
 from lst.data.prepared import LEFT_OUT_FILE, MANIFEST_FILE, TEXT_FILE, UNITS_FILE, VOCABULARY_FILE, PreparedData
 from lst.data.shards import INDEX_FILE, SHARD_FOLDER, VERSION, index_entry, write_shard
 from lst.data.utterance import Utterance, Word

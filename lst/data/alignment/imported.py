@@ -162,6 +162,10 @@ def _is_ctm(path: Path) -> bool:
     return path.suffix.lower() == ".ctm"
 
 
+# One list for all rows without a fault.
+_NONE: list[str] = []
+
+
 def imported_faults(config: AlignConfig, rows: Sequence[ManifestRow]) -> list[list[str]] | None:
     """Problems of each row's given word times, a line each; None if ``config`` does not take given times.
 
@@ -181,13 +185,17 @@ def imported_faults(config: AlignConfig, rows: Sequence[ManifestRow]) -> list[li
     else:
         return None
     # Speech without a transcript needs no times.
-    found = [_timed_words(aligner, row) if row.text else ([], []) for row in rows]
-    if config.min_score is not None and not any(word.score for words, _ in found for word in words):
+    found, has_score = list[list[str]](), False
+    for row in rows:
+        words, problems = _timed_words(aligner, row) if row.text else ([], [])
+        has_score = has_score or any(word.score for word in words)
+        found.append(problems or _NONE)
+    if config.min_score is not None and not has_score:
         raise UserError(
             f"data.align.min_score={config.min_score}: no word of the alignments that are taken over has a score: "
             "leave the option out"
         )
-    return [problems for _, problems in found]
+    return found
 
 
 def _timed_words(aligner: GivenTimesAligner, row: ManifestRow) -> tuple[list[TimedWord], list[str]]:

@@ -79,23 +79,22 @@ def hash_audio(
     Returns:
         uint8 [num_rows, 32] and the table; neither depends on ``num_workers``.
     """
-    row_keys = np.array(
-        [
-            key
-            for (path, member), group in groupby(rows, key=lambda row: (row.path, row.member))
-            for key in [file_key(path, member, listed)] * len(list(group))
-        ],
+    grouped = groupby(rows, key=lambda row: (row.path, row.member))
+    row_keys = np.fromiter(
+        (key for place, group in grouped for key in [file_key(*place, listed)] * sum(1 for _ in group)),
         dtype=f"S{KEY_BYTES}",
+        count=len(rows),
     )
     keys, first_rows, files = np.unique(row_keys, return_index=True, return_inverse=True)
     places = known.places_of(keys)
     hashes = known.hashes[places] if len(known.keys) else np.zeros((len(keys), HASH_BYTES), np.uint8)
-    new = np.flatnonzero(places < 0).tolist()
+    new = np.flatnonzero(places < 0)
+    new = new[np.argsort(first_rows[new])]  # in the order of rows, which lie side by side
     parts = [new[start : start + HASHED_TOGETHER] for start in range(0, len(new), HASHED_TOGETHER)]
-    jobs = [
-        [(row.path, row.member, listed.get(bare_url(row.path), "")) for row in (rows[first_rows[n]] for n in part)]
+    jobs = (
+        [(row.path, row.member, listed.get(bare_url(row.path), "")) for row in map(rows.__getitem__, first_rows[part])]
         for part in parts
-    ]
+    )
     with Progress(len(keys), "hashes of audio", unit="file", initial=len(keys) - len(new)) as progress:
         for part, found in zip(parts, ordered_map(_hash_files, jobs, num_workers), strict=True):
             hashes[part] = np.frombuffer(b"".join(found), np.uint8).reshape(-1, HASH_BYTES)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
+from array import array
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+
+import numpy as np
 
 from lst.data.audio.levels import AudioLevels
 from lst.data.corpora import ManifestRow
 from lst.data.corpora.provenance import NULLS
 from lst.data.corpora.records import shown
+from lst.data.corpora.row_table import name_key, repeated
 from lst.data.text.english import (
     COMMON_WORDS,
     MIN_COMMON_SHARE,
@@ -29,11 +34,12 @@ MIN_WORDS = 20
 MIN_REPEATED, REPEATED_SHARE, SAME_TEXT_SHARE = 5, 0.01, 0.3
 MIN_ROWS_OF_NAMES, MAX_RATE_OF_NAMES = 6, 0.7
 MAX_LABELS = 10_000
+KEY_BYTES = 16
 _LABEL = re.compile(r"<[^<>]{1,40}>|\[[^\[\]]{1,40}\]|\([^()]{1,40}\)|\{[^{}]{1,40}\}|&(?:#\d+|[a-z]+);")
 
 
 class TextContent:
-    """Sums over transcripts; a hash is kept of each text, not the text.
+    """Sums over transcripts; 12 bytes are kept of each, not the text. Parts of a corpus can be added up.
 
     Args:
         is_english: whether the aligner has an English dictionary, so that words outside of it tell something.
@@ -46,43 +52,53 @@ class TextContent:
         self.unknown: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
         self.num_labelled = 0
-        self.texts: Counter[bytes] = Counter()
-        self.examples: dict[bytes, str] = {}  # of texts that came more than once
+        self.keys, self.numbers = array("Q"), array("I")  # of each text, and of its row
         self.foreign_example = ""
-        self.dictionary: dict[str, tuple[str, ...]] = {}
-        if is_english:
-            # Without pocketsphinx there is no dictionary to compare with.
-            with contextlib.suppress(UserError):
-                self.dictionary = pronouncing_dictionary()
+        self.is_english = is_english
 
-    def add(self, row: ManifestRow) -> None:
-        """Counts one transcript. A missing one is a problem of its row already."""
+    def merge(self, other: TextContent) -> None:
+        """Adds the sums of the next part of the corpus."""
+        self.num_rows += other.num_rows
+        self.num_words += other.num_words
+        self.num_known += other.num_known
+        self.num_common += other.num_common
+        self.num_foreign_rows += other.num_foreign_rows
+        self.num_single_words += other.num_single_words
+        self.num_labelled += other.num_labelled
+        self.duration_s += other.duration_s
+        if len(self.unknown) < MAX_LABELS:
+            self.unknown.update(other.unknown)
+        if len(self.labels) < MAX_LABELS:
+            self.labels.update(other.labels)
+        self.keys.extend(other.keys)
+        self.numbers.extend(other.numbers)
+        self.foreign_example = self.foreign_example or other.foreign_example
+
+    def add(self, row: ManifestRow, number: int) -> None:
+        """Counts the transcript of a row, by its number. A missing one is a problem of its row already."""
         if row.text.strip() in NULLS:
             return
         self.num_rows += 1
         self.duration_s += row.duration_s or 0.0
         if labels := _LABEL.findall(row.text):
             self.num_labelled += 1
-            if len(self.labels) < MAX_LABELS:
-                self.labels.update(labels)
-        plain = " ".join(row.text.lower().split())
+            self.labels.update(labels)
+        plain = _plain(row.text)
         self.num_single_words += len(plain.split()) == 1
-        key = hashlib.blake2b(plain.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        self.texts[key] += 1
-        if self.texts[key] == 2:
-            self.examples[key] = plain[:100]
-        if self.dictionary and not row.language:
-            self._count_words(row, _LABEL.sub(" ", plain))
+        self.keys.append(name_key(plain))
+        self.numbers.append(number)
+        dictionary = _dictionary() if self.is_english and not row.language else {}
+        if dictionary:
+            self._count_words(row, _LABEL.sub(" ", plain), dictionary)
 
-    def _count_words(self, row: ManifestRow, text: str) -> None:
+    def _count_words(self, row: ManifestRow, text: str, dictionary: Mapping[str, tuple[str, ...]]) -> None:
         words = letter_words(text)
-        unknown = [word for word in words if not is_known(word, self.dictionary)]
+        unknown = [word for word in words if not is_known(word, dictionary)]
         self.num_words += len(words)
         self.num_known += len(words) - len(unknown)
         self.num_common += sum(word in COMMON_WORDS for word in words)
-        if len(self.unknown) < MAX_LABELS:
-            self.unknown.update(unknown)
-        if is_foreign(words, self.dictionary):
+        self.unknown.update(unknown)
+        if is_foreign(words, dictionary):
             self.num_foreign_rows += 1
             self.foreign_example = self.foreign_example or f"{row.place}: {shown(row.text)}"
 
@@ -91,15 +107,21 @@ class TextContent:
         """Share of words in the dictionary; None if too few words were counted."""
         return self.num_known / self.num_words if self.num_words >= MIN_WORDS else None
 
-    def problems(self) -> list[tuple[str, str]]:
-        """(kind, message) of what is wrong with the transcripts as a whole."""
+    def most_repeated(self) -> list[tuple[int, int]]:
+        """The three texts that come most often: how often, and the number of a row with each."""
+        _, firsts, counts = np.unique(np.array(self.keys, np.uint64), return_index=True, return_counts=True)
+        order = np.lexsort((firsts, -counts))[:3]
+        return [(int(counts[place]), self.numbers[firsts[place]]) for place in order]
+
+    def problems(self, rows: Sequence[ManifestRow]) -> list[tuple[str, str]]:
+        """(kind, message) of what is wrong with the transcripts as a whole; ``rows`` are those of the corpus."""
         found = []
         share = self.known_share
         if self._are_names(share):
             found.append(
                 (
                     "transcript",
-                    f"the transcripts look like names of speakers: {len(self.texts):,} different single words in "
+                    f"the transcripts look like names of speakers: {self._num_texts():,} different single words in "
                     f"{self.num_rows:,} rows. Check which column holds the text",
                 )
             )
@@ -112,15 +134,10 @@ class TextContent:
                     "data.language=CODE, or use data.align.method=ctc or import",
                 )
             )
-        for key, count in self.texts.most_common(3):
-            if (
-                count >= MIN_REPEATED
-                and count >= SAME_TEXT_SHARE * self.num_rows
-                and len(self.examples[key].split()) > 1
-            ):
-                message = (
-                    f"{count:,} of {self.num_rows:,} utterances have the same transcript: {shown(self.examples[key])}"
-                )
+        for count, number in self.most_repeated():
+            is_often = count >= MIN_REPEATED and count >= SAME_TEXT_SHARE * self.num_rows
+            if is_often and len((text := _plain(rows[number].text)[:100]).split()) > 1:
+                message = f"{count:,} of {self.num_rows:,} utterances have the same transcript: {shown(text)}"
                 found.append(("transcript", message))
         return found
 
@@ -138,9 +155,12 @@ class TextContent:
             return False
         is_slow = self.num_rows < MAX_RATE_OF_NAMES * self.duration_s
         is_unknown = self.num_known < MIN_KNOWN_SHARE * self.num_words
-        return 2 * len(self.texts) <= self.num_rows and (is_slow or is_unknown)
+        return 2 * self._num_texts() <= self.num_rows and (is_slow or is_unknown)
 
-    def notes(self) -> list[str]:
+    def _num_texts(self) -> int:
+        return len(np.unique(np.array(self.keys, np.uint64)))
+
+    def notes(self, rows: Sequence[ManifestRow]) -> list[str]:
         """Observations that are no problems."""
         notes = []
         share = self.known_share
@@ -154,10 +174,10 @@ class TextContent:
         if self.num_labelled:
             notes.append(f"{self.num_labelled:,} transcripts have labels or entities: {self._most(self.labels)}")
         often = max(MIN_REPEATED, REPEATED_SHARE * self.num_rows)
-        for key, count in self.texts.most_common(3):
-            is_text = count >= often and len(self.examples.get(key, "").split()) > 2
-            if is_text and count < SAME_TEXT_SHARE * self.num_rows:
-                notes.append(f"{count:,} utterances have the same transcript: {shown(self.examples[key])}")
+        for count, number in self.most_repeated():
+            is_noted = often <= count < SAME_TEXT_SHARE * self.num_rows
+            if is_noted and len((text := _plain(rows[number].text)[:100]).split()) > 2:
+                notes.append(f"{count:,} utterances have the same transcript: {shown(text)}")
         return notes
 
     @staticmethod
@@ -165,36 +185,67 @@ class TextContent:
         return ", ".join(f"{name} ({count:,})" for name, count in counts.most_common(5))
 
 
+def _plain(text: str) -> str:
+    return " ".join(text.lower().split())
+
+
+@lru_cache(maxsize=1)
+def _dictionary() -> Mapping[str, tuple[str, ...]]:
+    """The aligner's dictionary; empty without pocketsphinx, when there is none to compare with."""
+    try:
+        return pronouncing_dictionary()
+    except UserError:
+        return {}
+
+
 class AudioContent:
-    """Finds audio that comes more than once: by its place, and by its samples where these were decoded."""
+    """Finds audio that comes more than once: by its place, and by its samples where these were decoded.
+
+    20 bytes are kept of each utterance. Those with the same audio are read again, and compared.
+    """
 
     def __init__(self) -> None:
-        self.first: dict[bytes, tuple[str, str, int]] = {}  # id, split, hash of the text
+        self.keys, self.numbers = bytearray(), array("I")
         self.num_twice = self.num_other_texts = 0
         self.example = ""
 
-    def add(self, row: ManifestRow, levels: AudioLevels | None) -> list[str]:
-        """The problems of one row: its audio is that of an earlier row in another split."""
+    def merge(self, other: AudioContent) -> None:
+        """Adds the next part of the corpus."""
+        self.keys += other.keys
+        self.numbers.extend(other.numbers)
+
+    def add(self, row: ManifestRow, levels: AudioLevels | None, number: int) -> None:
+        """Adds a row, by its number, with what was measured of its audio."""
         # Rows of one file without times or channel are the same audio; a digest of samples finds copies, too.
-        if levels is None:
-            place = f"{row.path}\0{row.member}\0{row.start_s}\0{row.channel}\0{row.duration_s}"
-            key = hashlib.blake2b(place.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        else:
-            key = levels.digest
-        text = hash(" ".join(row.text.lower().split()))
-        split = row.split or "train"  # what a row without a split becomes beside those that have one
-        if key not in self.first:
-            self.first[key] = (row.id, split, text)
-            return []
-        other_id, other_split, other_text = self.first[key]
-        if split != other_split:
-            return [f"its audio is that of {other_id!r}: one recording is in {other_split} and {split}"]
-        if text != other_text:
-            self.num_other_texts += 1
-            self.example = self.example or f"{other_id}, {row.id}"
-        else:
-            self.num_twice += 1
-        return []
+        place = f"{row.path}\0{row.member}\0{row.start_s}\0{row.channel}\0{row.duration_s}"
+        content = place.encode("utf-8", "surrogatepass") if levels is None else levels.digest
+        self.keys += hashlib.blake2b(content, digest_size=KEY_BYTES).digest()
+        self.numbers.append(number)
+
+    def problems(self, rows: Sequence[ManifestRow]) -> Iterator[tuple[ManifestRow, str]]:
+        """Rows whose audio is that of an earlier row in another split, and what to say of each.
+
+        Args:
+            rows: of the whole corpus.
+        """
+        keys = np.frombuffer(bytes(self.keys), np.uint64).reshape(-1, KEY_BYTES // 8)
+        first: dict[bytes, tuple[str, str, str]] = {}  # id, split, text
+        # Rows with half of the key in common are few, so that the other half decides in time.
+        for place in repeated(keys[:, 0]).tolist():
+            row = rows[self.numbers[place]]
+            split = row.split or "train"  # what a row without a split becomes beside those that have one
+            found = (row.id, split, _plain(row.text))
+            earlier = first.setdefault(keys[place].tobytes(), found)
+            if earlier is found:
+                continue
+            other_id, other_split, other_text = earlier
+            if split != other_split:
+                yield row, f"its audio is that of {other_id!r}: one recording is in {other_split} and {split}"
+            elif found[2] != other_text:
+                self.num_other_texts += 1
+                self.example = self.example or f"{other_id}, {row.id}"
+            else:
+                self.num_twice += 1
 
     def notes(self) -> list[str]:
         """Observations that are no problems."""

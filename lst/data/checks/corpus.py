@@ -2,44 +2,45 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections import Counter, defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from lst import storage
 from lst.data.alignment import imported_faults
 from lst.data.alignment.known_languages import language_problems
-from lst.data.audio import AudioInfo
 from lst.data.audio.levels import AudioLevels, measured_faults
 from lst.data.checks.content import AudioContent, TextContent
 from lst.data.checks.report import CheckReport
+from lst.data.checks.tally import Tally
 from lst.data.config import AlignConfig, DataConfig
-from lst.data.corpora import UNKNOWN_SPEAKER, ManifestProblem, ManifestRow, check_on_the_fly, load_corpus
-from lst.data.corpora.row_checks import Fault, RowChecker, row_problems, with_probes
-from lst.data.recordings.cut import is_cut
-from lst.data.shards import NO_SOURCE, SourceHours, licence_warnings, source_lines
+from lst.data.corpora import ManifestProblem, ManifestRow, check_on_the_fly, load_corpus
+from lst.data.corpora.row_checks import CheckJob, Fault, RowChecker, jobs_of, row_problems
+from lst.data.corpora.row_table import RowBlock, RowTable
+from lst.data.recordings.cut import is_cut as is_long
 from lst.errors import UserError
+from lst.parallel import ordered_map
 from lst.progress import Progress
 from lst.storage import Location
 
 # Faults with which decoding an utterance tells nothing more.
 NOT_DECODED = ("missing audio", "unreadable audio", "sample rate", "segment or channel")
-DECODED_AHEAD = 4  # utterances a thread
+MOST_THREADS = min(os.cpu_count() or 1, 32)  # that decode
 DECODED_S = 120.0  # of a long recording at a time
-MOST_SOURCES = 32  # that are told one by one
+TAKEN_OVER = ("import", "manifest")  # aligners that are given word times
 # Archives and audio of other kinds.
 UNREAD_SUFFIXES = (
     *(".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".7z", ".rar", ".m4a", ".aac", ".mp4", ".webm"),
     *(".wma", ".aif", ".aiff", ".au", ".sph", ".amr", ".arrow", ".ark", ".caf"),
 )
-RATE_HZ = 16_000  # what all audio is brought to
-MIN_WORDS_A_SECOND, MAX_WORDS_A_SECOND = 0.3, 7.0  # outside of these a transcript seldom fits its audio
 
 
 def check_corpus(
@@ -65,7 +66,7 @@ def check_corpus(
             headers are read.
         max_examples: examples of each kind of problem that are kept; 0 keeps all.
         align: where it takes alignments over, these are checked against transcripts and durations.
-        num_workers: processes that read headers.
+        num_workers: processes that check; the report does not depend on it.
         data: which recordings are cut, where some are.
         language: of the transcripts; None takes the rows' own, else English.
 
@@ -75,130 +76,173 @@ def check_corpus(
     report = CheckReport(f"corpus {path}", max_examples)
     try:
         needs_text = data is None or data.transcribe is None
-        rows, problems, layout = load_corpus(path, layout, language=language, needs_text=needs_text)
+        rows, problems, layout = load_corpus(path, layout, None, language, needs_text, num_workers)
     except UserError as error:
         report.extend("corpus", getattr(error, "problems", [str(error)]))
         return report
     _add(report, problems)
-    long = _LongRecordings(data)
-    checker = RowChecker(min_duration_s, max_duration_s, long.is_cut, needs_text)
-    tally = _Tally()
     align = align or AlignConfig()
-    texts, audio = TextContent(align.is_english), AudioContent()
-    checked_rows: list[ManifestRow] = []
+    is_cut = None if data is None else partial(is_long, config=data)
+    checker = RowChecker(min_duration_s, max_duration_s, is_cut, needs_text)
+    # Where word times are taken over, rows are compared with them, by their durations.
+    settings = _Settings(checker, decode, max(1, MOST_THREADS // max(1, num_workers)), align, data)
+    whole, checked = _Part(settings), RowTable()
     with Progress(len(rows), "checking audio" if decode else "checking headers", unit="utterance") as progress:
-        for checked, info, levels, faults in _measured(rows, checker, decode, num_workers, long):
-            is_good = not faults
-            if is_good:
-                faults = [*faults, *(("same audio", fault) for fault in audio.add(checked, levels))]
-            _add(report, row_problems(checked, faults))
-            tally.add(checked, info, is_good)
-            if checked.text.strip():
-                texts.add(checked)
-            long.add(checked)
-            checked_rows.append(checked)
-            progress.advance()
-    _add(report, checker.check_in_part(problems))
-    for kind, message in texts.problems():
+        for part in ordered_map(partial(_check_part, settings), jobs_of(rows), num_workers):
+            for kind, message in part.found:
+                report.add(kind, message)
+            whole.merge(part)
+            checked.add(part.checked)
+            progress.advance(part.tally.num_rows)
+    for row, message in whole.audio.problems(rows):
+        _add(report, row_problems(row, [("same audio", message)]))
+    _add(report, checker.check_in_part(problems, rows))
+    for kind, message in whole.texts.problems(rows):
         report.add(kind, message)
-    report.extend("alignment", language_problems(align, checked_rows))
+    report.extend("alignment", language_problems(align, whole.tally.languages, len(rows)))
     try:
-        for row, found in zip(checked_rows, imported_faults(align, checked_rows) or [], strict=False):
+        for row, found in zip(checked, imported_faults(align, checked) or [], strict=False):
             report.extend("alignment", found, row.place)
     except UserError as error:
         report.extend("alignment", getattr(error, "problems", [str(error)]))
-    report.statistics = {"layout": layout, **tally.statistics()}
-    if texts.known_share is not None:
-        report.statistics["dictionary words"] = texts.known_share
+    report.statistics = {"layout": layout, **whole.tally.statistics()}
+    if whole.texts.known_share is not None:
+        report.statistics["dictionary words"] = whole.texts.known_share
     report.notes = [
-        *tally.notes(),
-        *texts.notes(),
-        *audio.notes(),
-        *long.notes(),
+        *whole.tally.notes(),
+        *whole.texts.notes(rows),
+        *whole.audio.notes(),
+        *whole.long.notes(data),
         *_passed_over(path, {one.place for one in problems}),
     ]
     return report
 
 
-def _measured(
-    rows: Sequence[ManifestRow], checker: RowChecker, decode: bool, num_workers: int, long: _LongRecordings
-) -> Iterator[tuple[ManifestRow, AudioInfo | None, AudioLevels | None, list[Fault]]]:
-    """Each row as it was checked, its header, its levels with ``decode``, and its faults. Threads decode ahead."""
-    num_threads = min(os.cpu_count() or 1, 32)
-    waiting: deque[tuple[ManifestRow, AudioInfo | None, list[Fault], Future[tuple[AudioLevels, list[str]]] | None]]
-    waiting = deque()
-    with ThreadPoolExecutor(num_threads) as pool:
-        for row, probe in with_probes(rows, num_workers):
-            checked, info, faults = checker.check(row, probe)
-            is_decoded = decode and info is not None and not any(kind in NOT_DECODED for kind, _ in faults)
-            waiting.append((checked, info, faults, pool.submit(long.measured, checked) if is_decoded else None))
-            while len(waiting) > DECODED_AHEAD * num_threads:
-                yield _with_levels(*waiting.popleft())
-        while waiting:
-            yield _with_levels(*waiting.popleft())
+class _Settings(NamedTuple):
+    """How rows are checked, by any process; ``num_threads`` decode audio."""
+
+    checker: RowChecker
+    decode: bool
+    num_threads: int
+    align: AlignConfig
+    data: DataConfig | None
 
 
-def _with_levels(
-    row: ManifestRow, info: AudioInfo | None, faults: list[Fault], future: Future[tuple[AudioLevels, list[str]]] | None
-) -> tuple[ManifestRow, AudioInfo | None, AudioLevels | None, list[Fault]]:
+class _Part:
+    """What was found in a part of a corpus.
+
+    Attributes:
+        found: (kind, message) of each problem of a row.
+        tally, texts, audio, long: sums.
+        checked: the rows with their durations, where word times are taken over.
+    """
+
+    def __init__(self, settings: _Settings) -> None:
+        self.found: list[tuple[str, str]] = []
+        self.tally, self.long = Tally(), _LongRecordings()
+        self.texts, self.audio = TextContent(settings.align.is_english), AudioContent()
+        self.checked = RowBlock.of(())
+
+    def merge(self, part: _Part) -> None:
+        """Adds the sums of the next part."""
+        self.tally.merge(part.tally)
+        self.texts.merge(part.texts)
+        self.audio.merge(part.audio)
+        self.long.merge(part.long)
+
+
+def _check_part(settings: _Settings, job: CheckJob) -> _Part:
+    """Checks some rows: each as it was checked, its header, its levels with ``decode``, its faults."""
+    part, measure = _Part(settings), partial(_measured, settings.data)
+    checked = list(itertools.starmap(settings.checker.check, job.probed()))
+    with ThreadPoolExecutor(settings.num_threads) as pool:
+        futures = [
+            pool.submit(measure, row)
+            if settings.decode and info is not None and not any(kind in NOT_DECODED for kind, _ in faults)
+            else None
+            for row, info, faults in checked
+        ]
+        for number, ((row, info, faults), future) in enumerate(zip(checked, futures, strict=True), job.start):
+            levels, more = _levels_of(future)
+            faults += more
+            part.found += [(problem.kind, str(problem)) for problem in row_problems(row, faults)]
+            if not faults:
+                part.audio.add(row, levels, number)
+            part.tally.add(row, info, is_good=not faults)
+            if row.text.strip():
+                part.texts.add(row, number)
+            part.long.add(row, settings.data)
+    part.checked = RowBlock.of([row for row, _, _ in checked] if settings.align.method in TAKEN_OVER else [])
+    return part
+
+
+def _levels_of(future: Future[tuple[AudioLevels, list[str]]] | None) -> tuple[AudioLevels | None, list[Fault]]:
+    """What was measured of decoded audio, and its faults."""
     if future is None:
-        return row, info, None, faults
+        return None, []
     try:
         levels, found = future.result()
     except UserError as error:
-        return row, info, None, [*faults, ("unreadable audio", f"audio: {error}")]
-    return row, info, levels, [*faults, *(("level", f"audio: {fault}") for fault in found)]
+        return None, [("unreadable audio", f"audio: {error}")]
+    return levels, [("level", f"audio: {fault}") for fault in found]
+
+
+def _measured(data: DataConfig | None, row: ManifestRow) -> tuple[AudioLevels, list[str]]:
+    """As ``measured_faults``; a long recording is decoded part by part, and its loudest part is measured."""
+    if data is None or not is_long(row, data):
+        return measured_faults(row)
+    duration_s = row.duration_s or 0.0
+    parts = [
+        replace(row, start_s=row.start_s + at_s, duration_s=min(DECODED_S, duration_s - at_s), is_segment=True)
+        for at_s in np.arange(0.0, duration_s - 0.01, DECODED_S).tolist()
+    ]
+    levels, faults = max(map(measured_faults, parts), key=lambda found: found[0].rms)
+    return levels, faults
 
 
 class _LongRecordings:
     """Recordings that are cut into utterances before they are used, and those without a transcript."""
 
-    def __init__(self, data: DataConfig | None) -> None:
-        self.data, self.num_rows, self.duration_s = data, 0, 0.0
-        self.num_silent, self.silent_s = 0, 0.0
+    def __init__(self) -> None:
+        self.num_rows = self.num_silent = 0
+        self.duration_s = self.silent_s = 0.0
 
-    def is_cut(self, row: ManifestRow) -> bool:
-        """Whether a row is such a recording."""
-        return self.data is not None and is_cut(row, self.data)
+    def merge(self, other: _LongRecordings) -> None:
+        """Adds the sums of the next part."""
+        self.num_rows += other.num_rows
+        self.num_silent += other.num_silent
+        self.duration_s += other.duration_s
+        self.silent_s += other.silent_s
 
-    def add(self, row: ManifestRow) -> None:
+    def add(self, row: ManifestRow, data: DataConfig | None) -> None:
         """Counts a row, if it is one."""
-        if self.data is not None and self.data.transcribe is not None and not row.text.strip():
+        if data is None:
+            return
+        if data.transcribe is not None and not row.text.strip():
             self.num_silent += 1
             self.silent_s += row.duration_s or 0.0
-        if self.is_cut(row):
+        if is_long(row, data):
             self.num_rows += 1
             self.duration_s += row.duration_s or 0.0
 
-    def measured(self, row: ManifestRow) -> tuple[AudioLevels, list[str]]:
-        """As ``measured_faults``; a long recording is decoded part by part, and its loudest part is measured."""
-        if not self.is_cut(row):
-            return measured_faults(row)
-        duration_s = row.duration_s or 0.0
-        parts = [
-            replace(row, start_s=row.start_s + at_s, duration_s=min(DECODED_S, duration_s - at_s), is_segment=True)
-            for at_s in np.arange(0.0, duration_s - 0.01, DECODED_S).tolist()
-        ]
-        levels, faults = max(map(measured_faults, parts), key=lambda found: found[0].rms)
-        return levels, faults
-
-    def notes(self) -> list[str]:
+    def notes(self, data: DataConfig | None) -> list[str]:
         """What becomes of them."""
-        found = []
-        if self.data is not None and self.num_silent:
-            what = f"{self.data.transcribe} transcribes them" if self.data.is_heard else "they become speech alone"
+        found: list[str] = []
+        if data is None:
+            return found
+        if self.num_silent:
+            what = f"{data.transcribe} transcribes them" if data.is_heard else "they become speech alone"
             found.append(
                 f"{self.num_silent:,} recordings of {self.silent_s / 3600:,.2f} h have no transcript: {what} "
-                f"(data.transcribe={self.data.transcribe})"
+                f"(data.transcribe={data.transcribe})"
             )
-        if self.data is None or not self.num_rows:
-            return found
-        return [
-            *found,
-            f"{self.num_rows:,} recordings of {self.duration_s / 3600:,.2f} h are longer than "
-            f"{self.data.longest_whole_s:g} s: lst prepare cuts them at pauses into utterances of at most "
-            f"{self.data.longest_piece_s:g} s (data.cut_above_s, data.cut_to_s)",
-        ]
+        if self.num_rows:
+            found.append(
+                f"{self.num_rows:,} recordings of {self.duration_s / 3600:,.2f} h are longer than "
+                f"{data.longest_whole_s:g} s: lst prepare cuts them at pauses into utterances of at most "
+                f"{data.longest_piece_s:g} s (data.cut_above_s, data.cut_to_s)"
+            )
+        return found
 
 
 def _passed_over(place: Location, reported: set[str]) -> list[str]:
@@ -236,96 +280,3 @@ def check_units(
 def _add(report: CheckReport, problems: list[ManifestProblem]) -> None:
     for problem in problems:
         report.add(problem.kind, str(problem))
-
-
-class _Tally:
-    """Sums over rows; durations are kept for their quantiles and hashes to tell files apart, some bytes a row."""
-
-    def __init__(self) -> None:
-        self.num_rows = self.num_good = self.num_words = self.num_odd_rates = self.num_timed = 0
-        self.spoken_s = 0.0  # with a transcript
-        self.durations_s: list[float] = []
-        self.speakers: set[str] = set()
-        self.splits: Counter[str] = Counter()
-        self.rates: Counter[int] = Counter()
-        self.channels: Counter[int] = Counter()
-        self.kinds: Counter[str] = Counter()
-        self.stated: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)  # seconds by provenance
-        self.files: set[int] = set()  # hashes of their places: segments of one file are one file
-
-    def add(self, row: ManifestRow, info: AudioInfo | None, is_good: bool) -> None:
-        self.num_rows += 1
-        self.splits[row.split or "none"] += 1
-        if info is not None:
-            self.rates[info.sample_rate_hz] += 1
-            self.channels[info.num_channels] += 1
-        if (file := hash((row.path, row.member))) not in self.files:
-            self.files.add(file)
-            kind = Path(row.member or row.path).suffix.lower().lstrip(".") or "no suffix"
-            self.kinds[f"{kind} in a tar" if row.member else kind] += 1
-        if row.speaker != UNKNOWN_SPEAKER:
-            self.speakers.add(row.speaker)
-        if not is_good or row.duration_s is None:
-            return
-        self.num_good += 1
-        self.num_timed += bool(row.words)
-        num_words = len(row.text.split())
-        self.num_words += num_words
-        self.spoken_s += row.duration_s if num_words else 0.0
-        self.durations_s.append(row.duration_s)
-        stated = row.provenance
-        self.stated[stated.name or NO_SOURCE, stated.licence, stated.consent].append(row.duration_s)
-        words_a_second = num_words / max(row.duration_s, 1e-9)
-        # Speech without a transcript has no rate.
-        self.num_odd_rates += num_words > 0 and not MIN_WORDS_A_SECOND <= words_a_second <= MAX_WORDS_A_SECOND
-
-    def statistics(self) -> dict[str, Any]:
-        durations_s = np.asarray(self.durations_s, dtype=np.float64)
-        found: dict[str, Any] = {
-            "utterances": self.num_rows,
-            "good utterances": self.num_good,
-            "hours": float(durations_s.sum()) / 3600,
-            "speakers": len(self.speakers),
-            "splits": dict(self.splits.most_common()),
-            "words": self.num_words,
-            "files": dict(self.kinds.most_common()),
-            "sample rates (Hz)": {str(rate): count for rate, count in self.rates.most_common()},
-            "channels": {str(count): number for count, number in self.channels.most_common()},
-        }
-        if len(durations_s):
-            quantiles = np.quantile(durations_s, [0, 0.5, 0.95, 1])
-            names = ("shortest", "median", "95 %", "longest")
-            found["durations (s)"] = dict(zip(names, (round(float(value), 3) for value in quantiles), strict=True))
-        if self.spoken_s:
-            found["words a second"] = self.num_words / self.spoken_s
-        if self.num_timed:
-            found["with timed words"] = self.num_timed
-        return found | source_lines(self._hours())
-
-    def _hours(self) -> list[SourceHours]:
-        """Hours by source, licence and consent; none where nothing is stated."""
-        if set(self.stated) <= {(NO_SOURCE, "", "")}:
-            return []
-        names = {source for source, _, _ in self.stated}
-        shown = dict.fromkeys(names, f"{len(names):,} sources") if len(names) > MOST_SOURCES else {}
-        return [
-            SourceHours(shown.get(source, source), licence, consent, len(own), sum(own) / 3600)
-            for (source, licence, consent), own in self.stated.items()
-        ]
-
-    def notes(self) -> list[str]:
-        """Observations that are no problems."""
-        notes = licence_warnings(self._hours())
-        if low := {rate: count for rate, count in sorted(self.rates.items()) if rate < RATE_HZ}:
-            shown = ", ".join(f"{count:,} at {rate:,} Hz" for rate, count in low.items())
-            notes.append(f"audio below {RATE_HZ:,} Hz has no sound above half its rate: {shown}")
-        if several := sum(count for channels, count in self.channels.items() if channels > 1):
-            notes.append(f"{several:,} utterances are in files of several channels; without channel these are averaged")
-        if self.num_odd_rates:
-            notes.append(
-                f"{self.num_odd_rates:,} utterances have fewer than {MIN_WORDS_A_SECOND:g} or more than "
-                f"{MAX_WORDS_A_SECOND:g} words a second: their transcripts may not fit"
-            )
-        if self.num_good and not self.speakers:
-            notes.append("no speaker is named: held-out utterances are chosen one by one, not by speaker")
-        return notes

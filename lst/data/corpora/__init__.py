@@ -9,9 +9,10 @@ corpus behind a URL, ``on_the_fly`` reads and writes LST's lists of words and un
 """
 
 from lst.data.corpora.load import load_corpus
-from lst.data.corpora.manifest import UNKNOWN_SPEAKER, ManifestProblem, ManifestRow, read_manifest, write_manifest
+from lst.data.corpora.manifest import read_manifest, write_manifest
 from lst.data.corpora.on_the_fly import UnitRow, check_on_the_fly, on_the_fly_files, write_on_the_fly
 from lst.data.corpora.row_checks import apply_on_error, check_rows, num_bad_rows
+from lst.data.corpora.rows import UNKNOWN_SPEAKER, ManifestProblem, ManifestRow
 from lst.data.corpora.splits import assign_splits
 
 __all__ = [

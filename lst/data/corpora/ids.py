@@ -3,29 +3,20 @@
 ::
 
     the corpus's own id, else the audio's name ──id_of──► characters that ids may have
-    two utterances with the same ──settle_ids──► folder (or tar) and name; a hash where these agree too
 
-An id that stands in a manifest's column ``id`` is kept as it is, and refused if it is not unique. Other ids may change
-where a corpus grows and a name comes again; ``keep_ids`` keeps those of rows that were prepared before.
+``unique_ids`` tells apart utterances that have the same one.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from pathlib import Path
-
-from lst.data.corpora.manifest import ManifestRow
-from lst.storage import is_url
 
 MAX_ID_CHARS = 160  # an id is a part of file names, which may have 255 bytes
 _HASH_CHARS = 8
 _OTHERS = re.compile(r"[^A-Za-z0-9_-]+")
+_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_ID_CHARS}}}")
 
 
 def id_of(name: str) -> str:
@@ -36,6 +27,8 @@ def id_of(name: str) -> str:
     >>> id_of("./clips/a b.1"), id_of("café #2"), id_of("长信")
     ('clips_a_b_1', 'cafe_2', 'utt-21c1b5c7')
     """
+    if _ID.fullmatch(name):
+        return name
     name = unicodedata.normalize("NFC", name).removeprefix("./")
     plain = "".join(char for char in unicodedata.normalize("NFKD", name) if not unicodedata.combining(char))
     made = _OTHERS.sub("_", plain)
@@ -62,79 +55,3 @@ def piece_id(name: str, start_s: float, end_s: float) -> str:
     if len(name) + len(times) > MAX_ID_CHARS:
         name = with_hash(name[: MAX_ID_CHARS - len(times) - _HASH_CHARS - 1], name)
     return name + times
-
-
-def settle_ids(rows: Sequence[ManifestRow], root: Path) -> list[ManifestRow]:
-    """Gives every row its id; the order of the rows does not matter.
-
-    Args:
-        rows: their ids are names, but of those with ``has_own_id``.
-        root: the corpus; paths start from it.
-    """
-    ids = [row.id if row.has_own_id else id_of(row.id) for row in rows]
-    for longer_id in (_id_with_folder, _id_with_hash):
-        alike: dict[str, list[int]] = defaultdict(list)
-        for number, name in enumerate(ids):
-            alike[name].append(number)
-        for numbers in alike.values():
-            if len(numbers) > 1:
-                longer = {number: longer_id(rows[number], root) for number in numbers if not rows[number].has_own_id}
-                # One name for all is one utterance several times, which is reported by its short id.
-                if len({*longer.values()}) > 1 or len(longer) < len(numbers):
-                    for number, name in longer.items():
-                        ids[number] = name
-    return [row if row.id == made else replace(row, id=made) for row, made in zip(rows, ids, strict=True)]
-
-
-def ids_apart(rows: Sequence[ManifestRow]) -> list[ManifestRow]:
-    """Puts the corpus's name before ids that several corpora have."""
-    corpora: dict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        corpora[row.id].add(row.provenance.corpus)
-
-    def apart(row: ManifestRow) -> str:
-        corpus = row.provenance.corpus
-        made = id_of(f"{corpus}-{row.id}")
-        return with_hash(made, f"{corpus}/{row.id}") if made in corpora else made
-
-    return [row if len(corpora[row.id]) == 1 else replace(row, id=apart(row)) for row in rows]
-
-
-def keep_ids(rows: Sequence[ManifestRow], before: Iterable[ManifestRow]) -> list[ManifestRow]:
-    """Gives rows the ids that their audio had before, where these are still free.
-
-    Args:
-        rows: with ids of their own or of ``settle_ids``.
-        before: rows of an earlier state of the corpus.
-    """
-    taken = {row.id for row in rows}
-    # Of rows with the same audio it is not known which is which.
-    places = Counter(_audio_of(row) for row in rows)
-    earlier: dict[str, str] = {}
-    for row in before:
-        if row.id not in taken and places[place := _audio_of(row)] == 1:
-            earlier[place] = "" if place in earlier else row.id
-    return [
-        replace(row, id=known) if not row.has_own_id and (known := earlier.get(_audio_of(row))) else row for row in rows
-    ]
-
-
-def _audio_of(row: ManifestRow) -> str:
-    return f"{row.path}\0{row.member}\0{row.channel}\0{row.is_segment}\0{row.start_s:.6f}"
-
-
-def _place(row: ManifestRow, root: Path) -> str:
-    """Folder, or tar, and name of a row, from the corpus's folder on."""
-    path = str(row.path).partition("://")[2] if is_url(row.path) else os.path.relpath(row.path, root)
-    stem, folder = os.path.splitext(path)[0], os.path.dirname(path)
-    is_named_by_file = not row.member and row.id.startswith(os.path.basename(stem))
-    channel = "" if row.channel is None else f"-c{row.channel}"
-    return f"{folder if is_named_by_file else stem}/{row.id}{channel}".lstrip("./")
-
-
-def _id_with_folder(row: ManifestRow, root: Path) -> str:
-    return id_of(_place(row, root))
-
-
-def _id_with_hash(row: ManifestRow, root: Path) -> str:
-    return with_hash(id_of(row.id), _place(row, root))

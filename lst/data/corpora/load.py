@@ -27,14 +27,17 @@ from pathlib import Path
 
 from lst import storage
 from lst.data.config import AUTO_LAYOUT, LAYOUT_NAMES
-from lst.data.corpora.ids import settle_ids
 from lst.data.corpora.layouts import LAYOUTS
-from lst.data.corpora.layouts.listing import Listing
+from lst.data.corpora.layouts.listing import Found, Listing
 from lst.data.corpora.layouts.plain_manifest import has_named_manifest
-from lst.data.corpora.manifest import EXAMPLES, ManifestProblem, ManifestRow
+from lst.data.corpora.manifest import EXAMPLES
+from lst.data.corpora.provenance import NULLS
 from lst.data.corpora.remote import mirrored
-from lst.data.corpora.row_checks import NULLS
-from lst.data.corpora.row_languages import in_words, settle_languages
+from lst.data.corpora.row_languages import disagreement, in_words
+from lst.data.corpora.row_table import RowTable, made_id
+from lst.data.corpora.rows import ManifestProblem
+from lst.data.corpora.unique_ids import settled_ids
+from lst.data.languages import ENGLISH
 from lst.errors import UserError
 from lst.storage import FileList, Location
 
@@ -45,7 +48,8 @@ def load_corpus(
     files: FileList | None = None,
     language: str | None = None,
     needs_text: bool = True,
-) -> tuple[list[ManifestRow], list[ManifestProblem], str]:
+    num_workers: int = 1,
+) -> tuple[RowTable, list[ManifestProblem], str]:
     """Reads a corpus: a manifest file, or a folder in one of the layouts above.
 
     With ``auto``, a folder that has ``manifest.{jsonl,tsv,csv}`` is read as a manifest; any other gets the first
@@ -58,10 +62,11 @@ def load_corpus(
         files: the corpus's files, if they have been listed already.
         language: code of the transcripts' language; None takes the rows' own, else English.
         needs_text: whether audio without a transcript is a problem; else it is a row without text.
+        num_workers: processes that read a manifest's lines; rows do not depend on it.
 
     Returns:
-        The rows, the problems of the utterances that gave none, and the layout's name. ``apply_on_error`` takes
-        ``len(rows) + num_bad_rows(problems)`` as the number of utterances.
+        The rows, in a table that holds a corpus of any size; the problems of the utterances that gave none; and the
+        layout's name. ``apply_on_error`` takes ``len(rows) + num_bad_rows(problems)`` as the number of utterances.
 
     Raises:
         UserError: the path is absent, its layout is unknown or ambiguous, or it has no utterance.
@@ -71,12 +76,13 @@ def load_corpus(
     path = storage.locate(place)
     if not isinstance(path, Path):
         with mirrored(path, files) as mirror:
-            rows, problems, layout = load_corpus(mirror.path, layout, language=language, needs_text=needs_text)
-            return [mirror.remote_row(row) for row in rows], [mirror.remote_problem(one) for one in problems], layout
+            rows, problems, layout = load_corpus(mirror.path, layout, None, language, needs_text, num_workers)
+            remote = RowTable(mirror.remote_row(row) for row in rows)
+            return remote, [mirror.remote_problem(one) for one in problems], layout
     path = path.expanduser()
     if not path.exists():
         raise UserError(f"corpus {path} does not exist. Name a folder of audio and transcripts, or a manifest file.")
-    listing = Listing(path, files, needs_text)
+    listing = Listing(path, files, needs_text, num_workers)
     if layout == AUTO_LAYOUT:
         layout = find_layout(listing)
     found = LAYOUTS[layout].load(listing)
@@ -84,14 +90,36 @@ def load_corpus(
         raise UserError(f"corpus {path} ({layout} layout) holds no utterance: its transcripts are empty.")
     if not needs_text:
         found.keep_without_text(listing)
-        found.rows[:] = [replace(row, text="") if row.text.strip() in ("", *NULLS) else row for row in found.rows]
+    rows, disagreeing = _settled(found, listing.root.absolute(), language, needs_text)
+    return rows, [*found.problems, *disagreeing], layout
+
+
+def _settled(
+    found: Found, root: Path, language: str | None, needs_text: bool
+) -> tuple[RowTable, list[ManifestProblem]]:
+    """The rows that were found, with their ids, languages and words apart; a problem for each of another language.
+
+    The rows of ``found.problems`` get ids and words apart in their places.
+    """
     in_part = [number for number, problem in enumerate(found.problems) if problem.row is not None]
-    rows = [*found.rows, *(row for problem in found.problems if (row := problem.row) is not None)]
-    settled = settle_ids(rows, listing.root.absolute())
-    for number, row in zip(in_part, settled[len(found.rows) :], strict=True):
-        found.problems[number] = replace(found.problems[number], row=in_words(row))
-    with_language, disagreeing = settle_languages(settled[: len(found.rows)], language)
-    return with_language, [*found.problems, *disagreeing], layout
+    partial = [row for problem in found.problems if (row := problem.row) is not None]
+    ids = settled_ids(found.rows, partial, root)
+    for place, (number, row) in zip(in_part, enumerate(partial, len(found.rows)), strict=True):
+        own = replace(row, id=ids.get(number) or made_id(row))
+        found.problems[place] = replace(found.problems[place], row=in_words(own))
+    is_plain = found.rows.languages <= {""} and language in (None, ENGLISH)
+    if is_plain and needs_text and found.rows.has_made_ids and not ids:
+        return found.rows, []
+    rows, disagreeing = RowTable(), list[ManifestProblem]()
+    for number, row in enumerate(found.rows):
+        row = replace(row, id=ids.get(number) or made_id(row))
+        if not needs_text and row.text.strip() in ("", *NULLS):
+            row = replace(row, text="")
+        if problem := disagreement(row, language):
+            disagreeing.append(problem)
+        else:
+            rows.append(in_words(row if row.language or not language else replace(row, language=language)))
+    return rows, disagreeing
 
 
 def find_layout(listing: Listing) -> str:

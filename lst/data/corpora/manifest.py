@@ -30,18 +30,21 @@ import json
 import math
 import re
 import sys
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import chain
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-from lst.data.audio import as_on_disk, format_audio_ref
+from lst.data.audio import as_on_disk
 from lst.data.corpora.provenance import COLUMNS, columns_of, provenance_of
-from lst.data.corpora.records import Record, json_records, table_cells
+from lst.data.corpora.records import Record, parsed_record, raw_records, table_cells
+from lst.data.corpora.row_table import RowBlock, RowTable
+from lst.data.corpora.rows import UNKNOWN_SPEAKER, ManifestProblem, ManifestRow
 from lst.data.languages import language_of
-from lst.data.utterance import UNSTATED, Provenance, TimedWord
-from lst.errors import UserError, one_line, raise_problems
+from lst.data.utterance import TimedWord
+from lst.errors import UserError, raise_problems
+from lst.parallel import ordered_map
 from lst.progress import say
 from lst.storage import PlaceError, named_in, write_jsonl
 
@@ -61,7 +64,6 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "transcript_confidence": ("transcript_confidence",),
 }
 REQUIRED = ("path", "text")
-UNKNOWN_SPEAKER = "unknown"
 MANIFEST_SUFFIXES = (".jsonl", ".tsv", ".csv")
 JSON_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")  # lines of objects, or one array of them
 EXAMPLES = {
@@ -71,92 +73,12 @@ EXAMPLES = {
     ".csv": 'id,path,text,speaker\nutt_1,audio/utt_1.wav,"hello, there",ann',
 }
 SPLITS_ALLOWED = "train…, or dev, valid, validation, val, test, eval (all of these are held out)"
+# A line of a file, and its content: cells of a table, or an object that is not yet parsed.
+_Line: TypeAlias = tuple[int, Any]
+# Lines that a process parses before it hands their rows over.
+LINES_TOGETHER = 256
 TimedCells: TypeAlias = tuple[str, float, float, float | None]
 _VALID_SPLIT = re.compile(r"(dev|valid|validation|val|test|eval)([\W_\d].*)?")
-
-
-@dataclass(frozen=True)
-class ManifestRow:
-    """One utterance of a corpus.
-
-    Attributes:
-        id: unique in the corpus; letters, digits, _ and -. Before ``settle_ids``, any name.
-        path: the audio file, absolute if read from a manifest; a str for a URL.
-        text: the transcript as given.
-        speaker: who speaks.
-        split: ``"train"``, ``"valid"``, or ``""`` if not yet assigned.
-        duration_s: of the file or the segment, as stated; after ``check_rows``, as in the audio's header.
-        ending_start_word: index in ``text.split()`` of the ending's first word, for cloze items.
-        place: line or file of the row, for messages.
-        start_s: where the utterance begins in its file.
-        channel: the channel to read, counted from 0; None averages all.
-        member: name of the audio file in ``path``, which is then a tar.
-        is_segment: whether the utterance is a part of its file; always true for a start above 0.
-        words: with times from the utterance's start, if the source gives them.
-        unread: columns whose cells could not be read.
-        transcript_confidence: of the recogniser that made the text, 0 to 1; None of a text that people wrote.
-        has_own_id: whether the id stands in the corpus as an id, and is not made of a name.
-        provenance: what is stated of source, licence and consent.
-        language: code of the transcript's language; empty where the corpus does not say, and after ``load_corpus`` for
-            English.
-
-    >>> row = ManifestRow("utt_1", "a.wav", "hello there", start_s=1.5, duration_s=2.0)
-    >>> row.is_segment, row.audio_ref
-    (True, 'a.wav#t=1.5,3.5')
-    """
-
-    id: str
-    path: Path | str
-    text: str
-    speaker: str = UNKNOWN_SPEAKER
-    split: str = ""
-    duration_s: float | None = None
-    ending_start_word: int | None = None
-    place: str = field(default="", compare=False, repr=False)
-    start_s: float = 0.0
-    channel: int | None = None
-    member: str = ""
-    is_segment: bool = False
-    words: tuple[TimedWord, ...] = ()
-    transcript_confidence: float | None = None
-    unread: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
-    has_own_id: bool = field(default=False, compare=False, repr=False)
-    provenance: Provenance = UNSTATED
-    language: str = ""
-
-    def __post_init__(self) -> None:
-        if self.start_s > 0:
-            object.__setattr__(self, "is_segment", True)
-
-    @property
-    def audio_ref(self) -> str:
-        """Where the audio is, as one text; ``lst.data.audio.read.read_audio_ref`` reads it."""
-        return format_audio_ref(self)
-
-
-@dataclass(frozen=True)
-class ManifestProblem:
-    """Why an utterance cannot be used.
-
-    Attributes:
-        place: line or file.
-        id: of the utterance, if known.
-        message: what is wrong.
-        path: the audio file, if known.
-        kind: the check that found it, one of ``row_checks.KINDS``; ``"row"`` if there is no row to check.
-        row: what could be read of a faulty row, so that it can be checked too; only in its first problem.
-    """
-
-    place: str
-    id: str
-    message: str
-    path: Path | str | None = None
-    kind: str = "row"
-    row: ManifestRow | None = field(default=None, compare=False, repr=False)
-
-    def __str__(self) -> str:
-        name = f" (id {self.id!r})" if self.id else ""
-        return one_line(f"{self.place}{name}: {self.message}")
 
 
 def split_of(value: str) -> str | None:
@@ -171,7 +93,7 @@ def split_of(value: str) -> str | None:
     return "train" if name.startswith("train") else "valid" if _VALID_SPLIT.fullmatch(name) else None
 
 
-def read_manifest(path: Path) -> list[ManifestRow]:
+def read_manifest(path: Path) -> RowTable:
     """Reads a manifest of prepared data, whose splits may be ``questions`` and ``speech`` too. No audio is opened.
 
     Raises:
@@ -183,8 +105,8 @@ def read_manifest(path: Path) -> list[ManifestRow]:
 
 
 def parse_manifest(
-    path: Path, more_splits: Sequence[str] = (), needs_text: bool = True
-) -> tuple[list[ManifestRow], list[ManifestProblem]]:
+    path: Path, more_splits: Sequence[str] = (), needs_text: bool = True, num_workers: int = 1
+) -> tuple[RowTable, list[ManifestProblem]]:
     """Reads a manifest: JSON lines, an array of JSON objects, or a table with a header line, separated by tabs or
     commas.
 
@@ -195,6 +117,7 @@ def parse_manifest(
         path: the file.
         more_splits: names of splits that are allowed beside those of training and held-out utterances.
         needs_text: whether a column of transcripts must be there.
+        num_workers: processes that read lines; what is read does not depend on it.
 
     Returns:
         The rows, and the problems of the lines that gave none.
@@ -206,23 +129,60 @@ def parse_manifest(
     suffix = ".jsonl" if is_json else path.suffix.lower()
     if suffix not in MANIFEST_SUFFIXES:
         raise UserError(f"manifest {path}: its name must end in {', '.join(MANIFEST_SUFFIXES)}.")
-    records = list(json_records(path)) if is_json else _table_records(path, needs_text)
-    if not records:
+    lines = raw_records(path) if is_json else table_cells(path)
+    header = None if is_json else _checked_header(path, lines, needs_text)
+    rows, problems, columns = RowTable(), list[ManifestProblem](), dict[str, None]()
+    num_lines = num_records = 0
+    parse = partial(_parse_lines, header, path.parent.absolute(), more_splits)
+    for parsed in ordered_map(parse, _together(lines), num_workers):
+        rows.add(parsed.rows)
+        problems += parsed.problems
+        columns |= dict.fromkeys(parsed.columns)
+        num_lines += parsed.num_lines
+        num_records += parsed.num_records
+    if not num_lines:
         raise UserError(f"manifest {path} holds no rows. For example:", *EXAMPLES[suffix].split("\n"))
-    sound = [record for _, record in records if isinstance(record, dict)]
-    if sound:
-        columns = list(dict.fromkeys(chain.from_iterable(sound)))
-        _check_columns(path, columns, needs_text)
+    if num_records:
+        _check_columns(path, list(columns), needs_text)
         _say_which_text(path, columns)
-    rows, problems = [], []
-    for line, record in records:
+    return rows, problems
+
+
+class _Parsed(NamedTuple):
+    """Some lines of a manifest, parsed: rows, problems of those without one, all columns in order, and counts."""
+
+    rows: RowBlock
+    problems: list[ManifestProblem]
+    columns: list[str]
+    num_lines: int
+    num_records: int
+
+
+def _together(lines: Iterator[_Line]) -> Iterator[list[_Line]]:
+    while found := list(islice(lines, LINES_TOGETHER)):
+        yield found
+
+
+def _parse_lines(header: list[str] | None, folder: Path, more_splits: Sequence[str], lines: Sequence[_Line]) -> _Parsed:
+    rows, problems, columns, num_records = list[ManifestRow](), list[ManifestProblem](), dict[str, None](), 0
+    for number, content in lines:
+        record = parsed_record(content) if header is None else _record_of_cells(header, content)
         if isinstance(record, str):
-            problems.append(ManifestProblem(f"line {line}", "", record))
+            problems.append(ManifestProblem(f"line {number}", "", record))
             continue
-        row, faults = parse_record(record, f"line {line}", path.parent.absolute(), more_splits)
+        num_records += 1
+        columns |= dict.fromkeys(record)
+        row, faults = parse_record(record, f"line {number}", folder, more_splits)
         problems += record_problems(row, faults)
         rows += [] if faults else [row]
-    return rows, problems
+    return _Parsed(RowBlock.of(rows), problems, list(columns), len(lines), num_records)
+
+
+def _record_of_cells(header: Sequence[str], cells: Sequence[str]) -> Record | str:
+    """Cells by lower-case column name, or what is wrong with the line."""
+    if len(cells) != len(header):
+        return f"has {len(cells)} cells, the header has {len(header)}"
+    return dict(zip(header, cells, strict=True))
 
 
 def _say_which_text(path: Path, columns: Collection[str]) -> None:
@@ -240,22 +200,17 @@ def record_problems(row: ManifestRow, faults: Sequence[str]) -> list[ManifestPro
     ]
 
 
-def _table_records(path: Path, needs_text: bool) -> list[tuple[int, Record | str]]:
-    """Lines of a table as (line number, cells by lower-case column name, or what is wrong with the line)."""
-    cells = table_cells(path)
-    if not cells:
+def _checked_header(path: Path, cells: Iterator[_Line], needs_text: bool) -> list[str]:
+    """The columns of a table, whose first line is read; ``UserError`` if a needed one is missing or repeated."""
+    first = next(cells, None)
+    if first is None:
         return []
-    header = [name.strip().lower() for name in cells[0][1]]
+    header = [name.strip().lower() for name in first[1]]
     _check_columns(path, header, needs_text)
     repeated = sorted({name for name in header if header.count(name) > 1 and name})
     if repeated:
         raise UserError(f"manifest {path}: column {', '.join(repeated)} occurs more than once. Rename or remove one.")
-    return [
-        (line, dict(zip(header, values, strict=True)))
-        if len(values) == len(header)
-        else (line, f"has {len(values)} cells, the header has {len(header)}")
-        for line, values in cells[1:]
-    ]
+    return header
 
 
 def _check_columns(path: Path, columns: Sequence[str], needs_text: bool) -> None:

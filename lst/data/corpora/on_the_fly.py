@@ -19,9 +19,10 @@ import numpy as np
 from lst import storage
 from lst.data.audio import AUDIO_SUFFIXES
 from lst.data.corpora.ids import id_of, with_hash
-from lst.data.corpora.manifest import MANIFEST_SUFFIXES, ManifestProblem
+from lst.data.corpora.manifest import MANIFEST_SUFFIXES
 from lst.data.corpora.records import MAX_LINE_BYTES
 from lst.data.corpora.row_checks import duration_fault
+from lst.data.corpora.rows import ManifestProblem
 from lst.data.utterance import Utterance, Word
 from lst.errors import UserError
 from lst.progress import Progress

@@ -14,7 +14,7 @@ import json
 import lzma
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, TypeAlias
@@ -25,6 +25,8 @@ from lst.storage import Location
 
 # A JSON object of a foreign file, not yet checked.
 Record: TypeAlias = dict[str, Any]
+# The text of an object that is not yet parsed, and what is wrong with it.
+RawRecord: TypeAlias = tuple[str, str]
 GZIP_MAGIC, XZ_MAGIC = b"\x1f\x8b", b"\xfd7zXZ\0"
 # Bounds the memory for a file that has no line ends. No record of a manifest is that long.
 MAX_LINE_BYTES = 16 << 20
@@ -181,11 +183,23 @@ def json_records(path: Location, lower_keys: bool = True) -> Iterator[tuple[int,
         path: the file, gzipped or not.
         lower_keys: whether keys are stripped and put in lower case.
     """
+    for number, content in raw_records(path):
+        yield number, parsed_record(content, lower_keys)
+
+
+def raw_records(path: Location) -> Iterator[tuple[int, RawRecord]]:
+    """Yields the objects of a JSON file, as ``json_records`` does, but not yet parsed: see ``parsed_record``."""
     if _ARRAY.match(first_line(path)):
-        yield from array_records(path, "", lower_keys)
+        yield from ((number, (content, fault)) for number, content, fault in array_contents(path))
         return
     for number, content, fault in decoded_lines(path):
-        yield number, fault or parse_json_object(content, lower_keys)
+        yield number, (content, fault)
+
+
+def parsed_record(raw: RawRecord, lower_keys: bool = True) -> Record | str:
+    """The object of a raw record, or what is wrong with it."""
+    content, fault = raw
+    return fault or parse_json_object(content, lower_keys)
 
 
 def array_records(path: Location, name: str = "", lower_keys: bool = True) -> Iterator[tuple[int, Record | str]]:
@@ -196,12 +210,18 @@ def array_records(path: Location, name: str = "", lower_keys: bool = True) -> It
         name: the array's name in the object that the file is; empty if the file is the array.
         lower_keys: whether keys are stripped and put in lower case.
     """
+    for number, content, fault in array_contents(path, name):
+        yield number, parsed_record((content, fault), lower_keys)
+
+
+def array_contents(path: Location, name: str = "") -> Iterator[tuple[int, str, str]]:
+    """Yields the objects of ``array_records`` as (number, content, fault), not yet parsed."""
     start = re.compile(rf'"{re.escape(name)}"\s*:\s*\[' if name else r"\s*\[")
     decoder = json.JSONDecoder()
     buffer, position, number, is_open = "", 0, 1, False
     for chunk in _text_chunks(path):
         if isinstance(chunk, UserError):
-            yield number, str(chunk)
+            yield number, "", str(chunk)
             return
         buffer, position = buffer[position:] + chunk, 0
         if not is_open:
@@ -218,17 +238,13 @@ def array_records(path: Location, name: str = "", lower_keys: bool = True) -> It
             except (ValueError, RecursionError):
                 break  # cut by the end of the chunk
             content = buffer[found.start(1) : end]
-            is_object = isinstance(item, dict)
-            yield (
-                number,
-                parse_json_object(content, lower_keys) if is_object else f"not a JSON object: {shown(content)}",
-            )
+            yield number, content, "" if isinstance(item, dict) else f"not a JSON object: {shown(content)}"
             position, number = end, number + 1
         if len(buffer) - position > MAX_LINE_BYTES:
             break
     if is_open:
         rest = shown(buffer[position:].strip())
-        yield number, f"the array of objects does not go on from here, or is not JSON: {rest}"
+        yield number, "", f"the array of objects does not go on from here, or is not JSON: {rest}"
 
 
 def has_array(path: Path, name: str) -> bool:
@@ -293,8 +309,8 @@ def table_header(path: Path) -> list[str]:
     return [name.strip().lower() for name in first_line(path).split("\t")]
 
 
-def table_cells(path: Path) -> list[tuple[int, list[str]]]:
-    """The cells of each non-blank line of a table, with its number.
+def table_cells(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The cells of each non-blank line of a table, with its number. The table is read line by line.
 
     A tab-separated table is read without quoting, unless all of its quotes are such as pandas or Excel write. Where no
     cell of the header ends as the file's name tells, the header tells the separator: Excel writes semicolons or tabs
@@ -304,15 +320,14 @@ def table_cells(path: Path) -> list[tuple[int, list[str]]]:
         UserError: the file cannot be read or is not UTF-8, a line is too long, or broken quoting could hide lines.
     """
     separator = separator_of(path)
-    if separator in "\t|":
-        try:
-            if _is_quoted(quoted := _split_table(path, delimiter=separator, strict=True), path):
-                return quoted
-        except csv.Error:
-            pass  # its quotes are no quoting
+    if separator in "\t|" and not _is_quoted(path, separator):
         return _split_table(path, delimiter=separator, quoting=csv.QUOTE_NONE)
+    return _quoted_cells(path, separator)
+
+
+def _quoted_cells(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
     try:
-        return _split_table(path, delimiter=separator, strict=True)
+        yield from _split_table(path, delimiter=separator, strict=True)
     except csv.Error as error:
         raise UserError(
             f"manifest {path}{error.args[1]} cannot be split into cells ({error.args[0]}). In CSV, a cell that holds "
@@ -330,15 +345,19 @@ def separator_of(path: Path) -> str:
     return usual if usual in header else max(_SEPARATORS, key=lambda sign: (header.count(sign), sign == usual))
 
 
-def _split_table(path: Path, **rules: Any) -> list[tuple[int, list[str]]]:
+def _split_table(path: Path, **rules: Any) -> Iterator[tuple[int, list[str]]]:
     """The cells of a table by the rules of ``csv.reader``; its ``csv.Error`` names the line, too."""
-    cells, start_line = [], 1
+    start_line, is_first = 1, True
     try:
         with storage.open_binary(path) as raw, io.TextIOWrapper(raw, encoding_of(raw), newline="") as file:
             reader = csv.reader(_bounded_lines(path, file), **rules)
             for values in reader:
                 if any(value.strip() for value in values):
-                    cells.append((start_line, values))
+                    if is_first:
+                        values[0] = values[0].removeprefix("\ufeff")
+                    if not (is_first and _NAMED_SEPARATOR.fullmatch(rules["delimiter"].join(values))):
+                        yield start_line, values
+                    is_first = False
                 start_line = reader.line_num + 1
     except csv.Error as error:
         raise csv.Error(str(error), f", line {start_line}") from None
@@ -346,25 +365,32 @@ def _split_table(path: Path, **rules: Any) -> list[tuple[int, list[str]]]:
         raise _unreadable(path, error) from None
     except UnicodeDecodeError:
         raise _not_utf8(path) from None
-    if cells:
-        cells[0][1][0] = cells[0][1][0].removeprefix("\ufeff")
-    is_named = bool(cells) and _NAMED_SEPARATOR.fullmatch(rules["delimiter"].join(cells[0][1])) is not None
-    return cells[is_named:]
 
 
-def _is_quoted(cells: Sequence[tuple[int, list[str]]], path: Path) -> bool:
+def _is_quoted(path: Path, separator: str) -> bool:
     """Whether a table's quotes are those of a writer that quotes some kinds of cells, so that they are no text.
 
     The quotes in the file are counted: they must be as many as one of these writers puts around its cells and doubles
     within them. pandas quotes cells with quotes, tabs or line breaks, Excel those with commas too; both can quote all.
     """
     with storage.open_binary(path) as raw, io.TextIOWrapper(raw, encoding_of(raw), newline="") as file:
-        num_quotes = sum(line.count('"') for line in _bounded_lines(path, file))
-    if not num_quotes or len({len(values) for _, values in cells}) > 1:
+        try:
+            num_quotes = sum(line.count('"') for line in _bounded_lines(path, file))
+        except UnicodeDecodeError:
+            raise _not_utf8(path) from None
+    if not num_quotes:
         return False
-    values = [value for _, row in cells for value in row]
-    doubled = 2 * sum(value.count('"') for value in values)
-    return any(doubled + 2 * sum(map(is_quoted, values)) == num_quotes for is_quoted in _QUOTED_CELLS)
+    doubled, num_quoted, widths = 0, [0] * len(_QUOTED_CELLS), set[int]()
+    try:
+        for _, values in _split_table(path, delimiter=separator, strict=True):
+            widths.add(len(values))
+            doubled += 2 * sum(value.count('"') for value in values)
+            num_quoted = [
+                count + sum(map(is_quoted, values)) for count, is_quoted in zip(num_quoted, _QUOTED_CELLS, strict=True)
+            ]
+    except csv.Error:
+        return False  # its quotes are no quoting
+    return len(widths) == 1 and any(doubled + 2 * count == num_quotes for count in num_quoted)
 
 
 def _is_no_number(cell: str) -> bool:

@@ -20,7 +20,8 @@ from lst.data.audio.tars import TAR_ERRORS, members, open_tar
 from lst.data.corpora.layouts import LAYOUTS
 from lst.data.corpora.layouts.listing import LHOTSE, LIST_SUFFIXES, PLAIN, Listing
 from lst.data.corpora.layouts.tar_samples import END_BYTES
-from lst.data.corpora.manifest import JSON_SUFFIXES, ManifestProblem, ManifestRow
+from lst.data.corpora.manifest import JSON_SUFFIXES
+from lst.data.corpora.rows import ManifestProblem, ManifestRow
 from lst.errors import ProblemsError, UserError
 from lst.progress import Progress
 from lst.storage import FileList, Url, list_files

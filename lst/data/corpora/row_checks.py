@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import collections
-import functools
 import itertools
 import math
 import re
+import time
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
 
 from lst.data.audio import AudioInfo, described, is_present, probe_audio
 from lst.data.audio.read import place_faults, rate_fault
-from lst.data.corpora.ids import MAX_ID_CHARS
-from lst.data.corpora.manifest import ManifestProblem, ManifestRow
+from lst.data.corpora.ids import MAX_ID_CHARS, id_of
 from lst.data.corpora.provenance import NULLS
 from lst.data.corpora.records import shown
+from lst.data.corpora.row_table import RowBlock, RowTable, name_key, repeated, rows_of
+from lst.data.corpora.rows import ManifestProblem, ManifestRow
 from lst.data.utterance import TOLERANCE_S
 from lst.errors import ProblemsError, UserError
 from lst.parallel import ordered_map
 from lst.progress import Progress
-from lst.storage import is_url
 
 DURATION_SLACK_S, DURATION_SLACK_SHARE = 0.1, 0.02  # allowed between a stated duration and the header's
 ON_ERROR = ("raise", "skip")
@@ -36,8 +39,10 @@ _ID = re.compile(r"[A-Za-z0-9_-]+")
 # (kind of check, message)
 Fault: TypeAlias = tuple[str, str]
 Probe: TypeAlias = Callable[[], AudioInfo]
-# Headers that a process reads before it hands them over, and those behind URLs that it reads at the same time.
-PROBED_TOGETHER, REMOTE_PROBES = 128, 32
+# Headers that a process reads before it hands them over, and those that it reads at the same time where it waits.
+PROBED_TOGETHER, PROBES_AHEAD = 128, 32
+# By the first headers a process tells whether it waits: so many of them, and seconds a header.
+PROBED_FIRST, MOST_WAITING_S = 4, 5e-4
 KINDS = (
     "id",
     "transcript",
@@ -53,39 +58,38 @@ KINDS = (
 )
 
 
+@dataclass(frozen=True)
 class RowChecker:
-    """Checks rows one after another. Of the rows with the same id, only the first is good.
+    """Checks rows, each by itself.
 
-    Args:
+    Attributes:
         min_duration_s: shortest utterance allowed, itself included.
         max_duration_s: longest utterance allowed, itself included.
-        is_cut: whether a row, with its duration, is a long recording that is cut into utterances.
+        is_cut: whether a row, with its duration, is a long recording that is cut into utterances; a function that other
+            processes can be sent.
         needs_text: whether a row without a transcript is faulty.
     """
 
-    def __init__(
-        self,
-        min_duration_s: float,
-        max_duration_s: float,
-        is_cut: Callable[[ManifestRow], bool] | None = None,
-        needs_text: bool = True,
-    ) -> None:
-        self.min_duration_s, self.max_duration_s = min_duration_s, max_duration_s
-        self._is_cut, self._needs_text = is_cut, needs_text
-        self._first_places: dict[str, str] = {}
+    min_duration_s: float
+    max_duration_s: float
+    is_cut: Callable[[ManifestRow], bool] | None = None
+    needs_text: bool = True
 
-    def check(self, row: ManifestRow, probe: Probe) -> tuple[ManifestRow, AudioInfo | None, list[Fault]]:
+    def check(
+        self, row: ManifestRow, probe: Probe, first_place: str = ""
+    ) -> tuple[ManifestRow, AudioInfo | None, list[Fault]]:
         """Checks one row.
 
         Args:
             row: the row; its ``unread`` columns are not checked.
             probe: reads the audio's header; see ``with_probes``.
+            first_place: of an earlier row with the same id; see ``places_of_same_ids``.
 
         Returns:
             The row with the duration from the audio's header; that header if it can be read; all faults of the row.
         """
-        faults = [] if "id" in row.unread else self._id(row)
-        if "text" not in row.unread and (self._needs_text or row.text.strip()):
+        faults = [] if "id" in row.unread else _id_faults(row, first_place)
+        if "text" not in row.unread and (self.needs_text or row.text.strip()):
             faults += [("transcript", fault) for fault in text_faults(row.text, row.language)]
             if row.text.strip() in NULLS:
                 faults.append(
@@ -107,27 +111,20 @@ class RowChecker:
         faults += [("timed words", fault) for fault in timed_word_faults(row)]
         return row, info, faults
 
-    def check_in_part(self, problems: Iterable[ManifestProblem]) -> list[ManifestProblem]:
-        """Checks the rows that could be read only in part.
-
-        Call it after all whole rows are checked: an id belongs to a whole row if there is one.
+    def check_in_part(self, problems: Iterable[ManifestProblem], whole: RowTable) -> list[ManifestProblem]:
+        """Checks the rows that could be read only in part. An id belongs to a whole row if there is one.
 
         Returns:
             The new problems of these rows.
         """
         rows = [problem.row for problem in problems if problem.row is not None]
-        return [found for row, probe in with_probes(rows) for found in row_problems(row, self.check(row, probe)[2])]
-
-    def _id(self, row: ManifestRow) -> list[Fault]:
-        faults = [] if is_well_formed_id(row.id) else [("id", f"id {shown(row.id, 200)} {ID_RULE}")]
-        if len(row.id) > MAX_ID_CHARS:
-            faults.append(
-                ("id", f"id {shown(row.id)} has {len(row.id):,} characters, at most {MAX_ID_CHARS} are allowed")
-            )
-        if row.id in self._first_places:
-            faults.append(("id", f"the id is also at {self._first_places[row.id]}; ids must be unique"))
-        self._first_places.setdefault(row.id, row.place or str(row.path))
-        return faults
+        places = _places_of({row.id for row in rows}, whole) if rows else {}
+        found = []
+        for row, probe in with_probes(rows):
+            found += row_problems(row, self.check(row, probe, places.get(row.id, ""))[2])
+            if "id" not in row.unread:
+                places.setdefault(row.id, _place_of(row))
+        return found
 
     def _audio(self, row: ManifestRow, probe: Probe) -> tuple[AudioInfo | None, list[Fault]]:
         """The audio's header, and every fault of the audio."""
@@ -152,13 +149,50 @@ class RowChecker:
         faults = []
         duration_s = utterance_duration_s(row, info)
         fault = duration_fault(duration_s, self.min_duration_s, self.max_duration_s)
-        if fault and not (self._is_cut is not None and self._is_cut(replace(row, duration_s=duration_s))):
+        if fault and not (self.is_cut is not None and self.is_cut(replace(row, duration_s=duration_s))):
             faults.append(fault)
         slack_s = DURATION_SLACK_S + DURATION_SLACK_SHARE * info.duration_s
         if not row.is_segment and row.duration_s is not None and abs(row.duration_s - info.duration_s) > slack_s:
             stated = f"{row.duration_s:.2f}" if row.duration_s < 1e6 else f"{row.duration_s:g}"
             faults.append(f"duration is stated as {stated} s, but the audio has {info.duration_s:.2f} s")
         return faults
+
+
+def _id_faults(row: ManifestRow, first_place: str) -> list[Fault]:
+    faults = [] if is_well_formed_id(row.id) else [("id", f"id {shown(row.id, 200)} {ID_RULE}")]
+    if len(row.id) > MAX_ID_CHARS:
+        faults.append(("id", f"id {shown(row.id)} has {len(row.id):,} characters, at most {MAX_ID_CHARS} are allowed"))
+    if first_place:
+        faults.append(("id", f"the id is also at {first_place}; ids must be unique"))
+    return faults
+
+
+def _place_of(row: ManifestRow) -> str:
+    return row.place or str(row.path)
+
+
+def places_of_same_ids(rows: RowTable) -> dict[int, str]:
+    """For each row whose id an earlier one has, by its number: the place of the first of them."""
+    firsts, found = dict[str, str](), dict[int, str]()
+    for number in repeated(rows.id_keys).tolist():
+        row = rows[number]
+        if "id" in row.unread:
+            continue
+        if row.id in firsts:
+            found[number] = firsts[row.id]
+        firsts.setdefault(row.id, _place_of(row))
+    return found
+
+
+def _places_of(ids: set[str], rows: RowTable) -> dict[str, str]:
+    """The place of the first row with each of these ids, where there is one."""
+    keys = [name_key(made) for name in ids for made in {name, id_of(name)}]
+    places: dict[str, str] = {}
+    for number in np.flatnonzero(np.isin(rows.id_keys, np.array(keys, np.uint64))).tolist():
+        row = rows[number]
+        if row.id in ids and "id" not in row.unread:
+            places.setdefault(row.id, _place_of(row))
+    return places
 
 
 def is_well_formed_id(name: str) -> bool:
@@ -216,7 +250,7 @@ def check_rows(
     num_workers: int = 1,
     is_cut: Callable[[ManifestRow], bool] | None = None,
     needs_text: bool = True,
-) -> tuple[list[ManifestRow], list[ManifestProblem]]:
+) -> tuple[RowTable, list[ManifestProblem]]:
     """Checks ids, transcripts and audio headers of all rows in one pass.
 
     Of the rows with the same id, the first is kept. A segment must lie within its file; channels and members of tars
@@ -227,54 +261,90 @@ def check_rows(
         min_duration_s: shortest utterance allowed, itself included.
         max_duration_s: longest utterance allowed, itself included.
         found: problems of the other rows; those read in part are checked too.
-        num_workers: processes that read headers.
+        num_workers: processes that check; small corpora need no second one.
         is_cut, needs_text: as of ``RowChecker``.
 
     Returns:
         The good rows in their order, with ``duration_s`` from the audio's header, and all problems except ``found``.
+        Neither depends on ``num_workers``.
     """
-    good: list[ManifestRow] = []
-    problems: list[ManifestProblem] = []
+    table, good, problems = RowTable.of(rows), RowTable(), list[ManifestProblem]()
     checker = RowChecker(min_duration_s, max_duration_s, is_cut, needs_text)
-    with Progress(len(rows), "checking the manifest", unit="file") as progress:
-        for row, probe in with_probes(rows, num_workers):
-            checked, _, faults = checker.check(row, probe)
-            problems += row_problems(row, faults)
-            if not faults:
-                good.append(checked)
-            progress.advance()
-    return good, [*problems, *checker.check_in_part(found)]
+    with Progress(len(table), "checking the manifest", unit="file") as progress:
+        for block, faulty, num_rows in ordered_map(partial(_check_some, checker), jobs_of(table), num_workers):
+            good.add(block)
+            problems += faulty
+            progress.advance(num_rows)
+    return good, [*problems, *checker.check_in_part(found, table)]
 
 
-def with_probes(rows: Iterable[ManifestRow], num_workers: int = 1) -> Iterator[tuple[ManifestRow, Probe]]:
+class CheckJob(NamedTuple):
+    """Rows that one process checks together.
+
+    Attributes:
+        start: number of the first of them in the corpus.
+        content: for ``rows_of``.
+        same_ids: of ``places_of_same_ids``, by number in the corpus.
+    """
+
+    start: int
+    content: bytes
+    same_ids: dict[int, str]
+
+    def probed(self) -> Iterator[tuple[ManifestRow, Probe, str]]:
+        """The arguments of ``RowChecker.check`` for each of them."""
+        for number, (row, probe) in enumerate(with_probes(rows_of(self.content)), self.start):
+            yield row, probe, self.same_ids.get(number, "")
+
+
+def jobs_of(rows: RowTable) -> Iterator[CheckJob]:
+    """The rows in jobs that do not depend on the number of workers."""
+    same_ids = places_of_same_ids(rows)
+    numbers = sorted(same_ids)
+    for start, content in zip(itertools.count(0, PROBED_TOGETHER), rows.contents(PROBED_TOGETHER), strict=False):
+        own = numbers[bisect_left(numbers, start) : bisect_left(numbers, start + PROBED_TOGETHER)]
+        yield CheckJob(start, content, {number: same_ids[number] for number in own})
+
+
+def _check_some(checker: RowChecker, job: CheckJob) -> tuple[RowBlock, list[ManifestProblem], int]:
+    """The good rows of a job, the problems of the others, and how many rows it has."""
+    good, problems, num_rows = list[ManifestRow](), list[ManifestProblem](), 0
+    for row, probe, first_place in job.probed():
+        checked, _, faults = checker.check(row, probe, first_place)
+        problems += row_problems(row, faults)
+        good += [] if faults else [checked]
+        num_rows += 1
+    return RowBlock.of(good), problems, num_rows
+
+
+def with_probes(rows: Sequence[ManifestRow]) -> Iterator[tuple[ManifestRow, Probe]]:
     """Yields the rows in order, each with a function that gives its audio's header.
 
-    Headers are read ahead: by several processes, and by each many at a time where they lie behind URLs, because each
-    of these waits for the network. What is yielded does not depend on ``num_workers``.
-
-    Args:
-        rows: may be a stream.
-        num_workers: processes that read headers; small corpora need no second one.
+    Headers are read ahead, many at a time where they wait for a network or a disk.
     """
-    stream, waiting = iter(rows), collections.deque[list[ManifestRow]]()
-
-    def places() -> Iterator[list[tuple[Path | str, str]]]:
-        while chunk := list(itertools.islice(stream, PROBED_TOGETHER)):
-            waiting.append(chunk)
-            # What of a row could not be read is not looked for.
-            yield [("", "") if row.unread & {"path", "member"} else (row.path, row.member) for row in chunk]
-
-    for found in ordered_map(_probe_many, places(), num_workers):
-        for row, info in zip(waiting.popleft(), found, strict=True):
-            yield row, functools.partial(_told, info)
+    for start in range(0, len(rows), PROBED_TOGETHER):
+        some = rows[start : start + PROBED_TOGETHER]
+        # What of a row could not be read is not looked for.
+        places = [("", "") if row.unread & {"path", "member"} else (row.path, row.member) for row in some]
+        for row, info in zip(some, _probe_many(places), strict=True):
+            yield row, partial(_told, info)
 
 
 def _probe_many(places: Sequence[tuple[Path | str, str]]) -> list[AudioInfo | tuple[str, ...]]:
-    """The headers of some files, or what is wrong with them, as not every error can be sent by a process."""
-    if any(is_url(path) and not member for path, member in places):
-        with ThreadPoolExecutor(REMOTE_PROBES) as pool:
-            return list(pool.map(_probe, places))
-    return [_probe(place) for place in places]
+    """The headers of some files, or what is wrong with them, as not every error can be sent by a process.
+
+    Where the first of them mostly waited, the others are read by many threads. Members of a tar follow one another.
+    """
+    found = []
+    started_s, worked_s = time.perf_counter(), time.thread_time()
+    for place in places[:PROBED_FIRST]:
+        found.append(_probe(place))
+    waited_s = (time.perf_counter() - started_s) - (time.thread_time() - worked_s)
+    rest = places[PROBED_FIRST:]
+    if rest and waited_s > MOST_WAITING_S * len(found) and not any(member for _, member in rest):
+        with ThreadPoolExecutor(PROBES_AHEAD) as pool:
+            return [*found, *pool.map(_probe, rest)]
+    return [*found, *map(_probe, rest)]
 
 
 def _probe(place: tuple[Path | str, str]) -> AudioInfo | tuple[str, ...]:
@@ -295,7 +365,7 @@ def _told(found: AudioInfo | tuple[str, ...]) -> AudioInfo:
 
 def row_problems(row: ManifestRow, faults: Iterable[Fault]) -> list[ManifestProblem]:
     """The faults of a row as problems with its place."""
-    place = row.place or str(row.path)
+    place = _place_of(row)
     return [ManifestProblem(place, row.id, message, row.path, kind) for kind, message in faults]
 
 

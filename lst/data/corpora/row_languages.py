@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-from lst.data.corpora.manifest import ManifestProblem, ManifestRow
+from lst.data.corpora.rows import ManifestProblem, ManifestRow
 from lst.data.languages import ENGLISH, language_name
 from lst.data.text import spaced
 
 
-def settle_languages(
-    rows: Sequence[ManifestRow], language: str | None
-) -> tuple[list[ManifestRow], list[ManifestProblem]]:
-    """Gives every row its language, and those of scripts without spaces their words.
+def disagreement(row: ManifestRow, language: str | None) -> ManifestProblem | None:
+    """The problem of a row whose own language is not that of ``data.language``; None if there is none.
 
     Args:
-        rows: as the corpus has them.
+        row: as the corpus has it.
         language: code of ``data.language``; None lets each row go by its own.
-
-    Returns:
-        The rows whose own language does not disagree, and a problem for each of the others.
     """
-    settled, problems = [], []
-    for row in rows:
-        if language is not None and row.language not in ("", language):
-            told = (
-                f"its language is {row.language} ({language_name(row.language)}), and data.language={language}: "
-                "correct the row, or leave data.language out, so that each row goes by its own"
-            )
-            problems.append(ManifestProblem(row.place or str(row.path), row.id, told, row.path, "language", row))
-        else:
-            settled.append(in_words(replace(row, language=row.language or language or "")))
-    return settled, problems
+    if language is None or row.language in ("", language):
+        return None
+    told = (
+        f"its language is {row.language} ({language_name(row.language)}), and data.language={language}: "
+        "correct the row, or leave data.language out, so that each row goes by its own"
+    )
+    return ManifestProblem(row.place or str(row.path), row.id, told, row.path, "language", row)
 
 
 def in_words(row: ManifestRow) -> ManifestRow:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from lst.data.corpora.manifest import ManifestRow
+from lst.data.corpora.row_table import RowTable
+from lst.data.corpora.rows import ManifestRow
 from lst.data.utterance import HeldOut
 from lst.errors import UserError
 from lst.progress import say
@@ -18,7 +20,7 @@ _LARGEST_DRAW = "f" * 64
 
 def assign_splits(
     rows: Sequence[ManifestRow], valid_share: float, seed: int, held_out: HeldOut | None = None
-) -> list[ManifestRow]:
+) -> RowTable:
     """Gives every row a split, ``"train"`` or ``"valid"``. The order of the rows does not matter.
 
     If a row is ``"valid"``, the corpus keeps its splits, and rows without a split become ``"train"``. Otherwise a
@@ -49,18 +51,27 @@ def assign_splits(
             f"all {len(rows):,} utterances are of a split that is held out: most become training data here, about "
             f"{valid_share:.0%} stay held out; data.valid_share=1 holds out all"
         )
-        rows = [replace(row, split="") for row in rows]
+        rows = RowTable(replace(row, split="") for row in rows)
     if not _is_drawn(rows, valid_share):
-        return [replace(row, split=row.split or "train") for row in rows]
+        return RowTable(row if row.split else replace(row, split="train") for row in rows)
     rule = held_out or choose_held_out(rows, valid_share, seed) or {}
-    candidates = {row.id for row in rows if not row.split} or {row.id for row in rows}
-    chosen = {row.id for row in rows if row.id in candidates and is_held_out(row, rule)}
-    if num_changed := sum(row.split == "train" and row.id in chosen for row in rows):
+    is_candidate, assigned, num_changed = _candidates(rows), RowTable(), 0
+    for row in rows:
+        split = "valid" if is_candidate(row) and is_held_out(row, rule) else row.split or "train"
+        num_changed += row.split == "train" and split == "valid"
+        assigned.append(replace(row, split=split))
+    if num_changed:
         say(
             f"the corpus names no held-out split: {num_changed:,} of its training utterances are held out "
             f"(data.valid_share={valid_share:g}; 0 keeps the corpus's split)"
         )
-    return [replace(row, split="valid" if row.id in chosen else row.split or "train") for row in rows]
+    return assigned
+
+
+def _candidates(rows: Sequence[ManifestRow]) -> Callable[[ManifestRow], bool]:
+    """Which rows may be held out: those without a split, or all where each has one."""
+    is_any_open = any(not row.split for row in rows)
+    return lambda row: not (is_any_open and row.split)
 
 
 def choose_held_out(rows: Sequence[ManifestRow], valid_share: float, seed: int) -> HeldOut | None:
@@ -70,22 +81,20 @@ def choose_held_out(rows: Sequence[ManifestRow], valid_share: float, seed: int) 
     speakers that are held out, or the largest draw of an utterance that is.
     """
     if _is_held_out_alone(rows, valid_share):
-        rows = [replace(row, split="") for row in rows]
+        rows = RowTable(replace(row, split="") for row in rows)
     if not _is_drawn(rows, valid_share):
         return None
     if valid_share == 1:
         return {"seed": seed, "below": _LARGEST_DRAW}
     if len(rows) < 2:
         raise UserError("the corpus has one usable utterance: nothing can be held out. Add more, or valid_share=0.")
-    candidates = [row for row in rows if not row.split] or list(rows)
-    num_wanted = valid_share * len(rows)
-    candidate_ids = {row.id for row in candidates}
-    train_speakers = {row.speaker for row in rows if row.id not in candidate_ids}
-    num_by_speaker = Counter(row.speaker for row in candidates if row.speaker not in train_speakers)
+    is_candidate, num_wanted = _candidates(rows), valid_share * len(rows)
+    train_speakers = {row.speaker for row in rows if not is_candidate(row)}
+    num_by_speaker = Counter(row.speaker for row in rows if is_candidate(row) and row.speaker not in train_speakers)
     if len(num_by_speaker) < MIN_SPEAKERS_TO_HOLD_OUT:
-        draws = sorted(_draw(seed, "id", utterance_id) for utterance_id in candidate_ids)
         num_held_out = max(1, min(round(num_wanted), len(rows) - 1))
-        return {"seed": seed, "below": draws[min(num_held_out, len(draws)) - 1]}
+        draws = (_draw(seed, "id", row.id) for row in rows if is_candidate(row))
+        return {"seed": seed, "below": heapq.nsmallest(num_held_out, draws)[-1]}
     held_out: set[str] = set()
     total = 0
     speakers = sorted(num_by_speaker, key=lambda speaker: _draw(seed, "speaker", speaker))

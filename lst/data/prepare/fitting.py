@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TypeVar
 
 import numpy as np
@@ -13,6 +15,7 @@ from lst import storage
 from lst.data.alignment.causes import sound_fault
 from lst.data.audio import read_row_audio
 from lst.data.corpora import ManifestRow
+from lst.data.corpora.row_table import RowTable
 from lst.data.prepare.gathered import Gathered
 from lst.data.prepare.options import Origin, PrepareOptions
 from lst.data.prepare.text_alone import training_lines
@@ -93,19 +96,19 @@ def _new_units(gathered: Gathered, options: PrepareOptions) -> tuple[SpeechToken
     return fit_units(rows, options.tokenizer, options.seed, options.num_workers, unsound), unsound
 
 
-def _with_passing_texts(rows: Sequence[SpokenRow], options: PrepareOptions) -> list[ManifestRow]:
+def _with_passing_texts(rows: Sequence[SpokenRow], options: PrepareOptions) -> RowTable:
     """Recordings, without those whose texts are hardly English where the aligner knows English alone.
 
     Where these are most, all stay: aligning tells what is wrong.
     """
-    recordings = [row for row in rows if isinstance(row, ManifestRow)]
+    recordings = rows if isinstance(rows, RowTable) else RowTable(row for row in rows if isinstance(row, ManifestRow))
     if options.corpus is None or not options.data.align.is_english:
         return recordings
     try:
         dictionary = pronouncing_dictionary()
     except UserError:
         return recordings  # without a dictionary nothing can be told
-    passing = [row for row in recordings if row.language or not is_foreign(letter_words(row.text), dictionary)]
+    passing = RowTable(row for row in recordings if row.language or not is_foreign(letter_words(row.text), dictionary))
     return passing if 2 * len(passing) >= len(recordings) else recordings
 
 
@@ -131,7 +134,7 @@ def _text_tokenizer(
     return tokenizer
 
 
-def _passing_lines(gathered: Gathered, options: PrepareOptions, unsound: set[str] | None) -> list[str]:
+def _passing_lines(gathered: Gathered, options: PrepareOptions, unsound: set[str] | None) -> Iterable[str]:
     """Training texts, without those of utterances that did not pass the checks of content."""
     rows: Sequence[SpokenRow] = gathered.rows
     if options.corpus is not None and gathered.has_recordings:
@@ -142,18 +145,24 @@ def _passing_lines(gathered: Gathered, options: PrepareOptions, unsound: set[str
             chosen = training_rows(recordings, options.tokenizer, options.seed)
             for row, fault in zip(chosen, ordered_map(_fault_of_row, chosen, options.num_workers), strict=True):
                 unsound |= {row.id} if fault else set()
-        rows = [row for row in rows if row.id not in unsound] or rows
-    training = [row for row in rows if row.split == "train" and row.text]
+        rows = RowTable(row for row in recordings if row.id not in unsound) or recordings
+    training = _training_texts(rows)
     if len({_corpus_of(row) for row in training}) > 1:
         training = _even_lines(training, options.tokenizer.text_max_lines, options.seed)
         _say_shares("text pieces are fitted to", training, lambda row: 1.0, "lines")
-    lines = [row.text for row in training] + [text.text for text in gathered.texts]
-    if not lines and (lines := [row.text for row in rows if row.text]):
+    if training or gathered.texts:
+        return chain((row.text for row in training), (text.text for text in gathered.texts))
+    if any(row.text for row in rows):
         say("no utterance is for training: codebook and text pieces that are not given are fitted to all held out")
-    if not lines:
-        say("the corpus has no text: text pieces are fitted to stories made here (tokenizer.text_model gives others)")
-        lines = [story.text for story in generate_stories(NUM_STORIES, options.seed, options.data.stories)]
-    return lines
+        return (row.text for row in rows if row.text)
+    say("the corpus has no text: text pieces are fitted to stories made here (tokenizer.text_model gives others)")
+    return [story.text for story in generate_stories(NUM_STORIES, options.seed, options.data.stories)]
+
+
+def _training_texts(rows: Sequence[SpokenRow]) -> Sequence[SpokenRow]:
+    """The training utterances that have a text."""
+    found = (row for row in rows if row.split == "train" and row.text)
+    return RowTable(row for row in found if isinstance(row, ManifestRow)) if isinstance(rows, RowTable) else [*found]
 
 
 def fit_units(
@@ -197,16 +206,20 @@ def training_rows(rows: Sequence[ManifestRow], config: TokenizerConfig, seed: in
     utterances alone gives these.
     """
     # Without training utterances (data.valid_share=1), those held out are all there is to fit to.
-    training = [row for row in rows if row.split in ("train", SPEECH_SPLIT)] or list(rows)
-    sizes: dict[str, float] = defaultdict(float)
-    for row in training:
-        sizes[_corpus_of(row)] += _num_frames(row, config)
+    splits = ("train", SPEECH_SPLIT) if any(row.split in ("train", SPEECH_SPLIT) for row in rows) else None
+    training, sizes = array("Q"), defaultdict[str, float](float)
+    for number, row in enumerate(rows):
+        if splits is None or row.split in splits:
+            training.append(number)
+            sizes[_corpus_of(row)] += _num_frames(row, config)
     wanted = {name: float(config.fit_max_frames) for name in sizes}
     if len(sizes) > 1:
         wanted = even_shares(sizes, config.fit_max_frames)
     chosen, num_frames = [], dict.fromkeys(sizes, 0.0)
     for index in np.random.default_rng(seed).permutation(len(training)):
-        row = training[index]
+        if all(num_frames[name] >= wanted[name] for name in sizes):
+            break
+        row = rows[training[index]]
         if num_frames[corpus := _corpus_of(row)] < wanted[corpus]:
             chosen.append(row)
             num_frames[corpus] += _num_frames(row, config)

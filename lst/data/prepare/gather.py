@@ -19,11 +19,11 @@ from lst.data.corpora import (
     check_rows,
     num_bad_rows,
 )
-from lst.data.corpora.ids import keep_ids
 from lst.data.corpora.manifest import split_of
 from lst.data.corpora.records import read_utf8
 from lst.data.corpora.row_checks import text_faults
 from lst.data.corpora.splits import choose_held_out
+from lst.data.corpora.unique_ids import keep_ids
 from lst.data.prepare.options import PrepareOptions
 from lst.data.prepare.read_corpora import check_two, read_corpora, with_splits
 from lst.data.prepare.usable import NO_HASHES, usable_rows
@@ -138,7 +138,7 @@ def gather_source(
     options: PrepareOptions,
     files: Mapping[str, FileList] | None = None,
     held_out: Mapping[str, HeldOut] | None = None,
-    before: Iterable[ManifestRow] = (),
+    before: Sequence[ManifestRow] = (),
     known: AudioHashes = NO_HASHES,
     is_plan: bool = False,
 ) -> Source:
@@ -165,7 +165,7 @@ def _recordings(
     options: PrepareOptions,
     files: Mapping[str, FileList],
     held_out: Mapping[str, HeldOut],
-    before: Iterable[ManifestRow],
+    before: Sequence[ManifestRow],
     known: AudioHashes,
     is_plan: bool,
 ) -> Source:
@@ -176,7 +176,7 @@ def _recordings(
     rows = keep_ids(read.rows, before)
     usable = usable_rows(told, rows, read.problems, options, files, known, is_plan)
     assigned, rules = with_splits(usable.rows, options, held_out, is_plan)
-    held_out_texts = [row.text for row in assigned if row.split == "valid"]
+    held_out_texts = (row.text for row in assigned if row.split == "valid")
     texts, same = texts_beside(options.text, held_out_texts, options.data.language or "")
     return Source(
         assigned,

@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 from lst import storage
 from lst.data.alignment import given_times
 from lst.data.audio import audio_exists
 from lst.data.audio.content import AudioHashes, hash_audio
 from lst.data.corpora import ManifestRow, UnitRow
+from lst.data.corpora.row_table import RowTable
 from lst.data.prepare.gather import gather_source, gather_units
 from lst.data.prepare.lists import Lists, MoreOfRow, arrange, differences, read_plan
 from lst.data.prepare.options import Origin, PrepareOptions
@@ -33,6 +35,7 @@ from lst.data.prepare.seen import (
     write_audio_hashes,
 )
 from lst.data.prepare.shard_plan import PlannedShard
+from lst.data.prepare.utterances import check_aligner
 from lst.data.prepared import (
     MANIFEST_FILE,
     SOURCE_FILE,
@@ -185,7 +188,7 @@ def _may_be_gone(kept: Gathered, origin: Origin) -> bool:
 
 
 def find(folder: Folder, options: PrepareOptions, origin: Origin) -> Found:
-    """Reads the corpus as it is now; writes nothing.
+    """Reads the corpus as it is now, and checks what the aligner needs of it; writes nothing.
 
     Held-out utterances and ranges of shards are those of the folder's data, if it is of the same settings.
     """
@@ -201,9 +204,10 @@ def find(folder: Folder, options: PrepareOptions, origin: Origin) -> Found:
         # Lists that were damaged since tell nothing.
         is_whole = before is not None and keeps and before["files"] == list_hashes(folder)
         earlier = read_lists(folder)[0] if is_whole and options.corpus is not None else ()
-        known = (row for row in earlier if isinstance(row, ManifestRow))
+        known = earlier if isinstance(earlier, RowTable) else ()
         source = gather_source(options, origin.corpus_files, held_out, known, read_audio_hashes(folder))
         rows, texts, questions, facts = source.rows, source.texts, source.questions, source.facts
+    check_aligner(options.data, rows if isinstance(rows, RowTable) else ())
     more, audio = _more_of_rows(folder, rows, options, origin)
     shards = read_plan(folder) if keeps else ()
     lists = arrange(rows, texts, questions, shards, options.data.shard_utterances, more)
@@ -222,7 +226,7 @@ def _more_of_rows(
         return (lambda number: {}), None  # speech that is made here follows from the settings
     if isinstance(rows[0], UnitRow):
         return lambda number: {"units_sha256": _sha256_of_line(rows[number])}, None
-    recordings = [row for row in rows if isinstance(row, ManifestRow)]
+    recordings = RowTable.of(cast("Sequence[ManifestRow]", rows))
     listed = listed_urls(origin.corpus_files.values())
     hashes, audio = hash_audio(recordings, read_audio_hashes(folder), listed, options.num_workers)
     times_of = given_times(options.data.align)
@@ -242,9 +246,13 @@ def _sha256_of_line(row: SpokenRow) -> str:
 def _gone_files(rows: Sequence[SpokenRow], origin: Origin) -> list[str]:
     """Audio files that are no longer there. Those that were listed just now are not looked for again."""
     listed = listed_files(origin.corpus_files.values())
-    refs = {
-        row.audio_ref
-        for row in rows
-        if isinstance(row, ManifestRow) and isinstance(row.path, Path) and str(row.path) not in listed
-    }
-    return sorted(ref for ref in refs if not audio_exists(ref))
+    return sorted(
+        {
+            row.audio_ref
+            for row in rows
+            if isinstance(row, ManifestRow)
+            and isinstance(row.path, Path)
+            and not listed.has(row.path)
+            and not audio_exists(row.audio_ref)
+        }
+    )

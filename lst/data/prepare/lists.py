@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
 
 from lst import storage
 from lst.data.corpora import ManifestRow, UnitRow
@@ -37,7 +40,7 @@ from lst.data.prepared import (
 from lst.data.questions import Question
 from lst.data.shards import SPEECH_SPLIT, SPLITS
 from lst.data.synthesis.simulated import SimulatedRow
-from lst.data.utterance import UNSTATED
+from lst.data.utterance import UNSTATED, Provenance
 from lst.errors import UserError
 from lst.progress import say
 from lst.storage import Folder, FormatError, read_jsonl
@@ -108,10 +111,13 @@ def arrange(
         size: utterances a shard.
         more: what else decides a row's content: the hash of its audio, given times of words.
     """
-    sources = _sources(rows)
-    orders: dict[_Key, list[int]] = {}
-    for number, (row, source) in enumerate(zip(rows, sources, strict=True)):
-        orders.setdefault(_Key(row.split, _FILE_OF[type(row)], source), []).append(number)
+    source_of = _source_of_row(rows)
+    orders: dict[_Key, array[int]] = {}
+    width = max((len(row.id.encode()) for row in rows), default=1)
+    ids = np.empty(len(rows), f"S{width}")
+    for number, row in enumerate(rows):
+        ids[number] = row.id.encode()
+        orders.setdefault(_Key(row.split, _FILE_OF[type(row)], source_of(row)), array("Q")).append(number)
     known: dict[_Key, list[PlannedShard]] = {}
     for shard in before:
         known.setdefault(_Key(shard.split, shard.rows_file, shard.source), []).append(shard)
@@ -120,13 +126,13 @@ def arrange(
         numbers = free_numbers(shard for shard in before if shard.split == split)
         keys = {key for key in {*orders, *known} if key.split == split and key.file != TEXTS_FILE}
         for key in sorted(keys, key=lambda key: (LIST_FILES.index(key.file), key.source)):
-            order = sorted(orders.get(key, []), key=lambda number: rows[number].id)
-            own = [rows[number] for number in order]
-            groups.append(_Group(key, own, known.get(key, ()), size, numbers, order, more))
+            own = np.array(orders.get(key, ()), np.int64)
+            order = own[np.argsort(ids[own], kind="stable")]
+            groups.append(_Group(key, rows, ids, order, known.get(key, ()), size, numbers, more))
     key = _Key("text", TEXTS_FILE)
-    by_id, before_texts = sorted(texts, key=lambda text: text.id), known.get(key, ())
-    text_size = size * TEXTS_FOR_AN_UTTERANCE
-    groups.append(_Group(key, by_id, before_texts, text_size, free_numbers(before_texts), (), more))
+    text_ids, before_texts = np.array([text.id.encode() for text in texts], np.bytes_), known.get(key, ())
+    order, text_size = np.argsort(text_ids, kind="stable"), size * TEXTS_FOR_AN_UTTERANCE
+    groups.append(_Group(key, texts, text_ids, order, before_texts, text_size, free_numbers(before_texts), None))
     lines: dict[str, Callable[[], Iterator[bytes]]] = {
         file: _joined_lines([group for group in groups if group.key.file == file])
         for file in dict.fromkeys(group.key.file for group in groups)
@@ -149,19 +155,22 @@ def arrange(
     return Lists(shards, {name: digest.hexdigest() for name, digest in sorted(digests.items())}, lines, records)
 
 
-def _sources(rows: Sequence[SpokenRow]) -> list[str]:
-    """The source of each row, by which shards are kept apart.
+def _source_of_row(rows: Sequence[SpokenRow]) -> Callable[[SpokenRow], str]:
+    """What gives the source of a row, by which shards are kept apart.
 
     Where rows name more than a mixture may have, such as a page each, these are told apart by their corpora alone.
     """
-    stated = [row.provenance if isinstance(row, ManifestRow) else UNSTATED for row in rows]
-    if len(names := {one.name for one in stated}) <= MOST_SOURCES:
-        return [one.name for one in stated]
+    if len(names := {_stated(row).name for row in rows}) <= MOST_SOURCES:
+        return lambda row: _stated(row).name
     say(
         f"the rows name {len(names):,} sources, at most {MOST_SOURCES} can be weighted: they stay with the rows, and "
         "losses are not told by them"
     )
-    return [one.corpus for one in stated]
+    return lambda row: _stated(row).corpus
+
+
+def _stated(row: SpokenRow) -> Provenance:
+    return row.provenance if isinstance(row, ManifestRow) else UNSTATED
 
 
 class _Key(NamedTuple):
@@ -174,26 +183,37 @@ class _Key(NamedTuple):
 
 @dataclass(frozen=True)
 class _Group:
-    """The rows of a key, sorted by id; ``order`` has their numbers among all rows, ``numbers`` those of new shards."""
+    """The rows of a key.
+
+    Attributes:
+        rows: those of all keys.
+        ids: of all rows, as bytes: they are in the order of the texts.
+        order: numbers of the key's own rows among them, sorted by id.
+        before: the key's shards until now.
+        size: rows a shard.
+        numbers: of new shards.
+        more: as of ``arrange``; None for texts.
+    """
 
     key: _Key
     rows: Sequence[Any]
+    ids: np.ndarray
+    order: np.ndarray
     before: Sequence[PlannedShard]
     size: int
     numbers: Iterator[int]
-    order: Sequence[int]
-    more: MoreOfRow
+    more: MoreOfRow | None
 
     def records(self, start: int, end: int) -> Iterator[Record]:
-        for number in range(start, end):
+        for number in self.order[start:end].tolist():
             row = self.rows[number]
             record = row_record(row) if isinstance(row, ManifestRow) else asdict(row)
-            yield record | (self.more(self.order[number]) if self.order else {})
+            yield record if self.more is None else record | self.more(number)
 
     def planned(self, offsets: dict[str, int], digest: Any) -> Iterator[PlannedShard]:
         """Its shards; adds its lines to the file's length and hash."""
         split, file, source = self.key
-        ids = [row.id for row in self.rows]
+        ids = _SortedIds(self.ids, self.order)
         for name, first_id, start, end in ranges_of(split, ids, self.before, self.size, self.numbers):
             offset, content = offsets.setdefault(file, 0), hashlib.sha256()
             for record in self.records(start, end):
@@ -205,8 +225,21 @@ class _Group:
             yield PlannedShard(name, first_id, file, offset, num_bytes, end - start, content.hexdigest(), source)
 
 
+class _SortedIds(Sequence[str]):
+    """The ids of a key's rows, in order."""
+
+    def __init__(self, ids: np.ndarray, order: np.ndarray) -> None:
+        self._ids, self._order = ids, order
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, number: Any) -> Any:
+        return bytes(self._ids[self._order[number]]).decode()
+
+
 def _joined_lines(groups: Sequence[_Group]) -> Callable[[], Iterator[bytes]]:
-    return lambda: (_line(record) for group in groups for record in group.records(0, len(group.rows)))
+    return lambda: (_line(record) for group in groups for record in group.records(0, len(group.order)))
 
 
 def _line(record: Record) -> bytes:

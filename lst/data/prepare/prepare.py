@@ -30,7 +30,6 @@ from typing import Any
 from lst import storage
 from lst.data.alignment.causes import cause_of_reason
 from lst.data.alignment.ctc.model import load_ctc_model
-from lst.data.corpora import ManifestRow
 from lst.data.prepare.failures import remedies
 from lst.data.prepare.fitting import make_artefacts
 from lst.data.prepare.gathered import Gathered, gather, has_changed
@@ -38,7 +37,6 @@ from lst.data.prepare.options import FILES_KEYS, Origin, PrepareOptions, decidin
 from lst.data.prepare.read_corpora import unit_files
 from lst.data.prepare.shard_tasks import ShardWork, make_shards, origin_of_words, plan_shards
 from lst.data.prepare.text_alone import gather_texts, make_text_shards
-from lst.data.prepare.utterances import check_aligner
 from lst.data.prepared import (
     ARTEFACT_FILES,
     LEFT_OUT_FILE,
@@ -79,8 +77,6 @@ from lst.tokenizers.vocabulary import Vocabulary
 
 # Measured: units, words and tar headers of an utterance; synthesised speech of a story as 16 kHz FLAC.
 BYTES_A_SHARD_UTTERANCE, BYTES_A_SPOKEN_STORY = 6_000, 330_000
-# Aligners whose model or files are opened before the work.
-CHECKED_FIRST = ("ctc", "import", "manifest")
 
 
 def prepare(folder: Location, options: PrepareOptions) -> Index | None:
@@ -222,8 +218,6 @@ def _gather(folder: Folder, origin: Origin, options: PrepareOptions) -> Gathered
         needed_bytes = options.data.num_spoken_stories * (BYTES_A_SPOKEN_STORY + BYTES_A_SHARD_UTTERANCE)
         check_free_space(folder, needed_bytes, "preparing")
     gathered = gather_texts(folder, options, origin) if options.is_text_alone else gather(folder, options, origin)
-    if options.data.align.method in CHECKED_FIRST and not options.is_text_alone:
-        check_aligner(options.data, [row for row in gathered.rows if isinstance(row, ManifestRow)])
     record = {"version": 2, **origin.made_from}
     if earlier_record(folder) != record:
         storage.write_json(folder / MADE_FROM_FILE, record)

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lst.data.corpora import ManifestProblem, ManifestRow, assign_splits, load_corpus, on_the_fly_files
-from lst.data.corpora.ids import ids_apart
 from lst.data.corpora.on_the_fly import SUFFIX
+from lst.data.corpora.row_table import RowTable
 from lst.data.corpora.splits import choose_held_out
+from lst.data.corpora.unique_ids import ids_apart
 from lst.data.prepare.options import PrepareOptions
 from lst.data.prepared import SpokenRow
 from lst.data.recordings.cut import is_cut
@@ -47,7 +48,7 @@ def held_out_before(before: UnitFacts) -> dict[str, HeldOut]:
 class ReadRows:
     """The rows of corpora as they were read: with their corpora's names if there are several, and unique ids."""
 
-    rows: list[ManifestRow]
+    rows: RowTable
     problems: list[ManifestProblem]
     description: str
 
@@ -58,13 +59,17 @@ def read_corpora(options: PrepareOptions, files: Mapping[str, FileList]) -> Read
     Raises:
         UserError: corpora cannot be read; each of them is named.
     """
-    rows: list[ManifestRow] = []
-    problems: list[ManifestProblem] = []
+    rows, problems = RowTable(), list[ManifestProblem]()
     told, unread = list[str](), list[str]()
     for name, place in options.corpora.items():
         try:
             found, faults, layout = load_corpus(
-                locate(place), options.layout, files.get(name), options.data.language, options.data.transcribe is None
+                locate(place),
+                options.layout,
+                files.get(name),
+                options.data.language,
+                options.data.transcribe is None,
+                options.num_workers,
             )
         except UserError as error:
             if len(options.corpora) == 1:
@@ -72,7 +77,10 @@ def read_corpora(options: PrepareOptions, files: Mapping[str, FileList]) -> Read
             unread.append(f"{name}: {error}")
             continue
         told.append(f"{name or locate(place).name} ({layout})")
-        rows += [_of_corpus(row, name) for row in found] if name else found
+        if len(options.corpora) == 1 and not name:
+            rows = found
+        else:
+            rows.extend(_of_corpus(row, name) for row in found)
         problems += [_problem_of_corpus(one, name) for one in faults] if name else faults
     raise_problems("corpora", unread)
     return ReadRows(ids_apart(rows) if len(options.corpora) > 1 else rows, problems, f"recordings in {', '.join(told)}")
@@ -87,26 +95,27 @@ def _problem_of_corpus(problem: ManifestProblem, name: str) -> ManifestProblem:
 
 
 def with_splits(
-    rows: Sequence[ManifestRow], options: PrepareOptions, held_out: Mapping[str, HeldOut], is_plan: bool = False
-) -> tuple[list[ManifestRow], dict[str, HeldOut]]:
+    rows: RowTable, options: PrepareOptions, held_out: Mapping[str, HeldOut], is_plan: bool = False
+) -> tuple[RowTable, dict[str, HeldOut]]:
     """Rows with their splits, by the rule of each corpus, and these rules by corpus.
 
     A corpus of held-out recordings alone stays so beside others that are for training. In a plan, a long recording
     is whole: one alone is not too few, and has no split yet.
     """
-    assigned: list[ManifestRow] = []
-    rules: dict[str, HeldOut] = {}
-    by_corpus: dict[str, list[ManifestRow]] = {name: [] for name in options.corpora}
-    for row in rows:
-        by_corpus[row.provenance.corpus if len(by_corpus) > 1 else next(iter(by_corpus))].append(row)
+    assigned, rules = RowTable(), dict[str, HeldOut]()
     has_others = any(row.split != "valid" for row in rows)
-    for name, found in by_corpus.items():
-        # Speech that is for training alone, as it has no text.
-        speech = [row for row in found if row.split == SPEECH_SPLIT]
-        assigned += speech
-        own = [row for row in found if row.split != SPEECH_SPLIT]
-        if speech and not own:
-            continue
+    is_several, has_speech = len(options.corpora) > 1, any(row.split == SPEECH_SPLIT for row in rows)
+    for name in options.corpora:
+        own = rows
+        if is_several or has_speech:
+            # Speech is for training alone, as it has no text.
+            speech, own = RowTable(), RowTable()
+            for row in rows:
+                if not is_several or row.provenance.corpus == name:
+                    (speech if row.split == SPEECH_SPLIT else own).append(row)
+            assigned += speech
+            if speech and not own:
+                continue
         if is_plan and len(own) == 1 and is_cut(own[0], options.data):
             assigned += own
             continue

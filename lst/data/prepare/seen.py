@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from lst import storage
-from lst.data.audio.content import AudioHashes, bare_url, file_key
+from lst.data.audio.content import KEY_BYTES, AudioHashes, bare_url, file_key
 from lst.data.corpora import ManifestRow
+from lst.data.corpora.row_table import name_key
 from lst.data.shards.formats import Seen
 from lst.storage import FileList, Folder, FormatError, is_url, parse_json
 from lst.storage.arrays import read_arrays
@@ -56,14 +58,32 @@ def listed_urls(listed: Iterable[FileList]) -> dict[str, str]:
     return {bare_url(name): f"{size} {tag}" for files in behind for name, size, tag in files.marks or ()}
 
 
-def listed_files(listed: Iterable[FileList]) -> set[str]:
+@dataclass(frozen=True)
+class ListedFiles:
+    """The places of the files of corpora, by ``name_key``, in order."""
+
+    keys: np.ndarray
+
+    def has(self, path: Path) -> bool:
+        """Whether a file is one of them."""
+        key = np.uint64(name_key(str(path)))
+        place = int(np.searchsorted(self.keys, key))
+        return place < len(self.keys) and bool(self.keys[place] == key)
+
+
+def listed_files(listed: Iterable[FileList]) -> ListedFiles:
     """The places of the files of corpora."""
-    return {str(files.place / name) for files in listed for name, *_ in files.marks or ()}
+    places = (str(files.place / name) for files in listed for name, *_ in files.marks or ())
+    return ListedFiles(np.unique(np.fromiter(map(name_key, places), np.uint64)))
 
 
 def outside_audio(rows: Iterable[object], listed: Iterable[FileList]) -> str:
     """Fingerprint of the state of audio files that no corpus's listing holds; empty where there is none."""
     there = listed_files(listed)
-    places = {row.path for row in rows if isinstance(row, ManifestRow) and isinstance(row.path, Path)}
-    keys = sorted(file_key(path, "", {}) for path in places if str(path) not in there)
-    return hashlib.sha256(b"".join(keys)).hexdigest()[:16] if keys else ""
+    outside = (
+        file_key(row.path, "", {})
+        for row in rows
+        if isinstance(row, ManifestRow) and isinstance(row.path, Path) and not there.has(row.path)
+    )
+    keys = np.unique(np.fromiter(outside, f"S{KEY_BYTES}"))
+    return hashlib.sha256(keys.tobytes()).hexdigest()[:16] if len(keys) else ""

@@ -7,8 +7,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from lst.data.alignment import imported_faults
 from lst.data.alignment.known_languages import language_problems
 from lst.data.audio.content import AudioHashes, hash_audio
 from lst.data.corpora import ManifestProblem, ManifestRow, apply_on_error, check_rows, num_bad_rows
+from lst.data.corpora.row_table import RowTable
 from lst.data.prepare.options import PrepareOptions
 from lst.data.prepare.seen import listed_urls
 from lst.data.recordings.cut import cut_recordings, is_cut
@@ -43,13 +46,13 @@ class Usable:
     """
 
     problems: list[ManifestProblem]
-    rows: list[ManifestRow]
+    rows: RowTable
     left_out: list[LeftOut]
 
 
 def usable_rows(
     subject: str,
-    rows: Sequence[ManifestRow],
+    rows: RowTable,
     problems: Sequence[ManifestProblem],
     options: PrepareOptions,
     files: Mapping[str, FileList],
@@ -79,7 +82,7 @@ def usable_rows(
         config.max_duration_s,
         problems,
         num_workers,
-        lambda row: is_cut(row, config),
+        partial(is_cut, config=config),
         needs_text,
     )
     found = [*problems, *faults]
@@ -92,7 +95,10 @@ def usable_rows(
         ]
     allowed = (num_rows, options.on_error, options.max_skipped_share, subject)
     apply_on_error(found, *allowed, hint=_WITHOUT_TEXT if needs_text and any(map(_lacks_text, found)) else "")
-    raise_problems(f"data.align.method={config.align.method}", language_problems(config.align, good))
+    if good.languages - {""}:
+        languages = Counter(row.language for row in good if row.language and row.text.strip())
+        unknown = language_problems(config.align, languages, len(good))
+        raise_problems(f"data.align.method={config.align.method}", unknown)
     long = [row for row in good if is_cut(row, config)]
     if is_plan and long:
         hours = sum(row.duration_s or 0.0 for row in long) / 3600
@@ -129,19 +135,20 @@ def _lacks_text(problem: ManifestProblem) -> bool:
     return problem.kind == "missing transcript" or "transcript is empty" in problem.message
 
 
-def _apart(rows: Sequence[ManifestRow], left_out: Sequence[LeftOut]) -> tuple[list[ManifestRow], list[LeftOut]]:
+def _apart(rows: RowTable, left_out: Sequence[LeftOut]) -> tuple[RowTable, list[LeftOut]]:
     """Speech without a text is a split of its own, for training, beside utterances with one. Alone, it stays as it is.
 
     Recordings without a text that the corpus holds out are left out then: they can be neither trained on nor evaluated.
     """
-    if not any(row.text.strip() for row in rows):
-        return list(rows), list(left_out)
+    has_text = {bool(row.text.strip()) for row in rows}
+    if has_text != {True, False}:
+        return rows, list(left_out)
     held_out = [row for row in rows if not row.text.strip() and row.split == "valid"]
-    kept = [
+    kept = RowTable(
         row if row.text.strip() else replace(row, split=SPEECH_SPLIT)
         for row in rows
         if row.text.strip() or row.split != "valid"
-    ]
+    )
     lost: list[LeftOut] = [
         {"id": row.id, "reason": f"{row.id}: is held out by the corpus and has no transcript"} for row in held_out
     ]

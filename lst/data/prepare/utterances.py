@@ -21,14 +21,19 @@ from lst.errors import UserError
 from lst.tokenizers.speech import SpeechTokenizer
 from lst.tokenizers.units import SAMPLE_RATE_HZ
 
+# Aligners whose model or files are opened before the work.
+CHECKED_FIRST = ("ctc", "import", "manifest")
+
 
 def check_aligner(config: DataConfig, rows: Sequence[ManifestRow]) -> None:
-    """Checks a CTC model or given word times once, before the workers start.
+    """Checks a CTC model or given word times once, before the lists are written and workers start.
 
     Raises:
         UserError: the model does not load, or more given alignments are faulty than may be left out; it names all
             problems.
     """
+    if config.align.method not in CHECKED_FIRST:
+        return
     if config.align.method == "ctc" and rows:
         ctc = load_ctc_model(config.align.checkpoint, config.align.weights, config.align.device)
         if any(row.language for row in rows) and is_romanised(ctc.labels):

@@ -16,6 +16,7 @@ from lst.data.alignment.words import divided, match_words, word_key
 from lst.data.config import DataConfig
 from lst.data.corpora import ManifestProblem, ManifestRow
 from lst.data.corpora.ids import piece_id
+from lst.data.corpora.row_table import RowTable
 from lst.data.recordings.activity import detector_of, stretches
 from lst.data.recordings.anchors import match_tokens, to_the_nearer
 from lst.data.recordings.listen import HeardPart, PartJob, listen, parts_of, tokens_of
@@ -45,7 +46,7 @@ class CutRows:
         left_out: stretches of recordings that are no utterance.
     """
 
-    rows: list[ManifestRow] = field(default_factory=list)
+    rows: RowTable = field(default_factory=RowTable)
     problems: list[ManifestProblem] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
 

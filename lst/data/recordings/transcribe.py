@@ -13,6 +13,7 @@ from lst.data.config import DataConfig
 from lst.data.corpora import ManifestRow
 from lst.data.corpora.row_checks import text_faults
 from lst.data.corpora.row_languages import in_words
+from lst.data.corpora.row_table import RowTable
 from lst.data.recordings.recognisers import Hearing, RecogniserChoice, load_recogniser
 from lst.data.shards import LeftOut
 from lst.errors import UserError
@@ -38,7 +39,7 @@ class Transcribed:
         left_out: recordings in which nothing was heard, or not with confidence.
     """
 
-    rows: list[ManifestRow] = field(default_factory=list)
+    rows: RowTable = field(default_factory=RowTable)
     left_out: list[LeftOut] = field(default_factory=list)
 
 

@@ -23,7 +23,8 @@ import soundfile
 
 from lst import storage
 from lst.data.audio import read_audio, resample
-from lst.data.corpora.manifest import ManifestRow, write_manifest
+from lst.data.corpora.manifest import write_manifest
+from lst.data.corpora.rows import ManifestRow
 from lst.data.synthesis.stories import generate_stories, split_sentences
 from lst.data.synthesis.voices import (
     R3_ROOT,

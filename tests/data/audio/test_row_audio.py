@@ -14,8 +14,9 @@ import soundfile
 from lst.data.audio import AUDIO_SUFFIXES, probe_audio, read_audio, read_row_audio
 from lst.data.audio.places import AudioRef, audio_exists, format_audio_ref, parse_audio_ref
 from lst.data.audio.read import read_audio_ref
-from lst.data.corpora.manifest import ManifestRow, parse_manifest, read_manifest, write_manifest
+from lst.data.corpora.manifest import parse_manifest, read_manifest, write_manifest
 from lst.data.corpora.row_checks import check_rows
+from lst.data.corpora.rows import ManifestRow
 from lst.data.utterance import TimedWord
 from lst.errors import UserError
 

@@ -17,8 +17,8 @@ from repository import SHARED_DATA
 from lst import storage
 from lst.data.audio.read import read_audio
 from lst.data.corpora.load import load_corpus
-from lst.data.corpora.manifest import ManifestRow
 from lst.data.corpora.row_checks import check_rows, num_bad_rows
+from lst.data.corpora.rows import ManifestRow
 from lst.data.corpora.splits import assign_splits
 from lst.errors import UserError
 

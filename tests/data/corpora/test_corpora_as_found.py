@@ -16,8 +16,8 @@ from lst.data.audio.places import AudioRef, format_audio_ref, parse_audio_ref
 from lst.data.audio.read import read_row_audio
 from lst.data.corpora.ids import MAX_ID_CHARS, id_of
 from lst.data.corpora.load import load_corpus
-from lst.data.corpora.manifest import ManifestRow
 from lst.data.corpora.on_the_fly import check_on_the_fly, format_line, parse_line, read_row
+from lst.data.corpora.rows import ManifestRow
 from lst.data.corpora.splits import assign_splits
 from lst.data.utterance import TimedWord, Utterance
 from lst.errors import UserError

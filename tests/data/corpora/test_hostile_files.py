@@ -61,7 +61,7 @@ def test_what_is_no_file_is_named_and_never_waited_for(tmp_path: Path, kind: str
         with pytest.raises(OSError, match=kind) as raised:
             read(place)
         assert not isinstance(raised.value, UserError)
-    for read in (read_utf8, table_cells, lambda path: list(decoded_lines(path))):
+    for read in (read_utf8, lambda path: list(table_cells(path)), lambda path: list(decoded_lines(path))):
         with pytest.raises(UserError, match=f"x.jsonl cannot be read: {kind}"):
             read(place)
     with pytest.raises(UserError, match=f"cannot be read: .*{kind}"):
@@ -134,7 +134,7 @@ def test_tables_and_transcripts_have_a_size_and_the_option_is_named(
             file.truncate(5 << 30)
     for name in ("a.tsv", "a.csv"):
         with pytest.raises(UserError, match=r"line 2 is longer than 16,777,216|cannot be split into cells"):
-            table_cells(tmp_path / name)
+            list(table_cells(tmp_path / name))
     monkeypatch.setenv(access.SIZE_VARIABLE, str(MIB))
     with pytest.raises(UserError, match=r"a\.txt has 1,048,577 bytes or more, at most storage.max_file_bytes=1048576"):
         read_utf8(tmp_path / "a.txt")

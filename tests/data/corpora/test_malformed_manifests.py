@@ -24,9 +24,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lst.data.corpora.load import load_corpus
-from lst.data.corpora.manifest import ManifestProblem, ManifestRow, parse_record, row_record
+from lst.data.corpora.manifest import parse_record, row_record
 from lst.data.corpora.records import encoding_of
 from lst.data.corpora.row_checks import check_rows
+from lst.data.corpora.rows import ManifestProblem, ManifestRow
 from lst.errors import UserError
 
 NUM_EXAMPLES = 1_000

@@ -12,15 +12,9 @@ import soundfile
 from repository import SHARED_DATA
 
 from lst.data.checks.corpus import check_corpus
-from lst.data.corpora.manifest import (
-    ManifestProblem,
-    ManifestRow,
-    parse_manifest,
-    read_manifest,
-    split_of,
-    write_manifest,
-)
+from lst.data.corpora.manifest import parse_manifest, read_manifest, split_of, write_manifest
 from lst.data.corpora.row_checks import apply_on_error, check_rows, num_bad_rows, text_faults
+from lst.data.corpora.rows import ManifestProblem, ManifestRow
 from lst.errors import ProblemsError, UserError
 
 

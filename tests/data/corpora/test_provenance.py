@@ -10,8 +10,9 @@ import pytest
 import soundfile
 
 from lst.data.corpora import load_corpus
-from lst.data.corpora.manifest import ManifestRow, read_manifest, row_record, write_manifest
+from lst.data.corpora.manifest import read_manifest, row_record, write_manifest
 from lst.data.corpora.provenance import provenance_of
+from lst.data.corpora.rows import ManifestRow
 from lst.data.shards.formats import Stated
 from lst.data.shards.provenance import SourceHours, licence_warnings, stated_counts
 from lst.data.utterance import Provenance, Utterance

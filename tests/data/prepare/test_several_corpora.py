@@ -14,7 +14,7 @@ from lst.cli import main
 from lst.configs.compose import build_config
 from lst.data.added_config import SourcesConfig
 from lst.data.corpora import ManifestRow
-from lst.data.corpora.ids import ids_apart
+from lst.data.corpora.unique_ids import ids_apart
 from lst.data.prepare import prepare
 from lst.data.prepare.fitting import even_shares, training_rows
 from lst.data.prepare.lists import MOST_SOURCES, arrange, read_plan

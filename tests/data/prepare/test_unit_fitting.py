@@ -17,7 +17,7 @@ from lst.configs.compose import build_config
 from lst.data.alignment.build import build_aligner
 from lst.data.audio.read import read_audio
 from lst.data.config import DataConfig
-from lst.data.corpora.manifest import ManifestRow
+from lst.data.corpora.rows import ManifestRow
 from lst.data.prepare.fitting import fit_units, training_rows
 from lst.data.prepare.gathered import Gathered
 from lst.data.prepare.lists import arrange

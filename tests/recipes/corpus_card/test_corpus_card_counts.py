@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lst.configs.compose import build_config
-from lst.data.corpora.manifest import UNKNOWN_SPEAKER
+from lst.data.corpora.rows import UNKNOWN_SPEAKER
 from lst.data.documents.interleave import document_generator, draw_spans, span_frames
 from lst.data.prepared import PreparedData
 from lst.data.shards import SHARD_FOLDER

@@ -11,7 +11,8 @@ import soundfile
 from small_voices import hum, random_voice
 
 from lst.cli import main
-from lst.data.corpora.manifest import ManifestRow, read_manifest, write_manifest
+from lst.data.corpora.manifest import read_manifest, write_manifest
+from lst.data.corpora.rows import ManifestRow
 from lst.data.prepare import PrepareOptions
 from lst.data.prepared import UNITS_FILE
 from lst.data.utterance import Provenance

@@ -15,7 +15,8 @@ from lst.cli import main
 from lst.configs.compose import VOICE
 from lst.data.alignment.aligner import AlignmentError
 from lst.data.alignment.hmm import PhoneAligner
-from lst.data.corpora.manifest import ManifestRow, write_manifest
+from lst.data.corpora.manifest import write_manifest
+from lst.data.corpora.rows import ManifestRow
 from lst.data.prepared import UNITS_FILE
 from lst.errors import UserError
 from lst.evaluation.benchmark.recognise import spoken_keys

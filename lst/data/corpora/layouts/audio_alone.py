@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lst.data.audio import AUDIO_SUFFIXES
 from lst.data.corpora.layouts.listing import Found, Layout, Listing, audio_by_stem, split_in_path
-from lst.data.corpora.manifest import UNKNOWN_SPEAKER, ManifestRow
+from lst.data.corpora.rows import UNKNOWN_SPEAKER, ManifestRow
 
 
 def _find(listing: Listing) -> list[Path]:

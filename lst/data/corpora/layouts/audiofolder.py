@@ -18,8 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from lst.data.corpora.layouts.listing import Found, Layout, Listing, split_in_path
-from lst.data.corpora.manifest import ManifestRow, parse_manifest, split_of
+from lst.data.corpora.manifest import parse_manifest, split_of
 from lst.data.corpora.records import first_json_object, first_line, separator_of
+from lst.data.corpora.rows import ManifestRow
 
 TABLES = ("metadata.jsonl", "metadata.csv")
 COLUMN = "file_name"
@@ -49,7 +50,7 @@ def _has_split_folders(listing: Listing) -> bool:
 
 def _read(listing: Listing, tables: list[Path], found: Found) -> None:
     for table in tables:
-        rows, problems = parse_manifest(table, needs_text=listing.needs_text)
+        rows, problems = parse_manifest(table, needs_text=listing.needs_text, num_workers=listing.num_workers)
         split, folder = split_in_path(listing.root, table), listing.relative(table)
         for row in rows:
             own = row.split or _split_of_audio(listing.root, row) or split

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from lst.data.audio import as_on_disk
 from lst.data.corpora.layouts.listing import Found, Layout, Listing, split_in_name
-from lst.data.corpora.manifest import UNKNOWN_SPEAKER, ManifestRow, parse_language
+from lst.data.corpora.manifest import parse_language
 from lst.data.corpora.provenance import provenance_of
 from lst.data.corpora.records import decoded_lines, table_header
+from lst.data.corpora.rows import UNKNOWN_SPEAKER, ManifestRow
 from lst.errors import UserError
 from lst.progress import Progress
 

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from lst.data.audio import as_on_disk
 from lst.data.corpora.layouts.listing import Found, Layout, Listing
-from lst.data.corpora.manifest import UNKNOWN_SPEAKER, ManifestRow, is_finite_number, split_of
+from lst.data.corpora.manifest import is_finite_number, split_of
 from lst.data.corpora.provenance import provenance_of
 from lst.data.corpora.records import Record, array_records, has_array
+from lst.data.corpora.rows import UNKNOWN_SPEAKER, ManifestRow
 from lst.progress import Progress
 from lst.storage import PlaceError, named_in
 

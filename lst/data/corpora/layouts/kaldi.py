@@ -20,8 +20,9 @@ from typing import NamedTuple
 
 from lst.data.audio import as_on_disk
 from lst.data.corpora.layouts.listing import Found, Layout, Listing, split_in_path
-from lst.data.corpora.manifest import UNKNOWN_SPEAKER, ManifestRow, parse_number
+from lst.data.corpora.manifest import parse_number
 from lst.data.corpora.records import decoded_lines
+from lst.data.corpora.rows import UNKNOWN_SPEAKER, ManifestRow
 from lst.progress import Progress
 from lst.storage import PlaceError, named_in
 

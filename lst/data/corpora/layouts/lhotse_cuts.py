@@ -30,16 +30,10 @@ from lst.data.corpora.layouts.listing import (
     Listing,
     split_in_path,
 )
-from lst.data.corpora.manifest import (
-    UNKNOWN_SPEAKER,
-    ManifestProblem,
-    ManifestRow,
-    is_finite_number,
-    parse_language,
-    timed_cells,
-)
+from lst.data.corpora.manifest import is_finite_number, parse_language, timed_cells
 from lst.data.corpora.provenance import provenance_of
 from lst.data.corpora.records import Record
+from lst.data.corpora.rows import UNKNOWN_SPEAKER, ManifestProblem, ManifestRow
 from lst.data.utterance import TOLERANCE_S, TimedWord
 from lst.errors import UserError
 from lst.progress import Progress

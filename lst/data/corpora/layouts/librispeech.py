@@ -9,8 +9,9 @@ import re
 from pathlib import Path
 
 from lst.data.corpora.layouts.listing import Found, Layout, Listing, audio_by_stem
-from lst.data.corpora.manifest import ManifestRow, split_of
+from lst.data.corpora.manifest import split_of
 from lst.data.corpora.records import text_lines
+from lst.data.corpora.rows import ManifestRow
 
 TRANSCRIPT_SUFFIX = ".trans.txt"
 # The corpus's own folder gives the split only if it has one of LibriSpeech's names, unlike "test-recordings".

@@ -5,15 +5,22 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from lst.data.audio import AUDIO_SUFFIXES
-from lst.data.corpora.manifest import JSON_SUFFIXES, ManifestProblem, ManifestRow, split_of
+from lst.data.corpora.manifest import JSON_SUFFIXES, split_of
 from lst.data.corpora.records import Record, first_json_object, json_records
+from lst.data.corpora.row_table import RowTable, name_key
+from lst.data.corpora.rows import ManifestProblem, ManifestRow
 from lst.errors import UserError
 from lst.progress import Progress
 from lst.storage import FileList, list_files
@@ -30,14 +37,17 @@ class Listing:
         path: the folder or the file.
         found: the files of the folder, if they have been listed already.
         needs_text: whether audio without a transcript is a problem.
+        num_workers: processes that read the lines of a manifest.
 
     Attributes:
         root: the folder, or the folder of the file.
         file: the file; None for a folder.
     """
 
-    def __init__(self, path: Path, found: FileList | None = None, needs_text: bool = True) -> None:
-        self.needs_text = needs_text
+    def __init__(
+        self, path: Path, found: FileList | None = None, needs_text: bool = True, num_workers: int = 1
+    ) -> None:
+        self.needs_text, self.num_workers = needs_text, num_workers
         self.file = None if path.is_dir() else path
         self.root = path if path.is_dir() else path.parent
         self._found = found if self.file is None else None
@@ -53,6 +63,11 @@ class Listing:
         """Every file below the root, in a fixed order."""
         return [self.root / name for name in self.found.checked_names()]
 
+    @property
+    def each_file(self) -> Sequence[Path]:
+        """``files``, each made when it is asked for: a list of millions of them is large."""
+        return _Paths(self.root, self.found.checked_names())
+
     @cached_property
     def top(self) -> list[Path]:
         """The named file, or the files directly in the folder, sorted by name."""
@@ -64,7 +79,7 @@ class Listing:
     def below(self, folder: Path) -> Listing:
         """The listing of a subfolder; a folder that was named as the corpus is not listed again for it."""
         found = self.found.below(folder.relative_to(self.root).as_posix()) if self.file is None else None
-        return Listing(folder, found if found and found.names else None, self.needs_text)
+        return Listing(folder, found if found and found.names else None, self.needs_text, self.num_workers)
 
     def json_files(self, kind: str) -> list[Path]:
         """JSON-lines files in ``top`` whose first object has the keys of ``kind``."""
@@ -81,6 +96,20 @@ class Listing:
         return os.path.relpath(file, self.root)
 
 
+class _Paths(Sequence[Path]):
+    """Paths of files below a folder."""
+
+    def __init__(self, root: Path, names: Sequence[str]) -> None:
+        self._root, self._names = root, names
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, number: Any) -> Any:
+        names = self._names[number]
+        return [self._root / name for name in names] if isinstance(number, slice) else self._root / names
+
+
 @dataclass
 class Found:
     """What a layout reads from a corpus.
@@ -90,7 +119,7 @@ class Found:
         problems: of the utterances that gave no row, and of audio without a transcript.
     """
 
-    rows: list[ManifestRow] = field(default_factory=list)
+    rows: RowTable = field(default_factory=RowTable)
     problems: list[ManifestProblem] = field(default_factory=list)
 
     def fail(self, place: str, message: str, id: str = "", path: Path | str | None = None, kind: str = "row") -> None:
@@ -144,7 +173,7 @@ class Found:
                 kept.append(problem)
         self.problems[:] = kept
 
-    def add_unused(self, folder: Path, files: Sequence[Path], remedy: str, used: Iterable[Path] = ()) -> None:
+    def add_unused(self, folder: Path, files: Sequence[Path], remedy: str, used: Sequence[Path] = ()) -> None:
         """Adds a problem for each audio file without a transcript.
 
         Paths are compared resolved, so different spellings of one file count as the same.
@@ -155,11 +184,21 @@ class Found:
             remedy: which transcript should name the file.
             used: files with a transcript that neither a row nor a problem names.
         """
-        named = [*(row.path for row in self.rows), *(p.path for p in self.problems if p.path is not None), *used]
-        paths = [os.path.abspath(file) for file in named]
-        stems = {os.path.splitext(name)[0] for name in paths}
-        left = [file for stem, file in audio_by_stem(files).items() if os.path.abspath(stem) not in stems]
-        real_names = {os.path.realpath(name) for name in paths} if left else set()
+
+        def named() -> Iterator[str]:
+            of_problems = (problem.path for problem in self.problems if problem.path is not None)
+            return map(os.path.abspath, chain((row.path for row in self.rows), of_problems, used))
+
+        stems = np.unique(np.fromiter((name_key(os.path.splitext(name)[0]) for name in named()), np.uint64))
+        audio, keys = array("Q"), array("Q")
+        for number, file in enumerate(files):
+            stem, suffix = os.path.splitext(os.path.abspath(file))
+            if suffix.lower() in AUDIO_SUFFIXES:
+                audio.append(number)
+                keys.append(name_key(stem))
+        unnamed = np.flatnonzero(~np.isin(np.array(keys, np.uint64), stems)).tolist()
+        left = list(audio_by_stem(files[audio[place]] for place in unnamed).values())
+        real_names = set(map(os.path.realpath, named())) if left else set()
         for file in sorted(file for file in left if os.path.realpath(file) not in real_names):
             message = f"audio without transcript: {remedy}"
             self.fail(str(file.relative_to(folder)), message, file.stem, file, "missing transcript")

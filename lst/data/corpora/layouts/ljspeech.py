@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lst.data.corpora.layouts.listing import Found, Layout, Listing, audio_by_stem
-from lst.data.corpora.manifest import UNKNOWN_SPEAKER, ManifestRow
 from lst.data.corpora.records import first_line, text_lines
+from lst.data.corpora.rows import UNKNOWN_SPEAKER, ManifestRow
 from lst.errors import UserError
 from lst.progress import say
 

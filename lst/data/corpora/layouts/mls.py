@@ -9,8 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from lst.data.corpora.layouts.listing import Found, Layout, Listing, audio_by_stem, split_in_name
-from lst.data.corpora.manifest import ManifestRow, parse_number
+from lst.data.corpora.manifest import parse_number
 from lst.data.corpora.records import decoded_lines
+from lst.data.corpora.rows import ManifestRow
 from lst.progress import Progress
 
 TRANSCRIPTS, SEGMENTS, AUDIO_FOLDER = "transcripts.txt", "segments.txt", "audio"

@@ -15,8 +15,9 @@ from pathlib import Path
 from lst.data.audio.places import content_key
 from lst.data.audio.tars import tar_directory
 from lst.data.corpora.layouts.listing import NEMO, Found, Layout, Listing, split_in_path
-from lst.data.corpora.manifest import ManifestRow, parse_record, record_problems
+from lst.data.corpora.manifest import parse_record, record_problems
 from lst.data.corpora.records import Record
+from lst.data.corpora.rows import ManifestRow
 from lst.errors import UserError
 from lst.progress import Progress
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from lst.data.audio.parquet_cells import SUFFIX, is_parquet, open_parquet
 from lst.data.corpora.layouts.listing import Found, Layout, Listing, split_in_path
-from lst.data.corpora.manifest import ALIASES, ManifestRow, parse_record, record_problems
+from lst.data.corpora.manifest import ALIASES, parse_record, record_problems
 from lst.data.corpora.provenance import ALL_COLUMNS
+from lst.data.corpora.rows import ManifestRow
 from lst.errors import UserError
 from lst.progress import Progress
 

@@ -27,9 +27,10 @@ from lst.data.corpora.layouts.listing import (
     Listing,
     split_in_path,
 )
-from lst.data.corpora.manifest import JSON_SUFFIXES, UNKNOWN_SPEAKER, ManifestRow
+from lst.data.corpora.manifest import JSON_SUFFIXES
 from lst.data.corpora.provenance import provenance_of
 from lst.data.corpora.records import Record
+from lst.data.corpora.rows import UNKNOWN_SPEAKER, ManifestRow
 from lst.errors import UserError
 from lst.progress import Progress
 

@@ -47,10 +47,12 @@ def _read(listing: Listing, candidates: list[Path], found: Found) -> None:
             f"corpus {listing.root} holds several tables: {names}. Name one of them as the corpus: {chosen[0]}"
         )
     manifest = chosen[0]
-    found.rows, found.problems = parse_manifest(manifest, needs_text=listing.needs_text)
+    found.rows, found.problems = parse_manifest(
+        manifest, needs_text=listing.needs_text, num_workers=listing.num_workers
+    )
     if listing.file is None:
         remedy = f"{manifest.name} has no row for it; to use that file's rows alone, name {manifest} as the corpus"
-        found.add_unused(listing.root, listing.files, remedy)
+        found.add_unused(listing.root, listing.each_file, remedy)
 
 
 _SUFFIXES = f"*{', *'.join(MANIFEST_SUFFIXES)}"

@@ -19,8 +19,9 @@ from typing import BinaryIO
 from lst.data.audio import AUDIO_SUFFIXES, open_location
 from lst.data.audio.tars import TAR_ERRORS, member_fault, members, open_tar
 from lst.data.corpora.layouts.listing import Found, Layout, Listing, split_in_path
-from lst.data.corpora.manifest import ALIASES, ManifestRow, parse_record
+from lst.data.corpora.manifest import ALIASES, parse_record
 from lst.data.corpora.records import parse_json_object
+from lst.data.corpora.rows import ManifestRow
 from lst.errors import UserError
 from lst.progress import Progress
 

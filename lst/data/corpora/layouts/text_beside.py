@@ -12,8 +12,9 @@ import re
 from pathlib import Path
 
 from lst.data.corpora.layouts.listing import Found, Layout, Listing, audio_by_stem
-from lst.data.corpora.manifest import UNKNOWN_SPEAKER, ManifestRow, split_of
+from lst.data.corpora.manifest import split_of
 from lst.data.corpora.records import read_utf8
+from lst.data.corpora.rows import UNKNOWN_SPEAKER, ManifestRow
 from lst.errors import UserError
 from lst.progress import Progress
 

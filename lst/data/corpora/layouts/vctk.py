@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from lst.data.corpora.layouts.listing import Found, Layout, Listing, audio_by_stem
-from lst.data.corpora.manifest import ManifestRow
 from lst.data.corpora.records import read_utf8
+from lst.data.corpora.rows import ManifestRow
 from lst.errors import UserError
 from lst.progress import Progress, say
 
