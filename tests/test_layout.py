@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -94,7 +95,10 @@ def imported_modules(path: Path) -> set[str]:
     return {name.removeprefix("lst.") for name in names if name.startswith("lst.")} & set(MODULES)
 
 
-IMPORTS = {name: imported_modules(path) - {name} for name, path in MODULES.items()}
+@cache
+def imports() -> dict[str, set[str]]:
+    """What each module imports. Reading all files takes a second, which collecting the tests need not."""
+    return {name: imported_modules(path) - {name} for name, path in MODULES.items()}
 
 
 def parts_of(module: str) -> tuple[str, str]:
@@ -115,7 +119,7 @@ def floor_of(part: str, floors: list[set[str]]) -> int | None:
 def test_imports_flow_one_way(room: str) -> None:
     wrong = [
         f"lst.{name} imports lst.{other}"
-        for name, others in IMPORTS.items()
+        for name, others in imports().items()
         if parts_of(name)[0] == room
         for other in others
         if not is_below(other, {room, *GROUND, *ALLOWED[room]})
@@ -126,7 +130,7 @@ def test_imports_flow_one_way(room: str) -> None:
 def test_the_ground_imports_the_ground() -> None:
     wrong = [
         f"lst.{name} imports lst.{other}"
-        for name, others in IMPORTS.items()
+        for name, others in imports().items()
         if is_below(name, GROUND)
         for other in others
         if not is_below(other, GROUND)
@@ -143,7 +147,7 @@ def test_every_module_has_a_room() -> None:
 
 def test_within_data_imports_go_to_earlier_floors() -> None:
     wrong = []
-    for name, others in IMPORTS.items():
+    for name, others in imports().items():
         for other in others:
             own, part = parts_of(name)[1], parts_of(other)[1]
             if (parts_of(name)[0], parts_of(other)[0]) != ("data", "data") or own == part:
@@ -158,7 +162,7 @@ def test_within_data_imports_go_to_earlier_floors() -> None:
 
 def test_only_a_few_run_commands_and_nobody_imports_benchmarks() -> None:
     wrong = []
-    for name, others in IMPORTS.items():
+    for name, others in imports().items():
         own_floor = floor_of(parts_of(name)[1], RECIPE_FLOORS) if parts_of(name)[0] == "recipes" else None
         for other in others:
             if parts_of(other)[0] != "recipes" or parts_of(other)[1] == parts_of(name)[1]:
@@ -182,7 +186,7 @@ def test_no_file_imports_itself_by_way_of_others() -> None:
 
     def visit(name: str, way: list[str]) -> None:
         state[name] = 1
-        for other in sorted(IMPORTS[name]):
+        for other in sorted(imports()[name]):
             if state.get(other) == 1:
                 circles.append(" → ".join([*way[way.index(other) :], other]))
             elif other not in state:
@@ -230,9 +234,9 @@ def test_files_are_changed_only_through_storage() -> None:
 
 
 def test_shared_model_files_import_nothing_else() -> None:
-    assert IMPORTS["model.batch"] == set()
-    assert IMPORTS["model.config"] == {"options"}
-    assert IMPORTS["model.patching"] == {"model.batch", "model.config"}
+    assert imports()["model.batch"] == set()
+    assert imports()["model.config"] == {"options"}
+    assert imports()["model.patching"] == {"model.batch", "model.config"}
 
 
 def test_root_links_lead_into_the_package_and_have_no_init() -> None:

@@ -479,9 +479,12 @@ class DataConfig(Options, prefix="data."):
         known = (*ENGINES, NO_VOICE)
         if self.voice not in known and self.voice not in {point.name for point in entry_points(group=VOICE_GROUP)}:
             found.append(f"data.voice={self.voice}: allowed are {', '.join(known)}, and engines of plug-ins")
-        recognisers = {NO_TRANSCRIPT, *RECOGNISERS, *(point.name for point in entry_points(group=RECOGNISER_GROUP))}
+        recognisers = {NO_TRANSCRIPT, *RECOGNISERS}
+        # Plug-ins are looked for last: it takes longer than all other rules.
         if self.transcribe is not None and self.transcribe not in recognisers:
-            found.append(f"data.transcribe={self.transcribe}: allowed are null, {', '.join(sorted(recognisers))}")
+            recognisers |= {point.name for point in entry_points(group=RECOGNISER_GROUP)}
+            if self.transcribe not in recognisers:
+                found.append(f"data.transcribe={self.transcribe}: allowed are null, {', '.join(sorted(recognisers))}")
         if self.transcribe == "pocketsphinx" and self.language not in (None, ENGLISH):
             found.append(f"data.transcribe=pocketsphinx hears English alone, not data.language={self.language}")
         if self.transcribe == "faster-whisper" and not self.transcribe_weights:

@@ -14,8 +14,6 @@ and buffers of the V streams, as JSON. Any number of workers, and any R that div
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import multiprocessing.connection
 import multiprocessing.util
 import os
 import queue
@@ -43,6 +41,7 @@ from lst.errors import LstError, UserError
 from lst.model.batch import PackedBatch
 from lst.parallel import end_with_parent, uninterrupted
 from lst.parallel.machine import set_one_thread
+from lst.parallel.pool import worker_context
 from lst.progress import say
 
 # Batches that a worker has ready, besides the one that it is sending.
@@ -249,8 +248,7 @@ class _Worker:
     """A process that makes the batches of some streams in turn."""
 
     def __init__(self, number: int, plan: StreamPlan, streams: Sequence[int], states: Sequence[StreamState]) -> None:
-        # Spawned, not forked: torch's threads do not survive a fork.
-        context = multiprocessing.get_context("spawn")
+        context = worker_context(__name__)
         self._connection, theirs = context.Pipe(duplex=False)
         self.number = number
         self.process = context.Process(
