@@ -339,10 +339,10 @@ class ModelConfig(Options, prefix="model."):
         choices=INITS,
     )
     init_std: float = option(0.02, "standard deviation of the initial weights", above=0)
-    encoder_rate: float = option(
+    local_rate: float = option(
         1.0,
-        "factor of the patch encoder's learning rates: below 1, the backbone's inputs change slowly while it learns "
-        "to read them",
+        "factor of the learning rates of patch encoder and decoder: below 1, they change slowly while the backbone "
+        "learns what lies between them",
         above=0,
         needs="model.encoder_layers!=0",
         is_later=True,
