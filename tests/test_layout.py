@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "tokenizers": set(),
     "model": {"kernels"},
     "data": {"tokenizers", "model.batch", "model.patching", "model.config"},
-    "configs": {"data.config", "tokenizers.config", "model.config", "voice.config"},
+    "configs": {"data.config", "tokenizers.config", "model.config", "model.loss_config", "voice.config"},
     "runs": {"data", "model", "tokenizers", "configs"},
     "voice": {"model", "kernels", "tokenizers", "data.audio"},
     "evaluation": {"runs", "voice", "data", "model", "tokenizers", "configs", "kernels"},

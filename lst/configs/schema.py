@@ -26,11 +26,11 @@ from lst.data.config import (
 from lst.model.config import (
     FAMILY_DEPTHS,
     UNPATCHED_STRATEGIES,
-    LossConfig,
     ModelConfig,
     PatchingConfig,
     patching_problems,
 )
+from lst.model.loss_config import LossConfig
 from lst.options import Options, option
 from lst.storage import is_url, place_list_problems
 from lst.tokenizers.config import TokenizerConfig

@@ -18,7 +18,7 @@ from lst.storage import FormatError, read_json
 from lst.storage.typed import checked
 
 # Options of the model that are no part of its weights' shape, and may change.
-FREE_OPTIONS = ("init_from", "max_patches", "embedding_dropout")
+FREE_OPTIONS = ("init_from", "max_patches", "embedding_dropout", "local_rate")
 _REMEDY = "Give the folder of a trained model, RUN/models/NAME/final, or hub:OWNER/NAME."
 
 

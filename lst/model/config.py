@@ -1,4 +1,4 @@
-"""Options of the model's shape and of patching. Imports no torch, so that mistakes are answered at once."""
+"""Options of the model and of patching. Imports no torch, so that mistakes are answered at once."""
 
 from __future__ import annotations
 
@@ -339,6 +339,14 @@ class ModelConfig(Options, prefix="model."):
         choices=INITS,
     )
     init_std: float = option(0.02, "standard deviation of the initial weights", above=0)
+    local_rate: float = option(
+        1.0,
+        "factor of the learning rates of patch encoder and decoder: below 1, they change slowly while the backbone "
+        "learns what lies between them",
+        above=0,
+        needs="model.encoder_layers!=0",
+        is_later=True,
+    )
     tied_head: bool = option(False, "the head's weights are the embedding's", needs=_OWN_SHAPE)
     embedding_dropout: float = option(0.0, "share of embedded values zeroed in training", low=0, below=1)
     mup_base_dim: int = option(256, "width at which init=mup equals depth_scaled", low=1, needs="model.init=mup")
@@ -449,34 +457,6 @@ class ModelConfig(Options, prefix="model."):
         if heads % (kv_heads or heads):
             found.append(f"model.{place}_kv_heads={kv_heads}: must divide model.{place}_heads={heads}")
         return found
-
-
-@dataclass
-class LossConfig(Options, prefix="loss."):
-    """Weights of the loss."""
-
-    text_weight: float = option(1.0, "weight of the loss of text and special tokens", low=0)
-    speech_weight: float = option(1.0, "weight of the loss of speech units", low=0)
-    z_weight: float = option(0.0, "weight of the squared logarithm of the softmax's denominator (z-loss)", low=0)
-    boundary_weight: float = option(
-        1.0,
-        "weight of the loss of the head that says where aligned patches end",
-        above=0,
-        needs="model.boundary_head=true",
-        is_later=True,
-    )
-    boundary_gradient: bool = option(
-        False,
-        "the boundary head's gradient reaches the patch encoder; false: the language model learns as without the head",
-        needs="model.boundary_head=true",
-        is_later=True,
-    )
-
-    def rules(self) -> list[str]:
-        """Text or speech has a weight."""
-        if max(self.text_weight, self.speech_weight) > 0:
-            return []
-        return [f"loss.text_weight={self.text_weight}, speech_weight={self.speech_weight}: one of them must be above 0"]
 
 
 def patching_problems(model: ModelConfig, strategy: str) -> list[str]:

@@ -80,10 +80,14 @@ def initial_std(name: str, fan_in: int, config: ModelConfig) -> float:
 
 
 def learning_rate_scale(name: str, parameter: torch.Tensor, config: ModelConfig) -> float:
-    """Factor of a parameter's learning rate: under ``mup`` base width / fan-in for matrices, otherwise 1."""
+    """Factor of a parameter's learning rate: ``local_rate`` in patch encoder and decoder, otherwise 1.
+
+    Under ``mup``, that of a matrix is multiplied by base width / fan-in.
+    """
+    scale = config.local_rate if name.startswith(("encoder.", "decoder.")) else 1.0
     if config.init != "mup" or parameter.ndim < 2 or is_embedding(name) or is_state_space(name):
-        return 1.0
-    return config.mup_base_dim / parameter.shape[1]
+        return scale
+    return scale * config.mup_base_dim / parameter.shape[1]
 
 
 def is_state_space(name: str) -> bool:

@@ -13,11 +13,12 @@ from lst.kernels.cross_entropy import linear_cross_entropy
 from lst.model.backbone import Backbone
 from lst.model.batch import IGNORE_ID, SPEECH, PackedBatch
 from lst.model.boundary import BoundaryHead
-from lst.model.config import LossConfig, ModelConfig
+from lst.model.config import ModelConfig
 from lst.model.decoder import PatchDecoder
 from lst.model.encoder import PatchEncoder, max_pool_patches
 from lst.model.initialise import initialise
 from lst.model.layers import Recorder
+from lst.model.loss_config import LossConfig
 from lst.model.pointwise import Linear, RMSNorm
 from lst.model.pretrained import PretrainedModel
 from lst.model.ranges import AttentionRanges, attention_ranges

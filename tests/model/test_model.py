@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from lst.kernels.attention import forced_path
 from lst.model.batch import SPEECH, TEXT, Document, PackedBatch, Patches, pack_documents
-from lst.model.config import LossConfig, ModelConfig, PatchingConfig
+from lst.model.config import ModelConfig, PatchingConfig
 from lst.model.initialise import learning_rate_scale
+from lst.model.loss_config import LossConfig
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.patching import patch_document, unpatched
 

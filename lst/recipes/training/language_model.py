@@ -13,8 +13,8 @@ import torch
 from lst.configs.schema import TrainConfig
 from lst.data.batches import LoaderState
 from lst.model.batch import PackedBatch
-from lst.model.config import LossConfig
 from lst.model.flops import model_flops, workload_of_batch
+from lst.model.loss_config import LossConfig
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.optimiser import regrouped_state
 from lst.parallel import ALONE, Ranks

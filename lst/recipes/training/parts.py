@@ -20,7 +20,7 @@ import torch
 
 from lst.data.batches import LoaderState
 from lst.model.batch import IGNORE_ID, SPEECH, PackedBatch
-from lst.model.config import LossConfig
+from lst.model.loss_config import LossConfig
 from lst.model.lst import LossTotals
 from lst.parallel import Ranks
 from lst.progress import say

@@ -16,7 +16,7 @@ from lst.data.documents import DocumentBuilder
 from lst.data.synthesis.simulated import SimulatedSpeech, mean_phones
 from lst.model.batch import SPEECH, Document, pack_documents
 from lst.model.checkpoint import CONFIG_FILE, load_model, save_model
-from lst.model.config import LossConfig, ModelConfig, PatchingConfig, patching_problems
+from lst.model.config import ModelConfig, PatchingConfig, patching_problems
 from lst.model.flops import model_flops, typical_workload
 from lst.model.inference import (
     DecodingState,
@@ -28,6 +28,7 @@ from lst.model.inference import (
     generate,
     score_documents,
 )
+from lst.model.loss_config import LossConfig
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.patching import inference_strategy, is_unseen, patch_documents, unpatched
 from lst.tokenizers.text import fit_text_tokenizer
