@@ -479,12 +479,11 @@ class DataConfig(Options, prefix="data."):
         known = (*ENGINES, NO_VOICE)
         if self.voice not in known and self.voice not in {point.name for point in entry_points(group=VOICE_GROUP)}:
             found.append(f"data.voice={self.voice}: allowed are {', '.join(known)}, and engines of plug-ins")
-        recognisers = {NO_TRANSCRIPT, *RECOGNISERS}
-        # Plug-ins are looked for last: it takes longer than all other rules.
-        if self.transcribe is not None and self.transcribe not in recognisers:
-            recognisers |= {point.name for point in entry_points(group=RECOGNISER_GROUP)}
-            if self.transcribe not in recognisers:
-                found.append(f"data.transcribe={self.transcribe}: allowed are null, {', '.join(sorted(recognisers))}")
+        if self.transcribe not in (None, NO_TRANSCRIPT, *RECOGNISERS):
+            # Looking for plug-ins takes longer than all other rules.
+            others = {point.name for point in entry_points(group=RECOGNISER_GROUP)} | {NO_TRANSCRIPT, *RECOGNISERS}
+            if self.transcribe not in others:
+                found.append(f"data.transcribe={self.transcribe}: allowed are null, {', '.join(sorted(others))}")
         if self.transcribe == "pocketsphinx" and self.language not in (None, ENGLISH):
             found.append(f"data.transcribe=pocketsphinx hears English alone, not data.language={self.language}")
         if self.transcribe == "faster-whisper" and not self.transcribe_weights:
@@ -495,8 +494,6 @@ class DataConfig(Options, prefix="data."):
                 f"so at most data.num_streams={self.num_streams} have work; lower the one or raise the other"
             )
         if self.min_duration_s >= self.max_duration_s:
-            found.append(
-                f"data.min_duration_s={self.min_duration_s}, max_duration_s={self.max_duration_s}: "
-                "must satisfy min < max"
-            )
+            bounds = f"data.min_duration_s={self.min_duration_s}, max_duration_s={self.max_duration_s}"
+            found.append(f"{bounds}: must satisfy min < max")
         return found
