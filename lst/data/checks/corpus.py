@@ -22,7 +22,7 @@ from lst.data.checks.report import CheckReport
 from lst.data.config import AlignConfig, DataConfig
 from lst.data.corpora import UNKNOWN_SPEAKER, ManifestProblem, ManifestRow, check_on_the_fly, load_corpus
 from lst.data.corpora.row_checks import Fault, RowChecker, row_problems, with_probes
-from lst.data.recordings.cut import is_cut
+from lst.data.recordings.cut import is_cut, whole_notes, why_whole
 from lst.data.shards import NO_SOURCE, SourceHours, licence_warnings, source_lines
 from lst.errors import UserError
 from lst.progress import Progress
@@ -81,7 +81,7 @@ def check_corpus(
         return report
     _add(report, problems)
     long = _LongRecordings(data)
-    checker = RowChecker(min_duration_s, max_duration_s, long.is_cut, needs_text)
+    checker = RowChecker(min_duration_s, max_duration_s, long.is_cut_if_too_long, needs_text)
     tally = _Tally()
     align = align or AlignConfig()
     texts, audio = TextContent(align.is_english), AudioContent()
@@ -156,16 +156,27 @@ class _LongRecordings:
     def __init__(self, data: DataConfig | None) -> None:
         self.data, self.num_rows, self.duration_s = data, 0, 0.0
         self.num_silent, self.silent_s = 0, 0.0
+        self.uncut: Counter[str] = Counter()
 
     def is_cut(self, row: ManifestRow) -> bool:
         """Whether a row is such a recording."""
         return self.data is not None and is_cut(row, self.data)
+
+    def is_cut_if_too_long(self, row: ManifestRow) -> bool:
+        """The same of a row that is too long otherwise; it counts why it stays whole."""
+        self._count_whole(row)
+        return self.is_cut(row)
+
+    def _count_whole(self, row: ManifestRow) -> None:
+        if self.data is not None and (reason := why_whole(row, self.data)):
+            self.uncut[reason] += 1
 
     def add(self, row: ManifestRow) -> None:
         """Counts a row, if it is one."""
         if self.data is not None and self.data.transcribe is not None and not row.text.strip():
             self.num_silent += 1
             self.silent_s += row.duration_s or 0.0
+        self._count_whole(row)  # one that is too long has no duration here
         if self.is_cut(row):
             self.num_rows += 1
             self.duration_s += row.duration_s or 0.0
@@ -184,7 +195,7 @@ class _LongRecordings:
 
     def notes(self) -> list[str]:
         """What becomes of them."""
-        found = []
+        found = whole_notes(self.uncut)
         if self.data is not None and self.num_silent:
             what = f"{self.data.transcribe} transcribes them" if self.data.is_heard else "they become speech alone"
             found.append(

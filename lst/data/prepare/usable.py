@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,7 +19,7 @@ from lst.data.audio.content import AudioHashes, hash_audio
 from lst.data.corpora import ManifestProblem, ManifestRow, apply_on_error, check_rows, num_bad_rows
 from lst.data.prepare.options import PrepareOptions
 from lst.data.prepare.seen import listed_urls
-from lst.data.recordings.cut import cut_recordings, is_cut
+from lst.data.recordings.cut import cut_recordings, is_cut, whole_notes, why_whole
 from lst.data.recordings.transcribe import recogniser_names, transcribe
 from lst.data.shards import SPEECH_SPLIT, LeftOut
 from lst.errors import raise_problems
@@ -73,25 +74,28 @@ def usable_rows(
     config, num_workers = options.data, options.num_workers
     needs_text = config.transcribe is None
     num_rows = len(rows) + num_bad_rows(problems)
+    uncut: Counter[str] = Counter()
+
+    def is_cut_or_told(row: ManifestRow) -> bool:
+        uncut.update(filter(None, [why_whole(row, config)]))
+        return is_cut(row, config)
+
     good, faults = check_rows(
-        rows,
-        config.min_duration_s,
-        config.max_duration_s,
-        problems,
-        num_workers,
-        lambda row: is_cut(row, config),
-        needs_text,
+        rows, config.min_duration_s, config.max_duration_s, problems, num_workers, is_cut_or_told, needs_text
     )
     found = [*problems, *faults]
     if found and options.on_error == "raise":
         # Faults of alignments are reported together with those of rows, before work starts.
         found += [
             ManifestProblem(row.place, row.id, fault, row.path, "alignment")
-            for row, own in zip(good, imported_faults(config.align, good) or [], strict=False)
+            for row, own in zip(good, (imported_faults(config.align, good) if good else None) or [], strict=False)
             for fault in own
         ]
     allowed = (num_rows, options.on_error, options.max_skipped_share, subject)
-    apply_on_error(found, *allowed, hint=_WITHOUT_TEXT if needs_text and any(map(_lacks_text, found)) else "")
+    hints = [*whole_notes(uncut), *([_WITHOUT_TEXT] if needs_text and any(map(_lacks_text, found)) else [])]
+    apply_on_error(found, *allowed, hint=" ".join(hints))
+    for note in whole_notes(Counter(filter(None, (why_whole(row, config) for row in good)))):
+        say(note)
     raise_problems(f"data.align.method={config.align.method}", language_problems(config.align, good))
     long = [row for row in good if is_cut(row, config)]
     if is_plan and long:
