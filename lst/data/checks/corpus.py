@@ -25,6 +25,7 @@ from lst.data.config import AlignConfig, DataConfig
 from lst.data.corpora import ManifestProblem, ManifestRow, check_on_the_fly, load_corpus
 from lst.data.corpora.row_checks import CheckJob, Fault, RowChecker, jobs_of, row_problems
 from lst.data.corpora.row_table import RowBlock, RowTable
+from lst.data.recordings.cut import fate_of_long, whole_notes
 from lst.data.recordings.cut import is_cut as is_long
 from lst.errors import UserError
 from lst.parallel import ordered_map
@@ -82,8 +83,8 @@ def check_corpus(
         return report
     _add(report, problems)
     align = align or AlignConfig()
-    is_cut = None if data is None else partial(is_long, config=data)
-    checker = RowChecker(min_duration_s, max_duration_s, is_cut, needs_text)
+    fate = None if data is None else partial(fate_of_long, config=data)
+    checker = RowChecker(min_duration_s, max_duration_s, fate, needs_text)
     # Where word times are taken over, rows are compared with them, by their durations.
     settings = _Settings(checker, decode, max(1, MOST_THREADS // max(1, num_workers)), align, data)
     whole, checked = _Part(settings), RowTable()
@@ -206,6 +207,7 @@ class _LongRecordings:
     def __init__(self) -> None:
         self.num_rows = self.num_silent = 0
         self.duration_s = self.silent_s = 0.0
+        self.whole: Counter[str] = Counter()
 
     def merge(self, other: _LongRecordings) -> None:
         """Adds the sums of the next part."""
@@ -213,6 +215,7 @@ class _LongRecordings:
         self.num_silent += other.num_silent
         self.duration_s += other.duration_s
         self.silent_s += other.silent_s
+        self.whole.update(other.whole)
 
     def add(self, row: ManifestRow, data: DataConfig | None) -> None:
         """Counts a row, if it is one."""
@@ -221,13 +224,15 @@ class _LongRecordings:
         if data.transcribe is not None and not row.text.strip():
             self.num_silent += 1
             self.silent_s += row.duration_s or 0.0
-        if is_long(row, data):
+        is_cut, why_whole = fate_of_long(row, data)
+        self.whole.update([why_whole] * bool(why_whole))
+        if is_cut:
             self.num_rows += 1
             self.duration_s += row.duration_s or 0.0
 
     def notes(self, data: DataConfig | None) -> list[str]:
         """What becomes of them."""
-        found: list[str] = []
+        found = whole_notes(self.whole)
         if data is None:
             return found
         if self.num_silent:

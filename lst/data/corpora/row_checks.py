@@ -65,14 +65,14 @@ class RowChecker:
     Attributes:
         min_duration_s: shortest utterance allowed, itself included.
         max_duration_s: longest utterance allowed, itself included.
-        is_cut: whether a row, with its duration, is a long recording that is cut into utterances; a function that other
-            processes can be sent.
+        fate: whether a row, with its duration, is a long recording that is cut into utterances, and why it is none; a
+            function that other processes can be sent.
         needs_text: whether a row without a transcript is faulty.
     """
 
     min_duration_s: float
     max_duration_s: float
-    is_cut: Callable[[ManifestRow], bool] | None = None
+    fate: Callable[[ManifestRow], tuple[bool, str]] | None = None
     needs_text: bool = True
 
     def check(
@@ -149,8 +149,10 @@ class RowChecker:
         faults = []
         duration_s = utterance_duration_s(row, info)
         fault = duration_fault(duration_s, self.min_duration_s, self.max_duration_s)
-        if fault and not (self.is_cut is not None and self.is_cut(replace(row, duration_s=duration_s))):
-            faults.append(fault)
+        if fault:
+            is_cut, why = (False, "") if self.fate is None else self.fate(replace(row, duration_s=duration_s))
+            told = f"; it is not cut, as {why}: data.align.method=ctc cuts it" if why else ""
+            faults += [] if is_cut else [fault + told]
         slack_s = DURATION_SLACK_S + DURATION_SLACK_SHARE * info.duration_s
         if not row.is_segment and row.duration_s is not None and abs(row.duration_s - info.duration_s) > slack_s:
             stated = f"{row.duration_s:.2f}" if row.duration_s < 1e6 else f"{row.duration_s:g}"
@@ -248,7 +250,7 @@ def check_rows(
     max_duration_s: float,
     found: Sequence[ManifestProblem] = (),
     num_workers: int = 1,
-    is_cut: Callable[[ManifestRow], bool] | None = None,
+    fate: Callable[[ManifestRow], tuple[bool, str]] | None = None,
     needs_text: bool = True,
 ) -> tuple[RowTable, list[ManifestProblem]]:
     """Checks ids, transcripts and audio headers of all rows in one pass.
@@ -262,14 +264,14 @@ def check_rows(
         max_duration_s: longest utterance allowed, itself included.
         found: problems of the other rows; those read in part are checked too.
         num_workers: processes that check; small corpora need no second one.
-        is_cut, needs_text: as of ``RowChecker``.
+        fate, needs_text: as of ``RowChecker``.
 
     Returns:
         The good rows in their order, with ``duration_s`` from the audio's header, and all problems except ``found``.
         Neither depends on ``num_workers``.
     """
     table, good, problems = RowTable.of(rows), RowTable(), list[ManifestProblem]()
-    checker = RowChecker(min_duration_s, max_duration_s, is_cut, needs_text)
+    checker = RowChecker(min_duration_s, max_duration_s, fate, needs_text)
     with Progress(len(table), "checking the manifest", unit="file") as progress:
         for block, faulty, num_rows in ordered_map(partial(_check_some, checker), jobs_of(table), num_workers):
             good.add(block)

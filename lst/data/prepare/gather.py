@@ -177,7 +177,9 @@ def _recordings(
     usable = usable_rows(told, rows, read.problems, options, files, known, is_plan)
     assigned, rules = with_splits(usable.rows, options, held_out, is_plan)
     held_out_texts = (row.text for row in assigned if row.split == "valid")
-    texts, same = texts_beside(options.text, held_out_texts, options.data.language or "")
+    languages = set(usable.rows.languages)
+    of_rows = languages.pop() if len(languages) == 1 else ""
+    texts, same = texts_beside(options.text, held_out_texts, options.data.language or of_rows)
     return Source(
         assigned,
         texts,
@@ -377,4 +379,5 @@ def _num_words(sentences: Sequence[str]) -> int:
 
 
 def _plain(text: str) -> str:
-    return " ".join("".join(char for char in text.lower() if char.isalnum() or char.isspace()).split())
+    """Letters and digits: scripts without spaces may be divided or not."""
+    return "".join(char for char in text.lower() if char.isalnum())

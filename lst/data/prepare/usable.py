@@ -21,7 +21,7 @@ from lst.data.corpora import ManifestProblem, ManifestRow, apply_on_error, check
 from lst.data.corpora.row_table import RowTable
 from lst.data.prepare.options import PrepareOptions
 from lst.data.prepare.seen import listed_urls
-from lst.data.recordings.cut import cut_recordings, is_cut
+from lst.data.recordings.cut import cut_recordings, fate_of_long, whole_notes
 from lst.data.recordings.transcribe import recogniser_names, transcribe
 from lst.data.shards import SPEECH_SPLIT, LeftOut
 from lst.errors import raise_problems
@@ -76,21 +76,16 @@ def usable_rows(
     config, num_workers = options.data, options.num_workers
     needs_text = config.transcribe is None
     num_rows = len(rows) + num_bad_rows(problems)
+    fate = partial(fate_of_long, config=config)
     good, faults = check_rows(
-        rows,
-        config.min_duration_s,
-        config.max_duration_s,
-        problems,
-        num_workers,
-        partial(is_cut, config=config),
-        needs_text,
+        rows, config.min_duration_s, config.max_duration_s, problems, num_workers, fate, needs_text
     )
     found = [*problems, *faults]
     if found and options.on_error == "raise":
         # Faults of alignments are reported together with those of rows, before work starts.
         found += [
             ManifestProblem(row.place, row.id, fault, row.path, "alignment")
-            for row, own in zip(good, imported_faults(config.align, good) or [], strict=False)
+            for row, own in zip(good, (imported_faults(config.align, good) if good else None) or [], strict=False)
             for fault in own
         ]
     allowed = (num_rows, options.on_error, options.max_skipped_share, subject)
@@ -99,7 +94,14 @@ def usable_rows(
         languages = Counter(row.language for row in good if row.language and row.text.strip())
         unknown = language_problems(config.align, languages, len(good))
         raise_problems(f"data.align.method={config.align.method}", unknown)
-    long = [row for row in good if is_cut(row, config)]
+    whole: Counter[str] = Counter()
+    long: list[ManifestRow] = []
+    for row in good:
+        is_long, why = fate(row)
+        whole.update([why] * bool(why))
+        long += [row] * is_long
+    for note in whole_notes(whole):
+        say(note)
     if is_plan and long:
         hours = sum(row.duration_s or 0.0 for row in long) / 3600
         say(

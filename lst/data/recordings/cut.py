@@ -17,6 +17,7 @@ from lst.data.config import DataConfig
 from lst.data.corpora import ManifestProblem, ManifestRow
 from lst.data.corpora.ids import piece_id
 from lst.data.corpora.row_table import RowTable
+from lst.data.languages import language_name
 from lst.data.recordings.activity import detector_of, stretches
 from lst.data.recordings.anchors import match_tokens, to_the_nearer
 from lst.data.recordings.listen import HeardPart, PartJob, listen, parts_of, tokens_of
@@ -32,6 +33,7 @@ from lst.progress import Progress, say
 HEARD_SHARE = 0.6
 # Of the words, or of what was heard: with fewer of both the transcript is another recording's.
 FITTING_SHARE = 0.4
+TOO_SHORT = "shorter than data.min_duration_s"
 # Aligners that place words themselves; the corpus's own times need none.
 CUTTING_METHODS = ("pocketsphinx", "auto", "stamps", "ctc")
 
@@ -53,13 +55,39 @@ class CutRows:
 
 def is_cut(row: ManifestRow, config: DataConfig) -> bool:
     """Whether a recording is so long that it is cut, and there is a way to place its words."""
-    if (row.duration_s or 0.0) <= config.longest_whole_s:
-        return False
+    return (row.duration_s or 0.0) > config.longest_whole_s and not _uncuttable(row, config)
+
+
+def fate_of_long(row: ManifestRow, config: DataConfig) -> tuple[bool, str]:
+    """Whether a recording is cut, and ``why_whole``."""
+    return is_cut(row, config), why_whole(row, config)
+
+
+def why_whole(row: ManifestRow, config: DataConfig) -> str:
+    """Why a recording that is as long as those that are cut stays whole; empty for all others."""
+    return _uncuttable(row, config) if (row.duration_s or 0.0) > config.longest_whole_s else ""
+
+
+def _uncuttable(row: ManifestRow, config: DataConfig) -> str:
+    """Why there is no way to place the words of a long recording; empty if there is one."""
     method = config.align.method
-    # pocketsphinx hears English alone.
-    if row.language and method not in ("ctc", "manifest") and row.text.strip():
-        return False
-    return not row.text.strip() or method in CUTTING_METHODS or (method == "manifest" and bool(row.words))
+    if not row.text.strip():
+        return ""
+    if method == "manifest":
+        return "" if row.words else "the corpus gives no times of words"
+    if method not in CUTTING_METHODS:
+        return f"data.align.method={method} places no words of recordings that are to be cut"
+    if row.language and method != "ctc":
+        return f"data.align.method={method} hears English alone, not {language_name(row.language)}"
+    return ""
+
+
+def whole_notes(reasons: Counter[str]) -> list[str]:
+    """A sentence for each reason of ``why_whole``, by how many recordings have it."""
+    return [
+        f"{count:,} long recordings are not cut, as {reason}: data.align.method=ctc cuts them."
+        for reason, count in sorted(reasons.items())
+    ]
 
 
 def cut_recordings(
@@ -101,8 +129,11 @@ def cut_recordings(
                 result.problems.append(ManifestProblem(place, row.id, str(error), row.path, "alignment"))
                 continue
             silence_s += pieces.silence_s
-            result.rows += [_row(row, piece, config) for piece in pieces.kept]
-            result.left_out += [_lost(row, piece) for piece in pieces.lost]
+            result.rows += [_row(row, piece, config) for piece in pieces.kept if not _is_short(piece, config)]
+            short = [
+                piece._replace(text=f"{TOO_SHORT}: {piece.text}") for piece in pieces.kept if _is_short(piece, config)
+            ]
+            result.left_out += [_lost(row, piece) for piece in sorted([*pieces.lost, *short])]
     if long:
         _say_what_became(long, result, silence_s, detector)
     return result
@@ -179,6 +210,10 @@ def _heard_words(row: ManifestRow, parts: Sequence[HeardPart], config: DataConfi
         )
     words = resolve_entities(row.text).split()
     return [FoundWord(word, found.get(number), number in num_tokens) for number, word in enumerate(words)]
+
+
+def _is_short(piece: Piece, config: DataConfig) -> bool:
+    return round(piece.end_s - piece.start_s, 3) < config.min_duration_s
 
 
 def _row(row: ManifestRow, piece: Piece, config: DataConfig) -> ManifestRow:

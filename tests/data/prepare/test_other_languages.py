@@ -221,3 +221,16 @@ def test_recognisers_hear_the_language_of_a_recording(tmp_path: Path, monkeypatc
         load_recogniser(RecogniserChoice("pocketsphinx", "", "de"))
     (told,) = DataConfig(transcribe="pocketsphinx", language="de").rules()
     assert "pocketsphinx hears English alone, not data.language=de" in told
+
+
+@pytest.mark.parametrize("language", [None, "zh"])
+def test_held_out_chinese_is_no_text_for_training(language: str | None, tmp_path: Path) -> None:
+    rows = [{"text": text, "language": "zh"} for text in ("我喝水。", "我们去学校", "天气很好")]
+    corpus = silent(tmp_path / "c", rows)
+    text = tmp_path / "text.txt"
+    text.write_text("我喝水。\n我们去学校\n天气很好\n新的一行\n", encoding="utf-8")
+    aligner = AlignConfig(method="ctc", checkpoint="X")
+    found = gather_source(options(corpus, text, language=language, align=aligner), is_plan=True)
+    held_out = {row.text for row in found.rows if row.split == "valid"}
+    assert len(held_out) == 1
+    assert {one.text for one in found.texts} == {*(row.text for row in found.rows), "新 的 一 行"} - held_out

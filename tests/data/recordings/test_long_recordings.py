@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from lst.data.prepare.gather import gather_source
 from lst.data.prepare.prepare import prepare
 from lst.data.prepared import PreparedData
 from lst.data.recordings import listen
-from lst.data.recordings.cut import CutRows, cut_recordings
+from lst.data.recordings.cut import CutRows, cut_recordings, is_cut, why_whole
 from lst.data.utterance import TimedWord
 from lst.errors import ProblemsError
 from tests.data.conftest import SENTENCES, align, hashes, left_out, options
@@ -218,3 +219,38 @@ def test_given_times_of_chinese_words_cut_a_recording(chapter: Path) -> None:
 def test_a_transcript_of_labels_alone_is_told_as_such(chapter: Path) -> None:
     (problem,) = cut(chapter, ["[music] —"]).problems
     assert problem.message == "nothing in the transcript is said: all of it is labels in brackets or signs"
+
+
+def test_why_a_long_recording_stays_whole_is_told(chapter: Path, tmp_path: Path) -> None:
+    row = {"path": str(chapter), "text": " ".join(SENTENCES), "language": "de"}
+    (tmp_path / "manifest.jsonl").write_text(json.dumps(row) + "\n")
+    given = options(tmp_path, max_duration_s=10.0)
+    reason = "it is not cut, as data.align.method=pocketsphinx hears English alone, not German"
+    with pytest.raises(ProblemsError, match=f"is too long.*{reason}: data.align.method=ctc cuts it"):
+        gather_source(given, is_plan=True)
+    told = check_corpus(tmp_path, "auto", 0.2, 10.0, False, 0, data=given.data)
+    assert reason in told.text()
+    told = check_corpus(tmp_path, "auto", 0.2, 60.0, False, 0, data=replace(given.data, cut_above_s=10.0))
+    assert "1 long recordings are not cut, as data.align.method=pocketsphinx hears English" in " ".join(told.notes)
+    long = ManifestRow("long", chapter, "a dog", duration_s=90.0)
+    for method, why in (
+        (AlignConfig(method="import", source="x"), "method=import places no words"),
+        (AlignConfig(method="manifest"), "no times of their words"),
+        (AlignConfig(), ""),
+    ):
+        found = why_whole(long, DataConfig(align=method))
+        assert why in found
+        assert bool(found) is not is_cut(long, DataConfig(align=method))
+    assert not why_whole(replace(long, duration_s=50.0), DataConfig(align=AlignConfig(method="import", source="x")))
+
+
+def test_pieces_keep_the_limit_of_short_audio(chapter: Path) -> None:
+    row = ManifestRow("chapter", chapter, " ".join(SENTENCES), duration_s=soundfile.info(chapter).duration)
+    config = DataConfig(**{**CUT, "cut_to_s": 3.0, "min_duration_s": 2.2})
+    found = cut_recordings([row], config, {f"{chapter}\0": "hash"}, 1)
+    assert found.rows
+    assert min(one.duration_s or 0.0 for one in found.rows) >= 2.2
+    short = [one["reason"] for one in found.left_out if "shorter than data.min_duration_s: " in one["reason"]]
+    assert sum(len(reason.rpartition(": ")[2].split()) for reason in short) + sum(
+        len(one.text.split()) for one in found.rows
+    ) == len(row.text.split())
