@@ -229,7 +229,7 @@ def test_why_a_long_recording_stays_whole_is_told(chapter: Path, tmp_path: Path)
     with pytest.raises(ProblemsError, match=f"is too long.*{reason}: data.align.method=ctc cuts it"):
         gather_source(given, is_plan=True)
     told = check_corpus(tmp_path, "auto", 0.2, 10.0, False, 0, data=given.data)
-    assert reason in told.text()
+    assert reason in told.as_text()
     told = check_corpus(tmp_path, "auto", 0.2, 60.0, False, 0, data=replace(given.data, cut_above_s=10.0))
     assert "1 long recordings are not cut, as data.align.method=pocketsphinx hears English" in " ".join(told.notes)
     long = ManifestRow("long", chapter, "a dog", duration_s=90.0)
