@@ -206,8 +206,7 @@ class SpeechTextModel:
 
     def continue_units(self, units: np.ndarray, *, max_new_tokens: int = 50, seed: int = 0) -> Continued:
         """Continues speech that is units already, int [n], in speech."""
-        heard = [self._scorer.builder.speech_part(np.asarray(units, np.uint16))]
-        return self._after([heard], SamplingOptions(max_new_tokens, seed=seed), "speech")[0]
+        return self.generate_all([np.asarray(units)], SamplingOptions(max_new_tokens, seed=seed), "speech")[0]
 
     def transcribe(self, audio: Piece, *, num_beams: int = 1, max_new_tokens: int | None = None) -> str:
         """What the model writes after hearing ``audio``: text of the same words, if it has learned that.

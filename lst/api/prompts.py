@@ -1,4 +1,4 @@
-"""What a prompt may be: text, an audio file, a waveform with its rate, or several of these in a row.
+"""What a prompt may be: text, an audio file, a waveform with its rate, units, or several of these in a row.
 
 >>> is_audio_file("Anna went home."), is_audio_file("a/prompt.wav")
 (False, True)
@@ -20,7 +20,9 @@ from lst.tokenizers.units import SAMPLE_RATE_HZ
 
 # Samples [num_samples] and their rate in Hz, as ``soundfile.read`` returns them.
 Waveform: TypeAlias = tuple[npt.NDArray[np.generic], int]
-Piece: TypeAlias = str | Path | Waveform
+# Speech units, int [n], as ``SpeechTextModel.units`` returns them.
+Units: TypeAlias = npt.NDArray[np.integer[Any]]
+Piece: TypeAlias = str | Path | Waveform | Units
 Prompt: TypeAlias = Piece | list[Piece]
 
 
@@ -47,7 +49,9 @@ def prompt_parts(prompt: Prompt, builder: DocumentBuilder, codec: SpeechTokenize
 
 
 def units_of(audio: Piece, codec: SpeechTokenizer) -> np.ndarray:
-    """The units of an audio file or a waveform, uint16 [n]; raises ``UserError`` as ``prompt_parts`` does."""
+    """The units of an audio file or a waveform, uint16 [n], or units as they are; raises as ``prompt_parts`` does."""
+    if isinstance(audio, np.ndarray) and np.issubdtype(audio.dtype, np.integer):
+        return _units(audio, codec)
     if isinstance(audio, (str, Path)):
         return codec.encode([read_audio(audio, SAMPLE_RATE_HZ)], SAMPLE_RATE_HZ)[0]
     return codec.encode([_waveform(audio)], SAMPLE_RATE_HZ)[0]
@@ -64,7 +68,16 @@ def _text(piece: str) -> str:
     return piece
 
 
-def _waveform(piece: Waveform) -> npt.NDArray[np.float32]:
+def _units(units: Units, codec: SpeechTokenizer) -> np.ndarray:
+    if units.ndim != 1 or not units.size or not 0 <= units.min() <= units.max() < codec.num_units:
+        raise UserError(
+            f"units of shape {units.shape}: give [n], one or more, from 0 to {codec.num_units - 1}; of samples, give "
+            "(samples, sample_rate_hz)"
+        )
+    return units.astype(np.uint16)
+
+
+def _waveform(piece: Waveform | Units) -> npt.NDArray[np.float32]:
     """A waveform as float32 mono at 16 kHz; samples of an integer type are scaled to ±1."""
     if not (isinstance(piece, tuple) and len(piece) == 2 and isinstance(piece[1], (int, np.integer))):
         raise UserError(

@@ -91,8 +91,15 @@ def load_speaker_encoder(path: Path, trust: bool) -> SpeakerEncoder:
     """The encoder of Resemblyzer's ``pretrained.pt``.
 
     Raises:
-        UserError: the file is not trusted, or is not of such an encoder.
+        UserError: the file is missing, is not trusted, or is not of such an encoder.
     """
+    if not path.is_file():
+        raise UserError(f"eval.speaker_weights={path}: there is no such file")
+    if not trust:
+        raise UserError(
+            f"eval.speaker_weights={path} is a pickle, which can run any program when it is read: if you trust whoever "
+            "published it, add eval.trust=true"
+        )
     content = read_torch_pickle(path, trust)
     try:
         return SpeakerEncoder(content["model_state"])

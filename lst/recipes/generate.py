@@ -175,8 +175,8 @@ def _continue_one(config: Config, model: SpeechTextModel) -> str:
     prompt: list[Piece] = [options.text] if options.text is not None else []
     shown = list(prompt)
     if options.audio is not None:
-        prompt.append(Path(options.audio) if "://" not in options.audio else options.audio)
-        units = model.units(prompt[-1])
+        units = model.units(Path(options.audio) if "://" not in options.audio else options.audio)
+        prompt.append(units)
         read = deduplicate(units)[0] if model.whole.vocabulary.deduplicated else units
         shown.append(f"{options.audio}: {' '.join(map(str, read.tolist()))}")
     opening = f"prompt:       {' '.join(map(str, shown))}\ncontinuation: "

@@ -106,6 +106,24 @@ class TensorFile:
         return found
 
 
+def read_weights(file: TensorFile, needed: Mapping[str, list[int]]) -> dict[str, torch.Tensor]:
+    """All tensors of a file as float32.
+
+    Args:
+        file: its header.
+        needed: their shapes by name.
+
+    Raises:
+        FormatError: they are others, or hold values that are not finite; the message begins with a verb.
+    """
+    if {name: info.shape for name, info in file.tensors.items()} != needed:
+        raise FormatError("does not hold the weights that its description asks for")
+    tensors = file.read()
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        raise FormatError("holds values that are not finite")
+    return {name: tensor.float() for name, tensor in tensors.items()}
+
+
 def open_tensors(path: Path) -> TensorFile:
     """The header of a safetensors file, which must account for every byte of the file.
 

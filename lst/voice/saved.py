@@ -18,7 +18,7 @@ from safetensors.torch import save
 
 from lst.errors import UserError
 from lst.storage import Between, FormatError, Seconds, parse_json, write_bytes
-from lst.storage.tensors import read_header
+from lst.storage.tensors import read_header, read_weights
 from lst.voice.config import VoiceModelConfig
 from lst.voice.model import VoiceModel
 from lst.voice.styles import style_size
@@ -112,15 +112,11 @@ class SavedVoice:
                 model = VoiceModel(config, len(described["phones"]), described["num_units"])
             needed = {name: list(tensor.shape) for name, tensor in model.kept().items()}
             needed[_DEFAULT_STYLE] = [style_size(config)]
-            if {name: info.shape for name, info in file.tensors.items()} != needed:
-                raise FormatError("does not hold the weights that its description asks for")
-            tensors = file.read()
-            if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
-                raise FormatError("holds values that are not finite")
+            tensors = read_weights(file, needed)
         except FormatError as error:
             raise UserError(f"the voice is damaged: {path} {error}. {_REMEDY}") from None
-        style = tensors.pop(_DEFAULT_STYLE).float()
-        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
+        style = tensors.pop(_DEFAULT_STYLE)
+        model.load_state_dict(tensors, assign=True)
         return cls(model.eval().requires_grad_(False), described, style)
 
 

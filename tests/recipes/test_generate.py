@@ -15,9 +15,12 @@ import soundfile
 from whole_models import save_whole
 
 import lst
+from lst.api import prompts
 from lst.cli import main
 from lst.configs.compose import build_config
+from lst.data.audio import read_audio
 from lst.data.prepared import PreparedData
+from lst.errors import UserError
 from lst.model.checkpoint import load_model, save_model
 from lst.recipes.report.record import read_run
 from lst.recipes.report.spoken import SpokenSection, spoken_section
@@ -58,15 +61,25 @@ def test_text_audio_or_both_become_sound(run: Path, audio: Path, tmp_path: Path)
         assert np.abs(samples).max() < 1
 
 
-def test_both_are_read_in_order(run: Path, audio: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_both_are_read_in_order(
+    run: Path, audio: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["generate", f"run_dir={run}", *FEW, "generate.text=Anna went", f"generate.audio={audio}"]
+    read: list[Path] = []
+    monkeypatch.setattr(prompts, "read_audio", lambda path, rate_hz: read.append(path) or read_audio(path, rate_hz))
     assert main([*words, "generate.modality=text", "generate.temperature=0"]) == 0
+    assert len(read) == 1, "a spoken prompt is encoded once"
     told = capsys.readouterr().out
     assert re.search(r"prompt: +Anna went .*: \d+ \d+", told)
     model = lst.load(run, "static")
     prompt = ["Anna went", audio]
     expected = model.generate(prompt, modality="text", max_new_tokens=10, temperature=0)  # type: ignore[arg-type]
     assert f"continuation: {expected.text}\n" in told
+    units = model.units(audio)
+    again = model.generate(["Anna went", units], modality="text", max_new_tokens=10, temperature=0)
+    assert again.text == expected.text
+    with pytest.raises(UserError, match="of samples, give"):
+        model.generate(units.astype(np.int64) + 60_000)
 
 
 def test_streamed_text_is_the_text(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

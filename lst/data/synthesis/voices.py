@@ -92,6 +92,30 @@ def named_speaker(name: str) -> PseudoSpeaker:
     return PseudoSpeaker(slug, found, voice, 1.0, 1.0, PLAIN_GAIN)
 
 
+def named_speakers(names: Sequence[str], option: str) -> list[PseudoSpeaker]:
+    """``named_speaker`` of each name.
+
+    Args:
+        names: of an option.
+        option: its key, for errors.
+
+    Raises:
+        UserError: ``ProblemsError`` lists all voices that are not here, and names that mean one voice.
+    """
+    found, problems = dict[PseudoSpeaker, str](), list[str]()
+    for name in names:
+        try:
+            speaker = named_speaker(name)
+        except UserError as error:
+            problems.append(f"{name}: {' '.join(str(error).split())}")
+            continue
+        if speaker in found:
+            problems.append(f"{name}: it is the voice of {found[speaker]}: give each once")
+        found.setdefault(speaker, name)
+    raise_problems(option, problems)
+    return list(found)
+
+
 def pseudo_speakers(engine: str, num_speakers: int, seed: int) -> list[PseudoSpeaker]:
     """Makes speakers that differ in voice, rate, pitch and gain; with more speakers the first ones stay the same.
 

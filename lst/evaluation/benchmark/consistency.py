@@ -16,7 +16,7 @@ from lst.configs.schema import Config
 from lst.data.corpora.records import text_lines
 from lst.data.synthesis import choose_engine, generate_stories
 from lst.data.synthesis.engines import engine_of
-from lst.data.synthesis.voices import PseudoSpeaker, named_speaker
+from lst.data.synthesis.voices import PseudoSpeaker, named_speaker, named_speakers
 from lst.errors import UserError
 from lst.evaluation.benchmark.text_items import TextItem
 
@@ -58,7 +58,7 @@ def consistency_items(config: Config, path: Path | None, count: int) -> tuple[li
 
 def _voices(config: Config) -> list[PseudoSpeaker]:
     if config.benchmark.voices:
-        return [named_speaker(name) for name in config.benchmark.voices]
+        return named_speakers(config.benchmark.voices, "benchmark.voices")
     engine = choose_engine(config.data.voice)
     return [named_speaker(f"{engine}:{voice}") for voice in engine_of(engine).traits.voices]
 

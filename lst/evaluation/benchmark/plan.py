@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,9 +12,9 @@ from lst.data.prepared import UNITS_FILE, PreparedData, artefact_path, speech_na
 from lst.data.recordings.recognisers import RecogniserChoice, load_recogniser
 from lst.data.synthesis import choose_engine, default_cache_dir, pseudo_speakers
 from lst.data.synthesis.engines import engine_of
-from lst.data.synthesis.voices import PseudoSpeaker, named_speaker, uncached
+from lst.data.synthesis.voices import PseudoSpeaker, named_speakers, uncached
 from lst.data.text import normaliser
-from lst.errors import UserError, raise_problems
+from lst.errors import UserError
 from lst.evaluation.accuracy import HEADLINE, HEADLINE_ALONE
 from lst.evaluation.benchmark.formats import VERSION
 from lst.evaluation.benchmark.listed import ItemList, list_items
@@ -184,7 +184,7 @@ def _by_voices(config: Config, listed: ItemList, read_aloud: Callable[[str], str
     if listed.recordings:
         speakers = {name: replace(RECORDED, name=_voice_of(name)) for name in listed.recordings}
     elif not speakers:
-        named = _named(config.benchmark.voices)
+        named = named_speakers(config.benchmark.voices, "benchmark.voices")
         if len(named) > 1:
             items = [replace(item, id=f"{item.id}--{voice.name}") for item in items for voice in named]
         turns = named or pseudo_speakers(choose_engine(config.data.voice), config.data.num_speakers, config.seed)
@@ -195,18 +195,6 @@ def _by_voices(config: Config, listed: ItemList, read_aloud: Callable[[str], str
         for name, text in item.parts.items()
     ]
     return items, said
-
-
-def _named(voices: Sequence[str]) -> list[PseudoSpeaker]:
-    """The speakers of ``benchmark.voices``; all that are absent are named."""
-    found, absent = [], []
-    for name in voices:
-        try:
-            found.append(named_speaker(name))
-        except UserError as error:
-            absent.append(f"{name}: {' '.join(str(error).split())}")
-    raise_problems("benchmark.voices", absent)
-    return found
 
 
 def _voice_of(utterance: str) -> str:

@@ -145,7 +145,8 @@ class TrainingModule(lightning.LightningModule):
         """The rows of ``metrics.jsonl`` of the steps since the last call. The host waits for the device here.
 
         Raises:
-            NonFiniteError: a loss or norm was not finite. No update was made from that step on.
+            NonFiniteError: a loss or norm was not finite, and that was one too many. The update of that step was not
+                made; where none may be left out, neither were those after it.
         """
         while self._unread:
             step = self._unread.pop(0)

@@ -2,6 +2,7 @@
 
 ::
 
+    RUN/augmented/held_out.json      HeldOutRecord: which utterances are, so that a corpus may grow
     RUN/augmented/audio/HASH.flac    a converted recording; the hash is of source, reference and voice
     RUN/augmented/manifest.jsonl     all recordings of the corpus with their splits, and the converted ones
     RUN/augmented/distances.json     UnitDistances; written last
@@ -28,12 +29,13 @@ from lst.data.prepare import PrepareOptions, prepare
 from lst.data.prepare.fitting import fit_units
 from lst.data.prepare.gather import gather_source
 from lst.data.prepared import UNITS_FILE, artefact_path, load_units
+from lst.data.utterance import HeldOut
 from lst.errors import UserError
 from lst.evaluation.benchmark.recognise import word_errors
 from lst.parallel import ordered_map
 from lst.progress import Progress, say
 from lst.runs import RunFolder
-from lst.storage import fingerprint, sha256, write_json
+from lst.storage import fingerprint, read_json, sha256, write_json
 from lst.tokenizers.imported_units import ImportedUnits
 from lst.tokenizers.speech import SpeechTokenizer, deduplicate
 from lst.tokenizers.units import SAMPLE_RATE_HZ
@@ -62,6 +64,13 @@ class UnitDistances(TypedDict):
     num_converted: int
 
 
+class HeldOutRecord(TypedDict):
+    """``held_out.json``: which utterances of each corpus are held out, where the corpus does not say."""
+
+    version: Literal[1]
+    held_out: dict[str, HeldOut]
+
+
 def prepare_augmented(run: RunFolder, options: PrepareOptions) -> None:
     """Converts what is not converted, prepares all, and measures how much the units change.
 
@@ -73,7 +82,16 @@ def prepare_augmented(run: RunFolder, options: PrepareOptions) -> None:
     assert options.data.augment.voice is not None
     folder, voice = augmented_folder(run), Path(options.data.augment.voice).expanduser()
     StyleVoice(SavedVoice.load(voice))
-    rows = [row for row in gather_source(options).rows if isinstance(row, ManifestRow)]
+    place = folder / "held_out.json"
+    # Of a corpus that has grown, the same utterances stay held out: none of them may have been converted.
+    kept = (
+        read_json(place, HeldOutRecord, "the record of what is held out", f"Delete {folder}.")["held_out"]
+        if place.exists()
+        else {}
+    )
+    source = gather_source(options, held_out=kept)
+    write_json(place, {**HeldOutRecord(version=1, held_out={**source.held_out})})
+    rows = [row for row in source.rows if isinstance(row, ManifestRow)]
     pairs = conversions(rows, options.data.augment.voices, options.seed)
     if not pairs:
         raise UserError(

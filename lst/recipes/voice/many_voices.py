@@ -30,7 +30,7 @@ from lst.data.synthesis.voices import (
     R3_ROOT,
     PseudoSpeaker,
     default_cache_dir,
-    named_speaker,
+    named_speakers,
     speak_each,
     synthesize_cached,
 )
@@ -73,7 +73,7 @@ def many_speakers(voices: Sequence[str], num_speakers: int, seed: int) -> list[B
     Raises:
         UserError: there is no such engine or voice here.
     """
-    named = [named_speaker(name) for name in voices]
+    named = named_speakers(voices, "many.voices")
     engines = list(dict.fromkeys(speaker.engine for speaker in named))
     own = {engine: [speaker for speaker in named if speaker.engine == engine] for engine in engines}
     generator = random.Random(seed)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lst.configs.voice_schema import VoiceConfig
 from lst.data.corpora import ManifestRow, check_rows, load_corpus, num_bad_rows
 from lst.data.synthesis.stories import generate_stories, split_sentences
-from lst.data.synthesis.voices import default_cache_dir, named_speaker, synthesize_many
+from lst.data.synthesis.voices import default_cache_dir, named_speakers, synthesize_many
 from lst.errors import UserError
 from lst.progress import say
 
@@ -48,7 +48,7 @@ def pairs_of(config: VoiceConfig) -> list[Pair]:
 
 def parallel_pairs(config: VoiceConfig) -> list[Pair]:
     """Sentences, each said by a source and a target voice, and two other sentences of the target."""
-    speakers = [named_speaker(name) for name in config.eval.voices]
+    speakers = named_speakers(config.eval.voices, "eval.voices")
     stories = generate_stories(config.eval.sentences + 3, config.seed + 1)
     sentences = [one for story in stories for one in split_sentences(story.text) if len(one.split()) >= _MIN_WORDS]
     chosen = sentences[:: max(1, len(sentences) // (config.eval.sentences + 2))][: config.eval.sentences + 2]

@@ -18,6 +18,7 @@ from lst.configs.schema import Config
 from lst.configs.voice_schema import VoiceConfig
 from lst.data.prepare import prepare
 from lst.data.shards import INDEX_FILE
+from lst.data.synthesis.voices import named_speakers
 from lst.errors import UserError
 from lst.recipes.voice.evaluate import evaluate_voice, evaluated_on, evaluation_measure, evaluation_recogniser
 from lst.recipes.voice.many_voices import MANIFEST_FILE, BodySpeaker, check_corpus, make_corpus, many_speakers
@@ -65,7 +66,7 @@ def check_voices(config: VoiceConfig) -> list[BodySpeaker]:
     both = sorted(set(config.many.voices) & set(config.eval.voices))
     if both:
         raise UserError(f"{', '.join(both)}: in many.voices and in eval.voices; take them out of one")
-    many_speakers(config.eval.voices, 1, config.seed)
+    named_speakers(config.eval.voices, "eval.voices")
     speakers = many_speakers(config.many.voices, config.many.num_speakers, config.seed)
     check_corpus(_corpus(config), speakers, config.many.num_sentences, config.seed)
     evaluation_measure(config)

@@ -18,7 +18,7 @@ from safetensors.torch import save
 
 from lst.errors import UserError
 from lst.storage import Between, FormatError, Seconds, parse_json, write_bytes
-from lst.storage.tensors import read_header
+from lst.storage.tensors import read_header, read_weights
 from lst.voice.config import SpectrumConfig
 from lst.voice.mel import MelScale
 from lst.voice.vocoders.spectral import SpectrumNetwork
@@ -115,11 +115,7 @@ class TrainedVocoder:
                 config = SpectrumConfig(described["dim"], described["layers"])
                 network = SpectrumNetwork(config, MelScale(described["sample_rate_hz"]))
             needed = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
-            if {name: info.shape for name, info in file.tensors.items()} != needed:
-                raise FormatError("does not hold the weights that its description asks for")
-            tensors = {name: tensor.float() for name, tensor in file.read().items()}
-            if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
-                raise FormatError("holds values that are not finite")
+            tensors = read_weights(file, needed)
         except FormatError as error:
             raise UserError(f"the vocoder is damaged: {path} {error}. {_REMEDY}") from None
         network.load_state_dict(tensors, assign=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,29 @@ def test_converted_recordings_are_prepared_with_the_others(
     assert "recordings in other voices" in capsys.readouterr().err
     monkeypatch.setattr(augment, "_voice", lambda path: pytest.fail("what is there is not converted again"))
     assert main(command) == 0
+
+
+def test_what_was_held_out_stays_so_when_the_corpus_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a recording that the model is judged on would be converted, and trained on."""
+    monkeypatch.setattr(augment, "prepare", lambda folder, options: codec().save(folder / UNITS_FILE))
+    monkeypatch.setattr(augment, "fit_units", lambda *_: codec())
+    monkeypatch.setattr(augment, "_converted", lambda *given: replace(given[-1][0], id=f"{given[-1][0].id}-c"))
+    random_voice().save(tmp_path / "voice")
+    folder, held_out = tmp_path / "corpus", list[set[str]]()
+    folder.mkdir()
+    command = ["prepare", f"run_dir={tmp_path / 'run'}", f"corpus={folder}", "card.after_prepare=false"]
+    command += ["data.valid_share=0.3", "data.augment.voices=1", f"data.augment.voice={tmp_path / 'voice'}"]
+    for count in (10, 30):
+        rows = [ManifestRow(f"u{n}", folder / f"u{n}.wav", "one two", f"s{n % 2}") for n in range(count)]
+        for row in rows:
+            soundfile.write(row.path, hum(0.6), 16_000)
+        write_manifest(folder / "manifest.jsonl", rows)
+        assert main(command) == 0
+        made = read_manifest(tmp_path / "run" / "augmented" / "manifest.jsonl")
+        held_out.append({row.id for row in made if row.split == "valid"})
+    first, second = held_out
+    assert len(first) == 3
+    assert {name for name in second if int(name[1:]) < 10} == first
 
 
 def test_what_is_missing_is_said_before(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

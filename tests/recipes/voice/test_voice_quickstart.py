@@ -11,6 +11,7 @@ from small_voices import hum
 
 from lst.cli import main
 from lst.data.corpora.manifest import read_manifest
+from lst.data.synthesis import voices
 from lst.data.synthesis.voices import PseudoSpeaker
 from lst.errors import UserError
 from lst.recipes.voice import many_voices
@@ -26,6 +27,8 @@ def engines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, 
 
     def named(name: str) -> PseudoSpeaker:
         engine, _, voice = name.partition(":")
+        if voice == "nobody":
+            raise UserError(f"{engine} has no such voice")
         return PseudoSpeaker(name, engine, voice, 1.0, 1.0, 0.7)
 
     def speak(text: str, speaker: PseudoSpeaker, folder: Path) -> Path:
@@ -34,7 +37,7 @@ def engines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, 
         soundfile.write(path, hum(1.0, pitch_hz=200), 16_000)
         return path
 
-    monkeypatch.setattr(many_voices, "named_speaker", named)
+    monkeypatch.setattr(voices, "named_speaker", named)
     monkeypatch.setattr(many_voices, "synthesize_cached", speak)
     return spoken
 
@@ -48,6 +51,13 @@ def test_engines_take_turns_and_speakers_differ() -> None:
     low, high = BODY_RANGE
     assert all(low - 0.01 <= one.body <= high + 0.01 and round(one.body * 16_000) % 50 == 0 for one in speakers)
     assert max(one.body for one in speakers) - min(one.body for one in speakers) > 0.8 * (high - low)
+
+
+def test_all_voices_that_are_absent_or_twice_there_are_named() -> None:
+    with pytest.raises(
+        UserError, match=r"(?s)many\.voices: 3 problems.*a:nobody: a has.*pico:en-GB: .*b:nobody: b has"
+    ):
+        many_speakers(["a:nobody", *VOICES, "pico:en-GB", "b:nobody"], 2, 0)
 
 
 def test_a_smaller_body_has_higher_frequencies_and_less_time(tmp_path: Path) -> None:
@@ -90,5 +100,7 @@ def test_a_plan_is_shown_and_heard_voices_are_refused(tmp_path: Path, capsys: py
     assert "flite:rms: in many.voices and in eval.voices" in capsys.readouterr().err
     assert main([*command, "eval.recognise=faster-whisper", f"eval.recogniser_weights={tmp_path}"]) == 2
     capsys.readouterr()
+    assert main([*command, f"eval.speaker_weights={tmp_path / 'nowhere.pt'}"]) == 2
+    assert "there is no such file" in capsys.readouterr().err
     assert main([*command, "many.voices=[]"]) == 2
     assert "many.voices= names no voice" in capsys.readouterr().err
