@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from copy import deepcopy
@@ -24,7 +25,7 @@ from hydra import compose, initialize_config_module
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import Container, DictConfig, Node, OmegaConf
 from omegaconf._utils import get_omega_conf_dumper
 from omegaconf.errors import OmegaConfBaseException
 
@@ -114,7 +115,7 @@ class Job(Generic[ConfigT]):
 
     @cached_property
     def _structure(self) -> DictConfig:
-        """The schema as OmegaConf takes it; copying it is quicker than making it."""
+        """The schema as OmegaConf takes it; it stays as it is."""
         structure: DictConfig = OmegaConf.structured(self.schema)
         return structure
 
@@ -171,12 +172,11 @@ class Job(Generic[ConfigT]):
         if not shipped and files.find(name) is None:
             files.problems.append(f"{NAME_FLAG}{name}: there is no {name}.yaml in --config-dir={files.folder or ''}")
             name = "config"
-        config = deepcopy(self._structure)
+        built: ConfigT = OmegaConf.to_object(self._structure)  # type: ignore[assignment]
         composed = self._compose(name, overrides, files, problems)
         problems += files.problems
         if not files.problems:
-            problems += _merge(config, composed, "")
-        built: ConfigT = OmegaConf.to_object(config)  # type: ignore[assignment]
+            problems += _merge(built, self._structure, composed, "")
         for key, value in texts.items():
             section, _, last = key.rpartition(".")
             setattr(attrgetter(section)(built) if section else built, last, None if value == "null" else value)
@@ -369,19 +369,33 @@ def _list_problems(key: str, value: str, example: Sequence[Any]) -> list[str]:
     return [f"{key}={value}: a list is needed: write {key}=[{items}]"]
 
 
-def _merge(config: DictConfig, values: dict[str, Any], prefix: str) -> list[str]:
+def _merge(built: Any, structure: DictConfig, values: dict[str, Any], prefix: str) -> list[str]:
     """Sets each value on its own, so that every wrong type is found."""
     problems = []
     for key, value in values.items():
-        if isinstance(value, dict) and is_dataclass(OmegaConf.get_type(config, key)):
-            problems += _merge(config[key], value, f"{prefix}{key}.")
+        if isinstance(value, dict) and is_dataclass(OmegaConf.get_type(structure, key)):
+            problems += _merge(getattr(built, key), structure[key], value, f"{prefix}{key}.")
             continue
         try:
-            config[key] = value
+            setattr(built, key, _converted(structure, key, value))
         except OmegaConfBaseException as error:
             reason = str(error).splitlines()[0]
             problems.append(f"{prefix}{key}={value}: {reason}")
     return problems
+
+
+def _converted(structure: DictConfig, key: str, value: Any) -> Any:
+    """A value as the option takes it; raises OmegaConf's error for one of another type."""
+    with contextlib.suppress(OmegaConfBaseException):
+        node = deepcopy(structure._get_node(key))
+        if isinstance(node, Node):
+            node._set_value(value)
+            if not node._is_missing():
+                return OmegaConf.to_object(node) if isinstance(node, Container) else node._value()
+    # A copy of the whole section takes a hundred times as long, but says best what is wrong.
+    section = deepcopy(structure)
+    section[key] = value
+    return getattr(OmegaConf.to_object(section), key)
 
 
 def to_yaml(config: Options) -> str:
