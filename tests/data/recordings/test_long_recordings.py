@@ -235,7 +235,7 @@ def test_why_a_long_recording_stays_whole_is_told(chapter: Path, tmp_path: Path)
     long = ManifestRow("long", chapter, "a dog", duration_s=90.0)
     for method, why in (
         (AlignConfig(method="import", source="x"), "method=import places no words"),
-        (AlignConfig(method="manifest"), "no times of their words"),
+        (AlignConfig(method="manifest"), "no times of words"),
         (AlignConfig(), ""),
     ):
         found = why_whole(long, DataConfig(align=method))
