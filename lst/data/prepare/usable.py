@@ -92,14 +92,18 @@ def usable_rows(
         ]
     allowed = (num_rows, options.on_error, options.max_skipped_share, subject)
     apply_on_error(found, *allowed, hint=_WITHOUT_TEXT if needs_text and any(map(_lacks_text, found)) else "")
-    long = [row for row in good if is_cut(row, config)]
+    long, heard = list[ManifestRow](), list[ManifestRow]()
+    for row in good:
+        if is_cut(row, config):
+            long.append(row)
+        if config.is_heard and not row.text.strip():
+            heard.append(row)
     if is_plan and long:
         hours = sum(row.duration_s or 0.0 for row in long) / 3600
         say(
             f"{len(long):,} recordings of {hours:,.2f} h are longer than {config.longest_whole_s:g} s: they are cut at "
             f"pauses into utterances of at most {config.longest_piece_s:g} s"
         )
-    heard = [row for row in good if config.is_heard and not row.text.strip()]
     if is_plan or not (long or heard):
         return Usable(found, *_apart(good, ()))
     listened = list({_file_of(row): row for row in [*long, *heard]}.values())
@@ -131,8 +135,7 @@ def _apart(rows: RowTable, left_out: Sequence[LeftOut]) -> tuple[RowTable, list[
 
     Recordings without a text that the corpus holds out are left out then: they can be neither trained on nor evaluated.
     """
-    has_text = {bool(row.text.strip()) for row in rows}
-    if has_text != {True, False}:
+    if rows.facts.have_text != {True, False}:
         return rows, list(left_out)
     held_out = [row for row in rows if not row.text.strip() and row.split == "valid"]
     kept = RowTable(
