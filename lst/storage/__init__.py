@@ -48,6 +48,7 @@ from lst.storage.folders import copy_folder, remove_folder, staged_folder
 from lst.storage.listing import FileList, files_fingerprint, list_files
 from lst.storage.named_places import is_several, joined_places, named_places, place_list_problems
 from lst.storage.places import Folder, Location, Url, absolute, expanded, is_url, locate, named_in
+from lst.storage.temporary import TemporaryBytes
 from lst.storage.typed import Between, Count, FormatError, OtherVersionError, Seconds, parse_json, read_json, read_jsonl
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "OtherVersionError",
     "PlaceError",
     "Seconds",
+    "TemporaryBytes",
     "Url",
     "absolute",
     "allow",

@@ -107,8 +107,8 @@ def _settled(
     for place, (number, row) in zip(in_part, enumerate(partial, len(found.rows)), strict=True):
         own = replace(row, id=ids.get(number) or made_id(row))
         found.problems[place] = replace(found.problems[place], row=in_words(own))
-    is_plain = found.rows.languages <= {""} and language in (None, ENGLISH)
-    if is_plain and needs_text and found.rows.has_made_ids and not ids:
+    is_plain = found.rows.facts.languages <= {""} and language in (None, ENGLISH)
+    if is_plain and needs_text and found.rows.facts.has_made_ids and not ids:
         return found.rows, []
     rows, disagreeing = RowTable(), list[ManifestProblem]()
     for number, row in enumerate(found.rows):

@@ -5,32 +5,30 @@
     row ──RowBlock.of──▶ a line of JSON ──add──▶ RowTable: a temporary file, where each line ends, a key of each id
     worker ◀──bytes── contents(n)                   └── table[n], for row in table: rows are made when they are read
 
-A table is a sequence like a list of rows, to which rows can be added. Up to ``IN_MEMORY_BYTES`` no file is made. A
-block is what processes send each other: nobody decodes it on the way.
+A table is a sequence like a list of rows, to which rows can be added. A small one makes no file. A block is what
+processes send each other: nobody decodes it on the way.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
-import weakref
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import IO, Any, overload
+from typing import Any, overload
 
 import numpy as np
 
 from lst.data.corpora.ids import id_of
 from lst.data.corpora.rows import ManifestRow
 from lst.data.utterance import UNSTATED, Provenance, TimedWord
-from lst.storage import full_disk_named
+from lst.storage import TemporaryBytes
 
-IN_MEMORY_BYTES = 8 << 20
 # Rows that are written, and read, together.
 ROWS_TOGETHER = 256
+_FIELDS = [column.name for column in fields(ManifestRow)]
 _encode = json.JSONEncoder(separators=(",", ":"), default=lambda value: value.item()).encode  # of NumPy's numbers
 
 
@@ -44,6 +42,32 @@ def made_id(row: ManifestRow) -> str:
     return row.id if row.has_own_id else id_of(row.id)
 
 
+@dataclass
+class RowFacts:
+    """What is known of rows without reading them.
+
+    Attributes:
+        has_made_ids: whether the id of each is ``made_id``.
+        most_id_bytes: of the longest id.
+        languages, splits: of all of them.
+        have_text: False if one has no text, True if one has; both, or none without rows.
+    """
+
+    has_made_ids: bool = True
+    most_id_bytes: int = 1
+    languages: set[str] = field(default_factory=set)
+    splits: set[str] = field(default_factory=set)
+    have_text: set[bool] = field(default_factory=set)
+
+    def merge(self, other: RowFacts) -> None:
+        """Adds what is known of further rows."""
+        self.has_made_ids &= other.has_made_ids
+        self.most_id_bytes = max(self.most_id_bytes, other.most_id_bytes)
+        self.languages |= other.languages
+        self.splits |= other.splits
+        self.have_text |= other.have_text
+
+
 @dataclass(frozen=True)
 class RowBlock:
     """Some rows as bytes.
@@ -51,22 +75,26 @@ class RowBlock:
     Attributes:
         content: a line of JSON a row.
         id_keys: ``name_key`` of ``made_id`` of each.
-        has_made_ids: whether the id of each is ``made_id``.
-        languages: of all of them.
+        facts: of them.
     """
 
     content: bytes
     id_keys: array[int]
-    has_made_ids: bool
-    languages: frozenset[str]
+    facts: RowFacts
 
     @classmethod
     def of(cls, rows: Sequence[ManifestRow]) -> RowBlock:
         """Encodes rows."""
         made = list(map(made_id, rows))
         content = "".join(map(_line, rows)).encode()
-        has_made_ids = all(row.id == name for row, name in zip(rows, made, strict=True))
-        return cls(content, array("Q", map(name_key, made)), has_made_ids, frozenset(row.language for row in rows))
+        facts = RowFacts(
+            all(row.id == name for row, name in zip(rows, made, strict=True)),
+            max((len(row.id.encode("utf-8", "surrogatepass")) for row in rows), default=1),
+            {row.language for row in rows},
+            {row.split for row in rows},
+            {bool(row.text.strip()) for row in rows},
+        )
+        return cls(content, array("Q", map(name_key, made)), facts)
 
 
 class RowTable(Sequence[ManifestRow]):
@@ -75,17 +103,13 @@ class RowTable(Sequence[ManifestRow]):
     Args:
         rows: the first of them.
 
-    Attributes:
-        has_made_ids: whether the id of each row is ``made_id``.
-        languages: of all rows.
     """
 
     def __init__(self, rows: Iterable[ManifestRow] = ()) -> None:
-        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES, prefix="lst-rows-")  # noqa: SIM115
-        weakref.finalize(self, self._file.close)
+        self._content = TemporaryBytes()
         self._ends, self._id_keys = array("Q", [0]), array("Q")
         self._pending: list[ManifestRow] = []
-        self.has_made_ids, self.languages = True, set[str]()
+        self._facts = RowFacts()
         self.extend(rows)
 
     @classmethod
@@ -119,15 +143,19 @@ class RowTable(Sequence[ManifestRow]):
             self._write(RowBlock.of(pending))
 
     def _write(self, block: RowBlock) -> None:
-        with full_disk_named(Path(tempfile.gettempdir()) / "lst-rows"):
-            self._file.seek(end := self._ends[-1])
-            self._file.write(block.content)
+        end = self._content.num_bytes
+        self._content.add(block.content)
         for line in block.content.splitlines(keepends=True):
             end += len(line)
             self._ends.append(end)
         self._id_keys.extend(block.id_keys)
-        self.has_made_ids &= block.has_made_ids
-        self.languages |= block.languages
+        self._facts.merge(block.facts)
+
+    @property
+    def facts(self) -> RowFacts:
+        """Of all rows."""
+        self._flush()
+        return self._facts
 
     @property
     def id_keys(self) -> np.ndarray:
@@ -142,8 +170,7 @@ class RowTable(Sequence[ManifestRow]):
 
     def _read(self, start: int, end: int) -> bytes:
         self._flush()
-        self._file.seek(self._ends[start])
-        return self._file.read(self._ends[end] - self._ends[start])
+        return self._content.read(self._ends[start], self._ends[end])
 
     def __len__(self) -> int:
         return len(self._ends) - 1 + len(self._pending)
@@ -219,7 +246,10 @@ def _row(line: bytes) -> ManifestRow:
     cells[12] = tuple(_word(*word) for word in cells[12])
     cells[14] = frozenset(cells[14])
     cells[16] = Provenance(*cells[16]) if any(cells[16]) else UNSTATED
-    return ManifestRow(*cells)
+    # As a frozen dataclass is filled field by field, which takes as long as all else here; it was checked when made.
+    row = object.__new__(ManifestRow)
+    row.__dict__.update(zip(_FIELDS, cells, strict=True))
+    return row
 
 
 def _word(text: str, start_s: float, end_s: float, score: Any, character_ends_s: Sequence[float], *rest: Any) -> Any:

@@ -46,6 +46,7 @@ def assign_splits(
     >>> [row.id for row in assign_splits(rows, 0.2, seed=0) if row.split == "valid"]
     ['utt_3', 'utt_6']
     """
+    rows = RowTable.of(rows)
     if _is_held_out_alone(rows, valid_share):
         say(
             f"all {len(rows):,} utterances are of a split that is held out: most become training data here, about "
@@ -68,9 +69,9 @@ def assign_splits(
     return assigned
 
 
-def _candidates(rows: Sequence[ManifestRow]) -> Callable[[ManifestRow], bool]:
+def _candidates(rows: RowTable) -> Callable[[ManifestRow], bool]:
     """Which rows may be held out: those without a split, or all where each has one."""
-    is_any_open = any(not row.split for row in rows)
+    is_any_open = "" in rows.facts.splits
     return lambda row: not (is_any_open and row.split)
 
 
@@ -80,6 +81,7 @@ def choose_held_out(rows: Sequence[ManifestRow], valid_share: float, seed: int) 
     The choice is a rule, so that rows that come later have a split too, and none of those before changes its own: the
     speakers that are held out, or the largest draw of an utterance that is.
     """
+    rows = RowTable.of(rows)
     if _is_held_out_alone(rows, valid_share):
         rows = RowTable(replace(row, split="") for row in rows)
     if not _is_drawn(rows, valid_share):
@@ -89,7 +91,8 @@ def choose_held_out(rows: Sequence[ManifestRow], valid_share: float, seed: int) 
     if len(rows) < 2:
         raise UserError("the corpus has one usable utterance: nothing can be held out. Add more, or valid_share=0.")
     is_candidate, num_wanted = _candidates(rows), valid_share * len(rows)
-    train_speakers = {row.speaker for row in rows if not is_candidate(row)}
+    is_all = len(rows.facts.splits) == 1
+    train_speakers = set[str]() if is_all else {row.speaker for row in rows if not is_candidate(row)}
     num_by_speaker = Counter(row.speaker for row in rows if is_candidate(row) and row.speaker not in train_speakers)
     if len(num_by_speaker) < MIN_SPEAKERS_TO_HOLD_OUT:
         num_held_out = max(1, min(round(num_wanted), len(rows) - 1))
@@ -116,12 +119,12 @@ def _draw(seed: int, kind: str, name: str) -> str:
     return hashlib.sha256(f"{seed}:{kind}:{name}".encode()).hexdigest()
 
 
-def _is_held_out_alone(rows: Sequence[ManifestRow], valid_share: float) -> bool:
+def _is_held_out_alone(rows: RowTable, valid_share: float) -> bool:
     """Whether the corpus is a development set alone (LibriSpeech's dev-clean): some of it must become training data."""
-    return bool(rows) and valid_share < 1 and all(row.split == "valid" for row in rows)
+    return valid_share < 1 and rows.facts.splits == {"valid"}
 
 
-def _is_drawn(rows: Sequence[ManifestRow], valid_share: float) -> bool:
+def _is_drawn(rows: RowTable, valid_share: float) -> bool:
     if not 0 <= valid_share <= 1:
         raise UserError(f"valid_share={valid_share} must be from 0 to 1.")
-    return valid_share > 0 and bool(rows) and not any(row.split == "valid" for row in rows)
+    return valid_share > 0 and bool(rows) and "valid" not in rows.facts.splits

@@ -114,7 +114,7 @@ def _rows_without(rows: RowTable, others: RowTable) -> list[ManifestRow]:
 
 def _own_keys(rows: RowTable) -> np.ndarray:
     """``name_key`` of the id of each row, as it is."""
-    if rows.has_made_ids:
+    if rows.facts.has_made_ids:
         return rows.id_keys
     return np.fromiter((name_key(row.id) for row in rows), np.uint64, len(rows))
 

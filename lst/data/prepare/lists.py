@@ -25,6 +25,7 @@ from lst import storage
 from lst.data.corpora import ManifestRow, UnitRow
 from lst.data.corpora.manifest import parse_record, row_record
 from lst.data.corpora.records import shown
+from lst.data.corpora.row_table import RowTable
 from lst.data.prepare.shard_plan import PlannedShard, free_numbers, ranges_of
 from lst.data.prepared import (
     LIST_FILES,
@@ -43,7 +44,7 @@ from lst.data.synthesis.simulated import SimulatedRow
 from lst.data.utterance import UNSTATED, Provenance
 from lst.errors import UserError
 from lst.progress import say
-from lst.storage import Folder, FormatError, read_jsonl
+from lst.storage import Folder, FormatError, TemporaryBytes, read_jsonl
 from lst.storage.typed import checked
 
 # More of them are no mixture that a person would weigh.
@@ -74,21 +75,21 @@ class Lists:
     Attributes:
         shards: all of them, in the order of their rows.
         hashes: SHA-256 of each list's file by name; lists without a row are not there.
-        lines: of each list's file by name, made anew at each call.
+        contents: of each list's file by name, in temporary files.
         records: the lines of a shard, not yet written, by its name.
     """
 
     shards: list[PlannedShard]
     hashes: dict[str, str]
-    lines: dict[str, Callable[[], Iterator[bytes]]]
+    contents: dict[str, TemporaryBytes]
     records: dict[str, Callable[[], Iterator[Record]]]
 
     def write(self, folder: Folder) -> None:
         """Writes the lists; those that this corpus lacks are removed, as they are an earlier one's."""
         for name in (*LIST_FILES, PLAN_FILE):
-            if name in self.lines:
+            if name in self.contents:
                 with storage.staged(folder / name) as temporary, open(temporary, "wb") as file:
-                    file.writelines(self.lines[name]())
+                    file.writelines(self.contents[name].blocks())
             else:
                 storage.remove(folder / name)
 
@@ -113,8 +114,10 @@ def arrange(
     """
     source_of = _source_of_row(rows)
     orders: dict[_Key, array[int]] = {}
-    width = max((len(row.id.encode()) for row in rows), default=1)
-    ids = np.empty(len(rows), f"S{width}")
+    most_bytes = (
+        rows.facts.most_id_bytes if isinstance(rows, RowTable) else max([len(row.id.encode()) for row in rows] or [1])
+    )
+    ids = np.empty(len(rows), f"S{most_bytes}")
     for number, row in enumerate(rows):
         ids[number] = row.id.encode()
         orders.setdefault(_Key(row.split, _FILE_OF[type(row)], source_of(row)), array("Q")).append(number)
@@ -133,26 +136,30 @@ def arrange(
     text_ids, before_texts = np.array([text.id.encode() for text in texts], np.bytes_), known.get(key, ())
     order, text_size = np.argsort(text_ids, kind="stable"), size * TEXTS_FOR_AN_UTTERANCE
     groups.append(_Group(key, texts, text_ids, order, before_texts, text_size, free_numbers(before_texts), None))
-    lines: dict[str, Callable[[], Iterator[bytes]]] = {
-        file: _joined_lines([group for group in groups if group.key.file == file])
-        for file in dict.fromkeys(group.key.file for group in groups)
-    }
-    if not rows:
-        lines[MANIFEST_FILE] = _joined_lines([])
-    if questions:
-        lines[QUESTIONS_FILE] = lambda: (_line(asdict(question)) for question in questions)
-    shards, offsets, records = [], dict[str, int](), dict[str, Callable[[], Iterator[Record]]]()
-    digests = {name: hashlib.sha256() for name in lines}
+    files = (
+        [MANIFEST_FILE] * (not len(rows)) + [group.key.file for group in groups] + [QUESTIONS_FILE] * bool(questions)
+    )
+    contents = {name: TemporaryBytes() for name in dict.fromkeys(files)}
+    shards, digests = list[PlannedShard](), {name: hashlib.sha256() for name in contents}
+    records: dict[str, Callable[[], Iterator[Record]]] = {}
+
+    def write(name: str, line: bytes) -> int:
+        digests[name].update(line)
+        return contents[name].add(line)
+
+    for question in questions:
+        write(QUESTIONS_FILE, _line(asdict(question)))
     for group in groups:
-        planned = list(group.planned(offsets, digests[group.key.file]))
+        planned = list(group.planned(contents[group.key.file].num_bytes, partial(write, group.key.file)))
         shards += planned
         starts = accumulate((len(shard) for shard in planned), initial=0)
         for shard, start in zip(planned, starts, strict=False):
             records[shard.name] = partial(group.records, start, start + len(shard))
-    lines[PLAN_FILE] = lambda: (_line(shard.record) for shard in shards)
-    for name in {*lines} - {group.key.file for group in groups}:
-        digests[name] = hashlib.sha256(b"".join(lines[name]()))
-    return Lists(shards, {name: digest.hexdigest() for name, digest in sorted(digests.items())}, lines, records)
+    contents[PLAN_FILE] = TemporaryBytes()
+    digests[PLAN_FILE] = hashlib.sha256()
+    for shard in shards:
+        write(PLAN_FILE, _line(shard.record))
+    return Lists(shards, {name: digest.hexdigest() for name, digest in sorted(digests.items())}, contents, records)
 
 
 def _source_of_row(rows: Sequence[SpokenRow]) -> Callable[[SpokenRow], str]:
@@ -210,19 +217,17 @@ class _Group:
             record = row_record(row) if isinstance(row, ManifestRow) else asdict(row)
             yield record if self.more is None else record | self.more(number)
 
-    def planned(self, offsets: dict[str, int], digest: Any) -> Iterator[PlannedShard]:
-        """Its shards; adds its lines to the file's length and hash."""
+    def planned(self, offset: int, write: Callable[[bytes], int]) -> Iterator[PlannedShard]:
+        """Its shards, whose lines are written to their list from ``offset`` on."""
         split, file, source = self.key
         ids = _SortedIds(self.ids, self.order)
         for name, first_id, start, end in ranges_of(split, ids, self.before, self.size, self.numbers):
-            offset, content = offsets.setdefault(file, 0), hashlib.sha256()
+            num_bytes, content = 0, hashlib.sha256()
             for record in self.records(start, end):
-                line = _line(record)
-                offsets[file] += len(line)
-                digest.update(line)
+                num_bytes += write(_line(record))
                 content.update(_line(_content(record)))
-            num_bytes = offsets[file] - offset
             yield PlannedShard(name, first_id, file, offset, num_bytes, end - start, content.hexdigest(), source)
+            offset += num_bytes
 
 
 class _SortedIds(Sequence[str]):
@@ -236,10 +241,6 @@ class _SortedIds(Sequence[str]):
 
     def __getitem__(self, number: Any) -> Any:
         return bytes(self._ids[self._order[number]]).decode()
-
-
-def _joined_lines(groups: Sequence[_Group]) -> Callable[[], Iterator[bytes]]:
-    return lambda: (_line(record) for group in groups for record in group.records(0, len(group.order)))
 
 
 def _line(record: Record) -> bytes:

@@ -103,8 +103,8 @@ def with_splits(
     is whole: one alone is not too few, and has no split yet.
     """
     assigned, rules = RowTable(), dict[str, HeldOut]()
-    has_others = any(row.split != "valid" for row in rows)
-    is_several, has_speech = len(options.corpora) > 1, any(row.split == SPEECH_SPLIT for row in rows)
+    has_others = rows.facts.splits != {"valid"}
+    is_several, has_speech = len(options.corpora) > 1, SPEECH_SPLIT in rows.facts.splits
     for name in options.corpora:
         own = rows
         if is_several or has_speech:
@@ -120,7 +120,7 @@ def with_splits(
             assigned += own
             continue
         check_two(own, options.corpora[name])
-        is_held_out = has_others and all(row.split == "valid" for row in own)
+        is_held_out = has_others and own.facts.splits == {"valid"}
         valid_share = 1.0 if is_held_out else options.data.valid_share
         rule = held_out.get(name) or choose_held_out(own, valid_share, options.seed)
         assigned += assign_splits(own, valid_share, options.seed, rule)

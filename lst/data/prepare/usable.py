@@ -95,11 +95,14 @@ def usable_rows(
         unknown = language_problems(config.align, languages, len(good))
         raise_problems(f"data.align.method={config.align.method}", unknown)
     whole: Counter[str] = Counter()
-    long: list[ManifestRow] = []
+    long, heard = list[ManifestRow](), list[ManifestRow]()
     for row in good:
         is_long, why = fate(row)
         whole.update([why] * bool(why))
-        long += [row] * is_long
+        if is_long:
+            long.append(row)
+        if config.is_heard and not row.text.strip():
+            heard.append(row)
     for note in whole_notes(whole):
         say(note)
     if is_plan and long:
@@ -108,7 +111,6 @@ def usable_rows(
             f"{len(long):,} recordings of {hours:,.2f} h are longer than {config.longest_whole_s:g} s: they are cut at "
             f"pauses into utterances of at most {config.longest_piece_s:g} s"
         )
-    heard = [row for row in good if config.is_heard and not row.text.strip()]
     if is_plan or not (long or heard):
         return Usable(found, *_apart(good, ()))
     if heard:
@@ -142,8 +144,7 @@ def _apart(rows: RowTable, left_out: Sequence[LeftOut]) -> tuple[RowTable, list[
 
     Recordings without a text that the corpus holds out are left out then: they can be neither trained on nor evaluated.
     """
-    has_text = {bool(row.text.strip()) for row in rows}
-    if has_text != {True, False}:
+    if rows.facts.have_text != {True, False}:
         return rows, list(left_out)
     held_out = [row for row in rows if not row.text.strip() and row.split == "valid"]
     kept = RowTable(
