@@ -90,7 +90,7 @@ def usable_rows(
         ]
     allowed = (num_rows, options.on_error, options.max_skipped_share, subject)
     apply_on_error(found, *allowed, hint=_WITHOUT_TEXT if needs_text and any(map(_lacks_text, found)) else "")
-    if good.languages - {""}:
+    if good.facts.languages - {""}:
         languages = Counter(row.language for row in good if row.language and row.text.strip())
         unknown = language_problems(config.align, languages, len(good))
         raise_problems(f"data.align.method={config.align.method}", unknown)
