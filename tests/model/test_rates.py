@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
 
+from lst.configs.compose import build_config
 from lst.model.config import ModelConfig
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.optimiser import parameter_groups
@@ -54,3 +56,11 @@ def test_the_first_step_moves_them_by_their_share_of_the_rate() -> None:
     for name, parameter in model.named_parameters():
         moved = float((before[name] - parameter.detach()).mean())
         assert moved == pytest.approx(RATE * (0.1 if name.startswith(LOCAL) else 1.0), rel=1e-3), name
+
+
+def test_a_training_that_begins_with_a_trained_model_may_change_their_rate(tmp_path: Path) -> None:
+    """It is no part of the shape; what is not given is the trained model's."""
+    LatentSpeechTextModel(dataclasses.replace(SMALL, local_rate=0.1), 20).save_pretrained(tmp_path)
+    begins = ["name=m", "patching=static", f"model.init_from={tmp_path}"]
+    assert build_config(begins).model.local_rate == 0.1
+    assert build_config([*begins, "model.local_rate=0.5"]).model.local_rate == 0.5
