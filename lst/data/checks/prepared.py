@@ -7,7 +7,6 @@ import itertools
 import json
 import math
 import tarfile
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -195,7 +194,7 @@ class _SampleChecker:
         self.places: dict[str, str] = {}
         self.speakers: dict[str, set[str]] = {}
         self.totals: dict[str, _Totals] = {}
-        self.unit_counts: Counter[int] = Counter()
+        self.is_used = np.zeros(1 << 16, bool)  # of each number that a unit can be
 
     def is_written(self, split: str) -> bool:
         """Whether the samples of a split are written texts; of text alone, held-out ones are too."""
@@ -238,7 +237,7 @@ class _SampleChecker:
         if self.is_written(split):
             return [("units", f"a written text has {len(units)} units")] if len(units) else []
         faults: list[Fault] = []
-        self.unit_counts.update(dict(enumerate(np.bincount(units).tolist())) if len(units) else {})
+        self.is_used[units] = True
         if not len(units):
             faults.append(("units", "has no units"))
         elif self.vocabulary is not None and int(units.max()) >= self.vocabulary.num_units:
@@ -272,8 +271,7 @@ class _SampleChecker:
                 }
             found[split] = shown
         if self.vocabulary is not None:
-            used = sum(1 for count in self.unit_counts.values() if count)
-            found["units in use"] = f"{used:,} of {self.vocabulary.num_units:,}"
+            found["units in use"] = f"{self.is_used.sum():,} of {self.vocabulary.num_units:,}"
         return found
 
 
