@@ -25,6 +25,7 @@ from lst.storage import is_url
 
 MAX_ID_CHARS = 160  # an id is a part of file names, which may have 255 bytes
 _HASH_CHARS = 8
+_PIECE_TIMES = re.compile(r"-\d{8,}-\d{8,}$")
 _OTHERS = re.compile(r"[^A-Za-z0-9_-]+")
 
 
@@ -62,6 +63,15 @@ def piece_id(name: str, start_s: float, end_s: float) -> str:
     if len(name) + len(times) > MAX_ID_CHARS:
         name = with_hash(name[: MAX_ID_CHARS - len(times) - _HASH_CHARS - 1], name)
     return name + times
+
+
+def is_piece_id(name: str) -> bool:
+    """Whether an id is of the form that ``piece_id`` gives.
+
+    >>> is_piece_id("talk-00061200-00070034"), is_piece_id("talk-0006")
+    (True, False)
+    """
+    return _PIECE_TIMES.search(name) is not None
 
 
 def settle_ids(rows: Sequence[ManifestRow], root: Path) -> list[ManifestRow]:

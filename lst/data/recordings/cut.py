@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from lst.data.alignment.words import match_words, word_key
+from lst.data.alignment.imported import GivenTimesAligner, given_times_aligner, timed_words
 from lst.data.config import DataConfig
 from lst.data.corpora import ManifestProblem, ManifestRow
 from lst.data.corpora.ids import piece_id
@@ -31,7 +31,7 @@ from lst.progress import Progress, say
 HEARD_SHARE = 0.6
 # Of the words, or of what was heard: with fewer of both the transcript is another recording's.
 FITTING_SHARE = 0.4
-# Aligners that place words themselves; the corpus's own times need none.
+# Aligners that place words themselves; given times need none.
 CUTTING_METHODS = ("pocketsphinx", "auto", "stamps", "ctc")
 
 
@@ -56,9 +56,10 @@ def is_cut(row: ManifestRow, config: DataConfig) -> bool:
         return False
     method = config.align.method
     # pocketsphinx hears English alone.
-    if row.language and method not in ("ctc", "manifest") and row.text.strip():
+    if row.language and method not in ("ctc", "manifest", "import") and row.text.strip():
         return False
-    return not row.text.strip() or method in CUTTING_METHODS or (method == "manifest" and bool(row.words))
+    is_placed = method in (*CUTTING_METHODS, "import") or (method == "manifest" and bool(row.words))
+    return not row.text.strip() or is_placed
 
 
 def cut_recordings(
@@ -74,9 +75,10 @@ def cut_recordings(
     """
     detector = detector_of(config.vad)
     long = [row for row in rows if is_cut(row, config)]
+    given = given_times_aligner(config.align) if long else None
     jobs = {
         row.id: parts_of(
-            replace(row, text="", words=()) if row.words and config.align.method == "manifest" else row,
+            replace(row, text="", words=()) if given is not None else row,
             hashes[f"{row.path}\0{row.member}"],
             config.align,
             detector,
@@ -94,13 +96,14 @@ def cut_recordings(
                 continue
             parts = list(islice(heard, len(jobs[row.id])))
             try:
-                pieces = _pieces(row, parts, config)
+                words = None if given is None or not row.text.strip() else _given_words(given, row)
+                pieces = _pieces(row, parts, config, words)
             except UserError as error:
                 place = row.place or str(row.path)
                 result.problems.append(ManifestProblem(place, row.id, str(error), row.path, "alignment"))
                 continue
             silence_s += pieces.silence_s
-            result.rows += [_row(row, piece, config) for piece in pieces.kept]
+            result.rows += [_row(row, piece, words or ()) for piece in pieces.kept]
             result.left_out += [_lost(row, piece) for piece in pieces.lost]
     if long:
         _say_what_became(long, result, silence_s, detector)
@@ -121,8 +124,14 @@ def _counted(heard: Iterator[HeardPart | str], progress: Progress) -> Iterator[H
         yield one
 
 
-def _pieces(row: ManifestRow, parts: Sequence[HeardPart | str], config: DataConfig) -> Pieces:
-    """The pieces of one recording; raises ``UserError`` where its text does not fit at all."""
+def _pieces(
+    row: ManifestRow, parts: Sequence[HeardPart | str], config: DataConfig, given: Sequence[TimedWord] | None
+) -> Pieces:
+    """The pieces of one recording, with the given times of its words if there are any.
+
+    Raises:
+        UserError: its text does not fit at all.
+    """
     heard = [part for part in parts if not isinstance(part, str)]
     if len(heard) < len(parts):
         raise UserError(next(part for part in parts if isinstance(part, str)))
@@ -134,16 +143,17 @@ def _pieces(row: ManifestRow, parts: Sequence[HeardPart | str], config: DataConf
             for start_s, end_s in stretches(pauses, duration_s, config.longest_piece_s)
         ]
         return Pieces(found, silence_s=duration_s - sum(piece.end_s - piece.start_s for piece in found))
-    is_given = config.align.method == "manifest"
-    words = _given_words(row) if is_given else _heard_words(row, heard, config)
-    return cut_pieces(words, pauses, duration_s, config.longest_piece_s)
+    if given is None:
+        return cut_pieces(_heard_words(row, heard, config), pauses, duration_s, config.longest_piece_s)
+    words = [FoundWord(word.text, (word.start_s, word.end_s)) for word in given]
+    return cut_pieces(words, pauses, duration_s, config.longest_piece_s, reach_s=0.0)
 
 
-def _given_words(row: ManifestRow) -> list[FoundWord]:
-    timed, problems = match_words(row.text, row.words)
+def _given_words(given: GivenTimesAligner, row: ManifestRow) -> list[TimedWord]:
+    words, problems = timed_words(given, row)
     if problems:
         raise UserError("; ".join(problems))
-    return [FoundWord(word.text, None if word.is_unaligned else (word.start_s, word.end_s)) for word in timed]
+    return words
 
 
 def _heard_words(row: ManifestRow, parts: Sequence[HeardPart], config: DataConfig) -> list[FoundWord]:
@@ -178,16 +188,9 @@ def _heard_words(row: ManifestRow, parts: Sequence[HeardPart], config: DataConfi
     return [FoundWord(word, found.get(number), number in num_tokens) for number, word in enumerate(words)]
 
 
-def _row(row: ManifestRow, piece: Piece, config: DataConfig) -> ManifestRow:
-    """The utterance that a piece is."""
+def _row(row: ManifestRow, piece: Piece, given: Sequence[TimedWord]) -> ManifestRow:
+    """The utterance that a piece is, with its part of the given times."""
     start_s, end_s = row.start_s + piece.start_s, row.start_s + piece.end_s
-    own: tuple[TimedWord, ...] = ()
-    if config.align.method == "manifest":
-        own = tuple(
-            word._replace(start_s=word.start_s - piece.start_s, end_s=word.end_s - piece.start_s)
-            for word in row.words
-            if piece.start_s <= (word.start_s + word.end_s) / 2 < piece.end_s and word_key(word.text)
-        )
     return replace(
         row,
         id=piece_id(row.id, start_s, end_s),
@@ -195,8 +198,22 @@ def _row(row: ManifestRow, piece: Piece, config: DataConfig) -> ManifestRow:
         start_s=round(start_s, 3),
         duration_s=round(end_s - start_s, 3),
         is_segment=True,
-        words=own,
+        words=tuple(_shifted(word, piece) for word in given[piece.first_word : piece.last_word]),
         ending_start_word=None,
+    )
+
+
+def _shifted(word: TimedWord, piece: Piece) -> TimedWord:
+    """A word with times from its piece's start. A piece has whole milliseconds, so that a word may begin before it."""
+
+    def within(time_s: float) -> float:
+        return min(max(time_s - piece.start_s, 0.0), piece.end_s - piece.start_s)
+
+    return word._replace(
+        start_s=within(word.start_s),
+        end_s=within(word.end_s),
+        character_ends_s=tuple(map(within, word.character_ends_s)),
+        place="",
     )
 
 
