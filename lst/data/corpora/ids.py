@@ -96,18 +96,28 @@ def settle_ids(rows: Sequence[ManifestRow], root: Path) -> list[ManifestRow]:
     return [row if row.id == made else replace(row, id=made) for row, made in zip(rows, ids, strict=True)]
 
 
-def ids_apart(rows: Sequence[ManifestRow]) -> list[ManifestRow]:
-    """Puts the corpus's name before ids that several corpora have."""
+def ids_apart(rows: Sequence[ManifestRow], before: Iterable[ManifestRow] = ()) -> list[ManifestRow]:
+    """Puts the corpus's name before ids that several corpora have.
+
+    Args:
+        rows: of all corpora.
+        before: rows of an earlier state of the corpora: their ids stay, with the name before them or without.
+    """
     corpora: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         corpora[row.id].add(row.provenance.corpus)
+    # A recording that was cut is known by its pieces.
+    known = {(row.provenance.corpus, _PIECE_TIMES.sub("", row.id)) for row in before}
 
     def apart(row: ManifestRow) -> str:
         corpus = row.provenance.corpus
         made = id_of(f"{corpus}-{row.id}")
-        return with_hash(made, f"{corpus}/{row.id}") if made in corpora else made
+        made = with_hash(made, f"{corpus}/{row.id}") if made in corpora else made
+        is_shared = len(corpora[row.id]) > 1 and (corpus, row.id) not in known
+        return made if is_shared or (corpus, made) in known else row.id
 
-    return [row if len(corpora[row.id]) == 1 else replace(row, id=apart(row)) for row in rows]
+    ids = map(apart, rows)
+    return [row if row.id == made else replace(row, id=made) for row, made in zip(rows, ids, strict=True)]
 
 
 def keep_ids(rows: Sequence[ManifestRow], before: Iterable[ManifestRow]) -> list[ManifestRow]:
