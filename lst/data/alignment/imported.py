@@ -17,6 +17,7 @@ from lst.data.alignment.names import NamedAlignments, audio_name
 from lst.data.alignment.words import divided, match_words, place_words
 from lst.data.config import AlignConfig, DataConfig
 from lst.data.corpora import ManifestRow
+from lst.data.corpora.ids import is_piece_id
 from lst.data.utterance import TimedWord, Word, time_problems
 from lst.errors import ProblemsError, UserError, raise_problems
 from lst.storage import fingerprint
@@ -135,7 +136,9 @@ class ImportAligner(GivenTimesAligner):
         ]
 
     def words_of(self, utterance_id: str, words: Sequence[TimedWord], audio_name: str) -> Sequence[TimedWord]:
-        """The words of the utterance's file."""
+        """The words of the utterance's file; a piece of a recording that was cut has those of the recording's."""
+        if words and is_piece_id(utterance_id) and utterance_id not in self._found:
+            return words
         names = self._names.find(utterance_id, audio_name)
         if len(names) == 1:
             found = self._found[names[0]]
@@ -172,22 +175,18 @@ def imported_faults(config: AlignConfig, rows: Sequence[ManifestRow]) -> list[li
     Raises:
         UserError: no times are given, or ``min_score`` is set and no word has a score.
     """
-    aligner: GivenTimesAligner
-    if config.method == "import":
-        aligner = ImportAligner(config.source, config.format, config.tier)
-    elif config.method == "manifest":
-        if not any(row.words for row in rows):
-            raise UserError(
-                "data.align.method=manifest takes the times of words that the corpus gives, and no utterance has any: "
-                "add words to the manifest, or choose another data.align.method (pocketsphinx finds the times itself)"
-            )
-        aligner = ManifestAligner()
-    else:
+    aligner = given_times_aligner(config)
+    if aligner is None:
         return None
+    if config.method == "manifest" and not any(row.words for row in rows):
+        raise UserError(
+            "data.align.method=manifest takes the times of words that the corpus gives, and no utterance has any: "
+            "add words to the manifest, or choose another data.align.method (pocketsphinx finds the times itself)"
+        )
     # Speech without a transcript needs no times.
     found, has_score = list[list[str]](), False
     for row in rows:
-        words, problems = _timed_words(aligner, row) if row.text else ([], [])
+        words, problems = timed_words(aligner, row) if row.text else ([], [])
         has_score = has_score or any(word.score for word in words)
         found.append(problems or _NONE)
     if config.min_score is not None and not has_score:
@@ -198,7 +197,19 @@ def imported_faults(config: AlignConfig, rows: Sequence[ManifestRow]) -> list[li
     return found
 
 
-def _timed_words(aligner: GivenTimesAligner, row: ManifestRow) -> tuple[list[TimedWord], list[str]]:
+def given_times_aligner(config: AlignConfig) -> GivenTimesAligner | None:
+    """What takes the times that files or the corpus give; None where words are looked for in the audio.
+
+    Raises:
+        UserError: as ``ImportAligner``.
+    """
+    if config.method == "import":
+        return ImportAligner(config.source, config.format, config.tier)
+    return ManifestAligner() if config.method == "manifest" else None
+
+
+def timed_words(aligner: GivenTimesAligner, row: ManifestRow) -> tuple[list[TimedWord], list[str]]:
+    """The words of a row's transcript with their given times, and all problems of these, a line each."""
     duration_s = row.duration_s or float("inf")
     return aligner.timed_words(row.id, row.text, duration_s, row.words, audio_name(row), row.language)
 
@@ -213,7 +224,7 @@ def given_times(config: AlignConfig) -> Callable[[ManifestRow], str] | None:
     aligner = ImportAligner(config.source, config.format, config.tier)
 
     def times_of(row: ManifestRow) -> str:
-        words, problems = _timed_words(aligner, row)
+        words, problems = timed_words(aligner, row)
         return fingerprint([[word._replace(place="") for word in words], problems])
 
     return times_of

@@ -15,6 +15,7 @@ import unicodedata
 
 MAX_ID_CHARS = 160  # an id is a part of file names, which may have 255 bytes
 _HASH_CHARS = 8
+_PIECE_TIMES = re.compile(r"-\d{8,}-\d{8,}$")
 _OTHERS = re.compile(r"[^A-Za-z0-9_-]+")
 _ID = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_ID_CHARS}}}")
 
@@ -55,3 +56,21 @@ def piece_id(name: str, start_s: float, end_s: float) -> str:
     if len(name) + len(times) > MAX_ID_CHARS:
         name = with_hash(name[: MAX_ID_CHARS - len(times) - _HASH_CHARS - 1], name)
     return name + times
+
+
+def without_times(name: str) -> str:
+    """The id of the recording that a piece with this id was cut from; any other id as it is.
+
+    >>> without_times("talk-00061200-00070034"), without_times("talk-0006")
+    ('talk', 'talk-0006')
+    """
+    return _PIECE_TIMES.sub("", name)
+
+
+def is_piece_id(name: str) -> bool:
+    """Whether an id is of the form that ``piece_id`` gives.
+
+    >>> is_piece_id("talk-00061200-00070034"), is_piece_id("talk-0006")
+    (True, False)
+    """
+    return _PIECE_TIMES.search(name) is not None

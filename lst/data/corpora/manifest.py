@@ -314,15 +314,23 @@ def parse_timed_words(value: Any, faults: list[str]) -> tuple[TimedWord, ...]:
         return ()
     words = []
     for number, item in enumerate(value):
-        cells = timed_cells(item)
-        if cells is None or cells[1] < 0:
+        # Pieces of long recordings keep all that an alignment says of a word.
+        has_more = isinstance(item, list) and len(item) == 6
+        cells = timed_cells(item[:4] if has_more else item)
+        if cells is None or cells[1] < 0 or (has_more and not _is_more_of_word(*item[4:])):
             faults.append(
                 f"words: item {number} must be [word, start_s, end_s] or with a score, times numbers of at least 0, "
                 f"not {str(item)[:60]}"
             )
         else:
-            words.append(TimedWord(*cells))
+            ends_s, is_unaligned = item[4:] if has_more else ((), False)
+            words.append(TimedWord(*cells, character_ends_s=tuple(map(float, ends_s)), is_unaligned=is_unaligned))
     return tuple(words)
+
+
+def _is_more_of_word(ends_s: Any, is_unaligned: Any) -> bool:
+    """Whether these are the times of a word's characters, and whether it was not found."""
+    return isinstance(ends_s, list) and all(map(is_finite_number, ends_s)) and isinstance(is_unaligned, bool)
 
 
 def parse_language(cell: str, faults: list[str]) -> str:
@@ -382,6 +390,12 @@ def write_manifest(path: Path, rows: Iterable[ManifestRow]) -> None:
     write_jsonl(path, [row_record(row) for row in rows])
 
 
+def _word_cells(word: TimedWord) -> list[Any]:
+    """Word, start, end and score; then, where an alignment says so, ends of characters and whether it was not found."""
+    has_more = word.character_ends_s or word.is_unaligned
+    return [*word[:4], *([list(word.character_ends_s), word.is_unaligned] if has_more else [])]
+
+
 def row_record(row: ManifestRow) -> Record:
     """A row as an object of a manifest; columns of segments, channels, tars, words, provenance only if it has them."""
     columns = ("text", "speaker", "split", "duration_s", "ending_start_word")
@@ -391,7 +405,7 @@ def row_record(row: ManifestRow) -> Record:
         "channel": row.channel,
         "member": row.member or None,
         "transcript_confidence": row.transcript_confidence,
-        "words": [[*word[:4]] for word in row.words] or None,
+        "words": [_word_cells(word) for word in row.words] or None,
         "language": row.language or None,
     }
     record = {"id": row.id, "path": path, **{name: getattr(row, name) for name in columns}}

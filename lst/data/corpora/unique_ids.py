@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from lst.data.corpora.ids import id_of, with_hash
+from lst.data.corpora.ids import id_of, with_hash, without_times
 from lst.data.corpora.row_table import RowTable, made_id, name_key, repeated
 from lst.data.corpora.rows import ManifestRow
 from lst.storage import is_url
@@ -59,24 +59,41 @@ def settled_ids(rows: RowTable, partial: Sequence[ManifestRow], root: Path) -> d
     return found
 
 
-def ids_apart(rows: Sequence[ManifestRow]) -> RowTable:
-    """Puts the corpus's name before ids that several corpora have."""
+def ids_apart(rows: Sequence[ManifestRow], before: Iterable[ManifestRow] = ()) -> RowTable:
+    """Puts the corpus's name before ids that several corpora have.
+
+    Args:
+        rows: of all corpora.
+        before: rows of an earlier state of the corpora: their ids stay, with the name before them or without.
+    """
     table, corpora = RowTable.of(rows), defaultdict[str, set[str]](set)
     for number in repeated(table.id_keys).tolist():
         row = table[number]
         corpora[row.id].add(row.provenance.corpus)
     shared = {name for name, own in corpora.items() if len(own) > 1}
-    if not shared:
+    # A recording that was cut is known by its pieces.
+    known = {_key_in_corpus(row.provenance.corpus, without_times(row.id)) for row in before}
+    if not shared and not known:
         return table
-    made = {id_of(f"{corpus}-{name}") for name in shared for corpus in corpora[name]}
-    taken = {row.id for row in table if row.id in made}
+    taken = np.sort(_own_keys(table))
 
-    def apart(row: ManifestRow) -> str:
+    def apart(row: ManifestRow) -> ManifestRow:
         corpus = row.provenance.corpus
-        name = id_of(f"{corpus}-{row.id}")
-        return with_hash(name, f"{corpus}/{row.id}") if name in taken else name
+        if row.id not in shared and not known:
+            return row
+        name, key = id_of(f"{corpus}-{row.id}"), name_key(id_of(f"{corpus}-{row.id}"))
+        place = int(np.searchsorted(taken, np.uint64(key)))
+        if place < len(taken) and taken[place] == key:
+            name = with_hash(name, f"{corpus}/{row.id}")
+        had_no_name = _key_in_corpus(corpus, row.id) in known
+        is_named = (row.id in shared and not had_no_name) or _key_in_corpus(corpus, name) in known
+        return replace(row, id=name) if is_named else row
 
-    return RowTable(replace(row, id=apart(row)) if row.id in shared else row for row in table)
+    return RowTable(map(apart, table))
+
+
+def _key_in_corpus(corpus: str, name: str) -> int:
+    return name_key(f"{corpus}\0{name}")
 
 
 def keep_ids(rows: RowTable, before: Sequence[ManifestRow]) -> RowTable:

@@ -169,7 +169,8 @@ def _recordings(
     known: AudioHashes,
     is_plan: bool,
 ) -> Source:
-    read = read_corpora(options, files)
+    before = list(before)
+    read = read_corpora(options, files, before)
     told = f"corpus {next(iter(map(locate, options.corpora.values())))}"
     if len(options.corpora) > 1:
         told = f"corpora {', '.join(options.corpora)}"

@@ -21,6 +21,7 @@ from lst.data.audio import audio_exists
 from lst.data.audio.content import AudioHashes, hash_audio
 from lst.data.corpora import ManifestRow, UnitRow
 from lst.data.corpora.row_table import RowTable
+from lst.data.prepare.corpus_list import change_since, earlier_record, with_earlier_list
 from lst.data.prepare.gather import gather_source, gather_units
 from lst.data.prepare.lists import Lists, MoreOfRow, arrange, differences, read_plan
 from lst.data.prepare.options import Origin, PrepareOptions
@@ -120,6 +121,8 @@ def has_changed(folder: Folder, origin: Origin) -> bool:
     seen, source = read_seen(folder), earlier_source(folder)
     if seen is None or source is None:
         return any(origin.files.values()) and source is not None and source.get("version", 1) > 1
+    if any(key.startswith("corpus_files.") and key not in origin.files for key in seen["files"]):
+        return True  # a corpus that is taken out
     if any(state is not None and seen["files"].get(key) != state for key, state in origin.files.items()):
         return True
     if not seen["outside"]:
@@ -139,7 +142,7 @@ def gather(folder: Folder, options: PrepareOptions, origin: Origin) -> Gathered:
         origin: of these options.
     """
     before = earlier_source(folder)
-    is_kept = before is not None and before["made_from"] == fingerprint(origin.made_from) and not options.data.refit
+    is_kept = _is_of_settings(folder, before, origin) and not options.data.refit
     if before is not None and is_kept and before["files"] == list_hashes(folder) and not has_changed(folder, origin):
         kept = Gathered(folder, before, read_plan(folder))
         gone = _gone_files(kept.rows, origin) if _may_be_gone(kept, origin) else []
@@ -148,7 +151,7 @@ def gather(folder: Folder, options: PrepareOptions, origin: Origin) -> Gathered:
         say(f"{len(gone)} audio files are gone (the first is {gone[0]}): the corpus is gathered again")
     found = find(folder, options, origin)
     if before is not None and before["files"] != found.lists.hashes and is_kept:
-        say("\n".join(differences(folder, found.lists)))
+        say("\n".join([*change_since(folder, origin.made_from).lines, *differences(folder, found.lists)]))
     if before != found.record or options.data.refit:
         # It names shards that are made again, and hashes of lists that are written now.
         storage.remove(folder / INDEX_FILE)
@@ -171,12 +174,21 @@ def planned_changes(folder: Folder, options: PrepareOptions, origin: Origin) -> 
     if not has_changed(folder, origin):
         return []
     found, before = find(folder, options, origin), earlier_source(folder)
-    return [] if before == found.record else differences(folder, found.lists)
+    lines = change_since(folder, origin.made_from).lines
+    return [] if before == found.record else [*lines, *differences(folder, found.lists)]
 
 
 def earlier_source(folder: Folder) -> SourceRecord | None:
     """The record of what was gathered before; None where nothing was."""
     return read_source(folder) if storage.exists(folder / SOURCE_FILE) else None
+
+
+def _is_of_settings(folder: Folder, before: SourceRecord | None, origin: Origin) -> bool:
+    """Whether lists were made with these settings, of these corpora or of those that they may follow."""
+    if before is None:
+        return False
+    same = origin.made_from, with_earlier_list(earlier_record(folder), origin.made_from)
+    return before["made_from"] in map(fingerprint, same)
 
 
 def _may_be_gone(kept: Gathered, origin: Origin) -> bool:
@@ -193,10 +205,12 @@ def find(folder: Folder, options: PrepareOptions, origin: Origin) -> Found:
     Held-out utterances and ranges of shards are those of the folder's data, if it is of the same settings.
     """
     before, made_from = earlier_source(folder), fingerprint(origin.made_from)
-    keeps = before is not None and before["made_from"] == made_from and not options.data.refit
+    keeps = _is_of_settings(folder, before, origin) and not options.data.refit
     files = unit_files(options, origin.corpus_files)
     questions: Sequence[Question] = ()
     held_out = held_out_before(before) if before is not None and keeps else {}
+    names = dict(change_since(folder, origin.made_from).renamed)
+    held_out = {names.get(name, name): rule for name, rule in held_out.items()}
     facts: UnitFacts
     if files:
         rows, texts, facts = gather_units(files, options, held_out.get(""))

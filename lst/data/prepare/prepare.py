@@ -30,6 +30,7 @@ from typing import Any
 from lst import storage
 from lst.data.alignment.causes import cause_of_reason
 from lst.data.alignment.ctc.model import load_ctc_model
+from lst.data.prepare.corpus_list import earlier_record, with_earlier_list
 from lst.data.prepare.failures import remedies
 from lst.data.prepare.fitting import make_artefacts
 from lst.data.prepare.gathered import Gathered, gather, has_changed
@@ -58,7 +59,6 @@ from lst.data.shards import (
     VERSION,
     Index,
     LeftOut,
-    MadeFrom,
     entries_of,
     index_entry,
     load_index,
@@ -77,6 +77,7 @@ from lst.tokenizers.vocabulary import Vocabulary
 
 # Measured: units, words and tar headers of an utterance; synthesised speech of a story as 16 kHz FLAC.
 BYTES_A_SHARD_UTTERANCE, BYTES_A_SPOKEN_STORY = 6_000, 330_000
+_ADD_CORPORA = "Corpora may be added to data, and taken out of it, that was begun with names: corpus=[NAME=PLACE]."
 
 
 def prepare(folder: Location, options: PrepareOptions) -> Index | None:
@@ -296,21 +297,12 @@ def _hashes(folder: Folder, gathered: Gathered) -> dict[str, str]:
     return {**gathered.record["files"], **{name: storage.sha256(folder / name) for name in names}}
 
 
-def earlier_record(folder: Folder) -> MadeFrom | None:
-    """What the data in a folder was made from; None where nothing was recorded."""
-    path = folder / MADE_FROM_FILE
-    if not storage.exists(path):
-        return None
-    what = "the record of what the data was made from"
-    return storage.read_json(path, MadeFrom, what, f"Delete {folder} and prepare again.")
-
-
 def _differences(folder: Folder, origin: Origin) -> list[str]:
     """A line for each setting that differs from those that the folder was begun with."""
     record = earlier_record(folder)
     if record is None:
         return []
-    then, now = dict[str, Any](deciding(record)), dict[str, Any](origin.made_from)
+    then, now = dict[str, Any](deciding(record)), dict[str, Any](with_earlier_list(record, origin.made_from))
     if then.pop("version", 1) == 1:
         now = {**{key: value for key, value in now.items() if key not in FILES_KEYS}, **origin.dated}
     # What was deleted is no other thing: data made of it stays good.
@@ -327,7 +319,7 @@ def _check_made_from(folder: Folder, origin: Origin, may_begin_anew: bool) -> No
     raise_problems(
         f"{folder} was prepared with other settings",
         differing,
-        f"Use the same settings, choose another place with run_dir=FOLDER, or delete {folder}.",
+        f"Use the same settings, choose another place with run_dir=FOLDER, or delete {folder}. {_ADD_CORPORA}",
     )
 
 

@@ -53,8 +53,12 @@ class ReadRows:
     description: str
 
 
-def read_corpora(options: PrepareOptions, files: Mapping[str, FileList]) -> ReadRows:
+def read_corpora(
+    options: PrepareOptions, files: Mapping[str, FileList], before: Sequence[ManifestRow] = ()
+) -> ReadRows:
     """Reads all corpora; ``files`` are those of each, if they have been listed already.
+
+    Rows keep the ids that they had ``before``, though other corpora come or go.
 
     Raises:
         UserError: corpora cannot be read; each of them is named.
@@ -83,7 +87,8 @@ def read_corpora(options: PrepareOptions, files: Mapping[str, FileList]) -> Read
             rows.extend(_of_corpus(row, name) for row in found)
         problems += [_problem_of_corpus(one, name) for one in faults] if name else faults
     raise_problems("corpora", unread)
-    return ReadRows(ids_apart(rows) if len(options.corpora) > 1 else rows, problems, f"recordings in {', '.join(told)}")
+    has_names = "" not in options.corpora
+    return ReadRows(ids_apart(rows, before) if has_names else rows, problems, f"recordings in {', '.join(told)}")
 
 
 def _of_corpus(row: ManifestRow, name: str) -> ManifestRow:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from lst.data.alignment.words import divided, match_words, word_key
+from lst.data.alignment.imported import GivenTimesAligner, given_times_aligner, timed_words
 from lst.data.config import DataConfig
 from lst.data.corpora import ManifestProblem, ManifestRow
 from lst.data.corpora.ids import piece_id
@@ -34,7 +34,7 @@ HEARD_SHARE = 0.6
 # Of the words, or of what was heard: with fewer of both the transcript is another recording's.
 FITTING_SHARE = 0.4
 TOO_SHORT = "shorter than data.min_duration_s"
-# Aligners that place words themselves; the corpus's own times need none.
+# Aligners that place words themselves; given times need none.
 CUTTING_METHODS = ("pocketsphinx", "auto", "stamps", "ctc")
 
 
@@ -71,7 +71,7 @@ def why_whole(row: ManifestRow, config: DataConfig) -> str:
 def _uncuttable(row: ManifestRow, config: DataConfig) -> str:
     """Why there is no way to place the words of a long recording; empty if there is one."""
     method = config.align.method
-    if not row.text.strip():
+    if not row.text.strip() or method == "import":
         return ""
     if method == "manifest":
         return "" if row.words else "the corpus gives no times of words"
@@ -103,9 +103,10 @@ def cut_recordings(
     """
     detector = detector_of(config.vad)
     long = [row for row in rows if is_cut(row, config)]
+    given = given_times_aligner(config.align) if long else None
     jobs = {
         row.id: parts_of(
-            replace(row, text="", words=()) if row.words and config.align.method == "manifest" else row,
+            replace(row, text="", words=()) if given is not None else row,
             hashes[f"{row.path}\0{row.member}"],
             config.align,
             detector,
@@ -123,13 +124,14 @@ def cut_recordings(
                 continue
             parts = list(islice(heard, len(jobs[row.id])))
             try:
-                pieces = _pieces(row, parts, config)
+                words = None if given is None or not row.text.strip() else _given_words(given, row)
+                pieces = _pieces(row, parts, config, words)
             except UserError as error:
                 place = row.place or str(row.path)
                 result.problems.append(ManifestProblem(place, row.id, str(error), row.path, "alignment"))
                 continue
             silence_s += pieces.silence_s
-            result.rows += [_row(row, piece, config) for piece in pieces.kept if not _is_short(piece, config)]
+            result.rows += [_row(row, piece, words or ()) for piece in pieces.kept if not _is_short(piece, config)]
             short = [
                 piece._replace(text=f"{TOO_SHORT}: {piece.text}") for piece in pieces.kept if _is_short(piece, config)
             ]
@@ -153,8 +155,14 @@ def _counted(heard: Iterator[HeardPart | str], progress: Progress) -> Iterator[H
         yield one
 
 
-def _pieces(row: ManifestRow, parts: Sequence[HeardPart | str], config: DataConfig) -> Pieces:
-    """The pieces of one recording; raises ``UserError`` where its text does not fit at all."""
+def _pieces(
+    row: ManifestRow, parts: Sequence[HeardPart | str], config: DataConfig, given: Sequence[TimedWord] | None
+) -> Pieces:
+    """The pieces of one recording, with the given times of its words if there are any.
+
+    Raises:
+        UserError: its text does not fit at all.
+    """
     heard = [part for part in parts if not isinstance(part, str)]
     if len(heard) < len(parts):
         raise UserError(next(part for part in parts if isinstance(part, str)))
@@ -166,16 +174,17 @@ def _pieces(row: ManifestRow, parts: Sequence[HeardPart | str], config: DataConf
             for start_s, end_s in stretches(pauses, duration_s, config.longest_piece_s)
         ]
         return Pieces(found, silence_s=max(0.0, duration_s - sum(piece.end_s - piece.start_s for piece in found)))
-    is_given = config.align.method == "manifest"
-    words = _given_words(row) if is_given else _heard_words(row, heard, config)
-    return cut_pieces(words, pauses, duration_s, config.longest_piece_s)
+    if given is None:
+        return cut_pieces(_heard_words(row, heard, config), pauses, duration_s, config.longest_piece_s)
+    words = [FoundWord(word.text, None if word.is_unaligned else (word.start_s, word.end_s)) for word in given]
+    return cut_pieces(words, pauses, duration_s, config.longest_piece_s, reach_s=0.0)
 
 
-def _given_words(row: ManifestRow) -> list[FoundWord]:
-    timed, problems = match_words(row.text, divided(row.words, row.language))
+def _given_words(given: GivenTimesAligner, row: ManifestRow) -> list[TimedWord]:
+    words, problems = timed_words(given, row)
     if problems:
         raise UserError("; ".join(problems))
-    return [FoundWord(word.text, None if word.is_unaligned else (word.start_s, word.end_s)) for word in timed]
+    return words
 
 
 def _heard_words(row: ManifestRow, parts: Sequence[HeardPart], config: DataConfig) -> list[FoundWord]:
@@ -216,16 +225,9 @@ def _is_short(piece: Piece, config: DataConfig) -> bool:
     return round(piece.end_s - piece.start_s, 3) < config.min_duration_s
 
 
-def _row(row: ManifestRow, piece: Piece, config: DataConfig) -> ManifestRow:
-    """The utterance that a piece is."""
+def _row(row: ManifestRow, piece: Piece, given: Sequence[TimedWord]) -> ManifestRow:
+    """The utterance that a piece is, with its part of the given times."""
     start_s, end_s = row.start_s + piece.start_s, row.start_s + piece.end_s
-    own: tuple[TimedWord, ...] = ()
-    if config.align.method == "manifest":
-        own = tuple(
-            word._replace(start_s=word.start_s - piece.start_s, end_s=word.end_s - piece.start_s)
-            for word in divided(row.words, row.language)
-            if piece.start_s <= (word.start_s + word.end_s) / 2 < piece.end_s and word_key(word.text)
-        )
     return replace(
         row,
         id=piece_id(row.id, start_s, end_s),
@@ -233,8 +235,22 @@ def _row(row: ManifestRow, piece: Piece, config: DataConfig) -> ManifestRow:
         start_s=round(start_s, 3),
         duration_s=round(end_s - start_s, 3),
         is_segment=True,
-        words=own,
+        words=tuple(_shifted(word, piece) for word in given[piece.first_word : piece.last_word]),
         ending_start_word=None,
+    )
+
+
+def _shifted(word: TimedWord, piece: Piece) -> TimedWord:
+    """A word with times from its piece's start. A piece has whole milliseconds, so that a word may begin before it."""
+
+    def within(time_s: float) -> float:
+        return min(max(time_s - piece.start_s, 0.0), piece.end_s - piece.start_s)
+
+    return word._replace(
+        start_s=within(word.start_s),
+        end_s=within(word.end_s),
+        character_ends_s=tuple(map(within, word.character_ends_s)),
+        place="",
     )
 
 

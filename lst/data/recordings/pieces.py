@@ -31,11 +31,18 @@ NO_TEXT, NO_SPEECH, NO_CUT = "speech without text", "text without speech", "no p
 
 
 class Piece(NamedTuple):
-    """A part of a recording, in seconds from its start, and what is said in it."""
+    """A part of a recording, in seconds from its start, and what is said in it.
+
+    Attributes:
+        text: of its words; of a part that is left out, why.
+        first_word, last_word: which words of the transcript these are, the last exclusive; 0 where nothing is kept.
+    """
 
     start_s: float
     end_s: float
     text: str
+    first_word: int = 0
+    last_word: int = 0
 
 
 @dataclass
@@ -80,6 +87,7 @@ def cut_pieces(
     pauses: Sequence[tuple[float, float]],
     duration_s: float,
     longest_s: float,
+    reach_s: float = REACH_S,
 ) -> Pieces:
     """Cuts a recording into pieces of at most ``longest_s`` seconds.
 
@@ -88,21 +96,28 @@ def cut_pieces(
         pauses: (start, end) of pauses in speech, in order.
         duration_s: of the recording.
         longest_s: of a piece.
+        reach_s: how far a word may reach into a pause: 0 where its times are right.
 
     >>> words = [FoundWord("one", (0.2, 0.9)), FoundWord("two", (1.1, 1.8))]
     >>> words += [FoundWord(word, None) for word in "what nobody said".split()]
-    >>> cut_pieces([*words, FoundWord("three", (2.3, 2.9))], [(1.8, 2.3)], 3.0, 2.5)
-    Pieces(kept=[Piece(start_s=0.0, end_s=2.05, text='one two'), Piece(start_s=2.05, end_s=3.0, text='three')], \
-lost=[Piece(start_s=1.8, end_s=2.3, text='text without speech: what nobody said')], silence_s=0.0)
+    >>> cut_pieces([*words, FoundWord("three", (2.3, 2.9))], [(1.8, 2.3)], 3.0, 2.5).kept
+    [Piece(start_s=0.0, end_s=2.05, text='one two', first_word=0, last_word=5), \
+Piece(start_s=2.05, end_s=3.0, text='three', first_word=5, last_word=6)]
     """
-    return _Cutter(words, pauses, duration_s, longest_s).cut()
+    return _Cutter(words, pauses, duration_s, longest_s, reach_s).cut()
 
 
 class _Cutter:
     def __init__(
-        self, words: Sequence[FoundWord], pauses: Sequence[tuple[float, float]], duration_s: float, longest_s: float
+        self,
+        words: Sequence[FoundWord],
+        pauses: Sequence[tuple[float, float]],
+        duration_s: float,
+        longest_s: float,
+        reach_s: float,
     ) -> None:
         self.words, self.pauses, self.duration_s, self.longest_s = words, pauses, duration_s, longest_s
+        self.reach_s = reach_s
         self.found = [number for number, word in enumerate(words) if word.span is not None]
         self.pause_ends = [end_s for _, end_s in pauses]
         self.result = Pieces()
@@ -160,11 +175,11 @@ class _Cutter:
     def _cuts_between(self, start_s: float, end_s: float, word: int) -> list[_Cut]:
         """Cuts in the pauses between two words, or between them where there is no pause."""
         found = []
-        for first_s, last_s in self.pauses[bisect_left(self.pause_ends, start_s - REACH_S) :]:
-            if first_s > end_s + REACH_S:
+        for first_s, last_s in self.pauses[bisect_left(self.pause_ends, start_s - self.reach_s) :]:
+            if first_s > end_s + self.reach_s:
                 break
             # The part of the pause that lies between the words, but for what they may reach into it.
-            first_s, last_s = max(first_s, start_s - REACH_S), min(last_s, end_s + REACH_S)
+            first_s, last_s = max(first_s, start_s - self.reach_s), min(last_s, end_s + self.reach_s)
             length_s = last_s - first_s
             if length_s > LONG_PAUSE_S:
                 found += [_Cut(first_s + MARGIN_S, word, length_s), _Cut(last_s - MARGIN_S, word, length_s)]
@@ -190,7 +205,8 @@ class _Cutter:
         if cuts[best].time_s - start.time_s > self.longest_s:
             self.result.lost.append(Piece(start.time_s, cuts[best].time_s, f"{NO_CUT}: {text}"))
         elif text:
-            self.result.kept.append(Piece(round(start.time_s, 3), round(cuts[best].time_s, 3), text))
+            times_s = round(start.time_s, 3), round(cuts[best].time_s, 3)
+            self.result.kept.append(Piece(*times_s, text, start.word, cuts[best].word))
         else:
             self._lose_wordless(start.time_s, cuts[best].time_s)
         return best

@@ -6,22 +6,26 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 from repository import SHARED_DATA
 
+from lst.data.alignment.ctc.foreign_labels import ForeignLabelMap
 from lst.data.alignment.hmm import PocketsphinxAligner
+from lst.data.alignment.imported import ImportAligner
 from lst.data.audio import read_row_audio
 from lst.data.checks.corpus import check_corpus
 from lst.data.config import AlignConfig, DataConfig
-from lst.data.corpora import ManifestRow
+from lst.data.corpora import ManifestRow, read_manifest, write_manifest
 from lst.data.prepare.gather import gather_source
 from lst.data.prepare.prepare import prepare
 from lst.data.prepared import PreparedData
-from lst.data.recordings import listen
+from lst.data.recordings import hearing_ctc, listen
 from lst.data.recordings.cut import CutRows, cut_recordings, is_cut, why_whole
 from lst.data.utterance import TimedWord
 from lst.errors import ProblemsError
@@ -31,6 +35,9 @@ GAP_S = 0.5
 LIBRISPEECH = SHARED_DATA / "librispeech_mini"
 NUM_REAL = 6
 WRONG = "Seven grey ships sailed past the northern harbour while nobody watched them leave."
+# Times that are given for words of a whole recording.
+NAMES = [f"word{number}" for number in range(20)]
+TIMES_S = [(round(0.7 * number + 0.1, 3), round(0.7 * number + 0.6, 3)) for number in range(20)]
 CUT: dict[str, Any] = {"cut_above_s": 8.0, "cut_to_s": 6.0, "vad": "energy"}
 
 
@@ -73,6 +80,21 @@ def cut(chapter: Path, texts: Sequence[str], align: AlignConfig | None = None, *
     duration_s = soundfile.info(chapter).duration
     row = ManifestRow("chapter", chapter, " ".join(texts), duration_s=duration_s, **fields)
     return cut_recordings([row], DataConfig(align=align or AlignConfig(), **CUT), {f"{chapter}\0": "hash"}, 1)
+
+
+def ctm() -> str:
+    lines = zip(NAMES, TIMES_S, strict=True)
+    return "".join(f"chapter 1 {start_s:.3f} {end_s - start_s:.3f} {name}\n" for name, (start_s, end_s) in lines)
+
+
+def textgrid(duration_s: float) -> str:
+    """A tier of words with silences between them."""
+    bounds = [0.0, *(time_s for span in TIMES_S for time_s in span), duration_s]
+    texts = ["", *(text for name in NAMES for text in (name, ""))]
+    head = f'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n{duration_s}\n<exists>\n1\n"IntervalTier"\n'
+    cells = zip(bounds, bounds[1:], texts, strict=False)
+    own = "".join(f'{start_s}\n{end_s}\n"{text}"\n' for start_s, end_s, text in cells)
+    return f'{head}"words"\n0\n{duration_s}\n{len(texts)}\n{own}'
 
 
 def starts_of(data: PreparedData, start_of: Callable[[str], float]) -> list[tuple[float, str]]:
@@ -126,6 +148,125 @@ def test_times_that_the_corpus_gives_need_no_listening(chapter: Path, monkeypatc
     for row in found.rows:
         assert [word.text for word in row.words] == row.text.split()
         assert all(0 <= word.start_s < word.end_s <= (row.duration_s or 0) for word in row.words)
+
+
+def test_times_of_files_for_the_whole_recording_are_given_to_its_pieces(chapter: Path, tmp_path: Path) -> None:
+    duration_s = soundfile.info(chapter).duration
+    for suffix, text in {"TextGrid": textgrid(duration_s), "ctm": ctm()}.items():
+        folder = tmp_path / suffix
+        folder.mkdir()
+        (folder / f"chapter.{suffix}").write_text(text)
+        found = cut(chapter, NAMES, AlignConfig(method="import", source=str(folder)), language="de")
+        assert not found.problems
+        assert len(found.rows) >= 3
+        assert [word.text for row in found.rows for word in row.words] == NAMES
+        aligner = ImportAligner(str(folder))
+        back = []
+        for row in found.rows:
+            assert row.text.split() == [word.text for word in row.words]
+            words, problems = aligner.timed_words(row.id, row.text, row.duration_s or 0.0, row.words, "chapter")
+            assert not problems
+            back += [(row.start_s + word.start_s, row.start_s + word.end_s) for word in words]
+        np.testing.assert_allclose(back, TIMES_S, atol=1e-9)
+    words = tuple(TimedWord(name, *span) for name, span in zip(NAMES, TIMES_S, strict=True))
+    of_corpus = cut(chapter, NAMES, AlignConfig(method="manifest"), words=words, language="de")
+    assert [(row.id, row.text) for row in of_corpus.rows] == [(row.id, row.text) for row in found.rows]
+
+
+def test_words_without_times_and_ends_of_characters_stay_with_their_piece(chapter: Path, tmp_path: Path) -> None:
+    words: list[dict[str, Any]] = [
+        {"word": name, "start": start_s, "end": end_s} for name, (start_s, end_s) in zip(NAMES, TIMES_S, strict=True)
+    ]
+    words[7] = {"word": NAMES[7]}
+    (tmp_path / "chapter.json").write_text(json.dumps({"segments": [{"words": words}]}))
+    rows = cut(chapter, NAMES, AlignConfig(method="import", source=str(tmp_path))).rows
+    assert [word.text for row in rows for word in row.words if word.is_unaligned] == [NAMES[7]]
+    ends = tuple(word._replace(character_ends_s=(word.end_s - 0.1, word.end_s)) for word in rows[0].words)
+    rows[0] = replace(rows[0], words=ends)
+    write_manifest(tmp_path / "rows.jsonl", rows)
+    assert [row.words for row in read_manifest(tmp_path / "rows.jsonl")] == [row.words for row in rows]
+
+
+def test_files_of_times_that_do_not_fit_the_recording_are_named(chapter: Path, tmp_path: Path) -> None:
+    (tmp_path / "chapters.ctm").write_text("chapters 1 0.0 0.5 one\nchapters 1 0.5 0.5 two\n")
+    align = AlignConfig(method="import", source=str(tmp_path))
+    (problem,) = cut(chapter, ["one", "two"], align).problems
+    assert "there is no alignment of it" in problem.message
+    assert "the nearest name is 'chapters'" in problem.message
+    (tmp_path / "chapters.ctm").rename(tmp_path / "all.ctm")
+    (tmp_path / "all.ctm").write_text("chapter 1 0.0 0.5 one\nchapter 1 0.5 0.5 two\n")
+    (problem,) = cut(chapter, ["one", "three"], align).problems
+    assert "word 2 is 'three' in the transcript and 'two' in the alignment" in problem.message
+
+
+def test_pieces_of_given_times_become_shards_with_these_times(chapter: Path, tmp_path: Path) -> None:
+    (tmp_path / "times").mkdir()
+    (tmp_path / "times/chapter.ctm").write_text(ctm())
+    (tmp_path / "manifest.jsonl").write_text(json.dumps({"path": str(chapter), "text": " ".join(NAMES)}) + "\n")
+    align = AlignConfig(method="import", source=str(tmp_path / "times"))
+    prepare(tmp_path / "data", options(tmp_path / "manifest.jsonl", align=align, **CUT))
+    data = PreparedData(tmp_path / "data")
+    found = starts_of(data, lambda name: data.manifest[name].start_s)
+    assert [text for _, text in found] == NAMES
+    np.testing.assert_allclose([start_s for start_s, _ in found], [start_s for start_s, _ in TIMES_S], atol=0.041)
+
+
+def test_the_transcript_of_another_recording_is_refused_with_its_cause(
+    sounds: list[np.ndarray], tmp_path: Path
+) -> None:
+    texts = [" ".join(SENTENCES[:4]), " ".join(SENTENCES[4:])]
+    silence = np.zeros(round(GAP_S * 16_000), np.float32)
+    rows = []
+    for number, own in enumerate((sounds[:4], sounds[4:])):
+        path = tmp_path / f"talk_{number}.wav"
+        soundfile.write(path, np.concatenate([part for sound in own for part in (sound, silence)]), 16_000)
+        duration_s = soundfile.info(path).duration
+        rows.append(ManifestRow(path.stem, path, texts[1 - number], duration_s=duration_s))
+    hashes = {f"{row.path}\0": row.id for row in rows}
+    config = DataConfig(**{**CUT, "cut_above_s": 4.0})
+    found = cut_recordings(rows, config, hashes, 1)
+    assert not found.rows
+    assert [problem.id for problem in found.problems] == ["talk_0", "talk_1"]
+    for problem in found.problems:
+        assert "the transcript does not fit the recording" in problem.message
+        assert "Check that it is this recording's, and its language" in problem.message
+    right = [replace(row, text=text) for row, text in zip(rows, texts, strict=True)]
+    assert not cut_recordings(right, config, hashes, 1).problems
+
+
+def test_a_ctc_model_cuts_long_recordings_in_another_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loudness of a made sound is the label that the model hears in it."""
+    text = "Привет, мир! Как дела? Сегодня хорошо. Очень рад тебя видеть, друг мой. Пойдём домой вместе скорее."
+    labels = ("-", "|", *"абвгдежзийклмнопрстуфхцчшщъыьэюяё")
+    carrier = np.tile([1, -1], 320).astype(np.float32)
+    sound, starts_s = [np.zeros(6_400, np.float32)], []
+    for piece in ForeignLabelMap(labels, 0, "ru").readings(text, ()):
+        starts_s.append(sum(map(len, sound)) / 16_000)
+        for label in piece.words[0].label_ids:
+            sound += [carrier * (label + 2) / 64, carrier * 2 / 64]
+        sound.append(np.zeros(6_400, np.float32))
+    path = tmp_path / "talk.wav"
+    soundfile.write(path, np.concatenate(sound), 16_000)
+
+    def emissions(_: object, waveforms: Sequence[np.ndarray], *more: object) -> list[torch.Tensor]:
+        heard = np.abs(waveforms[0][160::320]) * 64 - 2
+        best = torch.from_numpy(np.maximum(heard.round(), 0).astype(np.int64))
+        return [torch.nn.functional.one_hot(best, len(labels)).float()]
+
+    ctc = SimpleNamespace(labels=labels, blank_id=0, samples_a_frame=320)
+    monkeypatch.setattr(hearing_ctc, "load_ctc_model", lambda *given: ctc)
+    monkeypatch.setattr(hearing_ctc, "ctc_emissions", emissions)
+    monkeypatch.setattr(listen, "align_files", lambda align: None)
+    found = cut(path, [text], AlignConfig(method="ctc", checkpoint="made up"), language="ru")
+    assert (found.problems, found.left_out) == ([], [])
+    assert " ".join(row.text for row in found.rows) == text
+    assert len(found.rows) >= 3
+    first = 0
+    for row in found.rows:
+        assert 0 <= starts_s[first] - row.start_s <= 0.5
+        first += len(row.text.split())
+    (problem,) = cut(path, ["совсем другая запись"] * 9, AlignConfig(method="ctc"), language="ru").problems
+    assert "the transcript does not fit the recording" in problem.message
 
 
 def test_stopped_while_listening_it_goes_on_to_the_same_bytes(
