@@ -34,8 +34,6 @@ HEARD_SHARE = 0.6
 # Of the words, or of what was heard: with fewer of both the transcript is another recording's.
 FITTING_SHARE = 0.4
 TOO_SHORT = "shorter than data.min_duration_s"
-# Aligners that place words themselves; given times need none.
-CUTTING_METHODS = ("pocketsphinx", "auto", "stamps", "ctc")
 
 
 @dataclass
@@ -75,8 +73,6 @@ def _uncuttable(row: ManifestRow, config: DataConfig) -> str:
         return ""
     if method == "manifest":
         return "" if row.words else "the corpus gives no times of words"
-    if method not in CUTTING_METHODS:
-        return f"data.align.method={method} places no words of recordings that are to be cut"
     if row.language and method != "ctc":
         return f"data.align.method={method} hears English alone, not {language_name(row.language)}"
     return ""

@@ -179,7 +179,7 @@ def test_words_without_times_and_ends_of_characters_stay_with_their_piece(chapte
     ]
     words[7] = {"word": NAMES[7]}
     (tmp_path / "chapter.json").write_text(json.dumps({"segments": [{"words": words}]}))
-    rows = cut(chapter, NAMES, AlignConfig(method="import", source=str(tmp_path))).rows
+    rows = list(cut(chapter, NAMES, AlignConfig(method="import", source=str(tmp_path))).rows)
     assert [word.text for row in rows for word in row.words if word.is_unaligned] == [NAMES[7]]
     ends = tuple(word._replace(character_ends_s=(word.end_s - 0.1, word.end_s)) for word in rows[0].words)
     rows[0] = replace(rows[0], words=ends)
@@ -354,7 +354,7 @@ def test_given_times_of_chinese_words_cut_a_recording(chapter: Path) -> None:
     found = cut(chapter, ["学 生 喝 水。 去 学 校"], AlignConfig(method="manifest"), words=words, language="zh")
     assert found.problems == []
     assert " ".join(row.text for row in found.rows) == "学 生 喝 水。 去 学 校"
-    assert [word.text for row in found.rows for word in row.words] == list("学生喝水去学校")
+    assert [word.text for row in found.rows for word in row.words] == "学 生 喝 水。 去 学 校".split()
 
 
 def test_a_transcript_of_labels_alone_is_told_as_such(chapter: Path) -> None:
@@ -375,14 +375,14 @@ def test_why_a_long_recording_stays_whole_is_told(chapter: Path, tmp_path: Path)
     assert "1 long recordings are not cut, as data.align.method=pocketsphinx hears English" in " ".join(told.notes)
     long = ManifestRow("long", chapter, "a dog", duration_s=90.0)
     for method, why in (
-        (AlignConfig(method="import", source="x"), "method=import places no words"),
+        (AlignConfig(method="import", source="x"), ""),
         (AlignConfig(method="manifest"), "no times of words"),
         (AlignConfig(), ""),
     ):
         found = why_whole(long, DataConfig(align=method))
         assert why in found
         assert bool(found) is not is_cut(long, DataConfig(align=method))
-    assert not why_whole(replace(long, duration_s=50.0), DataConfig(align=AlignConfig(method="import", source="x")))
+    assert not why_whole(replace(long, duration_s=50.0), DataConfig(align=AlignConfig(method="manifest")))
 
 
 def test_pieces_keep_the_limit_of_short_audio(chapter: Path) -> None:
