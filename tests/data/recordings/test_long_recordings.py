@@ -23,6 +23,7 @@ from lst.data.prepare.prepare import prepare
 from lst.data.prepared import PreparedData
 from lst.data.recordings import listen
 from lst.data.recordings.cut import CutRows, cut_recordings, is_cut, why_whole
+from lst.data.recordings.pieces import FoundWord, cut_pieces
 from lst.data.utterance import TimedWord
 from lst.errors import ProblemsError
 from tests.data.conftest import SENTENCES, align, hashes, left_out, options
@@ -242,6 +243,12 @@ def test_why_a_long_recording_stays_whole_is_told(chapter: Path, tmp_path: Path)
         assert why in found
         assert bool(found) is not is_cut(long, DataConfig(align=method))
     assert not why_whole(replace(long, duration_s=50.0), DataConfig(align=AlignConfig(method="import", source="x")))
+
+
+def test_a_very_short_word_in_a_pause_is_in_one_piece() -> None:
+    words = [FoundWord("one", (0.4, 0.98)), FoundWord("a", (8.98, 8.99)), FoundWord("two", (8.99, 9.89))]
+    found = cut_pieces(words, [(8.038, 9.038), (9.051, 12.051)], 20.0, 1.0)
+    assert " ".join(piece.text.rpartition(": ")[2] for piece in [*found.kept, *found.lost]).split().count("a") == 1
 
 
 def test_pieces_keep_the_limit_of_short_audio(chapter: Path) -> None:
