@@ -77,7 +77,7 @@ def check_corpus(
         needs_text = data is None or data.transcribe is None
         rows, problems, layout = load_corpus(path, layout, language=language, needs_text=needs_text)
     except UserError as error:
-        report.extend("corpus", getattr(error, "problems", [str(error)]))
+        report.extend("corpus", getattr(error, "problems", [" ".join(str(error).splitlines())]))
         return report
     _add(report, problems)
     long = _LongRecordings(data)

@@ -69,7 +69,7 @@ def read_corpora(options: PrepareOptions, files: Mapping[str, FileList]) -> Read
         except UserError as error:
             if len(options.corpora) == 1:
                 raise
-            unread.append(f"{name}: {error}")
+            unread.append(f"{name}: {' '.join(str(error).splitlines())}")
             continue
         told.append(f"{name or locate(place).name} ({layout})")
         rows += [_of_corpus(row, name) for row in found] if name else found

@@ -19,6 +19,7 @@ from lst.data.audio.content import AudioHashes, hash_audio
 from lst.data.corpora import ManifestProblem, ManifestRow, apply_on_error, check_rows, num_bad_rows
 from lst.data.prepare.options import PrepareOptions
 from lst.data.prepare.seen import listed_urls
+from lst.data.prepare.utterances import check_ctc
 from lst.data.recordings.cut import cut_recordings, is_cut, whole_notes, why_whole
 from lst.data.recordings.transcribe import recogniser_names, transcribe
 from lst.data.shards import SPEECH_SPLIT, LeftOut
@@ -107,8 +108,11 @@ def usable_rows(
     heard = [row for row in good if config.is_heard and not row.text.strip()]
     if is_plan or not (long or heard):
         return Usable(found, *_apart(good, ()))
+    # Before anything is listened to: these tell what is missing.
+    if long and config.align.method == "ctc":
+        check_ctc(config.align, long)
     if heard:
-        recogniser_names(heard, config)  # Before anything is listened to: it tells what is missing.
+        recogniser_names(heard, config)
     listened = list({_file_of(row): row for row in [*long, *heard]}.values())
     hashes, _ = hash_audio(listened, known, listed_urls(files.values()), num_workers)
     by_file = {_file_of(row): own.tobytes().hex() for row, own in zip(listened, hashes, strict=True)}
