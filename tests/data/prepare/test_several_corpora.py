@@ -217,4 +217,4 @@ def test_a_corpus_without_a_layout_is_told_on_one_line(both: str, tmp_path: Path
         prepare(tmp_path / "data", options(Path(f"{both[:-1]},none={tmp_path / 'none'}]")))
     (problem,) = raised.value.problems
     assert re.match(r"none: corpus .* has no known layout\. Looked for: ", problem)
-    assert not re.search(r"\n|\\\\n", problem)
+    assert not re.search(r"\n|\\n", problem)

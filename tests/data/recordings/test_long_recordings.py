@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,11 +22,11 @@ from lst.data.corpora import ManifestRow
 from lst.data.prepare.gather import gather_source
 from lst.data.prepare.prepare import prepare
 from lst.data.prepared import PreparedData
-from lst.data.recordings import listen
+from lst.data.recordings import activity, listen
 from lst.data.recordings.cut import CutRows, cut_recordings, is_cut, why_whole
 from lst.data.recordings.pieces import FoundWord, cut_pieces
 from lst.data.utterance import TimedWord
-from lst.errors import ProblemsError
+from lst.errors import ProblemsError, UserError
 from tests.data.conftest import SENTENCES, align, hashes, left_out, options
 
 GAP_S = 0.5
@@ -261,3 +262,11 @@ def test_pieces_keep_the_limit_of_short_audio(chapter: Path) -> None:
     assert sum(len(reason.rpartition(": ")[2].split()) for reason in short) + sum(
         len(one.text.split()) for one in found.rows
     ) == len(row.text.split())
+
+
+def test_a_missing_detector_is_no_fault_of_recordings(chapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "silero_vad", None)
+    activity.load_silero.cache_clear()
+    row = ManifestRow("chapter", chapter, " ".join(SENTENCES), duration_s=soundfile.info(chapter).duration)
+    with pytest.raises(UserError, match=r"latent-speech-text\[vad\]"):
+        cut_recordings([row], DataConfig(**{**CUT, "vad": "silero"}), {f"{chapter}\0": "hash"}, 1)
