@@ -221,3 +221,18 @@ def test_what_espeak_did_not_say_is_no_phone(monkeypatch: pytest.MonkeyPatch) ->
 @needs_espeak
 def test_a_language_without_a_voice_is_said_by_no_other() -> None:
     assert "no voice" in espeak_problem("tl")
+
+
+@pytest.mark.parametrize(
+    ("written", "language", "told"),
+    [
+        ("15:15", "de", "viertel nach drei"),
+        ("12:30", "de", "halb eins"),
+        ("12:45", "fr", "une heure moins le quart"),
+        ("15h15", "fr", "trois heures et quart"),
+        ("12:45", "es", "una menos cuarto"),
+        ("13:30", "es", "una y media"),
+    ],
+)
+def test_a_clock_has_twelve_hours(written: str, language: str, told: str) -> None:
+    assert told in readings(written, language)[0]
