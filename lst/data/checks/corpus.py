@@ -79,7 +79,7 @@ def check_corpus(
         needs_text = data is None or data.transcribe is None
         rows, problems, layout = load_corpus(path, layout, None, language, needs_text, num_workers)
     except UserError as error:
-        report.extend("corpus", getattr(error, "problems", [str(error)]))
+        report.extend("corpus", getattr(error, "problems", [" ".join(str(error).splitlines())]))
         return report
     _add(report, problems)
     align = align or AlignConfig()

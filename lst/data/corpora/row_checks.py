@@ -36,6 +36,7 @@ ID_RULE = (
     "where a dot starts the suffix and a slash a folder"
 )
 _ID = re.compile(r"[A-Za-z0-9_-]+")
+_LONG_NUMBER = re.compile(r"\d{1001}")
 # (kind of check, message)
 Fault: TypeAlias = tuple[str, str]
 Probe: TypeAlias = Callable[[], AudioInfo]
@@ -372,7 +373,7 @@ def row_problems(row: ManifestRow, faults: Iterable[Fault]) -> list[ManifestProb
 
 
 def text_faults(text: str, language: str = "") -> list[str]:
-    """Faults of a transcript: it is empty, has nothing to say, or, if it is English, letters of another script.
+    """Faults of a transcript: it is empty or cannot be said, or, if it is English, has letters of another script.
 
     Accents are allowed (``é`` counts as ``e``), and so are other Latin letters (``æ``) beside English ones. Digits are
     said. Other languages have letters of any script.
@@ -386,6 +387,8 @@ def text_faults(text: str, language: str = "") -> list[str]:
     """
     if not text.strip():
         return ["the transcript is empty"]
+    if _LONG_NUMBER.search(text):
+        return ["the transcript has a number of more than 1,000 digits, which no aligner reads"]
     if language:
         return [] if any(map(str.isalnum, text)) else [f"the transcript has no letter and no digit: {shown(text)}"]
     plain = unicodedata.normalize("NFKD", text)  # splits off accents, which are not letters

@@ -78,7 +78,7 @@ def read_corpora(
         except UserError as error:
             if len(options.corpora) == 1:
                 raise
-            unread.append(f"{name}: {error}")
+            unread.append(f"{name}: {' '.join(str(error).splitlines())}")
             continue
         told.append(f"{name or locate(place).name} ({layout})")
         if len(options.corpora) == 1 and not name:

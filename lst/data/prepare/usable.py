@@ -21,6 +21,7 @@ from lst.data.corpora import ManifestProblem, ManifestRow, apply_on_error, check
 from lst.data.corpora.row_table import RowTable
 from lst.data.prepare.options import PrepareOptions
 from lst.data.prepare.seen import listed_urls
+from lst.data.prepare.utterances import check_ctc
 from lst.data.recordings.cut import cut_recordings, fate_of_long, whole_notes
 from lst.data.recordings.transcribe import recogniser_names, transcribe
 from lst.data.shards import SPEECH_SPLIT, LeftOut
@@ -113,8 +114,11 @@ def usable_rows(
         )
     if is_plan or not (long or heard):
         return Usable(found, *_apart(good, ()))
+    # Before anything is listened to: these tell what is missing.
+    if long and config.align.method == "ctc":
+        check_ctc(config.align, long)
     if heard:
-        recogniser_names(heard, config)  # Before anything is listened to: it tells what is missing.
+        recogniser_names(heard, config)
     listened = list({_file_of(row): row for row in [*long, *heard]}.values())
     hashes, _ = hash_audio(listened, known, listed_urls(files.values()), num_workers)
     by_file = {_file_of(row): own.tobytes().hex() for row, own in zip(listened, hashes, strict=True)}

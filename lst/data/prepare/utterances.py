@@ -13,7 +13,7 @@ from lst.data.alignment.ctc.foreign_labels import is_romanised
 from lst.data.alignment.ctc.model import load_ctc_model
 from lst.data.alignment.names import audio_name
 from lst.data.audio import read_row_audio
-from lst.data.config import DataConfig
+from lst.data.config import AlignConfig, DataConfig
 from lst.data.corpora import ManifestRow
 from lst.data.text import romaniser
 from lst.data.utterance import Utterance
@@ -35,10 +35,15 @@ def check_aligner(config: DataConfig, rows: Sequence[ManifestRow]) -> None:
     if config.align.method not in CHECKED_FIRST:
         return
     if config.align.method == "ctc" and rows:
-        ctc = load_ctc_model(config.align.checkpoint, config.align.weights, config.align.device)
-        if any(row.language for row in rows) and is_romanised(ctc.labels):
-            romaniser()
+        check_ctc(config.align, rows)
     check_imported(config, rows)
+
+
+def check_ctc(align: AlignConfig, rows: Sequence[ManifestRow]) -> None:
+    """Raises ``UserError`` where a CTC model does not load, or wants romanised texts and there is no romaniser."""
+    ctc = load_ctc_model(align.checkpoint, align.weights, align.device)
+    if any(row.language for row in rows) and is_romanised(ctc.labels):
+        romaniser()
 
 
 def make_utterances(

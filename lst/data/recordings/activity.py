@@ -136,7 +136,7 @@ def _silero(waveform: np.ndarray) -> tuple[np.ndarray, float]:
     """Whether each frame of 32 ms is speech by silero's model, and the length of a frame."""
     import torch
 
-    model = _silero_model()
+    model = load_silero()
     model.reset_states()
     num_frames = len(waveform) // _SILERO_SAMPLES
     sound = torch.from_numpy(np.ascontiguousarray(waveform, np.float32))
@@ -149,7 +149,8 @@ def _silero(waveform: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 @lru_cache(maxsize=1)
-def _silero_model() -> Any:
+def load_silero() -> Any:
+    """silero's model, loaded once a process; raises ``UserError`` where its package is missing."""
     import torch
 
     num_threads = torch.get_num_threads()

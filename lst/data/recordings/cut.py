@@ -18,7 +18,7 @@ from lst.data.corpora import ManifestProblem, ManifestRow
 from lst.data.corpora.ids import piece_id
 from lst.data.corpora.row_table import RowTable
 from lst.data.languages import language_name
-from lst.data.recordings.activity import detector_of, stretches
+from lst.data.recordings.activity import detector_of, load_silero, stretches
 from lst.data.recordings.anchors import match_tokens, to_the_nearer
 from lst.data.recordings.listen import HeardPart, PartJob, listen, parts_of, tokens_of
 from lst.data.recordings.pieces import FoundWord, Piece, Pieces, cut_pieces
@@ -96,10 +96,15 @@ def cut_recordings(
         config: lengths, aligner, detector.
         hashes: SHA-256 of the audio file of each of these rows, by its path and member.
         num_workers: processes that listen.
+
+    Raises:
+        UserError: the detector's package is missing.
     """
     detector = detector_of(config.vad)
     long = [row for row in rows if is_cut(row, config)]
     given = given_times_aligner(config.align) if long else None
+    if long and detector == "silero":
+        load_silero()  # What is missing is no fault of a recording.
     jobs = {
         row.id: parts_of(
             replace(row, text="", words=()) if given is not None else row,

@@ -15,6 +15,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import NamedTuple
 
 from lst.data.recordings.activity import LONG_PAUSE_S, MARGIN_S
@@ -154,7 +155,9 @@ class _Cutter:
             cuts += own
         cuts.append(_Cut(self.duration_s, len(self.words), 0.0))
         ordered = sorted(cut for cut in cuts if 0 <= cut.time_s <= self.duration_s)
-        return ordered, doubtful
+        # Around a very short word in a pause, the cut behind it may lie before the one in front of it.
+        reached = accumulate((cut.word for cut in ordered), max)
+        return [cut for cut, word in zip(ordered, reached, strict=True) if cut.word == word], doubtful
 
     def _start_of(self, number: int) -> float:
         span = self.words[number].span if 0 <= number < len(self.words) else None

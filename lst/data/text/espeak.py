@@ -22,7 +22,7 @@ from lst.errors import UserError
 
 INSTALL_ESPEAK = "apt-get install espeak-ng"
 # Voices that are not called as their languages are.
-_VOICES = {"zh": "cmn", "fr": "fr-fr", "tl": "en-us"}
+_VOICES = {"zh": "cmn", "fr": "fr-fr"}
 # What it writes around words of another language, such words, and marks of tone, stress and pause.
 _ABROAD = re.compile(r"\(en[a-z-]*\)[^(]*")
 _SWITCH, _MARKS = re.compile(r"\([a-z-]+\)"), re.compile(r"[0-9ˈˌ_|.\s‖\-]")
@@ -75,7 +75,7 @@ def foreign_phones(words: Sequence[str], language: str) -> dict[str, tuple[str, 
     """The nearest ARPAbet phones of words, numbers in digits among them.
 
     Raises:
-        UserError: eSpeak NG is not installed, or has no voice of the language.
+        UserError: eSpeak NG is not installed, has no voice of the language, or stopped before its end.
     """
     if problem := espeak_problem(language):
         raise UserError(f"words in {language_name(language)}: {problem}")
@@ -83,13 +83,21 @@ def foreign_phones(words: Sequence[str], language: str) -> dict[str, tuple[str, 
     for start in range(0, len(words), _BATCH):
         batch = words[start : start + _BATCH]
         # A word a paragraph, so that no word is said by its neighbours.
-        said = [line for line in _answer(language, "\n\n".join(batch) + "\n").stdout.splitlines() if line.strip()]
+        said = [line for line in _said(language, "\n\n".join(batch) + "\n").splitlines() if line.strip()]
         if len(said) != len(batch):
-            said = [" ".join(_answer(language, word).stdout.split()) for word in batch]
+            said = [" ".join(_said(language, word).split()) for word in batch]
         # A sign that it does not know is called by its English name: that is not what was said.
         own = (ipa if _HAS_LATIN.search(word) else _ABROAD.sub("", ipa) for word, ipa in zip(batch, said, strict=True))
         found |= {word: nearest_phones(ipa) for word, ipa in zip(batch, own, strict=True)}
     return found
+
+
+def _said(language: str, text: str) -> str:
+    answer = _answer(language, text)
+    if answer.returncode:
+        ended = f"espeak-ng ended with status {answer.returncode}. {answer.stderr.strip()}"
+        raise UserError(f"words in {language_name(language)}: {ended}")
+    return answer.stdout
 
 
 def _answer(language: str, text: str) -> subprocess.CompletedProcess[str]:

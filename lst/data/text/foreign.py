@@ -140,15 +140,23 @@ def _price(style: NumberStyle, found: re.Match[str]) -> Iterator[str]:
 
 def _time(style: NumberStyle, found: re.Match[str]) -> Iterator[str]:
     hour, minutes = int(found[1]), int(found[2] or 0)
-    said, behind = [*style.amounts(hour)], style.cardinal(minutes)
-    for own in (said[1:] + said[:1]) if hour == 1 else said[:1]:
+    behind = style.cardinal(minutes)
+    for own in _hours(style, hour):
         for name in style.hour:
             yield f"{own} {name} {behind}" if minutes else f"{own} {name}"
         yield f"{own} {behind}" if minutes else own
         if style.cardinal is spanish:
             yield f"{own} y {behind}" if minutes else f"{own} en punto"
-        for way in style.told.get(minutes, ()):
-            yield way.format(hour=own, next=style.cardinal(hour % 12 + 1))
+    # Told by the clock, 15:15 is a quarter past three.
+    past = dict.fromkeys([*_hours(style, hour), *_hours(style, hour % 12 or 12)])
+    for own, after, way in product(past, _hours(style, hour % 12 + 1), style.told.get(minutes, ())):
+        yield way.format(hour=own, next=after)
+
+
+def _hours(style: NumberStyle, hour: int) -> list[str]:
+    """The number of an hour; 1 as it stands before a noun first."""
+    said = [*style.amounts(hour)]
+    return said[1:] + said[:1] if hour == 1 else said[:1]
 
 
 def _date(style: NumberStyle, found: re.Match[str]) -> Iterator[str]:

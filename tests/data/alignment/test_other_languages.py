@@ -25,10 +25,12 @@ from lst.data.alignment.outliers import without_outliers
 from lst.data.alignment.words import word_key
 from lst.data.config import AlignConfig, DataConfig
 from lst.data.corpora import ManifestRow
+from lst.data.prepare.gather import gather_source
 from lst.data.prepare.utterances import check_aligner
 from lst.data.text import romanised, spaced
 from lst.data.utterance import Utterance, Word
 from lst.errors import UserError
+from tests.data.conftest import options
 
 needs_espeak = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
 LABELS = ("-", "|", *"abcdefghijklmnopqrstuvwxyz", "'")
@@ -208,6 +210,11 @@ def test_missing_romaniser_and_weights_are_told_before_work(
     monkeypatch.setattr("lst.data.prepare.utterances.romaniser", _romaniser_of_another_process)
     with pytest.raises(UserError, match=r"romaniser.*pip install 'latent-speech-text\[uroman\]'"):
         check_aligner(config, rows)
+    # Nor is a long recording listened to first.
+    soundfile.write(tmp_path / "u.wav", np.zeros(32_000, np.float32), 16_000)
+    (tmp_path / "manifest.jsonl").write_text('{"path": "u.wav", "text": "two", "language": "ru"}\n')
+    with pytest.raises(UserError, match="the romaniser"):
+        gather_source(options(tmp_path, align=config.align, cut_above_s=1.0, vad="energy"))
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", _no_network)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(UserError, match=r"the weights of MMS_FA are not there.*Download https.*put it at .*MMS_FA.pt"):

@@ -365,3 +365,11 @@ def test_real_speech_has_no_problems(tmp_path: Path) -> None:
     write_manifest(tmp_path / "manifest.jsonl", kept)
     assert read_manifest(tmp_path / "manifest.jsonl") == kept
     assert json.loads((tmp_path / "manifest.jsonl").read_text().splitlines()[0])["id"] == rows[0].id
+
+
+@pytest.mark.parametrize("language", ["", "de"])
+def test_a_number_that_nobody_says_is_a_fault_of_its_row(language: str) -> None:
+    """Python refuses to read it as a number, in the middle of preparing."""
+    assert text_faults("a number: " + "7" * 1000, language) == []
+    (fault,) = text_faults("a number: " + "7" * 5000, language)
+    assert "more than 1,000 digits" in fault

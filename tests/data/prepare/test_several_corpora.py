@@ -208,3 +208,13 @@ def test_rows_of_one_corpus_are_apart_by_their_source_unless_these_are_too_many(
     assert sources([row(f"u{n}", source=f"page {n}") for n in range(MOST_SOURCES + 1)]) == {""}
     named = [row(f"u{n}", "ab"[n % 2], f"page {n}") for n in range(MOST_SOURCES + 1)]
     assert sources(named) == {"a", "b"}
+
+
+def test_a_corpus_without_a_layout_is_told_on_one_line(both: str, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "notes.md").write_text("x")
+    with pytest.raises(ProblemsError) as raised:
+        prepare(tmp_path / "data", options(Path(f"{both[:-1]},none={tmp_path / 'none'}]")))
+    (problem,) = raised.value.problems
+    assert re.match(r"none: corpus .* has no known layout\. Looked for: ", problem)
+    assert not re.search(r"\n|\\n", problem)

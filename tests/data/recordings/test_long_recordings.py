@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,10 +26,11 @@ from lst.data.corpora import ManifestRow, read_manifest, write_manifest
 from lst.data.prepare.gather import gather_source
 from lst.data.prepare.prepare import prepare
 from lst.data.prepared import PreparedData
-from lst.data.recordings import hearing_ctc, listen
+from lst.data.recordings import activity, hearing_ctc, listen
 from lst.data.recordings.cut import CutRows, cut_recordings, is_cut, why_whole
+from lst.data.recordings.pieces import FoundWord, cut_pieces
 from lst.data.utterance import TimedWord
-from lst.errors import ProblemsError
+from lst.errors import ProblemsError, UserError
 from tests.data.conftest import SENTENCES, align, hashes, left_out, options
 
 GAP_S = 0.5
@@ -354,7 +356,7 @@ def test_given_times_of_chinese_words_cut_a_recording(chapter: Path) -> None:
     found = cut(chapter, ["学 生 喝 水。 去 学 校"], AlignConfig(method="manifest"), words=words, language="zh")
     assert found.problems == []
     assert " ".join(row.text for row in found.rows) == "学 生 喝 水。 去 学 校"
-    assert [word.text for row in found.rows for word in row.words] == "学 生 喝 水。 去 学 校".split()
+    assert [word.text for row in found.rows for word in row.words] == ["学", "生", "喝", "水。", "去", "学", "校"]
 
 
 def test_a_transcript_of_labels_alone_is_told_as_such(chapter: Path) -> None:
@@ -385,6 +387,12 @@ def test_why_a_long_recording_stays_whole_is_told(chapter: Path, tmp_path: Path)
     assert not why_whole(replace(long, duration_s=50.0), DataConfig(align=AlignConfig(method="manifest")))
 
 
+def test_a_very_short_word_in_a_pause_is_in_one_piece() -> None:
+    words = [FoundWord("one", (0.4, 0.98)), FoundWord("a", (8.98, 8.99)), FoundWord("two", (8.99, 9.89))]
+    found = cut_pieces(words, [(8.038, 9.038), (9.051, 12.051)], 20.0, 1.0)
+    assert " ".join(piece.text.rpartition(": ")[2] for piece in [*found.kept, *found.lost]).split().count("a") == 1
+
+
 def test_pieces_keep_the_limit_of_short_audio(chapter: Path) -> None:
     row = ManifestRow("chapter", chapter, " ".join(SENTENCES), duration_s=soundfile.info(chapter).duration)
     config = DataConfig(**{**CUT, "cut_to_s": 3.0, "min_duration_s": 2.2})
@@ -395,3 +403,11 @@ def test_pieces_keep_the_limit_of_short_audio(chapter: Path) -> None:
     assert sum(len(reason.rpartition(": ")[2].split()) for reason in short) + sum(
         len(one.text.split()) for one in found.rows
     ) == len(row.text.split())
+
+
+def test_a_missing_detector_is_no_fault_of_recordings(chapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "silero_vad", None)
+    activity.load_silero.cache_clear()
+    row = ManifestRow("chapter", chapter, " ".join(SENTENCES), duration_s=soundfile.info(chapter).duration)
+    with pytest.raises(UserError, match=r"latent-speech-text\[vad\]"):
+        cut_recordings([row], DataConfig(**{**CUT, "vad": "silero"}), {f"{chapter}\0": "hash"}, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import unicodedata
 
 import pytest
@@ -206,3 +207,32 @@ def test_a_space_divides_thousands() -> None:
     assert [found[0] for found in readings("12 005", "fr")] == ["douze mille", "cinq"]
     assert [found[0] for found in readings("12 500", "es")] == ["doce mil", "quinientos"]
     assert readings("500", "fr")[0][0] == "cinq cents"
+
+
+def test_what_espeak_did_not_say_is_no_phone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that was killed says nothing."""
+    monkeypatch.setattr("lst.data.text.espeak.espeak_problem", lambda language: "")
+    killed = subprocess.CompletedProcess([], -9, "", "")
+    monkeypatch.setattr("lst.data.text.espeak._answer", lambda language, text: killed)
+    with pytest.raises(UserError, match="words in German: espeak-ng ended with status -9"):
+        foreign_phones(["Hund"], "de")
+
+
+@needs_espeak
+def test_a_language_without_a_voice_is_said_by_no_other() -> None:
+    assert "no voice" in espeak_problem("tl")
+
+
+@pytest.mark.parametrize(
+    ("written", "language", "told"),
+    [
+        ("15:15", "de", "viertel nach drei"),
+        ("12:30", "de", "halb eins"),
+        ("12:45", "fr", "une heure moins le quart"),
+        ("15h15", "fr", "trois heures et quart"),
+        ("12:45", "es", "una menos cuarto"),
+        ("13:30", "es", "una y media"),
+    ],
+)
+def test_a_clock_has_twelve_hours(written: str, language: str, told: str) -> None:
+    assert told in readings(written, language)[0]
