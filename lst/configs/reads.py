@@ -161,7 +161,7 @@ READS = {
         _reads(
             "check",
             f"{_RUN} corpus layout items benchmark check num_workers data.voice seed data.min_duration_s "
-            "data.max_duration_s data.cut_above_s data.cut_to_s data.vad data.transcribe data.align "
+            "data.max_duration_s data.cut_above_s data.cut_to_s data.vad data.transcribe data.language data.align "
             "data.on_the_fly_units "
             "tokenizer.frame_rate_hz",
         ),
