@@ -18,6 +18,7 @@ from repository import ROOT
 
 from lst.cli import command_help
 from lst.commands import COMMANDS, job_of
+from lst.configs.reads import reads_of
 
 DOCS = ROOT / "docs"
 SITE = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
@@ -48,7 +49,7 @@ def lst_commands() -> list[tuple[str, tuple[str, ...]]]:
 
 @pytest.mark.parametrize(("page", "words"), lst_commands(), ids=lambda value: " ".join(value))
 def test_commands_parse(page: str, words: tuple[str, ...]) -> None:
-    """The command exists, and so do its options, with values of their types; no file is opened."""
+    """The command exists and reads its options, which have values of their types; no file is opened."""
     rest = list(words[1:])
     command = rest.pop(0)
     if command not in COMMANDS:
@@ -59,11 +60,18 @@ def test_commands_parse(page: str, words: tuple[str, ...]) -> None:
         return
     overrides = [word for before, word in pairwise(words) if "=" in word and before not in FLAGS_WITH_VALUES]
     overrides = [word for word in overrides if not word.startswith("-")]
-    assert job_of(command).build(overrides) is not None
+    assert job_of(command).build(overrides, reads_of(command, "--dry-run" in rest)) is not None
 
 
 def links(text: str) -> list[str]:
     return re.findall(r"\]\((?!https?://)([^)\s]+)\)", prose_of(text))
+
+
+def test_shells_leave_the_words_of_commands_as_they_are() -> None:
+    """Braces with a comma, outside of quotes, become several words in bash."""
+    for name, page in PAGES.items():
+        for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL):
+            assert not re.search(r"\{[^{}\n]*,[^{}\n]*\}", re.sub(r"'[^'\n]*'|\"[^\"\n]*\"", "", block)), name
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -235,6 +235,8 @@ class Job(Generic[ConfigT]):
         if is_arm or (key in self.options and self.options[key].kind.startswith("list[")):
             example = ["patching=static"] if is_arm else self.options[key].value
             found = _list_problems(key, value, example)
+        elif key in self.options and self.options[key].kind == ENTRIES:
+            found = _entry_problems(key, value)
         else:
             found = []
         return found or text_problems(key, value) or _grammar_problems(key, value)
@@ -367,6 +369,13 @@ def _list_problems(key: str, value: str, example: Sequence[Any]) -> list[str]:
     if items in ("", "null") or items.startswith("{"):
         return [f"{key}={value}: a list is needed, such as {key}=[{','.join(map(str, example))}]"]
     return [f"{key}={value}: a list is needed: write {key}=[{items}]"]
+
+
+def _entry_problems(key: str, value: str) -> list[str]:
+    """What is wrong with numbers by name. A shell takes braces for its own, unless they stand between quotes."""
+    if re.fullmatch(r"\s*\{.*\}\s*", value):
+        return []
+    return [f"{key}={value}: numbers by name are needed: write {key}.NAME=2, or '{key}={{A: 2, B: 1}}' in quotes"]
 
 
 def _merge(built: Any, structure: DictConfig, values: dict[str, Any], prefix: str) -> list[str]:

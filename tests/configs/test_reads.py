@@ -85,6 +85,13 @@ def test_options_without_effect_beside_others_are_refused(command: str, words: l
     assert expected in problem
 
 
+def test_numbers_by_name_whose_braces_a_shell_took_are_told() -> None:
+    """bash makes two words of ``{read:2,talks:1}``."""
+    found = problems_of("train", "data.sources.weights=read:2", "data.sources.weights=talks:1")
+    assert "data.sources.weights=talks:1: numbers by name are needed: write data.sources.weights.NAME=2" in found[-1]
+    job_of("train").build(["data.sources.weights={read: 2, talks: 1}"], READS["train"])
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
@@ -94,6 +101,7 @@ def test_options_without_effect_beside_others_are_refused(command: str, words: l
         ("quickstart", ["patching.static_size=6", "model.local_heads=3", "train.max_steps=90", "eval.min_words=3"]),
         ("generate", ["experiment=smoke", "generate.text=a", "generate.top_p=0.9", "storage.allow_hosts=[a.b]"]),
         ("card", ["patching.static_size=6", "card.title=a"]),
+        ("check", ["corpus=a", "data.language=de", "data.align.method=pocketsphinx"]),
         ("train", ["patching=aligned", "model.boundary_head=true", "loss.boundary_weight=2"]),
         ("train", ["model=family", "model.depth=3"]),
     ],

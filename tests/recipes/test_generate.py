@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +234,7 @@ def test_a_hub_that_refuses_is_one_line(
     assert "Traceback" not in error
 
 
-def test_the_report_plays_what_each_model_says(run: Path, tmp_path: Path) -> None:
+def test_the_report_plays_what_each_model_says(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def section_of(root: Path, duration_s: int) -> SpokenSection | None:
         words = [f"run_dir={root}", f"report.continuation_s={duration_s}"]
         return spoken_section(read_run(build_config(words), words))
@@ -245,6 +246,13 @@ def test_the_report_plays_what_each_model_says(run: Path, tmp_path: Path) -> Non
     assert labels[:2] == ["prompt", "what really followed"]
     assert sorted(labels[2:]) == ["single", "static"]
     assert all(clip.address.startswith("data:audio/") or clip.shown == "it ended at once" for clip in section.clips)
+    assert section.recogniser
+    rows = PreparedData(run / "data").manifest
+    with monkeypatch.context() as patched:
+        patched.setattr(PreparedData, "manifest", {name: replace(row, language="de") for name, row in rows.items()})
+        german = section_of(run, 1)
+    assert german is not None
+    assert (german.recogniser, {clip.heard for clip in german.clips}) == ("", {""}), "it hears English alone"
     assert section_of(run, 0) is None
     own = tmp_path / "run"
     shutil.copytree(run / "data", own / "data")

@@ -53,7 +53,7 @@ class SpokenSection(Section):
         utterance: the held-out utterance that is continued.
         words, rest: its words in the prompt, and those that really followed.
         voice: what makes sound of units, in words.
-        recogniser: that hears the clips.
+        recogniser: that hears the clips; empty for none.
         clips: the prompt, what really followed, and the continuation of each model.
         problems: of models that could not speak.
     """
@@ -78,7 +78,7 @@ def spoken_section(run: RunRecord) -> SpokenSection | None:
     clips: list[SpokenClip] = []
     problems: list[str] = []
     voice_name = ""
-    recogniser = _recogniser(run)
+    recogniser = _recogniser(run, utterance)
     start = ending_start(utterance, run.config.eval.context_share)
     cut, _ = span_frames(utterance, start, len(utterance.words))
     for name, folder in speaking.items():
@@ -106,19 +106,25 @@ def spoken_section(run: RunRecord) -> SpokenSection | None:
         words=" ".join(words[:start]),
         rest=" ".join(words[start:]),
         voice=voice_name,
-        recogniser=recogniser.name,
+        recogniser="" if recogniser is None else recogniser.name,
         clips=clips,
         problems=problems,
     )
 
 
-def _recogniser(run: RunRecord) -> Recogniser:
-    """One that knows the words of the held-out texts alone, where they are few; else pocketsphinx as it is."""
+def _recogniser(run: RunRecord, utterance: Utterance) -> Recogniser | None:
+    """One that knows the words of the held-out texts alone, where they are few; else pocketsphinx as it is.
+
+    None of an utterance in another language: both hear English alone.
+    """
+    row = run.data.manifest.get(utterance.id)
+    if row is not None and row.language:
+        return None
     words = lexicon_of(utterance.text for utterance in run.valid)
     return LexiconRecogniser(words) if 0 < len(words) <= _MOST_WORDS else Pocketsphinx()
 
 
-def _original(voice: Vocoder, utterance: Utterance, cut: int, recogniser: Recogniser) -> list[SpokenClip]:
+def _original(voice: Vocoder, utterance: Utterance, cut: int, recogniser: Recogniser | None) -> list[SpokenClip]:
     parts = {"prompt": utterance.units[:cut], "what really followed": utterance.units[cut:]}
     return [
         _clip(label, f"{len(units)} units", voice.sound(units), voice.sample_rate_hz, recogniser)
@@ -126,7 +132,7 @@ def _original(voice: Vocoder, utterance: Utterance, cut: int, recogniser: Recogn
     ]
 
 
-def _continuation(name: str, continued: Continued, recogniser: Recogniser) -> SpokenClip:
+def _continuation(name: str, continued: Continued, recogniser: Recogniser | None) -> SpokenClip:
     if not len(continued.units):
         return SpokenClip(name, "it ended at once", "")
     sound = continued.sound
@@ -135,7 +141,12 @@ def _continuation(name: str, continued: Continued, recogniser: Recogniser) -> Sp
     return _clip(name, shown, sound.samples, sound.sample_rate_hz, recogniser)
 
 
-def _clip(label: str, shown: str, samples: np.ndarray, sample_rate_hz: int, recogniser: Recogniser) -> SpokenClip:
-    heard = recogniser.transcribe(resample(label, samples, sample_rate_hz, SAMPLE_RATE_HZ)) if len(samples) else ""
-    figures = str(figures_of(samples)) if len(samples) else ""
+def _clip(
+    label: str, shown: str, samples: np.ndarray, sample_rate_hz: int, recogniser: Recogniser | None
+) -> SpokenClip:
+    if not len(samples):
+        return SpokenClip(label, shown, "")
+    figures, heard = str(figures_of(samples)), ""
+    if recogniser is not None:
+        heard = recogniser.transcribe(resample(label, samples, sample_rate_hz, SAMPLE_RATE_HZ))
     return SpokenClip(label, shown, audio_address(samples, sample_rate_hz), figures, heard)
