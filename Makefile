@@ -44,12 +44,17 @@ $(VENV)/.installed: pyproject.toml setup.py $(wildcard lst/kernels/native/src/*)
 quickstart: $(VENV)/.installed
 	$(BIN)/lst quickstart $(ARGS)
 
+# Types are checked while the tests run: mypy has a core for itself for most of a minute. What tests import is kept
+# compiled, for they start hundreds of processes.
 .PHONY: test
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+	@mkdir -p build
+	@$(BIN)/mypy > build/mypy.txt 2>&1 & types=$$!; \
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder $(ARGS); tests=$$?; \
+	wait $$types; wrong=$$?; cat build/mypy.txt; exit $$((tests || wrong))
 
 # Random ones; those of `make test` are few and the same each time.
 .PHONY: test-fuzz
@@ -58,7 +63,7 @@ test-fuzz: $(VENV)/.installed
 
 .PHONY: test-faults
 test-faults: $(VENV)/.installed
-	LST_TEST_FAULTS=all $(BIN)/python -m pytest -q -rP -n auto --dist load tests/faults tests/recipes/training/test_kills.py $(ARGS)
+	LST_TEST_FAULTS=all $(BIN)/python -m pytest -q -rP -n auto --dist load tests/faults tests/recipes/training/test_kills.py tests/data/prepare/test_prepare_kills.py $(ARGS)
 
 .PHONY: test-scaling
 test-scaling: $(VENV)/.installed

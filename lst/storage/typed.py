@@ -68,6 +68,9 @@ _SCALARS: dict[Any, tuple[str, set[type]]] = {
 # Numbers beyond these fit no array of int64 and no float.
 _LIMITS = {int: (-(2**63), 2**63 - 1), float: (-sys.float_info.max, sys.float_info.max)}
 
+# One of the scalars that a field takes: its Python types, whether it has limits, and these.
+_Scalar = tuple[set[type], bool, float, float]
+
 
 def read_json(place: Location, kind: type[T], what: str, remedy: str) -> T:
     """Reads a JSON file of this project.
@@ -236,7 +239,7 @@ def _check_union(value: Any, kinds: Iterable[Any], where: str, problems: list[st
 
 
 def _check_fields(value: dict[str, Any], kind: Any, where: str, problems: list[str]) -> Any:
-    hints, required = _fields_of(kind)
+    hints, required, scalars = _fields_of(kind)
     for key, default in (("version", 1), ("format", None)):
         if get_origin(hints.get(key)) is Literal and value.get(key, default) not in get_args(hints[key]):
             allowed = ", ".join(map(str, get_args(hints[key])))
@@ -248,7 +251,13 @@ def _check_fields(value: dict[str, Any], kind: Any, where: str, problems: list[s
         if name in required and name not in value and (name != "version" or get_origin(hints[name]) is not Literal)
     ]
     num_problems = len(problems)
-    checked = {name: _check(item, hints.get(name, Any), _joined(where, name), problems) for name, item in value.items()}
+    checked = {
+        name: item
+        # Files hold millions of plain values, and nearly all of them are right.
+        if name in scalars and _is_one_of(item, scalars[name])
+        else _check(item, hints.get(name, Any), _joined(where, name), problems)
+        for name, item in value.items()
+    }
     if is_typeddict(kind) or problems:
         return checked
     try:
@@ -259,13 +268,30 @@ def _check_fields(value: dict[str, Any], kind: Any, where: str, problems: list[s
 
 
 @functools.lru_cache(maxsize=256)
-def _fields_of(kind: Any) -> tuple[dict[str, Any], frozenset[str]]:
-    """Types of a class's fields by name, and the names of those that must be there."""
+def _fields_of(kind: Any) -> tuple[dict[str, Any], frozenset[str], dict[str, list[_Scalar]]]:
+    """Of a class: its fields by name, which must be there, and what those take that take scalars alone."""
     hints = get_type_hints(kind, include_extras=True)
     if is_typeddict(kind):
-        return hints, kind.__required_keys__
-    needed = [field.name for field in fields(kind) if field.default is MISSING and field.default_factory is MISSING]
-    return {field.name: hints[field.name] for field in fields(kind)}, frozenset(needed)
+        needed = kind.__required_keys__
+    else:
+        hints = {field.name: hints[field.name] for field in fields(kind)}
+        needed = {field.name for field in fields(kind) if field.default is MISSING and field.default_factory is MISSING}
+    options = {
+        name: get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,) for name, hint in hints.items()
+    }
+    scalars = {
+        name: [(_SCALARS[base][1], base in _LIMITS, low, high) for base, low, high in map(_base, kinds)]
+        for name, kinds in options.items()
+        if all(_base(one)[0] in _SCALARS for one in kinds)
+    }
+    return hints, frozenset(needed), scalars
+
+
+def _is_one_of(value: Any, scalars: list[_Scalar]) -> bool:
+    for types, has_limits, low, high in scalars:
+        if type(value) in types and (not has_limits or low <= value <= high):
+            return True
+    return False
 
 
 @functools.lru_cache(maxsize=256)
