@@ -36,6 +36,7 @@ ID_RULE = (
     "where a dot starts the suffix and a slash a folder"
 )
 _ID = re.compile(r"[A-Za-z0-9_-]+")
+_SAYABLE = re.compile(r"[A-Za-z0-9]")
 # (kind of check, message)
 Fault: TypeAlias = tuple[str, str]
 Probe: TypeAlias = Callable[[], AudioInfo]
@@ -386,6 +387,8 @@ def text_faults(text: str, language: str = "") -> list[str]:
         return ["the transcript is empty"]
     if language:
         return [] if any(map(str.isalnum, text)) else [f"the transcript has no letter and no digit: {shown(text)}"]
+    if text.isascii() and _SAYABLE.search(text):
+        return []
     plain = unicodedata.normalize("NFKD", text)  # splits off accents, which are not letters
     letters = dict.fromkeys(char for char in plain if char.isalpha() and unicodedata.category(char) != "Lm")
     names = {letter: unicodedata.name(letter, "unnamed") for letter in letters}
