@@ -138,7 +138,8 @@ def _ids_by_key(rows: Sequence[SpokenRow]) -> tuple[np.ndarray, dict[_Key, array
     else:
         most_bytes = max((len(row.id.encode()) for row in rows), default=1)
     source_of = _source_of_row(rows)
-    ids, orders = np.empty(len(rows), f"S{most_bytes}"), dict[_Key, array[int]]()
+    ids = np.empty(len(rows), f"S{most_bytes}")
+    orders: dict[_Key, array[int]] = {}
     for number, row in enumerate(rows):
         ids[number] = row.id.encode()
         orders.setdefault(_Key(row.split, _FILE_OF[type(row)], source_of(row)), array("Q")).append(number)
