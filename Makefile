@@ -24,7 +24,7 @@ help:
 	@echo "make bench-resynthesis  word errors of recordings, of their mels and of their units as sound: runs/bench/resynthesis.json (ARGS=RUN; about 2 minutes)"
 	@echo "make bench-gpu    kernels against their plain twins on a CUDA GPU: runs/bench/gpu.json"
 	@echo "make bench-align  how alignment bears mistakes in transcripts: runs/bench/align.json (ARGS=CORPUS; about 30 minutes for 120 recordings)"
-	@echo "make bench-data   speed of preparing, interleaving and loading: runs/bench/data.json (about 6 minutes; ARGS=CORPUS measures your recordings)"
+	@echo "make bench-data   speed of preparing, interleaving and loading, and of checking 100,000 utterances: runs/bench/data.json (about 10 minutes; ARGS=CORPUS measures your recordings)"
 	@echo "make docs         the documentation as a site: site/index.html"
 	@echo "make wheel        build the wheel, install it alone and run the smoke experiment with it"
 	@echo "make image        a container image, with docker or podman: docker run --rm -v \$$PWD:/work lst quickstart"

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import TypeVar
 
-from lst.parallel.pool import WorkerPool, retried
+from lst.parallel.pool import WorkerPool, retried, warm_up_workers
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -37,11 +37,14 @@ def ordered_map(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], nu
     if num_workers <= 1:
         yield from map(function, items)
         return
-    items, started_s = iter(items), time.monotonic()
+    items, started_s, is_warm = iter(items), time.monotonic(), False
     for item in items:
         yield function(item)
         if time.monotonic() - started_s > START_S:
             break
+        if not is_warm and time.monotonic() - started_s > START_S / 2:
+            warm_up_workers(_module_of(function))
+            is_warm = True
     else:
         return
     waiting: collections.deque[ItemT] = collections.deque()
@@ -52,8 +55,7 @@ def _in_pool(
     function: Callable[[ItemT], ResultT], items: Iterator[ItemT], waiting: collections.deque[ItemT], num_workers: int
 ) -> Iterator[ResultT]:
     """Yields results of the waiting items, then of ``items``. Items without a result yet are in ``waiting``."""
-    module = getattr(function, "func", function).__module__  # also works for a functools.partial
-    with WorkerPool(num_workers, module) as pool:
+    with WorkerPool(num_workers, _module_of(function)) as pool:
         futures = collections.deque(pool.submit(function, item) for item in waiting)
         for item in items:
             waiting.append(item)
@@ -62,6 +64,11 @@ def _in_pool(
                 yield _next(futures, waiting)
         while futures:
             yield _next(futures, waiting)
+
+
+def _module_of(function: Callable[[ItemT], ResultT]) -> str:
+    """The module of a function, or of that of a ``functools.partial``."""
+    return str(getattr(function, "func", function).__module__)
 
 
 def _next(futures: collections.deque[Future[ResultT]], waiting: collections.deque[ItemT]) -> ResultT:

@@ -37,6 +37,7 @@ ID_RULE = (
 )
 _ID = re.compile(r"[A-Za-z0-9_-]+")
 _LONG_NUMBER = re.compile(r"\d{1001}")
+_SAYABLE = re.compile(r"[A-Za-z0-9]")
 # (kind of check, message)
 Fault: TypeAlias = tuple[str, str]
 Probe: TypeAlias = Callable[[], AudioInfo]
@@ -391,6 +392,8 @@ def text_faults(text: str, language: str = "") -> list[str]:
         return ["the transcript has a number of more than 1,000 digits, which no aligner reads"]
     if language:
         return [] if any(map(str.isalnum, text)) else [f"the transcript has no letter and no digit: {shown(text)}"]
+    if text.isascii() and _SAYABLE.search(text):
+        return []
     plain = unicodedata.normalize("NFKD", text)  # splits off accents, which are not letters
     letters = dict.fromkeys(char for char in plain if char.isalpha() and unicodedata.category(char) != "Lm")
     names = {letter: unicodedata.name(letter, "unnamed") for letter in letters}

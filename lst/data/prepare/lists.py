@@ -112,15 +112,7 @@ def arrange(
         size: utterances a shard.
         more: what else decides a row's content: the hash of its audio, given times of words.
     """
-    source_of = _source_of_row(rows)
-    orders: dict[_Key, array[int]] = {}
-    most_bytes = (
-        rows.facts.most_id_bytes if isinstance(rows, RowTable) else max([len(row.id.encode()) for row in rows] or [1])
-    )
-    ids = np.empty(len(rows), f"S{most_bytes}")
-    for number, row in enumerate(rows):
-        ids[number] = row.id.encode()
-        orders.setdefault(_Key(row.split, _FILE_OF[type(row)], source_of(row)), array("Q")).append(number)
+    ids, orders = _ids_by_key(rows)
     known: dict[_Key, list[PlannedShard]] = {}
     for shard in before:
         known.setdefault(_Key(shard.split, shard.rows_file, shard.source), []).append(shard)
@@ -136,12 +128,29 @@ def arrange(
     text_ids, before_texts = np.array([text.id.encode() for text in texts], np.bytes_), known.get(key, ())
     order, text_size = np.argsort(text_ids, kind="stable"), size * TEXTS_FOR_AN_UTTERANCE
     groups.append(_Group(key, texts, text_ids, order, before_texts, text_size, free_numbers(before_texts), None))
-    files = (
-        [MANIFEST_FILE] * (not len(rows)) + [group.key.file for group in groups] + [QUESTIONS_FILE] * bool(questions)
-    )
-    contents = {name: TemporaryBytes() for name in dict.fromkeys(files)}
-    shards, digests = list[PlannedShard](), {name: hashlib.sha256() for name in contents}
-    records: dict[str, Callable[[], Iterator[Record]]] = {}
+    return _planned(groups, questions, has_rows=bool(rows))
+
+
+def _ids_by_key(rows: Sequence[SpokenRow]) -> tuple[np.ndarray, dict[_Key, array[int]]]:
+    """The id of each row as bytes, and the numbers of the rows of each key."""
+    if isinstance(rows, RowTable):
+        most_bytes = rows.facts.most_id_bytes
+    else:
+        most_bytes = max((len(row.id.encode()) for row in rows), default=1)
+    source_of = _source_of_row(rows)
+    ids = np.empty(len(rows), f"S{most_bytes}")
+    orders: dict[_Key, array[int]] = {}
+    for number, row in enumerate(rows):
+        ids[number] = row.id.encode()
+        orders.setdefault(_Key(row.split, _FILE_OF[type(row)], source_of(row)), array("Q")).append(number)
+    return ids, orders
+
+
+def _planned(groups: Sequence[_Group], questions: Sequence[Question], has_rows: bool) -> Lists:
+    """The lists of all groups and of the questions, written to temporary files."""
+    files = [*([] if has_rows else [MANIFEST_FILE]), *(group.key.file for group in groups)]
+    contents = {name: TemporaryBytes() for name in (*files, *([QUESTIONS_FILE] if questions else []), PLAN_FILE)}
+    digests = {name: hashlib.sha256() for name in contents}
 
     def write(name: str, line: bytes) -> int:
         digests[name].update(line)
@@ -149,14 +158,14 @@ def arrange(
 
     for question in questions:
         write(QUESTIONS_FILE, _line(asdict(question)))
+    shards, records = list[PlannedShard](), dict[str, Callable[[], Iterator[Record]]]()
     for group in groups:
-        planned = list(group.planned(contents[group.key.file].num_bytes, partial(write, group.key.file)))
+        file = group.key.file
+        planned = list(group.planned(contents[file].num_bytes, partial(write, file)))
         shards += planned
         starts = accumulate((len(shard) for shard in planned), initial=0)
         for shard, start in zip(planned, starts, strict=False):
             records[shard.name] = partial(group.records, start, start + len(shard))
-    contents[PLAN_FILE] = TemporaryBytes()
-    digests[PLAN_FILE] = hashlib.sha256()
     for shard in shards:
         write(PLAN_FILE, _line(shard.record))
     return Lists(shards, {name: digest.hexdigest() for name, digest in sorted(digests.items())}, contents, records)

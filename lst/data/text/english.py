@@ -29,7 +29,7 @@ def letter_words(text: str) -> list[str]:
     ['cafe', "o'clock"]
     """
     apart = unicodedata.normalize("NFKD", text.lower().replace("’", "'"))
-    plain = "".join(char for char in apart if not unicodedata.combining(char))
+    plain = apart if apart.isascii() else "".join(char for char in apart if not unicodedata.combining(char))
     return [word.strip("'") for word in _WORD.findall(plain)]
 
 

@@ -37,6 +37,7 @@ from lst.data.text import spoken_words
 from lst.data.utterance import Utterance, Word
 from lst.lazy import import_torchaudio
 from lst.model.config import PatchingConfig
+from lst.recipes.benchmarks.corpus_size import bench_corpus_size
 from lst.recipes.benchmarks.data_reference import loop_pipeline
 from lst.recipes.benchmarks.figures import Figures, elapsed_s, resident_bytes
 from lst.tokenizers.config import TokenizerConfig
@@ -340,6 +341,7 @@ def main(arguments: Sequence[str]) -> None:
         bench_simulated(figures)
         bench_resume(figures)
         bench_memory(figures)
+        bench_corpus_size(figures)
         manifest = spoken_corpus(corpus, folder)
         rows = load_corpus(manifest)[0]
         print(f"speech: {len(rows)} recordings of {corpus or 'stories read aloud'}", flush=True)
