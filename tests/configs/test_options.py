@@ -69,6 +69,7 @@ def test_records_lack_options_that_earlier_versions_lacked_while_they_have_their
             "attention_bias": "qkv",
             "query_key_norm": True,
             "norm_eps": 1e-6,
+            "local_rate": 0.5,
             "init_from": "folder",
             "family": True,
             "depth": 8,
