@@ -23,15 +23,10 @@ os.environ["LST_ALLOW_PROTOCOLS"] = "memory,local"
 
 # A file is one process's work: begun last, one of these would leave the others idle for minutes. The longest first.
 LONGEST_FILES = (
-    *(
-        "test_prepare_kills.py",
-        "test_ranks.py",
-        "test_kills.py",
-        "test_prepare_interrupts.py",
-        "test_fuzz_overrides.py",
-    ),
-    *("test_fuzz_run_folders.py", "test_synthetic.py", "test_loader.py", "test_command_line.py", "test_multirun.py"),
-    *("test_scale_run.py", "test_claims.py", "test_reproduce_law.py", "test_fuzz_tars.py", "test_faults.py"),
+    *("test_prepare_kills.py", "test_ranks.py", "test_scale_run.py", "test_prepare_interrupts.py", "test_synthetic.py"),
+    *("test_h3.py", "test_faults.py", "test_kills.py", "test_model.py", "test_multirun.py", "test_reproduce_law.py"),
+    *("test_generate.py", "test_state_space.py", "test_train.py", "test_fuzz_run_folders.py", "test_stopping.py"),
+    *("test_executors.py", "test_ssm.py", "test_command_line.py", "test_forked.py", "test_fuzz_checkpoints.py"),
 )
 
 
