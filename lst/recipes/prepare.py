@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,11 +39,11 @@ def prepare_plan(config: Config) -> list[str]:
     """
     folder, options, first = RunFolder.of(config).data, prepare_options(config), list[str]()
     if num_voices := config.data.augment.voices:
-        from lst.recipes.voice.augment import augmented_folder
+        from lst.recipes.voice.augment import augmented_options
 
-        manifest = augmented_folder(RunFolder.of(config)) / "manifest.jsonl"
-        if manifest.exists():
-            options = replace(options, corpus=str(manifest), layout="manifest")
+        augmented = augmented_options(RunFolder.of(config), options)
+        if storage.exists(str(augmented.corpus)) or storage.exists(folder / INDEX_FILE):
+            options = augmented
         else:
             first = [f"convert each training recording into {num_voices} other voices; they are prepared on top, too"]
     origin = check_preparing(folder, options)

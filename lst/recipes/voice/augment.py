@@ -25,10 +25,11 @@ from lst import storage
 from lst.data.audio import read_row_audio
 from lst.data.corpora import ManifestRow
 from lst.data.corpora.manifest import write_manifest
-from lst.data.prepare import PrepareOptions, prepare
+from lst.data.prepare import PrepareOptions, check_preparing, prepare
 from lst.data.prepare.fitting import fit_units
 from lst.data.prepare.gather import gather_source
 from lst.data.prepared import UNITS_FILE, artefact_path, load_units
+from lst.data.shards import INDEX_FILE
 from lst.data.utterance import HeldOut
 from lst.errors import UserError
 from lst.evaluation.benchmark.recognise import word_errors
@@ -77,11 +78,10 @@ def prepare_augmented(run: RunFolder, options: PrepareOptions) -> None:
     Raises:
         UserError: the corpus has one speaker, or as ``prepare``.
     """
-    if options.part is not None:
-        raise UserError("data.augment.voices: conversions are no part of part=; prepare in one call")
-    assert options.data.augment.voice is not None
-    folder, voice = augmented_folder(run), Path(options.data.augment.voice).expanduser()
-    StyleVoice(SavedVoice.load(voice))
+    augmented, folder, voice = augmented_options(run, options), augmented_folder(run), _voice_file(options)
+    if storage.exists(run.data / INDEX_FILE):
+        # Before hours of conversion.
+        check_preparing(run.data, augmented)
     place = folder / "held_out.json"
     # Of a corpus that has grown, the same utterances stay held out: none of them may have been converted.
     kept = (
@@ -111,10 +111,27 @@ def prepare_augmented(run: RunFolder, options: PrepareOptions) -> None:
             converted.append(row)
             progress.advance()
     write_manifest(folder / "manifest.jsonl", [*rows, *converted])
-    prepare(run.data, replace(options, corpus=str(folder / "manifest.jsonl"), layout="manifest"))
+    prepare(run.data, augmented)
     codec = load_units(artefact_path(run.data, UNITS_FILE))
     if not isinstance(codec, ImportedUnits):
         _measure(folder, options, codec, rows, list(zip([source for source, _ in pairs], converted, strict=True)))
+
+
+def augmented_options(run: RunFolder, options: PrepareOptions) -> PrepareOptions:
+    """Those of preparing the corpus together with its conversions.
+
+    Raises:
+        UserError: the voice is missing, or converts nothing; or a part of the shards is asked for.
+    """
+    if options.part is not None:
+        raise UserError("data.augment.voices: conversions are no part of part=; prepare in one call")
+    StyleVoice(SavedVoice.load(_voice_file(options))).check_converts()
+    return replace(options, corpus=str(augmented_folder(run) / "manifest.jsonl"), layout="manifest")
+
+
+def _voice_file(options: PrepareOptions) -> Path:
+    assert options.data.augment.voice is not None
+    return Path(options.data.augment.voice).expanduser()
 
 
 def augmented_folder(run: RunFolder) -> Path:

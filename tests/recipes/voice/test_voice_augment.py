@@ -16,7 +16,10 @@ from lst.data.corpora.manifest import read_manifest, write_manifest
 from lst.data.corpora.rows import ManifestRow
 from lst.data.prepare import PrepareOptions
 from lst.data.prepared import UNITS_FILE
+from lst.data.shards import INDEX_FILE
 from lst.data.utterance import Provenance
+from lst.errors import UserError
+from lst.recipes import prepare
 from lst.recipes.voice import augment
 from lst.recipes.voice.augment import conversions, unit_distance
 from lst.tokenizers.kmeans import Centroids, KmeansTokenizer
@@ -131,3 +134,26 @@ def test_what_is_missing_is_said_before(corpus: Path, tmp_path: Path, capsys: py
     random_voice().save(tmp_path / "voice")
     assert main([*command, f"data.augment.voice={tmp_path / 'voice'}", "part=plan"]) == 2
     assert "prepare in one call" in capsys.readouterr().err
+    random_voice(has_student=False).save(tmp_path / "deaf")
+    assert main([*command, f"data.augment.voice={tmp_path / 'deaf'}", "--dry-run"]) == 2
+    assert "this voice converts nothing" in capsys.readouterr().err
+
+
+def test_data_of_the_corpus_alone_is_refused_before_anything_is_converted(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(folder: Path, options: PrepareOptions) -> None:
+        assert options.corpus == str(tmp_path / "run" / "augmented" / "manifest.jsonl")
+        raise UserError("it was made from another corpus")
+
+    for module in (augment, prepare):
+        monkeypatch.setattr(module, "check_preparing", refuse)
+    monkeypatch.setattr(augment, "_converted", lambda *_: pytest.fail("it is refused before"))
+    random_voice().save(tmp_path / "voice")
+    (tmp_path / "run" / "data").mkdir(parents=True)
+    (tmp_path / "run" / "data" / INDEX_FILE).write_text("{}")
+    command = ["prepare", f"run_dir={tmp_path / 'run'}", f"corpus={corpus}", "data.augment.voices=1"]
+    command.append(f"data.augment.voice={tmp_path / 'voice'}")
+    for more in ([], ["--dry-run"]):
+        assert main([*command, *more]) == 2
+        assert "made from another corpus" in capsys.readouterr().err
