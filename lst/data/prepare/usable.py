@@ -72,28 +72,9 @@ def usable_rows(
     Raises:
         ProblemsError: more rows are faulty than may be left out, or the aligner does not know a language.
     """
-    config, num_workers = options.data, options.num_workers
-    needs_text = config.transcribe is None
-    num_rows = len(rows) + num_bad_rows(problems)
-    uncut: Counter[str] = Counter()
-
-    def is_cut_or_told(row: ManifestRow) -> bool:
-        uncut.update(filter(None, [why_whole(row, config)]))
-        return is_cut(row, config)
-
-    good, faults = check_rows(
-        rows, config.min_duration_s, config.max_duration_s, problems, num_workers, is_cut_or_told, needs_text
-    )
-    found = [*problems, *faults]
-    if found and options.on_error == "raise":
-        # Faults of alignments are reported together with those of rows, before work starts.
-        found += [
-            ManifestProblem(row.place, row.id, fault, row.path, "alignment")
-            for row, own in zip(good, (imported_faults(config.align, good) if good else None) or [], strict=False)
-            for fault in own
-        ]
-    allowed = (num_rows, options.on_error, options.max_skipped_share, subject)
-    hints = [*whole_notes(uncut), *([_WITHOUT_TEXT] if needs_text and any(map(_lacks_text, found)) else [])]
+    config = options.data
+    good, found, hints = _checked(rows, problems, options)
+    allowed = (len(rows) + num_bad_rows(problems), options.on_error, options.max_skipped_share, subject)
     apply_on_error(found, *allowed, hint=" ".join(hints))
     for note in whole_notes(Counter(filter(None, (why_whole(row, config) for row in good)))):
         say(note)
@@ -109,24 +90,50 @@ def usable_rows(
     if is_plan or not (long or heard):
         return Usable(found, *_apart(good, ()))
     # Before anything is listened to: these tell what is missing.
-    if long and config.align.method == "ctc":
-        check_ctc(config.align, long)
+    if config.align.method == "ctc" and (with_text := [row for row in long if row.text.strip()]):
+        check_ctc(config.align, with_text)
     if heard:
         recogniser_names(heard, config)
     listened = list({_file_of(row): row for row in [*long, *heard]}.values())
-    hashes, _ = hash_audio(listened, known, listed_urls(files.values()), num_workers)
+    hashes, _ = hash_audio(listened, known, listed_urls(files.values()), options.num_workers)
     by_file = {_file_of(row): own.tobytes().hex() for row, own in zip(listened, hashes, strict=True)}
     left_out: list[LeftOut] = []
     if long:
-        cut = cut_recordings(good, config, by_file, num_workers)
+        cut = cut_recordings(good, config, by_file, options.num_workers)
         good, left_out = cut.rows, cut.left_out
         found += cut.problems
         apply_on_error(found, *allowed)
     if heard:
-        transcribed = transcribe(good, config, by_file, num_workers)
+        transcribed = transcribe(good, config, by_file, options.num_workers)
         good = transcribed.rows
         left_out += transcribed.left_out
     return Usable(found, *_apart(good, left_out))
+
+
+def _checked(
+    rows: Sequence[ManifestRow], problems: Sequence[ManifestProblem], options: PrepareOptions
+) -> tuple[list[ManifestRow], list[ManifestProblem], list[str]]:
+    """The good rows, all problems, and what may be done about these."""
+    config = options.data
+    needs_text = config.transcribe is None
+    uncut: Counter[str] = Counter()
+
+    def is_cut_or_told(row: ManifestRow) -> bool:
+        uncut.update(filter(None, [why_whole(row, config)]))
+        return is_cut(row, config)
+
+    good, faults = check_rows(
+        rows, config.min_duration_s, config.max_duration_s, problems, options.num_workers, is_cut_or_told, needs_text
+    )
+    found = [*problems, *faults]
+    if found and good and options.on_error == "raise":
+        # Faults of alignments are reported together with those of rows, before work starts.
+        found += [
+            ManifestProblem(row.place, row.id, fault, row.path, "alignment")
+            for row, own in zip(good, imported_faults(config.align, good) or [], strict=False)
+            for fault in own
+        ]
+    return good, found, [*whole_notes(uncut), *([_WITHOUT_TEXT] if needs_text and any(map(_lacks_text, found)) else [])]
 
 
 def _file_of(row: ManifestRow) -> str:
