@@ -81,7 +81,7 @@ def check_corpus(
         return report
     _add(report, problems)
     long = _LongRecordings(data)
-    checker = RowChecker(min_duration_s, max_duration_s, long.is_cut_if_too_long, needs_text)
+    checker = RowChecker(min_duration_s, max_duration_s, long.is_cut, needs_text, long.why_whole)
     tally = _Tally()
     align = align or AlignConfig()
     texts, audio = TextContent(align.is_english), AudioContent()
@@ -162,21 +162,17 @@ class _LongRecordings:
         """Whether a row is such a recording."""
         return self.data is not None and is_cut(row, self.data)
 
-    def is_cut_if_too_long(self, row: ManifestRow) -> bool:
-        """The same of a row that is too long otherwise; it counts why it stays whole."""
-        self._count_whole(row)
-        return self.is_cut(row)
-
-    def _count_whole(self, row: ManifestRow) -> None:
-        if self.data is not None and (reason := why_whole(row, self.data)):
-            self.uncut[reason] += 1
+    def why_whole(self, row: ManifestRow) -> str:
+        """Why a row that is as long as those is none."""
+        return "" if self.data is None else why_whole(row, self.data)
 
     def add(self, row: ManifestRow) -> None:
         """Counts a row, if it is one."""
         if self.data is not None and self.data.transcribe is not None and not row.text.strip():
             self.num_silent += 1
             self.silent_s += row.duration_s or 0.0
-        self._count_whole(row)  # one that is too long has no duration here
+        if reason := self.why_whole(row):
+            self.uncut[reason] += 1
         if self.is_cut(row):
             self.num_rows += 1
             self.duration_s += row.duration_s or 0.0

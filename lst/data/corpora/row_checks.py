@@ -62,6 +62,7 @@ class RowChecker:
         max_duration_s: longest utterance allowed, itself included.
         is_cut: whether a row, with its duration, is a long recording that is cut into utterances.
         needs_text: whether a row without a transcript is faulty.
+        why_whole: why a long recording is not cut; empty if it is.
     """
 
     def __init__(
@@ -70,9 +71,10 @@ class RowChecker:
         max_duration_s: float,
         is_cut: Callable[[ManifestRow], bool] | None = None,
         needs_text: bool = True,
+        why_whole: Callable[[ManifestRow], str] | None = None,
     ) -> None:
         self.min_duration_s, self.max_duration_s = min_duration_s, max_duration_s
-        self._is_cut, self._needs_text = is_cut, needs_text
+        self._is_cut, self._needs_text, self._why_whole = is_cut, needs_text, why_whole
         self._first_places: dict[str, str] = {}
 
     def check(self, row: ManifestRow, probe: Probe) -> tuple[ManifestRow, AudioInfo | None, list[Fault]]:
@@ -153,8 +155,10 @@ class RowChecker:
         faults = []
         duration_s = utterance_duration_s(row, info)
         fault = duration_fault(duration_s, self.min_duration_s, self.max_duration_s)
-        if fault and not (self._is_cut is not None and self._is_cut(replace(row, duration_s=duration_s))):
-            faults.append(fault)
+        timed = replace(row, duration_s=duration_s)
+        if fault and not (self._is_cut is not None and self._is_cut(timed)):
+            why = self._why_whole(timed) if self._why_whole is not None else ""
+            faults.append(f"{fault}; it is not cut, as {why}" if why else fault)
         slack_s = DURATION_SLACK_S + DURATION_SLACK_SHARE * info.duration_s
         if not row.is_segment and row.duration_s is not None and abs(row.duration_s - info.duration_s) > slack_s:
             stated = f"{row.duration_s:.2f}" if row.duration_s < 1e6 else f"{row.duration_s:g}"
@@ -217,6 +221,7 @@ def check_rows(
     num_workers: int = 1,
     is_cut: Callable[[ManifestRow], bool] | None = None,
     needs_text: bool = True,
+    why_whole: Callable[[ManifestRow], str] | None = None,
 ) -> tuple[list[ManifestRow], list[ManifestProblem]]:
     """Checks ids, transcripts and audio headers of all rows in one pass.
 
@@ -229,14 +234,14 @@ def check_rows(
         max_duration_s: longest utterance allowed, itself included.
         found: problems of the other rows; those read in part are checked too.
         num_workers: processes that read headers.
-        is_cut, needs_text: as of ``RowChecker``.
+        is_cut, needs_text, why_whole: as of ``RowChecker``.
 
     Returns:
         The good rows in their order, with ``duration_s`` from the audio's header, and all problems except ``found``.
     """
     good: list[ManifestRow] = []
     problems: list[ManifestProblem] = []
-    checker = RowChecker(min_duration_s, max_duration_s, is_cut, needs_text)
+    checker = RowChecker(min_duration_s, max_duration_s, is_cut, needs_text, why_whole)
     with Progress(len(rows), "checking the manifest", unit="file") as progress:
         for row, probe in with_probes(rows, num_workers):
             checked, _, faults = checker.check(row, probe)

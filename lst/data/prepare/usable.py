@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -73,9 +74,10 @@ def usable_rows(
         ProblemsError: more rows are faulty than may be left out, or the aligner does not know a language.
     """
     config = options.data
-    good, found, hints = _checked(rows, problems, options)
+    good, found = _checked(rows, problems, options)
     allowed = (len(rows) + num_bad_rows(problems), options.on_error, options.max_skipped_share, subject)
-    apply_on_error(found, *allowed, hint=" ".join(hints))
+    needs_text = config.transcribe is None
+    apply_on_error(found, *allowed, hint=_WITHOUT_TEXT if needs_text and any(map(_lacks_text, found)) else "")
     for note in whole_notes(Counter(filter(None, (why_whole(row, config) for row in good)))):
         say(note)
     raise_problems(f"data.align.method={config.align.method}", language_problems(config.align, good))
@@ -112,18 +114,18 @@ def usable_rows(
 
 def _checked(
     rows: Sequence[ManifestRow], problems: Sequence[ManifestProblem], options: PrepareOptions
-) -> tuple[list[ManifestRow], list[ManifestProblem], list[str]]:
-    """The good rows, all problems, and what may be done about these."""
+) -> tuple[list[ManifestRow], list[ManifestProblem]]:
+    """The good rows, and all problems."""
     config = options.data
-    needs_text = config.transcribe is None
-    uncut: Counter[str] = Counter()
-
-    def is_cut_or_told(row: ManifestRow) -> bool:
-        uncut.update(filter(None, [why_whole(row, config)]))
-        return is_cut(row, config)
-
     good, faults = check_rows(
-        rows, config.min_duration_s, config.max_duration_s, problems, options.num_workers, is_cut_or_told, needs_text
+        rows,
+        config.min_duration_s,
+        config.max_duration_s,
+        problems,
+        options.num_workers,
+        partial(is_cut, config=config),
+        config.transcribe is None,
+        partial(why_whole, config=config),
     )
     found = [*problems, *faults]
     if found and good and options.on_error == "raise":
@@ -133,7 +135,7 @@ def _checked(
             for row, own in zip(good, imported_faults(config.align, good) or [], strict=False)
             for fault in own
         ]
-    return good, found, [*whole_notes(uncut), *([_WITHOUT_TEXT] if needs_text and any(map(_lacks_text, found)) else [])]
+    return good, found
 
 
 def _file_of(row: ManifestRow) -> str:

@@ -68,11 +68,11 @@ def _uncuttable(row: ManifestRow, config: DataConfig) -> str:
     if not row.text.strip():
         return ""
     if method == "manifest":
-        return "" if row.words else "the corpus gives no times of their words"
+        return "" if row.words else "the corpus gives no times of its words"
     if method not in CUTTING_METHODS:
         return f"data.align.method={method} places no words of recordings that are to be cut"
     if row.language and method != "ctc":
-        return f"data.align.method={method} hears English alone, and they are in {language_name(row.language)}"
+        return f"data.align.method={method} hears English alone, not {language_name(row.language)}"
     return ""
 
 
