@@ -73,7 +73,6 @@ def test_records_lack_options_that_earlier_versions_lacked_while_they_have_their
             "init_from": "folder",
             "family": True,
             "depth": 8,
-            "local_rate": 0.5,
         },
         "loss": {"boundary_gradient": True, "boundary_weight": 0.5},
         "patching": {"marker_inside": True, "rest_closes_late": False},

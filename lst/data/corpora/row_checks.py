@@ -70,6 +70,7 @@ class RowChecker:
         fate: whether a row, with its duration, is a long recording that is cut into utterances, and why it is none; a
             function that other processes can be sent.
         needs_text: whether a row without a transcript is faulty.
+        why_whole: why a long recording is not cut; empty if it is.
     """
 
     min_duration_s: float

@@ -17,6 +17,7 @@ import numpy as np
 from lst.data.alignment import imported_faults
 from lst.data.alignment.known_languages import language_problems
 from lst.data.audio.content import AudioHashes, hash_audio
+from lst.data.config import DataConfig
 from lst.data.corpora import ManifestProblem, ManifestRow, apply_on_error, check_rows, num_bad_rows
 from lst.data.corpora.row_table import RowTable
 from lst.data.prepare.options import PrepareOptions
@@ -74,38 +75,16 @@ def usable_rows(
     Raises:
         ProblemsError: more rows are faulty than may be left out, or the aligner does not know a language.
     """
-    config, num_workers = options.data, options.num_workers
+    config = options.data
+    good, found = _checked(rows, problems, options)
+    allowed = (len(rows) + num_bad_rows(problems), options.on_error, options.max_skipped_share, subject)
     needs_text = config.transcribe is None
-    num_rows = len(rows) + num_bad_rows(problems)
-    fate = partial(fate_of_long, config=config)
-    good, faults = check_rows(
-        rows, config.min_duration_s, config.max_duration_s, problems, num_workers, fate, needs_text
-    )
-    found = [*problems, *faults]
-    if found and options.on_error == "raise":
-        # Faults of alignments are reported together with those of rows, before work starts.
-        found += [
-            ManifestProblem(row.place, row.id, fault, row.path, "alignment")
-            for row, own in zip(good, (imported_faults(config.align, good) if good else None) or [], strict=False)
-            for fault in own
-        ]
-    allowed = (num_rows, options.on_error, options.max_skipped_share, subject)
     apply_on_error(found, *allowed, hint=_WITHOUT_TEXT if needs_text and any(map(_lacks_text, found)) else "")
     if good.facts.languages - {""}:
         languages = Counter(row.language for row in good if row.language and row.text.strip())
         unknown = language_problems(config.align, languages, len(good))
         raise_problems(f"data.align.method={config.align.method}", unknown)
-    whole: Counter[str] = Counter()
-    long, heard = list[ManifestRow](), list[ManifestRow]()
-    for row in good:
-        is_long, why = fate(row)
-        whole.update([why] * bool(why))
-        if is_long:
-            long.append(row)
-        if config.is_heard and not row.text.strip():
-            heard.append(row)
-    for note in whole_notes(whole):
-        say(note)
+    long, heard = _to_listen_to(good, config)
     if is_plan and long:
         hours = sum(row.duration_s or 0.0 for row in long) / 3600
         say(
@@ -115,24 +94,65 @@ def usable_rows(
     if is_plan or not (long or heard):
         return Usable(found, *_apart(good, ()))
     # Before anything is listened to: these tell what is missing.
-    if long and config.align.method == "ctc":
-        check_ctc(config.align, long)
+    if config.align.method == "ctc" and (with_text := [row for row in long if row.text.strip()]):
+        check_ctc(config.align, with_text)
     if heard:
         recogniser_names(heard, config)
     listened = list({_file_of(row): row for row in [*long, *heard]}.values())
-    hashes, _ = hash_audio(listened, known, listed_urls(files.values()), num_workers)
+    hashes, _ = hash_audio(listened, known, listed_urls(files.values()), options.num_workers)
     by_file = {_file_of(row): own.tobytes().hex() for row, own in zip(listened, hashes, strict=True)}
     left_out: list[LeftOut] = []
     if long:
-        cut = cut_recordings(good, config, by_file, num_workers)
+        cut = cut_recordings(good, config, by_file, options.num_workers)
         good, left_out = cut.rows, cut.left_out
         found += cut.problems
         apply_on_error(found, *allowed)
     if heard:
-        transcribed = transcribe(good, config, by_file, num_workers)
+        transcribed = transcribe(good, config, by_file, options.num_workers)
         good = transcribed.rows
         left_out += transcribed.left_out
     return Usable(found, *_apart(good, left_out))
+
+
+def _to_listen_to(good: RowTable, config: DataConfig) -> tuple[list[ManifestRow], list[ManifestRow]]:
+    """Recordings that are cut, and those that are transcribed; says why others as long as the first stay whole."""
+    whole: Counter[str] = Counter()
+    long, heard = list[ManifestRow](), list[ManifestRow]()
+    for row in good:
+        is_long, why = fate_of_long(row, config)
+        whole.update([why] * bool(why))
+        if is_long:
+            long.append(row)
+        if config.is_heard and not row.text.strip():
+            heard.append(row)
+    for note in whole_notes(whole):
+        say(note)
+    return long, heard
+
+
+def _checked(
+    rows: RowTable, problems: Sequence[ManifestProblem], options: PrepareOptions
+) -> tuple[RowTable, list[ManifestProblem]]:
+    """The good rows, and all problems."""
+    config = options.data
+    good, faults = check_rows(
+        rows,
+        config.min_duration_s,
+        config.max_duration_s,
+        problems,
+        options.num_workers,
+        partial(fate_of_long, config=config),
+        config.transcribe is None,
+    )
+    found = [*problems, *faults]
+    if found and good and options.on_error == "raise":
+        # Faults of alignments are reported together with those of rows, before work starts.
+        found += [
+            ManifestProblem(row.place, row.id, fault, row.path, "alignment")
+            for row, own in zip(good, imported_faults(config.align, good) or [], strict=False)
+            for fault in own
+        ]
+    return good, found
 
 
 def _file_of(row: ManifestRow) -> str:

@@ -72,7 +72,7 @@ def _uncuttable(row: ManifestRow, config: DataConfig) -> str:
     if not row.text.strip() or method == "import":
         return ""
     if method == "manifest":
-        return "" if row.words else "the corpus gives no times of words"
+        return "" if row.words else "the corpus gives no times of its words"
     if row.language and method != "ctc":
         return f"data.align.method={method} hears English alone, not {language_name(row.language)}"
     return ""

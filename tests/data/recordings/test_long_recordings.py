@@ -367,18 +367,19 @@ def test_a_transcript_of_labels_alone_is_told_as_such(chapter: Path) -> None:
 def test_why_a_long_recording_stays_whole_is_told(chapter: Path, tmp_path: Path) -> None:
     row = {"path": str(chapter), "text": " ".join(SENTENCES), "language": "de"}
     (tmp_path / "manifest.jsonl").write_text(json.dumps(row) + "\n")
+    why = "data.align.method=pocketsphinx hears English alone, not German"
     given = options(tmp_path, max_duration_s=10.0)
-    reason = "it is not cut, as data.align.method=pocketsphinx hears English alone, not German"
-    with pytest.raises(ProblemsError, match=f"is too long.*{reason}: data.align.method=ctc cuts it"):
+    with pytest.raises(ProblemsError, match=f"is too long: .*; it is not cut, as {why}: data.align.method=ctc cuts it"):
         gather_source(given, is_plan=True)
     told = check_corpus(tmp_path, "auto", 0.2, 10.0, False, 0, data=given.data)
-    assert reason in told.as_text()
-    told = check_corpus(tmp_path, "auto", 0.2, 60.0, False, 0, data=replace(given.data, cut_above_s=10.0))
-    assert "1 long recordings are not cut, as data.align.method=pocketsphinx hears English" in " ".join(told.notes)
+    assert f"it is not cut, as {why}" in told.as_text()
+    whole = DataConfig(cut_above_s=10.0)
+    noted = check_corpus(tmp_path, "auto", 0.2, 60.0, False, 0, data=whole)
+    assert f"1 long recordings are not cut, as {why}: data.align.method=ctc cuts them." in noted.notes
     long = ManifestRow("long", chapter, "a dog", duration_s=90.0)
     for method, why in (
         (AlignConfig(method="import", source="x"), ""),
-        (AlignConfig(method="manifest"), "no times of words"),
+        (AlignConfig(method="manifest"), "no times of its words"),
         (AlignConfig(), ""),
     ):
         found = why_whole(long, DataConfig(align=method))
