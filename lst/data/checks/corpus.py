@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +53,7 @@ def check_corpus(
     num_workers: int = 1,
     data: DataConfig | None = None,
     language: str | None = None,
+    seen: Callable[[ManifestRow, AudioLevels | None], None] | None = None,
 ) -> CheckReport:
     """Checks ids, transcripts, audio files, rates, channels, segments, durations and alignments of a corpus.
 
@@ -68,6 +69,7 @@ def check_corpus(
         num_workers: processes that read headers.
         data: which recordings are cut, where some are.
         language: of the transcripts; None takes the rows' own, else English.
+        seen: is shown each row, with its levels where it was decoded.
 
     Returns:
         The report; a corpus that cannot be read at all is a problem in it, too.
@@ -96,6 +98,8 @@ def check_corpus(
             if checked.text.strip():
                 texts.add(checked)
             long.add(checked)
+            if seen is not None:
+                seen(checked, levels)
             checked_rows.append(checked)
             progress.advance()
     _add(report, checker.check_in_part(problems))
