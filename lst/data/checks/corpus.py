@@ -22,6 +22,7 @@ from lst.data.checks.report import CheckReport
 from lst.data.config import AlignConfig, DataConfig
 from lst.data.corpora import UNKNOWN_SPEAKER, ManifestProblem, ManifestRow, check_on_the_fly, load_corpus
 from lst.data.corpora.row_checks import Fault, RowChecker, row_problems, with_probes
+from lst.data.corpora.row_languages import name_notes
 from lst.data.recordings.cut import is_cut
 from lst.data.shards import NO_SOURCE, SourceHours, licence_warnings, source_lines
 from lst.errors import UserError
@@ -115,6 +116,7 @@ def check_corpus(
     if texts.known_share is not None:
         report.statistics["dictionary words"] = texts.known_share
     report.notes = [
+        *name_notes(checked_rows, language),
         *tally.notes(),
         *texts.notes(),
         *audio.notes(),

@@ -34,7 +34,7 @@ from lst.data.corpora.layouts.plain_manifest import has_named_manifest
 from lst.data.corpora.manifest import EXAMPLES, ManifestProblem, ManifestRow
 from lst.data.corpora.remote import mirrored
 from lst.data.corpora.row_checks import NULLS
-from lst.data.corpora.row_languages import in_words, settle_languages
+from lst.data.corpora.row_languages import in_words, named_language, settle_languages
 from lst.errors import UserError
 from lst.storage import FileList, Location
 
@@ -56,7 +56,8 @@ def load_corpus(
         place: the folder or file, or its URL.
         layout: a name of ``LAYOUTS``, or ``auto``.
         files: the corpus's files, if they have been listed already.
-        language: code of the transcripts' language; None takes the rows' own, else English.
+        language: code of the transcripts' language; None takes the rows' own, else that of their folder's name, else
+            English.
         needs_text: whether audio without a transcript is a problem; else it is a row without text.
 
     Returns:
@@ -72,7 +73,13 @@ def load_corpus(
     if not isinstance(path, Path):
         with mirrored(path, files) as mirror:
             rows, problems, layout = load_corpus(mirror.path, layout, language=language, needs_text=needs_text)
-            return [mirror.remote_row(row) for row in rows], [mirror.remote_problem(one) for one in problems], layout
+            remote = [mirror.remote_row(row) for row in rows]
+            if language is None:
+                # The copy lies elsewhere: names of folders tell now.
+                remote = [
+                    row if row.language else in_words(replace(row, language=named_language(row))) for row in remote
+                ]
+            return remote, [mirror.remote_problem(one) for one in problems], layout
     path = path.expanduser()
     if not path.exists():
         raise UserError(f"corpus {path} does not exist. Name a folder of audio and transcripts, or a manifest file.")

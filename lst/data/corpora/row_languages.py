@@ -1,12 +1,15 @@
-"""The language of each row: by its own column, else by ``data.language``, else English."""
+"""The language of each row: by its own column, else by ``data.language``, else by its folder's name, else English."""
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from lst.data.corpora.manifest import ManifestProblem, ManifestRow
-from lst.data.languages import ENGLISH, language_name
+from lst.data.languages import ENGLISH, language_in_path, language_name
 from lst.data.text import spaced
 
 
@@ -31,8 +34,35 @@ def settle_languages(
             )
             problems.append(ManifestProblem(row.place or str(row.path), row.id, told, row.path, "language", row))
         else:
-            settled.append(in_words(replace(row, language=row.language or language or "")))
+            settled.append(in_words(replace(row, language=row.language or language or named_language(row))))
     return settled, problems
+
+
+def named_language(row: ManifestRow) -> str:
+    """The language that the folders of a row's audio name, as those of published corpora do; empty without one."""
+    return _language_of_folder(os.path.dirname(str(row.path)))
+
+
+_language_of_folder = lru_cache(maxsize=4096)(language_in_path)
+
+
+def name_notes(rows: Sequence[ManifestRow], language: str | None) -> list[str]:
+    """What the names of folders say of the languages of rows, where that is not English or disagrees with them."""
+    counts = Counter((named, row.language or ENGLISH) for row in rows if (named := named_language(row)))
+    notes = []
+    for (named, taken), count in sorted(counts.items()):
+        told = f"{language_name(named)} ({named})"
+        if taken != named:
+            says = f"data.language={language} is given" if language else f"they are {language_name(taken)}"
+            notes.append(
+                f"{count:,} utterances lie in a folder whose name says {told}, and {says}: check which is right"
+            )
+        elif language is None and named != ENGLISH:
+            notes.append(
+                f"{count:,} utterances are taken to be {told}, as their folder's name says: data.language=CODE says "
+                "otherwise"
+            )
+    return notes
 
 
 def in_words(row: ManifestRow) -> ManifestRow:
