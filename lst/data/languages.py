@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 from typing import NamedTuple
@@ -9,6 +10,11 @@ from typing import NamedTuple
 ENGLISH = "en"
 # Codes that ISO 639 leaves free: a language that the table lacks goes by one of them.
 _PRIVATE = re.compile(r"q[a-t][a-z]")
+# Folders of corpora that have one for each language; below them, or in their own name, it is named.
+_PUBLISHED = re.compile(
+    r"(?:^|[-_])(?:mls|multilingual_librispeech|voxpopuli|fleurs|common_voice|cv-corpus)(?=$|[-_.])"
+)
+_MOST_FOLDERS = 8
 # What corpora write where they do not know the language.
 _UNKNOWN = frozenset(("", "und", "unknown", "unk", "none", "null", "nan", "na", "n/a", "<na>", "\\n"))
 # Written without spaces between words: a word is a character, or a cluster of letters with its marks.
@@ -68,13 +74,14 @@ def language_of(written: str) -> str:
     Raises:
         ValueError: there is no such language; the message lists the nearest codes.
 
-    >>> language_of("de-AT"), language_of("German"), language_of("zho_Hans"), language_of("und")
+    >>> language_of("de-AT"), language_of("German"), language_of("Mandarin Chinese"), language_of("und")
     ('de', 'de', 'zh', '')
     """
     key = written.strip().lower()[:40]  # no name is longer
-    if key in _UNKNOWN:
+    # A class label of a table of the Hub: its names are not in the table.
+    if key in _UNKNOWN or key.isdecimal():
         return ""
-    first = re.split(r"[-_]", key)[0]
+    first = re.split(r"[-_ ]", key)[0]
     for spelling in (key, first):
         if spelling in _SPELLINGS:
             return _SPELLINGS[spelling]
@@ -89,6 +96,27 @@ def language_of(written: str) -> str:
         f"{written.strip()[:40]!r} is no language; {nearest}codes are those of ISO 639 (de, fra), qaa to qtz stand for "
         "one that has none here"
     )
+
+
+def language_in_path(folder: str) -> str:
+    """The code of the language that the folders of a published corpus name; empty where none does.
+
+    >>> language_in_path("/data/mls_german/train/audio/1/2"), language_in_path("hub/voxpopuli/fr")
+    ('de', 'fr')
+    >>> language_in_path("cv-corpus-17.0-2024-03-15/en/clips"), language_in_path("fleurs/data/fr_fr")
+    ('en', 'fr')
+    >>> language_in_path("/data/fleurs/test"), language_in_path("/data/de")
+    ('', '')
+    """
+    parts = folder.lower().split("/")[-_MOST_FOLDERS:]
+    for number, part in enumerate(parts):
+        if (match := _PUBLISHED.search(part)) is None:
+            continue
+        for named in (part[match.end() :].strip("-_.0123456789"), *parts[number + 1 : number + 4]):
+            with contextlib.suppress(ValueError):
+                if code := language_of(named):
+                    return code
+    return ""
 
 
 def language_name(code: str) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from lst.configs.schema import Config
-from lst.data.checks import CheckReport, check_corpus, check_prepared, check_units
+from lst.data.checks import CheckReport, SharedContent, check_corpus, check_prepared, check_units
 from lst.data.corpora import on_the_fly_files
 from lst.data.shards import INDEX_FILE
 from lst.data.text import normaliser
@@ -42,6 +43,7 @@ def check(config: Config, overrides: Sequence[str]) -> int:
             )
         )
     elif config.corpus is not None:
+        shared = SharedContent()
         reports += [
             check_corpus(
                 locate(place),
@@ -54,9 +56,12 @@ def check(config: Config, overrides: Sequence[str]) -> int:
                 config.num_workers,
                 data,
                 data.language,
+                partial(shared.add, name) if len(places) > 1 else None,
             )
-            for place in places.values()
+            for name, place in places.items()
         ]
+        if len(places) > 1:
+            reports.append(shared.report(options.examples))
     if config.items is not None:
         reports.append(_check_items(config))
     if _checks_prepared(config, overrides):

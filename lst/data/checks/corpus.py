@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -24,7 +24,8 @@ from lst.data.checks.tally import Tally
 from lst.data.config import AlignConfig, DataConfig
 from lst.data.corpora import ManifestProblem, ManifestRow, check_on_the_fly, load_corpus
 from lst.data.corpora.row_checks import CheckJob, Fault, RowChecker, jobs_of, row_problems
-from lst.data.corpora.row_table import RowBlock, RowTable
+from lst.data.corpora.row_languages import name_notes
+from lst.data.corpora.row_table import RowBlock, RowTable, rows_of
 from lst.data.recordings.cut import fate_of_long, whole_notes
 from lst.data.recordings.cut import is_cut as is_long
 from lst.errors import UserError
@@ -55,6 +56,7 @@ def check_corpus(
     num_workers: int = 1,
     data: DataConfig | None = None,
     language: str | None = None,
+    seen: Callable[[ManifestRow, bytes | None], None] | None = None,
 ) -> CheckReport:
     """Checks ids, transcripts, audio files, rates, channels, segments, durations and alignments of a corpus.
 
@@ -70,6 +72,7 @@ def check_corpus(
         num_workers: processes that check; the report does not depend on it.
         data: which recordings are cut, where some are.
         language: of the transcripts; None takes the rows' own, else English.
+        seen: is shown each row, with the digest of its samples where it was decoded.
 
     Returns:
         The report; a corpus that cannot be read at all is a problem in it, too.
@@ -86,14 +89,19 @@ def check_corpus(
     fate = None if data is None else partial(fate_of_long, config=data)
     checker = RowChecker(min_duration_s, max_duration_s, fate, needs_text)
     # Where word times are taken over, rows are compared with them, by their durations.
-    settings = _Settings(checker, decode, max(1, MOST_THREADS // max(1, num_workers)), align, data)
+    keeps = seen is not None or align.method in TAKEN_OVER
+    settings = _Settings(checker, decode, max(1, MOST_THREADS // max(1, num_workers)), align, data, keeps)
     whole, checked = _Part(settings), RowTable()
     with Progress(len(rows), "checking audio" if decode else "checking headers", unit="utterance") as progress:
         for part in ordered_map(partial(_check_part, settings), jobs_of(rows), num_workers):
             for kind, message in part.found:
                 report.add(kind, message)
             whole.merge(part)
-            checked.add(part.checked)
+            if seen is not None:
+                for row, digest in zip(rows_of(part.checked.content), part.digests, strict=True):
+                    seen(row, digest)
+            if align.method in TAKEN_OVER:
+                checked.add(part.checked)
             progress.advance(part.tally.num_rows)
     for row, message in whole.audio.problems(rows):
         _add(report, row_problems(row, [("same audio", message)]))
@@ -110,6 +118,7 @@ def check_corpus(
     if whole.texts.known_share is not None:
         report.statistics["dictionary words"] = whole.texts.known_share
     report.notes = [
+        *name_notes(rows.facts.named, language),
         *whole.tally.notes(),
         *whole.texts.notes(rows),
         *whole.audio.notes(),
@@ -120,13 +129,14 @@ def check_corpus(
 
 
 class _Settings(NamedTuple):
-    """How rows are checked, by any process; ``num_threads`` decode audio."""
+    """How rows are checked, by any process; ``num_threads`` decode audio, and the rows are kept where they are read."""
 
     checker: RowChecker
     decode: bool
     num_threads: int
     align: AlignConfig
     data: DataConfig | None
+    keeps: bool
 
 
 class _Part:
@@ -135,7 +145,8 @@ class _Part:
     Attributes:
         found: (kind, message) of each problem of a row.
         tally, texts, audio, long: sums.
-        checked: the rows with their durations, where word times are taken over.
+        checked: the rows with their durations, where they are kept.
+        digests: of their samples, where these were decoded.
     """
 
     def __init__(self, settings: _Settings) -> None:
@@ -143,6 +154,7 @@ class _Part:
         self.tally, self.long = Tally(), _LongRecordings()
         self.texts, self.audio = TextContent(settings.align.is_english), AudioContent()
         self.checked = RowBlock.of(())
+        self.digests: list[bytes | None] = []
 
     def merge(self, part: _Part) -> None:
         """Adds the sums of the next part."""
@@ -173,7 +185,8 @@ def _check_part(settings: _Settings, job: CheckJob) -> _Part:
             if row.text.strip():
                 part.texts.add(row, number)
             part.long.add(row, settings.data)
-    part.checked = RowBlock.of([row for row, _, _ in checked] if settings.align.method in TAKEN_OVER else [])
+            part.digests += [levels.digest if levels else None] * settings.keeps
+    part.checked = RowBlock.of([row for row, _, _ in checked] if settings.keeps else [])
     return part
 
 

@@ -33,9 +33,9 @@ from lst.data.corpora.layouts.plain_manifest import has_named_manifest
 from lst.data.corpora.manifest import EXAMPLES
 from lst.data.corpora.provenance import NULLS
 from lst.data.corpora.remote import mirrored
-from lst.data.corpora.row_languages import disagreement, in_words
+from lst.data.corpora.row_languages import disagreement, in_words, named_language
 from lst.data.corpora.row_table import RowTable, made_id
-from lst.data.corpora.rows import ManifestProblem
+from lst.data.corpora.rows import ManifestProblem, ManifestRow
 from lst.data.corpora.unique_ids import settled_ids
 from lst.data.languages import ENGLISH
 from lst.errors import UserError
@@ -60,7 +60,8 @@ def load_corpus(
         place: the folder or file, or its URL.
         layout: a name of ``LAYOUTS``, or ``auto``.
         files: the corpus's files, if they have been listed already.
-        language: code of the transcripts' language; None takes the rows' own, else English.
+        language: code of the transcripts' language; None takes the rows' own, else that of their folder's name, else
+            English.
         needs_text: whether audio without a transcript is a problem; else it is a row without text.
         num_workers: processes that read a manifest's lines; rows do not depend on it.
 
@@ -77,7 +78,8 @@ def load_corpus(
     if not isinstance(path, Path):
         with mirrored(path, files) as mirror:
             rows, problems, layout = load_corpus(mirror.path, layout, None, language, needs_text, num_workers)
-            remote = RowTable(mirror.remote_row(row) for row in rows)
+            # The copy lies elsewhere: names of folders tell now.
+            remote = RowTable(_in_language(mirror.remote_row(row), language) for row in rows)
             return remote, [mirror.remote_problem(one) for one in problems], layout
     path = path.expanduser()
     if not path.exists():
@@ -107,8 +109,10 @@ def _settled(
     for place, (number, row) in zip(in_part, enumerate(partial, len(found.rows)), strict=True):
         own = replace(row, id=ids.get(number) or made_id(row))
         found.problems[place] = replace(found.problems[place], row=in_words(own))
-    is_plain = found.rows.facts.languages <= {""} and language in (None, ENGLISH)
-    if is_plain and needs_text and found.rows.facts.has_made_ids and not ids:
+    facts = found.rows.facts
+    of_folders = {named for named, _ in facts.named} if language is None else set[str]()
+    is_plain = facts.languages <= {""} and language in (None, ENGLISH) and of_folders <= {ENGLISH}
+    if is_plain and needs_text and facts.has_made_ids and not ids:
         return found.rows, []
     rows, disagreeing = RowTable(), list[ManifestProblem]()
     for number, row in enumerate(found.rows):
@@ -118,8 +122,14 @@ def _settled(
         if problem := disagreement(row, language):
             disagreeing.append(problem)
         else:
-            rows.append(in_words(row if row.language or not language else replace(row, language=language)))
+            rows.append(_in_language(row, language))
     return rows, disagreeing
+
+
+def _in_language(row: ManifestRow, language: str | None) -> ManifestRow:
+    """A row with its language, and its words apart."""
+    code = row.language or language or named_language(row)
+    return in_words(row if row.language == code else replace(row, language=code))
 
 
 def find_layout(listing: Listing) -> str:

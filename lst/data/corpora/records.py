@@ -254,6 +254,12 @@ def has_array(path: Path, name: str) -> bool:
     return isinstance(chunk, str) and start.match(chunk) is not None
 
 
+def text_before_array(path: Path, name: str) -> str:
+    """The text of a JSON file in front of an array that begins within its first characters."""
+    chunk = next(_text_chunks(path), "")
+    return chunk.partition(f'"{name}"')[0] if isinstance(chunk, str) else ""
+
+
 def _text_chunks(path: Location) -> Iterator[str | UserError]:
     """The text of a file, packed or not, in large pieces; an error in place of what cannot be read."""
     try:

@@ -1,11 +1,14 @@
-"""The language of each row: by its own column, else by ``data.language``, else English."""
+"""The language of each row: by its own column, else by ``data.language``, else by its folder's name, else English."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 from lst.data.corpora.rows import ManifestProblem, ManifestRow
-from lst.data.languages import ENGLISH, language_name
+from lst.data.languages import ENGLISH, language_in_path, language_name
 from lst.data.text import spaced
 
 
@@ -23,6 +26,38 @@ def disagreement(row: ManifestRow, language: str | None) -> ManifestProblem | No
         "correct the row, or leave data.language out, so that each row goes by its own"
     )
     return ManifestProblem(row.place or str(row.path), row.id, told, row.path, "language", row)
+
+
+def named_language(row: ManifestRow) -> str:
+    """The language that the folders of a row's audio name, as those of published corpora do; empty without one."""
+    return _language_of_folder(os.path.dirname(str(row.path)))
+
+
+_language_of_folder = lru_cache(maxsize=4096)(language_in_path)
+
+
+def name_notes(named_rows: Mapping[tuple[str, str], int], language: str | None) -> list[str]:
+    """What the names of folders say of the languages of rows, where that is not English or disagrees with them.
+
+    Args:
+        named_rows: how many rows there are, by the language that their folder names and their own.
+        language: code of ``data.language``.
+    """
+    notes = []
+    for (named, own), count in sorted(named_rows.items()):
+        taken = own or ENGLISH
+        told = f"{language_name(named)} ({named})"
+        if taken != named:
+            says = f"data.language={language} is given" if language else f"they are {language_name(taken)}"
+            notes.append(
+                f"{count:,} utterances lie in a folder whose name says {told}, and {says}: check which is right"
+            )
+        elif language is None and named != ENGLISH:
+            notes.append(
+                f"{count:,} utterances are taken to be {told}, as their folder's name says: data.language=CODE says "
+                "otherwise"
+            )
+    return notes
 
 
 def in_words(row: ManifestRow) -> ManifestRow:

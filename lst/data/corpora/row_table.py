@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any, overload
 import numpy as np
 
 from lst.data.corpora.ids import id_of
+from lst.data.corpora.row_languages import named_language
 from lst.data.corpora.rows import ManifestRow
 from lst.data.utterance import UNSTATED, Provenance, TimedWord
 from lst.storage import TemporaryBytes
@@ -51,6 +53,7 @@ class RowFacts:
         most_id_bytes: of the longest id.
         languages, splits: of all of them.
         have_text: False if one has no text, True if one has; both, or none without rows.
+        named: of those whose folder names a language, how many there are, by that language and their own.
     """
 
     has_made_ids: bool = True
@@ -58,6 +61,7 @@ class RowFacts:
     languages: set[str] = field(default_factory=set)
     splits: set[str] = field(default_factory=set)
     have_text: set[bool] = field(default_factory=set)
+    named: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def merge(self, other: RowFacts) -> None:
         """Adds what is known of further rows."""
@@ -66,6 +70,7 @@ class RowFacts:
         self.languages |= other.languages
         self.splits |= other.splits
         self.have_text |= other.have_text
+        self.named.update(other.named)
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,7 @@ class RowBlock:
             {row.language for row in rows},
             {row.split for row in rows},
             {bool(row.text.strip()) for row in rows},
+            Counter((named, row.language) for row in rows if (named := named_language(row))),
         )
         return cls(content, array("Q", map(name_key, made)), facts)
 

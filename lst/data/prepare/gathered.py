@@ -23,6 +23,7 @@ from lst.data.corpora import ManifestRow, UnitRow
 from lst.data.corpora.row_table import RowTable
 from lst.data.prepare.corpus_list import change_since, earlier_record, with_earlier_list
 from lst.data.prepare.gather import gather_source, gather_units
+from lst.data.prepare.leaks import leaks_text
 from lst.data.prepare.lists import Lists, MoreOfRow, arrange, differences, read_plan
 from lst.data.prepare.options import Origin, PrepareOptions
 from lst.data.prepare.read_corpora import held_out_before, unit_files
@@ -243,6 +244,8 @@ def _more_of_rows(
     recordings = RowTable.of(cast("Sequence[ManifestRow]", rows))
     listed = listed_urls(origin.corpus_files.values())
     hashes, audio = hash_audio(recordings, read_audio_hashes(folder), listed, options.num_workers)
+    if told := leaks_text(recordings, hashes):
+        say(told)
     times_of = given_times(options.data.align)
 
     def more(number: int) -> dict[str, str]:

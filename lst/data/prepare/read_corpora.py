@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from lst.data.corpora import ManifestProblem, ManifestRow, assign_splits, load_corpus, on_the_fly_files
 from lst.data.corpora.on_the_fly import SUFFIX
+from lst.data.corpora.row_languages import name_notes
 from lst.data.corpora.row_table import RowTable
 from lst.data.corpora.splits import choose_held_out
 from lst.data.corpora.unique_ids import ids_apart
@@ -21,6 +22,7 @@ from lst.data.recordings.cut import is_cut
 from lst.data.shards import SPEECH_SPLIT, UnitFacts
 from lst.data.utterance import HeldOut
 from lst.errors import UserError, raise_problems
+from lst.progress import say
 from lst.storage import FileList, Location, locate
 
 
@@ -87,6 +89,8 @@ def read_corpora(
             rows.extend(_of_corpus(row, name) for row in found)
         problems += [_problem_of_corpus(one, name) for one in faults] if name else faults
     raise_problems("corpora", unread)
+    for note in name_notes(rows.facts.named, options.data.language):
+        say(note)
     has_names = "" not in options.corpora
     return ReadRows(ids_apart(rows, before) if has_names else rows, problems, f"recordings in {', '.join(told)}")
 

@@ -17,6 +17,7 @@ from lst.data.checks.corpus import check_corpus
 from lst.data.config import AlignConfig, DataConfig
 from lst.data.corpora import load_corpus
 from lst.data.documents.word_pieces import WordPieces
+from lst.data.languages import language_name
 from lst.data.prepare.gather import gather_source
 from lst.data.prepare.options import find_origin
 from lst.data.prepare.prepare import prepare
@@ -94,6 +95,66 @@ def test_common_voice_and_lhotse_name_their_languages(tmp_path: Path) -> None:
     }
     (tmp_path / "cuts.jsonl").write_text(json.dumps(cut) + "\n")
     assert [row.language for row in load_corpus(tmp_path / "cuts.jsonl")[0]] == ["de"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "code"),
+    [
+        ("mls_german", "de"),
+        ("mls_english_opus", ""),
+        ("facebook___voxpopuli/fr", "fr"),
+        ("google/fleurs/cmn_hans_cn", "zh"),
+        ("cv-corpus-17.0-2024-03-15/de", "de"),
+        ("datasets--facebook--multilingual_librispeech/snapshots/0a1b2c/polish", "pl"),
+        ("voxpopuli/data", ""),
+        ("recordings/de", ""),
+    ],
+)
+def test_folders_of_published_corpora_name_their_language(tmp_path: Path, folder: str, code: str) -> None:
+    corpus = silent(tmp_path / folder, [{"text": "eins zwei"}, {"text": "drei vier", "language": "ru"}])
+    assert [row.language for row in load_corpus(corpus)[0]] == [code, "ru"]
+    ctc = AlignConfig(method="ctc", checkpoint="X")
+    notes = "; ".join(check_corpus(corpus, "auto", 0.1, 60.0, False, 0, ctc).notes)
+    if not code:
+        assert "as their folder's name says" not in notes
+        return
+    assert f"1 utterances are taken to be {language_name(code)} ({code}), as their folder's name says" in notes
+    assert f"whose name says {language_name(code)} ({code}), and they are Russian: check which is right" in notes
+    # What the user says counts, and the disagreement is told.
+    (row,) = load_corpus(corpus, language="it")[0]
+    assert row.language == "it"
+    told = "; ".join(check_corpus(corpus, "auto", 0.1, 60.0, False, 0, ctc, language="it").notes)
+    assert f"whose name says {language_name(code)} ({code}), and data.language=it is given" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "top", "audio", "code"),
+    [
+        ("GigaSpeech", {"language": "EN"}, {}, ""),
+        ("other", {"dataset": "x", "language": "de"}, {}, "de"),
+        ("other", {"language": "de"}, {"language": "FR"}, "fr"),
+        ("WenetSpeech", {}, {}, "zh"),
+    ],
+)
+def test_lists_of_audios_name_their_language(
+    tmp_path: Path, name: str, top: dict[str, str], audio: dict[str, str], code: str
+) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(16_000, np.float32), 16_000)
+    segments = [{"sid": "s", "begin_time": 0, "end_time": 1, "text": "ein Wort"}]
+    content = {**top, "audios": [{"path": "a.wav", "segments": segments, **audio}]}
+    (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    rows, problems, layout = load_corpus(tmp_path)
+    assert (layout, problems, [row.language for row in rows]) == ("gigaspeech", [], [code])
+    _, (problem,), _ = load_corpus(tmp_path, language="it") if code else ((), ("",), "")
+    assert not code or "and data.language=it" in problem.message  # type: ignore[union-attr]
+
+
+def test_numbers_of_classes_name_no_language(tmp_path: Path) -> None:
+    corpus = silent(
+        tmp_path / "c", [{"text": "eins", "language": "3"}, {"text": "zwei", "language": "Mandarin Chinese"}]
+    )
+    rows, problems, _ = load_corpus(corpus)
+    assert (problems, [row.language for row in rows]) == ([], ["", "zh"])
 
 
 def test_transcripts_of_other_scripts_need_their_language(tmp_path: Path) -> None:

@@ -6,23 +6,26 @@
                  "segments": [{"sid": "POD1_S0", "begin_time": 1.5, "end_time": 4.0, "text_tn": "A TEXT <PERIOD>"}]}]}
 
 GigaSpeech names the text ``text_tn`` and the speaker with the segment, WenetSpeech ``text`` and gives a ``confidence``.
-A subset named dev or test gives the split. The file is read audio by audio, whatever its size.
+A subset named dev or test gives the split. ``language``, of a segment, an audio or in front of the audios, names the
+language; a file called WenetSpeech is Chinese. The file is read audio by audio, whatever its size.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from lst.data.audio import as_on_disk
 from lst.data.corpora.layouts.listing import Found, Layout, Listing
-from lst.data.corpora.manifest import is_finite_number, split_of
+from lst.data.corpora.manifest import is_finite_number, parse_language, split_of
 from lst.data.corpora.provenance import provenance_of
-from lst.data.corpora.records import Record, array_records, has_array
+from lst.data.corpora.records import Record, array_records, has_array, text_before_array
 from lst.data.corpora.rows import UNKNOWN_SPEAKER, ManifestRow
 from lst.progress import Progress
 from lst.storage import PlaceError, named_in
 
 ARRAY = "audios"
+_LANGUAGE = re.compile(r'"language"\s*:\s*"([^"]*)"')
 TEXTS = ("text_tn", "text")
 
 
@@ -34,16 +37,24 @@ def _find(listing: Listing) -> list[Path]:
 def _read(listing: Listing, manifests: list[Path], found: Found) -> None:
     with Progress(None, "reading segments", unit="audio") as progress:
         for manifest in manifests:
+            language = _language_of_file(manifest)
             for number, audio in array_records(manifest, ARRAY):
                 progress.advance()
                 place = f"{listing.relative(manifest)} audio {number}"
                 if isinstance(audio, str):
                     found.fail(place, audio)
                     continue
-                _read_audio(audio, manifest.parent.absolute(), place, found)
+                _read_audio(audio, manifest.parent.absolute(), place, found, language)
 
 
-def _read_audio(audio: Record, folder: Path, place: str, found: Found) -> None:
+def _language_of_file(manifest: Path) -> str:
+    """The language that is written in front of the audios, or that the file's name tells; empty without one."""
+    if (match := _LANGUAGE.search(text_before_array(manifest, ARRAY))) is not None:
+        return match[1]
+    return "zh" if manifest.name.lower().startswith("wenetspeech") else ""
+
+
+def _read_audio(audio: Record, folder: Path, place: str, found: Found, language: str) -> None:
     name, segments = audio.get("path"), audio.get("segments")
     if not isinstance(name, str) or not name.strip() or "\0" in name or not isinstance(segments, list):
         found.fail(place, "must have a path (text) and segments (a list)", str(audio.get("aid", ""))[:100])
@@ -65,6 +76,7 @@ def _read_audio(audio: Record, folder: Path, place: str, found: Found) -> None:
         begin_s, end_s = (float(str(time)) if is_finite_number(time) else -1.0 for time in times)
         if not 0 <= begin_s < end_s:
             faults.append(f"begin_time and end_time must be numbers, the end after the start, not {str(times)[:60]}")
+        code = parse_language(str(segment.get("language") or audio.get("language") or language), faults)
         for fault in faults:
             found.fail(at, fault, own_id[:100])
         if not faults:
@@ -79,6 +91,7 @@ def _read_audio(audio: Record, folder: Path, place: str, found: Found) -> None:
                 start_s=begin_s,
                 is_segment=True,
                 provenance=provenance_of(segment, audio),
+                language=code,
             )
             found.rows.append(row)
 
