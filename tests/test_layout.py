@@ -66,6 +66,7 @@ CHANGE_FILES_THEMSELVES = {
     "data.corpora.remote": "the mirror of a corpus lies in a temporary folder",
     "data.synthesis.engines": "an engine's text lies in a temporary folder",
     "data.synthesis.engine_times": "runs in a temporary folder, as a process of its own",
+    "recipes.benchmarks.corpus_size": "the corpus that is measured lies in a temporary folder",
 }
 REMEDY = (
     "Move the code that is needed to a room below both, or hand it in as an argument; the table of rooms is in "
