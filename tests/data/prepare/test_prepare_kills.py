@@ -223,7 +223,8 @@ def test_ray_workers_killed_in_their_tasks(
                 if worker in busy_ray_workers(os.getpid()):
                     os.kill(worker, signal.SIGKILL)
                     killed.append(worker)
-            time.sleep(0.005)
+            # To look through all processes takes longer than a few milliseconds, and a core for itself.
+            time.sleep(0.03)
 
     thread = threading.Thread(target=kill_workers)
     thread.start()
