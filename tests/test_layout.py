@@ -64,7 +64,6 @@ HOLDS_A_TEMPORARY_PATH = re.compile(r"\b(staged|staged_folder|TemporaryDirectory
 CHANGE_FILES_THEMSELVES = {
     "parallel.commands": "the output of a child process is added to its log while it runs",
     "data.corpora.remote": "the mirror of a corpus lies in a temporary folder",
-    "recipes.benchmarks.corpus_size": "the corpus that is measured lies in a temporary folder",
     "data.synthesis.engines": "an engine's text lies in a temporary folder",
     "data.synthesis.engine_times": "runs in a temporary folder, as a process of its own",
     "recipes.benchmarks.corpus_size": "the corpus that is measured lies in a temporary folder",

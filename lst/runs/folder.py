@@ -41,7 +41,7 @@ from lst.errors import UserError
 from lst.model.checkpoint import WEIGHTS_FILE
 from lst.progress import say
 from lst.runs.formats import read_record, versioned
-from lst.storage import Folder, absolute, clear_partial_files, write_json
+from lst.storage import Folder, absolute, clear_partial_files, is_several, write_json
 from lst.storage.locks import waiting_lock
 from lst.tokenizers.speech import unit_places
 
@@ -76,7 +76,13 @@ class RunFolder:
 
     @classmethod
     def of(cls, config: Config) -> RunFolder:
-        """The folder that a command works in."""
+        """The folder that a command works in; raises ``UserError`` where ``data_dir`` is a list of folders."""
+        if is_several(config.data_dir or ""):
+            raise UserError(
+                f"data_dir={config.data_dir}: one folder of prepared data is needed. To train on several corpora, "
+                "prepare them together with lst prepare corpus=[NAME=PLACE,…], so that they share codebook and "
+                "text pieces; corpora may be added to such data later, and data.sources.weights weighs them"
+            )
         return cls(Path(config.run_dir), config.data_dir)
 
     @property

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lst.configs.compose import build_config
+from lst.errors import UserError
 from lst.model.checkpoint import WEIGHTS_FILE
 from lst.runs import folder
 
@@ -42,6 +43,11 @@ def test_a_record_that_a_killed_command_staged_is_removed(tmp_path: Path) -> Non
     folder.record_command(build_config([f"run_dir={tmp_path}"]), "eval", [])
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"commands.json", ".commands_of_others.0123456789ab.partial.json"}
+
+
+def test_a_list_of_prepared_folders_is_refused_with_the_way_to_several_corpora() -> None:
+    with pytest.raises(UserError, match=r"data_dir=\[a,b\]: one folder .* lst prepare corpus=\[NAME=PLACE,…\]"):
+        folder.RunFolder.of(build_config(["data_dir=[a,b]"]))
 
 
 def test_a_pipe_in_place_of_weights_is_not_waited_for(tmp_path: Path) -> None:
