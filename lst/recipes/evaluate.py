@@ -9,6 +9,8 @@ from typing import Any
 
 from lst.configs.schema import Config
 from lst.data.prepared import PreparedData, speech_name
+from lst.data.shards import LeftOut
+from lst.data.utterance import Utterance
 from lst.errors import LstError, ProblemsError, raise_problems
 from lst.evaluation import (
     DIRECTIONS,
@@ -36,6 +38,7 @@ from lst.evaluation import (
     utterance_bits,
 )
 from lst.evaluation.ceilings import ceilings_of
+from lst.evaluation.cloze import ClozeItem
 from lst.evaluation.contamination import (
     Contamination,
     check_contamination,
@@ -176,19 +179,7 @@ def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel, sounds
     scorer = Scorer.of(trained, config)
     held_out = list(trained.data.valid)
     cloze, all_questions = cloze_items(held_out, config.eval, config.seed), _questions(trained)
-    items, faulty_items = usable_items(scorer, cloze)
-    utterances, left_out = usable_utterances(scorer, held_out)
-    left_out += faulty_items
-    if not utterances or (cloze and not items):
-        missing = "cloze item" if cloze and not items else "utterance"
-        raise ProblemsError(
-            f"{name} can read no held-out {missing} of {trained.data.folder}",
-            [f"{one['id']}: {one['reason']}" for one in left_out],
-        )
-    questions, faulty_questions = usable_questions(scorer, all_questions)
-    left_out += faulty_questions
-    for one in left_out:
-        say(f"{name}: {one['id']} is left out: {one['reason']}")
+    utterances, items, questions, left_out = _usable(scorer, trained, held_out, cloze, all_questions)
     with Progress(len(items) * len(DIRECTIONS) + len(questions), f"evaluate {name}", unit="item") as progress:
         rows = score_cloze(scorer, items, progress.advance)
         question_rows = score_items(scorer, questions, progress.advance)
@@ -229,6 +220,34 @@ def evaluate_model(config: Config, run: RunFolder, trained: TrainedModel, sounds
     write_jsonl(run.eval_bits(name, other_data), [{**row} for row in bits_rows])
     write_json(path, versioned(result))
     return result
+
+
+def _usable(
+    scorer: Scorer,
+    trained: TrainedModel,
+    held_out: Sequence[Utterance],
+    cloze: Sequence[ClozeItem],
+    questions: Sequence[Item],
+) -> tuple[list[Utterance], list[ClozeItem], list[Item], list[LeftOut]]:
+    """The utterances, cloze items and questions that the model can read, and all others, which are said.
+
+    Raises:
+        UserError: nothing is left to score.
+    """
+    items, faulty_items = usable_items(scorer, cloze)
+    utterances, left_out = usable_utterances(scorer, held_out)
+    left_out += faulty_items
+    if not utterances or (cloze and not items):
+        missing = "cloze item" if cloze and not items else "utterance"
+        raise ProblemsError(
+            f"{trained.name} can read no held-out {missing} of {trained.data.folder}",
+            [f"{one['id']}: {one['reason']}" for one in left_out],
+        )
+    readable, faulty_questions = usable_questions(scorer, questions)
+    left_out += faulty_questions
+    for one in left_out:
+        say(f"{trained.name}: {one['id']} is left out: {one['reason']}")
+    return utterances, items, readable, left_out
 
 
 def write_ceilings(config: Config, run: RunFolder, data: PreparedData, names: Sequence[str]) -> None:

@@ -91,18 +91,7 @@ def check_corpus(
     # Where word times are taken over, rows are compared with them, by their durations.
     keeps = seen is not None or align.method in TAKEN_OVER
     settings = _Settings(checker, decode, max(1, MOST_THREADS // max(1, num_workers)), align, data, keeps)
-    whole, checked = _Part(settings), RowTable()
-    with Progress(len(rows), "checking audio" if decode else "checking headers", unit="utterance") as progress:
-        for part in ordered_map(partial(_check_part, settings), jobs_of(rows), num_workers):
-            for kind, message in part.found:
-                report.add(kind, message)
-            whole.merge(part)
-            if seen is not None:
-                for row, digest in zip(rows_of(part.checked.content), part.digests, strict=True):
-                    seen(row, digest)
-            if align.method in TAKEN_OVER:
-                checked.add(part.checked)
-            progress.advance(part.tally.num_rows)
+    whole, checked = _check_rows(rows, settings, report, num_workers, seen)
     for row, message in whole.audio.problems(rows):
         _add(report, row_problems(row, [("same audio", message)]))
     _add(report, checker.check_in_part(problems, rows))
@@ -126,6 +115,30 @@ def check_corpus(
         *_passed_over(path, {one.place for one in problems}),
     ]
     return report
+
+
+def _check_rows(
+    rows: RowTable,
+    settings: _Settings,
+    report: CheckReport,
+    num_workers: int,
+    seen: Callable[[ManifestRow, bytes | None], None] | None,
+) -> tuple[_Part, RowTable]:
+    """Reports the problems of each row; returns the sums, and the rows as they were checked where times are given."""
+    whole, checked = _Part(settings), RowTable()
+    what = "checking audio" if settings.decode else "checking headers"
+    with Progress(len(rows), what, unit="utterance") as progress:
+        for part in ordered_map(partial(_check_part, settings), jobs_of(rows), num_workers):
+            for kind, message in part.found:
+                report.add(kind, message)
+            whole.merge(part)
+            if seen is not None:
+                for row, digest in zip(rows_of(part.checked.content), part.digests, strict=True):
+                    seen(row, digest)
+            if settings.align.method in TAKEN_OVER:
+                checked.add(part.checked)
+            progress.advance(part.tally.num_rows)
+    return whole, checked
 
 
 class _Settings(NamedTuple):
