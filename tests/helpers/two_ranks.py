@@ -20,10 +20,10 @@ from repository import ROOT
 
 from lst.errors import LstError
 
-# Within which all processes of a training end, whatever one of them meets.
-MOST_S = 60
-# For imports, which a machine with much else to do may take long over.
-MOST_START_S = 300
+# Within which all processes of a training end, whatever stops one of them.
+MOST_STOP_S = 60
+# For imports and for a whole training, over which a machine with much else to do may take long.
+MOST_S = 300
 
 
 class TwoRanks:
@@ -40,7 +40,9 @@ class TwoRanks:
                 self.ours.append(listener.accept())
         self.starting = list(self.ours)
 
-    def call(self, work: Callable[..., Any], *arguments: Any, num_nodes: int = 1, size: int = 2) -> list[Any]:
+    def call(
+        self, work: Callable[..., Any], *arguments: Any, num_nodes: int = 1, size: int = 2, most_s: float = MOST_S
+    ) -> list[Any]:
         """What ``work(*arguments)`` returns on each rank, the text of its ``LstError``, or how its process ended.
 
         Args:
@@ -48,10 +50,11 @@ class TwoRanks:
             arguments: of it.
             num_nodes: machines that the ranks take themselves to be on.
             size: 1 calls it in one process, which trains alone.
+            most_s: within which all must have ended.
         """
         while self.starting:
             connection = self.starting.pop()
-            assert connection.poll(MOST_START_S), f"a process has not started after {MOST_START_S} s"
+            assert connection.poll(MOST_S), f"a process has not started after {MOST_S} s"
             connection.recv()
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
@@ -59,7 +62,7 @@ class TwoRanks:
         for connection in self.ours[:size]:
             connection.send((work, arguments, port, num_nodes, size))
         for connection in self.ours[:size]:
-            assert connection.poll(MOST_S), f"a process has not ended after {MOST_S} s"
+            assert connection.poll(most_s), f"a process has not ended after {most_s} s"
         return [connection.recv() for connection in self.ours[:size]]
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import pytest
 from faults import contents
 from small_trainings import overrides
-from two_ranks import TwoRanks
+from two_ranks import MOST_STOP_S, TwoRanks
 
 from lst.configs.compose import build_config
 from lst.parallel import Ranks
@@ -162,7 +162,7 @@ def test_killed_at_any_moment_a_training_goes_on_to_the_same_bits(
     for moment in moments(whole.lasted_s, whole.size, name):
         print(f"{name}, LST_TEST_SEED={SEED}: {moment}")
         shutil.rmtree(run / "models", ignore_errors=True)
-        told = two_ranks.call(timed_training, whole.words, moment, size=whole.size)
+        told = two_ranks.call(timed_training, whole.words, moment, size=whole.size, most_s=MOST_STOP_S)
         for rank, one in enumerate(told):
             wanted = "ended with status -9" if rank in moment.ranks else "another process of this training has ended"
             assert wanted in str(one), (rank, told)
@@ -188,7 +188,7 @@ def test_a_checkpoint_that_takes_longer_than_the_signal_leaves_is_given_up(
     run: Path, two_ranks: TwoRanks, whole_of: Callable[[str], Whole]
 ) -> None:
     whole = whole_of("ddp")
-    told = two_ranks.call(stopped_without_end, [*whole.words, "train.preempt_s=0.3"])
+    told = two_ranks.call(stopped_without_end, [*whole.words, "train.preempt_s=0.3"], most_s=MOST_STOP_S)
     assert told == [f"ended with status {128 + signal.SIGUSR1}"] * 2
     assert [path.name for path in complete_checkpoints(run / "models/m/checkpoints")][-1] == "step-00000002"
     finish(run, two_ranks, whole)
@@ -225,7 +225,7 @@ def test_a_full_disk_of_one_rank_ends_all_and_leaves_the_earlier_checkpoints(
     run: Path, two_ranks: TwoRanks, whole_of: Callable[[str], Whole], rank: int, file: str
 ) -> None:
     whole = whole_of("fsdp")
-    told = two_ranks.call(disk_is_full, whole.words, rank, file)
+    told = two_ranks.call(disk_is_full, whole.words, rank, file, most_s=MOST_STOP_S)
     assert "is full" in told[rank]
     assert "is full" in told[1 - rank] or "another process of this training has ended" in told[1 - rank]
     newest = complete_checkpoints(run / "models/m/checkpoints")[-1]

@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from two_ranks import TwoRanks
+from two_ranks import MOST_STOP_S, TwoRanks
 
 from lst.configs.compose import build_config
 from lst.errors import ProblemsError, UserError
@@ -200,7 +200,7 @@ def test_what_is_not_finite_on_one_rank_stops_both_and_names_its_documents(
     alone: Path, two_ranks: TwoRanks, kind: str
 ) -> None:
     given = words(alone, f"poisoned-{kind}", TWO, "train.max_steps=4", "train.warmup_steps=0")
-    told = two_ranks.call(poisoned, given, kind)
+    told = two_ranks.call(poisoned, given, kind, most_s=MOST_STOP_S)
     assert told[0] == told[1]
     assert re.search(r"step 3: .* on batch 3 \(rank 1: documents [^;]+\)\. There is no checkpoint yet", told[0])
     assert len(metrics(alone, f"poisoned-{kind}")) == 2
