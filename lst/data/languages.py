@@ -78,8 +78,7 @@ def language_of(written: str) -> str:
     ('de', 'de', 'zh', '')
     """
     key = written.strip().lower()[:40]  # no name is longer
-    # A class label of a table of the Hub: its names are not in the table.
-    if key in _UNKNOWN or key.isdecimal():
+    if key in _UNKNOWN:
         return ""
     first = re.split(r"[-_ ]", key)[0]
     for spelling in (key, first):

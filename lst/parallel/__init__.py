@@ -12,7 +12,7 @@ it keep the memory that it frees.
 from lst.parallel.machine import check_one_process, keep_freed_memory, one_thread, peak_memory_bytes
 from lst.parallel.ordered import ordered_map
 from lst.parallel.pool import end_with_parent, uninterrupted, warm_up_workers
-from lst.parallel.ranks import ALONE, Ranks
+from lst.parallel.ranks import ALONE, Ranks, is_of_connection
 from lst.parallel.supervise import run_ranks
 from lst.parallel.tasks import run_tasks
 from lst.parallel.work import Done, ExecutorOptions
@@ -24,6 +24,7 @@ __all__ = [
     "Ranks",
     "check_one_process",
     "end_with_parent",
+    "is_of_connection",
     "keep_freed_memory",
     "one_thread",
     "ordered_map",

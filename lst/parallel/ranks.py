@@ -35,6 +35,11 @@ class PeerLostError(UserError):
     """Another process of the training has ended. That one says why."""
 
 
+def is_of_connection(error: BaseException) -> bool:
+    """Whether an error says that the connection to another process is gone. A closed one has no type of its own."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error).lower() or "NCCL" in str(error)
+
+
 @dataclass(frozen=True)
 class Ranks:
     """This process among those that train together.
@@ -98,8 +103,7 @@ class Ranks:
         try:
             yield
         except RuntimeError as error:
-            # A closed connection has no type of its own.
-            if isinstance(error, dist.DistError) or "gloo" in str(error).lower() or "NCCL" in str(error):
+            if is_of_connection(error):
                 raise PeerLostError("another process of this training has ended; it says why") from error
             raise
         finally:

@@ -1,22 +1,16 @@
 """Two processes that stay, and fork one that trains whenever they are told to: everything is imported once.
 
-So what a call changes in its process, or that it is killed there, matters to no other call. Both are forked commands:
-``python two_ranks.py ADDRESS RANK`` serves at the other end of a connection.
+So what a call changes in its process, or that it is killed there, matters to no other call.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
-import sys
 import traceback
 from collections.abc import Callable, Mapping
-from multiprocessing.connection import Client, Listener
-from pathlib import Path
 from typing import Any, NoReturn
-
-import forked
-from repository import ROOT
 
 from lst.errors import LstError
 
@@ -30,14 +24,19 @@ class TwoRanks:
     """Processes 0 and 1; ``call`` runs a function in both."""
 
     def __init__(self) -> None:
-        paths = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
-        environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-        self.ours, self.processes = [], []
-        for rank in range(2):
-            with Listener(family="AF_UNIX") as listener:
-                command = [sys.executable, __file__, str(listener.address), str(rank)]
-                self.processes.append(forked.Popen(command, cwd=ROOT, env=environment))
-                self.ours.append(listener.accept())
+        context = multiprocessing.get_context("spawn")
+        pipes = [context.Pipe() for _ in range(2)]
+        self.ours = [ours for ours, _ in pipes]
+        # Torch's C++ gives advice about options that are meant; it reads this when it is imported.
+        before = os.environ.get("TORCH_CPP_LOG_LEVEL")
+        os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"
+        self.processes = [
+            context.Process(target=_serve, args=(rank, theirs), daemon=True) for rank, (_, theirs) in enumerate(pipes)
+        ]
+        for process in self.processes:
+            process.start()
+        if before is None:
+            del os.environ["TORCH_CPP_LOG_LEVEL"]
         self.starting = list(self.ours)
 
     def call(
@@ -69,7 +68,7 @@ class TwoRanks:
         """Ends both."""
         for process in self.processes:
             process.kill()
-            process.wait()
+            process.join()
 
 
 def _serve(rank: int, connection: Any) -> None:
@@ -119,7 +118,3 @@ def _answer(
     except BaseException:
         traceback.print_exc()
     os._exit(1)
-
-
-if __name__ == "__main__":
-    _serve(int(sys.argv[2]), Client(sys.argv[1], family="AF_UNIX"))

@@ -334,9 +334,12 @@ def _is_more_of_word(ends_s: Any, is_unaligned: Any) -> bool:
 
 
 def parse_language(cell: str, faults: list[str]) -> str:
-    """The code of a language; empty if the cell names none."""
+    """The code of a language; empty if the cell names none.
+
+    A number is a class label of a table of the Hub, whose names are not in the table.
+    """
     try:
-        return language_of(cell)
+        return "" if cell.strip().isdecimal() else language_of(cell)
     except ValueError as error:
         faults.append(f"language {error}")
         return ""

@@ -29,7 +29,7 @@ from safetensors.torch import save_file
 from torch.distributed.tensor import DTensor
 
 from lst.errors import LstError, UserError
-from lst.parallel import ALONE, Ranks
+from lst.parallel import ALONE, Ranks, is_of_connection
 from lst.progress import say
 from lst.recipes.training.finite import check_finite, non_finite_names
 from lst.recipes.training.shards import CutTensor, RowPlaces, RowStart, joined, joined_rows, own_tensors
@@ -250,7 +250,7 @@ def restoring(checkpoint: Checkpoint | None, is_restored: Callable[[], bool] = l
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        is_other = isinstance(error, (LstError, torch.OutOfMemoryError))
+        is_other = isinstance(error, (LstError, torch.OutOfMemoryError)) or is_of_connection(error)
         if checkpoint is None or is_other or is_restored():
             raise
         told = f"{type(error).__name__}: {error}".splitlines()[0][:200]

@@ -27,7 +27,7 @@ from lst.data.prepare.prepare import PrepareOptions, prepare
 from tests.data.conftest import files_in, hashes, is_alive, options
 
 TAKES_ALL = os.environ.get("LST_TEST_FAULTS") == "all"
-NUM_KILLS = 30 if TAKES_ALL else 18
+NUM_KILLS = 30
 NUM_SHARDS = 24
 # On Ray, thirty together with the one node, and the one driver with all its processes, where all are taken. Each worker
 # that is killed costs seconds: another one imports everything.

@@ -12,6 +12,7 @@ from small_trainings import WHOLE, has_equal_weights, metrics, overrides
 
 from lst.configs.compose import build_config
 from lst.errors import UserError
+from lst.recipes.training.checkpoints import Checkpoint, DamagedCheckpointError, restoring
 from lst.recipes.training.folder import TrainingFolder
 from lst.recipes.training.train import train
 
@@ -146,3 +147,12 @@ def test_left_overs_of_killed_runs_are_cleared(stopped: Path) -> None:
     train(build_config(overrides(stopped, "name=m", *WHOLE)))
     assert [path for path in folder.rglob("*") if ".partial" in path.name] == []
     assert not (folder / "checkpoints" / "step-00000002").exists()
+
+
+def test_a_connection_that_is_lost_is_no_damage_of_the_checkpoint(tmp_path: Path) -> None:
+    for error in (RuntimeError("[gloo/transport/tcp/pair.cc:545] Read error: Connection reset by peer"), KeyError("x")):
+        is_lost = isinstance(error, RuntimeError)
+        with pytest.raises(RuntimeError if is_lost else DamagedCheckpointError) as raised:  # noqa: SIM117
+            with restoring(Checkpoint(tmp_path, 3, {})):
+                raise error
+        assert (raised.value is error) == is_lost
