@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import accumulate, groupby
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,7 +15,7 @@ from lst.data.corpora import ManifestRow
 
 
 def leaks(rows: Sequence[ManifestRow], hashes: np.ndarray) -> Iterator[tuple[ManifestRow, ManifestRow]]:
-    """Pairs of a held-out utterance and one for training with audio of the same content.
+    """Each held-out utterance with audio that is trained on as well, and one of those for training.
 
     Segments of one file are such a pair where their times overlap.
 
@@ -30,18 +33,38 @@ def leaks(rows: Sequence[ManifestRow], hashes: np.ndarray) -> Iterator[tuple[Man
     is_valid = np.array([row.split == "valid" for row in rows])
     counts = np.bincount(files), np.bincount(files, weights=is_valid)
     is_mixed = (counts[1] > 0) & (counts[1] < counts[0])
-    chosen = np.flatnonzero(is_mixed[files] & (keys != 0)).tolist()
-    chosen.sort(key=lambda number: (files[number], rows[number].start_s))
-    for _, group in groupby(chosen, key=lambda number: files[number]):
-        open_rows: list[ManifestRow] = []
-        for row in (rows[number] for number in group):
-            open_rows = [one for one in open_rows if _end_s(one) > row.start_s]
-            for one in open_rows:
-                is_pair = (one.split == "valid") != (row.split == "valid")
-                if is_pair and (one.channel == row.channel or None in (one.channel, row.channel)):
-                    yield (one, row) if one.split == "valid" else (row, one)
-                    break
-            open_rows.append(row)
+    chosen = np.flatnonzero(is_mixed[files] & (keys != 0))
+    chosen = chosen[np.argsort(files[chosen], kind="stable")]
+    for _, group in groupby(chosen.tolist(), key=lambda number: int(files[number])):
+        held_out, trained = list[tuple[int | None, _Span]](), defaultdict[int | None, list[_Span]](list)
+        for number in group:
+            row = rows[number]
+            span = _Span(row.start_s, _end_s(row), number)
+            if row.split == "valid":
+                held_out.append((row.channel, span))
+            else:
+                trained[row.channel].append(span)
+        sorted_spans = {channel: sorted(spans) for channel, spans in trained.items()}
+        longest = {channel: list(accumulate(spans, _later_end)) for channel, spans in sorted_spans.items()}
+        for channel, span in held_out:
+            for other in longest:
+                if other == channel or None in (other, channel):
+                    num_before = bisect_left(sorted_spans[other], (span.end_s,))
+                    if num_before and longest[other][num_before - 1].end_s > span.start_s:
+                        yield rows[span.number], rows[longest[other][num_before - 1].number]
+                        break
+
+
+class _Span(NamedTuple):
+    """The part of a file that a row is."""
+
+    start_s: float
+    end_s: float
+    number: int
+
+
+def _later_end(first: _Span, second: _Span) -> _Span:
+    return first if first.end_s >= second.end_s else second
 
 
 def _end_s(row: ManifestRow) -> float:
@@ -50,12 +73,15 @@ def _end_s(row: ManifestRow) -> float:
 
 def leaks_text(rows: Sequence[ManifestRow], hashes: np.ndarray) -> str:
     """One line about these pairs; empty where there is none."""
-    found = list(leaks(rows, hashes))
-    if not found:
+    num_found, pairs = 0, list[str]()
+    for held_out, trained in leaks(rows, hashes):
+        num_found += 1
+        if num_found <= 3:
+            pairs.append(f"{_named(held_out)} is {_named(trained)}")
+    if not num_found:
         return ""
-    pairs = [f"{_named(held_out)} is {_named(trained)}" for held_out, trained in found[:3]]
     return (
-        f"{len(found):,} held-out recordings are trained on as well: {', '.join(pairs)}{', …' * (len(found) > 3)}. "
+        f"{num_found:,} held-out recordings are trained on as well: {', '.join(pairs)}{', …' * (num_found > 3)}. "
         "Take one of each out of its corpus: scores on them say nothing"
     )
 

@@ -88,3 +88,33 @@ def test_segments_of_one_file_are_a_leak_where_they_overlap() -> None:
     hashes[5] += 2
     assert not list(leaks(rows, hashes))
     assert not list(leaks(rows, np.zeros_like(hashes)))
+
+
+def test_every_held_out_row_that_overlaps_one_for_training_is_found_once() -> None:
+    draw = np.random.default_rng(0)
+    for _ in range(50):
+        rows = [
+            ManifestRow(
+                *(f"u{number}", Path("a.wav"), ""),
+                split=str(draw.choice(["train", "valid"])),
+                channel=[None, 0, 1][draw.integers(3)],
+                start_s=float(draw.integers(20)),
+                duration_s=[None, 1.0, 3.0, 8.0][draw.integers(4)],
+                is_segment=True,
+            )
+            for number in range(12)
+        ]
+        spans = {row.id: (row.start_s, row.start_s + (row.duration_s or np.inf)) for row in rows}
+        wanted = [
+            one.id
+            for one in rows
+            if one.split == "valid"
+            and any(
+                other.split == "train"
+                and (one.channel == other.channel or None in (one.channel, other.channel))
+                and max(spans[one.id][0], spans[other.id][0]) < min(spans[one.id][1], spans[other.id][1])
+                for other in rows
+            )
+        ]
+        hashes = np.full((len(rows), 32), 7, np.uint8)
+        assert [held_out.id for held_out, _ in leaks(rows, hashes)] == wanted
