@@ -17,7 +17,7 @@ from lst.data.alignment.names import NamedAlignments, audio_name
 from lst.data.alignment.words import divided, match_words, place_words
 from lst.data.config import AlignConfig, DataConfig
 from lst.data.corpora import ManifestRow
-from lst.data.corpora.ids import is_piece_id
+from lst.data.corpora.ids import without_times
 from lst.data.utterance import TimedWord, Word, time_problems
 from lst.errors import ProblemsError, UserError, raise_problems
 from lst.storage import fingerprint
@@ -137,7 +137,7 @@ class ImportAligner(GivenTimesAligner):
 
     def words_of(self, utterance_id: str, words: Sequence[TimedWord], audio_name: str) -> Sequence[TimedWord]:
         """The words of the utterance's file; a piece of a recording that was cut has those of the recording's."""
-        if words and is_piece_id(utterance_id) and utterance_id not in self._found:
+        if words and without_times(utterance_id) != utterance_id and utterance_id not in self._found:
             return words
         names = self._names.find(utterance_id, audio_name)
         if len(names) == 1:

@@ -65,12 +65,3 @@ def without_times(name: str) -> str:
     ('talk', 'talk-0006')
     """
     return _PIECE_TIMES.sub("", name)
-
-
-def is_piece_id(name: str) -> bool:
-    """Whether an id is of the form that ``piece_id`` gives.
-
-    >>> is_piece_id("talk-00061200-00070034"), is_piece_id("talk-0006")
-    (True, False)
-    """
-    return _PIECE_TIMES.search(name) is not None

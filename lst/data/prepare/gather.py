@@ -178,8 +178,11 @@ def _recordings(
     usable = usable_rows(told, rows, read.problems, options, files, known, is_plan)
     assigned, rules = with_splits(usable.rows, options, held_out, is_plan)
     held_out_texts = (row.text for row in assigned if row.split == "valid")
-    languages = set(usable.rows.facts.languages)
-    of_rows = languages.pop() if len(languages) == 1 else ""
+    languages = usable.rows.facts.languages
+    if len(languages) > 1:
+        # Those of speech without a text say nothing of texts.
+        languages = {row.language for row in usable.rows if row.text}
+    of_rows = next(iter(languages)) if len(languages) == 1 else ""
     texts, same = texts_beside(options.text, held_out_texts, options.data.language or of_rows)
     return Source(
         assigned,

@@ -21,9 +21,6 @@ from lst.errors import UserError
 from lst.tokenizers.speech import SpeechTokenizer
 from lst.tokenizers.units import SAMPLE_RATE_HZ
 
-# Aligners whose model or files are opened before the work.
-CHECKED_FIRST = ("ctc", "import", "manifest")
-
 
 def check_aligner(config: DataConfig, rows: Sequence[ManifestRow]) -> None:
     """Checks a CTC model or given word times once, before the lists are written and workers start.
@@ -32,8 +29,6 @@ def check_aligner(config: DataConfig, rows: Sequence[ManifestRow]) -> None:
         UserError: the model does not load, or more given alignments are faulty than may be left out; it names all
             problems.
     """
-    if config.align.method not in CHECKED_FIRST:
-        return
     if config.align.method == "ctc" and rows:
         check_ctc(config.align, rows)
     check_imported(config, rows)

@@ -295,3 +295,14 @@ def test_held_out_chinese_is_no_text_for_training(language: str | None, tmp_path
     held_out = {row.text for row in found.rows if row.split == "valid"}
     assert len(held_out) == 1
     assert {one.text for one in found.texts} == {*(row.text for row in found.rows), "新 的 一 行"} - held_out
+
+
+def test_the_language_of_texts_is_that_of_rows_with_a_text(tmp_path: Path) -> None:
+    """Speech without a text, in no stated language, stands beside them."""
+    rows = [{"text": text, "language": "zh"} for text in ("我喝水。", "我们去学校", "天气很好")]
+    corpus = silent(tmp_path / "c", [*rows, {"text": ""}])
+    text = tmp_path / "text.txt"
+    text.write_text("我喝水。\n我们去学校\n天气很好\n新的一行\n", encoding="utf-8")
+    aligner = AlignConfig(method="ctc", checkpoint="X")
+    found = gather_source(options(corpus, text, align=aligner, transcribe="none"), is_plan=True)
+    assert "新 的 一 行" in {one.text for one in found.texts}
