@@ -39,6 +39,7 @@ from lst.configs.user_files import DIR_FLAG, NAME_FLAG, NO_CODE, UserFiles, is_t
 from lst.configs.voice_schema import VoiceConfig
 from lst.errors import ProblemsError, UserError, nearest, raise_problems
 from lst.options import Option, Options, list_options
+from lst.storage import listed_places
 
 # Names that other tools give to options of this one.
 HABITS = {
@@ -88,6 +89,7 @@ ENTRIES = "dict[str, float]"
 _FORCED = "++"
 # A comma that stands in no inner brackets.
 _COMMA_OF_LIST = re.compile(r",(?![^\[]*\])")
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _NEEDS_MULTIRUN = "several values need one run each: add -m (--multirun)"
 
 ConfigT = TypeVar("ConfigT", bound=Options)
@@ -209,7 +211,7 @@ class Job(Generic[ConfigT]):
             elif self.is_text(key):
                 texts[key] = value
             elif self.is_path_list(key):
-                texts.setdefault(key, []).append(value)
+                texts.setdefault(key, []).extend(listed_places(value))
             else:
                 overrides.append(_forced(key, value))
         return overrides, texts, problems
@@ -323,10 +325,11 @@ def _last_flag(words: Sequence[str], flag: str) -> str | None:
 
 def _forced(key: str, value: str) -> str:
     """An override as Hydra takes it: options may be absent from the YAML."""
-    if key.startswith(WORD_LISTS) and not {"'", '"'} & set(value):
+    if key.startswith(WORD_LISTS):
         # Options within a list: Hydra reads an equals sign only between quotes.
-        items = _COMMA_OF_LIST.split(value.strip()[1:-1])
-        value = "[" + ",".join(f"'{item.strip()}'" for item in items if item.strip()) + "]"
+        items = [item.strip() for item in _COMMA_OF_LIST.split(value.strip()[1:-1]) if item.strip()]
+        if all(_QUOTED.fullmatch(item) or not {"'", '"'} & set(item) for item in items):
+            value = "[" + ",".join(item if _QUOTED.fullmatch(item) else f"'{item}'" for item in items) + "]"
     return f"{_FORCED}{key}={value}"
 
 

@@ -46,7 +46,7 @@ from lst.storage.files import (
 from lst.storage.fingerprints import differing_settings, fingerprint, flat_settings
 from lst.storage.folders import copy_folder, remove_folder, staged_folder
 from lst.storage.listing import FileList, files_fingerprint, list_files
-from lst.storage.named_places import is_several, joined_places, named_places, place_list_problems
+from lst.storage.named_places import is_several, joined_places, listed_places, named_places, place_list_problems
 from lst.storage.places import Folder, Location, Url, absolute, expanded, is_url, locate, named_in
 from lst.storage.temporary import TemporaryBytes
 from lst.storage.typed import Between, Count, FormatError, OtherVersionError, Seconds, parse_json, read_json, read_jsonl
@@ -86,6 +86,7 @@ __all__ = [
     "joined_places",
     "list_files",
     "list_sizes",
+    "listed_places",
     "local_copy",
     "locate",
     "modified_s",

@@ -25,6 +25,16 @@ def is_several(text: str) -> bool:
     return text.startswith("[") and text.endswith("]")
 
 
+def listed_places(text: str) -> list[str]:
+    """The places of a text without names, as written; one that is no list is the only one.
+
+    >>> listed_places("[runs/a, 'runs/b']"), listed_places("runs/a,b")
+    (['runs/a', 'runs/b'], ['runs/a,b'])
+    """
+    items = (item.strip().strip("'\"") for item in text[1:-1].split(",")) if is_several(text) else [text]
+    return [item for item in items if item]
+
+
 def named_places(text: str) -> dict[str, str]:
     """The places of a text by name; one that is no list has an empty name.
 
@@ -74,8 +84,7 @@ def place_list_problems(key: str, text: str, alone: tuple[str, ...] = ()) -> lis
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:
-    items = (item.strip().strip("'\"") for item in text[1:-1].split(","))
-    matches = (_NAMED.fullmatch(item) for item in items if item)
+    matches = (_NAMED.fullmatch(item) for item in listed_places(text))
     return [(_name_of(match[2]) if match[1] is None else match[1], match[2]) for match in matches if match]
 
 

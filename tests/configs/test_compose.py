@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from lst.configs.compose import MAIN, SYNTHETIC, Job, build_config, to_yaml
+from lst.configs.compose import COMPARISON, MAIN, SYNTHETIC, Job, build_config, to_yaml
 from lst.configs.schema import Config
 from lst.errors import ProblemsError, UserError
 from lst.options import list_options
@@ -120,9 +120,12 @@ def test_lists_in_brackets_are_taken() -> None:
         "[patching=static, train.rows=3]": ["patching=static", "train.rows=3"],
         "[model.global_mixers=[h3,s4d],train.rows=3]": ["model.global_mixers=[h3,s4d]", "train.rows=3"],
         "['patching=static',\"train.rows=3\"]": ["patching=static", "train.rows=3"],
+        "[train.rows=3,'model.global_mixers=[h3,s4d]']": ["train.rows=3", "model.global_mixers=[h3,s4d]"],
         "[]": [],
     }.items():
         assert build_config([f"arms.mine={given}"]).arms["mine"] == words
+    for folders in (["runs=a", "runs=b"], ["runs=[a, 'b']"]):
+        assert COMPARISON.build(folders).runs == ["a", "b"]
 
 
 def test_a_precision_that_does_not_train_is_reported_with_those_that_do() -> None:

@@ -51,6 +51,11 @@ class TaskRow:
     order: int
     num_directions: int
 
+    @property
+    def num_items(self) -> int:
+        """Items of all strata: those that the comparison with the base is about."""
+        return max(cell["num_items"] for cell in self.cells if cell)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TaskSection(Section):
