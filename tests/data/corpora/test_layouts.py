@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from layout_files import audio_bytes, load, write, write_audio, write_lines, write_tar
+from repository import ROOT
 
 from lst.data.config import LAYOUT_NAMES
 from lst.data.corpora.layouts import LAYOUTS
@@ -168,3 +170,38 @@ def test_peoples_speech(tmp_path: Path) -> None:
         "train/clean.json line 5",
     ]
     assert "differ in length: name 2, label 1, duration_ms 2" in problems[0]
+
+
+def test_the_layout_of_the_page_on_extending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``docs/extend/layout.md`` has a whole module; here it is listed and named as the page says."""
+    page = (ROOT / "docs" / "extend" / "layout.md").read_text(encoding="utf-8")
+    module = ModuleType("festvox")
+    exec(page.partition("```python\n")[2].partition("```")[0], module.__dict__)
+    monkeypatch.setitem(LAYOUTS, "festvox", module.LAYOUT)
+    monkeypatch.setattr("lst.data.corpora.load.LAYOUT_NAMES", (*LAYOUT_NAMES, "festvox"))
+    root = tmp_path / "arctic"
+    for voice in ("cmu_us_bdl_arctic", "cmu_us_slt_arctic"):
+        for name in ("arctic_a0001", "arctic_a0003"):
+            write_audio(root / voice / "wav" / f"{name}.wav")
+        write(root / voice / "etc" / "txt.done.data", '( arctic_a0001 "Author of the \\"trail\\", etc." )\n')
+    with open(root / "cmu_us_slt_arctic" / "etc" / "txt.done.data", "ab") as table:
+        table.write(b'( arctic_a0002 "Gone." )\n( arctic_a0003 no quotes )\n( arctic_a0004 "caf\xe9" )\n')
+    rows, problems = load(root, "festvox")
+    assert [(row.id, row.text, row.speaker) for row in rows] == [
+        (f"{voice}_wav_arctic_a0001", 'Author of the "trail", etc.', voice)
+        for voice in ("cmu_us_bdl_arctic", "cmu_us_slt_arctic")
+    ]
+    assert [problem.partition(" (id")[0].partition(": ")[0] for problem in problems] == [
+        "cmu_us_slt_arctic/etc/txt.done.data line 2",
+        "cmu_us_slt_arctic/etc/txt.done.data line 3",
+        "cmu_us_slt_arctic/etc/txt.done.data line 4",
+        "cmu_us_bdl_arctic/wav/arctic_a0003.wav",
+        "cmu_us_slt_arctic/wav/arctic_a0003.wav",
+    ]
+    assert "transcript without audio" in problems[0]
+    assert "is not of the form" in problems[1]
+    assert "is not UTF-8" in problems[2]
+    assert "audio without transcript: no line of txt.done.data" in problems[3]
+    # One voice alone, whose folder is no speaker.
+    rows, _ = load(root / "cmu_us_bdl_arctic", "festvox")
+    assert [(row.id, row.speaker) for row in rows] == [("arctic_a0001", "unknown")]
