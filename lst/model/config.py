@@ -52,7 +52,7 @@ class PatchingConfig(Options, prefix="patching."):
         "longest patch in units; 0 sets no limit",
         low=0,
         unit="units",
-        needs="patching.strategy=static|aligned|mixed|curriculum|entropy",
+        needs="patching.strategy!=none|speech_bpe",
     )
     curriculum_start: float = option(
         1 / 3,

@@ -22,6 +22,10 @@ _STRATEGY_STREAM = 0x9A7C
 # Strategies that cut a document by themselves. The others draw one of these for each batch.
 FIXED_STRATEGIES = ("none", "static", "aligned", "entropy", "speech_bpe")
 
+# Strategies whose boundaries follow from past units alone. Trained models are scored and generate with them; those of
+# other strategies get static patches.
+CAUSAL_STRATEGIES = ("none", "static", "entropy", "speech_bpe")
+
 # Of trained models: the boundary head decides where aligned patches end; see ``lst.model.inference.boundaries``.
 DECODED = "decoded"
 
@@ -306,14 +310,14 @@ def inference_strategy(config: PatchingConfig, has_boundary_head: bool = False) 
     """
     if has_boundary_head:
         return DECODED
-    return config.strategy if config.strategy in ("none", "entropy", "speech_bpe") else "static"
+    return config.strategy if config.strategy in CAUSAL_STRATEGIES else "static"
 
 
 def is_unseen(config: PatchingConfig, has_boundary_head: bool) -> bool:
     """Whether ``inference_strategy`` names one that no batch of the training was cut by."""
     if config.strategy == "curriculum":
         return config.curriculum_start >= 1
-    return config.strategy == "aligned" and not has_boundary_head
+    return not has_boundary_head and config.strategy not in ("mixed", *CAUSAL_STRATEGIES)
 
 
 def inference_patching(config: PatchingConfig) -> PatchingConfig:

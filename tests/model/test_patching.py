@@ -14,6 +14,7 @@ from lst.configs.compose import build_config
 from lst.model.batch import SPEECH, TEXT, Document, Patches
 from lst.model.config import STRATEGIES, PatchingConfig
 from lst.model.patching import (
+    CAUSAL_STRATEGIES,
     FIXED_STRATEGIES,
     fit_entropy_threshold,
     inference_patching,
@@ -128,7 +129,7 @@ def documents(draw: st.DrawFn) -> Document:
     entropies = draw(st.lists(st.integers(0, 9), min_size=num_units, max_size=num_units))
     return Document(
         "d",
-        np.zeros(len(modalities), np.int32),
+        np.random.default_rng(draw(st.integers(0, 99))).integers(20, 23, len(modalities), np.int32),
         modalities,
         np.array(lengths, np.int32),
         np.array(silence, bool),
@@ -272,19 +273,21 @@ def test_documents_are_cut_together_as_alone(several: list[Document], config: Pa
 def test_what_comes_later_moves_no_earlier_boundary(
     document: Document, config: PatchingConfig, data: st.DataObject
 ) -> None:
-    """The patches that are known to be complete at a token, and where the last one began, do not depend on the rest."""
+    """The patches that are known to be complete at a token, and where the last one began, do not depend on the rest.
+
+    The rest is absent, or its units and their entropies are others.
+    """
     num_kept = data.draw(st.integers(1, len(document)))
     kept = document.modalities[:num_kept]
     units = int((kept == SPEECH).sum())
     changed = np.append(document.entropies[:units], 9 - document.entropies[units:])
-    for strategy in ("static", "entropy"):
+    ids = np.append(document.token_ids[:num_kept], 42 - document.token_ids[num_kept:])
+    for strategy in CAUSAL_STRATEGIES:
         whole = patch_document(document, strategy, config)
         cut = patch_document(
             Document("d", document.token_ids[:num_kept], kept, entropies=document.entropies[:units]), strategy, config
         )
-        other = patch_document(
-            Document("d", document.token_ids, document.modalities, entropies=changed), strategy, config
-        )
+        other = patch_document(Document("d", ids, document.modalities, entropies=changed), strategy, config)
         starts = [set((np.cumsum(p.lengths) - p.lengths).tolist()) for p in (whole, cut, other)]
         early = [{start for start in found if start < num_kept} for found in starts]
         assert early[0] == early[1] == early[2]

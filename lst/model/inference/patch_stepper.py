@@ -10,7 +10,10 @@ import numpy as np
 from lst.errors import UserError
 from lst.model.batch import SPEECH, Document, Patches
 from lst.model.config import UNPATCHED_STRATEGIES, PatchingConfig
-from lst.model.patching import DECODED, inference_strategy
+from lst.model.patching import DECODED, inference_strategy, patch_document
+
+# Strategies with a step form of their own. Of the others, the span so far is cut anew with each of its units.
+_STEPPED = ("static", "entropy", DECODED)
 
 # From the units of a span so far to the entropy of the next unit, or the surprisal of the last one, in nats.
 UnitMeasure = Callable[[np.ndarray], float]
@@ -87,7 +90,11 @@ class PatchStepper:
             self.num_open, self._span = int(token_id == self.opener_id and self.longest > 1), []
             return had_ended, self.num_open == 0
         self._span.append(token_id - self.first_unit_id)
-        had_ended, complete = self._measured() if self.strategy == "entropy" else (False, False)
+        had_ended, complete = False, False
+        if self.strategy == "entropy":
+            had_ended, complete = self._measured()
+        elif self.strategy not in _STEPPED:
+            had_ended, complete = self._cut_anew()
         self.num_open = 1 if had_ended else self.num_open + 1
         complete = complete or self.num_open == self.longest
         if complete:
@@ -100,6 +107,12 @@ class PatchStepper:
         if closes:
             self.num_open = 0
         return closes
+
+    def _cut_anew(self) -> tuple[bool, bool]:
+        """``push`` for the last unit of the span, for any strategy that looks at no more than the span."""
+        ids = np.array(self._span, np.int32) + np.int32(self.first_unit_id)
+        patches = patch_document(Document("", ids, np.full(len(ids), SPEECH, np.uint8)), self.strategy, self.patching)
+        return self.num_open > 0 and int(patches.lengths[-1]) == 1, not patches.closes_late[-1]
 
     def _measured(self) -> tuple[bool, bool]:
         """``push`` for the last unit of the span, by the unit model."""

@@ -176,10 +176,12 @@ def _fit(
         f"{options.row_patches} patches{_parts_text(options)}"
     )
     if is_unseen(config.patching, config.model.boundary_head):
-        say(
-            f"{config.name}: it will be scored on static patches, which this training never sees; "
-            "model.boundary_head=true lets it decide where patches end"
+        remedy = (
+            "; model.boundary_head=true lets it decide where patches end"
+            if config.patching.strategy == "aligned"
+            else ""
         )
+        say(f"{config.name}: it will be scored on static patches, which this training never sees{remedy}")
     watch = Watch(options.watch_every, options.precision, device, ranks)
     callback = RunCallback(
         start.folder.path,

@@ -18,7 +18,7 @@ from lst.model.inference.patch_stepper import PatchStepper
 from lst.model.inference.score import score_documents
 from lst.model.inference.token_layout import TokenLayout
 from lst.model.lst import LatentSpeechTextModel
-from lst.model.patching import inference_patching, inference_strategy, patch_document
+from lst.model.patching import CAUSAL_STRATEGIES, inference_patching, inference_strategy, patch_document
 from lst.model.unit_model import UnitModel
 
 LAYOUT = TokenLayout(num_text=35, first_unit_id=40, text_id=36, speech_id=37, eos_id=38)
@@ -73,6 +73,8 @@ PATCHINGS = {
     "entropy, at most 3": PatchingConfig("entropy", entropy_threshold=2.4, max_patch=3),
     "surprisal": PatchingConfig("entropy", entropy_measure="surprisal", entropy_threshold=3.0, max_patch=4),
 }
+# And every other strategy that cuts by past units alone.
+PATCHINGS |= {name: PatchingConfig(name, max_patch=3) for name in CAUSAL_STRATEGIES if name not in PATCHINGS}
 
 
 MARKED = ("marker inside", "marker inside, size 1", "published")
