@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from lst.model.config import ModelConfig
-from lst.model.state_space import DiagonalSSM, ShiftSSM
 
 
 @torch.no_grad()
@@ -31,18 +30,19 @@ def initialise(model: nn.Module, config: ModelConfig, seed: int) -> None:
 def initial_weights(model: nn.Module, config: ModelConfig, seed: int) -> Iterator[tuple[str, torch.Tensor]]:
     """Initial weights by name, one parameter after the other.
 
-    Matrices are drawn; norms begin at one, biases and thresholds at zero; state space models have their own values. On
-    the meta device the model keeps nothing, so that no more than one parameter is in memory.
+    A module that has a method ``draw_parameters(generator)`` sets its parameters itself, but not those of its
+    submodules. Of the others, matrices are drawn; norms begin at one, biases and thresholds at zero. On the meta device
+    the model keeps nothing, so that no more than one parameter is in memory.
     """
     generator = torch.Generator().manual_seed(seed)
     drawn: set[str] = set()
     for prefix, module in model.named_modules():
-        if isinstance(module, (DiagonalSSM, ShiftSSM)):
-            is_meta = module.skip.is_meta
+        if callable(draw := getattr(module, "draw_parameters", None)):
+            is_meta = any(parameter.is_meta for parameter in module.parameters(recurse=False))
             if is_meta:
-                module.to_empty(device="cpu")
-            module.draw_parameters(generator)
-            for name, parameter in module.named_parameters(prefix):
+                module.to_empty(device="cpu", recurse=False)
+            draw(generator)
+            for name, parameter in module.named_parameters(prefix, recurse=False):
                 drawn.add(name)
                 yield name, parameter.detach()
             if is_meta:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -27,33 +27,41 @@ DT_RANGE = (1e-3, 0.1)
 MODE_FLOPS = 8 + 4
 
 
-def _wide(dtype: torch.dtype) -> torch.dtype:
+def wide_type(dtype: torch.dtype) -> torch.dtype:
     """The type of states: float32 or wider."""
     return torch.promote_types(dtype, torch.float32)
 
 
-class _WideParameters(nn.Module):
+class WideParameters(nn.Module):
     """A module whose parameters stay in float32 or wider, under ``model.bfloat16()`` too.
 
-    A step dt rounded to bfloat16 would give another kernel, and small updates of it would be lost.
+    A step dt rounded to bfloat16 would give another kernel, and small updates of it would be lost. Its submodules stay
+    wide too.
+
+    Attributes:
+        reader: name of the method that reads the parameters. Where they are cut over devices, it is called with all of
+            them.
     """
 
-    def _new_parameter(self, *shape: int) -> nn.Parameter:
+    reader: ClassVar[str] = "forward"
+
+    def new_parameter(self, *shape: int) -> nn.Parameter:
+        """An empty parameter, float32 or wider."""
         # The default type may be half precision while a model is built.
-        return nn.Parameter(torch.empty(shape, dtype=_wide(torch.get_default_dtype())))
+        return nn.Parameter(torch.empty(shape, dtype=wide_type(torch.get_default_dtype())))
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
         def without_narrowing(tensor: torch.Tensor) -> torch.Tensor:
             converted = fn(tensor)
-            if not converted.is_floating_point() or converted.dtype == _wide(converted.dtype):
+            if not converted.is_floating_point() or converted.dtype == wide_type(converted.dtype):
                 return converted
             # From the tensor itself: the converted one is rounded already.
-            return tensor.to(converted.device, _wide(converted.dtype))
+            return tensor.to(converted.device, wide_type(converted.dtype))
 
         return super()._apply(without_narrowing, recurse)
 
 
-class DiagonalSSM(_WideParameters):
+class DiagonalSSM(WideParameters):
     """Parameters of S4D-Lin: A = −exp(log_decay) + i·frequency, B, C, a step dt and a skip D, one set for each head.
 
     Args:
@@ -62,15 +70,17 @@ class DiagonalSSM(_WideParameters):
         discretisation: ``bilinear`` or ``zoh`` (zero-order hold).
     """
 
+    reader = "discretised"
+
     def __init__(self, num_heads: int, num_modes: int, discretisation: str) -> None:
         super().__init__()
         self.discretisation = discretisation
-        self.log_dt = self._new_parameter(num_heads)
-        self.log_decay = self._new_parameter(num_heads, num_modes)
-        self.frequency = self._new_parameter(num_heads, num_modes)
-        self.B = self._new_parameter(num_heads, num_modes, 2)
-        self.C = self._new_parameter(num_heads, num_modes, 2)
-        self.skip = self._new_parameter(num_heads)
+        self.log_dt = self.new_parameter(num_heads)
+        self.log_decay = self.new_parameter(num_heads, num_modes)
+        self.frequency = self.new_parameter(num_heads, num_modes)
+        self.B = self.new_parameter(num_heads, num_modes, 2)
+        self.C = self.new_parameter(num_heads, num_modes, 2)
+        self.skip = self.new_parameter(num_heads)
 
     @torch.no_grad()
     def draw_parameters(self, generator: torch.Generator) -> None:
@@ -102,7 +112,7 @@ class DiagonalSSM(_WideParameters):
         return (1 + dt * a / 2) * inverse, readout * dt * inverse
 
 
-class ShiftSSM(_WideParameters):
+class ShiftSSM(WideParameters):
     """The SSM whose state is the last inputs: a short convolution with taps Σ_i C_{i+l}·B_i, and a skip.
 
     Args:
@@ -110,11 +120,13 @@ class ShiftSSM(_WideParameters):
         num_taps: K, the state size.
     """
 
+    reader = "taps"
+
     def __init__(self, dim: int, num_taps: int) -> None:
         super().__init__()
-        self.B = self._new_parameter(dim, num_taps)
-        self.C = self._new_parameter(dim, num_taps)
-        self.skip = self._new_parameter(dim)
+        self.B = self.new_parameter(dim, num_taps)
+        self.C = self.new_parameter(dim, num_taps)
+        self.skip = self.new_parameter(dim)
 
     @torch.no_grad()
     def draw_parameters(self, generator: torch.Generator) -> None:
@@ -131,7 +143,7 @@ class ShiftSSM(_WideParameters):
         B, C = (torch.fft.rfft(x.double(), 2 * num_taps) for x in (self.B, self.C))
         taps_DK = torch.fft.irfft(C * B.conj(), 2 * num_taps)[:, :num_taps]
         taps_DK = torch.cat([taps_DK[:, :1] + self.skip[:, None], taps_DK[:, 1:]], dim=1)
-        return taps_DK.to(_wide(self.C.dtype))
+        return taps_DK.to(wide_type(self.C.dtype))
 
 
 class H3(nn.Module):
@@ -160,7 +172,7 @@ class H3(nn.Module):
     def forward(self, x: torch.Tensor, recurrence: Recurrence) -> torch.Tensor:
         """[n, D] → [n, D]; ``recurrence`` mixes whole documents, or one more token of each."""
         projected = self.query_key_value(x)
-        mixed = recurrence(self, *projected.to(_wide(projected.dtype)).chunk(3, dim=-1))
+        mixed = recurrence(self, *projected.to(wide_type(projected.dtype)).chunk(3, dim=-1))
         return self.output(mixed.to(projected.dtype))
 
     def constants(self) -> tuple[torch.Tensor, ...]:
@@ -206,7 +218,7 @@ class S4D(nn.Module):
 
     def forward(self, x: torch.Tensor, recurrence: Recurrence) -> torch.Tensor:
         """[n, D] → [n, D]; ``recurrence`` mixes whole documents, or one more token of each."""
-        mixed = recurrence(self, x.to(_wide(x.dtype)))
+        mixed = recurrence(self, x.to(wide_type(x.dtype)))
         return functional.glu(self.output(functional.gelu(mixed).to(x.dtype)), dim=-1)
 
     def constants(self) -> tuple[torch.Tensor, ...]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cache
+from typing import Any
+
+from repository import ROOT
 
 from lst.model.config import ModelConfig, PatchingConfig
 
@@ -29,6 +33,7 @@ CONFIGS = {
     "h3, heads of 8": dataclasses.replace(SMALL, h3_head_dim=8),
     "h3, zero-order hold": dataclasses.replace(SMALL, ssm_discretisation="zoh", shift_taps=1),
     "s4d": dataclasses.replace(SMALL, global_mixers=["s4d"]),
+    "the example of docs/extend": dataclasses.replace(SMALL, global_mixers=["ema"]),
     "window": dataclasses.replace(SMALL, global_mixers=["window_attention"], global_window_patches=3),
     "all in one": dataclasses.replace(
         SMALL, global_mixers=["h3", "window_attention", "s4d"], positions="learned", global_window_patches=4
@@ -42,3 +47,14 @@ CONFIGS = {
 
 def patching_of(config: ModelConfig) -> PatchingConfig:
     return STATIC if config.has_local_modules else NONE
+
+
+@cache
+def documented_mixer() -> type[Any]:
+    """The class that docs/extend/mixer.md shows."""
+    page = (ROOT / "docs" / "extend" / "mixer.md").read_text(encoding="utf-8")
+    code = page.partition("```python\n")[2].partition("```")[0]
+    names: dict[str, Any] = {"__name__": "lst.model.moving_average"}
+    exec(compile(code, "docs/extend/mixer.md", "exec"), names)
+    found: type[Any] = names["MovingAverage"]
+    return found

@@ -6,7 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from recurrent_models import documented_mixer
 
+from lst.model import config
+from lst.model.backbone import RECURRENT
 from lst.model.batch import SPEECH, TEXT, Document
 
 VOCAB_SIZE = 60
@@ -35,3 +38,10 @@ def random_document(seed: int, num_tokens: int | None = None) -> Document:
 @pytest.fixture(scope="session")
 def make_document() -> Callable[..., Document]:
     return random_document
+
+
+@pytest.fixture(autouse=True)
+def ema(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mixer of docs/extend is one of the backbone's, added as its page says."""
+    monkeypatch.setitem(RECURRENT, "ema", documented_mixer())
+    monkeypatch.setattr(config, "MIXERS", (*config.MIXERS, "ema"))

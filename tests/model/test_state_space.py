@@ -25,6 +25,7 @@ from lst.model.inference.generate import SamplingOptions, generate
 from lst.model.inference.incremental import DecodingState
 from lst.model.inference.patch_stepper import PatchStepper
 from lst.model.inference.token_layout import TokenLayout
+from lst.model.initialise import initial_weights
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.optimiser import DYNAMICS_RATE, parameter_groups
 from lst.model.patching import patch_document
@@ -264,6 +265,22 @@ def test_start_is_the_published_one() -> None:
     assert not mixer.query_key_value.bias.any()
     again = LatentSpeechTextModel(dataclasses.replace(PLAIN, ssm_modes=32, shift_taps=64), VOCAB_SIZE, seed=3)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["the example of docs/extend", "all in one"])
+def test_a_module_that_draws_its_parameters_keeps_them(name: str) -> None:
+    """Also where the model is on the meta device, which holds no values; what it does not draw begins as usual."""
+    model = LatentSpeechTextModel(CONFIGS[name], VOCAB_SIZE, seed=3)
+    with torch.device("meta"):
+        empty = LatentSpeechTextModel(CONFIGS[name], VOCAB_SIZE, seed=3)
+    later = {key: whole.clone() for key, whole in initial_weights(empty, empty.config, 3)}
+    assert later.keys() == dict(model.named_parameters()).keys()
+    assert all(torch.equal(later[key], parameter) for key, parameter in model.named_parameters())
+    assert {parameter.device.type for parameter in empty.parameters()} == {"meta"}
+    if name != "all in one":
+        assert torch.equal(later["backbone.blocks.1.mixer.decay_logit"], torch.linspace(0.0, 4.0, 24))
+        assert not later["backbone.blocks.1.mixer.output.bias"].any()
+        assert later["backbone.blocks.1.mixer.gate_value.weight"].std() == pytest.approx(0.02, rel=0.1)
 
 
 def test_optimiser_leaves_dynamics_without_decay_and_slow() -> None:

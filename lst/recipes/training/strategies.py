@@ -30,13 +30,12 @@ from lst.configs.schema import Config
 from lst.model.initialise import initial_weights
 from lst.model.layers import Block
 from lst.model.lst import LatentSpeechTextModel
-from lst.model.state_space import DiagonalSSM, ShiftSSM
+from lst.model.state_space import WideParameters
 from lst.parallel import Ranks
 from lst.recipes.training.shards import placed_like
 
 # Methods that are called in place of ``forward``.
 _MODEL_METHODS = ("training_loss", "losses", "boundary_logits")
-_STATE_SPACE_METHODS: dict[type[nn.Module], str] = {DiagonalSSM: "discretised", ShiftSSM: "taps"}
 
 
 class RanksEnvironment(ClusterEnvironment):
@@ -164,10 +163,11 @@ def shard_model(model: LatentSpeechTextModel, mesh: DeviceMesh, precision: str) 
     reduce_dtype = torch.float32 if precision.startswith("bf16") else None
     plain = MixedPrecisionPolicy(param_dtype=torch.bfloat16 if is_mixed else None, reduce_dtype=reduce_dtype)
     for module in model.modules():
-        if (method := _STATE_SPACE_METHODS.get(type(module))) is not None:
+        if isinstance(module, WideParameters):
             # Small, and read outside their method too: they stay gathered up to the backward pass.
             fully_shard(module, mesh=mesh, mp_policy=MixedPrecisionPolicy(), reshard_after_forward=False)
-            register_fsdp_forward_method(module, method)
+            if module.reader != "forward":
+                register_fsdp_forward_method(module, module.reader)
     for module in model.modules():
         if isinstance(module, Block):
             fully_shard(module, mesh=mesh, mp_policy=plain)
