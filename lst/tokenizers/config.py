@@ -6,13 +6,22 @@ from dataclasses import dataclass
 
 from lst.options import Options, option
 
-KINDS = ("mfcc", "log_mel", "hubert", "whisper", "encodec")
+# The function that builds the encoder of each kind of k-means units, as MODULE:FUNCTION.
+ENCODERS = {
+    "mfcc": "lst.tokenizers.encoders:build_acoustic_encoder",
+    "log_mel": "lst.tokenizers.encoders:build_acoustic_encoder",
+    "hubert": "lst.tokenizers.hubert_encoder:build_hubert_encoder",
+    "whisper": "lst.tokenizers.whisper_encoder:build_whisper_encoder",
+}
+# EnCodec has codebooks of its own. Kinds with weights, and those of them that read ``layer``.
+KINDS = (*ENCODERS, "encodec")
 MODEL_KINDS = ("hubert", "whisper", "encodec")
+LAYER_KINDS = ("hubert", "whisper")
 PATTERNS = ("flattened", "delayed")
 TEXT_MODEL_TYPES = ("bpe", "unigram")
 NORMALIZATIONS = ("nmt_nfkc", "nfkc", "identity")
 CODEC_RATE_HZ, MAX_CODEBOOKS = 75, 32
-_FITTED = "tokenizer.kind=mfcc|log_mel|hubert|whisper and tokenizer.codebook=null"
+_FITTED = f"tokenizer.kind={'|'.join(ENCODERS)} and tokenizer.codebook=null"
 
 
 @dataclass
@@ -37,7 +46,7 @@ class TokenizerConfig(Options, prefix="tokenizer."):
         "layer whose output is quantised, 1 for the first",
         low=1,
         note="the first layer is 1",
-        needs="tokenizer.kind=hubert|whisper or tokenizer.codebook!=null",
+        needs=f"tokenizer.kind={'|'.join(LAYER_KINDS)} or tokenizer.codebook!=null",
     )
     codebook: str | None = option(
         None, "units file to use, score or show instead of fitting one; one to convert", path="file or folder"
@@ -110,6 +119,6 @@ class TokenizerConfig(Options, prefix="tokenizer."):
                 f"tokenizer.kind={self.kind} needs tokenizer.weights= (a Hugging Face folder, a .safetensors file, "
                 "hub:OWNER/NAME), or tokenizer.codebook= a units file that knows where they are"
             )
-        if self.kind in ("hubert", "whisper") and self.layer is None and self.codebook is None:
+        if self.kind in LAYER_KINDS and self.layer is None and self.codebook is None:
             found.append(f"tokenizer.kind={self.kind} needs tokenizer.layer=N, 1 for the first Transformer layer")
         return found

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 
 import numpy as np
 
 from lst.errors import UserError
+from lst.tokenizers.config import ENCODERS
 from lst.tokenizers.frames import EncoderOptions, EncoderSpec, FrameEncoder
 from lst.tokenizers.units import NUM_FEATURES, NUM_MELS, log_mel_features, mfcc_features
 from lst.tokenizers.weights import check_chosen
@@ -43,33 +45,14 @@ class AcousticEncoder:
         return features(waveform, self.frame_rate_hz)
 
 
-def _acoustic(options: EncoderOptions) -> AcousticEncoder:
+def build_acoustic_encoder(options: EncoderOptions) -> AcousticEncoder:
+    """The encoder of a kind and a rate; raises ``UserError`` where the rate does not divide 100."""
     if options.frame_rate_hz < 1 or 100 % options.frame_rate_hz:
         raise UserError(
             f"tokenizer.frame_rate_hz={options.frame_rate_hz}: {options.kind} frames are averages of frames of 10 ms, "
             "so it must divide 100"
         )
     return AcousticEncoder(options.kind, options.frame_rate_hz)
-
-
-def _hubert(options: EncoderOptions) -> FrameEncoder:
-    from lst.tokenizers.hubert_encoder import build_hubert_encoder
-
-    return build_hubert_encoder(options)
-
-
-def _whisper(options: EncoderOptions) -> FrameEncoder:
-    from lst.tokenizers.whisper_encoder import build_whisper_encoder
-
-    return build_whisper_encoder(options)
-
-
-BUILDERS: dict[str, Callable[[EncoderOptions], FrameEncoder]] = {
-    "mfcc": _acoustic,
-    "log_mel": _acoustic,
-    "hubert": _hubert,
-    "whisper": _whisper,
-}
 
 
 def build_encoder(options: EncoderOptions) -> FrameEncoder:
@@ -79,7 +62,9 @@ def build_encoder(options: EncoderOptions) -> FrameEncoder:
         UserError: the kind is unknown, the weights, layer or rate are missing or unfit, a package is missing, or a file
             names weights that only a user may choose.
     """
-    if options.kind not in BUILDERS:
-        raise UserError(f"tokenizer.kind={options.kind}: k-means units are made of {', '.join(BUILDERS)}")
+    if options.kind not in ENCODERS:
+        raise UserError(f"tokenizer.kind={options.kind}: k-means units are made of {', '.join(ENCODERS)}")
     check_chosen(options.weights, options.named_in)
-    return BUILDERS[options.kind](options)
+    module, _, function = ENCODERS[options.kind].partition(":")
+    build: Callable[[EncoderOptions], FrameEncoder] = getattr(import_module(module), function)
+    return build(options)

@@ -20,7 +20,7 @@ class EncoderOptions:
     """Which frames are wanted.
 
     Attributes:
-        kind: mfcc, log_mel, hubert or whisper.
+        kind: one of ``lst.tokenizers.config.ENCODERS``.
         frame_rate_hz: frames a second. The model's own frames are averaged down to this rate, which divides theirs.
         weights: where the weights are (see ``lst.tokenizers.weights``); None for kinds without weights.
         layer: the Transformer layer whose output is used, 1 for the first.

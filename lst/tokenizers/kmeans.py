@@ -138,7 +138,7 @@ class KmeansTokenizer(UnitsFile):
 
     @property
     def kind(self) -> str:
-        """The kind of frames: mfcc, log_mel, hubert or whisper."""
+        """The kind of frames, one of ``lst.tokenizers.config.ENCODERS``."""
         return str(self.spec["kind"])
 
     @property

@@ -21,7 +21,7 @@ from lst.errors import UserError
 from lst.progress import say
 from lst.storage import FormatError
 from lst.storage.typed import checked
-from lst.tokenizers.config import MODEL_KINDS, TokenizerConfig
+from lst.tokenizers.config import KINDS, MODEL_KINDS, TokenizerConfig
 from lst.tokenizers.encoders import build_encoder
 from lst.tokenizers.frames import EncoderOptions, FrameEncoder
 from lst.tokenizers.kmeans import Centroids, Classifier, KmeansTokenizer, Quantiser, fit_centroids, kmeans_of
@@ -63,7 +63,7 @@ class SpeechTokenizer(Protocol):
 
     @property
     def kind(self) -> str:
-        """mfcc, log_mel, hubert, whisper or encodec."""
+        """One of ``lst.tokenizers.config.KINDS``."""
 
     @property
     def name(self) -> str:
@@ -199,6 +199,12 @@ def load_speech_tokenizer(
         held = found.description.get("format")
         if held not in (FORMAT, MFCC_FORMAT):
             raise UserError(f"{path} holds {held or 'no unit codebook of this project'!r}, not {FORMAT!r}. {REMEDY}")
+        kind = found.description.get("kind", "mfcc")
+        if isinstance(kind, str) and kind not in KINDS:
+            raise UserError(
+                f"{path} holds units of the kind {kind!r:.60}; known here are {', '.join(KINDS)}. Use the code that "
+                f"made it, or another one. {REMEDY}"
+            )
         named_in = "" if weights else str(path)
         return _tokenizer_of(found, EncoderOptions("", 1, weights or found.place, None, device, trust, named_in))
     except (FormatError, OSError) as error:

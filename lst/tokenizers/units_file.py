@@ -63,7 +63,7 @@ class ModelUnits(TypedDict):
 
     format: Literal["lst-units-2"]
     frame_rate_hz: Rate
-    kind: Literal["mfcc", "log_mel", "hubert", "whisper", "encodec"]
+    kind: str
     encoder: EncoderSpec
 
 

@@ -48,7 +48,7 @@ class Vocabulary:
         text_sha256: hash of the text tokenizer.
         units_sha256: hash of the unit codebook, or of the codebook and the speech BPE over it (see ``of_pieces``).
         frame_rate_hz: frames of speech a second.
-        unit_kind: mfcc, log_mel, hubert, whisper, encodec or imported.
+        unit_kind: one of ``lst.tokenizers.config.KINDS``, or imported.
         unit_name: kind, layer and size, for people. It is not compared: equal units may have two names.
         units_a_frame: units in a row that stand for one frame (the codebooks of a codec).
         deduplicated: whether each run of equal units is one unit.

@@ -13,14 +13,14 @@ from lst.cli import command_help, describe
 from lst.configs.compose import build_config
 from lst.errors import ProblemsError, UserError
 from lst.runs.preparing import prepare_options
-from lst.tokenizers.config import MODEL_KINDS, TokenizerConfig
+from lst.tokenizers.config import KINDS, MODEL_KINDS, TokenizerConfig
 from lst.tokenizers.speech import encoder_options
 
 
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"kind": "wavlm"}, "tokenizer.kind=wavlm: allowed are mfcc, log_mel, hubert, whisper, encodec"),
+        ({"kind": "wavlm"}, f"tokenizer.kind=wavlm: allowed are {', '.join(KINDS)}"),
         ({"num_units": 1}, "allowed are 2 to 65535"),
         ({"num_units": 65_536, "fit_max_frames": 70_000}, "allowed are 2 to 65535"),
         ({"frame_rate_hz": 30}, "must divide 100"),
