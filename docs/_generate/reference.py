@@ -32,6 +32,7 @@ FILE_FORMATS = {
     "A run's folder": "runs/folder.py",
     "Settings and metrics": "runs/formats.py",
     "Evaluations": "evaluation/results.py",
+    "Ceilings and floors": "evaluation/ceilings_results.py",
     "Perplexities of text": "evaluation/perplexity.py",
     "Contamination": "evaluation/contamination.py",
     "Lists and differences of runs": "recipes/runs/formats.py",

@@ -20,21 +20,20 @@ from lst.data.prepared import PreparedData, read_source
 from lst.data.synthesis.grammar import StoryGrammar, grammar
 from lst.data.synthesis.simulated import SimulatedSpeech
 from lst.evaluation.accuracy import direction_scores
-from lst.evaluation.entropy import UnitEntropy
-from lst.evaluation.items import question_items
-from lst.evaluation.listener import Listener
-from lst.evaluation.ngrams import NgramReader
-from lst.evaluation.results import (
+from lst.evaluation.ceilings_results import (
     AboveFloor,
-    BitsRow,
     Ceilings,
     EntropyRates,
     EntropyRow,
     Estimate,
-    ItemRow,
     OracleScore,
     read_ceilings,
 )
+from lst.evaluation.entropy import UnitEntropy
+from lst.evaluation.items import question_items
+from lst.evaluation.listener import Listener
+from lst.evaluation.ngrams import NgramReader
+from lst.evaluation.results import BitsRow, ItemRow
 from lst.runs import RunFolder
 
 MOST_WORDS = 5

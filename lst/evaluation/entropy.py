@@ -23,7 +23,7 @@ from lst.data.synthesis.grammar import StoryGrammar
 from lst.data.synthesis.phone_lattice import Forward, PhoneLattice, num_texts
 from lst.data.synthesis.simulated import SimulatedSpeech, one_text
 from lst.data.utterance import Utterance
-from lst.evaluation.results import EntropyRow
+from lst.evaluation.ceilings_results import EntropyRow
 
 # Up to so many combinations of topic, name and thing, sums go over all of them.
 MOST_PLOTS = 200

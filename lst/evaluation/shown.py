@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from lst.evaluation.accuracy import ALL, SIGNIFICANT, headline_accuracy
-from lst.evaluation.results import Accuracy, ControlScore, DirectionScore, ItemKind, OracleScore
+from lst.evaluation.ceilings_results import OracleScore
+from lst.evaluation.results import Accuracy, ControlScore, DirectionScore, ItemKind
 
 
 def percent(found: Accuracy) -> str:

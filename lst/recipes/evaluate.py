@@ -38,6 +38,7 @@ from lst.evaluation import (
     utterance_bits,
 )
 from lst.evaluation.ceilings import ceilings_of
+from lst.evaluation.ceilings_results import Ceilings, EntropyRow, OracleScore, read_ceilings
 from lst.evaluation.cloze import ClozeItem
 from lst.evaluation.contamination import (
     Contamination,
@@ -47,21 +48,10 @@ from lst.evaluation.contamination import (
 )
 from lst.evaluation.controls import control_rows, control_scores, items_of_cloze
 from lst.evaluation.items import items_fingerprint
-from lst.evaluation.results import (
-    BITS_COLUMNS,
-    NO_CLOZE,
-    BitsRow,
-    Ceilings,
-    ClozeRow,
-    EntropyRow,
-    ItemKind,
-    OracleScore,
-    read_ceilings,
-    read_result,
-)
+from lst.evaluation.results import BITS_COLUMNS, NO_CLOZE, BitsRow, ClozeRow, ItemKind, read_result
 from lst.evaluation.shown import controls_as_text, headline_cell, oracles_as_text
 from lst.evaluation.sounds import PartSounds
-from lst.evaluation.summary import ScoredModel, run_results
+from lst.evaluation.summary import ScoredModel, listed, run_results
 from lst.progress import Progress, say
 from lst.runs import RunFolder, TrainedModel, each_trained, open_data, open_trained, require_models
 from lst.runs.formats import versioned
@@ -374,9 +364,10 @@ def results_as_text(
     lines += controls_as_text(first.get("controls", {}))
     counts = {name: result["bits"]["num_units"] for name, result in results.items()}
     if len(set(counts.values())) > 1:
+        a_unit = listed([column.short for column in BITS_COLUMNS.values() if column.is_a_unit])
         once = ", ".join(name for name, count in counts.items() if count < max(counts.values()))
         lines.append(
-            f"bits/unit of {once} are of units read once (patching.deduplicate=true): these and others do not compare"
+            f"{a_unit} of {once} are of units read once (patching.deduplicate=true): these and others do not compare"
         )
     lines += floors_as_text(ceilings) if ceilings else []
     return "\n".join(lines + (contamination_as_text(contamination) if contamination else []))

@@ -14,11 +14,17 @@ import pytest
 from lst.configs.compose import build_config
 from lst.data.prepared import PreparedData
 from lst.evaluation.bits import held_out_bits, utterance_bits
+from lst.evaluation.results import BITS_COLUMNS, HeldOutBits
 from lst.model.batch import SPEECH, Document
 from lst.model.inference import ScoredTokens
 from lst.runs.fitted_patching import plain_patching
 
 SPEECH_NATS, TEXT_NATS = 2.0, 0.5
+
+
+def test_columns_are_keys_of_the_bits_and_their_heads_fit() -> None:
+    assert BITS_COLUMNS.keys() <= HeldOutBits.__annotations__.keys()
+    assert [column.short for column in BITS_COLUMNS.values() if len(column.short) > 10] == []
 
 
 def test_bits_are_sums_over_content_divided_by_units_and_bytes(smoke_data: Path) -> None:

@@ -13,8 +13,9 @@ from lst.data.synthesis.grammar import grammar
 from lst.data.synthesis.simulated import SimulatedSpeech, mean_phones
 from lst.data.synthesis.stories import generate_stories
 from lst.evaluation.ceilings import above_floor, entropy_rates
+from lst.evaluation.ceilings_results import EntropyRow
 from lst.evaluation.entropy import UnitEntropy
-from lst.evaluation.results import BitsRow, EntropyRow
+from lst.evaluation.results import BitsRow
 
 NUM_KNOWN = 30
 

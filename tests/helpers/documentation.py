@@ -6,6 +6,8 @@ import re
 import shlex
 from pathlib import Path
 
+from repository import ROOT
+
 FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 
 
@@ -17,6 +19,26 @@ def commands_of(page: Path) -> list[list[str]]:
         for line in block.replace("\\\n", " ").splitlines()
         if line.strip() and not line.lstrip().startswith("#")
     ]
+
+
+def changed_by(page: Path) -> dict[str, str]:
+    """Sources by path: new ones, below a heading that names them, and those that a page's ``diff`` blocks change.
+
+    A line that begins with ``@@`` stands for any number of lines. What is between two of them must be in the file once.
+    """
+    text = page.read_text(encoding="utf-8")
+    found = dict(
+        re.findall(r'^## \d\. [^\n]*`(lst/\S+\.py)`\n\n```python\n(""".*?)```', text, re.DOTALL | re.MULTILINE)
+    )
+    for place, block in re.findall(r'```diff title="(\S+)"\n(.*?)```', text, re.DOTALL):
+        source = found.get(place) or (ROOT / place).read_text(encoding="utf-8")
+        for change in filter(None, re.split(r"^@@.*\n", block, flags=re.MULTILINE)):
+            lines = [line if line.strip() else " \n" for line in change.splitlines(keepends=True)]
+            before, after = ("".join(line[1:] for line in lines if line[0] in kept) for kept in (" -", " +"))
+            assert source.count(before) == 1, f"{page.name}: {place} has this {source.count(before)} times:\n{before}"
+            source = source.replace(before, after)
+        found[place] = source
+    return found
 
 
 def prose_of(text: str) -> str:

@@ -84,7 +84,7 @@ def make_run(root: Path) -> Config:
         write_jsonl(run.model(name) / "metrics.jsonl", make_metrics(rng, place))
         rows = make_scores(rng, config, valid)
         write_jsonl(run.root / "eval" / f"{name}.items.jsonl", rows)
-        bits = dict.fromkeys(BITS_COLUMNS, 2.25) | {
+        bits = dict.fromkeys(BITS_COLUMNS, 0.25) | {
             "bits_per_unit": 4.5 - place / 3,
             "num_units": 1234,
             "num_bytes": 567,

@@ -15,10 +15,11 @@ from lst.cli import main
 from lst.configs.compose import build_config
 from lst.evaluation import Scorer, direction_scores, question_items, usable_questions
 from lst.evaluation.accuracy import credits_of
+from lst.evaluation.ceilings_results import read_ceilings
 from lst.evaluation.contamination import check_contamination, read_contamination
 from lst.evaluation.controls import CONTROLS
 from lst.evaluation.likelihoods import item_documents
-from lst.evaluation.results import DIRECTIONS, read_ceilings, read_result
+from lst.evaluation.results import DIRECTIONS, read_result
 from lst.model.checkpoint import save_model
 from lst.model.lst import LatentSpeechTextModel
 from lst.model.patching import patch_documents

@@ -35,7 +35,7 @@ class CorpusResults(NamedTuple):
         corpus: its description.
         is_own: it is the run's own; the text and the plot are of it.
         rows: models and their results.
-        best: fewest bits, by the name of the bits; a column whose values are equal or do not compare has none.
+        best: best value of each column of bits; a column whose values are equal or do not compare has none.
     """
 
     corpus: str
@@ -130,14 +130,18 @@ def _by_corpus(run: RunRecord) -> list[CorpusResults]:
 
 
 def _best_bits(results: Sequence[EvalResult]) -> dict[str, float]:
-    """The fewest bits of each column in which there is a choice; bits of different units do not compare."""
+    """The best value of each column in which there is a choice; numbers a unit of different units do not compare."""
+    has_same_units = len({result["bits"]["num_units"] for result in results}) == 1
     bits: dict[str, list[float]] = {
         key: [result["bits"][key] for result in results if result["bits"][key] is not None]  # type: ignore[literal-required]
-        for key in BITS_COLUMNS
+        for key, column in BITS_COLUMNS.items()
+        if has_same_units or not column.is_a_unit
     }
-    if len({result["bits"]["num_units"] for result in results}) > 1:
-        del bits["bits_per_unit"]
-    return {key: min(values) for key, values in bits.items() if len(set(values)) > 1}
+    return {
+        key: max(values) if BITS_COLUMNS[key].more_is_better else min(values)
+        for key, values in bits.items()
+        if len(set(values)) > 1
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

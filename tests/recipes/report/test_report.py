@@ -29,7 +29,7 @@ from lst.data.prepared import LEFT_OUT_FILE, MANIFEST_FILE, PreparedData
 from lst.data.shards import INDEX_FILE
 from lst.errors import UserError
 from lst.evaluation.cloze import DIRECTIONS
-from lst.evaluation.results import BITS_COLUMNS, RunResults
+from lst.evaluation.results import BITS_COLUMNS, BitsColumn, RunResults
 from lst.model.lst import LatentSpeechTextModel
 from lst.recipes.report.audio import audio_section
 from lst.recipes.report.corpus import patches_section
@@ -133,7 +133,26 @@ def test_the_best_of_each_column_is_marked_unless_all_are_equal(page):
     section = page.raw[page.raw.index('id="results"') : page.raw.index('id="cost"')]
     best = re.findall(r'<td[^>]*class="best"[^>]*>([^<]*)<', section)
     assert "4.167" in best
-    assert "2.250" not in best
+    assert "0.250" not in best
+
+
+@pytest.mark.parametrize("do_units_differ", [False, True])
+def test_a_column_says_what_it_is_and_which_value_is_best(
+    copied: Config, do_units_differ: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, more_is_better in (("more", True), ("less", False)):
+        column = BitsColumn(key, key, "speech", is_a_unit=True, more_is_better=more_is_better, meaning=f"{key} <b>")
+        monkeypatch.setitem(BITS_COLUMNS, key, column)
+    for name, value in (("baseline", 0.25), ("static", 0.75)):
+        place = RunFolder(Path(copied.run_dir)).eval_result(name)
+        result = read_json(place, dict[str, Any], "", "")
+        result["bits"] |= {"more": value, "less": value}
+        result["bits"]["num_units"] += do_units_differ and name == "static"
+        write_json(place, result)
+    page = part_of(copied, results_section)
+    best = re.findall(r'<td[^>]*class="best"[^>]*>([^<]*)<', page.raw)
+    assert best == ([] if do_units_differ else ["0.250", "4.167", "0.750"])
+    assert "“more” (higher is better): more <b>. “less” (lower is better): less <b>." in page.texts["results"]
 
 
 def test_the_cost_table_tells_what_the_metrics_say(page, config):

@@ -17,7 +17,8 @@ from lst.cli import main
 from lst.configs.compose import build_config
 from lst.data.questions import Question
 from lst.evaluation.accuracy import HEADLINE, item_credits
-from lst.evaluation.results import DIRECTIONS, ItemRow, RunResults, read_ceilings
+from lst.evaluation.ceilings_results import read_ceilings
+from lst.evaluation.results import DIRECTIONS, ItemRow, RunResults
 from lst.model.checkpoint import save_model
 from lst.model.lst import LatentSpeechTextModel
 from lst.recipes.report.questions import browser_section, drawn_questions, questions_section
