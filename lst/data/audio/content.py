@@ -52,6 +52,12 @@ class AudioHashes(NamedTuple):
         order = np.argsort(keys, kind="stable")
         return cls(keys[order], table[order, KEY_BYTES:])
 
+    def joined(self, other: AudioHashes) -> AudioHashes:
+        """These hashes and further ones."""
+        if not len(other.keys):
+            return self
+        return AudioHashes.from_table(np.concatenate([self.to_table(), other.to_table()]))
+
     def to_table(self) -> np.ndarray:
         """uint8 [num_files, 48]: key and hash of each file."""
         keys = self.keys.view(np.uint8).reshape(-1, KEY_BYTES)

@@ -15,10 +15,10 @@ import hashlib
 import json
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from lst.data.corpora.rows import ManifestRow
 from lst.data.utterance import UNSTATED, Provenance, TimedWord
 from lst.storage import TemporaryBytes
 
+ItemT = TypeVar("ItemT")
 # Rows that are written, and read, together.
 ROWS_TOGETHER = 256
 _FIELDS = [column.name for column in fields(ManifestRow)]
@@ -54,6 +55,7 @@ class RowFacts:
         languages, splits: of all of them.
         have_text: False if one has no text, True if one has; both, or none without rows.
         named: of those whose folder names a language, how many there are, by that language and their own.
+        have_segments: whether one is a part of its file.
     """
 
     has_made_ids: bool = True
@@ -62,6 +64,7 @@ class RowFacts:
     splits: set[str] = field(default_factory=set)
     have_text: set[bool] = field(default_factory=set)
     named: Counter[tuple[str, str]] = field(default_factory=Counter)
+    have_segments: bool = False
 
     def merge(self, other: RowFacts) -> None:
         """Adds what is known of further rows."""
@@ -71,6 +74,7 @@ class RowFacts:
         self.splits |= other.splits
         self.have_text |= other.have_text
         self.named.update(other.named)
+        self.have_segments |= other.have_segments
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,7 @@ class RowBlock:
             {row.split for row in rows},
             {bool(row.text.strip()) for row in rows},
             Counter((named, row.language) for row in rows if (named := named_language(row))),
+            any(row.is_segment for row in rows),
         )
         return cls(content, array("Q", map(name_key, made)), facts)
 
@@ -202,6 +207,34 @@ class RowTable(Sequence[ManifestRow]):
         return len(self) == len(other) and all(own == one for own, one in zip(self, other, strict=True))
 
     __hash__ = None  # type: ignore[assignment]
+
+
+class Picked(Sequence[ItemT]):
+    """Some items of a sequence, which keeps them.
+
+    Args:
+        items: all of them.
+        numbers: of those that are picked, in the order wanted.
+
+    >>> list(Picked("abcd", np.array([3, 0])))
+    ['d', 'a']
+    """
+
+    def __init__(self, items: Sequence[ItemT], numbers: np.ndarray) -> None:
+        self._items, self._numbers = items, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, number: Any) -> Any:
+        picked = self._numbers[number].tolist()
+        return [self._items[one] for one in picked] if isinstance(number, slice) else self._items[picked]
+
+
+def picked(items: Sequence[ItemT], is_wanted: Callable[[ItemT], bool]) -> Picked[ItemT]:
+    """Those that are wanted."""
+    numbers = array("L", (number for number, item in enumerate(items) if is_wanted(item)))
+    return Picked(items, np.array(numbers, np.uint32))
 
 
 def rows_of(content: bytes) -> list[ManifestRow]:

@@ -15,7 +15,7 @@ from lst import storage
 from lst.data.alignment.causes import sound_fault
 from lst.data.audio import read_row_audio
 from lst.data.corpora import ManifestRow
-from lst.data.corpora.row_table import RowTable
+from lst.data.corpora.row_table import Picked, RowTable, picked
 from lst.data.prepare.gathered import Gathered
 from lst.data.prepare.options import Origin, PrepareOptions
 from lst.data.prepare.text_alone import training_lines
@@ -96,7 +96,7 @@ def _new_units(gathered: Gathered, options: PrepareOptions) -> tuple[SpeechToken
     return fit_units(rows, options.tokenizer, options.seed, options.num_workers, unsound), unsound
 
 
-def _with_passing_texts(rows: Sequence[SpokenRow], options: PrepareOptions) -> RowTable:
+def _with_passing_texts(rows: Sequence[SpokenRow], options: PrepareOptions) -> Sequence[ManifestRow]:
     """Recordings, without those whose texts are hardly English where the aligner knows English alone.
 
     Where these are most, all stay: aligning tells what is wrong.
@@ -108,7 +108,7 @@ def _with_passing_texts(rows: Sequence[SpokenRow], options: PrepareOptions) -> R
         dictionary = pronouncing_dictionary()
     except UserError:
         return recordings  # without a dictionary nothing can be told
-    passing = RowTable(row for row in recordings if row.language or not is_foreign(letter_words(row.text), dictionary))
+    passing = picked(recordings, lambda row: bool(row.language) or not is_foreign(letter_words(row.text), dictionary))
     return passing if 2 * len(passing) >= len(recordings) else recordings
 
 
@@ -145,11 +145,9 @@ def _passing_lines(gathered: Gathered, options: PrepareOptions, unsound: set[str
             chosen = training_rows(recordings, options.tokenizer, options.seed)
             for row, fault in zip(chosen, ordered_map(_fault_of_row, chosen, options.num_workers), strict=True):
                 unsound |= {row.id} if fault else set()
-        rows = RowTable(row for row in recordings if row.id not in unsound) or recordings
-    training = _training_texts(rows)
-    if len({_corpus_of(row) for row in training}) > 1:
-        training = _even_lines(training, options.tokenizer.text_max_lines, options.seed)
-        _say_shares("text pieces are fitted to", training, lambda row: 1.0, "lines")
+        rows = picked(recordings, lambda row: row.id not in unsound) if unsound else recordings
+        rows = rows or recordings
+    training = training_texts(rows, options.tokenizer.text_max_lines, options.seed)
     if training or gathered.texts:
         return chain((row.text for row in training), (text.text for text in gathered.texts))
     if any(row.text for row in rows):
@@ -159,10 +157,21 @@ def _passing_lines(gathered: Gathered, options: PrepareOptions, unsound: set[str
     return [story.text for story in generate_stories(NUM_STORIES, options.seed, options.data.stories)]
 
 
-def _training_texts(rows: Sequence[SpokenRow]) -> Sequence[SpokenRow]:
-    """The training utterances that have a text."""
-    found = (row for row in rows if row.split == "train" and row.text)
-    return RowTable(row for row in found if isinstance(row, ManifestRow)) if isinstance(rows, RowTable) else [*found]
+def training_texts(rows: Sequence[SpokenRow], max_lines: int, seed: int) -> Sequence[SpokenRow]:
+    """The training utterances that have a text; of several corpora as many of each, at most ``max_lines`` in all."""
+    corpora = set[str]()
+
+    def is_wanted(row: SpokenRow) -> bool:
+        if row.split == "train" and row.text:
+            corpora.add(_corpus_of(row))
+            return True
+        return False
+
+    training: Sequence[SpokenRow] = picked(rows, is_wanted)
+    if len(corpora) > 1:
+        training = _even_lines(training, max_lines, seed)
+        _say_shares("text pieces are fitted to", training, lambda row: 1.0, "lines")
+    return training
 
 
 def fit_units(
@@ -247,16 +256,16 @@ def _corpus_of(row: SpokenRow) -> str:
     return row.provenance.corpus if isinstance(row, ManifestRow) else ""
 
 
-def _even_lines(rows: Sequence[RowT], max_lines: int, seed: int) -> list[RowT]:
+def _even_lines(rows: Sequence[RowT], max_lines: int, seed: int) -> Picked[RowT]:
     """Rows of several corpora, as many of each, at most ``max_lines`` in all; drawn from the seed."""
     shares = even_shares(Counter(map(_corpus_of, rows)), max_lines)
     taken: Counter[str] = Counter()
-    chosen = []
+    chosen = array("L")
     for index in np.random.default_rng([seed, _LINES_STREAM]).permutation(len(rows)):
         if taken[corpus := _corpus_of(rows[index])] + 1 <= shares[corpus]:
             taken[corpus] += 1
             chosen.append(int(index))
-    return [rows[index] for index in sorted(chosen)]
+    return Picked(rows, np.sort(np.array(chosen, np.uint32)))
 
 
 def _say_shares(what: str, rows: Sequence[RowT], size: Callable[[RowT], float], unit: str) -> None:

@@ -213,6 +213,7 @@ def find(folder: Folder, options: PrepareOptions, origin: Origin) -> Found:
     names = dict(change_since(folder, origin.made_from).renamed)
     held_out = {names.get(name, name): rule for name, rule in held_out.items()}
     facts: UnitFacts
+    audio = read_audio_hashes(folder)
     if files:
         rows, texts, facts = gather_units(files, options, held_out.get(""))
     else:
@@ -220,21 +221,22 @@ def find(folder: Folder, options: PrepareOptions, origin: Origin) -> Found:
         is_whole = before is not None and keeps and before["files"] == list_hashes(folder)
         earlier = read_lists(folder)[0] if is_whole and options.corpus is not None else ()
         known = earlier if isinstance(earlier, RowTable) else ()
-        source = gather_source(options, origin.corpus_files, held_out, known, read_audio_hashes(folder))
+        source = gather_source(options, origin.corpus_files, held_out, known, audio)
+        audio = audio.joined(source.audio)
         rows, texts, questions, facts = source.rows, source.texts, source.questions, source.facts
     check_aligner(options.data, rows if isinstance(rows, RowTable) else ())
-    more, audio = _more_of_rows(folder, rows, options, origin)
+    more, hashes = _more_of_rows(rows, options, origin, audio)
     shards = read_plan(folder) if keeps else ()
     lists = arrange(rows, texts, questions, shards, options.data.shard_utterances, more)
     record: SourceRecord = {"version": 2, "made_from": made_from, "files": lists.hashes, **facts}
     if before is not None and keeps and before.get("was_whole"):
         record["was_whole"] = True
     outside = outside_audio(rows, origin.corpus_files.values()) if options.corpus is not None else ""
-    return Found(lists, record, audio, {"version": 1, "files": origin.files, "outside": outside})
+    return Found(lists, record, hashes, {"version": 1, "files": origin.files, "outside": outside})
 
 
 def _more_of_rows(
-    folder: Folder, rows: Sequence[SpokenRow], options: PrepareOptions, origin: Origin
+    rows: Sequence[SpokenRow], options: PrepareOptions, origin: Origin, known: AudioHashes
 ) -> tuple[MoreOfRow, AudioHashes | None]:
     """What beside its own fields decides a row's content: audio, units, and word times that are taken over."""
     if options.corpus is None or not rows:
@@ -243,7 +245,7 @@ def _more_of_rows(
         return lambda number: {"units_sha256": _sha256_of_line(rows[number])}, None
     recordings = RowTable.of(cast("Sequence[ManifestRow]", rows))
     listed = listed_urls(origin.corpus_files.values())
-    hashes, audio = hash_audio(recordings, read_audio_hashes(folder), listed, options.num_workers)
+    hashes, audio = hash_audio(recordings, known, listed, options.num_workers)
     if told := leaks_text(recordings, hashes):
         say(told)
     times_of = given_times(options.data.align)

@@ -45,11 +45,13 @@ class Usable:
         problems: one for each row that cannot be used.
         rows: without those of the problems.
         left_out: parts of recordings that are no utterance.
+        audio: hashes of the recordings that were listened to.
     """
 
     problems: list[ManifestProblem]
     rows: RowTable
     left_out: list[LeftOut]
+    audio: AudioHashes = NO_HASHES
 
 
 def usable_rows(
@@ -99,7 +101,7 @@ def usable_rows(
     if heard:
         recogniser_names(heard, config)
     listened = list({_file_of(row): row for row in [*long, *heard]}.values())
-    hashes, _ = hash_audio(listened, known, listed_urls(files.values()), options.num_workers)
+    hashes, audio = hash_audio(listened, known, listed_urls(files.values()), options.num_workers)
     by_file = {_file_of(row): own.tobytes().hex() for row, own in zip(listened, hashes, strict=True)}
     left_out: list[LeftOut] = []
     if long:
@@ -111,7 +113,7 @@ def usable_rows(
         transcribed = transcribe(good, config, by_file, options.num_workers)
         good = transcribed.rows
         left_out += transcribed.left_out
-    return Usable(found, *_apart(good, left_out))
+    return Usable(found, *_apart(good, left_out), audio)
 
 
 def _to_listen_to(good: RowTable, config: DataConfig) -> tuple[list[ManifestRow], list[ManifestRow]]:
@@ -119,9 +121,9 @@ def _to_listen_to(good: RowTable, config: DataConfig) -> tuple[list[ManifestRow]
     whole: Counter[str] = Counter()
     long, heard = list[ManifestRow](), list[ManifestRow]()
     for row in good:
-        is_long, why = fate_of_long(row, config)
-        whole.update([why] * bool(why))
-        if is_long:
+        fate = fate_of_long(row, config)
+        whole.update([fate.why_whole] * bool(fate.why_whole))
+        if fate.is_cut:
             long.append(row)
         if config.is_heard and not row.text.strip():
             heard.append(row)
