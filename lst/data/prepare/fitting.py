@@ -6,8 +6,10 @@ import functools
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 
@@ -15,7 +17,7 @@ from lst import storage
 from lst.data.alignment.causes import sound_fault
 from lst.data.audio import read_row_audio
 from lst.data.corpora import ManifestRow
-from lst.data.corpora.row_table import Picked, RowTable, picked
+from lst.data.corpora.row_table import Picked, blocks_of, picked, rows_of
 from lst.data.prepare.gathered import Gathered
 from lst.data.prepare.options import Origin, PrepareOptions
 from lst.data.prepare.text_alone import training_lines
@@ -40,6 +42,8 @@ from lst.tokenizers.vocabulary import Vocabulary
 RowT = TypeVar("RowT", bound=SpokenRow)
 # Added to the seed, so that these draws do not correlate with other uses of it.
 _LINES_STREAM = 0x71E5
+# Rows whose texts a process looks at together.
+PASSED_TOGETHER = 512
 # To which text pieces are fitted where a corpus has no text.
 NUM_STORIES = 1000
 
@@ -51,11 +55,11 @@ def make_artefacts(
 
     Both are fitted to what passes the checks of content: sound speech, in English where the aligner knows nothing else.
     """
-    kept, unsound = _kept_units(folder, options), None
+    kept, unsound, passing = _kept_units(folder, options), None, _Passing(gathered, options)
     units = kept
     if units is None:
-        units, unsound = _new_units(gathered, options)
-    tokenizer = _text_tokenizer(folder, gathered, origin, options, unsound)
+        units, unsound = _new_units(passing)
+    tokenizer = _text_tokenizer(folder, passing, origin, unsound)
     if kept is None:
         storage.save_with(folder / UNITS_FILE, units.save)
     vocabulary = Vocabulary(
@@ -82,8 +86,9 @@ def _kept_units(folder: Folder, options: PrepareOptions) -> SpeechTokenizer | No
     return None
 
 
-def _new_units(gathered: Gathered, options: PrepareOptions) -> tuple[SpeechTokenizer, set[str] | None]:
+def _new_units(passing: _Passing) -> tuple[SpeechTokenizer, set[str] | None]:
     """Units, and the ids of utterances that hold no sound speech; None where these were not looked for."""
+    gathered, options = passing.gathered, passing.options
     if "num_units" in gathered.record:
         facts = gathered.record.get("simulated")
         rate_hz = options.tokenizer.frame_rate_hz if facts is None else FRAME_RATE_HZ
@@ -92,29 +97,43 @@ def _new_units(gathered: Gathered, options: PrepareOptions) -> tuple[SpeechToken
     if (given := given_tokenizer(options.tokenizer)) is not None:
         return given, None
     unsound: set[str] = set()
-    rows = _with_passing_texts(gathered.rows, options)
-    return fit_units(rows, options.tokenizer, options.seed, options.num_workers, unsound), unsound
+    return fit_units(passing.rows, options.tokenizer, options.seed, options.num_workers, unsound), unsound
 
 
-def _with_passing_texts(rows: Sequence[SpokenRow], options: PrepareOptions) -> Sequence[ManifestRow]:
-    """Recordings, without those whose texts are hardly English where the aligner knows English alone.
+@dataclass(frozen=True)
+class _Passing:
+    """Recordings that units and text pieces are fitted to."""
 
-    Where these are most, all stay: aligning tells what is wrong.
-    """
-    recordings = rows if isinstance(rows, RowTable) else RowTable(row for row in rows if isinstance(row, ManifestRow))
-    if options.corpus is None or not options.data.align.is_english:
-        return recordings
-    try:
-        dictionary = pronouncing_dictionary()
-    except UserError:
-        return recordings  # without a dictionary nothing can be told
-    passing = picked(recordings, lambda row: bool(row.language) or not is_foreign(letter_words(row.text), dictionary))
-    return passing if 2 * len(passing) >= len(recordings) else recordings
+    gathered: Gathered
+    options: PrepareOptions
+
+    @cached_property
+    def rows(self) -> Sequence[ManifestRow]:
+        """Recordings, without those whose texts are hardly English where the aligner knows English alone.
+
+        Where these are most, all stay: aligning tells what is wrong.
+        """
+        recordings = cast("Sequence[ManifestRow]", self.gathered.rows)
+        if self.options.corpus is None or not self.options.data.align.is_english:
+            return recordings
+        try:
+            pronouncing_dictionary()
+        except UserError:
+            return recordings  # without a dictionary nothing can be told
+        blocks = blocks_of(recordings, PASSED_TOGETHER)
+        are_english = b"".join(ordered_map(_are_english, blocks, self.options.num_workers))
+        passing = Picked(recordings, np.flatnonzero(np.frombuffer(are_english, bool)).astype(np.uint32))
+        return passing if 2 * len(passing) >= len(recordings) else recordings
 
 
-def _text_tokenizer(
-    folder: Folder, gathered: Gathered, origin: Origin, options: PrepareOptions, unsound: set[str] | None
-) -> TextTokenizer:
+def _are_english(block: bytes) -> bytes:
+    """Whether the text of each row has words of English, or is not said to be English."""
+    dictionary = pronouncing_dictionary()
+    return bytes(bool(row.language) or not is_foreign(letter_words(row.text), dictionary) for row in rows_of(block))
+
+
+def _text_tokenizer(folder: Folder, passing: _Passing, origin: Origin, unsound: set[str] | None) -> TextTokenizer:
+    gathered, options = passing.gathered, passing.options
     if storage.exists(folder / TEXT_FILE):
         try:
             return TextTokenizer.load(artefact_path(folder, TEXT_FILE))
@@ -126,7 +145,7 @@ def _text_tokenizer(
     elif options.tokenizer.text_model is not None:
         lines = ()
     else:
-        lines = _passing_lines(gathered, options, unsound)
+        lines = _passing_lines(passing, unsound)
     tokenizer = build_text_tokenizer(options.tokenizer, lines, options.seed)
     if options.tokenizer.text_model is None and tokenizer.vocab_size < options.tokenizer.text_vocab_size:
         say(f"the text supports {tokenizer.vocab_size} pieces, not the {options.tokenizer.text_vocab_size} asked for")
@@ -134,11 +153,12 @@ def _text_tokenizer(
     return tokenizer
 
 
-def _passing_lines(gathered: Gathered, options: PrepareOptions, unsound: set[str] | None) -> Iterable[str]:
+def _passing_lines(passing: _Passing, unsound: set[str] | None) -> Iterable[str]:
     """Training texts, without those of utterances that did not pass the checks of content."""
+    gathered, options = passing.gathered, passing.options
     rows: Sequence[SpokenRow] = gathered.rows
     if options.corpus is not None and gathered.has_recordings:
-        rows = recordings = _with_passing_texts(rows, options)
+        recordings = passing.rows
         if unsound is None:
             # The codebook was fitted before, or given: the same sample is listened to.
             unsound = set[str]()

@@ -147,7 +147,11 @@ def with_splits(
         root = _root(options.corpora[name])
         rule = _with_recordings(held_out.get(name), own, name, before)
         rule = rule or choose_held_out(own, valid_share, options.seed, root)
-        assigned += assign_splits(own, valid_share, options.seed, rule, root)
+        split = assign_splits(own, valid_share, options.seed, rule, root)
+        if is_several or has_speech:
+            assigned += split
+        else:
+            assigned = split
         if rule is not None:
             rules[name] = rule
     return assigned, rules
