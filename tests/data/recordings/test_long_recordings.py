@@ -19,11 +19,12 @@ from repository import SHARED_DATA
 from lst.data.alignment.ctc.foreign_labels import ForeignLabelMap
 from lst.data.alignment.hmm import PocketsphinxAligner
 from lst.data.alignment.imported import ImportAligner
-from lst.data.audio import content, read_row_audio
+from lst.data.audio import read_row_audio
 from lst.data.checks.corpus import check_corpus
 from lst.data.config import AlignConfig, DataConfig
 from lst.data.corpora import ManifestRow, read_manifest, write_manifest
 from lst.data.corpora.rows import LongFate
+from lst.data.prepare import hashing
 from lst.data.prepare.gather import gather_source
 from lst.data.prepare.prepare import prepare
 from lst.data.prepared import PreparedData
@@ -240,8 +241,8 @@ def test_the_transcript_of_another_recording_is_refused_with_its_cause(
 def test_pieces_of_a_recording_are_in_one_split_and_each_file_is_hashed_once(
     sounds: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hashed, hash_file = [], content._hash_file
-    monkeypatch.setattr(content, "_hash_file", lambda *job: hashed.append(job[0].stem) or hash_file(*job))
+    hashed, hash_file = [], hashing.hash_file
+    monkeypatch.setattr(hashing, "hash_file", lambda *job: hashed.append(job[0].stem) or hash_file(*job))
     rows = []
     for number, own in enumerate((slice(0, 4), slice(4, None))):
         silence = np.zeros(round(GAP_S * 16_000), np.float32)
