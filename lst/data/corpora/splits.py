@@ -9,21 +9,29 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from lst.data.corpora.row_table import RowTable, name_key
+from lst.data.corpora.row_table import RowBlock, RowTable, name_key, rows_of
 from lst.data.corpora.rows import ManifestRow
 from lst.data.utterance import HeldOut
 from lst.errors import UserError
+from lst.parallel import ordered_map
 from lst.progress import say
 
 MIN_SPEAKERS_TO_HOLD_OUT = 5
 LARGEST_DRAW = "f" * 64
+MOST_NAMES_SENT = 1_000
 
 
 def assign_splits(
-    rows: Sequence[ManifestRow], valid_share: float, seed: int, held_out: HeldOut | None = None, root: str = ""
+    rows: Sequence[ManifestRow],
+    valid_share: float,
+    seed: int,
+    held_out: HeldOut | None = None,
+    root: str = "",
+    num_workers: int = 1,
 ) -> RowTable:
     """Gives every row a split, ``"train"`` or ``"valid"``. The order of the rows does not matter.
 
@@ -41,6 +49,7 @@ def assign_splits(
         seed: of the hash.
         held_out: what an earlier state of the corpus chose, from ``choose_held_out``: it is kept.
         root: where the corpus lies; files are named from there on.
+        num_workers: processes that share the work; small corpora need no second one.
 
     Returns:
         The rows in their order.
@@ -61,18 +70,31 @@ def assign_splits(
         rows = RowTable(replace(row, split="") for row in rows)
     if not _is_drawn(rows, valid_share):
         return RowTable(row if row.split else replace(row, split="train") for row in rows)
-    is_held_out = _by_rule(held_out or choose_held_out(rows, valid_share, seed, root) or {}, root)
-    is_candidate, assigned, num_changed = _candidates(rows), RowTable(), 0
-    for row in rows:
-        split = "valid" if is_candidate(row) and is_held_out(row) else row.split or "train"
-        num_changed += row.split == "train" and split == "valid"
-        assigned.append(replace(row, split=split))
+    chosen = held_out or choose_held_out(rows, valid_share, seed, root) or {}
+    assigned, num_changed = RowTable(), 0
+    assign = partial(_assign_some, chosen, root, "" in rows.facts.splits)
+    # A rule that names many is not sent to others again and again.
+    is_short = len(chosen.get("speakers", ())) + len(chosen.get("recordings", ())) <= MOST_NAMES_SENT
+    for block, count in ordered_map(assign, rows.contents(), num_workers if is_short else 1):
+        assigned.add(block)
+        num_changed += count
     if num_changed:
         say(
             f"the corpus names no held-out split: {num_changed:,} of its training utterances are held out "
             f"(data.valid_share={valid_share:g}; 0 keeps the corpus's split)"
         )
     return assigned
+
+
+def _assign_some(rule: HeldOut, root: str, is_any_open: bool, content: bytes) -> tuple[RowBlock, int]:
+    """Some rows with their splits, and how many of the training rows among them are held out."""
+    is_held_out, assigned, num_changed = _by_rule(rule, root), list[ManifestRow](), 0
+    for row in rows_of(content):
+        is_candidate = not (is_any_open and row.split)
+        split = "valid" if is_candidate and is_held_out(row) else row.split or "train"
+        num_changed += row.split == "train" and split == "valid"
+        assigned.append(replace(row, split=split))
+    return RowBlock.of(assigned), num_changed
 
 
 def _candidates(rows: RowTable) -> Callable[[ManifestRow], bool]:

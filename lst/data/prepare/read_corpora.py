@@ -147,7 +147,7 @@ def with_splits(
         root = _root(options.corpora[name])
         rule = _with_recordings(held_out.get(name), own, name, before)
         rule = rule or choose_held_out(own, valid_share, options.seed, root)
-        split = assign_splits(own, valid_share, options.seed, rule, root)
+        split = assign_splits(own, valid_share, options.seed, rule, root, options.num_workers)
         if is_several or has_speech:
             assigned += split
         else:
