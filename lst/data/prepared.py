@@ -200,7 +200,7 @@ def read_source(folder: Folder) -> SourceRecord:
 
 def read_lists(folder: Folder) -> tuple[Sequence[SpokenRow], Sequence[WrittenText]]:
     """The lists of utterances and texts as they were gathered."""
-    texts = read_jsonl(folder / TEXTS_FILE, WrittenText)
+    texts = read_texts(folder)
     units, simulated = (
         read_jsonl(folder / UNIT_ROWS_FILE, UnitRow),
         read_jsonl(folder / SIMULATED_ROWS_FILE, SimulatedRow),
@@ -208,6 +208,11 @@ def read_lists(folder: Folder) -> tuple[Sequence[SpokenRow], Sequence[WrittenTex
     if units or simulated:
         return units or simulated, texts
     return read_manifest(storage.local_copy(folder / MANIFEST_FILE)), texts
+
+
+def read_texts(folder: Folder) -> Sequence[WrittenText]:
+    """The list of written texts as they were gathered."""
+    return read_jsonl(folder / TEXTS_FILE, WrittenText)
 
 
 def list_hashes(folder: Folder) -> dict[str, str]:

@@ -272,8 +272,11 @@ class HeldOut(TypedDict, total=False):
     Attributes:
         speakers: whose utterances are.
         seed, below: the seed of the draw, and the last one that is: utterances whose draw is not above it.
+        recordings: files, by their places in the corpus, whose segments are; no other segment is, whatever its draw.
+            Not there where the corpus had no segments, or has them all of one file.
     """
 
     speakers: list[str]
     seed: int
     below: str
+    recordings: list[str]

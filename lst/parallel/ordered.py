@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -14,8 +15,10 @@ from lst.parallel.pool import WorkerPool, retried, warm_up_workers
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 LOOK_AHEAD = 4
-# Starting processes takes about as long: shorter work is done without them.
-START_S = 2.0
+# Starting processes takes about as long, the first time and, where a server forks them, later: shorter work is done
+# without them.
+START_S, START_AGAIN_S = 2.0, 0.2
+_is_server_there = False
 
 
 def ordered_map(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], num_workers: int) -> Iterator[ResultT]:
@@ -37,12 +40,13 @@ def ordered_map(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], nu
     if num_workers <= 1:
         yield from map(function, items)
         return
-    items, started_s, is_warm = iter(items), time.monotonic(), False
+    items, started_s, is_warm = iter(items), time.monotonic(), _is_server_there
+    alone_s = min(START_S, START_AGAIN_S) if _is_server_there else START_S
     for item in items:
         yield function(item)
-        if time.monotonic() - started_s > START_S:
+        if time.monotonic() - started_s > alone_s:
             break
-        if not is_warm and time.monotonic() - started_s > START_S / 2:
+        if not is_warm and time.monotonic() - started_s > alone_s / 2:
             warm_up_workers(_module_of(function))
             is_warm = True
     else:
@@ -55,6 +59,8 @@ def _in_pool(
     function: Callable[[ItemT], ResultT], items: Iterator[ItemT], waiting: collections.deque[ItemT], num_workers: int
 ) -> Iterator[ResultT]:
     """Yields results of the waiting items, then of ``items``. Items without a result yet are in ``waiting``."""
+    global _is_server_there
+    _is_server_there = sys.platform == "linux"
     with WorkerPool(num_workers, _module_of(function)) as pool:
         futures = collections.deque(pool.submit(function, item) for item in waiting)
         for item in items:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from lst.data.alignment.hmm import PhoneAligner, phones_of_units
 from lst.data.audio import read_row_audio
 from lst.data.corpora import ManifestRow
 from lst.data.corpora.records import decoded_lines
+from lst.data.corpora.row_table import RowTable
 from lst.data.prepare.fitting import fit_units as fit_units_to
-from lst.data.prepare.fitting import training_rows
+from lst.data.prepare.fitting import training_rows, training_texts
 from lst.data.prepare.gather import gather_source
 from lst.errors import UserError, raise_problems
 from lst.evaluation import ScoredUtterance, score_units
@@ -101,8 +102,12 @@ def fit_text(config: Config) -> str:
     """
     check_action("fit-text", config)
     out = Path(str(config.out))
-    lines = (row.text for row in _rows(config) if row.split == "train") if config.text is None else None
-    tokenizer = build_text_tokenizer(config.tokenizer, lines or text_lines(Path(config.text or "")), config.seed)
+    lines: Iterable[str]
+    if config.text is None:
+        lines = (row.text for row in training_texts(_rows(config), config.tokenizer.text_max_lines, config.seed))
+    else:
+        lines = text_lines(Path(config.text))
+    tokenizer = build_text_tokenizer(config.tokenizer, lines, config.seed)
     tokenizer.save(out)
     return f"{out}\n{describe_text(tokenizer)}"
 
@@ -209,7 +214,7 @@ def plan(action: str, config: Config) -> list[str]:
         return [f"fit-text: {options.text_model_type} of {options.text_vocab_size} pieces; {where}"]
     if action not in ("fit-units", "score-units"):
         return [f"{action}: reads {options.codebook or options.text_model}; {where}"]
-    rows = _rows(config)
+    rows: Sequence[ManifestRow] = _rows(config)
     if action == "fit-units":
         rows = training_rows(rows, options, config.seed)
         label = f"{options.num_units} {options.kind} units at {options.frame_rate_hz} Hz"
@@ -272,11 +277,12 @@ def _missing(action: str, config: Config) -> list[str]:
     return [*found, *([] if action in ("show", "fit-text") else missing_weights(weights))]
 
 
-def _rows(config: Config) -> list[ManifestRow]:
+def _rows(config: Config) -> RowTable:
     source = gather_source(replace(prepare_options(config), text=None))
     if source.problems:
         say(f"{len(source.problems)} faulty utterances are left out; the first: {source.problems[0]}")
-    return [row for row in source.rows if isinstance(row, ManifestRow)]
+    rows = source.rows
+    return rows if isinstance(rows, RowTable) else RowTable(row for row in rows if isinstance(row, ManifestRow))
 
 
 @functools.lru_cache(maxsize=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,8 @@ from lst.errors import UserError
 from lst.storage import write_bytes
 
 Model = TypeVar("Model", bound="PieceModel")
+# Longer texts are no part of a training.
+MAX_SENTENCE_BYTES = 1 << 20
 
 
 class PieceModel:
@@ -84,7 +87,7 @@ def parse_model(model: bytes) -> Any:
     return proto
 
 
-def train_pieces(texts: list[str], num_pieces: int, option: str, **options: Any) -> bytes:
+def train_pieces(texts: Sequence[str], num_pieces: int, option: str, **options: Any) -> bytes:
     """Trains a SentencePiece model; the result depends on the texts and the options alone.
 
     Args:
@@ -112,13 +115,13 @@ def train_pieces(texts: list[str], num_pieces: int, option: str, **options: Any)
         raise UserError(f"SentencePiece could not be trained: {error}") from error
 
 
-def _train(texts: list[str], num_pieces: int, options: dict[str, Any]) -> bytes:
+def _train(texts: Sequence[str], num_pieces: int, options: dict[str, Any]) -> bytes:
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(texts),
         model_writer=model,
         vocab_size=num_pieces,
-        max_sentence_length=1 << 20,
+        max_sentence_length=MAX_SENTENCE_BYTES,
         unk_id=0,
         bos_id=-1,
         eos_id=-1,

@@ -11,25 +11,31 @@ import contextlib
 import sys
 import tempfile
 import unicodedata
+from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lst.errors import UserError
 from lst.progress import say
+from lst.storage import TemporaryBytes
 from lst.storage.hub import HUB_PREFIX, hub_folder
 from lst.tokenizers.config import TokenizerConfig
 from lst.tokenizers.json_pieces import JsonPieces, piece_content
-from lst.tokenizers.pieces import PieceModel, parse_model, train_pieces
+from lst.tokenizers.pieces import MAX_SENTENCE_BYTES, PieceModel, parse_model, train_pieces
 
 NUM_BYTE_PIECES = 256
 # Their names in Hugging Face folders.
 JSON_FILE, SENTENCEPIECE_FILE = "tokenizer.json", "tokenizer.model"
 # One unknown piece, 256 bytes, and room for letters.
 MIN_VOCAB_SIZE = 300
+# Signs that SentencePiece's trainer has uses of its own for.
+_RESERVED = ("\t", "\n", "\r", "\0", "\u2585", "\u2581", "\u2047")
 
 
 class TextTokenizer(PieceModel):
@@ -196,7 +202,7 @@ def fit_text_tokenizer(
     """Trains BPE or unigram pieces with byte fallback.
 
     Args:
-        lines: training texts. They may be a stream: no more than ``options.max_lines`` are held in memory.
+        lines: training texts. They may be a stream: no more than ``options.max_lines`` are kept, in a temporary file.
         vocab_size: upper bound of the number of pieces, the 256 bytes included. A small text supports fewer and then
             gets fewer.
         lowercase: fold case, so that upper-case transcripts and ordinary text share pieces.
@@ -215,38 +221,93 @@ def fit_text_tokenizer(
     if not texts:
         raise UserError("there is no text to train the text tokenizer on")
     with _normalization(lowercase, options) as normalization:
+        counted = _counted_words(texts) if options.model_type == "bpe" else None
         model = train_pieces(
-            texts,
+            texts if counted is None else counted,
             vocab_size,
             "tokenizer.text_vocab_size",
             model_type=options.model_type,
             byte_fallback=True,
             character_coverage=options.character_coverage,
             split_digits=options.split_digits,
+            **({} if counted is None else {"input_format": "tsv"}),
             **normalization,
         )
-    return TextTokenizer(without_rules_path(model))
+    return TextTokenizer(without_sources(model))
 
 
-def sample_lines(lines: Iterable[str], max_lines: int, seed: int) -> list[str]:
+def _counted_words(texts: Iterable[str]) -> list[str] | None:
+    """Each word of texts and how often it comes: all that BPE learns from, in much less memory than the texts.
+
+    Returns:
+        Words and counts, divided by tabs; None where that would not be the same, as the trainer treats some signs and
+        very long texts apart.
+    """
+    counts: Counter[str] = Counter()
+    for text in texts:
+        if len(text) > MAX_SENTENCE_BYTES // 4 or any(sign in text for sign in _RESERVED):
+            return None
+        counts.update(text.split(" "))
+    del counts[""]
+    return [f"{word}\t{count}" for word, count in counts.items()]
+
+
+class KeptLines(Sequence[str]):
+    """Lines in a temporary file, of which 24 bytes each are in memory."""
+
+    def __init__(self) -> None:
+        self._content = TemporaryBytes()
+        self._numbers, self._starts, self._ends = array("Q"), array("Q"), array("Q")
+
+    def append(self, number: int, line: str) -> None:
+        """Adds a line; ``number`` is its place among all lines."""
+        for column in (self._numbers, self._starts, self._ends):
+            column.append(0)
+        self.replace(len(self._numbers) - 1, number, line)
+
+    def replace(self, place: int, number: int, line: str) -> None:
+        """Puts a line into another one's place."""
+        self._numbers[place], self._starts[place] = number, self._content.num_bytes
+        self._content.add(line.encode("utf-8", "surrogatepass"))
+        self._ends[place] = self._content.num_bytes
+
+    def sort(self) -> None:
+        """Puts the lines in the order of their numbers."""
+        order = np.argsort(self._numbers)
+        for column in (self._numbers, self._starts, self._ends):
+            column[:] = array("Q", np.array(column, np.uint64)[order].tobytes())
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        place = range(len(self))[place]
+        return self._content.read(self._starts[place], self._ends[place]).decode("utf-8", "surrogatepass")
+
+
+def sample_lines(lines: Iterable[str], max_lines: int, seed: int) -> KeptLines:
     """A uniform sample of up to ``max_lines`` lines of a stream, in their order (Vitter's algorithm R)."""
-    kept: list[tuple[int, str]] = []
+    kept = KeptLines()
     random = np.random.default_rng([seed, 0x7E87])
     for number, line in enumerate(lines):
         if number < max_lines:
-            kept.append((number, line))
+            kept.append(number, line)
         elif (place := int(random.integers(number + 1))) < max_lines:
-            kept[place] = (number, line)
-    return [line for _, line in sorted(kept)]
+            kept.replace(place, number, line)
+    kept.sort()
+    return kept
 
 
-def without_rules_path(model: bytes) -> bytes:
-    """A SentencePiece model without the path of the file of its normalization rules.
+def without_sources(model: bytes) -> bytes:
+    """A SentencePiece model without what says how its texts and rules were handed over.
 
-    The path is a temporary one and differs from run to run. The model holds the compiled rules themselves.
+    The path of the rules is a temporary one and differs from run to run. The model holds the compiled rules themselves.
     """
     proto = parse_model(model)
     proto.normalizer_spec.ClearField("normalization_rule_tsv")
+    proto.trainer_spec.ClearField("input_format")
     return bytes(proto.SerializeToString())
 
 

@@ -96,7 +96,7 @@ def add_adapted(root: Path) -> None:
             "strategy": "none" if name == "baseline" else name,
             "num_parameters": 10,
             "num_beams": 1,
-            "normaliser": "built-in 1",
+            "normaliser": "built-in 2",
             "measure": "jiwer 4",
             "recogniser": "",
             "voice": "",

@@ -69,7 +69,7 @@ def test_word_errors_of_twenty_overfitted_utterances(run: Path, capsys: pytest.C
         assert result["length_ratio"] == pytest.approx(wanted)
         assert 0.3 < wanted < 1
     shown = capsys.readouterr().out
-    assert "built-in 1, lower case, without punctuation; counted by jiwer" in shown
+    assert "built-in 2, lower case, without punctuation; counted by jiwer" in shown
     assert main([*evaluation, "eval.beams=3"]) == 0
     assert "words is evaluated: nothing to do" in capsys.readouterr().err
 

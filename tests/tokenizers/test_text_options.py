@@ -16,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lst.errors import UserError
+from lst.tokenizers import text as text_pieces
 from lst.tokenizers.config import TokenizerConfig
 from lst.tokenizers.text import (
     TextOptions,
@@ -217,11 +218,36 @@ def test_options_reach_the_training() -> None:
 @given(st.integers(0, 60), st.integers(1, 20), st.integers(0, 2**31))
 def test_sample_of_lines_keeps_order_and_size(count: int, max_lines: int, seed: int) -> None:
     lines = [str(number) for number in range(count)]
-    kept = sample_lines(iter(lines), max_lines, seed)
+    kept = list(sample_lines(iter(lines), max_lines, seed))
     assert len(kept) == min(count, max_lines)
     assert kept == sorted(kept, key=int)
     assert len(set(kept)) == len(kept)
-    assert kept == sample_lines(iter(lines), max_lines, seed)
+    assert kept == list(sample_lines(iter(lines), max_lines, seed))
+
+
+@pytest.mark.parametrize("normalization", ["nmt_nfkc", "identity"])
+def test_counted_words_give_the_pieces_of_the_lines(monkeypatch: pytest.MonkeyPatch, normalization: str) -> None:
+    words = [
+        "Hello",
+        "na\u00efve",
+        "Stra\u00dfe",
+        "the",
+        "\ufb01ne",
+        "a\u3000b",
+        "x\u200by",
+        "e\u0301t",
+        "\u00bd",
+        "12",
+        "\u4e2d",
+    ]
+    draw = np.random.default_rng(0)
+    lines = [*(" ".join(draw.choice(words, 9)) for _ in range(60)), "  double  space ", "a trailing one "]
+    options = TextOptions(normalization=normalization)
+    counted = fit_text_tokenizer(lines, 330, options=options).model
+    # A tab is a sign of its own to the trainer: such texts are handed over as they are.
+    assert text_pieces._counted_words(["a\tb c"]) is None
+    monkeypatch.setattr(text_pieces, "_counted_words", lambda texts: None)
+    assert fit_text_tokenizer(lines, 330, options=options).model == counted
 
 
 def test_sample_of_lines_is_uniform() -> None:

@@ -12,24 +12,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
-from itertools import groupby
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from lst.data.audio.places import AudioPlace
 from lst.data.audio.tars import open_audio_bytes
 from lst.errors import UserError
-from lst.parallel import ordered_map
-from lst.progress import Progress
 from lst.storage import is_url
 from lst.storage.fingerprints import sha256_of
 
 KEY_BYTES, HASH_BYTES = 16, 32
-# Files that one worker hashes before it hands over.
-HASHED_TOGETHER = 64
 
 
 class AudioHashes(NamedTuple):
@@ -52,6 +46,12 @@ class AudioHashes(NamedTuple):
         order = np.argsort(keys, kind="stable")
         return cls(keys[order], table[order, KEY_BYTES:])
 
+    def joined(self, other: AudioHashes) -> AudioHashes:
+        """These hashes and further ones."""
+        if not len(other.keys):
+            return self
+        return AudioHashes.from_table(np.concatenate([self.to_table(), other.to_table()]))
+
     def to_table(self) -> np.ndarray:
         """uint8 [num_files, 48]: key and hash of each file."""
         keys = self.keys.view(np.uint8).reshape(-1, KEY_BYTES)
@@ -65,50 +65,10 @@ class AudioHashes(NamedTuple):
         return np.where(self.keys[places] == keys, places, -1)
 
 
-def hash_audio(
-    rows: Sequence[AudioPlace], known: AudioHashes, listed: Mapping[str, str], num_workers: int
-) -> tuple[np.ndarray, AudioHashes]:
-    """The hash of each row's audio file, and the table of all of them for the next run.
-
-    Args:
-        rows: whose files are there; rows of one file best follow one another.
-        known: hashes of earlier runs.
-        listed: what is known of URLs that were listed, size and tag, by ``bare_url``.
-        num_workers: processes that read files.
-
-    Returns:
-        uint8 [num_rows, 32] and the table; neither depends on ``num_workers``.
-    """
-    grouped = groupby(rows, key=lambda row: (row.path, row.member))
-    row_keys = np.fromiter(
-        (key for place, group in grouped for key in [file_key(*place, listed)] * sum(1 for _ in group)),
-        dtype=f"S{KEY_BYTES}",
-        count=len(rows),
-    )
-    keys, first_rows, files = np.unique(row_keys, return_index=True, return_inverse=True)
-    places = known.places_of(keys)
-    hashes = known.hashes[places] if len(known.keys) else np.zeros((len(keys), HASH_BYTES), np.uint8)
-    new = np.flatnonzero(places < 0)
-    new = new[np.argsort(first_rows[new])]  # in the order of rows, which lie side by side
-    parts = [new[start : start + HASHED_TOGETHER] for start in range(0, len(new), HASHED_TOGETHER)]
-    jobs = (
-        [(row.path, row.member, listed.get(bare_url(row.path), "")) for row in map(rows.__getitem__, first_rows[part])]
-        for part in parts
-    )
-    with Progress(len(keys), "hashes of audio", unit="file", initial=len(keys) - len(new)) as progress:
-        for part, found in zip(parts, ordered_map(_hash_files, jobs, num_workers), strict=True):
-            hashes[part] = np.frombuffer(b"".join(found), np.uint8).reshape(-1, HASH_BYTES)
-            progress.advance(len(part))
-    return hashes[files.reshape(-1)], AudioHashes(keys, hashes)
-
-
-def _hash_files(jobs: Sequence[tuple[Path | str, str, str]]) -> list[bytes]:
-    return [_hash_file(*job) for job in jobs]
-
-
-def _hash_file(path: Path | str, member: str, listed: str) -> bytes:
+def hash_file(path: Path | str, member: str, listed: Mapping[str, str]) -> bytes:
+    """SHA-256 of an audio file; of a URL, of what its listing tells."""
     if is_url(path):
-        return hashlib.sha256(repr((str(path), member, listed)).encode()).digest()
+        return hashlib.sha256(repr((str(path), member, listed.get(bare_url(path), ""))).encode()).digest()
     try:
         with open_audio_bytes(path, member) as file:
             return bytes.fromhex(sha256_of(file))

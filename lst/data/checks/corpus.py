@@ -27,7 +27,6 @@ from lst.data.corpora.row_checks import CheckJob, Fault, RowChecker, jobs_of, ro
 from lst.data.corpora.row_languages import name_notes
 from lst.data.corpora.row_table import RowBlock, RowTable, rows_of
 from lst.data.recordings.cut import fate_of_long, whole_notes
-from lst.data.recordings.cut import is_cut as is_long
 from lst.errors import UserError
 from lst.parallel import ordered_map
 from lst.progress import Progress
@@ -216,7 +215,7 @@ def _levels_of(future: Future[tuple[AudioLevels, list[str]]] | None) -> tuple[Au
 
 def _measured(data: DataConfig | None, row: ManifestRow) -> tuple[AudioLevels, list[str]]:
     """As ``measured_faults``; a long recording is decoded part by part, and its loudest part is measured."""
-    if data is None or not is_long(row, data):
+    if data is None or not fate_of_long(row, data).is_cut:
         return measured_faults(row)
     duration_s = row.duration_s or 0.0
     parts = [
@@ -250,9 +249,9 @@ class _LongRecordings:
         if data.transcribe is not None and not row.text.strip():
             self.num_silent += 1
             self.silent_s += row.duration_s or 0.0
-        is_cut, why_whole = fate_of_long(row, data)
-        self.whole.update([why_whole] * bool(why_whole))
-        if is_cut:
+        fate = fate_of_long(row, data)
+        self.whole.update([fate.why_whole] * bool(fate.why_whole))
+        if fate.is_cut:
             self.num_rows += 1
             self.duration_s += row.duration_s or 0.0
 

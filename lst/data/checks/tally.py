@@ -147,5 +147,8 @@ class Tally:
                 f"{MAX_WORDS_A_SECOND:g} words a second: their transcripts may not fit"
             )
         if self.num_good and not self.speakers:
-            notes.append("no speaker is named: held-out utterances are chosen one by one, not by speaker")
+            notes.append(
+                "no speaker is named: held-out utterances are chosen one by one, segments of a file together, not by "
+                "speaker"
+            )
         return notes

@@ -23,7 +23,7 @@ from lst.data.corpora.ids import MAX_ID_CHARS, id_of
 from lst.data.corpora.provenance import NULLS
 from lst.data.corpora.records import shown
 from lst.data.corpora.row_table import RowBlock, RowTable, name_key, repeated, rows_of
-from lst.data.corpora.rows import ManifestProblem, ManifestRow
+from lst.data.corpora.rows import LongFate, ManifestProblem, ManifestRow
 from lst.data.utterance import TOLERANCE_S
 from lst.errors import ProblemsError, UserError
 from lst.parallel import ordered_map
@@ -67,15 +67,14 @@ class RowChecker:
     Attributes:
         min_duration_s: shortest utterance allowed, itself included.
         max_duration_s: longest utterance allowed, itself included.
-        fate: whether a row, with its duration, is a long recording that is cut into utterances, and why it is none; a
-            function that other processes can be sent.
+        fate: what becomes of a row with its duration, if it is a long recording; a function that other processes can be
+            sent.
         needs_text: whether a row without a transcript is faulty.
-        why_whole: why a long recording is not cut; empty if it is.
     """
 
     min_duration_s: float
     max_duration_s: float
-    fate: Callable[[ManifestRow], tuple[bool, str]] | None = None
+    fate: Callable[[ManifestRow], LongFate] | None = None
     needs_text: bool = True
 
     def check(
@@ -153,9 +152,10 @@ class RowChecker:
         duration_s = utterance_duration_s(row, info)
         fault = duration_fault(duration_s, self.min_duration_s, self.max_duration_s)
         if fault:
-            is_cut, why = (False, "") if self.fate is None else self.fate(replace(row, duration_s=duration_s))
+            fate = LongFate() if self.fate is None else self.fate(replace(row, duration_s=duration_s))
+            why = fate.why_whole
             told = f"; it is not cut, as {why}: data.align.method=ctc cuts it" if why else ""
-            faults += [] if is_cut else [fault + told]
+            faults += [] if fate.is_cut else [fault + told]
         slack_s = DURATION_SLACK_S + DURATION_SLACK_SHARE * info.duration_s
         if not row.is_segment and row.duration_s is not None and abs(row.duration_s - info.duration_s) > slack_s:
             stated = f"{row.duration_s:.2f}" if row.duration_s < 1e6 else f"{row.duration_s:g}"
@@ -253,7 +253,7 @@ def check_rows(
     max_duration_s: float,
     found: Sequence[ManifestProblem] = (),
     num_workers: int = 1,
-    fate: Callable[[ManifestRow], tuple[bool, str]] | None = None,
+    fate: Callable[[ManifestRow], LongFate] | None = None,
     needs_text: bool = True,
 ) -> tuple[RowTable, list[ManifestProblem]]:
     """Checks ids, transcripts and audio headers of all rows in one pass.

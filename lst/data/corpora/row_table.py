@@ -15,10 +15,10 @@ import hashlib
 import json
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
@@ -28,8 +28,11 @@ from lst.data.corpora.rows import ManifestRow
 from lst.data.utterance import UNSTATED, Provenance, TimedWord
 from lst.storage import TemporaryBytes
 
+ItemT = TypeVar("ItemT")
 # Rows that are written, and read, together.
 ROWS_TOGETHER = 256
+# More sources are no mixture that a person would weigh.
+MOST_SOURCES = 32
 _FIELDS = [column.name for column in fields(ManifestRow)]
 _encode = json.JSONEncoder(separators=(",", ":"), default=lambda value: value.item()).encode  # of NumPy's numbers
 
@@ -54,6 +57,9 @@ class RowFacts:
         languages, splits: of all of them.
         have_text: False if one has no text, True if one has; both, or none without rows.
         named: of those whose folder names a language, how many there are, by that language and their own.
+        have_segments: whether one is a part of its file.
+        longest_s: the longest duration that is stated.
+        sources: ``Provenance.name`` of all; of more than ``MOST_SOURCES``, some.
     """
 
     has_made_ids: bool = True
@@ -62,6 +68,9 @@ class RowFacts:
     splits: set[str] = field(default_factory=set)
     have_text: set[bool] = field(default_factory=set)
     named: Counter[tuple[str, str]] = field(default_factory=Counter)
+    have_segments: bool = False
+    longest_s: float = 0.0
+    sources: set[str] = field(default_factory=set)
 
     def merge(self, other: RowFacts) -> None:
         """Adds what is known of further rows."""
@@ -71,6 +80,10 @@ class RowFacts:
         self.splits |= other.splits
         self.have_text |= other.have_text
         self.named.update(other.named)
+        self.have_segments |= other.have_segments
+        self.longest_s = max(self.longest_s, other.longest_s)
+        if len(self.sources) <= MOST_SOURCES:
+            self.sources |= other.sources
 
 
 @dataclass(frozen=True)
@@ -99,6 +112,9 @@ class RowBlock:
             {row.split for row in rows},
             {bool(row.text.strip()) for row in rows},
             Counter((named, row.language) for row in rows if (named := named_language(row))),
+            any(row.is_segment for row in rows),
+            max((row.duration_s or 0.0 for row in rows), default=0.0),
+            {row.provenance.name for row in rows},
         )
         return cls(content, array("Q", map(name_key, made)), facts)
 
@@ -174,6 +190,10 @@ class RowTable(Sequence[ManifestRow]):
         for start in range(0, len(self), num_rows):
             yield self._read(start, min(start + num_rows, len(self)))
 
+    def line(self, number: int) -> bytes:
+        """One row, for ``rows_of``."""
+        return self._read(number, number + 1)
+
     def _read(self, start: int, end: int) -> bytes:
         self._flush()
         return self._content.read(self._ends[start], self._ends[end])
@@ -192,8 +212,7 @@ class RowTable(Sequence[ManifestRow]):
     def __getitem__(self, number: int | slice) -> ManifestRow | list[ManifestRow]:
         if isinstance(number, slice):
             return [self[one] for one in range(*number.indices(len(self)))]
-        number = range(len(self))[number]
-        return _row(self._read(number, number + 1))
+        return _row(self.line(range(len(self))[number]))
 
     def __eq__(self, other: object) -> bool:
         """Whether another sequence holds the same rows."""
@@ -202,6 +221,49 @@ class RowTable(Sequence[ManifestRow]):
         return len(self) == len(other) and all(own == one for own, one in zip(self, other, strict=True))
 
     __hash__ = None  # type: ignore[assignment]
+
+
+class Picked(Sequence[ItemT]):
+    """Some items of a sequence, which keeps them.
+
+    Args:
+        items: all of them.
+        numbers: of those that are picked, in the order wanted.
+
+    Attributes:
+        items, numbers: the same.
+
+    >>> list(Picked("abcd", np.array([3, 0])))
+    ['d', 'a']
+    """
+
+    def __init__(self, items: Sequence[ItemT], numbers: np.ndarray) -> None:
+        self.items, self.numbers = items, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, number: Any) -> Any:
+        found = self.numbers[number].tolist()
+        return [self.items[one] for one in found] if isinstance(number, slice) else self.items[found]
+
+
+def picked(items: Sequence[ItemT], is_wanted: Callable[[ItemT], bool]) -> Picked[ItemT]:
+    """Those that are wanted."""
+    numbers = array("L", (number for number, item in enumerate(items) if is_wanted(item)))
+    return Picked(items, np.array(numbers, np.uint32))
+
+
+def blocks_of(rows: Sequence[ManifestRow], num_rows: int = ROWS_TOGETHER) -> Iterator[bytes]:
+    """Rows in order, so many at a time, for ``rows_of``; those that lie in a table are not decoded for it."""
+    if isinstance(rows, RowTable):
+        yield from rows.contents(num_rows)
+    elif isinstance(rows, Picked) and isinstance(rows.items, RowTable):
+        for start in range(0, len(rows), num_rows):
+            yield b"".join(map(rows.items.line, rows.numbers[start : start + num_rows].tolist()))
+    else:
+        for start in range(0, len(rows), num_rows):
+            yield RowBlock.of(rows[start : start + num_rows]).content
 
 
 def rows_of(content: bytes) -> list[ManifestRow]:

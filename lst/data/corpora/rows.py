@@ -72,6 +72,24 @@ class ManifestRow:
 
 
 @dataclass(frozen=True)
+class LongFate:
+    """What becomes of a recording by its length.
+
+    Attributes:
+        is_long: whether it is as long as those that are cut into utterances.
+        why_whole: why a long one stays whole; empty if it is cut.
+    """
+
+    is_long: bool = False
+    why_whole: str = ""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it is cut into utterances."""
+        return self.is_long and not self.why_whole
+
+
+@dataclass(frozen=True)
 class ManifestProblem:
     """Why an utterance cannot be used.
 

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import os
+from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
-from lst.data.corpora.row_table import RowTable
+import numpy as np
+
+from lst.data.corpora.row_table import RowBlock, RowTable, name_key, rows_of
 from lst.data.corpora.rows import ManifestRow
 from lst.data.utterance import HeldOut
 from lst.errors import UserError
+from lst.parallel import ordered_map
 from lst.progress import say
 
 MIN_SPEAKERS_TO_HOLD_OUT = 5
-_LARGEST_DRAW = "f" * 64
+LARGEST_DRAW = "f" * 64
+MOST_NAMES_SENT = 1_000
 
 
 def assign_splits(
-    rows: Sequence[ManifestRow], valid_share: float, seed: int, held_out: HeldOut | None = None
+    rows: Sequence[ManifestRow],
+    valid_share: float,
+    seed: int,
+    held_out: HeldOut | None = None,
+    root: str = "",
+    num_workers: int = 1,
 ) -> RowTable:
     """Gives every row a split, ``"train"`` or ``"valid"``. The order of the rows does not matter.
 
@@ -27,14 +39,17 @@ def assign_splits(
     seeded hash chooses about ``valid_share`` of the utterances, among the rows without a split, or among all rows if
     each is ``"train"``. With five or more speakers who are in no training row, whole speakers are held out: as many as
     ``valid_share`` has room for, or else the one with the fewest utterances. With fewer speakers, single utterances are
-    held out, at least one. With ``valid_share`` 1, all candidates are, and a corpus of held-out utterances alone stays
-    so. Where a split changes that the corpus names, that is said.
+    held out, at least one, and all segments of a file or none: they are one recording, mostly of one voice. With
+    ``valid_share`` 1, all candidates are, and a corpus of held-out utterances alone stays so. Where a split changes
+    that the corpus names, that is said.
 
     Args:
         rows: the rows; their ids must be unique.
         valid_share: share of utterances to hold out, from 0 (none) to 1 (all).
         seed: of the hash.
         held_out: what an earlier state of the corpus chose, from ``choose_held_out``: it is kept.
+        root: where the corpus lies; files are named from there on.
+        num_workers: processes that share the work; small corpora need no second one.
 
     Returns:
         The rows in their order.
@@ -55,12 +70,14 @@ def assign_splits(
         rows = RowTable(replace(row, split="") for row in rows)
     if not _is_drawn(rows, valid_share):
         return RowTable(row if row.split else replace(row, split="train") for row in rows)
-    rule = held_out or choose_held_out(rows, valid_share, seed) or {}
-    is_candidate, assigned, num_changed = _candidates(rows), RowTable(), 0
-    for row in rows:
-        split = "valid" if is_candidate(row) and is_held_out(row, rule) else row.split or "train"
-        num_changed += row.split == "train" and split == "valid"
-        assigned.append(replace(row, split=split))
+    chosen = held_out or choose_held_out(rows, valid_share, seed, root) or {}
+    assigned, num_changed = RowTable(), 0
+    assign = partial(_assign_some, chosen, root, "" in rows.facts.splits)
+    # A rule that names many is not sent to others again and again.
+    is_short = len(chosen.get("speakers", ())) + len(chosen.get("recordings", ())) <= MOST_NAMES_SENT
+    for block, count in ordered_map(assign, rows.contents(), num_workers if is_short else 1):
+        assigned.add(block)
+        num_changed += count
     if num_changed:
         say(
             f"the corpus names no held-out split: {num_changed:,} of its training utterances are held out "
@@ -69,17 +86,28 @@ def assign_splits(
     return assigned
 
 
+def _assign_some(rule: HeldOut, root: str, is_any_open: bool, content: bytes) -> tuple[RowBlock, int]:
+    """Some rows with their splits, and how many of the training rows among them are held out."""
+    is_held_out, assigned, num_changed = _by_rule(rule, root), list[ManifestRow](), 0
+    for row in rows_of(content):
+        is_candidate = not (is_any_open and row.split)
+        split = "valid" if is_candidate and is_held_out(row) else row.split or "train"
+        num_changed += row.split == "train" and split == "valid"
+        assigned.append(replace(row, split=split))
+    return RowBlock.of(assigned), num_changed
+
+
 def _candidates(rows: RowTable) -> Callable[[ManifestRow], bool]:
     """Which rows may be held out: those without a split, or all where each has one."""
     is_any_open = "" in rows.facts.splits
     return lambda row: not (is_any_open and row.split)
 
 
-def choose_held_out(rows: Sequence[ManifestRow], valid_share: float, seed: int) -> HeldOut | None:
+def choose_held_out(rows: Sequence[ManifestRow], valid_share: float, seed: int, root: str = "") -> HeldOut | None:
     """Which utterances ``assign_splits`` holds out; None where the corpus says itself, or none are.
 
     The choice is a rule, so that rows that come later have a split too, and none of those before changes its own: the
-    speakers that are held out, or the largest draw of an utterance that is.
+    speakers and recordings that are held out, or the largest draw of an utterance that is.
     """
     rows = RowTable.of(rows)
     if _is_held_out_alone(rows, valid_share):
@@ -87,7 +115,7 @@ def choose_held_out(rows: Sequence[ManifestRow], valid_share: float, seed: int) 
     if not _is_drawn(rows, valid_share):
         return None
     if valid_share == 1:
-        return {"seed": seed, "below": _LARGEST_DRAW}
+        return {"seed": seed, "below": LARGEST_DRAW}
     if len(rows) < 2:
         raise UserError("the corpus has one usable utterance: nothing can be held out. Add more, or valid_share=0.")
     is_candidate, num_wanted = _candidates(rows), valid_share * len(rows)
@@ -95,24 +123,97 @@ def choose_held_out(rows: Sequence[ManifestRow], valid_share: float, seed: int) 
     train_speakers = set[str]() if is_all else {row.speaker for row in rows if not is_candidate(row)}
     num_by_speaker = Counter(row.speaker for row in rows if is_candidate(row) and row.speaker not in train_speakers)
     if len(num_by_speaker) < MIN_SPEAKERS_TO_HOLD_OUT:
-        num_held_out = max(1, min(round(num_wanted), len(rows) - 1))
-        draws = (_draw(seed, "id", row.id) for row in rows if is_candidate(row))
-        return {"seed": seed, "below": heapq.nsmallest(num_held_out, draws)[-1]}
-    held_out: set[str] = set()
-    total = 0
+        return _drawn(rows, num_wanted, seed, root)
     speakers = sorted(num_by_speaker, key=lambda speaker: _draw(seed, "speaker", speaker))
-    for speaker in speakers:
-        if total + num_by_speaker[speaker] <= num_wanted:
-            held_out.add(speaker)
-            total += num_by_speaker[speaker]
-    return {"speakers": sorted(held_out or {min(speakers, key=lambda speaker: num_by_speaker[speaker])})}
+    return {
+        "speakers": sorted(_with_room(speakers, num_by_speaker, num_wanted) or {_smallest(speakers, num_by_speaker)})
+    }
 
 
-def is_held_out(row: ManifestRow, rule: HeldOut) -> bool:
+def _with_room(names: Sequence[str], sizes: Counter[str], room: float) -> set[str]:
+    """Of some names in order, those for which there is room."""
+    found, total = set[str](), 0
+    for name in names:
+        if total + sizes[name] <= room:
+            found.add(name)
+            total += sizes[name]
+    return found
+
+
+def _smallest(names: Sequence[str], sizes: Counter[str]) -> str:
+    return min(names, key=lambda name: sizes[name])
+
+
+def _drawn(rows: RowTable, num_wanted: float, seed: int, root: str) -> HeldOut:
+    """Single utterances by their draws, and recordings of several segments as a whole."""
+    num_drawn, is_candidate = max(1, min(round(num_wanted), len(rows) - 1)), _candidates(rows)
+    if not rows.facts.have_segments:
+        draws = (_draw(seed, "id", row.id) for row in rows if is_candidate(row))
+        return {"seed": seed, "below": heapq.nsmallest(num_drawn, draws)[-1]}
+    is_alone, sizes = _recordings(rows, root)
+    several, num_alone = sorted(sizes, key=lambda name: _draw(seed, "recording", name)), int(is_alone.sum())
+    if num_alone == 0 and len(several) == 1:
+        say(
+            f"all utterances are segments of {several[0]}, also those that are held out: scores on them say little "
+            "about other recordings"
+        )
+        draws = (_draw(seed, "id", row.id) for row in rows if is_candidate(row))
+        return {"seed": seed, "below": heapq.nsmallest(num_drawn, draws)[-1]}
+    if several:
+        num_drawn = round(num_wanted * num_alone / len(rows))
+    held_out = _with_room(several, sizes, num_wanted - num_drawn)
+    if not held_out and not num_drawn:
+        num_drawn = min(1, num_alone)
+        held_out = set() if num_alone else {_smallest(several, sizes)}
+    draws = (_draw(seed, "id", row.id) for row, own in zip(rows, is_alone, strict=True) if own)
+    below = heapq.nsmallest(num_drawn, draws)[-1] if num_drawn else ""
+    for row, own in zip(rows, is_alone, strict=True):
+        if own and row.is_segment and _draw(seed, "id", row.id) <= below:
+            held_out.add(recording_of(row, root))
+    return {"seed": seed, "below": below, "recordings": sorted(held_out)}
+
+
+def recording_of(row: ManifestRow, root: str) -> str:
+    """The file that a row is a segment of, by its place from the corpus on; empty for a whole file."""
+    if not row.is_segment:
+        return ""
+    path = row.path if isinstance(row.path, str) else os.path.abspath(row.path)
+    return f"{path.removeprefix(root).lstrip('/')}#{row.member}" if row.member else path.removeprefix(root).lstrip("/")
+
+
+def _recordings(rows: RowTable, root: str) -> tuple[np.ndarray, Counter[str]]:
+    """Which candidates share their file with no other row, and how many segments each file of several has.
+
+    Files with a segment that the corpus itself gives to training are left out, unless there are no others.
+    """
+    keys, candidates, is_candidate = array("Q"), bytearray(), _candidates(rows)
+    for row in rows:
+        keys.append(name_key(name) if (name := recording_of(row, root)) else 0)
+        candidates.append(is_candidate(row))
+    files, is_free = np.array(keys, np.uint64), np.frombuffer(bytes(candidates), bool)
+    trained = np.unique(files[~is_free])
+    if (is_apart := is_free & ~np.isin(files, trained[trained > 0])).any():
+        is_free = is_apart
+    found, firsts, counts = np.unique(files[is_free], return_index=True, return_counts=True)
+    is_several = (found > 0) & (counts > 1)
+    numbers = np.flatnonzero(is_free)[firsts[is_several]].tolist()
+    sizes = Counter({recording_of(rows[n], root): c for n, c in zip(numbers, counts[is_several].tolist(), strict=True)})
+    return is_free & ~np.isin(files, found[is_several]), sizes
+
+
+def _by_rule(rule: HeldOut, root: str) -> Callable[[ManifestRow], bool]:
     """Whether a rule of ``choose_held_out`` holds out an utterance."""
     if "speakers" in rule:
-        return row.speaker in rule["speakers"]
-    return _draw(rule["seed"], "id", row.id) <= rule["below"]
+        speakers = frozenset(rule["speakers"])
+        return lambda row: row.speaker in speakers
+    recordings = frozenset(rule["recordings"]) if "recordings" in rule else None
+
+    def is_held_out(row: ManifestRow) -> bool:
+        if recordings is not None and row.is_segment:
+            return recording_of(row, root) in recordings
+        return _draw(rule["seed"], "id", row.id) <= rule["below"]
+
+    return is_held_out
 
 
 def _draw(seed: int, kind: str, name: str) -> str:

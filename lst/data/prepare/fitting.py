@@ -6,8 +6,10 @@ import functools
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 
@@ -15,7 +17,7 @@ from lst import storage
 from lst.data.alignment.causes import sound_fault
 from lst.data.audio import read_row_audio
 from lst.data.corpora import ManifestRow
-from lst.data.corpora.row_table import RowTable
+from lst.data.corpora.row_table import Picked, blocks_of, picked, rows_of
 from lst.data.prepare.gathered import Gathered
 from lst.data.prepare.options import Origin, PrepareOptions
 from lst.data.prepare.text_alone import training_lines
@@ -40,6 +42,8 @@ from lst.tokenizers.vocabulary import Vocabulary
 RowT = TypeVar("RowT", bound=SpokenRow)
 # Added to the seed, so that these draws do not correlate with other uses of it.
 _LINES_STREAM = 0x71E5
+# Rows whose texts a process looks at together.
+PASSED_TOGETHER = 512
 # To which text pieces are fitted where a corpus has no text.
 NUM_STORIES = 1000
 
@@ -51,11 +55,11 @@ def make_artefacts(
 
     Both are fitted to what passes the checks of content: sound speech, in English where the aligner knows nothing else.
     """
-    kept, unsound = _kept_units(folder, options), None
+    kept, unsound, passing = _kept_units(folder, options), None, _Passing(gathered, options)
     units = kept
     if units is None:
-        units, unsound = _new_units(gathered, options)
-    tokenizer = _text_tokenizer(folder, gathered, origin, options, unsound)
+        units, unsound = _new_units(passing)
+    tokenizer = _text_tokenizer(folder, passing, origin, unsound)
     if kept is None:
         storage.save_with(folder / UNITS_FILE, units.save)
     vocabulary = Vocabulary(
@@ -82,8 +86,9 @@ def _kept_units(folder: Folder, options: PrepareOptions) -> SpeechTokenizer | No
     return None
 
 
-def _new_units(gathered: Gathered, options: PrepareOptions) -> tuple[SpeechTokenizer, set[str] | None]:
+def _new_units(passing: _Passing) -> tuple[SpeechTokenizer, set[str] | None]:
     """Units, and the ids of utterances that hold no sound speech; None where these were not looked for."""
+    gathered, options = passing.gathered, passing.options
     if "num_units" in gathered.record:
         facts = gathered.record.get("simulated")
         rate_hz = options.tokenizer.frame_rate_hz if facts is None else FRAME_RATE_HZ
@@ -92,29 +97,43 @@ def _new_units(gathered: Gathered, options: PrepareOptions) -> tuple[SpeechToken
     if (given := given_tokenizer(options.tokenizer)) is not None:
         return given, None
     unsound: set[str] = set()
-    rows = _with_passing_texts(gathered.rows, options)
-    return fit_units(rows, options.tokenizer, options.seed, options.num_workers, unsound), unsound
+    return fit_units(passing.rows, options.tokenizer, options.seed, options.num_workers, unsound), unsound
 
 
-def _with_passing_texts(rows: Sequence[SpokenRow], options: PrepareOptions) -> RowTable:
-    """Recordings, without those whose texts are hardly English where the aligner knows English alone.
+@dataclass(frozen=True)
+class _Passing:
+    """Recordings that units and text pieces are fitted to."""
 
-    Where these are most, all stay: aligning tells what is wrong.
-    """
-    recordings = rows if isinstance(rows, RowTable) else RowTable(row for row in rows if isinstance(row, ManifestRow))
-    if options.corpus is None or not options.data.align.is_english:
-        return recordings
-    try:
-        dictionary = pronouncing_dictionary()
-    except UserError:
-        return recordings  # without a dictionary nothing can be told
-    passing = RowTable(row for row in recordings if row.language or not is_foreign(letter_words(row.text), dictionary))
-    return passing if 2 * len(passing) >= len(recordings) else recordings
+    gathered: Gathered
+    options: PrepareOptions
+
+    @cached_property
+    def rows(self) -> Sequence[ManifestRow]:
+        """Recordings, without those whose texts are hardly English where the aligner knows English alone.
+
+        Where these are most, all stay: aligning tells what is wrong.
+        """
+        recordings = cast("Sequence[ManifestRow]", self.gathered.rows)
+        if self.options.corpus is None or not self.options.data.align.is_english:
+            return recordings
+        try:
+            pronouncing_dictionary()
+        except UserError:
+            return recordings  # without a dictionary nothing can be told
+        blocks = blocks_of(recordings, PASSED_TOGETHER)
+        are_english = b"".join(ordered_map(_are_english, blocks, self.options.num_workers))
+        passing = Picked(recordings, np.flatnonzero(np.frombuffer(are_english, bool)).astype(np.uint32))
+        return passing if 2 * len(passing) >= len(recordings) else recordings
 
 
-def _text_tokenizer(
-    folder: Folder, gathered: Gathered, origin: Origin, options: PrepareOptions, unsound: set[str] | None
-) -> TextTokenizer:
+def _are_english(block: bytes) -> bytes:
+    """Whether the text of each row has words of English, or is not said to be English."""
+    dictionary = pronouncing_dictionary()
+    return bytes(bool(row.language) or not is_foreign(letter_words(row.text), dictionary) for row in rows_of(block))
+
+
+def _text_tokenizer(folder: Folder, passing: _Passing, origin: Origin, unsound: set[str] | None) -> TextTokenizer:
+    gathered, options = passing.gathered, passing.options
     if storage.exists(folder / TEXT_FILE):
         try:
             return TextTokenizer.load(artefact_path(folder, TEXT_FILE))
@@ -126,7 +145,7 @@ def _text_tokenizer(
     elif options.tokenizer.text_model is not None:
         lines = ()
     else:
-        lines = _passing_lines(gathered, options, unsound)
+        lines = _passing_lines(passing, unsound)
     tokenizer = build_text_tokenizer(options.tokenizer, lines, options.seed)
     if options.tokenizer.text_model is None and tokenizer.vocab_size < options.tokenizer.text_vocab_size:
         say(f"the text supports {tokenizer.vocab_size} pieces, not the {options.tokenizer.text_vocab_size} asked for")
@@ -134,22 +153,21 @@ def _text_tokenizer(
     return tokenizer
 
 
-def _passing_lines(gathered: Gathered, options: PrepareOptions, unsound: set[str] | None) -> Iterable[str]:
+def _passing_lines(passing: _Passing, unsound: set[str] | None) -> Iterable[str]:
     """Training texts, without those of utterances that did not pass the checks of content."""
+    gathered, options = passing.gathered, passing.options
     rows: Sequence[SpokenRow] = gathered.rows
     if options.corpus is not None and gathered.has_recordings:
-        rows = recordings = _with_passing_texts(rows, options)
+        recordings = passing.rows
         if unsound is None:
             # The codebook was fitted before, or given: the same sample is listened to.
             unsound = set[str]()
             chosen = training_rows(recordings, options.tokenizer, options.seed)
             for row, fault in zip(chosen, ordered_map(_fault_of_row, chosen, options.num_workers), strict=True):
                 unsound |= {row.id} if fault else set()
-        rows = RowTable(row for row in recordings if row.id not in unsound) or recordings
-    training = _training_texts(rows)
-    if len({_corpus_of(row) for row in training}) > 1:
-        training = _even_lines(training, options.tokenizer.text_max_lines, options.seed)
-        _say_shares("text pieces are fitted to", training, lambda row: 1.0, "lines")
+        rows = picked(recordings, lambda row: row.id not in unsound) if unsound else recordings
+        rows = rows or recordings
+    training = training_texts(rows, options.tokenizer.text_max_lines, options.seed)
     if training or gathered.texts:
         return chain((row.text for row in training), (text.text for text in gathered.texts))
     if any(row.text for row in rows):
@@ -159,10 +177,21 @@ def _passing_lines(gathered: Gathered, options: PrepareOptions, unsound: set[str
     return [story.text for story in generate_stories(NUM_STORIES, options.seed, options.data.stories)]
 
 
-def _training_texts(rows: Sequence[SpokenRow]) -> Sequence[SpokenRow]:
-    """The training utterances that have a text."""
-    found = (row for row in rows if row.split == "train" and row.text)
-    return RowTable(row for row in found if isinstance(row, ManifestRow)) if isinstance(rows, RowTable) else [*found]
+def training_texts(rows: Sequence[SpokenRow], max_lines: int, seed: int) -> Sequence[SpokenRow]:
+    """The training utterances that have a text; of several corpora as many of each, at most ``max_lines`` in all."""
+    corpora = set[str]()
+
+    def is_wanted(row: SpokenRow) -> bool:
+        if row.split == "train" and row.text:
+            corpora.add(_corpus_of(row))
+            return True
+        return False
+
+    training: Sequence[SpokenRow] = picked(rows, is_wanted)
+    if len(corpora) > 1:
+        training = _even_lines(training, max_lines, seed)
+        _say_shares("text pieces are fitted to", training, lambda row: 1.0, "lines")
+    return training
 
 
 def fit_units(
@@ -247,16 +276,16 @@ def _corpus_of(row: SpokenRow) -> str:
     return row.provenance.corpus if isinstance(row, ManifestRow) else ""
 
 
-def _even_lines(rows: Sequence[RowT], max_lines: int, seed: int) -> list[RowT]:
+def _even_lines(rows: Sequence[RowT], max_lines: int, seed: int) -> Picked[RowT]:
     """Rows of several corpora, as many of each, at most ``max_lines`` in all; drawn from the seed."""
     shares = even_shares(Counter(map(_corpus_of, rows)), max_lines)
     taken: Counter[str] = Counter()
-    chosen = []
+    chosen = array("L")
     for index in np.random.default_rng([seed, _LINES_STREAM]).permutation(len(rows)):
         if taken[corpus := _corpus_of(rows[index])] + 1 <= shares[corpus]:
             taken[corpus] += 1
             chosen.append(int(index))
-    return [rows[index] for index in sorted(chosen)]
+    return Picked(rows, np.sort(np.array(chosen, np.uint32)))
 
 
 def _say_shares(what: str, rows: Sequence[RowT], size: Callable[[RowT], float], unit: str) -> None:

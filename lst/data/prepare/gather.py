@@ -104,6 +104,7 @@ class Source:
         simulated: what simulated speech was drawn from; None for others.
         held_out: which utterances are, by the name of their corpus, where that does not say.
         left_out: parts of recordings that are no utterance.
+        audio: hashes of recordings that were listened to.
     """
 
     rows: Sequence[SpokenRow]
@@ -115,6 +116,7 @@ class Source:
     simulated: SimulatedFacts | None = None
     held_out: Mapping[str, HeldOut] = field(default_factory=dict)
     left_out: Sequence[LeftOut] = ()
+    audio: AudioHashes = NO_HASHES
 
     @property
     def facts(self) -> UnitFacts:
@@ -169,14 +171,13 @@ def _recordings(
     known: AudioHashes,
     is_plan: bool,
 ) -> Source:
-    before = list(before)
     read = read_corpora(options, files, before)
     told = f"corpus {next(iter(map(locate, options.corpora.values())))}"
     if len(options.corpora) > 1:
         told = f"corpora {', '.join(options.corpora)}"
     rows = keep_ids(read.rows, before)
     usable = usable_rows(told, rows, read.problems, options, files, known, is_plan)
-    assigned, rules = with_splits(usable.rows, options, held_out, is_plan)
+    assigned, rules = with_splits(usable.rows, options, held_out, before, is_plan)
     held_out_texts = (row.text for row in assigned if row.split == "valid")
     languages = usable.rows.facts.languages
     if len(languages) > 1:
@@ -192,6 +193,7 @@ def _recordings(
         is_synthesised=False,
         held_out=rules,
         left_out=usable.left_out,
+        audio=usable.audio,
     )
 
 

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,11 +18,12 @@ from typing import cast
 from lst import storage
 from lst.data.alignment import given_times
 from lst.data.audio import audio_exists
-from lst.data.audio.content import AudioHashes, hash_audio
+from lst.data.audio.content import AudioHashes
 from lst.data.corpora import ManifestRow, UnitRow
 from lst.data.corpora.row_table import RowTable
 from lst.data.prepare.corpus_list import change_since, earlier_record, with_earlier_list
 from lst.data.prepare.gather import gather_source, gather_units
+from lst.data.prepare.hashing import HashedRows, hash_audio
 from lst.data.prepare.leaks import leaks_text
 from lst.data.prepare.lists import Lists, MoreOfRow, arrange, differences, read_plan
 from lst.data.prepare.options import Origin, PrepareOptions
@@ -48,6 +49,7 @@ from lst.data.prepared import (
     list_hashes,
     read_lists,
     read_source,
+    read_texts,
 )
 from lst.data.questions import Question
 from lst.data.shards import INDEX_FILE, SourceRecord, UnitFacts
@@ -64,11 +66,13 @@ class Gathered:
         folder: of the prepared data.
         record: the content of ``source.json``.
         shards: which rows each shard holds.
+        found: the utterances, where they were just read; else they are read from the lists.
     """
 
     folder: Folder
     record: SourceRecord
     shards: Sequence[PlannedShard]
+    found: Sequence[SpokenRow] | None = None
 
     @classmethod
     def of(cls, folder: Folder) -> Gathered:
@@ -78,12 +82,12 @@ class Gathered:
     @cached_property
     def rows(self) -> Sequence[SpokenRow]:
         """Utterances, as recordings or as units."""
-        return read_lists(self.folder)[0]
+        return read_lists(self.folder)[0] if self.found is None else self.found
 
     @cached_property
     def texts(self) -> Sequence[WrittenText]:
         """Written texts."""
-        return read_lists(self.folder)[1]
+        return read_texts(self.folder)
 
     @property
     def num_spoken(self) -> int:
@@ -129,7 +133,8 @@ def has_changed(folder: Folder, origin: Origin) -> bool:
     if not seen["outside"]:
         return False
     rows, _ = read_lists(folder)
-    return not _gone_files(rows, origin) and outside_audio(rows, origin.corpus_files.values()) != seen["outside"]
+    there = listed_files(origin.corpus_files.values())
+    return not _gone_files(rows, origin) and outside_audio(rows, there) != seen["outside"]
 
 
 def gather(folder: Folder, options: PrepareOptions, origin: Origin) -> Gathered:
@@ -167,7 +172,7 @@ def gather(folder: Folder, options: PrepareOptions, origin: Origin) -> Gathered:
     if found.audio is not None:
         write_audio_hashes(folder, found.audio)
     storage.write_json(folder / SEEN_FILE, found.seen)
-    return Gathered(folder, found.record, found.lists.shards)
+    return Gathered(folder, found.record, found.lists.shards, found.lists.rows)
 
 
 def planned_changes(folder: Folder, options: PrepareOptions, origin: Origin) -> list[str]:
@@ -203,7 +208,8 @@ def _may_be_gone(kept: Gathered, origin: Origin) -> bool:
 def find(folder: Folder, options: PrepareOptions, origin: Origin) -> Found:
     """Reads the corpus as it is now, and checks what the aligner needs of it; writes nothing.
 
-    Held-out utterances and ranges of shards are those of the folder's data, if it is of the same settings.
+    Held-out utterances and ranges of shards are those of the folder's data, if it is of the same settings. The listing
+    of the corpus is let go of, as it is as large as all that is found.
     """
     before, made_from = earlier_source(folder), fingerprint(origin.made_from)
     keeps = _is_of_settings(folder, before, origin) and not options.data.refit
@@ -213,6 +219,7 @@ def find(folder: Folder, options: PrepareOptions, origin: Origin) -> Found:
     names = dict(change_since(folder, origin.made_from).renamed)
     held_out = {names.get(name, name): rule for name, rule in held_out.items()}
     facts: UnitFacts
+    audio = read_audio_hashes(folder)
     if files:
         rows, texts, facts = gather_units(files, options, held_out.get(""))
     else:
@@ -220,39 +227,49 @@ def find(folder: Folder, options: PrepareOptions, origin: Origin) -> Found:
         is_whole = before is not None and keeps and before["files"] == list_hashes(folder)
         earlier = read_lists(folder)[0] if is_whole and options.corpus is not None else ()
         known = earlier if isinstance(earlier, RowTable) else ()
-        source = gather_source(options, origin.corpus_files, held_out, known, read_audio_hashes(folder))
+        source = gather_source(options, origin.corpus_files, held_out, known, audio)
+        audio = audio.joined(source.audio)
         rows, texts, questions, facts = source.rows, source.texts, source.questions, source.facts
     check_aligner(options.data, rows if isinstance(rows, RowTable) else ())
-    more, audio = _more_of_rows(folder, rows, options, origin)
+    there, urls = listed_files(origin.corpus_files.values()), listed_urls(origin.corpus_files.values())
+    origin.corpus_files.clear()
+    hashed = _hashed(rows, options, audio, urls)
+    outside = ""
+    if options.corpus is not None:
+        outside = outside_audio(rows, there, None if hashed is None else hashed.places)
+    if hashed is not None and (told := leaks_text(cast(RowTable, rows), hashed)):
+        say(told)
+    more = _more_of_rows(rows, options, hashed)
     shards = read_plan(folder) if keeps else ()
-    lists = arrange(rows, texts, questions, shards, options.data.shard_utterances, more)
+    lists = arrange(rows, texts, questions, shards, options.data.shard_utterances, more, options.num_workers)
     record: SourceRecord = {"version": 2, "made_from": made_from, "files": lists.hashes, **facts}
     if before is not None and keeps and before.get("was_whole"):
         record["was_whole"] = True
-    outside = outside_audio(rows, origin.corpus_files.values()) if options.corpus is not None else ""
-    return Found(lists, record, audio, {"version": 1, "files": origin.files, "outside": outside})
+    hashes = None if hashed is None else hashed.table
+    return Found(lists, record, hashes, {"version": 1, "files": origin.files, "outside": outside})
 
 
-def _more_of_rows(
-    folder: Folder, rows: Sequence[SpokenRow], options: PrepareOptions, origin: Origin
-) -> tuple[MoreOfRow, AudioHashes | None]:
+def _hashed(
+    rows: Sequence[SpokenRow], options: PrepareOptions, known: AudioHashes, listed: Mapping[str, str]
+) -> HashedRows | None:
+    """The hashes of the audio of recordings; None of speech that is made here, which follows from the settings."""
+    if options.corpus is None or not isinstance(rows, RowTable) or not rows:
+        return None
+    return hash_audio(rows, known, listed, options.num_workers)
+
+
+def _more_of_rows(rows: Sequence[SpokenRow], options: PrepareOptions, hashed: HashedRows | None) -> MoreOfRow:
     """What beside its own fields decides a row's content: audio, units, and word times that are taken over."""
-    if options.corpus is None or not rows:
-        return (lambda number: {}), None  # speech that is made here follows from the settings
-    if isinstance(rows[0], UnitRow):
-        return lambda number: {"units_sha256": _sha256_of_line(rows[number])}, None
-    recordings = RowTable.of(cast("Sequence[ManifestRow]", rows))
-    listed = listed_urls(origin.corpus_files.values())
-    hashes, audio = hash_audio(recordings, read_audio_hashes(folder), listed, options.num_workers)
-    if told := leaks_text(recordings, hashes):
-        say(told)
+    if hashed is None:
+        is_of_units = options.corpus is not None and len(rows) and isinstance(rows[0], UnitRow)
+        return lambda number: {"units_sha256": _sha256_of_line(rows[number])} if is_of_units else {}
     times_of = given_times(options.data.align)
 
     def more(number: int) -> dict[str, str]:
-        found = {"audio_sha256": hashes[number].tobytes().hex()}
-        return found if times_of is None else {**found, "given_times": times_of(recordings[number])}
+        found = {"audio_sha256": hashed.of(number).hex()}
+        return found if times_of is None else {**found, "given_times": times_of(cast(ManifestRow, rows[number]))}
 
-    return more, audio
+    return more
 
 
 def _sha256_of_line(row: SpokenRow) -> str:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lst.data.corpora import ManifestRow
+from lst.data.prepare.hashing import HashedRows, distinct
 
 
 def leaks(rows: Sequence[ManifestRow], hashes: np.ndarray) -> Iterator[tuple[ManifestRow, ManifestRow]]:
@@ -23,19 +24,23 @@ def leaks(rows: Sequence[ManifestRow], hashes: np.ndarray) -> Iterator[tuple[Man
         rows: with their splits.
         hashes: uint8 [num_rows, 32], of the content of each row's file.
     """
-    if not len(rows):
-        return
+    is_valid = np.fromiter((row.split == "valid" for row in rows), bool, len(rows))
+    for held_out, trained in _pairs(rows, hashes, is_valid):
+        yield rows[held_out], rows[trained]
+
+
+def _pairs(rows: Sequence[ManifestRow], hashes: np.ndarray, is_valid: np.ndarray) -> Iterator[tuple[int, int]]:
+    """The numbers of these pairs. Of rows whose audio is on one side alone nothing is read."""
     # Eight bytes tell files apart; all 0 stand for one that cannot be read.
     keys = np.ascontiguousarray(hashes[:, :8]).view(np.uint64).reshape(-1)
-    _, files, num_rows = np.unique(keys, return_inverse=True, return_counts=True)
-    if num_rows.max() == 1:
+    found, _, files = distinct(keys)
+    if len(found) == len(keys) or not is_valid.any():
         return
-    is_valid = np.array([row.split == "valid" for row in rows])
-    counts = np.bincount(files), np.bincount(files, weights=is_valid)
+    counts = np.bincount(files), np.bincount(files[is_valid], minlength=len(found))
     is_mixed = (counts[1] > 0) & (counts[1] < counts[0])
-    chosen = np.flatnonzero(is_mixed[files] & (keys != 0))
+    chosen = np.flatnonzero(is_mixed[files] & (keys != 0)).astype(np.uint32)
     chosen = chosen[np.argsort(files[chosen], kind="stable")]
-    for _, group in groupby(chosen.tolist(), key=lambda number: int(files[number])):
+    for _, group in groupby(map(int, chosen), key=lambda number: int(files[number])):
         held_out, trained = list[tuple[int | None, _Span]](), defaultdict[int | None, list[_Span]](list)
         for number in group:
             row = rows[number]
@@ -51,7 +56,7 @@ def leaks(rows: Sequence[ManifestRow], hashes: np.ndarray) -> Iterator[tuple[Man
                 if other == channel or None in (other, channel):
                     num_before = bisect_left(sorted_spans[other], (span.end_s,))
                     if num_before and longest[other][num_before - 1].end_s > span.start_s:
-                        yield rows[span.number], rows[longest[other][num_before - 1].number]
+                        yield span.number, longest[other][num_before - 1].number
                         break
 
 
@@ -71,13 +76,13 @@ def _end_s(row: ManifestRow) -> float:
     return math.inf if row.duration_s is None else row.start_s + row.duration_s
 
 
-def leaks_text(rows: Sequence[ManifestRow], hashes: np.ndarray) -> str:
+def leaks_text(rows: Sequence[ManifestRow], audio: HashedRows) -> str:
     """One line about these pairs; empty where there is none."""
     num_found, pairs = 0, list[str]()
-    for held_out, trained in leaks(rows, hashes):
+    for held_out, trained in _pairs(rows, audio.table.hashes[:, :8][audio.files], audio.are_held_out):
         num_found += 1
         if num_found <= 3:
-            pairs.append(f"{_named(held_out)} is {_named(trained)}")
+            pairs.append(f"{_named(rows[held_out])} is {_named(rows[trained])}")
     if not num_found:
         return ""
     return (

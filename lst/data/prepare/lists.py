@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import accumulate
@@ -25,7 +25,8 @@ from lst import storage
 from lst.data.corpora import ManifestRow, UnitRow
 from lst.data.corpora.manifest import parse_record, row_record
 from lst.data.corpora.records import shown
-from lst.data.corpora.row_table import RowTable
+from lst.data.corpora.row_table import MOST_SOURCES, Picked, RowTable, rows_of
+from lst.data.prepare.id_order import PackedIds
 from lst.data.prepare.shard_plan import PlannedShard, free_numbers, ranges_of
 from lst.data.prepared import (
     LIST_FILES,
@@ -43,12 +44,13 @@ from lst.data.shards import SPEECH_SPLIT, SPLITS
 from lst.data.synthesis.simulated import SimulatedRow
 from lst.data.utterance import UNSTATED, Provenance
 from lst.errors import UserError
+from lst.parallel import ordered_map
 from lst.progress import say
 from lst.storage import Folder, FormatError, TemporaryBytes, read_jsonl
 from lst.storage.typed import checked
 
-# More of them are no mixture that a person would weigh.
-MOST_SOURCES = 32
+# Rows whose ids a process tells together.
+KEYED_TOGETHER = 1_024
 # A written text is a fiftieth of the work and the bytes of an utterance.
 TEXTS_FOR_AN_UTTERANCE = 16
 # Where a row's content lies, which decides no byte of its shard. Its split is in the shard's name.
@@ -77,12 +79,14 @@ class Lists:
         hashes: SHA-256 of each list's file by name; lists without a row are not there.
         contents: of each list's file by name, in temporary files.
         records: the lines of a shard, not yet written, by its name.
+        rows: utterances in the order of their lists.
     """
 
     shards: list[PlannedShard]
     hashes: dict[str, str]
     contents: dict[str, TemporaryBytes]
     records: dict[str, Callable[[], Iterator[Record]]]
+    rows: Sequence[SpokenRow]
 
     def write(self, folder: Folder) -> None:
         """Writes the lists; those that this corpus lacks are removed, as they are an earlier one's."""
@@ -101,6 +105,7 @@ def arrange(
     before: Sequence[PlannedShard],
     size: int,
     more: MoreOfRow,
+    num_workers: int = 1,
 ) -> Lists:
     """Sorts rows and texts into shards.
 
@@ -111,8 +116,9 @@ def arrange(
         before: the shards until now; none where the corpus is new.
         size: utterances a shard.
         more: what else decides a row's content: the hash of its audio, given times of words.
+        num_workers: processes that make lines; they do not depend on it.
     """
-    ids, orders = _ids_by_key(rows)
+    ids, orders = _ids_by_key(rows, num_workers)
     known: dict[_Key, list[PlannedShard]] = {}
     for shard in before:
         known.setdefault(_Key(shard.split, shard.rows_file, shard.source), []).append(shard)
@@ -121,34 +127,52 @@ def arrange(
         numbers = free_numbers(shard for shard in before if shard.split == split)
         keys = {key for key in {*orders, *known} if key.split == split and key.file != TEXTS_FILE}
         for key in sorted(keys, key=lambda key: (LIST_FILES.index(key.file), key.source)):
-            own = np.array(orders.get(key, ()), np.int64)
-            order = own[np.argsort(ids[own], kind="stable")]
+            order = ids.order(np.array(orders.pop(key, ()), np.uint32))
             groups.append(_Group(key, rows, ids, order, known.get(key, ()), size, numbers, more))
+    ordered = np.concatenate([np.zeros(0, np.uint32), *(group.order for group in groups)])
     key = _Key("text", TEXTS_FILE)
-    text_ids, before_texts = np.array([text.id.encode() for text in texts], np.bytes_), known.get(key, ())
-    order, text_size = np.argsort(text_ids, kind="stable"), size * TEXTS_FOR_AN_UTTERANCE
+    text_ids, before_texts = PackedIds(text.id for text in texts), known.get(key, ())
+    order, text_size = text_ids.order(np.arange(len(texts))), size * TEXTS_FOR_AN_UTTERANCE
     groups.append(_Group(key, texts, text_ids, order, before_texts, text_size, free_numbers(before_texts), None))
-    return _planned(groups, questions, has_rows=bool(rows))
+    return _planned(groups, questions, Picked(rows, ordered), num_workers)
 
 
-def _ids_by_key(rows: Sequence[SpokenRow]) -> tuple[np.ndarray, dict[_Key, array[int]]]:
-    """The id of each row as bytes, and the numbers of the rows of each key."""
+def _ids_by_key(rows: Sequence[SpokenRow], num_workers: int) -> tuple[PackedIds, dict[_Key, array[int]]]:
+    """The id of each row, and the numbers of the rows of each key."""
+    blocks: Iterable[Sequence[SpokenRow] | bytes] = [rows]
+    names = {_stated(row).name for row in rows} if not isinstance(rows, RowTable) else rows.facts.sources
+    if has_many := len(names) > MOST_SOURCES:
+        say(
+            f"the rows name more than {MOST_SOURCES} sources, and no more can be weighted: they stay with the rows, "
+            "and losses are not told by them"
+        )
     if isinstance(rows, RowTable):
-        most_bytes = rows.facts.most_id_bytes
-    else:
-        most_bytes = max((len(row.id.encode()) for row in rows), default=1)
-    source_of = _source_of_row(rows)
-    ids = np.empty(len(rows), f"S{most_bytes}")
+        blocks = rows.contents(KEYED_TOGETHER)
     orders: dict[_Key, array[int]] = {}
-    for number, row in enumerate(rows):
-        ids[number] = row.id.encode()
-        orders.setdefault(_Key(row.split, _FILE_OF[type(row)], source_of(row)), array("Q")).append(number)
+    ids, number = PackedIds(), 0
+    for found in ordered_map(partial(_ids_and_keys, has_many), blocks, num_workers):
+        for name, key in found:
+            ids.add(name)
+            orders.setdefault(key, array("I")).append(number)
+            number += 1
     return ids, orders
 
 
-def _planned(groups: Sequence[_Group], questions: Sequence[Question], has_rows: bool) -> Lists:
+def _ids_and_keys(by_corpus: bool, block: Sequence[SpokenRow] | bytes) -> list[tuple[str, _Key]]:
+    """Id and key of each row; with ``by_corpus``, sources are told apart by their corpora alone."""
+    rows = rows_of(block) if isinstance(block, bytes) else block
+    return [
+        (row.id, _Key(row.split, _FILE_OF[type(row)], stated.corpus if by_corpus else stated.name))
+        for row in rows
+        for stated in [_stated(row)]
+    ]
+
+
+def _planned(
+    groups: Sequence[_Group], questions: Sequence[Question], rows: Sequence[SpokenRow], num_workers: int
+) -> Lists:
     """The lists of all groups and of the questions, written to temporary files."""
-    files = [*([] if has_rows else [MANIFEST_FILE]), *(group.key.file for group in groups)]
+    files = [*([] if rows else [MANIFEST_FILE]), *(group.key.file for group in groups)]
     contents = {name: TemporaryBytes() for name in (*files, *([QUESTIONS_FILE] if questions else []), PLAN_FILE)}
     digests = {name: hashlib.sha256() for name in contents}
 
@@ -161,28 +185,16 @@ def _planned(groups: Sequence[_Group], questions: Sequence[Question], has_rows: 
     shards, records = list[PlannedShard](), dict[str, Callable[[], Iterator[Record]]]()
     for group in groups:
         file = group.key.file
-        planned = list(group.planned(contents[file].num_bytes, partial(write, file)))
+        planned = list(group.planned(contents[file].num_bytes, partial(write, file), num_workers))
         shards += planned
         starts = accumulate((len(shard) for shard in planned), initial=0)
         for shard, start in zip(planned, starts, strict=False):
             records[shard.name] = partial(group.records, start, start + len(shard))
     for shard in shards:
         write(PLAN_FILE, _line(shard.record))
-    return Lists(shards, {name: digest.hexdigest() for name, digest in sorted(digests.items())}, contents, records)
-
-
-def _source_of_row(rows: Sequence[SpokenRow]) -> Callable[[SpokenRow], str]:
-    """What gives the source of a row, by which shards are kept apart.
-
-    Where rows name more than a mixture may have, such as a page each, these are told apart by their corpora alone.
-    """
-    if len(names := {_stated(row).name for row in rows}) <= MOST_SOURCES:
-        return lambda row: _stated(row).name
-    say(
-        f"the rows name {len(names):,} sources, at most {MOST_SOURCES} can be weighted: they stay with the rows, and "
-        "losses are not told by them"
+    return Lists(
+        shards, {name: digest.hexdigest() for name, digest in sorted(digests.items())}, contents, records, rows
     )
-    return lambda row: _stated(row).corpus
 
 
 def _stated(row: SpokenRow) -> Provenance:
@@ -203,7 +215,7 @@ class _Group:
 
     Attributes:
         rows: those of all keys.
-        ids: of all rows, as bytes: they are in the order of the texts.
+        ids: of all rows.
         order: numbers of the key's own rows among them, sorted by id.
         before: the key's shards until now.
         size: rows a shard.
@@ -213,7 +225,7 @@ class _Group:
 
     key: _Key
     rows: Sequence[Any]
-    ids: np.ndarray
+    ids: PackedIds
     order: np.ndarray
     before: Sequence[PlannedShard]
     size: int
@@ -222,34 +234,47 @@ class _Group:
 
     def records(self, start: int, end: int) -> Iterator[Record]:
         for number in self.order[start:end].tolist():
-            row = self.rows[number]
-            record = row_record(row) if isinstance(row, ManifestRow) else asdict(row)
+            record = _record(self.rows[number])
             yield record if self.more is None else record | self.more(number)
 
-    def planned(self, offset: int, write: Callable[[bytes], int]) -> Iterator[PlannedShard]:
+    def planned(self, offset: int, write: Callable[[bytes], int], num_workers: int) -> Iterator[PlannedShard]:
         """Its shards, whose lines are written to their list from ``offset`` on."""
         split, file, source = self.key
-        ids = _SortedIds(self.ids, self.order)
-        for name, first_id, start, end in ranges_of(split, ids, self.before, self.size, self.numbers):
-            num_bytes, content = 0, hashlib.sha256()
-            for record in self.records(start, end):
-                num_bytes += write(_line(record))
-                content.update(_line(_content(record)))
-            yield PlannedShard(name, first_id, file, offset, num_bytes, end - start, content.hexdigest(), source)
+        ids = Picked(self.ids, self.order)
+        ranges = list(ranges_of(split, ids, self.before, self.size, self.numbers))
+        made = ordered_map(_lines_of, (self._rows_and_more(found.start, found.end) for found in ranges), num_workers)
+        for (name, first_id, start, end), (lines, rows_sha256) in zip(ranges, made, strict=True):
+            num_bytes = write(lines)
+            yield PlannedShard(name, first_id, file, offset, num_bytes, end - start, rows_sha256, source)
             offset += num_bytes
 
+    def _rows_and_more(self, start: int, end: int) -> _RowsAndMore:
+        numbers = self.order[start:end].tolist()
+        rows: bytes | list[AnyRow]
+        if isinstance(self.rows, RowTable):
+            rows = b"".join(map(self.rows.line, numbers))
+        else:
+            rows = [self.rows[number] for number in numbers]
+        return _RowsAndMore(rows, [{} if self.more is None else self.more(number) for number in numbers])
 
-class _SortedIds(Sequence[str]):
-    """The ids of a key's rows, in order."""
 
-    def __init__(self, ids: np.ndarray, order: np.ndarray) -> None:
-        self._ids, self._order = ids, order
+class _RowsAndMore(NamedTuple):
+    """Rows of a shard, perhaps as ``rows_of`` takes them, and what else decides the content of each."""
 
-    def __len__(self) -> int:
-        return len(self._order)
+    rows: Sequence[AnyRow] | bytes
+    more: Sequence[dict[str, str]]
 
-    def __getitem__(self, number: Any) -> Any:
-        return bytes(self._ids[self._order[number]]).decode()
+
+def _lines_of(job: _RowsAndMore) -> tuple[bytes, str]:
+    """The lines of a shard, and SHA-256 of what of them decides its content."""
+    rows = rows_of(job.rows) if isinstance(job.rows, bytes) else job.rows
+    records = [_record(row) | more for row, more in zip(rows, job.more, strict=True)]
+    content = hashlib.sha256(b"".join(_line(_content(record)) for record in records))
+    return b"".join(map(_line, records)), content.hexdigest()
+
+
+def _record(row: AnyRow) -> Record:
+    return row_record(row) if isinstance(row, ManifestRow) else asdict(row)
 
 
 def _line(record: Record) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
@@ -106,7 +107,7 @@ class Origin:
         made_from: settings, and fingerprints of the content of models that the options name; a folder that was made
             from other ones is refused.
         files: the state of all files that the options name, as ``seen.json`` keeps it.
-        dated: fingerprints of files by name, size and time, by the keys that version 1 of a record has.
+        dated: gives fingerprints of files by name, size and time, by the keys that version 1 of a record has.
         corpus_files: of each corpus by its name, an empty one where there is one corpus; none where they were not
             listed.
         text_files: of text alone; None for all else.
@@ -114,7 +115,7 @@ class Origin:
 
     made_from: MadeFrom
     files: dict[str, str | None]
-    dated: dict[str, str | None]
+    dated: Callable[[], dict[str, str | None]]
     corpus_files: dict[str, FileList]
     text_files: TextFiles | None = None
 
@@ -143,14 +144,16 @@ def find_origin(options: PrepareOptions, folder: Folder | None = None, lists_cor
     listed = {key: [list_files(expanded(path)) for path in paths] for key, paths in named.items()}
     texts = None if text is None or text_files is not None else list_files(text)
     states = {key: _state_of(files) for key, files in listed.items()}
-    of_corpus: dict[str, FileList | None] = {"corpus_files": corpus_files.get(""), "text_file": texts}
-    of_corpus |= {f"corpus_files.{name}": found for name, found in corpus_files.items() if name}
-    files = {**{key: found.state if found else None for key, found in of_corpus.items()}, **states}
-    dated = {
-        **{key: found.fingerprint if found else None for key, found in of_corpus.items()},
-        "align_files": align_files(options.data.align),
-        **{key: files_fingerprint(expanded(paths[0])) for key, paths in named.items() if key != "align_files"},
-    }
+    of_corpus = _listed_by_key(corpus_files, texts).items()
+    files = {**{key: found.state if found else None for key, found in of_corpus}, **states}
+
+    def dated() -> dict[str, str | None]:
+        return {
+            **{key: found.fingerprint if found else None for key, found in _listed_by_key(corpus_files, texts).items()},
+            "align_files": align_files(options.data.align),
+            **{key: files_fingerprint(expanded(paths[0])) for key, paths in named.items() if key != "align_files"},
+        }
+
     known = _known_content(folder, states)
     content = {
         key: known[key] if key in known else _content_of(found)
@@ -169,6 +172,12 @@ def find_origin(options: PrepareOptions, folder: Folder | None = None, lists_cor
         "tokenizer": asdict(options.tokenizer),
     }
     return Origin(deciding(cast(MadeFrom, made_from)), files, dated, corpus_files, text_files)
+
+
+def _listed_by_key(corpora: Mapping[str, FileList], texts: FileList | None) -> dict[str, FileList | None]:
+    """The listings of corpora and of their texts by the keys of records."""
+    of_corpora = {f"corpus_files.{name}": found for name, found in corpora.items() if name}
+    return {"corpus_files": corpora.get(""), "text_file": texts, **of_corpora}
 
 
 def _named_files(options: PrepareOptions) -> dict[str, list[str]]:

@@ -304,7 +304,7 @@ def _differences(folder: Folder, origin: Origin) -> list[str]:
         return []
     then, now = dict[str, Any](deciding(record)), dict[str, Any](with_earlier_list(record, origin.made_from))
     if then.pop("version", 1) == 1:
-        now = {**{key: value for key, value in now.items() if key not in FILES_KEYS}, **origin.dated}
+        now = {**{key: value for key, value in now.items() if key not in FILES_KEYS}, **origin.dated()}
     # What was deleted is no other thing: data made of it stays good.
     gone = {key: then.get(key) for key in FILES_KEYS if key in now and now[key] is None}
     return [] if then == {**now, **gone} else differing_settings(then, now)

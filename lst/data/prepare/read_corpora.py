@@ -7,18 +7,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from lst.data.corpora import ManifestProblem, ManifestRow, assign_splits, load_corpus, on_the_fly_files
 from lst.data.corpora.on_the_fly import SUFFIX
 from lst.data.corpora.row_languages import name_notes
 from lst.data.corpora.row_table import RowTable
-from lst.data.corpora.splits import choose_held_out
+from lst.data.corpora.splits import LARGEST_DRAW, choose_held_out
 from lst.data.corpora.unique_ids import ids_apart
 from lst.data.prepare.options import PrepareOptions
 from lst.data.prepared import SpokenRow
-from lst.data.recordings.cut import is_cut
+from lst.data.recordings.cut import fate_of_long
 from lst.data.shards import SPEECH_SPLIT, UnitFacts
 from lst.data.utterance import HeldOut
 from lst.errors import UserError, raise_problems
@@ -104,12 +106,23 @@ def _problem_of_corpus(problem: ManifestProblem, name: str) -> ManifestProblem:
 
 
 def with_splits(
-    rows: RowTable, options: PrepareOptions, held_out: Mapping[str, HeldOut], is_plan: bool = False
+    rows: RowTable,
+    options: PrepareOptions,
+    held_out: Mapping[str, HeldOut],
+    before: Sequence[ManifestRow] = (),
+    is_plan: bool = False,
 ) -> tuple[RowTable, dict[str, HeldOut]]:
     """Rows with their splits, by the rule of each corpus, and these rules by corpus.
 
     A corpus of held-out recordings alone stays so beside others that are for training. In a plan, a long recording
     is whole: one alone is not too few, and has no split yet.
+
+    Args:
+        rows: of all corpora.
+        options: of preparing.
+        held_out: the rule of each corpus in an earlier state.
+        before: rows of that state.
+        is_plan: nothing was listened to.
     """
     assigned, rules = RowTable(), dict[str, HeldOut]()
     has_others = rows.facts.splits != {"valid"}
@@ -125,17 +138,44 @@ def with_splits(
             assigned += speech
             if speech and not own:
                 continue
-        if is_plan and len(own) == 1 and is_cut(own[0], options.data):
+        if is_plan and len(own) == 1 and fate_of_long(own[0], options.data).is_cut:
             assigned += own
             continue
         check_two(own, options.corpora[name])
         is_held_out = has_others and own.facts.splits == {"valid"}
         valid_share = 1.0 if is_held_out else options.data.valid_share
-        rule = held_out.get(name) or choose_held_out(own, valid_share, options.seed)
-        assigned += assign_splits(own, valid_share, options.seed, rule)
+        root = _root(options.corpora[name])
+        rule = _with_recordings(held_out.get(name), own, name, before)
+        rule = rule or choose_held_out(own, valid_share, options.seed, root)
+        split = assign_splits(own, valid_share, options.seed, rule, root, options.num_workers)
+        if is_several or has_speech:
+            assigned += split
+        else:
+            assigned = split
         if rule is not None:
             rules[name] = rule
     return assigned, rules
+
+
+def _root(corpus: str) -> str:
+    """The folder of a corpus, or of its manifest."""
+    place = locate(corpus)
+    if not isinstance(place, Path):
+        return str(place)
+    return os.path.abspath(place if place.is_dir() else place.parent)
+
+
+def _with_recordings(rule: HeldOut | None, rows: RowTable, name: str, before: Sequence[ManifestRow]) -> HeldOut | None:
+    """A rule of a corpus that had whole files alone, and has segments now: these come together, and are for training.
+
+    Segments of an earlier state that have been drawn one by one keep their splits.
+    """
+    if rule is None or "recordings" in rule or not rows.facts.have_segments:
+        return rule
+    if rule.get("below", LARGEST_DRAW) == LARGEST_DRAW:
+        return rule  # of speakers, or of all utterances
+    had_segments = {row.is_segment for row in before if row.provenance.corpus == name}
+    return {**rule, "recordings": []} if had_segments == {False} else rule
 
 
 def check_two(rows: Sequence[SpokenRow], corpus: Location | None) -> None:

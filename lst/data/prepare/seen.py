@@ -11,7 +11,7 @@ Neither decides a byte of a shard: where one is missing, it is made anew.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import numpy as np
 from lst import storage
 from lst.data.audio.content import KEY_BYTES, AudioHashes, bare_url, file_key
 from lst.data.corpora import ManifestRow
-from lst.data.corpora.row_table import name_key
+from lst.data.corpora.row_table import Picked, name_key
 from lst.data.shards.formats import Seen
 from lst.storage import FileList, Folder, FormatError, is_url, parse_json
 from lst.storage.arrays import read_arrays
@@ -66,9 +66,14 @@ class ListedFiles:
 
     def has(self, path: Path) -> bool:
         """Whether a file is one of them."""
-        key = np.uint64(name_key(str(path)))
-        place = int(np.searchsorted(self.keys, key))
-        return place < len(self.keys) and bool(self.keys[place] == key)
+        return bool(self.have(np.array([name_key(str(path))], np.uint64))[0])
+
+    def have(self, keys: np.ndarray) -> np.ndarray:
+        """Whether each of some files is one of them, by their keys."""
+        if not len(self.keys):
+            return np.zeros(len(keys), bool)
+        found: np.ndarray = self.keys[np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)] == keys
+        return found
 
 
 def listed_files(listed: Iterable[FileList]) -> ListedFiles:
@@ -77,9 +82,16 @@ def listed_files(listed: Iterable[FileList]) -> ListedFiles:
     return ListedFiles(np.unique(np.fromiter(map(name_key, places), np.uint64)))
 
 
-def outside_audio(rows: Iterable[object], listed: Iterable[FileList]) -> str:
-    """Fingerprint of the state of audio files that no corpus's listing holds; empty where there is none."""
-    there = listed_files(listed)
+def outside_audio(rows: Sequence[object], there: ListedFiles, places: np.ndarray | None = None) -> str:
+    """Fingerprint of the state of audio files that no corpus's listing holds; empty where there is none.
+
+    Args:
+        rows: of all corpora.
+        there: the files of their listings.
+        places: as of ``HashedRows``, if they are known.
+    """
+    if places is not None:
+        rows = Picked(rows, np.flatnonzero((places != 0) & ~there.have(places)))
     outside = (
         file_key(row.path, "", {})
         for row in rows

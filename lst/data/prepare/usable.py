@@ -16,10 +16,11 @@ import numpy as np
 
 from lst.data.alignment import imported_faults
 from lst.data.alignment.known_languages import language_problems
-from lst.data.audio.content import AudioHashes, hash_audio
+from lst.data.audio.content import AudioHashes
 from lst.data.config import DataConfig
 from lst.data.corpora import ManifestProblem, ManifestRow, apply_on_error, check_rows, num_bad_rows
 from lst.data.corpora.row_table import RowTable
+from lst.data.prepare.hashing import hash_audio
 from lst.data.prepare.options import PrepareOptions
 from lst.data.prepare.seen import listed_urls
 from lst.data.prepare.utterances import check_ctc
@@ -45,11 +46,13 @@ class Usable:
         problems: one for each row that cannot be used.
         rows: without those of the problems.
         left_out: parts of recordings that are no utterance.
+        audio: hashes of the recordings that were listened to.
     """
 
     problems: list[ManifestProblem]
     rows: RowTable
     left_out: list[LeftOut]
+    audio: AudioHashes = NO_HASHES
 
 
 def usable_rows(
@@ -98,9 +101,9 @@ def usable_rows(
         check_ctc(config.align, with_text)
     if heard:
         recogniser_names(heard, config)
-    listened = list({_file_of(row): row for row in [*long, *heard]}.values())
-    hashes, _ = hash_audio(listened, known, listed_urls(files.values()), options.num_workers)
-    by_file = {_file_of(row): own.tobytes().hex() for row, own in zip(listened, hashes, strict=True)}
+    listened = RowTable({_file_of(row): row for row in [*long, *heard]}.values())
+    hashes = hash_audio(listened, known, listed_urls(files.values()), options.num_workers)
+    by_file = {_file_of(row): hashes.of(number).hex() for number, row in enumerate(listened)}
     left_out: list[LeftOut] = []
     if long:
         cut = cut_recordings(good, config, by_file, options.num_workers)
@@ -111,17 +114,19 @@ def usable_rows(
         transcribed = transcribe(good, config, by_file, options.num_workers)
         good = transcribed.rows
         left_out += transcribed.left_out
-    return Usable(found, *_apart(good, left_out))
+    return Usable(found, *_apart(good, left_out), hashes.table)
 
 
 def _to_listen_to(good: RowTable, config: DataConfig) -> tuple[list[ManifestRow], list[ManifestRow]]:
     """Recordings that are cut, and those that are transcribed; says why others as long as the first stay whole."""
     whole: Counter[str] = Counter()
     long, heard = list[ManifestRow](), list[ManifestRow]()
+    if good.facts.longest_s <= config.longest_whole_s and not (config.is_heard and False in good.facts.have_text):
+        return long, heard
     for row in good:
-        is_long, why = fate_of_long(row, config)
-        whole.update([why] * bool(why))
-        if is_long:
+        fate = fate_of_long(row, config)
+        whole.update([fate.why_whole] * bool(fate.why_whole))
+        if fate.is_cut:
             long.append(row)
         if config.is_heard and not row.text.strip():
             heard.append(row)

@@ -17,6 +17,7 @@ from lst.data.config import DataConfig
 from lst.data.corpora import ManifestProblem, ManifestRow
 from lst.data.corpora.ids import piece_id
 from lst.data.corpora.row_table import RowTable
+from lst.data.corpora.rows import LongFate
 from lst.data.languages import language_name
 from lst.data.recordings.activity import detector_of, load_silero, stretches
 from lst.data.recordings.anchors import match_tokens, to_the_nearer
@@ -51,19 +52,10 @@ class CutRows:
     left_out: list[LeftOut] = field(default_factory=list)
 
 
-def is_cut(row: ManifestRow, config: DataConfig) -> bool:
+def fate_of_long(row: ManifestRow, config: DataConfig) -> LongFate:
     """Whether a recording is so long that it is cut, and there is a way to place its words."""
-    return (row.duration_s or 0.0) > config.longest_whole_s and not _uncuttable(row, config)
-
-
-def fate_of_long(row: ManifestRow, config: DataConfig) -> tuple[bool, str]:
-    """Whether a recording is cut, and ``why_whole``."""
-    return is_cut(row, config), why_whole(row, config)
-
-
-def why_whole(row: ManifestRow, config: DataConfig) -> str:
-    """Why a recording that is as long as those that are cut stays whole; empty for all others."""
-    return _uncuttable(row, config) if (row.duration_s or 0.0) > config.longest_whole_s else ""
+    is_long = (row.duration_s or 0.0) > config.longest_whole_s
+    return LongFate(is_long, _uncuttable(row, config) if is_long else "")
 
 
 def _uncuttable(row: ManifestRow, config: DataConfig) -> str:
@@ -79,7 +71,7 @@ def _uncuttable(row: ManifestRow, config: DataConfig) -> str:
 
 
 def whole_notes(reasons: Counter[str]) -> list[str]:
-    """A sentence for each reason of ``why_whole``, by how many recordings have it."""
+    """A sentence for each reason of ``LongFate.why_whole``, by how many recordings have it."""
     return [
         f"{count:,} long recordings are not cut, as {reason}: data.align.method=ctc cuts them."
         for reason, count in sorted(reasons.items())
@@ -89,7 +81,7 @@ def whole_notes(reasons: Counter[str]) -> list[str]:
 def cut_recordings(
     rows: Sequence[ManifestRow], config: DataConfig, hashes: Mapping[str, str], num_workers: int
 ) -> CutRows:
-    """Cuts those rows that ``is_cut`` names into utterances; the others stay as they are.
+    """Cuts those rows that ``fate_of_long`` names into utterances; the others stay as they are.
 
     Args:
         rows: checked, with their durations.
@@ -101,7 +93,7 @@ def cut_recordings(
         UserError: the detector's package is missing.
     """
     detector = detector_of(config.vad)
-    long = [row for row in rows if is_cut(row, config)]
+    long = [row for row in rows if fate_of_long(row, config).is_cut]
     given = given_times_aligner(config.align) if long else None
     if long and detector == "silero":
         load_silero()  # What is missing is no fault of a recording.

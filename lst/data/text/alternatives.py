@@ -14,8 +14,9 @@ import html
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, product
+from itertools import chain, islice, product
 
+from lst.data.text.digit_groups import groups_behind
 from lst.data.text.foreign import foreign_readings
 from lst.data.text.normalise import ABBREVIATIONS, FRACTIONS, UNIT_NAMES, normalise
 from lst.data.text.readings import (
@@ -31,7 +32,7 @@ from lst.data.text.readings import (
     year,
 )
 from lst.data.text.scripts import letter_tokens
-from lst.data.text.spoken import spoken_tokens
+from lst.data.text.spoken import GROUP_NAMES, plain_pieces, spoken_tokens
 
 # Pairs of brackets whose content is a label.
 BRACKETS = ("<>", "[]", "()", "{}")
@@ -118,19 +119,22 @@ def word_readings(text: str, brackets: Sequence[str] = BRACKETS, language: str =
     labels = _label_places(text, brackets)
     is_mixed_case = any(char.islower() for char in text)
     found: list[PieceReadings] = []
-    before = ""
-    matches = list(re.finditer(r"\S+", text))
-    for number, match in enumerate(matches):
-        written = match[0]
+    before = sign = ""
+    matches, behind = list(re.finditer(r"\S+", text)), groups_behind(text)
+    for number, (match, (written, said)) in enumerate(zip(matches, plain_pieces(text), strict=True)):
+        group = next((behind[place] for place in range(*match.span()) if place in behind), None)
         outside = "".join(text[place] for place in range(*match.span()) if place not in labels)
         is_label = outside != written
         plain = "" if is_label and not any(map(str.isalnum, outside)) else outside
         after = matches[number + 1][0] if number + 1 < len(matches) else ""
         ways = (
-            foreign_readings(written, before, after, language)
+            foreign_readings(written, before, after, language, group)
             if language
             else _readings(written, before, is_mixed_case)
         )
+        sign = next((char for char in written if char in CURRENCY_SIGNS), "" if group is None else sign)
+        if group is not None and not language:
+            ways = chain([said], _group_readings(written, group, sign), ways)
         found.append(PieceReadings(written, _as_tokens([*([plain] if is_label else []), *ways], language), plain))
         before = written
     return found
@@ -211,6 +215,23 @@ def _number_readings(bare: str) -> Iterator[str]:
     parts = re.findall(r"\d+|[^\d]+", bare)
     ways = [[*islice(_amounts(part), 5), *_digits(part)] if part.isdecimal() else [part] for part in parts]
     yield from (" ".join(way) for way in islice(product(*ways), MAX_READINGS))
+
+
+def _group_readings(written: str, group: int, sign: str) -> Iterator[str]:
+    """Ways to say three digits with so many such groups behind them: ``two hundred and five thousand``.
+
+    Behind the last group stands the name of the money, where the number has its sign.
+    """
+    value = int(re.findall(r"\d+", written)[0])
+    words = cardinal(str(value)) if value else ""
+    ways = [f"{said} {GROUP_NAMES[group]}" for said in _with_and(words)] if value else [""]
+    if value == 1 and group:
+        ways.append(f"a {GROUP_NAMES[group]}")
+    if 0 < value < 100 and not group:
+        ways.append(f"and {words}")
+    if sign and not group:
+        yield from (f"{way} {price(sign, '2').rpartition(' ')[2]}" for way in ways)
+    yield from ways
 
 
 def _with_and(words: str) -> Iterator[str]:

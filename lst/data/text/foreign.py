@@ -12,7 +12,7 @@ Digits of all other languages stay as they are: the aligner says them (eSpeak NG
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice, product
 
 from lst.data.text.number_styles import STYLES, NumberStyle
@@ -22,13 +22,14 @@ _EDGES = re.compile(r"^[^\w$£€\-−+]+|[^\w%°€$£ºª]+$")
 _DIGITS = re.compile(r"\d+")
 
 
-def foreign_readings(written: str, before: str, after: str, language: str) -> Iterator[str]:
+def foreign_readings(written: str, before: str, after: str, language: str, group: int | None = None) -> Iterator[str]:
     """Ways to say a piece of a transcript, the plain one first.
 
     Args:
         written: the piece.
         before, after: the pieces around it, perhaps empty.
         language: its code.
+        group: of a number whose thousands are divided by spaces: how many groups are behind this one.
     """
     style = STYLES.get(language)
     bare = _EDGES.sub("", written)
@@ -37,14 +38,23 @@ def foreign_readings(written: str, before: str, after: str, language: str) -> It
         if style is not None:
             yield from _without_digits(style, written, bare, before)
         return
-    if re.fullmatch(r"\d{1,3}", bare) and re.fullmatch(r"\d{3}\W*", after):
-        # A space divides thousands: "12 500".
-        yield style.cardinal(int(bare) * 1000)
-    if re.fullmatch(r"\d{3}", bare) and re.fullmatch(r"\W*\d{1,3}", before):
-        yield style.cardinal(int(bare)) if int(bare) else ""
+    if group is not None:
+        yield from _group_readings(style, bare, group)
     yield from _number_readings(style, written, bare, bool(after))
     if _sign(after) in style.money:
         yield from _number_readings(style, "", f"{bare}{_sign(after)}", True)
+
+
+def _group_readings(style: NumberStyle, bare: str, group: int) -> Iterator[str]:
+    """A group of three digits as its part of a number; behind the last one may stand a decimal part or a sign."""
+    digits, part, sign = re.findall(rf"(\d+)(?:{re.escape(style.decimal)}(\d+))?(\D*)", bare)[0]
+    value = int(digits) * 1000**group
+    said = style.cardinal(value) if 0 < value < LARGEST else ""
+    if part:
+        said = f"{said} {style.point} {style.digits(part)}"
+    names = style.money[sign][1:2] if sign in style.money else style.percents if sign == "%" else ()
+    yield from (f"{said} {name}" for name in names)
+    yield said
 
 
 def _sign(piece: str) -> str:
@@ -71,6 +81,9 @@ def _number_readings(style: NumberStyle, written: str, bare: str, goes_on: bool)
     if style.cardinal is german and goes_on and re.fullmatch(r"\W*\d+\.\W*", written):
         # A point behind a number within a sentence marks an ordinal.
         marked = re.search(r"(\d+)", written)
+    if style.cardinal is german and (day := re.fullmatch(r"\W*(\d\d?)\.(\d\d?)\.\W*", written)):
+        # A day and its month, or a number that ends a sentence.
+        yield from _days(style, int(day[1]), int(day[2]), [""])
     if marked and int(marked[1]) < LARGEST:
         yield from style.ordinals(int(marked[1]))
         yield from style.amounts(int(marked[1]))
@@ -166,12 +179,29 @@ def _date(style: NumberStyle, found: re.Match[str]) -> Iterator[str]:
     if not (1 <= day <= 31 and 1 <= month <= 12):
         yield " ".join(style.cardinal(number) for number in numbers)
         return
+    yield from _days(style, day, month, style.amounts(year))
+
+
+def _days(style: NumberStyle, day: int, month: int, years: Iterable[str]) -> Iterator[str]:
+    """A day of a month, if there is one, in each of the years."""
+    if not (1 <= day <= 31 and 1 <= month <= 12):
+        return
     days = style.ordinals(day) if style.cardinal is german or day == 1 else (style.cardinal(day),)
     months = style.ordinals(month)
-    for pattern, own, said in product(style.date, (*days, style.cardinal(day)), style.amounts(year)):
+    for pattern, own, said in product(style.date, (*days, style.cardinal(day)), years):
         # German ordinals agree: am dritten vierten, dritter vierter.
         number = months[1] if style.cardinal is german and own.endswith("r") else months[0]
-        yield pattern.format(day=own, ordinal=own, month=style.months[month - 1], number=number, year=said)
+        yield pattern.format(day=own, ordinal=own, month=style.months[month - 1], number=number, year=said).strip()
+
+
+def _pointed(style: NumberStyle, found: re.Match[str]) -> Iterator[str]:
+    """``3.5``, where a comma is the decimal sign: a decimal all the same, two numbers, a day and its month."""
+    whole, part = style.cardinal(int(found[1])), found[2]
+    behind = dict.fromkeys([style.digits(part), style.cardinal(int(part)) if part[0] != "0" else style.digits(part)])
+    for sign, name in product((style.point, style.dot, ""), style.percents if found[3] else ("",)):
+        yield from (f"{whole} {sign} {said} {name}" for said in behind)
+    if style.cardinal is german and not found[3]:
+        yield from _days(style, int(found[1]), int(part), [""])
 
 
 def _range(style: NumberStyle, found: re.Match[str]) -> Iterator[str]:
@@ -188,5 +218,6 @@ _KINDS: list[tuple[str, Callable[[NumberStyle, re.Match[str]], Iterator[str]]]] 
     (r"\d\d?([/.-])\d\d?\1(?:\d{4}|\d\d)|\d{4}-\d\d-\d\d", _date),
     (rf"(?=.*[€$£])([€$£])?({_GROUPED})(?:D(\d\d))?([€$£])?", _price),
     (rf"([-−])?({_GROUPED})(?:D(\d+))?(%|°c?)?", _decimal),
+    (r"(\d{1,6})\.(\d{1,6})(%)?", _pointed),
     (r"(\d+)[-–](\d+)", _range),
 ]

@@ -14,6 +14,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 
+from lst.data.text.digit_groups import without_group_spaces
 from lst.data.text.readings import (
     CURRENCY_SIGNS,
     MONTHS,
@@ -30,7 +31,7 @@ from lst.data.text.readings import (
 )
 
 # Raised when a reading changes, so that what was spoken by the earlier one is told apart.
-NORMALISER = "built-in 1"
+NORMALISER = "built-in 2"
 
 # Singular and plural of units, by their abbreviations; they are read as units behind a number only.
 _UNITS = {
@@ -250,8 +251,12 @@ _RULES: list[Rule] = [
         lambda m: f"{cardinal(m[2])} to {price(m[1], m[3])}",
     ),
     (
-        re.compile(rf"([{re.escape(CURRENCY_SIGNS)}])\s?(\d+)(?:\.(\d\d))?(?![\d])"),
+        re.compile(rf"([{re.escape(CURRENCY_SIGNS)}])\s?(\d+)(?:\.(\d\d))?(?!\.?\d)"),
         lambda m: price(m[1], m[2], m[3] or ""),
+    ),
+    (
+        re.compile(rf"([{re.escape(CURRENCY_SIGNS)}])\s?(\d+\.\d+)"),
+        lambda m: f"{decimal(m[2])} {price(m[1], '2').rpartition(' ')[2]}",
     ),
     # A time of day, then a ratio or a score.
     (
@@ -334,7 +339,7 @@ def normalise(text: str) -> str:
 
     Letters of other scripts stay, so that a check finds them.
     """
-    said = text.translate(_QUOTES)
+    said = without_group_spaces(text.translate(_QUOTES))
     for pattern, reading in _RULES:
         said = pattern.sub(reading, said)
     for pattern, replacement in _TIDY:

@@ -33,6 +33,7 @@ class NumberStyle:
         date: a date from day, month and year, as words.
         marked_ordinal: what is written behind an ordinal's digits, as a regular expression.
         abbreviations: what they stand for, by their letters, without the last point.
+        dot: the name of the point in a number.
     """
 
     cardinal: Callable[[int], str]
@@ -53,6 +54,7 @@ class NumberStyle:
     date: tuple[str, ...]
     marked_ordinal: str
     abbreviations: dict[str, tuple[str, ...]]
+    dot: str
 
     def amounts(self, value: int) -> Iterator[str]:
         """A whole number in all its forms; from 1100 to 1999, German counts hundreds first."""
@@ -144,6 +146,7 @@ STYLES = {
             "min": ("minuten",),
             "hr": ("herr",),
         },
+        "punkt",
     ),
     "fr": NumberStyle(
         french,
@@ -190,6 +193,7 @@ STYLES = {
             "h": ("heures",),
             "min": ("minutes",),
         },
+        "point",
     ),
     "es": NumberStyle(
         spanish,
@@ -235,5 +239,6 @@ STYLES = {
             "uds": ("ustedes",),
             "d": ("don",),
         },
+        "punto",
     ),
 }

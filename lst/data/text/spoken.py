@@ -8,12 +8,15 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from lst.data.text.digit_groups import groups_behind
+
 T = TypeVar("T")
 
 _ONES = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
     *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
 )
+GROUP_NAMES = ("", "thousand", "million", "billion", "trillion")
 _TENS = ("_", "_", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _SPOKEN_SIGNS = {
     "&": " and ",
@@ -182,10 +185,42 @@ def spoken_words(text: str) -> list[SpokenWord]:
     >>> [(word.text, word.tokens) for word in spoken_words("Well — 12 miles!")]
     [('Well —', ('well',)), ('12', ('twelve',)), ('miles!', ('miles',))]
     """
-    words = join_unsaid((written, spoken_tokens(written)) for written in text.split())
+    words = join_unsaid((written, spoken_tokens(plain)) for written, plain in plain_pieces(text))
     if not words:
         raise ValueError(f"nothing in {text!r} can be said: it has no letter and no digit")
     return [SpokenWord(written, tuple(tokens)) for written, tokens in words]
+
+
+def plain_pieces(text: str) -> list[tuple[str, str]]:
+    """The pieces between white space, each as written and with its part of a number of several pieces as words.
+
+    >>> plain_pieces("1 250 000 miles")
+    [('1', ' one million '), ('250', ' two hundred fifty thousand '), ('000', '  '), ('miles', 'miles')]
+    """
+    behind = groups_behind(text)
+    if not behind:
+        return [(written, written) for written in text.split()]
+    pieces = []
+    for found in re.finditer(r"\S+", text):
+        digits = re.search(r"\d+", found[0])
+        place = -1 if digits is None else found.start() + digits.start()
+        pieces.append((found[0], _in_words(found[0], behind[place]) if place in behind else found[0]))
+    return pieces
+
+
+def _in_words(written: str, num_groups: int) -> str:
+    """A group of digits, with a decimal part perhaps, as its part of the number."""
+
+    def said(found: re.Match[str]) -> str:
+        part = f" point {' '.join(found[2])}" if found[2] else ""
+        return f" {group_words(found[1], num_groups)}{part} "
+
+    return re.sub(r"(\d+)(?:\.(\d+))?", said, written, count=1)
+
+
+def group_words(digits: str, num_groups: int) -> str:
+    """What three digits are in a number with so many such groups behind them; nothing for zeros."""
+    return f"{spell_number(str(int(digits)))} {GROUP_NAMES[num_groups]}".strip() if int(digits) else ""
 
 
 def spoken_tokens(written: str) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import random
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from lst.data.audio.read import read_audio
 from lst.data.corpora.load import load_corpus
 from lst.data.corpora.row_checks import check_rows, num_bad_rows
 from lst.data.corpora.rows import ManifestRow
-from lst.data.corpora.splits import assign_splits
+from lst.data.corpora.splits import assign_splits, choose_held_out
 from lst.errors import UserError
 
 
@@ -299,6 +300,60 @@ def test_few_speakers_are_split_by_utterance() -> None:
     split = assign_splits(rows_of(4, 25), 0.1, seed=0)
     assert Counter(row.split for row in split) == {"train": 90, "valid": 10}
     assert {row.speaker for row in split if row.split == "train"} == {f"s{number}" for number in range(4)}
+
+
+def segments(name: str, count: int) -> list[ManifestRow]:
+    return [ManifestRow(f"{name}-{n}", Path(f"/talks/{name}.wav"), "hello", start_s=1.0 + n) for n in range(count)]
+
+
+def splits_by_file(rows: Iterable[ManifestRow]) -> dict[str, set[str]]:
+    found = defaultdict[str, set[str]](set)
+    for row in rows:
+        found[Path(row.path).stem].add(row.split)
+    return dict(found)
+
+
+def test_segments_of_a_recording_are_in_one_split() -> None:
+    rows = [row for n in range(12) for row in segments(f"talk{n}", 10)]
+    for seed in range(5):
+        split = assign_splits(rows, 0.2, seed, root="/talks")
+        assert all(len(splits) == 1 for splits in splits_by_file(split).values())
+        assert Counter(row.split for row in split) == {"train": 100, "valid": 20}
+    # Wherever the corpus lies, and whatever the order.
+    moved = [replace(row, path=Path(f"/elsewhere/{Path(row.path).name}")) for row in rows]
+    assert [row.split for row in assign_splits(moved, 0.2, 4, root="/elsewhere")] == [row.split for row in split]
+    shuffled = random.Random(0).sample(rows, len(rows))
+    assert splits_by_file(assign_splits(shuffled, 0.2, 4, root="/talks")) == splits_by_file(split)
+    # Files of which the corpus gives a segment to training are not held out.
+    trained = [replace(row, split="train") if row.id.endswith("-0") and row.id < "talk2" else row for row in rows]
+    held_out = splits_by_file(row for row in assign_splits(trained, 0.2, 0) if row.split == "valid")
+    assert held_out
+    assert not held_out.keys() & {Path(row.path).stem for row in trained if row.split}
+
+
+def test_whole_files_beside_segments_are_drawn_one_by_one() -> None:
+    single = [ManifestRow(f"utt{n}", Path(f"/talks/utt{n}.wav"), "hello") for n in range(50)]
+    rule = choose_held_out([*single, *segments("long", 50), *segments("other", 8)], 0.2, 0, "/talks") or {}
+    split = assign_splits([*single, *segments("long", 50), *segments("other", 8)], 0.2, 0, rule, "/talks")
+    assert sum(row.split == "valid" for row in split[:50]) == 10
+    assert splits_by_file(split[50:]) == {"long": {"train"}, "other": {"valid"}}
+    # Later segments of a file go where the others are, those of a new one to training.
+    later = assign_splits([*segments("other", 20), *segments("new", 20)], 0.2, 0, rule, "/talks")
+    assert splits_by_file(later) == {"other": {"valid"}, "new": {"train"}}
+    # Where no file has two, the draw is that of whole files.
+    alone = [replace(row, start_s=0.5) for row in single]
+    of_files, of_segments = (assign_splits(rows, 0.2, 0, root="/talks") for rows in (single, alone))
+    assert [row.split for row in of_segments] == [row.split for row in of_files]
+
+
+def test_of_two_recordings_the_shorter_is_held_out_and_of_one_single_segments(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    two = assign_splits([*segments("a", 30), *segments("b", 10)], 0.1, 0)
+    assert splits_by_file(two) == {"a": {"train"}, "b": {"valid"}}
+    one = assign_splits(segments("a", 30), 0.1, 0, root="/talks")
+    assert sum(row.split == "valid" for row in one) == 3
+    assert "all utterances are segments of a.wav" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("num_speakers", "num_each", "num_valid"), [(5, 10, 10), (1, 10, 1), (1, 2, 1)])

@@ -64,7 +64,12 @@ def test_a_table_gives_back_each_field_of_each_row() -> None:
     assert [row for content in table.contents(7) for row in rows_of(content)] == expected
     with pytest.raises(IndexError):
         table[len(expected)]
-    assert table.facts == RowFacts(True, 8, {"", "de", "fr"}, {"", "valid", "train"}, {True, False})
+    assert table.facts == RowFacts(
+        *(True, 8, {"", "de", "fr"}, {"", "valid", "train"}, {True, False}),
+        have_segments=True,
+        longest_s=2.5,
+        sources={"", "read"},
+    )
     assert RowTable() == []
     assert table != ROWS
     table.append(ManifestRow("a name", "a.wav", "hello"))

@@ -133,12 +133,12 @@ def test_recording_in_the_place_of_another_with_its_size_and_time_is_noticed(own
 
 
 def test_touching_one_recording_reads_it_alone_again(own: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lst.data.audio import content
+    from lst.data.prepare import hashing
 
     read: list[str] = []
-    hash_file = content._hash_file
+    hash_file = hashing.hash_file
     monkeypatch.setattr(
-        content, "_hash_file", lambda path, *rest: read.append(Path(path).name) or hash_file(path, *rest)
+        hashing, "hash_file", lambda path, *rest: read.append(Path(path).name) or hash_file(path, *rest)
     )
     os.utime(own / "utt_2.wav", ns=(1, 1))
     prepare(data, options(own))

@@ -218,3 +218,11 @@ def test_a_corpus_without_a_layout_is_told_on_one_line(both: str, tmp_path: Path
     (problem,) = raised.value.problems
     assert re.match(r"none: corpus .* has no known layout\. Looked for: ", problem)
     assert not re.search(r"\n|\\n", problem)
+
+
+def test_text_pieces_alone_are_fitted_to_an_even_sample(
+    both: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["tokenizer.text_vocab_size=300", "tokenizer.text_max_lines=6", "data.min_duration_s=0.1"]
+    assert main(["tokenizer", "fit-text", f"corpus={both}", *words, f"out={tmp_path / 'text.model'}"]) == 0
+    assert "text pieces are fitted to 3 lines of read, 3 lines of talks" in capsys.readouterr().err

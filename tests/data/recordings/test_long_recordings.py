@@ -23,11 +23,13 @@ from lst.data.audio import read_row_audio
 from lst.data.checks.corpus import check_corpus
 from lst.data.config import AlignConfig, DataConfig
 from lst.data.corpora import ManifestRow, read_manifest, write_manifest
+from lst.data.corpora.rows import LongFate
+from lst.data.prepare import hashing
 from lst.data.prepare.gather import gather_source
 from lst.data.prepare.prepare import prepare
 from lst.data.prepared import PreparedData
 from lst.data.recordings import activity, hearing_ctc, listen
-from lst.data.recordings.cut import CutRows, cut_recordings, is_cut, why_whole
+from lst.data.recordings.cut import CutRows, cut_recordings, fate_of_long
 from lst.data.recordings.pieces import FoundWord, cut_pieces
 from lst.data.utterance import TimedWord
 from lst.errors import ProblemsError, UserError
@@ -236,6 +238,29 @@ def test_the_transcript_of_another_recording_is_refused_with_its_cause(
     assert not cut_recordings(right, config, hashes, 1).problems
 
 
+def test_pieces_of_a_recording_are_in_one_split_and_each_file_is_hashed_once(
+    sounds: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed, hash_file = [], hashing.hash_file
+    monkeypatch.setattr(hashing, "hash_file", lambda *job: hashed.append(job[0].stem) or hash_file(*job))
+    rows = []
+    for number, own in enumerate((slice(0, 4), slice(4, None))):
+        silence = np.zeros(round(GAP_S * 16_000), np.float32)
+        talk = np.concatenate([part for sound in sounds[own] for part in (sound, silence)])
+        soundfile.write(tmp_path / f"talk_{number}.wav", talk, 16_000)
+        rows.append({"path": f"talk_{number}.wav", "text": " ".join(SENTENCES[own])})
+    (tmp_path / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    # With seeds of all kinds: of pieces that are drawn one by one, some would lie apart.
+    for seed in range(3):
+        found = options(tmp_path, part="plan", seed=seed, **{**CUT, "cut_above_s": 4.0, "cut_to_s": 3.0})
+        prepare(tmp_path / f"data_{seed}", found)
+        splits = {name: set[str]() for name in ("talk_0", "talk_1")}
+        for row in read_manifest(tmp_path / f"data_{seed}/manifest.jsonl"):
+            splits[Path(row.path).stem].add(row.split)
+        assert sorted(map(tuple, splits.values())) == [("train",), ("valid",)]
+    assert sorted(hashed) == 3 * ["talk_0"] + 3 * ["talk_1"]
+
+
 def test_a_ctc_model_cuts_long_recordings_in_another_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loudness of a made sound is the label that the model hears in it."""
     text = "Привет, мир! Как дела? Сегодня хорошо. Очень рад тебя видеть, друг мой. Пойдём домой вместе скорее."
@@ -382,10 +407,12 @@ def test_why_a_long_recording_stays_whole_is_told(chapter: Path, tmp_path: Path)
         (AlignConfig(method="manifest"), "no times of its words"),
         (AlignConfig(), ""),
     ):
-        found = why_whole(long, DataConfig(align=method))
-        assert why in found
-        assert bool(found) is not is_cut(long, DataConfig(align=method))
-    assert not why_whole(replace(long, duration_s=50.0), DataConfig(align=AlignConfig(method="manifest")))
+        fate = fate_of_long(long, DataConfig(align=method))
+        assert why in fate.why_whole
+        assert fate.is_long
+        assert bool(fate.why_whole) is not fate.is_cut
+    short = fate_of_long(replace(long, duration_s=50.0), DataConfig(align=AlignConfig(method="manifest")))
+    assert short == LongFate()
 
 
 def test_a_very_short_word_in_a_pause_is_in_one_piece() -> None:

@@ -9,7 +9,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,16 @@ import numpy as np
 from lst.data.audio import AUDIO_SUFFIXES
 from lst.data.corpora.manifest import JSON_SUFFIXES, split_of
 from lst.data.corpora.records import Record, first_json_object, json_records
-from lst.data.corpora.row_table import RowTable, name_key
+from lst.data.corpora.row_table import RowTable, name_key, rows_of
 from lst.data.corpora.rows import ManifestProblem, ManifestRow
 from lst.errors import UserError
+from lst.parallel import ordered_map
 from lst.progress import Progress
 from lst.storage import FileList, list_files
 
 LIST_SUFFIXES = (".txt", ".tsv", ".csv", *JSON_SUFFIXES)
+# Files whose names a process looks at together.
+NAMED_TOGETHER = 1_024
 LHOTSE, NEMO, PEOPLES_SPEECH, PLAIN = "lhotse", "nemo", "peoples_speech", "manifest"
 LHOTSE_RECORDINGS, LHOTSE_SUPERVISIONS = "lhotse recordings", "lhotse supervisions"
 
@@ -109,6 +112,10 @@ class _Paths(Sequence[Path]):
         names = self._names[number]
         return [self._root / name for name in names] if isinstance(number, slice) else self._root / names
 
+    def texts(self, start: int, end: int) -> list[str]:
+        """Some of them as texts, which are made in less time."""
+        return [f"{self._root}/{name}" for name in self._names[start:end]]
+
 
 @dataclass
 class Found:
@@ -173,7 +180,9 @@ class Found:
                 kept.append(problem)
         self.problems[:] = kept
 
-    def add_unused(self, folder: Path, files: Sequence[Path], remedy: str, used: Sequence[Path] = ()) -> None:
+    def add_unused(
+        self, folder: Path, files: Sequence[Path], remedy: str, used: Sequence[Path] = (), num_workers: int = 1
+    ) -> None:
         """Adds a problem for each audio file without a transcript.
 
         Paths are compared resolved, so different spellings of one file count as the same.
@@ -183,22 +192,21 @@ class Found:
             files: its files.
             remedy: which transcript should name the file.
             used: files with a transcript that neither a row nor a problem names.
+            num_workers: processes that look at names.
         """
-
-        def named() -> Iterator[str]:
-            of_problems = (problem.path for problem in self.problems if problem.path is not None)
-            return map(os.path.abspath, chain((row.path for row in self.rows), of_problems, used))
-
-        stems = np.unique(np.fromiter((name_key(os.path.splitext(name)[0]) for name in named()), np.uint64))
-        audio, keys = array("Q"), array("Q")
-        for number, file in enumerate(files):
-            stem, suffix = os.path.splitext(os.path.abspath(file))
-            if suffix.lower() in AUDIO_SUFFIXES:
-                audio.append(number)
-                keys.append(name_key(stem))
-        unnamed = np.flatnonzero(~np.isin(np.array(keys, np.uint64), stems)).tolist()
-        left = list(audio_by_stem(files[audio[place]] for place in unnamed).values())
-        real_names = set(map(os.path.realpath, named())) if left else set()
+        others = [*(problem.path for problem in self.problems if problem.path is not None), *used]
+        place = Path.cwd()  # workers may be elsewhere
+        stems = _stem_keys(place, others)
+        for keys in ordered_map(partial(_stem_keys, place), self.rows.contents(NAMED_TOGETHER), num_workers):
+            stems.extend(keys)
+        audio_keys = array("Q")
+        for keys in ordered_map(partial(_audio_keys, place), _names(files), num_workers):
+            audio_keys.extend(keys)
+        own_keys = np.array(audio_keys, np.uint64)
+        is_unnamed = (own_keys != 0) & ~np.isin(own_keys, np.unique(np.array(stems, np.uint64)))
+        left = list(audio_by_stem(files[number] for number in np.flatnonzero(is_unnamed).tolist()).values())
+        named = chain((row.path for row in self.rows), others)
+        real_names = set(map(os.path.realpath, map(os.path.abspath, named))) if left else set()
         for file in sorted(file for file in left if os.path.realpath(file) not in real_names):
             message = f"audio without transcript: {remedy}"
             self.fail(str(file.relative_to(folder)), message, file.stem, file, "missing transcript")
@@ -244,6 +252,29 @@ class Layout:
         if listing.file is None:
             found.add_special(listing)
         return found
+
+
+def _names(files: Sequence[Path]) -> Iterator[list[str]]:
+    """Paths of files, so many at a time."""
+    for start in range(0, len(files), NAMED_TOGETHER):
+        end = start + NAMED_TOGETHER
+        yield files.texts(start, end) if isinstance(files, _Paths) else list(map(str, files[start:end]))
+
+
+def _stem_keys(place: Path, named: bytes | Iterable[Path | str]) -> array[int]:
+    """``name_key`` of the whole path, without its suffix, of each file; ``place`` is where relative ones start."""
+    paths = (row.path for row in rows_of(named)) if isinstance(named, bytes) else named
+    return array("Q", (name_key(os.path.splitext(_whole(place, path))[0]) for path in paths))
+
+
+def _audio_keys(place: Path, paths: Sequence[str]) -> array[int]:
+    """The same of audio files; 0 for all others."""
+    whole = (os.path.splitext(_whole(place, path)) for path in paths)
+    return array("Q", (name_key(stem) if suffix.lower() in AUDIO_SUFFIXES else 0 for stem, suffix in whole))
+
+
+def _whole(place: Path, path: Path | str) -> str:
+    return os.path.normpath(os.path.join(place, path))
 
 
 def _json_kind(keys: set[str]) -> str:

@@ -52,7 +52,7 @@ def _read(listing: Listing, candidates: list[Path], found: Found) -> None:
     )
     if listing.file is None:
         remedy = f"{manifest.name} has no row for it; to use that file's rows alone, name {manifest} as the corpus"
-        found.add_unused(listing.root, listing.each_file, remedy)
+        found.add_unused(listing.root, listing.each_file, remedy, num_workers=listing.num_workers)
 
 
 _SUFFIXES = f"*{', *'.join(MANIFEST_SUFFIXES)}"
