@@ -14,6 +14,8 @@ from repository import ROOT
 
 # Tests of small models gain nothing from more threads, and two runs must add numbers in one order.
 torch.set_num_threads(1)
+# Nor do the processes that tests start: threads that wait for each other take a core all the same.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Triton asks for it when a kernel is defined: before any test imports one.
 if not torch.cuda.is_available():

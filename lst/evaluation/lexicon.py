@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lst.data.recordings.recognisers import Pocketsphinx
-from lst.data.text import pronounce
+from lst.data.text.pronounce import dictionary_lines, pronounce
 from lst.evaluation.benchmark.recognise import spoken_keys
 from lst.storage import write_text
 
@@ -35,20 +35,31 @@ class LexiconRecogniser(Pocketsphinx):
     """
 
     def __init__(self, words: list[str]) -> None:
-        super().__init__()
-        self.name += f", a lexicon of {len(words)} words"
-        for word in words:
-            if self._decoder.lookup_word(word) is None:
-                self._decoder.add_word(word, " ".join(pronounce(word)), word == words[-1])
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "lexicon.arpa"
-            write_text(path, _unigrams(words))
-            self._decoder.add_lm_file("lexicon", str(path))
-        self._decoder.activate_search("lexicon")
+            dictionary, model = Path(folder) / "lexicon.dict", Path(folder) / "lexicon.arpa"
+            write_text(dictionary, _dictionary(words))
+            write_text(model, _unigrams(words))
+            super().__init__(dict=str(dictionary), lm=str(model))
+        self.name += f", a lexicon of {len(words)} words"
 
     def transcribe(self, waveform: np.ndarray) -> str:
         """See ``Recogniser``. Other pronunciations of a word are marked: read(2)."""
         return re.sub(r"\(\d+\)", "", super().transcribe(waveform))
+
+
+def _dictionary(words: list[str]) -> str:
+    """Pronunciations of these words alone, for pocketsphinx looks each of its dictionary up in the language model.
+
+    >>> print(_dictionary(["qwyx", "read"]), end="")
+    read R EH D
+    read(2) R IY D
+    qwyx K W Y K S
+    """
+    wanted = set(words)
+    lines = [line for line in dictionary_lines() if line.split()[0].partition("(")[0] in wanted]
+    known = {line.split()[0] for line in lines}
+    lines += [f"{word} {' '.join(pronounce(word))}" for word in words if word not in known]
+    return "\n".join([*lines, ""])
 
 
 def _unigrams(words: list[str]) -> str:

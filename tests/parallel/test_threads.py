@@ -33,8 +33,9 @@ def test_within_the_block_there_is_one_thread_and_after_it_as_many_as_before() -
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no /proc to count a process's threads in")
-def test_a_task_keeps_one_core_busy() -> None:
+def test_a_task_keeps_one_core_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenBLAS's second thread would wait in a loop beside it: processor time far above the time that passed."""
+    monkeypatch.delenv("OMP_NUM_THREADS")
     code = (
         "import time, numpy as np\n"
         "from lst.parallel.work import work\n"

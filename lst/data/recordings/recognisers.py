@@ -67,12 +67,16 @@ class RecogniserChoice:
 
 
 class Pocketsphinx:
-    """pocketsphinx with the English model and the trigrams of its package (BSD-2)."""
+    """pocketsphinx with the English model, the dictionary and the trigrams of its package (BSD-2).
 
-    def __init__(self) -> None:
+    Args:
+        files: in place of the package's: ``dict``, ``lm``.
+    """
+
+    def __init__(self, **files: str) -> None:
         pocketsphinx = import_or_explain("pocketsphinx", "the recogniser", "pip install pocketsphinx")
         self.name = f"pocketsphinx {version('pocketsphinx')}, its packaged English model"
-        self._decoder = pocketsphinx.Decoder(loglevel="FATAL")
+        self._decoder = pocketsphinx.Decoder(loglevel="FATAL", **files)
 
     def transcribe(self, waveform: np.ndarray) -> str:
         """See ``Recogniser``."""

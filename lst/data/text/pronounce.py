@@ -9,19 +9,27 @@ from lst.data.text.spoken import pronounce_by_rule, spoken_words
 from lst.lazy import import_or_explain
 
 
-@lru_cache(maxsize=1)
-def pronouncing_dictionary() -> dict[str, tuple[str, ...]]:
-    """The first pronunciation of each word of pocketsphinx's packaged dictionary, as ARPAbet phones without stress.
+def dictionary_lines() -> list[str]:
+    """Pocketsphinx's packaged dictionary, a pronunciation a line: ``read R EH D``, then ``read(2) R IY D``.
 
     Raises:
         UserError: pocketsphinx is not installed.
     """
     pocketsphinx = import_or_explain("pocketsphinx", "its dictionary", "pip install pocketsphinx")
     path = Path(pocketsphinx.get_model_path(), "en-us", "cmudict-en-us.dict")
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+@lru_cache(maxsize=1)
+def pronouncing_dictionary() -> dict[str, tuple[str, ...]]:
+    """The first pronunciation of each word of the packaged dictionary, as ARPAbet phones without stress.
+
+    Raises:
+        UserError: pocketsphinx is not installed.
+    """
     found: dict[str, tuple[str, ...]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in dictionary_lines():
         word, *phones = line.split()
-        # Further pronunciations of a word are marked: read(2).
         found.setdefault(word.partition("(")[0], tuple(phones))
     return found
 

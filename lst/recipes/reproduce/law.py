@@ -17,7 +17,7 @@ from pathlib import Path
 from lst.configs.reproduce_schema import ReproduceConfig
 from lst.configs.scaling_schema import FitConfig, ScalingConfig
 from lst.data.prepared import PreparedData
-from lst.errors import UserError
+from lst.errors import LstError, UserError
 from lst.recipes.reproduce.floor import floor_checks, known_entropy
 from lst.recipes.reproduce.formats import KnownEntropy, LawFile, LawRecord
 from lst.recipes.reproduce.grids import (
@@ -35,7 +35,7 @@ from lst.recipes.reproduce.repetition import repetition_records
 from lst.recipes.scaling.fit import FIT_FILE, scale_fit
 from lst.recipes.scaling.formats import FitFile, FitRecord
 from lst.recipes.scaling.points import write_points
-from lst.storage import read_json, write_json
+from lst.storage import read_json, sha256, write_json
 
 LAW_FILE = "law.json"
 
@@ -91,23 +91,30 @@ def _measured(
 
 
 def _fitted(config: ReproduceConfig, rows: Sequence[dict[str, str | float]]) -> tuple[FitFile | None, str]:
-    """The fit of ``lst scale fit``; or none, and why."""
+    """The fit of ``lst scale fit``; or none, and why. A table that has one is not fitted again."""
     out = Path(config.out)
     if not rows:
         return None, "no model is finished"
     write_points(out / "points.csv", rows)
+    options = FitConfig(base_arm=str(rows[0]["arm"]), loss_unit="bits")
+    scaling = ScalingConfig(points=str(out / "points.csv"), out=str(out / "fit"), seed=config.seed, fit=options)
     try:
-        scale_fit(
-            ScalingConfig(
-                points=str(out / "points.csv"),
-                out=str(out / "fit"),
-                seed=config.seed,
-                fit=FitConfig(base_arm=str(rows[0]["arm"]), loss_unit="bits"),
-            )
-        )
+        if not _is_fitted(scaling):
+            scale_fit(scaling)
     except UserError as error:
         return None, " ".join(str(error).split())
     return read_json(out / "fit" / FIT_FILE, FitFile, "the fit", "Delete it."), ""
+
+
+def _is_fitted(config: ScalingConfig) -> bool:
+    """Whether there is a fit of this very table and of the same draws."""
+    try:
+        found = read_json(Path(config.out) / FIT_FILE, FitFile, "the fit", "")
+    except LstError:
+        return False
+    drawn = (found["seed"], found["bootstrap_samples"])
+    is_same_table = found["points_sha256"] == sha256(Path(str(config.points)))
+    return is_same_table and drawn == (config.seed, config.fit.bootstrap_samples)
 
 
 def _losses(row: Mapping[str, str | float]) -> dict[str, str | float]:

@@ -27,11 +27,11 @@ from lst.data.prepare.prepare import PrepareOptions, prepare
 from tests.data.conftest import files_in, hashes, is_alive, options
 
 TAKES_ALL = os.environ.get("LST_TEST_FAULTS") == "all"
-NUM_KILLS = 30
+NUM_KILLS = 30 if TAKES_ALL else 15
 NUM_SHARDS = 24
 # On Ray, thirty together with the one node, and the one driver with all its processes, where all are taken. Each worker
 # that is killed costs seconds: another one imports everything.
-NUM_WORKER_KILLS, NUM_DRIVER_KILLS = (20, 8) if TAKES_ALL else (6, 6)
+NUM_WORKER_KILLS, NUM_DRIVER_KILLS = (20, 8) if TAKES_ALL else (3, 6)
 
 
 def environment() -> dict[str, str]:

@@ -166,24 +166,19 @@ print(begun())
 def test_kept_memory_is_not_fetched_again() -> None:
     """A tensor of 64 MB, made over and over, costs thousands of page faults each time, or next to none."""
     code = """
-import resource, sys, torch
+import resource, torch
 from lst.parallel.machine import keep_freed_memory
-if sys.argv[1] == "keep":
-    assert keep_freed_memory()
-make = lambda: torch.ones(16, 1 << 20)
-for _ in range(8):
-    x = None
-    x = make()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(8):
-    x = None
-    x = make()
-print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 8)
+def faults():
+    for turn in range(16):
+        if turn == 8:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        x = None
+        x = torch.ones(16, 1 << 20)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 8
+print(faults())
+assert keep_freed_memory()
+print(faults())
 """
-    faults = {
-        word: int(
-            subprocess.run([sys.executable, "-c", code, word], stdout=subprocess.PIPE, text=True, check=True).stdout
-        )
-        for word in ("keep", "leave")
-    }
-    assert 4 * faults["keep"] < faults["leave"]
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+    leave, keep = map(int, done.stdout.split())
+    assert 4 * keep < leave

@@ -17,7 +17,7 @@ from lst.recipes.reproduce.formats import LstFile
 from lst.recipes.reproduce.grids import Trained
 from lst.storage import read_json, write_jsonl
 
-NUM_ITEMS, NUM_SEEDS = 300, 4
+NUM_ITEMS, NUM_SEEDS = 100, 4
 # Accuracy by grid, arm and size.
 ACCURACIES = {
     ("compute", "baseline", "small"): 0.5,

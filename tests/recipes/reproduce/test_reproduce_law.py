@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
 import pytest
 
 from lst.cli import main
+from lst.configs.compose import REPRODUCE
 from lst.data.prepared import PreparedData
 from lst.evaluation.ceilings import StoryData
 from lst.evaluation.entropy import UnitEntropy
+from lst.recipes.reproduce import law
 from lst.recipes.reproduce.formats import LawFile
-from lst.storage import read_json
+from lst.storage import FormatError, read_json
 
 
 def read_law(out: Path) -> LawFile:
@@ -89,6 +92,7 @@ def test_what_is_finished_is_not_trained_again(
     whole: Path, law_plan: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("lst.recipes.scaling.cells.train", None)
+    monkeypatch.setattr(law, "scale_fit", None)
     before = (whole / "law.json").read_bytes()
     words = ["reproduce", "law", f"law={law_plan}", f"out={whole}"]
     assert main([*words, "jobs=0"]) == 0
@@ -97,6 +101,26 @@ def test_what_is_finished_is_not_trained_again(
     assert (whole / "law.json").read_bytes() == before
     assert main([*words, "--dry-run"]) == 0
     assert "nothing to do" in capsys.readouterr().out
+
+
+def test_a_table_is_fitted_again_where_it_or_the_fit_is_another(
+    whole: Path, law_plan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(law, "scale_fit", asked.append)
+    config, rows = REPRODUCE.build([f"law={law_plan}", f"out={whole}"]), read_law(whole)["points"]
+    place = whole / "fit" / "fit.json"
+    whole_fit = place.read_bytes()
+    fit = json.loads(whole_fit)
+    for number, changed in enumerate(({}, {"points_sha256": "0"}, {"seed": 9}, {"bootstrap_samples": 101})):
+        place.write_text(json.dumps({**fit, **changed}))
+        assert law._fitted(config, rows) == ({**fit, **changed}, "")
+        assert len(asked) == number, changed
+    place.write_text("{")
+    with pytest.raises(FormatError):
+        law._fitted(config, rows)
+    assert len(asked) == 4, "what is damaged is made again"
+    place.write_bytes(whole_fit)
 
 
 def test_wrong_plans_are_refused_before_anything_begins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,9 +34,9 @@ from lst.runs import RunFolder
 # A hybrid with a boundary head has every kind of parameter; half of the targets count less.
 WORDS = (
     *("model=lst_debug_h3", "model.boundary_head=true", "patching=aligned", "loss.speech_weight=0.5"),
-    *("train.precision=64-true", "train.rows=1", "train.batch_patches=384", "train.eval_every=10"),
+    *("train.precision=64-true", "train.rows=1", "train.batch_patches=384", "train.eval_every=7"),
     "train.eval_items=2",
-    *("train.max_steps=20", "train.checkpoint_every=10", "train.keep_checkpoints=2"),
+    *("train.max_steps=14", "train.checkpoint_every=7", "train.keep_checkpoints=2"),
 )
 TWO = "train.devices=2"
 
