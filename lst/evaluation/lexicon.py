@@ -48,7 +48,7 @@ class LexiconRecogniser(Pocketsphinx):
 
 
 def _dictionary(words: list[str]) -> str:
-    """Pronunciations of these words alone, for pocketsphinx looks each of its dictionary up in the language model.
+    """Pronunciations of these words alone: pocketsphinx looks up each word of its dictionary in the language model.
 
     >>> print(_dictionary(["qwyx", "read"]), end="")
     read R EH D

@@ -111,7 +111,7 @@ def _evaluate(config: Config, run: RunFolder, trained: TrainedModel, utterances:
         voice = voice_of(trained) or fit_voice(data)
         if voice is None:
             raise UserError(f"it has no voice, so nobody hears what it says: {data.folder} was made without audio")
-    named = (measure_name(), recogniser.name if recogniser else "", voice.name if voice else "")
+    named = (measure_name(), recogniser.name if recogniser else "", voice.name if voice else "", TEXT_NORMALISER)
     decided = [options.task, options.split, options.max_utterances, options.beams, options.bootstrap_samples]
     weights, patching = trained.weights_sha256, trained.patching
     made_from = fingerprint(

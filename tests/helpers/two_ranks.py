@@ -68,7 +68,9 @@ class TwoRanks:
         """Ends both: nobody asks any more."""
         for connection in self.ours:
             connection.close()
-        self.process.join()
+        self.process.join(MOST_S)
+        # One that waits for the other in a collective call never ends.
+        self.process.kill()
 
 
 def _serve_both(connections: list[Any]) -> None:

@@ -21,6 +21,8 @@ from lst.parallel import ordered_map
 from lst.progress import say
 
 MIN_SPEAKERS_TO_HOLD_OUT = 5
+# A recording of more segments than so many times what is wanted is not held out whole.
+MOST_TIMES_WANTED = 4
 LARGEST_DRAW = "f" * 64
 MOST_NAMES_SENT = 1_000
 
@@ -144,27 +146,40 @@ def _smallest(names: Sequence[str], sizes: Counter[str]) -> str:
     return min(names, key=lambda name: sizes[name])
 
 
+def _num_drawn(rows: RowTable, num_wanted: float) -> int:
+    return max(1, min(round(num_wanted), len(rows) - 1))
+
+
+def _drawn_alone(rows: RowTable, num_wanted: float, seed: int) -> HeldOut:
+    """Single utterances by their draws."""
+    is_candidate = _candidates(rows)
+    draws = (_draw(seed, "id", row.id) for row in rows if is_candidate(row))
+    return {"seed": seed, "below": heapq.nsmallest(_num_drawn(rows, num_wanted), draws)[-1]}
+
+
 def _drawn(rows: RowTable, num_wanted: float, seed: int, root: str) -> HeldOut:
-    """Single utterances by their draws, and recordings of several segments as a whole."""
-    num_drawn, is_candidate = max(1, min(round(num_wanted), len(rows) - 1)), _candidates(rows)
+    """Single utterances by their draws, and recordings of several segments as a whole.
+
+    Where no recording fits, the smallest is held out, unless it is many times what is wanted: then single segments are.
+    """
     if not rows.facts.have_segments:
-        draws = (_draw(seed, "id", row.id) for row in rows if is_candidate(row))
-        return {"seed": seed, "below": heapq.nsmallest(num_drawn, draws)[-1]}
+        return _drawn_alone(rows, num_wanted, seed)
+    num_drawn = _num_drawn(rows, num_wanted)
     is_alone, sizes = _recordings(rows, root)
     several, num_alone = sorted(sizes, key=lambda name: _draw(seed, "recording", name)), int(is_alone.sum())
-    if num_alone == 0 and len(several) == 1:
-        say(
-            f"all utterances are segments of {several[0]}, also those that are held out: scores on them say little "
-            "about other recordings"
-        )
-        draws = (_draw(seed, "id", row.id) for row in rows if is_candidate(row))
-        return {"seed": seed, "below": heapq.nsmallest(num_drawn, draws)[-1]}
     if several:
         num_drawn = round(num_wanted * num_alone / len(rows))
     held_out = _with_room(several, sizes, num_wanted - num_drawn)
-    if not held_out and not num_drawn:
-        num_drawn = min(1, num_alone)
-        held_out = set() if num_alone else {_smallest(several, sizes)}
+    if several and not held_out and num_drawn < num_wanted / MOST_TIMES_WANTED:
+        smallest = _smallest(several, sizes)
+        if (num_alone or len(several) > 1) and sizes[smallest] <= min(MOST_TIMES_WANTED * num_wanted, len(rows) / 2):
+            held_out, num_drawn = {smallest}, 0
+        else:
+            say(
+                f"recordings are too long to hold one out: {smallest} alone has {sizes[smallest]:,} of {len(rows):,} "
+                "utterances. Single segments are held out, so scores on them say little about other recordings"
+            )
+            return _drawn_alone(rows, num_wanted, seed)
     draws = (_draw(seed, "id", row.id) for row, own in zip(rows, is_alone, strict=True) if own)
     below = heapq.nsmallest(num_drawn, draws)[-1] if num_drawn else ""
     for row, own in zip(rows, is_alone, strict=True):
@@ -178,7 +193,8 @@ def recording_of(row: ManifestRow, root: str) -> str:
     if not row.is_segment:
         return ""
     path = row.path if isinstance(row.path, str) else os.path.abspath(row.path)
-    return f"{path.removeprefix(root).lstrip('/')}#{row.member}" if row.member else path.removeprefix(root).lstrip("/")
+    place = path.removeprefix(f"{root.rstrip('/')}/")
+    return f"{place}#{row.member}" if row.member else place
 
 
 def _recordings(rows: RowTable, root: str) -> tuple[np.ndarray, Counter[str]]:

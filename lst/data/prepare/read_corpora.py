@@ -16,7 +16,7 @@ from lst.data.corpora import ManifestProblem, ManifestRow, assign_splits, load_c
 from lst.data.corpora.on_the_fly import SUFFIX
 from lst.data.corpora.row_languages import name_notes
 from lst.data.corpora.row_table import RowTable
-from lst.data.corpora.splits import LARGEST_DRAW, choose_held_out
+from lst.data.corpora.splits import LARGEST_DRAW, choose_held_out, recording_of
 from lst.data.corpora.unique_ids import ids_apart
 from lst.data.prepare.options import PrepareOptions
 from lst.data.prepared import SpokenRow
@@ -145,7 +145,7 @@ def with_splits(
         is_held_out = has_others and own.facts.splits == {"valid"}
         valid_share = 1.0 if is_held_out else options.data.valid_share
         root = _root(options.corpora[name])
-        rule = _with_recordings(held_out.get(name), own, name, before)
+        rule = _with_recordings(held_out.get(name), own, name, before, root)
         rule = rule or choose_held_out(own, valid_share, options.seed, root)
         split = assign_splits(own, valid_share, options.seed, rule, root, options.num_workers)
         if is_several or has_speech:
@@ -165,15 +165,23 @@ def _root(corpus: str) -> str:
     return os.path.abspath(place if place.is_dir() else place.parent)
 
 
-def _with_recordings(rule: HeldOut | None, rows: RowTable, name: str, before: Sequence[ManifestRow]) -> HeldOut | None:
-    """A rule of a corpus that had whole files alone, and has segments now: these come together, and are for training.
+def _with_recordings(
+    rule: HeldOut | None, rows: RowTable, name: str, before: Sequence[ManifestRow], root: str
+) -> HeldOut | None:
+    """The rule of an earlier state of a corpus, for its segments of now.
 
-    Segments of an earlier state that have been drawn one by one keep their splits.
+    Segments that were held out stay so where their file has another name now, and so do all others of that file. Where
+    there were whole files alone, segments come together and are for training. Segments that have been drawn one by one
+    keep their splits.
     """
-    if rule is None or "recordings" in rule or not rows.facts.have_segments:
+    if rule is None or "speakers" in rule or not rows.facts.have_segments:
         return rule
-    if rule.get("below", LARGEST_DRAW) == LARGEST_DRAW:
-        return rule  # of speakers, or of all utterances
+    if "recordings" in rule:
+        held_out = {row.id for row in before if row.is_segment and row.split == "valid"}
+        found = {recording_of(row, root) for row in rows if row.is_segment and row.id in held_out}
+        return {**rule, "recordings": sorted({*rule["recordings"], *found})}
+    if rule["below"] == LARGEST_DRAW:
+        return rule
     had_segments = {row.is_segment for row in before if row.provenance.corpus == name}
     return {**rule, "recordings": []} if had_segments == {False} else rule
 

@@ -351,9 +351,16 @@ def test_of_two_recordings_the_shorter_is_held_out_and_of_one_single_segments(
 ) -> None:
     two = assign_splits([*segments("a", 30), *segments("b", 10)], 0.1, 0)
     assert splits_by_file(two) == {"a": {"train"}, "b": {"valid"}}
+    # One that is many times what is wanted is not held out whole, nor is a single short file all there is.
+    long = assign_splits([*segments("a", 90), *segments("b", 90)], 0.05, 0)
+    assert sum(row.split == "valid" for row in long) == 9
+    assert "recordings are too long to hold one out: " in capsys.readouterr().err
+    beside = [*segments("a", 90), *segments("b", 90), ManifestRow("short", Path("/talks/short.wav"), "hello")]
+    assert sum(row.split == "valid" for row in assign_splits(beside, 0.05, 0)) == 9
+    capsys.readouterr()
     one = assign_splits(segments("a", 30), 0.1, 0, root="/talks")
     assert sum(row.split == "valid" for row in one) == 3
-    assert "all utterances are segments of a.wav" in capsys.readouterr().err
+    assert "a.wav alone has 30 of 30 utterances. Single segments are held out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("num_speakers", "num_each", "num_valid"), [(5, 10, 10), (1, 10, 1), (1, 2, 1)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from lst.data.prepare.hashing import hash_audio
 from lst.data.prepare.id_order import PackedIds
 from lst.data.prepare.lists import arrange
 from lst.data.prepare.options import find_origin
+from lst.data.prepare.read_corpora import with_splits
 from lst.parallel import ordered
 from tests.data.conftest import options
 
@@ -78,6 +80,28 @@ def test_two_processes_hash_and_arrange_as_one(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(ordered, "START_S", -1.0)
     assert planned(2) == one
     assert one[2] == sorted(rows, key=lambda row: (row.split, row.id))
+
+
+def test_segments_stay_held_out_where_their_file_has_another_name(corpus: Path) -> None:
+    """As after a conversion to FLAC: a model that was trained before must not go on with what it is tested on."""
+    rows = RowTable(
+        ManifestRow(f"talk{file}-{n}", corpus / f"talk{file}.wav", "hello", start_s=1.0 + n)
+        for file in range(4)
+        for n in range(5)
+    )
+    split, rules = with_splits(rows, options(corpus), {})
+    held_out = {row.id for row in split if row.split == "valid"}
+    assert len(held_out) == 5
+    moved = RowTable(replace(row, path=corpus / "flac" / f"{Path(row.path).stem}.flac", split="") for row in split)
+    moved.append(ManifestRow("new-0", corpus / "flac" / "new.flac", "hello", start_s=1.0))
+    again, kept = with_splits(moved, options(corpus), rules, split)
+    assert {row.id for row in again if row.split == "valid"} == held_out
+    assert len(kept[""]["recordings"]) == 2, "the old name and the new one"
+    more = [*moved, replace(moved[0], id=f"{min(held_out)}-more", path=corpus / "flac" / f"{min(held_out)[:5]}.flac")]
+    assert {row.id for row in with_splits(RowTable(more), options(corpus), kept, again)[0] if row.split == "valid"} == {
+        *held_out,
+        f"{min(held_out)}-more",
+    }
 
 
 def test_the_listing_of_a_corpus_is_let_go_of_once_rows_are_found(corpus: Path, tmp_path: Path) -> None:

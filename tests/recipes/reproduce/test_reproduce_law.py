@@ -112,15 +112,17 @@ def test_a_table_is_fitted_again_where_it_or_the_fit_is_another(
     place = whole / "fit" / "fit.json"
     whole_fit = place.read_bytes()
     fit = json.loads(whole_fit)
-    for number, changed in enumerate(({}, {"points_sha256": "0"}, {"seed": 9}, {"bootstrap_samples": 101})):
-        place.write_text(json.dumps({**fit, **changed}))
-        assert law._fitted(config, rows) == ({**fit, **changed}, "")
-        assert len(asked) == number, changed
-    place.write_text("{")
-    with pytest.raises(FormatError):
-        law._fitted(config, rows)
-    assert len(asked) == 4, "what is damaged is made again"
-    place.write_bytes(whole_fit)
+    try:
+        for number, changed in enumerate(({}, {"points_sha256": "0"}, {"seed": 9}, {"bootstrap_samples": 101})):
+            place.write_text(json.dumps({**fit, **changed}))
+            assert law._fitted(config, rows) == ({**fit, **changed}, "")
+            assert len(asked) == number, changed
+        place.write_text("{")
+        with pytest.raises(FormatError):
+            law._fitted(config, rows)
+        assert len(asked) == 4, "what is damaged is made again"
+    finally:
+        place.write_bytes(whole_fit)
 
 
 def test_wrong_plans_are_refused_before_anything_begins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
