@@ -23,7 +23,7 @@ _PLAIN = r"[1-9]\d{0,2}(?: \d{3}){1,4}(?!\d)"
 _THINLY = rf"(?<!\d{_THIN})[1-9]\d{{0,2}}(?:{_THIN}\d{{3}}){{1,4}}(?!{_THIN}?\d)"
 # Before it a year may stand; behind it, a fraction or the other end of a range.
 _PLAINLY = (
-    rf"(?<!\+)(?<!\+\s)(?<!\d\)\s)(?<!(?<!\b[12]\d\d)\d\s)(?<!\d[/:])"
+    rf"(?<!\+)(?<!\+\s)(?<!(?<!\b[12]\d\d)\d\s)(?<!(?<!\b[12]\d\d)\d\)\s)(?<!\d[/:])"
     rf"{_PLAIN}(?:(?= \d\d?/\d)|(?=[–-]{_PLAIN})|(?!\s?[/:–-]?\d))"
 )
 _NUMBER = re.compile(rf"(?<![\w.,])(?:{_THINLY}|{_PLAINLY})(?![.,]\d{{3}}\b)")

@@ -34,6 +34,8 @@ READINGS = [
     ("on MAY 12 500 people", "on May twelfth five hundred people"),
     ("In May 12 000 people", "In May twelve thousand people"),
     ("In 1918 200 000 people died", "In nineteen eighteen two hundred thousand people died"),
+    ("he (1918) 200 000", "he, one thousand nine hundred eighteen, two hundred thousand"),
+    ("call (030) 12 345 678", "call, zero three zero, twelve three hundred forty five six hundred seventy eight"),
     ("In 1990 12 500 people", "In nineteen ninety twelve thousand five hundred people"),
     ("12 000–15 000", "twelve thousand to fifteen thousand"),
     ("345 000-1 250 000", "three hundred forty five thousand to one million two hundred fifty thousand"),
