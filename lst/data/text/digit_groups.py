@@ -1,7 +1,7 @@
 """Numbers whose thousands are divided by spaces: ``1 000 000``.
 
-Thin and unbroken spaces always divide thousands. A plain space does so in a number of one or two digits and groups of
-three (``12 500``), and in any number that ends in 000 (``200 000``): other groups of three are numbers of their own
+Thin and unbroken spaces always divide thousands. A plain space does so where the first group has one or two
+digits (``12 500``), or the last one is 000 (``200 000``): other groups of three are numbers of their own
 (``747 400``). It does not do so in a row of digits that is longer, or behind ``+``: a telephone number; nor behind a
 word that is counted by numbers, or a list of them (``rooms 3, 12 100``), nor in ``1 800 FLOWERS``. A day behind its
 month, and a year, are numbers of their own.
