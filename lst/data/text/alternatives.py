@@ -22,6 +22,7 @@ from lst.data.text.normalise import ABBREVIATIONS, FRACTIONS, UNIT_NAMES, normal
 from lst.data.text.readings import (
     CURRENCY_SIGNS,
     MONTHS,
+    SIZES,
     cardinal,
     clock,
     decimal,
@@ -32,7 +33,7 @@ from lst.data.text.readings import (
     year,
 )
 from lst.data.text.scripts import letter_tokens
-from lst.data.text.spoken import GROUP_NAMES, plain_pieces, spoken_tokens
+from lst.data.text.spoken import GROUP_NAMES, in_words, plain_pieces, spoken_tokens
 
 # Pairs of brackets whose content is a label.
 BRACKETS = ("<>", "[]", "()", "{}")
@@ -122,19 +123,24 @@ def word_readings(text: str, brackets: Sequence[str] = BRACKETS, language: str =
     before = sign = ""
     matches, behind = list(re.finditer(r"\S+", text)), groups_behind(text)
     for number, (match, (written, said)) in enumerate(zip(matches, plain_pieces(text), strict=True)):
-        group = next((behind[place] for place in range(*match.span()) if place in behind), None)
+        place = next((place for place in reversed(range(*match.span())) if place in behind), -1)
+        group = behind.get(place)
         outside = "".join(text[place] for place in range(*match.span()) if place not in labels)
         is_label = outside != written
         plain = "" if is_label and not any(map(str.isalnum, outside)) else outside
         after = matches[number + 1][0] if number + 1 < len(matches) else ""
         ways = (
-            foreign_readings(written, before, after, language, group)
+            foreign_readings(written, before, after, language, group, place - match.start())
             if language
             else _readings(written, before, is_mixed_case)
         )
         sign = next((char for char in written if char in CURRENCY_SIGNS), "" if group is None else sign)
         if group is not None and not language:
-            ways = chain([said], _group_readings(written, group, sign), ways)
+            digits, ahead = re.findall(r"\d+", text[place:])[0], in_words(text, match.start(), place, behind)
+            in_number = (f"{ahead.rstrip(CURRENCY_SIGNS)} {way}" for way in _group_readings(digits, group, sign))
+            ways = chain(in_number, ways)
+        if not language and said != written:
+            ways = chain([said], ways)
         found.append(PieceReadings(written, _as_tokens([*([plain] if is_label else []), *ways], language), plain))
         before = written
     return found
@@ -217,12 +223,12 @@ def _number_readings(bare: str) -> Iterator[str]:
     yield from (" ".join(way) for way in islice(product(*ways), MAX_READINGS))
 
 
-def _group_readings(written: str, group: int, sign: str) -> Iterator[str]:
+def _group_readings(digits: str, group: int, sign: str) -> Iterator[str]:
     """Ways to say three digits with so many such groups behind them: ``two hundred and five thousand``.
 
     Behind the last group stands the name of the money, where the number has its sign.
     """
-    value = int(re.findall(r"\d+", written)[0])
+    value = int(digits)
     words = cardinal(str(value)) if value else ""
     ways = [f"{said} {GROUP_NAMES[group]}" for said in _with_and(words)] if value else [""]
     if value == 1 and group:
@@ -315,7 +321,7 @@ def _prices(found: re.Match[str]) -> Iterator[str]:
 
 def _large_prices(found: re.Match[str]) -> Iterator[str]:
     """``$2.5``, before ``million``, which then names the money, or alone; ``£3m``."""
-    size = {"k": " thousand", "m": " million", "b": " billion"}.get((found[3] or "")[:1].lower(), "")
+    size = f" {SIZES[found[3][0].lower()]}" if found[3] else ""
     for said in [decimal(found[2])] if "." in found[2] else _amounts(found[2]):
         yield from (f"{said}{size}", f"{said}{size} {price(found[1], '2').rpartition(' ')[2]}")
 
@@ -410,7 +416,7 @@ _KINDS: list[tuple[str, Callable[[re.Match[str]], Iterator[str]]]] = [
     (r"['’]?(\d+)['’]?s", _decade),
     (r"(\d\d?):(\d\d)(?::\d\d)?([ap]\.?m\.?)?", _times),
     (rf"([{re.escape(CURRENCY_SIGNS)}])(\d+)(?:\.(\d\d))?", _prices),
-    (rf"([{re.escape(CURRENCY_SIGNS)}])(\d+(?:\.\d+)?)(k|mn?|bn?)?", _large_prices),
+    (rf"([{re.escape(CURRENCY_SIGNS)}])(\d+(?:\.\d+)?)(k|[mt]n?|bn?)?", _large_prices),
     (r"(\d+(?:\.\d+)?)k", _thousands),
     (r"([-−+])?(\d*)\.(\d+)(%)?", _decimals),
     (r"([-−])?(\d+)(%|[°º][cf]?)?", _signed),

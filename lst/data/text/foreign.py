@@ -22,7 +22,9 @@ _EDGES = re.compile(r"^[^\w$£€\-−+]+|[^\w%°€$£ºª]+$")
 _DIGITS = re.compile(r"\d+")
 
 
-def foreign_readings(written: str, before: str, after: str, language: str, group: int | None = None) -> Iterator[str]:
+def foreign_readings(
+    written: str, before: str, after: str, language: str, group: int | None = None, place: int = 0
+) -> Iterator[str]:
     """Ways to say a piece of a transcript, the plain one first.
 
     Args:
@@ -30,6 +32,7 @@ def foreign_readings(written: str, before: str, after: str, language: str, group
         before, after: the pieces around it, perhaps empty.
         language: its code.
         group: of a number whose thousands are divided by spaces: how many groups are behind this one.
+        place: of the first digit of this group in the piece.
     """
     style = STYLES.get(language)
     bare = _EDGES.sub("", written)
@@ -39,17 +42,24 @@ def foreign_readings(written: str, before: str, after: str, language: str, group
             yield from _without_digits(style, written, bare, before)
         return
     if group is not None:
-        yield from _group_readings(style, bare, group)
+        yield from _parts_of_number(style, written, group, place)
     yield from _number_readings(style, written, bare, bool(after))
     if _sign(after) in style.money:
         yield from _number_readings(style, "", f"{bare}{_sign(after)}", True)
 
 
-def _group_readings(style: NumberStyle, bare: str, group: int) -> Iterator[str]:
-    """A group of three digits as its part of a number; behind the last one may stand a decimal part or a sign."""
+def _parts_of_number(style: NumberStyle, written: str, group: int, place: int) -> Iterator[str]:
+    """A group of three digits as its part of a number; behind the last one may stand a decimal part or a sign.
+
+    Before it another number may end, as in ``000–15`` of ``12 000–15 000``.
+    """
+    bare, ahead = _EDGES.sub("", written[place:]), _EDGES.sub("", written[:place])
     digits, part, sign = re.findall(rf"(\d+)(?:{re.escape(style.decimal)}(\d+))?(\D*)", bare)[0]
-    value = int(digits) * 1000**group
-    said = style.cardinal(value) if 0 < value < LARGEST else ""
+    said = style.cardinal(int(digits) * 1000**group) if int(digits) else ""
+    if any(map(str.isdecimal, ahead)):
+        is_zeros = re.fullmatch("0+", ahead)
+        first = "" if is_zeros else next(_number_readings(style, "", ahead.lstrip("0"), False), ahead)
+        said = f"{first} {style.to if re.search('[–-]$', written[:place]) else ''} {said}"
     if part:
         said = f"{said} {style.point} {style.digits(part)}"
     names = style.money[sign][1:2] if sign in style.money else style.percents if sign == "%" else ()

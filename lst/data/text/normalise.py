@@ -17,6 +17,7 @@ from collections.abc import Callable
 from lst.data.text.digit_groups import without_group_spaces
 from lst.data.text.readings import (
     CURRENCY_SIGNS,
+    MONEY,
     MONTHS,
     cardinal,
     clock,
@@ -24,6 +25,7 @@ from lst.data.text.readings import (
     digits_aloud,
     fraction,
     large_price,
+    money,
     ordinal,
     plural,
     price,
@@ -250,14 +252,7 @@ _RULES: list[Rule] = [
         re.compile(rf"([{re.escape(CURRENCY_SIGNS)}])\s?(\d+)\s?-\s?[{re.escape(CURRENCY_SIGNS)}]?(\d+)\b"),
         lambda m: f"{cardinal(m[2])} to {price(m[1], m[3])}",
     ),
-    (
-        re.compile(rf"([{re.escape(CURRENCY_SIGNS)}])\s?(\d+)(?:\.(\d\d))?(?!\.?\d)"),
-        lambda m: price(m[1], m[2], m[3] or ""),
-    ),
-    (
-        re.compile(rf"([{re.escape(CURRENCY_SIGNS)}])\s?(\d+\.\d+)"),
-        lambda m: f"{decimal(m[2])} {price(m[1], '2').rpartition(' ')[2]}",
-    ),
+    (MONEY, money),
     # A time of day, then a ratio or a score.
     (
         re.compile(r"\b([01]?\d|2[0-4]):([0-5]\d)(?::[0-5]\d)?(?:\s*([ap])\.?\s?m\b\.?)?", re.I),

@@ -33,14 +33,18 @@ _SPANISH_ORDINALS = (
     *("", "primero", "segundo", "tercero", "cuarto", "quinto", "sexto", "séptimo", "octavo", "noveno", "décimo"),
 )
 # Larger numbers are said digit by digit.
-LARGEST = 10**12
+LARGEST = 10**15
 
 
 def german(value: int) -> str:
     """A whole number below ``LARGEST``, in German: one word below a million."""
     if value < 20:
         return _GERMAN[value]
-    for size, one, several in ((10**9, "eine milliarde", "milliarden"), (10**6, "eine million", "millionen")):
+    for size, one, several in (
+        (10**12, "eine billion", "billionen"),
+        (10**9, "eine milliarde", "milliarden"),
+        (10**6, "eine million", "millionen"),
+    ):
         if value >= size:
             count, rest = divmod(value, size)
             said = one if count == 1 else f"{german(count)} {several}"
@@ -71,7 +75,7 @@ def french(value: int) -> str:
     """A whole number below ``LARGEST``, in French, with spaces in place of hyphens."""
     if value < 20:
         return _FRENCH[value]
-    for size, name in ((10**9, "milliard"), (10**6, "million")):
+    for size, name in ((10**12, "billion"), (10**9, "milliard"), (10**6, "million")):
         if value >= size:
             count, rest = divmod(value, size)
             said = f"{french(count)} {name}{'s' * (count > 1)}"
@@ -110,10 +114,11 @@ def spanish(value: int) -> str:
     """A whole number below ``LARGEST``, in Spanish."""
     if value < 30:
         return _SPANISH[value]
-    if value >= 10**6:
-        count, rest = divmod(value, 10**6)
-        said = "un millón" if count == 1 else f"{spanish_before_noun(count)} millones"
-        return f"{said} {spanish(rest)}" if rest else said
+    for size, single, several in ((10**12, "un billón", "billones"), (10**6, "un millón", "millones")):
+        if value >= size:
+            count, rest = divmod(value, size)
+            said = single if count == 1 else f"{spanish_before_noun(count)} {several}"
+            return f"{said} {spanish(rest)}" if rest else said
     if value >= 1000:
         count, rest = divmod(value, 1000)
         said = "mil" if count == 1 else f"{spanish_before_noun(count)} mil"

@@ -8,8 +8,13 @@
 
 from __future__ import annotations
 
-from lst.data.text.spoken import spell_number
+import re
 
+_ONES = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
+)
+_TENS = ("_", "_", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
@@ -32,6 +37,28 @@ _CURRENCIES = {
     "¥": ("yen", "yen", "sen", "sen"),
 }
 CURRENCY_SIGNS = "".join(_CURRENCIES)
+# The letters of large amounts begin so: $3m, $1.5bn.
+SIZES = {"k": "thousand", "m": "million", "b": "billion", "t": "trillion"}
+# An amount of money, with the letters of its size or not.
+MONEY = re.compile(rf"([{re.escape(CURRENCY_SIGNS)}])\s?(\d+(?:\.\d+)?)(?:(k|[mt]n?|bn?)\b)?", re.IGNORECASE)
+
+
+def spell_number(digits: str) -> str:
+    """Says a whole number in English words; from a million on, digit by digit.
+
+    >>> spell_number("1066")
+    'one thousand sixty six'
+    """
+    value = int(digits)
+    if value >= 1_000_000 or (digits[0] == "0" and len(digits) > 1):
+        return " ".join(_ONES[int(digit)] for digit in digits)
+    if value < 20:
+        return _ONES[value]
+    if value < 100:
+        return _TENS[value // 10] + (f" {_ONES[value % 10]}" if value % 10 else "")
+    size, name = (100, "hundred") if value < 1000 else (1000, "thousand")
+    rest = f" {spell_number(str(value % size))}" if value % size else ""
+    return f"{spell_number(str(value // size))} {name}{rest}"
 
 
 def digits_aloud(digits: str) -> str:
@@ -54,7 +81,12 @@ def cardinal(digits: str) -> str:
 
 def ordinal(digits: str) -> str:
     """The ordinal of a whole number."""
-    start, _, last = cardinal(digits).rpartition(" ")
+    return ordinal_of(cardinal(digits))
+
+
+def ordinal_of(words: str) -> str:
+    """The ordinal of a whole number in words."""
+    start, _, last = words.rpartition(" ")
     regular = f"{last[:-1]}ieth" if last.endswith("y") else f"{last}th"
     return f"{start} {_ORDINALS.get(last, regular)}".strip()
 
@@ -98,6 +130,15 @@ def price(sign: str, whole: str, cents: str = "") -> str:
 def large_price(sign: str, amount: str, size: str) -> str:
     """An amount of millions and the like: ``$2.5 million``."""
     return f"{decimal(amount)} {size} {_CURRENCIES[sign][1]}"
+
+
+def money(found: re.Match[str]) -> str:
+    """An amount that ``MONEY`` found: ``$5.50``, ``$3.5`` and ``$1.5bn``."""
+    sign, amount, size = found[1], found[2], found[3]
+    if size:
+        return large_price(sign, amount, SIZES[size[0].lower()])
+    whole, _, part = amount.partition(".")
+    return price(sign, whole, part) if len(part) in (0, 2) else f"{decimal(amount)} {_CURRENCIES[sign][1]}"
 
 
 def clock(hours: str, minutes: str) -> str:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from lst.data.text.digit_groups import groups_behind
+from lst.data.text.readings import CURRENCY_SIGNS, MONEY, money, ordinal_of, price, spell_number
 
 T = TypeVar("T")
 
-_ONES = (
-    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
-    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
-)
 GROUP_NAMES = ("", "thousand", "million", "billion", "trillion")
-_TENS = ("_", "_", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _SPOKEN_SIGNS = {
     "&": " and ",
     "%": " percent ",
@@ -27,6 +23,14 @@ _SPOKEN_SIGNS = {
     "$": " dollar ",
     "£": " pound ",
 }
+_GROUP = re.compile(r"(\d+)(?:\.(\d+)|(?:st|nd|rd|th)\b)?([–-](?=\d))?", re.IGNORECASE)
+_SIGN_AHEAD = re.compile(rf"([{re.escape(CURRENCY_SIGNS)}])\d{{1,3}}(?:\s\d{{3}})*\s$")
+# $2.5 million: the name of the money stands behind the size.
+_LARGE_MONEY = re.compile(
+    rf"([{re.escape(CURRENCY_SIGNS)}])(\d[\d.,]*(?:\s\d{{3}})*\s+(?:hundred|thousand|million|billion|trillion)\b)",
+    re.IGNORECASE,
+)
+_ORDINAL = re.compile(r"\d+(?:\s000)*(?:st|nd|rd|th)\b", re.IGNORECASE)
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'"})
 _UNDECOMPOSED = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "ß": "ss", "ł": "l", "đ": "d", "ð": "th", "þ": "th"})
 
@@ -197,25 +201,39 @@ def plain_pieces(text: str) -> list[tuple[str, str]]:
     >>> plain_pieces("1 250 000 miles")
     [('1', ' one million '), ('250', ' two hundred fifty thousand '), ('000', '  '), ('miles', 'miles')]
     """
-    behind = groups_behind(text)
-    if not behind:
-        return [(written, written) for written in text.split()]
-    pieces = []
-    for found in re.finditer(r"\S+", text):
-        digits = re.search(r"\d+", found[0])
-        place = -1 if digits is None else found.start() + digits.start()
-        pieces.append((found[0], _in_words(found[0], behind[place]) if place in behind else found[0]))
-    return pieces
+    plain = _LARGE_MONEY.sub(lambda found: f"{found[2]}-{_money_name(found[1])}", text)
+    behind = groups_behind(plain)
+    said = [in_words(plain, *found.span(), behind) for found in re.finditer(r"\S+", plain)]
+    return list(zip(text.split(), said, strict=True))
 
 
-def _in_words(written: str, num_groups: int) -> str:
-    """A group of digits, with a decimal part perhaps, as its part of the number."""
+def in_words(text: str, start: int, stop: int, behind: Mapping[int, int]) -> str:
+    """A piece of a text, with each group of digits that has an entry in ``behind`` as its part of a number.
 
-    def said(found: re.Match[str]) -> str:
-        part = f" point {' '.join(found[2])}" if found[2] else ""
-        return f" {group_words(found[1], num_groups)}{part} "
+    >>> in_words("1 250 000 miles", 2, 5, {0: 2, 2: 1, 6: 0})
+    ' two hundred fifty thousand '
+    """
+    said, place = "", start
+    for found in _GROUP.finditer(text, start, stop + 1):
+        if found.start() >= stop:
+            break
+        num_groups = behind.get(found.start())
+        if num_groups is None:
+            continue
+        # An ordinal is marked behind its last group, which may be silent: 3 000th.
+        is_ordinal = _ORDINAL.match(text, found.start()) is not None
+        words = group_words(found[1], num_groups)
+        words = ordinal_of(words) if is_ordinal and words else words
+        point = f" point {' '.join(found[2])}" if found[2] else ""
+        sign = None if num_groups else _SIGN_AHEAD.search(text, max(0, start - 24), found.start())
+        name = f" {_money_name(sign[1])}" if sign else ""
+        said += f"{text[place : found.start()].rstrip(CURRENCY_SIGNS)} {words}{point}{name} {'to ' if found[3] else ''}"
+        place = found.end()
+    return said + text[place:stop]
 
-    return re.sub(r"(\d+)(?:\.(\d+))?", said, written, count=1)
+
+def _money_name(sign: str) -> str:
+    return price(sign, "2").rpartition(" ")[2]
 
 
 def group_words(digits: str, num_groups: int) -> str:
@@ -230,30 +248,12 @@ def spoken_tokens(written: str) -> list[str]:
     foreign = sorted({char for char in plain if char.isalpha() and not "a" <= char <= "z"})
     if foreign:
         raise ValueError(f"the word {written!r} has letters that are not English: {' '.join(foreign)}")
+    plain = MONEY.sub(money, re.sub(r"(?<=\d),(?=\d{3})", "", plain))
     for sign, spoken in _SPOKEN_SIGNS.items():
         plain = plain.replace(sign, spoken)
-    plain = re.sub(r"(?<=\d),(?=\d{3})", "", plain)
     plain = re.sub(r"(\d+)\.(\d+)", lambda m: f"{m[1]} point {' '.join(m[2])}", plain)
     plain = re.sub(r"\d+", lambda match: f" {spell_number(match[0])} ", plain)
     return [token.strip("'") for token in re.findall(r"[a-z']+", plain) if token.strip("'")]
-
-
-def spell_number(digits: str) -> str:
-    """Says a whole number in English words; from a million on, digit by digit.
-
-    >>> spell_number("1066")
-    'one thousand sixty six'
-    """
-    value = int(digits)
-    if value >= 1_000_000 or (digits[0] == "0" and len(digits) > 1):
-        return " ".join(_ONES[int(digit)] for digit in digits)
-    if value < 20:
-        return _ONES[value]
-    if value < 100:
-        return _TENS[value // 10] + (f" {_ONES[value % 10]}" if value % 10 else "")
-    size, name = (100, "hundred") if value < 1000 else (1000, "thousand")
-    rest = f" {spell_number(str(value % size))}" if value % size else ""
-    return f"{spell_number(str(value // size))} {name}{rest}"
 
 
 def pronounce_by_rule(token: str) -> str:

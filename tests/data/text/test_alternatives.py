@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from lst.data.text import spoken_words, word_readings
 from lst.data.text.alternatives import MAX_READINGS
+from lst.data.text.normalise import normalise
 
 SAID = [
     (
@@ -22,6 +23,11 @@ SAID = [
     ("some 2\u2009105\u2009007 people", "105", ["one hundred five thousand", "a hundred and five thousand"]),
     ("some 2\u2009105\u2009007 people", "007", ["seven", "and seven"]),
     ("for $12\u00a0500 then", "500", ["five hundred dollars", "five hundred"]),
+    ("paid $5/$12 000", "$5/$12", ["five dollars twelve thousand"]),
+    ("paid $5/$12 000", "000", ["dollars", ""]),
+    ("some 12 345–15 000", "345–15", ["three hundred forty five to fifteen thousand"]),
+    ("on MAY 12 500 people", "12", ["twelve", "twelfth"]),
+    ("some $2tn was", "$2tn", ["two trillion dollars", "two trillion"]),
     ("it is 3.5.", "3.5.", ["three point five"]),
     ("it is $3.5.", "$3.5.", ["three point five dollars"]),
     ("at 221 Baker", "221", ["two twenty one", "two hundred and twenty one", "two two one"]),
@@ -82,6 +88,30 @@ SAID = [
 def test_what_people_say_is_among_the_readings(text: str, piece: str, readings: list[str]) -> None:
     found = {one.text: [" ".join(reading) for reading in one.readings] for one in word_readings(text)}
     assert set(readings) <= set(found[piece]), found[piece]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("rooms 101 102 103", "room 101, 102 103", "49 170 123 4567", "Psalm 119 105", "Boeing 747 400", "$3.5"),
+        *("1 800 FLOWERS", "chapter 3 100 pages", "12 500 000 of 200 000", "some 12 000–15 000", "12 345-15 000"),
+        *(
+            "the 3 000th",
+            "the 3 500th",
+            "the 1 000 000th",
+            "for $12 500",
+            "$3 000 million",
+            "$5 million",
+            "£2.5 Billion",
+            "$1.5bn",
+            "£3m",
+            "$5.50",
+        ),
+    ],
+)
+def test_the_first_reading_of_numbers_is_that_of_written_text(text: str) -> None:
+    plain = [token for piece in word_readings(text) for token in piece.readings[0]]
+    assert plain == normalise(text).lower().replace(",", "").split()
 
 
 def test_plain_words_have_one_reading_and_labels_are_silent_first() -> None:

@@ -115,6 +115,9 @@ def test_whole_numbers(value: int, words: tuple[str, ...]) -> None:
         ("de", "am 3.5. kam", ["am", "dritten fünften", "kam"]),
         ("de", "es wog 3.5.", ["es", "wog", "drei punkt fünf"]),
         ("de", "um 3.5%.", ["um", "drei komma fünf prozent"]),
+        ("de", "5€/12 000 zu 1 000.50", ["fünf euro zwölftausend", "", "zu", "eintausend", ""]),
+        ("de", "12 005–15 000", ["zwölftausend", "fünf bis fünfzehntausend", ""]),
+        ("de", "x5–12\u202f000", ["x fünf bis zwölftausend", ""]),
         ("fr", "1 000 000€", ["un million", "", "euros"]),
         ("fr", "il y a 3.5.", ["il", "y", "a", "trois point cinq"]),
         ("es", "pesa 3.5.", ["pesa", "tres punto cinco"]),
@@ -221,6 +224,20 @@ def test_a_space_divides_thousands() -> None:
     assert [found[0] for found in readings("12 005", "fr")] == ["douze mille", "cinq"]
     assert [found[0] for found in readings("12 500", "es")] == ["doce mil", "quinientos"]
     assert readings("500", "fr")[0][0] == "cinq cents"
+    said = {
+        "de": "eine billion zwei billionen zwölftausend bis fünfzehntausend",
+        "fr": "un billion deux billions douze mille à quinze mille",
+        "es": "un billón dos billones doce mil a quince mil",
+    }
+    years = {
+        "de": "neunzehnhundertneunzig zwölftausend fünfhundert",
+        "fr": "mille neuf cent quatre vingt dix douze mille cinq cents",
+        "es": "mil novecientos noventa doce mil quinientos",
+    }
+    for language in said:
+        large = [found[0] for found in readings("1 000 000 000 000, 2 000 000 000 000, 12 000–15 000", language)]
+        assert " ".join(filter(None, large)) == said[language]
+        assert " ".join(found[0] for found in readings("1990 12 500", language)) == years[language]
 
 
 def test_what_espeak_did_not_say_is_no_phone(monkeypatch: pytest.MonkeyPatch) -> None:
