@@ -15,8 +15,8 @@ from lst.parallel.pool import WorkerPool, retried, warm_up_workers
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 LOOK_AHEAD = 4
-# Seconds that it takes to start processes: the first time, and later, where a server forks them. Work that is done sooner
-# is done without them.
+# Seconds that it takes to start processes: the first time, and later, where a server forks them. Work that is done
+# sooner is done without them.
 START_S, START_AGAIN_S = 2.0, 0.2
 _is_server_there = False
 
