@@ -30,6 +30,8 @@ ResultT = TypeVar("ResultT")
 
 # How often a worker that must end checks whether it is in a call.
 LOOK_S = 0.01
+# After its pool has ended, a worker without a call waits so long for the pool to end it.
+FORGOTTEN_S = 10.0
 
 
 class WorkerPool:
@@ -138,12 +140,15 @@ def _call(function: Any, *arguments: Any) -> Any:
 def _end_after(other: Any, only_in_a_call: bool) -> None:
     """Ends this process when a connection closes or a process ends.
 
-    With ``only_in_a_call``, it waits for the next call; without a call, the pool itself ends the worker.
+    With ``only_in_a_call``, it waits for the next call; without a call, the pool itself ends the worker. A worker that
+    was started while the pool ended the others, one of which had been killed, is forgotten: the pool waits for it, but
+    never ends it. So it ends by itself, after a time in which any result has been sent.
     """
     multiprocessing.connection.wait([other])
+    forgotten_at_s = time.monotonic() + FORGOTTEN_S
     while True:
         with _call_lock:
-            if _in_call or not only_in_a_call:
+            if _in_call or not only_in_a_call or time.monotonic() > forgotten_at_s:
                 os._exit(1)
         time.sleep(LOOK_S)
 

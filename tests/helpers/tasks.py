@@ -7,9 +7,10 @@ import signal
 import time
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lst.errors import ProblemsError, UserError
+from lst.parallel import pool
 
 
 class Task(NamedTuple):
@@ -27,6 +28,13 @@ def raise_for_three(task: Task) -> int:
     if task.number == 3:
         raise ProblemsError("the third", ["is faulty", "is late"], "Mend it.")
     return task.number
+
+
+def be_forgotten(connection: Any) -> None:
+    """A worker without a call, which no pool ends."""
+    pool.FORGOTTEN_S = 0.1
+    pool._set_up_worker(connection)
+    time.sleep(60)
 
 
 def die_at_first(task: Task) -> int:

@@ -85,6 +85,19 @@ def test_tasks_of_a_killed_worker_are_done_again(
         assert "a worker process was killed" in capsys.readouterr().err
 
 
+def test_a_worker_that_its_pool_forgot_ends_after_it() -> None:
+    """As one that starts while another dies: the pool waits for it, which waits for a call."""
+    context = pool.worker_context("tasks")
+    reader, writer = context.Pipe(duplex=False)
+    worker = context.Process(target=tasks.be_forgotten, args=(reader,))
+    worker.start()
+    worker.join(0.5)
+    assert worker.exitcode is None, "its pool is there"
+    writer.close()
+    worker.join(30)
+    assert worker.exitcode == 1
+
+
 def test_workers_that_keep_dying_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "MAX_RETRIES", 1)
     with pytest.raises(UserError, match=r"were killed 2 times, 2 tasks are left.*lower num_workers"):
