@@ -5,7 +5,6 @@ So what a call changes in its process, or that it is killed there, matters to no
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import socket
@@ -31,10 +30,11 @@ class TwoRanks:
         # Torch's C++ gives advice about options that are meant; it reads this when it is imported.
         before = os.environ.get("TORCH_CPP_LOG_LEVEL")
         os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"
-        self.process = context.Process(target=_serve_both, args=([theirs for _, theirs in pipes],), daemon=True)
-        self.process.start()
-        for _, theirs in pipes:
-            theirs.close()
+        self.processes = [
+            context.Process(target=_serve, args=(rank, theirs), daemon=True) for rank, (_, theirs) in enumerate(pipes)
+        ]
+        for process in self.processes:
+            process.start()
         if before is None:
             del os.environ["TORCH_CPP_LOG_LEVEL"]
         self.starting = list(self.ours)
@@ -65,16 +65,13 @@ class TwoRanks:
         return [connection.recv() for connection in self.ours[:size]]
 
     def close(self) -> None:
-        """Ends both: nobody asks any more."""
-        for connection in self.ours:
-            connection.close()
-        self.process.join(MOST_S)
-        # One that waits for the other in a collective call never ends.
-        self.process.kill()
+        """Ends both."""
+        for process in self.processes:
+            process.kill()
+            process.join()
 
 
-def _serve_both(connections: list[Any]) -> None:
-    """Imports everything; process 1 is a copy of process 0."""
+def _serve(rank: int, connection: Any) -> None:
     import torch
 
     # Optimisers import it at their first step, which takes seconds.
@@ -86,16 +83,6 @@ def _serve_both(connections: list[Any]) -> None:
     # It reads the configuration for the first time.
     build_config(["experiment=smoke"])
     torch.set_num_threads(1)
-    second = os.fork()
-    with contextlib.suppress(EOFError):
-        _serve(*((0, connections[0]) if second else (1, connections[1])))
-    if second == 0:
-        os._exit(0)
-    os.waitpid(second, 0)
-
-
-def _serve(rank: int, connection: Any) -> None:
-    """Until nobody asks any more."""
     connection.send("started")
     while True:
         work, arguments, port, num_nodes, size = connection.recv()
