@@ -92,8 +92,7 @@ def _assign_some(rule: HeldOut, root: str, is_any_open: bool, content: bytes) ->
     """Some rows with their splits, and how many of the training rows among them are held out."""
     is_held_out, assigned, num_changed = _by_rule(rule, root), list[ManifestRow](), 0
     for row in rows_of(content):
-        is_candidate = not (is_any_open and row.split)
-        split = "valid" if is_candidate and is_held_out(row) else row.split or "train"
+        split = "valid" if _is_candidate(is_any_open, row) and is_held_out(row) else row.split or "train"
         num_changed += row.split == "train" and split == "valid"
         assigned.append(replace(row, split=split))
     return RowBlock.of(assigned), num_changed
@@ -101,8 +100,11 @@ def _assign_some(rule: HeldOut, root: str, is_any_open: bool, content: bytes) ->
 
 def _candidates(rows: RowTable) -> Callable[[ManifestRow], bool]:
     """Which rows may be held out: those without a split, or all where each has one."""
-    is_any_open = "" in rows.facts.splits
-    return lambda row: not (is_any_open and row.split)
+    return partial(_is_candidate, "" in rows.facts.splits)
+
+
+def _is_candidate(is_any_open: bool, row: ManifestRow) -> bool:
+    return not (is_any_open and row.split)
 
 
 def choose_held_out(rows: Sequence[ManifestRow], valid_share: float, seed: int, root: str = "") -> HeldOut | None:
@@ -164,11 +166,9 @@ def _drawn(rows: RowTable, num_wanted: float, seed: int, root: str) -> HeldOut:
     """
     if not rows.facts.have_segments:
         return _drawn_alone(rows, num_wanted, seed)
-    num_drawn = _num_drawn(rows, num_wanted)
     is_alone, sizes = _recordings(rows, root)
     several, num_alone = sorted(sizes, key=lambda name: _draw(seed, "recording", name)), int(is_alone.sum())
-    if several:
-        num_drawn = round(num_wanted * num_alone / len(rows))
+    num_drawn = round(num_wanted * num_alone / len(rows)) if several else _num_drawn(rows, num_wanted)
     held_out = _with_room(several, sizes, num_wanted - num_drawn)
     if several and not held_out and num_drawn < num_wanted / MOST_TIMES_WANTED:
         smallest = _smallest(several, sizes)

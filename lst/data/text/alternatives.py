@@ -28,6 +28,7 @@ from lst.data.text.readings import (
     decimal,
     digits_aloud,
     fraction,
+    money_name,
     ordinal,
     price,
     year,
@@ -236,7 +237,7 @@ def _group_readings(digits: str, group: int, sign: str) -> Iterator[str]:
     if 0 < value < 100 and not group:
         ways.append(f"and {words}")
     if sign and not group:
-        yield from (f"{way} {price(sign, '2').rpartition(' ')[2]}" for way in ways)
+        yield from (f"{way} {money_name(sign)}" for way in ways)
     yield from ways
 
 
@@ -323,7 +324,7 @@ def _large_prices(found: re.Match[str]) -> Iterator[str]:
     """``$2.5``, before ``million``, which then names the money, or alone; ``£3m``."""
     size = f" {SIZES[found[3][0].lower()]}" if found[3] else ""
     for said in [decimal(found[2])] if "." in found[2] else _amounts(found[2]):
-        yield from (f"{said}{size}", f"{said}{size} {price(found[1], '2').rpartition(' ')[2]}")
+        yield from (f"{said}{size}", f"{said}{size} {money_name(found[1])}")
 
 
 def _thousands(found: re.Match[str]) -> Iterator[str]:

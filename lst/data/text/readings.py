@@ -127,9 +127,14 @@ def price(sign: str, whole: str, cents: str = "") -> str:
     return parts if int(whole) == 0 else f"{amount} and {parts}"
 
 
+def money_name(sign: str) -> str:
+    """The name of more than one of a currency: ``dollars``."""
+    return _CURRENCIES[sign][1]
+
+
 def large_price(sign: str, amount: str, size: str) -> str:
     """An amount of millions and the like: ``$2.5 million``."""
-    return f"{decimal(amount)} {size} {_CURRENCIES[sign][1]}"
+    return f"{decimal(amount)} {size} {money_name(sign)}"
 
 
 def money(found: re.Match[str]) -> str:
@@ -138,7 +143,7 @@ def money(found: re.Match[str]) -> str:
     if size:
         return large_price(sign, amount, SIZES[size[0].lower()])
     whole, _, part = amount.partition(".")
-    return price(sign, whole, part) if len(part) in (0, 2) else f"{decimal(amount)} {_CURRENCIES[sign][1]}"
+    return price(sign, whole, part) if len(part) in (0, 2) else f"{decimal(amount)} {money_name(sign)}"
 
 
 def clock(hours: str, minutes: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from lst.data.text.digit_groups import groups_behind
-from lst.data.text.readings import CURRENCY_SIGNS, MONEY, money, ordinal_of, price, spell_number
+from lst.data.text.readings import CURRENCY_SIGNS, MONEY, money, money_name, ordinal_of, spell_number
 
 T = TypeVar("T")
 
@@ -201,7 +201,7 @@ def plain_pieces(text: str) -> list[tuple[str, str]]:
     >>> plain_pieces("1 250 000 miles")
     [('1', ' one million '), ('250', ' two hundred fifty thousand '), ('000', '  '), ('miles', 'miles')]
     """
-    plain = _LARGE_MONEY.sub(lambda found: f"{found[2]}-{_money_name(found[1])}", text)
+    plain = _LARGE_MONEY.sub(lambda found: f"{found[2]}-{money_name(found[1])}", text)
     behind = groups_behind(plain)
     said = [in_words(plain, *found.span(), behind) for found in re.finditer(r"\S+", plain)]
     return list(zip(text.split(), said, strict=True))
@@ -226,14 +226,10 @@ def in_words(text: str, start: int, stop: int, behind: Mapping[int, int]) -> str
         words = ordinal_of(words) if is_ordinal and words else words
         point = f" point {' '.join(found[2])}" if found[2] else ""
         sign = None if num_groups else _SIGN_AHEAD.search(text, max(0, start - 24), found.start())
-        name = f" {_money_name(sign[1])}" if sign else ""
+        name = f" {money_name(sign[1])}" if sign else ""
         said += f"{text[place : found.start()].rstrip(CURRENCY_SIGNS)} {words}{point}{name} {'to ' if found[3] else ''}"
         place = found.end()
     return said + text[place:stop]
-
-
-def _money_name(sign: str) -> str:
-    return price(sign, "2").rpartition(" ")[2]
 
 
 def group_words(digits: str, num_groups: int) -> str:
