@@ -71,6 +71,24 @@ class _Child:
     told: str = ""
 
 
+def jobs_and_threads(jobs: int | None, threads: int | None) -> tuple[int, int | None]:
+    """How many children run at the same time, and threads of each, from what a user asked for.
+
+    Args:
+        jobs: None and 0 mean as many as there are cores for.
+        threads: of each child; None means one, or what ``OMP_NUM_THREADS`` says.
+
+    Returns:
+        jobs: at least one.
+        threads: as ``run_commands`` takes them.
+
+    >>> jobs_and_threads(3, 2)
+    (3, 2)
+    """
+    is_free = threads is None and "OMP_NUM_THREADS" in os.environ
+    return jobs or max((os.cpu_count() or 1) // (threads or 1), 1), None if is_free else threads or 1
+
+
 def run_commands(
     commands: Sequence[ChildCommand],
     jobs: int,

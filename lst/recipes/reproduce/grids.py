@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from lst.configs.scaling_schema import ScalingConfig
 from lst.configs.schema import name_problems
 from lst.data.prepared import PreparedData
 from lst.errors import LstError, StoppedError, StorageError, raise_problems
+from lst.parallel.commands import jobs_and_threads
 from lst.progress import say
 from lst.recipes.prepare import prepare_plan, prepare_run
 from lst.recipes.reproduce.formats import Ran
@@ -99,7 +99,7 @@ def train_grids(config: ReproduceConfig, grids: Sequence[Grid]) -> list[str]:
 
     A model that several grids have is trained in the first of them alone.
     """
-    jobs = config.jobs or max((os.cpu_count() or 1) // (config.threads or 1), 1)
+    jobs, _ = jobs_and_threads(config.jobs, config.threads)
     own = {grid.name: [cell for home, cell in places if home is grid] for grid, places in _homes(grids).items()}
     to_do = [cell for grid in grids for cell in own[grid.name] if finished(grid.config, cell) is None]
     core_hours = sum(cell["core_hours"] for cell in to_do)

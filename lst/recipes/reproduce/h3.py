@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -25,7 +24,7 @@ from lst.configs.reproduce_schema import ReproduceConfig
 from lst.configs.schema import name_problems
 from lst.configs.synthetic_schema import SyntheticConfig
 from lst.errors import ProblemsError, raise_problems
-from lst.parallel.commands import ChildCommand, run_commands
+from lst.parallel.commands import ChildCommand, jobs_and_threads, run_commands
 from lst.recipes.report.page import page
 from lst.recipes.reproduce.formats import H3File, H3Record
 from lst.recipes.reproduce.grids import raise_failures
@@ -124,8 +123,7 @@ def _trainings(config: ReproduceConfig) -> dict[str, Training]:
 
 def _train(config: ReproduceConfig, trainings: Mapping[str, Training]) -> list[str]:
     """Trains what is not finished, a child process a training; returns what has failed, a line each."""
-    threads = config.threads if config.threads or "OMP_NUM_THREADS" in os.environ else 1
-    jobs = config.jobs or max((os.cpu_count() or 1) // (config.threads or 1), 1)
+    jobs, threads = jobs_and_threads(config.jobs, config.threads)
     end_s = None if config.hours is None else time.monotonic() + 3600 * config.hours
     logs = Path(config.out) / "logs"
     commands = [

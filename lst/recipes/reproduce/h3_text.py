@@ -14,7 +14,6 @@ Every second held-out text chooses the rates; all else is measured on the others
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -32,7 +31,7 @@ from lst.data.prepared import PreparedData
 from lst.data.synthesis import generate_stories
 from lst.errors import ProblemsError, raise_problems
 from lst.evaluation.perplexity import TextRow, read_text_result
-from lst.parallel.commands import ChildCommand, run_commands
+from lst.parallel.commands import ChildCommand, jobs_and_threads, run_commands
 from lst.progress import say
 from lst.recipes.evaluate_text import score_models
 from lst.recipes.prepare import prepare_plan, prepare_run
@@ -102,8 +101,7 @@ class _Work:
             for one in filter(self.is_early, to_do):
                 train(one.config)
         else:
-            threads = config.threads if config.threads or "OMP_NUM_THREADS" in os.environ else 1
-            jobs = config.jobs or max((os.cpu_count() or 1) // (config.threads or 1), 1)
+            jobs, threads = jobs_and_threads(config.jobs, config.threads)
             commands = [
                 ChildCommand(
                     one.name,

@@ -23,20 +23,17 @@ from lst.data.prepared import PreparedData
 from lst.errors import LstError, UserError
 from lst.model.lst import LatentSpeechTextModel
 from lst.parallel.machine import one_thread
-from lst.progress import Progress
 from lst.recipes.scaling.branches import grid_branch_problems, trunks
+from lst.recipes.scaling.counting import counted, with_steps
 from lst.recipes.scaling.grid import Cell, cell_fingerprint, checked_configs, grid_cells, raise_for_cells
 from lst.recipes.scaling.plan_file import CellRecord, PlanFile, fitted_folder, plan_path
 from lst.recipes.training.cluster_plan import peak_flops
-from lst.recipes.training.control import Spent, controlled, spent
+from lst.recipes.training.control import Spent
 from lst.recipes.training.train import check_training
 from lst.runs import FittedPatching, open_data
 from lst.runs.fitted_patching import check_patching, fit_ahead
 from lst.storage import fingerprint, read_json, write_json
 from lst.storage.locks import waiting_lock
-
-# Where a count of a curriculum's steps begins; it is repeated until the number stays.
-FIRST_STEPS = 1000
 
 
 def scale_plan(config: ScalingConfig) -> str:
@@ -85,8 +82,8 @@ def _make_plan(config: ScalingConfig, fitted: Path) -> PlanFile:
     configs = checked_configs(cells)
     data = open_data_of(config)
     patchings = _patchings(configs, data, fitted)
-    counts = _count(config, cells, configs, data, patchings)
-    configs = {name: _with_steps(one, counts[name].steps) for name, one in configs.items()}
+    counts = counted(config, cells, configs, data, patchings)
+    configs = {name: with_steps(one, counts[name].steps) for name, one in configs.items()}
     trunk_of = trunks(config, {name: count.steps for name, count in counts.items()}, cells)
     _check_trainings(configs, data, patchings, grid_branch_problems(trunk_of, configs, data))
     with one_thread():
@@ -143,40 +140,6 @@ def plan_as_text(plan: PlanFile) -> str:
             "step",
         ]
     )
-
-
-def _count(
-    config: ScalingConfig,
-    cells: list[Cell],
-    configs: Mapping[str, Config],
-    data: PreparedData,
-    patchings: Mapping[str, FittedPatching],
-) -> dict[str, Spent]:
-    """What each cell uses. The first cell of each group is of the first arm."""
-    grid, counts = config.scale, dict[str, Spent]()
-    reference = Spent()
-    with Progress(len(cells), "counting batches", "model") as progress:
-        for cell in cells:
-            own, patching = configs[cell.name], patchings[cell.name]
-            if cell.arm == next(iter(grid.arms)):
-                reference = counts[cell.name] = _of_budget(own, data, patching, cell.budget, grid.budget)
-            elif grid.control == "steps":
-                counts[cell.name] = spent(_with_steps(own, reference.steps), data, patching)
-            else:
-                counts[cell.name] = controlled(own, data, patching, reference, grid.control)
-            progress.advance()
-    return counts
-
-
-def _of_budget(config: Config, data: PreparedData, patching: FittedPatching, budget: float, unit: str) -> Spent:
-    if unit == "steps":
-        return spent(_with_steps(config, round(budget)), data, patching)
-    wanted = Spent(FIRST_STEPS, patches=round(budget), tokens=round(budget), flops=budget)
-    return controlled(config, data, patching, wanted, unit)
-
-
-def _with_steps(config: Config, steps: int) -> Config:
-    return replace(config, train=replace(config.train, max_steps=steps))
 
 
 def _patchings(configs: Mapping[str, Config], data: PreparedData, fitted: Path) -> dict[str, FittedPatching]:

@@ -10,7 +10,6 @@ skipped; one whose process has ended goes on from its last checkpoint.
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import time
@@ -20,7 +19,7 @@ from pathlib import Path
 from lst.configs.command_line import MultirunOptions
 from lst.configs.scaling_schema import ScalingConfig
 from lst.errors import nearest, raise_problems
-from lst.parallel.commands import ChildCommand, run_commands
+from lst.parallel.commands import ChildCommand, jobs_and_threads, run_commands
 from lst.progress import say, show
 from lst.recipes.multirun import slurm_script
 from lst.recipes.scaling.branches import trunks
@@ -124,8 +123,7 @@ def _run_children(
 ) -> dict[str, str]:
     """Runs children until every model is finished or has failed; returns the reasons of failures by name."""
     cells = {cell["name"]: cell for cell in chosen}
-    threads = config.threads if config.threads or "OMP_NUM_THREADS" in os.environ else 1
-    jobs = config.jobs or max((os.cpu_count() or 1) // (config.threads or 1), 1)
+    jobs, threads = jobs_and_threads(config.jobs, config.threads)
     failed: dict[str, str] = {}
     trunk_of = trunks(config, steps, grid_cells(config))
     end_s, order = deadline(config, chosen)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import sys
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import forked
 import pytest
@@ -16,7 +19,9 @@ import lst.recipes.scaling.run as scale_run
 from lst.cli import main
 from lst.configs.compose import SCALING
 from lst.errors import ProblemsError, UserError
+from lst.parallel import ordered
 from lst.parallel.commands import ChildCommand
+from lst.recipes.scaling.plan import make_plan
 from lst.recipes.scaling.plan_file import PlanFile, plan_path
 from lst.recipes.scaling.points import read_points
 from lst.storage import read_json
@@ -113,6 +118,40 @@ def test_steps_spend_what_the_first_arm_spends_to_the_nearest_step(done: Path) -
         assert other["N"] > other["N_non_embedding"] > 0
         assert other["units"] + other["text_bytes"] > 0
     assert plan["core_hours"] == pytest.approx(sum(cell["core_hours"] for cell in plan["cells"]))
+
+
+def test_counts_do_not_depend_on_the_number_of_processes(
+    done: Path, smoke_data: Path, grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Work goes to the pool and back as bytes, as it does to processes, whose start would take seconds here."""
+    pools: list[int] = []
+
+    class NotedPool:
+        def __init__(self, num_workers: int, module: str) -> None:
+            pools.append(num_workers)
+
+        def __enter__(self) -> NotedPool:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def submit(self, *call: Any) -> Future[Any]:
+            function, *arguments = pickle.loads(pickle.dumps(call))  # noqa: S301 - bytes made in the same line
+            future = Future[Any]()
+            future.set_result(function(*arguments))
+            return future
+
+    monkeypatch.setattr(ordered, "WorkerPool", NotedPool)
+    monkeypatch.setattr(ordered, "START_S", 0.0)
+    words = words_of(tmp_path / "out", smoke_data / "data", grid, "jobs=2")
+    plan = make_plan(SCALING.build(words))
+    assert pools == [2]
+    alone = read_json(plan_path_of(done), PlanFile, "the plan", "")
+    counts = ("name", "steps", "patches", "tokens", "flops", "units", "text_bytes")
+    assert [[cell[key] for key in counts] for cell in plan["cells"]] == [
+        [cell[key] for key in counts] for cell in alone["cells"]
+    ]
 
 
 def test_points_count_what_the_trainings_used(done: Path) -> None:
