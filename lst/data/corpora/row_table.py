@@ -57,7 +57,7 @@ class RowFacts:
         languages, splits: of all of them.
         have_text: False if one has no text, True if one has; both, or none without rows.
         named: of those whose folder names a language, how many there are, by that language and their own.
-        have_segments: whether one is a part of its file.
+        have_segments, have_whole: whether one is a part of its file, and whether one is a whole file.
         longest_s: the longest duration that is stated.
         sources: ``Provenance.name`` of all; of more than ``MOST_SOURCES``, some.
     """
@@ -69,6 +69,7 @@ class RowFacts:
     have_text: set[bool] = field(default_factory=set)
     named: Counter[tuple[str, str]] = field(default_factory=Counter)
     have_segments: bool = False
+    have_whole: bool = False
     longest_s: float = 0.0
     sources: set[str] = field(default_factory=set)
 
@@ -81,6 +82,7 @@ class RowFacts:
         self.have_text |= other.have_text
         self.named.update(other.named)
         self.have_segments |= other.have_segments
+        self.have_whole |= other.have_whole
         self.longest_s = max(self.longest_s, other.longest_s)
         if len(self.sources) <= MOST_SOURCES:
             self.sources |= other.sources
@@ -113,6 +115,7 @@ class RowBlock:
             {bool(row.text.strip()) for row in rows},
             Counter((named, row.language) for row in rows if (named := named_language(row))),
             any(row.is_segment for row in rows),
+            not all(row.is_segment for row in rows),
             max((row.duration_s or 0.0 for row in rows), default=0.0),
             {row.provenance.name for row in rows},
         )

@@ -346,6 +346,17 @@ def test_whole_files_beside_segments_are_drawn_one_by_one() -> None:
     assert [row.split for row in of_segments] == [row.split for row in of_files]
 
 
+def test_a_whole_file_goes_with_its_segments() -> None:
+    whole = [ManifestRow(f"whole{n}", Path(f"/talks/talk{n}.wav"), "hello") for n in range(12)]
+    single = [ManifestRow(f"utt{n}", Path(f"/talks/utt{n}.wav"), "hello") for n in range(50)]
+    rows = [*whole, *single, *(row for n in range(12) for row in segments(f"talk{n}", 10))]
+    for seed in range(5):
+        split = splits_by_file(assign_splits(rows, 0.2, seed, root="/talks"))
+        assert all(len(splits) == 1 for splits in split.values())
+        assert {"valid"} in (split[f"talk{n}"] for n in range(12))
+        assert {"valid"} in (split[f"utt{n}"] for n in range(50))
+
+
 def test_of_two_recordings_the_shorter_is_held_out_and_of_one_single_segments(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

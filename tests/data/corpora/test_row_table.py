@@ -67,6 +67,7 @@ def test_a_table_gives_back_each_field_of_each_row() -> None:
     assert table.facts == RowFacts(
         *(True, 8, {"", "de", "fr"}, {"", "valid", "train"}, {True, False}),
         have_segments=True,
+        have_whole=True,
         longest_s=2.5,
         sources={"", "read"},
     )

@@ -104,6 +104,18 @@ def test_segments_stay_held_out_where_their_file_has_another_name(corpus: Path) 
     }
 
 
+def test_segments_that_come_to_a_held_out_file_are_held_out(corpus: Path) -> None:
+    whole = RowTable(ManifestRow(f"talk{n}", corpus / f"talk{n}.wav", "hello") for n in range(20))
+    split, rules = with_splits(whole, options(corpus), {})
+    held_out = {row.id for row in split if row.split == "valid"}
+    assert held_out
+    cut = [ManifestRow(f"{row.id}-{n}", row.path, "hello", start_s=1.0 + n) for row in whole for n in range(3)]
+    more, kept = with_splits(RowTable([*whole, *cut]), options(corpus), rules, split)
+    assert {row.id[:6].rstrip("-") for row in more if row.split == "valid"} == held_out
+    assert sum(row.split == "valid" for row in more) == 4 * len(held_out)
+    assert with_splits(RowTable([*whole, *cut]), options(corpus), kept, more) == (more, kept)
+
+
 def test_the_listing_of_a_corpus_is_let_go_of_once_rows_are_found(corpus: Path, tmp_path: Path) -> None:
     own = options(corpus)
     origin = find_origin(own)
