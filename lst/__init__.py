@@ -11,7 +11,7 @@ A trained model in three lines::
 
     import lst
     model = lst.load("runs/quickstart", name="static")
-    print(model.generate("Anna went to the", max_new_tokens=20))
+    print(model.generate("Anna wanted to", max_new_tokens=20))
 
 Reference: Lu et al., "Latent Speech-Text Transformer", ICLR 2026 (arXiv 2510.06195).
 """

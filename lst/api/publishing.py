@@ -95,8 +95,8 @@ A language model of text and of speech units, which continues either in either.
 import lst  # pip install {LIBRARY}
 
 model = lst.load("FOLDER_OR_REPOSITORY")
-print(model.generate("Anna went to the", max_new_tokens=20))
-model.generate("Anna went to the", modality="speech", max_new_tokens=75).sound.save("spoken.wav")
+print(model.generate("Anna wanted to", max_new_tokens=20))
+model.generate("Anna wanted to", modality="speech", max_new_tokens=75).sound.save("spoken.wav")
 print(model.score("prompt.wav", ["one ending", "another.wav"]))
 ```
 

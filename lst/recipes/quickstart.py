@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import sysconfig
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from lst.configs.reads import words_read_by
 from lst.configs.schema import Config
 from lst.data.config import NO_VOICE, SIMULATED
 from lst.data.prepare import prepare
+from lst.data.prepared import PreparedData
 from lst.data.shards import INDEX_FILE
 from lst.data.synthesis import choose_engine
 from lst.errors import UserError, raise_problems
@@ -27,7 +29,7 @@ from lst.recipes.evaluate import evaluate, found_ceilings, found_contamination, 
 from lst.recipes.prepare import prepare_options, prepare_plan
 from lst.recipes.report.write import write_report
 from lst.recipes.training.cluster_plan import peak_flops
-from lst.recipes.training.control import Spent, accounting, controlled, spent
+from lst.recipes.training.control import Spent, accounting, controlled, spent, with_steps
 from lst.recipes.training.plan import train_plan
 from lst.recipes.training.train import check_training
 from lst.recipes.voice.quick import quick_voice_plan, train_quick_voice
@@ -97,26 +99,62 @@ def controlled_words(
     The counts are kept in the run's folder, for a training that goes on.
     """
     data, run = open_data(config), RunFolder.of(config)
-    place = run.control
-    made_from = fingerprint([data.fingerprint, config.control, *(to_yaml(arm) for arm in arms.values())])
-    kept = read_record(place, ControlRecord, "the record of steps", f"Delete {place}.") if place.exists() else None
-    if kept is not None and kept["made_from"] == made_from:
-        counts = {name: Spent(**one) for name, one in kept["spent"].items()}
-    else:
-        first, *others = arms
-        patchings = {name: fit_ahead(arm, data, run.fitted) for name, arm in arms.items()}
-        counts = {first: spent(arms[first], data, patchings[first])}
-        for name in others:
-            counts[name] = controlled(arms[name], data, patchings[name], counts[first], config.control)
-        counted = {
+    counts = _kept_counts(config, arms, data)
+    if counts is None:
+        counts = _counted(config, arms, data, run.fitted)
+        records = {
             name: SpentRecord(steps=one.steps, patches=one.patches, tokens=one.tokens, flops=one.flops)
             for name, one in counts.items()
         }
-        write_json(place, versioned(ControlRecord(made_from=made_from, control=config.control, spent=counted)))
+        made_from = _counts_made_from(config, arms, data)
+        write_json(run.control, versioned(ControlRecord(made_from=made_from, control=config.control, spent=records)))
     for name, arm in arms.items():
         hand_over(arm, data, run.fitted, run.model(name))
     show("\n".join(accounting(counts, config.control)))
     return {name: [*own, f"train.max_steps={counts[name].steps}"] for name, own in words.items()}
+
+
+def _counts_made_from(config: Config, arms: Mapping[str, Config], data: PreparedData) -> str:
+    return fingerprint([data.fingerprint, config.control, *(to_yaml(arm) for arm in arms.values())])
+
+
+def _kept_counts(config: Config, arms: Mapping[str, Config], data: PreparedData) -> dict[str, Spent] | None:
+    """What the arms will use, where an earlier call has counted it."""
+    place = RunFolder.of(config).control
+    kept = read_record(place, ControlRecord, "the record of steps", f"Delete {place}.") if place.exists() else None
+    if kept is None or kept["made_from"] != _counts_made_from(config, arms, data):
+        return None
+    return {name: Spent(**one) for name, one in kept["spent"].items()}
+
+
+def _counted(config: Config, arms: Mapping[str, Config], data: PreparedData, fitted: Path) -> dict[str, Spent]:
+    """What the arms will use; patchings that are fitted to the speech are kept in a folder."""
+    first, *others = arms
+    patchings = {name: fit_ahead(arm, data, fitted) for name, arm in arms.items()}
+    counts = {first: spent(arms[first], data, patchings[first])}
+    for name in others:
+        counts[name] = controlled(arms[name], data, patchings[name], counts[first], config.control)
+    return counts
+
+
+def _arms_of_plan(config: Config, arms: dict[str, Config]) -> tuple[dict[str, Config], list[str]]:
+    """The arms with the steps that ``control`` gives them, and lines that say what is not known yet; writes nothing.
+
+    They are counted where a training has begun, which they must agree with.
+    """
+    first, *others = arms
+    if config.control == "steps" or not others:
+        return arms, []
+    run, counts = RunFolder.of(config), None
+    if exists(run.data / INDEX_FILE):
+        data = open_data(config)
+        counts = _kept_counts(config, arms, data)
+        if counts is None and any(run.data_of_training(name) for name in others):
+            with tempfile.TemporaryDirectory() as fitted:
+                counts = _counted(config, arms, data, Path(fitted))
+    if counts is None:
+        return arms, [f"  steps of {', '.join(others)} will follow from {first} (control={config.control})"]
+    return {name: with_steps(arm, counts[name].steps) for name, arm in arms.items()}, []
 
 
 def quickstart_plan(config: Config, overrides: Sequence[str]) -> list[str]:
@@ -126,9 +164,10 @@ def quickstart_plan(config: Config, overrides: Sequence[str]) -> list[str]:
     config = build_config(overrides)
     arms = checked_arms(config, overrides)
     lines, peak = prepare_plan(config), peak_flops()
+    arms, notes = _arms_of_plan(config, arms)
     for arm in arms.values():
         lines += train_plan(arm, peak)
-    lines += quick_voice_plan(config)
+    lines += notes + quick_voice_plan(config)
     if exists(RunFolder.of(config).data / INDEX_FILE):
         cloze_items(list(open_data(config).valid), config.eval, config.seed)
     return lines

@@ -13,8 +13,17 @@ from small_trainings import overrides
 from lst.configs.compose import build_config
 from lst.errors import ProblemsError, UserError
 from lst.recipes import quickstart
-from lst.recipes.quickstart import checked_arms, controlled_words, next_commands, train_arms, with_a_voice
+from lst.recipes.quickstart import (
+    checked_arms,
+    controlled_words,
+    next_commands,
+    quickstart_plan,
+    train_arms,
+    with_a_voice,
+)
+from lst.recipes.training.train import train
 from lst.runs import RunFolder, is_trained
+from lst.runs.folder import arm_overrides
 
 
 def test_speech_is_simulated_where_no_engine_is_installed(
@@ -62,6 +71,29 @@ def test_steps_are_counted_once_and_kept(
     monkeypatch.setattr(quickstart, "spent", None)
     assert controlled_words(config, arms, {name: [] for name in arms}) == found
     assert capsys.readouterr().out == table
+
+
+def test_a_plan_agrees_with_trainings_whose_steps_were_counted(smoke_data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(smoke_data, run)
+    words = ["experiment=smoke", f"run_dir={run}", "control=flops", "arms.curriculum=[patching=static]"]
+    words += ["train.max_steps=4", "train.warmup_steps=0"]
+    config = build_config(words)
+    before = "\n".join(quickstart_plan(config, words))
+    assert "steps of static, curriculum will follow from baseline (control=flops)" in before
+    arms = checked_arms(config, words)
+    own = {name: arm_overrides(config, words, name) for name in arms}
+    steps = controlled_words(config, arms, own)["static"][-1]
+    assert steps != "train.max_steps=4"
+    train(build_config([*own["static"], steps]))
+    wanted = f"  {steps.removeprefix('train.max_steps=')} steps × "
+    kept = RunFolder(run).control
+    for _ in range(2):
+        plan = "\n".join(quickstart_plan(config, words))
+        assert wanted in plan
+        assert "will follow" not in plan
+        # Without the record they are counted, and it is not written.
+        kept.unlink(missing_ok=True)
 
 
 @pytest.mark.usefixtures("forked_commands")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from lst.configs.scaling_schema import ScalingConfig
 from lst.configs.schema import Config
@@ -20,7 +20,7 @@ from lst.parallel import ordered_map
 from lst.parallel.commands import jobs_and_threads
 from lst.progress import Progress
 from lst.recipes.scaling.grid import Cell
-from lst.recipes.training.control import Spent, controlled, spent
+from lst.recipes.training.control import Spent, controlled, spent, with_steps
 from lst.runs import FittedPatching
 
 # Where a count of a curriculum's steps begins; it is repeated until the number stays.
@@ -79,11 +79,6 @@ def counted(
             counts |= found
             progress.advance(len(found))
     return counts
-
-
-def with_steps(config: Config, steps: int) -> Config:
-    """The training, of so many steps."""
-    return replace(config, train=replace(config.train, max_steps=steps))
 
 
 def _count(data: PreparedData, group: _Group) -> dict[str, Spent]:

@@ -24,11 +24,11 @@ from lst.errors import LstError, UserError
 from lst.model.lst import LatentSpeechTextModel
 from lst.parallel.machine import one_thread
 from lst.recipes.scaling.branches import grid_branch_problems, trunks
-from lst.recipes.scaling.counting import counted, with_steps
+from lst.recipes.scaling.counting import counted
 from lst.recipes.scaling.grid import Cell, cell_fingerprint, checked_configs, grid_cells, raise_for_cells
 from lst.recipes.scaling.plan_file import CellRecord, PlanFile, fitted_folder, plan_path
 from lst.recipes.training.cluster_plan import peak_flops
-from lst.recipes.training.control import Spent
+from lst.recipes.training.control import Spent, with_steps
 from lst.recipes.training.train import check_training
 from lst.runs import FittedPatching, open_data
 from lst.runs.fitted_patching import check_patching, fit_ahead

@@ -54,6 +54,11 @@ class Spent:
         return {"compute": self.patches, "data": self.tokens, "flops": self.flops}[control]
 
 
+def with_steps(config: Config, steps: int) -> Config:
+    """The training, of so many steps."""
+    return replace(config, train=replace(config.train, max_steps=steps))
+
+
 def spent(config: Config, data: PreparedData, patching: FittedPatching) -> Spent:
     """What a training will use, counted from its batches."""
     return next(itertools.islice(_running(config, data, patching), config.train.max_steps - 1, None))
@@ -73,8 +78,9 @@ def controlled(config: Config, data: PreparedData, patching: FittedPatching, ref
     nearest = Spent(steps=reference.steps)
     for _ in range(MAX_COUNTS):
         steps = nearest.steps
-        planned = replace(config, train=replace(config.train, max_steps=steps))
-        nearest = _nearest(_running(planned, data, patching), wanted, control, MAX_STEPS_FACTOR * reference.steps)
+        nearest = _nearest(
+            _running(with_steps(config, steps), data, patching), wanted, control, MAX_STEPS_FACTOR * reference.steps
+        )
         if nearest.steps == steps or config.patching.strategy != "curriculum":
             break
     return nearest
