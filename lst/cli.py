@@ -75,9 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = _with_action(words)
     try:
         _check_encoding(words)
+        if sys.stdout is None:
+            # Python would drop all that is printed, without a word.
+            raise UserError("standard output is closed: send it somewhere, to > /dev/null if nobody reads it")
         status = _run(words[0], words[1:])
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
         return status
     except StoppedError as error:
         _complain(f"stopped; {error}", words, before="\n")

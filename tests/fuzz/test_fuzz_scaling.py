@@ -1,4 +1,4 @@
-"""Files of scaling that are read back, tables of points, plans and results: they are read right, or named in one line."""
+"""Files of scaling that are read back, tables of points, plans and results: read right, or named in one line."""
 
 from __future__ import annotations
 
