@@ -25,6 +25,10 @@ class Question:
     endings: list[str]
     label: int
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.label < len(self.endings) or len(self.endings) < 2 or "" in self.endings:
+            raise ValueError(f"two endings or more are needed, and a label that counts them, not {self.label}")
+
     @property
     def utterances(self) -> list[str]:
         """Ids of all parts."""

@@ -10,6 +10,7 @@ from lst.configs.schema import Config
 from lst.data.alignment import check_imported
 from lst.data.config import NO_VOICE, SIMULATED
 from lst.data.corpora import ManifestRow
+from lst.data.corpora.text_files import packing_fault
 from lst.data.prepare import PrepareOptions, check_preparing, prepare
 from lst.data.prepare.gather import gather_source, gather_units, lines_to_read
 from lst.data.prepare.gathered import planned_changes
@@ -20,6 +21,7 @@ from lst.data.prepare.text_alone import DISK_A_TEXT_BYTE, named_texts
 from lst.data.shards import INDEX_FILE
 from lst.data.synthesis import choose_engine
 from lst.data.synthesis.stories import STRATA
+from lst.errors import raise_problems
 from lst.progress import duration_text, size_text
 from lst.runs import RunFolder
 from lst.runs.preparing import prepare_options
@@ -68,6 +70,10 @@ def prepare_plan(config: Config) -> list[str]:
 
 def _text_plan(folder: Folder, config: Config, origin: Origin) -> list[str]:
     files = named_texts(origin, prepare_options(config)).files
+    # Behind a URL, each would cost a request.
+    faults = {file.name: packing_fault(file) for file in files if isinstance(file.place, Path)}
+    if config.on_error == "raise":
+        raise_problems(f"text {config.text}", [f"{name}: {fault}" for name, fault in faults.items() if fault])
     num_bytes = sum(storage.size(file.place) for file in files)
     return [
         f"prepare: {len(files):,} files of text, {size_text(num_bytes)}, a document a {config.data.text.document}",

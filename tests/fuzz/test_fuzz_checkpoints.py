@@ -118,6 +118,8 @@ def changed_state(folder: Path, **changes: object) -> None:
         ({"callbacks": {"__pairs__": [[1]]}}, "step-00000002 is damaged"),
         ({"loader_state": 3}, "step-00000002 does not fit this training"),
         ({"state_dict": {}}, "step-00000002 does not fit this training"),
+        ({"optimizer_states": []}, "step-00000002 does not fit this training .*0 optimizer_states"),
+        ({"lr_schedulers": []}, "step-00000002 does not fit this training .*0 lr_schedulers"),
         ({"optimizer_states": [{"state": {}, "param_groups": []}]}, "step-00000002 does not fit this training"),
         ({"training_flops": "many"}, "step-00000002 does not fit this training"),
     ],
@@ -134,6 +136,18 @@ def test_a_state_of_another_shape_is_one_line(
         else:
             train(config)
             assert said in capsys.readouterr().err
+    finally:
+        trained.restore()
+
+
+def test_an_empty_state_of_the_optimiser_is_refused(config: Config, trained: Pristine) -> None:
+    path = trained.folder / "checkpoints" / "step-00000002" / "state.json"
+    try:
+        (trained.folder / "final" / "config.json").unlink()
+        (saved,) = json.loads(path.read_text())["state"]["optimizer_states"]
+        changed_state(trained.folder, optimizer_states=[{**saved, "state": {}}])
+        with pytest.raises(DamagedCheckpointError, match="the state of its optimiser is empty"):
+            train(config)
     finally:
         trained.restore()
 

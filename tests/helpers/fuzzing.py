@@ -37,6 +37,8 @@ fuzzed = settings(
     suppress_health_check=list(HealthCheck),
     phases=[phase for phase in Phase if phase != Phase.explain],
 )
+# Calls of some hundredths of a second.
+shorter = settings(fuzzed, max_examples=max(1, fuzzed.max_examples // 5))
 # Whole commands, which take up to a second.
 sampled = settings(fuzzed, max_examples=max(1, fuzzed.max_examples // 50))
 

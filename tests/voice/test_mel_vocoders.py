@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -95,6 +96,20 @@ def test_the_file_of_a_vocoder(tmp_path: Path) -> None:
 def test_vocos_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "vocos", None)
     with pytest.raises(UserError, match=r"needs the package vocos: pip install 'latent-speech-text\[vocos\]'"):
+        VocosVocoder.load(tmp_path)
+
+
+@pytest.mark.parametrize("dim", ["1000000000", "[[1]]", "true and a text that is longer than any argument is" * 9])
+def test_a_vocos_of_absurd_sizes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dim: str) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "vocos", SimpleNamespace())
+    parts = {
+        "feature_extractor": "vocos.feature_extractors.MelSpectrogramFeatures",
+        "backbone": "vocos.models.VocosBackbone",
+        "head": "vocos.heads.ISTFTHead",
+    }
+    lines = [f"{name}: {{class_path: {path}, init_args: {{dim: {dim}}}}}" for name, path in parts.items()]
+    (tmp_path / "config.yaml").write_text("\n".join(lines))
+    with pytest.raises(UserError, match=r"config\.yaml describes no Vocos of mels"):
         VocosVocoder.load(tmp_path)
 
 

@@ -39,7 +39,8 @@ _ITEM = re.compile(r"[\s,]*([^\s,])")
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 # A line above the header, by which Excel knows the separator.
 _NAMED_SEPARATOR = re.compile(r'"?sep=([,;|\t])"?', re.IGNORECASE)
-_UNPACKING_ERRORS = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
+# An xz file states how much memory its unpacking needs, up to 4 GiB.
+_UNPACKING_ERRORS = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, MemoryError)
 
 
 def unpacked(raw: BinaryIO) -> BinaryIO:

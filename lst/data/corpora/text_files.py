@@ -175,7 +175,7 @@ def read_texts(file: TextFile, options: TextConfig) -> Iterator[TextPart]:
 
 def _read(file: TextFile, options: TextConfig) -> Iterator[TextPart]:
     """``read_texts`` of a local file."""
-    if fault := _packing_fault(file):
+    if fault := packing_fault(file):
         yield TextPart(file.name, "", fault)
         return
     num_documents = 0
@@ -187,8 +187,12 @@ def _read(file: TextFile, options: TextConfig) -> Iterator[TextPart]:
         yield TextPart(file.name, "", "holds no text")
 
 
-def _packing_fault(file: TextFile) -> str:
-    """What is wrong with how a file is packed, told by its first bytes; empty where it can be read."""
+def packing_fault(file: TextFile) -> str:
+    """What is wrong with how a file is packed, told by its first bytes; empty where it can be read.
+
+    Raises:
+        UserError: the file cannot be opened, or is no regular file.
+    """
     try:
         with storage.open_binary(file.place) as raw:
             start = raw.read(8)

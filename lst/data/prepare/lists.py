@@ -319,7 +319,10 @@ def read_rows(folder: Folder, shard: PlannedShard) -> list[AnyRow]:
 
 def _records(folder: Folder, shard: PlannedShard) -> list[Record]:
     content = storage.read_range(folder / shard.rows_file, shard.offset, shard.num_bytes)
-    return [json.loads(line) for line in content.splitlines()]
+    try:
+        return [json.loads(line) for line in content.splitlines()]
+    except RecursionError:
+        raise FormatError("is nested too deeply") from None
 
 
 def differences(folder: Folder, lists: Lists) -> list[str]:

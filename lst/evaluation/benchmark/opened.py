@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from lst import storage
+from lst.configs.benchmark_schema import BENCHMARKS
 from lst.data.alignment.words import written_words
 from lst.data.corpora import ManifestRow, read_manifest
 from lst.data.prepared import MANIFEST_FILE, QUESTIONS_FILE, PreparedData
@@ -16,9 +17,10 @@ from lst.data.questions import Question
 from lst.data.shards import INDEX_FILE, Index, ShardReader, entries_of, load_index, verify_shards
 from lst.data.utterance import Utterance, Word
 from lst.errors import UserError, raise_problems
-from lst.evaluation.accuracy import HEADLINE, HEADLINE_ALONE
+from lst.evaluation.accuracy import HEADLINE, HEADLINE_ALONE, NORMALISATIONS
 from lst.evaluation.benchmark.formats import CARD_FILE, CLIPS_FILE, TEXTS_FILE, BenchmarkCard, Clip, Text
 from lst.evaluation.items import Item, question_items
+from lst.evaluation.results import DIRECTIONS
 from lst.storage import fingerprint, read_json, read_jsonl
 
 REMEDY = "Build it again with lst benchmark build."
@@ -64,11 +66,16 @@ class Benchmark:
 
     @cached_property
     def items(self) -> list[Item]:
-        """What is asked, with the units of its speech."""
-        if self.is_written:
-            return question_items(self.questions, {name: _written(text) for name, text in self.texts.items()})
+        """What is asked, with the units of its speech; raises ``UserError`` where parts of it are missing."""
+        parts = {name: _written(text) for name, text in self.texts.items()} if self.is_written else self._spoken()
+        if missing := sorted({name for question in self.questions for name in question.utterances} - set(parts)):
+            told = f"{len(missing)} utterances of its questions are missing, the first is {missing[0]!r}"
+            raise UserError(f"the benchmark in {self.folder} is damaged: {told}. {REMEDY}")
+        return question_items(self.questions, parts)
+
+    def _spoken(self) -> dict[str, Utterance]:
         utterances = ShardReader(self.folder, "questions", self._verify_hash, self._index)
-        return question_items(self.questions, {utterance.id: utterance for utterance in utterances})
+        return {utterance.id: utterance for utterance in utterances}
 
     def question_of(self, item_id: str) -> str:
         """What an item asks, whoever says it: items that differ in the voice alone are one question."""
@@ -132,12 +139,44 @@ def open_benchmark(place: str, verify_hash: bool = True) -> Benchmark:
     if not benchmark.is_written and not (folder / INDEX_FILE).exists():
         raise UserError(missing)
     raise_problems(f"the benchmark in {folder}", _damage(folder, benchmark.card) if verify_hash else [], REMEDY)
+    if not benchmark.is_written:
+        verify_shards(folder, entries_of(load_index(folder)), full=verify_hash)
     return benchmark
 
 
 def read_card(folder: Path) -> BenchmarkCard:
     """Reads ``benchmark.json``; raises ``UserError`` where it is absent or damaged."""
-    return read_json(folder / CARD_FILE, BenchmarkCard, "the benchmark's card", REMEDY)
+    card = read_json(folder / CARD_FILE, BenchmarkCard, "the benchmark's card", REMEDY)
+    if problems := _card_problems(card):
+        raise UserError(f"the benchmark's card is damaged: {folder / CARD_FILE}: {'; '.join(problems)}. {REMEDY}")
+    return card
+
+
+def _card_problems(card: BenchmarkCard) -> list[str]:
+    """What no benchmark says of itself: results are named by it, and files of its folder are read by these names."""
+    headlines = headlines_of(card)
+    named: list[tuple[str, Iterable[str], Sequence[str]]] = [
+        ("name", [card["name"]], BENCHMARKS),
+        ("headlines", headlines, DIRECTIONS),
+        ("their scores", headlines.values(), NORMALISATIONS),
+    ]
+    found = [] if headlines else ["headlines is empty"]
+    found += [
+        f"{what} must be of {', '.join(allowed)}, not {value!r:.60}"
+        for what, values, allowed in named
+        for value in values
+        if value not in allowed
+    ]
+    needed = {QUESTIONS_FILE, TEXTS_FILE} if is_written(card) else {QUESTIONS_FILE, CLIPS_FILE}
+    found += [f"files does not name {name}" for name in sorted(needed - set(card["files"]))]
+    return found + [
+        f"files: {name!r:.200} is no name of a file in it" for name in card["files"] if not _is_inside(name)
+    ]
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a name of a file leads to no other folder."""
+    return bool(name) and "\0" not in name and not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
 def is_whole(folder: Path, made_from: str) -> bool:
@@ -168,8 +207,8 @@ def _damage(folder: Path, card: BenchmarkCard) -> list[str]:
             wanted |= {clip["path"]: clip["sha256"] for clip in read_jsonl(folder / CLIPS_FILE, Clip)}
     except (UserError, FileNotFoundError):
         return [f"{CLIPS_FILE} is missing or damaged"]
-    problems = []
-    for name, digest in wanted.items():
+    problems = [f"{name!r:.200} is no name of a file in it" for name in wanted if not _is_inside(name)]
+    for name, digest in {} if problems else wanted.items():
         path = folder / name
         if not path.exists():
             problems.append(f"{name} is missing")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from lst.configs.scaling_schema import ScalingConfig
 from lst.configs.schema import Config
-from lst.errors import LstError, StoppedError, StorageError, UserError
+from lst.errors import LstError, StoppedError, StorageError, UserError, printable
 from lst.evaluation.accuracy import headline_accuracy
 from lst.evaluation.results import EvalResult
 from lst.evaluation.sounds import PartSounds
@@ -18,6 +18,7 @@ from lst.recipes.scaling.branches import with_branch
 from lst.recipes.scaling.grid import Cell, cell_fingerprint, grid_cells
 from lst.recipes.scaling.plan import open_data_of
 from lst.recipes.scaling.plan_file import CellRecord, PointFile, cell_folder, fitted_folder, point_path
+from lst.recipes.scaling.points import NAMES
 from lst.recipes.training.train import train
 from lst.runs import RunFolder, open_trained
 from lst.runs.fitted_patching import hand_over
@@ -33,7 +34,20 @@ def finished(config: ScalingConfig, cell: CellRecord) -> PointFile | None:
     if not place.exists():
         return None
     point = read_json(place, PointFile, "the point of a model", f"Delete {place}.")
+    if wrong := _row_problems(point["row"]):
+        raise UserError(f"the point of a model is damaged: {place}: {'; '.join(wrong[:3])}. Delete {place}.")
     return point if point["made_from"] == cell["made_from"] else None
+
+
+def _row_problems(row: Mapping[str, str | float]) -> list[str]:
+    """What no row of a model is: without its names and sizes, or with texts where numbers are needed."""
+    needed = ("arm", "size", "seed", "strategy", "N", "N_non_embedding", "D", "D_units", "D_text_bytes", "C")
+    found = [f"row.{name} is missing" for name in needed if name not in row]
+    return found + [
+        f"row.{printable(name[:60])} must be a number, not {value[:60]!r}"
+        for name, value in row.items()
+        if isinstance(value, str) and name not in NAMES
+    ]
 
 
 def deadline(config: ScalingConfig, chosen: Sequence[CellRecord]) -> tuple[float, Sequence[CellRecord]]:

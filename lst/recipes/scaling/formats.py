@@ -11,7 +11,12 @@ intervals; null where the points do not bound the parameter.
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Annotated, Literal, TypedDict
+
+from lst.storage import Between
+
+# What logarithms are taken of; squares and products of such numbers stay finite.
+Positive = Annotated[float, Between(1e-100, 1e100)]
 
 
 class Interval(TypedDict):
@@ -80,18 +85,18 @@ class ResidualRecord(TypedDict):
     """A point and what the law says of it; ``log_residual`` is log loss − log of the law."""
 
     row: int
-    N: float
-    D: float
-    C: float
-    loss: float
-    fitted: float
+    N: Positive
+    D: Positive
+    C: Positive
+    loss: Positive
+    fitted: Positive
     log_residual: float
 
 
 class BudgetRecord(TypedDict):
     """The best size and number of tokens for a budget, by the law."""
 
-    flops: float
+    flops: Positive
     N: Interval
     D: Interval
     loss: Interval
@@ -107,7 +112,7 @@ class FlopsRecord(TypedDict):
     """
 
     source: str
-    factor: float
+    factor: Positive
     n_exponent: float
     d_exponent: float
     largest_error: float
@@ -135,15 +140,15 @@ class ParabolaRecord(TypedDict):
         why_not: why there is no minimum; empty where there is.
     """
 
-    flops: float
-    N: list[float]
-    losses: list[float]
+    flops: Positive
+    N: list[Positive]
+    losses: list[Positive]
     centre: float
     coefficients: list[float]
-    N_best: float | None
-    loss_best: float | None
-    N_law: float
-    N_of_law: float | None
+    N_best: Positive | None
+    loss_best: Positive | None
+    N_law: Positive
+    N_of_law: Positive | None
     why_not: str
 
 
@@ -198,8 +203,8 @@ class FitRecord(TypedDict):
 class GainPoint(TypedDict):
     """The gain where the base arm's frontier has spent ``base_flops``."""
 
-    base_flops: float
-    loss: float
+    base_flops: Positive
+    loss: Positive
     gain: Interval
     is_extrapolated: bool
 
@@ -226,7 +231,7 @@ class AccuracyPoint(TypedDict):
     arm: str
     bits: float
     accuracy: float
-    flops: float
+    flops: Positive
 
 
 class AccuracyRecord(TypedDict):
@@ -261,10 +266,10 @@ class RunRecord(TypedDict):
     arm: str
     size: str
     seed: str
-    N: float
-    D: float
-    C: float
-    losses: dict[str, float]
+    N: Positive
+    D: Positive
+    C: Positive
+    losses: dict[str, Positive]
 
 
 class FitFile(TypedDict):

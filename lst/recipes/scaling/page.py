@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from markupsafe import Markup
 
 from lst.configs.scaling_schema import ScalingConfig
+from lst.errors import UserError, one_line
 from lst.recipes.report.page import Section, page
 from lst.recipes.report.plots import standalone_svg
 from lst.recipes.scaling import plots, tables
@@ -49,7 +50,14 @@ def scale_plot(config: ScalingConfig) -> str:
     out = absolute(config.out)
     found = read_json(out / "fit.json", FitFile, "the fit", "Make it with lst scale fit points=FILE.csv out=FOLDER.")
     found["loss_unit"] = config.fit.loss_unit or found["loss_unit"]
-    write_page(out, found)
+    try:
+        write_page(out, found)
+    # Numbers that fit no drawing: the file was changed by hand, or damaged.
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{out / 'fit.json'} holds what no page can show ({one_line(str(error))[:200]}): make it again with lst "
+            "scale fit"
+        ) from None
     return f"page: {out / PAGE_FILE}"
 
 

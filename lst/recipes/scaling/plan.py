@@ -62,12 +62,15 @@ def planned(config: ScalingConfig) -> PlanFile:
             write_json(place, plan)
             return plan
     plan = read_json(place, PlanFile, "the plan", "Make it again with lst scale plan.")
-    grid_cells(config)
+    names = [cell.name for cell in grid_cells(config)]
     if plan["made_from"] != _made_from(config, open_data_of(config)):
         raise UserError(
             f"{place} was made with other options or other data: give the same ones, plan again with lst scale plan "
             "(models that stay as they are keep their results), or choose another out=FOLDER"
         )
+    if [cell["name"] for cell in plan["cells"]] != names:
+        # Files and folders are named by them.
+        raise UserError(f"{place} was altered: it names other models than its grid has. Plan again with lst scale plan")
     return plan
 
 

@@ -154,6 +154,8 @@ def fit(
         module.num_own_valid_batches = own_valid_batches.num_own
         # Batches are made elsewhere: the workers of a DataLoader would have to be told where the others are.
         with restoring(resume, lambda: callback is not None and callback.has_stepped):
+            if resume is not None:
+                _check_states(resume)
             trainer.fit(
                 module,
                 DataLoader(_Endless(train_batches), batch_size=None, num_workers=0),
@@ -163,6 +165,17 @@ def fit(
     if trainer.global_step < options.max_steps and not module.stopped_early:
         # Lightning returns as if all were well when it is told to terminate.
         raise KeyboardInterrupt
+
+
+def _check_states(resume: Checkpoint) -> None:
+    """Raises ``ValueError`` unless optimiser and schedule are there: Lightning begins them anew without a word."""
+    state = resume.state
+    for name in ("optimizer_states", "lr_schedulers"):
+        if len(state[name]) != 1:
+            raise ValueError(f"it has {len(state[name])} {name}, 1 is needed")
+    has_stepped = resume.step > int(state.get("num_skipped_updates", 0))
+    if has_stepped and not state["optimizer_states"][0]["state"]:
+        raise ValueError("the state of its optimiser is empty")
 
 
 class _RankShare(Sequence[Any]):

@@ -36,6 +36,8 @@ _PARTS = {
     "backbone": "vocos.models.VocosBackbone",
     "head": "vocos.heads.ISTFTHead",
 }
+# Larger than any size of a published one.
+_MOST = 65_536
 _REMEDY = "Give the folder of a Vocos of mels, such as charactr/vocos-mel-24khz."
 
 
@@ -99,11 +101,22 @@ def _model(described: Mapping[str, dict[str, Any]]) -> Any:
 def _description(path: Path) -> Mapping[str, dict[str, Any]]:
     """The arguments of each part."""
     try:
-        found = yaml.safe_load(storage.read_text(path))
+        found = yaml.safe_load(storage.read_foreign(path))
         if {name: found[name]["class_path"] for name in _PARTS} != _PARTS:
             raise KeyError("class_path")
-        return {name: dict(found[name]["init_args"] or {}) for name in _PARTS}
+        arguments = {name: dict(found[name]["init_args"] or {}) for name in _PARTS}
+        if not all(_is_plain(value) for own in arguments.values() for value in own.values()):
+            raise ValueError("init_args")
+        return arguments
     except FileNotFoundError:
         raise UserError(f"{path} is missing. {_REMEDY}") from None
-    except (yaml.YAMLError, KeyError, TypeError, ValueError):
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}). {_REMEDY}") from None
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError):
         raise UserError(f"{path} describes no Vocos of mels: its parts must be {', '.join(_PARTS.values())}") from None
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a value may be an argument of a part: a damaged file must not ask for all memory."""
+    is_size = isinstance(value, int) and 0 <= value <= _MOST
+    return value is None or is_size or (isinstance(value, (str, float)) and len(str(value)) < 100)

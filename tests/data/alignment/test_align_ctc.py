@@ -339,6 +339,34 @@ def test_saved_models_come_back_and_faults_are_all_named(tmp_path: Path) -> None
         load_ctc_model("MMS_FB")
 
 
+@pytest.mark.parametrize(
+    ("file", "changes", "said"),
+    [
+        ("ctc.json", {"encoder_embed_dim": 10**9}, r"architecture\.encoder_embed_dim must be a whole number from 1"),
+        ("ctc.json", {"encoder_embed_dim": 32_768}, "has the shape"),
+        ("ctc.json", {"extractor_conv_layer_config": [[1, "x", 2]]}, r"config\[0\]\[1\] must be a whole number"),
+        ("ctc.json", {"aux_num_out": "many"}, r"architecture\.aux_num_out must be"),
+        ("config.json", {"vocab_size": "many"}, "vocab_size must be a whole number"),
+        ("config.json", {"vocab_size": 10**12}, "vocab_size must be a whole number"),
+        ("config.json", {"conv_dim": 5}, "conv_dim must be a list"),
+        ("config.json", {"num_hidden_layers": 10**6}, "num_hidden_layers must be a whole number from 1 to 1000"),
+    ],
+)
+def test_sizes_that_no_model_has_are_refused_before_memory_is_taken(
+    tmp_path: Path, file: str, changes: dict[str, object], said: str
+) -> None:
+    save_ctc_model(tmp_path, make_model("group_norm", normalizes=True).module, architecture("group_norm"), LABELS)
+    if file == "ctc.json":
+        record = json.loads((tmp_path / file).read_text())
+        (tmp_path / file).write_text(json.dumps({**record, "architecture": {**record["architecture"], **changes}}))
+    else:
+        (tmp_path / "ctc.json").unlink()
+        (tmp_path / file).write_text(json.dumps({"model_type": "wav2vec2", **changes}))
+        (tmp_path / "vocab.json").write_text('{"a": 0}')
+    with pytest.raises(UserError, match=said):
+        load_ctc_model(str(tmp_path))
+
+
 class Wav2Vec2ForCTC(nn.Module):
     """The parts of a model under Hugging Face's names, as torchaudio's converter wants them (it asks for the class)."""
 

@@ -11,12 +11,14 @@ import socket
 import struct
 import tarfile
 import tracemalloc
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from fuzzing import told
 
 from lst import storage
 from lst.data.audio import probe_audio, read_audio, read_row_audio
@@ -315,3 +317,17 @@ def test_a_sound_tar_has_no_problem(tmp_path: Path) -> None:
     assert load_corpus(tmp_path)[1] == []
     with tarfile.open(fileobj=io.BytesIO((tmp_path / "a.tar").read_bytes())) as tar:
         assert len(tar.getmembers()) == 2
+
+
+def test_an_xz_list_that_asks_for_gigabytes_is_named(tmp_path: Path) -> None:
+    """Its header states a dictionary of 4 GiB, and its sum is right."""
+    packed = bytearray(lzma.compress(b'{"path": "a.wav", "text": "hello"}\n'))
+    packed[packed.index(b"\x21\x01") + 2] = 40
+    end = 12 + (packed[12] + 1) * 4
+    packed[end - 4 : end] = zlib.crc32(packed[12 : end - 4]).to_bytes(4, "little")
+    path = tmp_path / "manifest.jsonl.xz"
+    path.write_bytes(packed)
+    found: list[str] = []
+    assert not told(lambda: found.extend(fault for _, _, fault in decoded_lines(path)), path)
+    assert len(found) == 1
+    assert "cannot be unpacked" in found[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import threading
 import tracemalloc
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -205,3 +206,17 @@ def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
     assert lines == facts["num_documents"] - facts["num_held_out"]
     assert len(names) > 200
     assert peak < 1_000_000
+
+
+def test_a_plan_names_files_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "good.txt").write_text("a line\nanother line\n")
+    (folder / "empty.txt").write_text("")
+    words = [*prepare_words(tmp_path, str(folder)), "--dry-run"]
+    assert main(words) == 2
+    assert "empty.txt: is empty" in capsys.readouterr().err
+    (folder / "empty.txt").unlink()
+    os.mkfifo(folder / "pipe.txt")
+    assert main(words) == 2
+    assert "pipe.txt cannot be read: is a FIFO" in capsys.readouterr().err

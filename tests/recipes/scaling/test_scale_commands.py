@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,23 @@ def test_plot_draws_the_page_again(bare: Path, tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "fit.json").write_text('{"version": 1}')
     assert main(["scale", "plot", f"out={tmp_path}"]) == 2
     assert "the fit is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda fit: fit["fits"][0]["residuals"][0].update(N=0), r"residuals\[0\]\.N must be a number from 1e-100"),
+        (lambda fit: fit["fits"][0]["isoflop"]["budgets"][0].update(losses=[]), "holds what no page can show"),
+    ],
+)
+def test_a_fit_that_no_page_can_show_is_refused(
+    bare: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[FitFile], None], said: str
+) -> None:
+    fit = json.loads((bare / "out" / "fit.json").read_text())
+    damage(fit)
+    (tmp_path / "fit.json").write_text(json.dumps(fit))
+    assert main(["scale", "plot", f"out={tmp_path}"]) == 2
+    assert re.search(f"fit.json .*{said}", capsys.readouterr().err)
 
 
 def test_a_plan_counts_the_points_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,18 +13,21 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from lst.data.alignment.ctc.formats import Architecture, HuggingFaceConfig, Preprocessor
 from lst.errors import UserError, raise_problems
 from lst.lazy import import_torchaudio
 from lst.storage import Between, FormatError, read_json, staged, write_json
 from lst.storage.tensors import open_tensors
+from lst.storage.typed import checked
 from lst.tokenizers.weights import WeightIndex
 
+T = TypeVar("T")
 CTC_SAMPLE_RATE_HZ = 16_000
 CTC_CONFIG_FILE, CTC_WEIGHTS_FILE = "ctc.json", "model.safetensors"
 MAX_LABELS = 1_000_000
@@ -147,6 +150,8 @@ def _load_own(folder: Path) -> CtcModel:
     wrong = [key for key, kind in wanted.items() if not isinstance(found.get(key), kind)]
     raise_problems(str(path), [f"{key}: a {wanted[key].__name__} is needed" for key in wrong])
     _check_rate(path, found["sample_rate_hz"])
+    _check_types(path, found["architecture"], Architecture, "architecture")
+    _check_types(path, found["labels"], list[str], "labels")
     layers = found["architecture"].get("extractor_conv_layer_config") or []
     module = _build(path, {**found["architecture"], "extractor_conv_layer_config": [tuple(layer) for layer in layers]})
     _load_state(module, _read_safetensors(folder / CTC_WEIGHTS_FILE), str(folder / CTC_WEIGHTS_FILE))
@@ -159,6 +164,7 @@ def _load_hugging_face(folder: Path) -> CtcModel:
     if not isinstance(config, dict):
         raise UserError(f"{path} is not a JSON object. {_REMEDY}")
     raise_problems(str(path), _hugging_face_problems(config), _REMEDY)
+    _check_types(path, config, HuggingFaceConfig)
     remedy = f"It must give each label its number (of several languages, keep one). {_REMEDY}"
     numbers = dict[str, Annotated[int, Between(0, MAX_LABELS)]]
     vocabulary = read_json(folder / "vocab.json", numbers, "the labels of the model", remedy)
@@ -172,6 +178,7 @@ def _load_hugging_face(folder: Path) -> CtcModel:
     _load_state(module, _torchaudio_names(_read_sharded(folder), config["model_type"]), str(folder / CTC_WEIGHTS_FILE))
     blank_id = vocabulary.get(_token(special.get("pad_token"), "<pad>"), int(config.get("pad_token_id") or 0))
     preprocessor = _optional_json(folder / "preprocessor_config.json")
+    _check_types(folder / "preprocessor_config.json", preprocessor, Preprocessor)
     _check_rate(folder / "preprocessor_config.json", preprocessor.get("sampling_rate", CTC_SAMPLE_RATE_HZ))
     return _checked(folder.name, module, labels, blank_id, preprocessor.get("do_normalize", True), path)
 
@@ -304,7 +311,9 @@ def _build(path: Path, architecture: Mapping[str, object]) -> nn.Module:
     from torchaudio.models import wav2vec2_model
 
     try:
-        module: nn.Module = wav2vec2_model(**architecture)
+        # Its sizes are compared with the weights before it takes memory.
+        with torch.device("meta"):
+            module: nn.Module = wav2vec2_model(**architecture)
     except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         raise UserError(f"{path} describes no wav2vec 2.0 model: {error}") from None
     return module
@@ -320,7 +329,7 @@ def _load_state(module: nn.Module, state: Mapping[str, Tensor], path: str) -> No
         if name in state and state[name].shape != value.shape
     ]
     raise_problems(f"the weights {path}", problems, "Give weights of this architecture.")
-    module.load_state_dict({name: value.float() for name, value in state.items()})
+    module.load_state_dict({name: value.float() for name, value in state.items()}, assign=True)
 
 
 def _checked(
@@ -341,6 +350,14 @@ def _checked(
 def _check_rate(path: Path, sample_rate_hz: int) -> None:
     if sample_rate_hz != CTC_SAMPLE_RATE_HZ:
         raise UserError(f"{path}: the model hears {sample_rate_hz} Hz; only {CTC_SAMPLE_RATE_HZ} Hz is supported")
+
+
+def _check_types(path: Path, value: object, kind: type[T], where: str = "") -> None:
+    """Raises ``UserError`` unless a part of a file is of a type."""
+    try:
+        checked(value, kind, where)
+    except FormatError as error:
+        raise UserError(f"{path} {error}. {_REMEDY}") from None
 
 
 def _optional_json(path: Path) -> Mapping[str, Any]:
