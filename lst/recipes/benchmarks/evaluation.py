@@ -17,6 +17,7 @@ import torch
 from lst.configs.compose import build_config
 from lst.data.prepare import prepare
 from lst.evaluation import Item, Scorer, question_items, score_items
+from lst.evaluation.likelihoods import item_documents
 from lst.evaluation.results import DIRECTIONS, Direction
 from lst.model.lst import LatentSpeechTextModel
 from lst.recipes.benchmarks.figures import Figures, interleaved_best_s
@@ -74,9 +75,18 @@ def _measure(figures: Figures, name: str, scorer: Scorer, items: Sequence[Item])
         figures.add(f"{name}, {label}: items a second, documents whole", len(items) / whole_s)
         target = TARGET if label == "all four" else None
         figures.add(f"{name}, {label}: shared over whole", whole_s / shared_s, target)
+        figures.add(f"{name}, {label}: tokens computed, whole over shared", _token_ratio(scorer, items, directions))
     pairs = zip(score_items(scorer, items), score_items(whole, items), strict=True)
     worst = max(abs(shared["nats"] - alone["nats"]) / shared["num_tokens"] for shared, alone in pairs)
     figures.add(f"{name}: largest difference of a score, nats a token", worst, 1e-5, at_most=True)
+
+
+def _token_ratio(scorer: Scorer, items: Sequence[Item], directions: Sequence[Direction]) -> float:
+    """Tokens of whole documents over those that are left where each beginning is computed once."""
+    documents = [one for item in items for one in item_documents(scorer.builder, item, directions)]
+    beginnings = {tuple(document.token_ids[: scored.start].tolist()) for document, scored in documents}
+    endings = sum(len(document.token_ids) - scored.start for document, scored in documents)
+    return sum(len(document.token_ids) for document, _ in documents) / (sum(map(len, beginnings)) + endings)
 
 
 if __name__ == "__main__":
