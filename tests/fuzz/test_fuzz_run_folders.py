@@ -59,7 +59,8 @@ def is_nonsense(made: Pristine, damage: Damage) -> bool:
     if name.startswith("data/"):
         return True
     # Without its configuration, a model is none yet; without hashes, nothing can be compared.
-    return "/final/" in name and not name.endswith(("README.md", "hashes.json")) and path.exists()
+    has_hashes = (path.parent / "hashes.json").exists()
+    return "/final/" in name and not name.endswith(("README.md", "hashes.json")) and path.exists() and has_hashes
 
 
 def means(content: bytes) -> object:

@@ -17,7 +17,7 @@ from lst.data.audio import read_row_audio
 from lst.data.checks import check_corpus, check_prepared
 from lst.data.corpora.load import load_corpus
 from lst.data.corpora.row_checks import check_rows
-from lst.data.shards import ShardReader
+from lst.data.shards import ShardReader, load_index, write_index
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +35,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Pristine:
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Pristine:
     folder = tmp_path_factory.mktemp("fuzz") / "data"
     write_data(folder)
+    # As prepared data has it: without its own check, an index may leave out shards.
+    write_index(folder, load_index(folder))
     return Pristine(folder)
 
 

@@ -19,6 +19,7 @@ from lst.data.shards import (
     Receipt,
     index_entry,
     shard_name,
+    write_index,
     write_shard,
 )
 from lst.data.utterance import Utterance, Word
@@ -92,7 +93,10 @@ def seal(folder: Path, number: int = 0) -> None:
     path.with_suffix(".json").write_text(json.dumps(receipt))
     entry["num_bytes"], entry["sha256"] = len(content), sha256(path)
     entry["receipt_sha256"] = sha256(path.with_suffix(".json"))
-    write_json(folder / INDEX_FILE, index)
+    if "check" in index:
+        write_index(folder, index)
+    else:
+        write_json(folder / INDEX_FILE, index)
 
 
 def members(path: Path) -> list[tuple[str, bytes]]:

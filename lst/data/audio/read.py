@@ -113,9 +113,12 @@ def read_own_samples(row: AudioPlace) -> npt.NDArray[np.float32]:
         end = min(end, round(last_s * header.sample_rate_hz))
     if end <= first:
         raise UserError(f"{name} holds no sample here: its header says {header.num_frames:,} samples")
-    samples = np.empty((end - first, header.num_channels), np.float32)
+    samples = np.empty((0, header.num_channels), np.float32)
     num_decoded = 0
-    for block in _checked_blocks(row, header, first, end):
+    for block in _checked_blocks(row, header, first, end, header.num_channels):
+        if not num_decoded:
+            # Not before: a damaged header may ask for more than there is.
+            samples = np.empty((end - first, header.num_channels), np.float32)
         samples[num_decoded : num_decoded + len(block)] = block
         num_decoded += len(block)
     if not np.isfinite(samples[:num_decoded]).all():
@@ -159,11 +162,16 @@ def _not_finite(name: str) -> UserError:
     return UserError(f"{name} holds NaN or infinite samples. Export it again, for example as 16-bit wav.")
 
 
-def _checked_blocks(row: AudioPlace, header: AudioInfo, first: int, end: int) -> Iterator[npt.NDArray[np.float32]]:
-    """The blocks of ``_decode``; ``UserError`` where they are too many to hold, or fewer than the header says."""
+def _checked_blocks(
+    row: AudioPlace, header: AudioInfo, first: int, end: int, num_channels: int = 1
+) -> Iterator[npt.NDArray[np.float32]]:
+    """The blocks of ``_decode``; ``UserError`` where they are too many to hold, or fewer than the header says.
+
+    So many channels are held.
+    """
     name = described(row.path, row.member)
     # A few bytes may stand for hours of silence, so what they decode to is limited, not only the file.
-    if too_large := size_problem(4 * (end - first), "decodes to"):
+    if too_large := size_problem(4 * num_channels * (end - first), "decodes to"):
         raise UserError(f"{name} {too_large}. Name a part of it (start_s, duration_s).")
     num_decoded = 0
     try:

@@ -29,7 +29,6 @@ import contextlib
 import json
 import math
 import re
-import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -64,6 +63,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "transcript_confidence": ("transcript_confidence",),
 }
 REQUIRED = ("path", "text")
+# Above each time, channel and word that a person could mean; what is computed of it stays a number.
+MAX_NUMBER = 1e9
 MANIFEST_SUFFIXES = (".jsonl", ".tsv", ".csv")
 JSON_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")  # lines of objects, or one array of them
 EXAMPLES = {
@@ -356,9 +357,9 @@ def timed_cells(item: Any) -> TimedCells | None:
 
 
 def is_finite_number(value: Any) -> bool:
-    """Whether a value of JSON is a number that a float can hold."""
+    """Whether a value of JSON is a number of at most ``MAX_NUMBER``."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and abs(value) <= sys.float_info.max
+    return is_number and abs(value) <= MAX_NUMBER
 
 
 def _cell(record: Record, name: str, faults: list[str]) -> str:
@@ -373,16 +374,17 @@ def _cell(record: Record, name: str, faults: list[str]) -> str:
 
 
 def parse_number(cell: str, name: str, faults: list[str], whole: bool = False) -> float | None:
-    """Parses a cell as a finite number of at least 0; None if it is empty. A table may write a whole number as 3.0."""
+    """Parses a cell as a number from 0 to ``MAX_NUMBER``; None if it is empty. A whole number may be written 3.0."""
     if not cell.strip():
         return None
     try:
         value = float(cell)
     except ValueError:
         value = math.nan
-    if math.isfinite(value) and value >= 0 and not (whole and value % 1):
+    if 0 <= value <= MAX_NUMBER and not (whole and value % 1):
         return value
-    faults.append(f"{name} {cell!r} is not a {'whole ' if whole else ''}number of at least 0")
+    limits = f"of at least 0{f' and at most {MAX_NUMBER:g}' if value > MAX_NUMBER else ''}"
+    faults.append(f"{name} {cell!r} is not a {'whole ' if whole else ''}number {limits}")
     return None
 
 

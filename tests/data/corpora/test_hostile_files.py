@@ -22,7 +22,9 @@ from fuzzing import told
 
 from lst import storage
 from lst.data.audio import probe_audio, read_audio, read_row_audio
+from lst.data.audio.levels import measured_faults
 from lst.data.audio.places import AudioRef
+from lst.data.audio.read import read_own_samples
 from lst.data.corpora.load import load_corpus
 from lst.data.corpora.records import MAX_LINE_BYTES, decoded_lines, read_utf8, table_cells
 from lst.data.corpora.row_checks import check_rows
@@ -159,6 +161,17 @@ def test_hours_of_silence_in_a_few_bytes_are_not_decoded(tmp_path: Path, monkeyp
     samples = read_row_audio(part)
     assert samples.shape == (200 * 16_000,)
     assert peak_bytes(lambda: read_row_audio(part)) < 2 * samples.nbytes + 4 * MIB
+
+
+def test_a_header_that_names_billions_of_samples_takes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    content = bytearray(audio_bytes("flac"))
+    content[21] |= 2  # of STREAMINFO: the number of samples grows by 2 ** 33
+    path.write_bytes(content)
+    row = AudioRef(path)
+    for read in (read_own_samples, read_row_audio, measured_faults):
+        with pytest.raises(UserError, match=r"a\.flac decodes to 34,3\d\d,\d{3},\d{3} bytes or more, at most"):
+            read(row)
 
 
 def wav_header(num_bytes: int, rate_hz: int = 16_000, channels: int = 1) -> bytes:

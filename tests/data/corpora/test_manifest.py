@@ -291,6 +291,10 @@ def test_of_a_row_that_cannot_be_read_whole_the_rest_is_checked(tmp_path: Path) 
             {"path": "long.wav", "text": "fine", "start_s": "x", "words": [["fine", 2, 1]]},
             ["start_s 'x' is not a number", "1 s, ends before it starts"],
         ),
+        (
+            {"path": "long.wav", "text": "fine", "start_s": 1e308, "channel": 10**400},
+            ["start_s '1e+308' is not a number of at least 0 and at most 1e+09", "channel '1000000"],
+        ),
         ({"id": "bad id!", "path": None, "text": "fine"}, ["id 'bad id!' must be", "names no audio file"]),
         ({"id": "a", "path": "good.wav", "text": "fine", "start_s": "y"}, ["start_s 'y' is not", "also at line 1"]),
         ({"id": "f", "path": "good.wav", "text": "fine", "words": 3}, ["words must be a list"]),
