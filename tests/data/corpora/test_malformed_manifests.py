@@ -6,6 +6,7 @@ that JSON can hold. No exception but ``UserError`` may come out, of the parsing 
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import json
@@ -187,6 +188,8 @@ def assert_every_line_is_told(name: str, content: bytes, outcome: Any) -> None:
     if encoding != "utf-8-sig":
         lines = [line.encode() for line in content.decode(encoding, "replace").split("\n")]
     for number, line in enumerate(lines[: unpacked[0] if unpacked else len(lines)], 1):
+        # A byte-order mark is no sign of the first line.
+        line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
         holds_nothing = b'"training_data": []' in line or b'"label": [], "name": []' in line
         assert not line.strip() or holds_nothing or number in told, (number, line, told)
 
