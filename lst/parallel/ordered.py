@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +22,9 @@ START_S, START_AGAIN_S = 2.0, 0.2
 _is_server_there = False
 
 
-def ordered_map(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], num_workers: int) -> Iterator[ResultT]:
+def ordered_map(
+    function: Callable[[ItemT], ResultT], items: Iterable[ItemT], num_workers: int, are_long: bool = False
+) -> Iterator[ResultT]:
     """Yields the results of ``function`` in the order of ``items``; the number of workers does not change them.
 
     If a worker is killed, its items are done again.
@@ -30,6 +33,8 @@ def ordered_map(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], nu
         function: a function at the top of a module, so that other processes can import it.
         items: may be a stream; at most four items a worker are taken ahead.
         num_workers: number of processes; with one, this process does the work.
+        are_long: each item takes many seconds. Otherwise this process does the first ones alone, as few or small items
+            are done before another process has started.
 
     Raises:
         UserError: workers kept dying.
@@ -40,19 +45,25 @@ def ordered_map(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], nu
     if num_workers <= 1:
         yield from map(function, items)
         return
-    items, started_s, is_warm = iter(items), time.monotonic(), _is_server_there
+    items = iter(items)
+    if not are_long:
+        yield from _alone(function, items)
+    waiting = collections.deque(itertools.islice(items, 1))
+    if waiting:
+        yield from retried(partial(_in_pool, function, items, waiting, num_workers), waiting, "items", num_workers)
+
+
+def _alone(function: Callable[[ItemT], ResultT], items: Iterator[ItemT]) -> Iterator[ResultT]:
+    """The results of the first items, as many as this process has while others start."""
+    started_s, is_warm = time.monotonic(), _is_server_there
     alone_s = min(START_S, START_AGAIN_S) if _is_server_there else START_S
     for item in items:
         yield function(item)
         if time.monotonic() - started_s > alone_s:
-            break
+            return
         if not is_warm and time.monotonic() - started_s > alone_s / 2:
             warm_up_workers(_module_of(function))
             is_warm = True
-    else:
-        return
-    waiting: collections.deque[ItemT] = collections.deque()
-    yield from retried(partial(_in_pool, function, items, waiting, num_workers), waiting, "items", num_workers)
 
 
 def _in_pool(

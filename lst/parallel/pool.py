@@ -89,7 +89,8 @@ def retried(
                 say(f"a worker process was killed: {len(left)} {what} that are not finished are started again")
     raise UserError(
         f"worker processes were killed {MAX_RETRIES + 1} times, {len(left)} {what} are left. Usually the memory is too "
-        f"small for {num_workers} processes: lower num_workers and run the same command again."
+        f"small for {num_workers} processes: lower num_workers and run the same command again. A script of your own "
+        "needs \"if __name__ == '__main__':\" before what it does, as workers import it."
     )
 
 

@@ -131,10 +131,10 @@ def _counted(config: Config, arms: Mapping[str, Config], data: PreparedData, fit
     """What the arms will use; patchings that are fitted to the speech are kept in a folder."""
     first, *others = arms
     patchings = {name: fit_ahead(arm, data, fitted) for name, arm in arms.items()}
-    counts = {first: spent(arms[first], data, patchings[first])}
-    for name in others:
-        counts[name] = controlled(arms[name], data, patchings[name], counts[first], config.control)
-    return counts
+    reference = spent(arms[first], data, patchings[first])
+    return {first: reference} | {
+        name: controlled(arms[name], data, patchings[name], reference, config.control) for name in others
+    }
 
 
 def _arms_of_plan(config: Config, arms: dict[str, Config]) -> tuple[dict[str, Config], list[str]]:

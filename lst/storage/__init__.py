@@ -47,7 +47,7 @@ from lst.storage.fingerprints import differing_settings, fingerprint, flat_setti
 from lst.storage.folders import copy_folder, remove_folder, staged_folder
 from lst.storage.listing import FileList, files_fingerprint, list_files
 from lst.storage.named_places import is_several, joined_places, listed_places, named_places, place_list_problems
-from lst.storage.places import Folder, Location, Url, absolute, expanded, is_url, locate, named_in
+from lst.storage.places import Folder, Location, Url, absolute, expanded, is_url, leads_out, locate, named_in
 from lst.storage.temporary import TemporaryBytes
 from lst.storage.typed import Between, Count, FormatError, OtherVersionError, Seconds, parse_json, read_json, read_jsonl
 
@@ -84,6 +84,7 @@ __all__ = [
     "is_several",
     "is_url",
     "joined_places",
+    "leads_out",
     "list_files",
     "list_sizes",
     "listed_places",

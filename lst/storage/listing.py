@@ -16,7 +16,7 @@ from lst.errors import StorageError, UserError
 from lst.progress import Progress
 from lst.storage.fingerprints import fingerprint_each
 from lst.storage.packed import Mark, PackedMarks, PackedNames, PickedNames
-from lst.storage.places import Folder, Location, Url, locate, remote
+from lst.storage.places import Folder, Location, Url, leads_out, locate, remote
 
 # What an entry of fsspec's listings may call the tag or the time of change, the most telling first.
 _MARK_KEYS = ("ETag", "etag", "LastModified", "mtime", "created")
@@ -170,7 +170,7 @@ def _list_url(url: Url, without: str) -> FileList:
         for name, entry in entries
     ]
     names = [name.removeprefix(path.rstrip("/")).lstrip("/") for name, _ in entries]
-    if outside := [name for name in names if ".." in name.split("/")]:
+    if outside := [name for name in names if name and leads_out(name)]:
         raise StorageError(f"{url} lists {outside[0][:100]!r}, which leads out of it.")
     skipped = without.removeprefix(f"{url.rstrip('/')}/")
     if own := (*_own_folders(names), *([skipped] if any(name.startswith(skipped) for name in names) else [])):

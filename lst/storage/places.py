@@ -82,6 +82,15 @@ def named_in(folder: Path, name: str) -> Folder:
     return Url(name) if is_url(name) else folder / name
 
 
+def leads_out(name: str) -> bool:
+    """Whether a name, of a file in a folder or of a member of a tar, leads to another place or is none.
+
+    >>> [name for name in ("a/b.wav", "../b.wav", "/b.wav", "") if leads_out(name)]
+    ['../b.wav', '/b.wav', '']
+    """
+    return not name or "\0" in name or name.startswith("/") or ".." in name.split("/")
+
+
 def absolute(place: Location) -> Folder:
     """The same place whatever the current folder is."""
     found = locate(place)

@@ -10,6 +10,11 @@ from lst.kernels import products
 from lst.model.pointwise import Linear
 
 
+@pytest.fixture(autouse=True)
+def _small_products_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_LEAST_PRODUCTS", 64 * 24 * 40)
+
+
 @pytest.mark.skipif(not products.has_onednn(), reason="this build of PyTorch has no oneDNN")
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("shape", [(64, 24), (3, 50, 24), (130, 24)])
@@ -32,6 +37,13 @@ def test_a_frozen_layer_has_no_gradient() -> None:
     x = torch.randn(80, 24, requires_grad=True)
     assert torch.autograd.grad(layer(x).sum(), x)[0].shape == x.shape
     assert not layer(x.detach()).requires_grad
+
+
+def test_small_products_stay_with_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    large, small = torch.empty(4096, 512), torch.empty(700, 96)
+    assert products.can_multiply(large, torch.empty(512, 512)) == products.has_onednn()
+    assert not products.can_multiply(small, torch.empty(256, 96))
 
 
 def test_other_types_devices_and_few_rows_stay_with_pytorch() -> None:

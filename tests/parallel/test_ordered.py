@@ -32,6 +32,13 @@ def test_what_is_done_here_ends_when_workers_would_have_started(monkeypatch: pyt
     assert here == sorted(here, reverse=True)
 
 
+@pytest.mark.parametrize("count", [0, 1, 6])
+def test_long_items_are_all_done_by_workers(count: int) -> None:
+    done = list(ordered_map(tasks.number_and_process, range(count), 2, are_long=True))
+    assert [number for number, _ in done] == list(range(count))
+    assert os.getpid() not in {process for _, process in done}
+
+
 def test_items_of_killed_workers_are_done_again_in_their_place(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -45,5 +52,5 @@ def test_workers_that_keep_dying_end_the_map(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(ordered, "START_S", -1.0)
     monkeypatch.setattr(pool, "MAX_RETRIES", 1)
     items = [tasks.Task(number, tmp_path) for number in range(3)]
-    with pytest.raises(UserError, match="lower num_workers"):
+    with pytest.raises(UserError, match=r"lower num_workers .*__main__"):
         list(ordered_map(tasks.die_after_the_first, items, 2))

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 from lst.data.audio.parquet_cells import is_parquet, open_cell
 from lst.data.audio.places import content_key, open_location
 from lst.errors import UserError
-from lst.storage import is_url
+from lst.storage import is_url, leads_out
 
 # Of one request for a part of a header, and of a member's name.
 MAX_HEADER_BYTES, MAX_NAME_CHARS = 1 << 20, 4096
@@ -97,7 +97,7 @@ def member_fault(member: tarfile.TarInfo) -> str:
     """
     if kind := next((name for is_kind, name in _KINDS if is_kind(member)), "" if member.isreg() else "no file"):
         return f"is {kind}, a regular file is needed"
-    if member.name.startswith("/") or ".." in member.name.split("/"):
+    if leads_out(member.name):
         return "has a name that leads out of the tar"
     return ""
 

@@ -11,6 +11,7 @@ takes places v, v + V, v + 2V … of every pass, so that together the streams ta
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -209,6 +210,7 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
         vocabulary = plan.builder.vocabulary
         self._markers = {TEXT: vocabulary.text_id, SPEECH: vocabulary.speech_id}
         self._special_ids = {*self._markers.values(), vocabulary.eos_id}
+        self._strategy = ""
 
     def __next__(self) -> tuple[PackedBatch, StreamState]:
         plan = self.plan
@@ -217,7 +219,10 @@ class BatchStream(Iterator[tuple[PackedBatch, StreamState]]):
         strategy = strategy_of_batch(plan.patching, plan.seed, batch_index, plan.num_batches)
         keys = list(state.buffer)
         self._make(keys)
-        self._cut([*keys, *(key for ahead in self._ahead.values() for key in ahead)], strategy)
+        # Those ahead were cut when they were drawn; all together where another strategy follows.
+        ahead = self._ahead.values() if strategy != self._strategy else ()
+        self._cut([*keys, *itertools.chain.from_iterable(ahead)], strategy)
+        self._strategy = strategy
         sizes = [len(self._items[key].cuts[strategy]) for key in keys]
         self._draw(state, strategy, keys, sizes)
         rows = fill_rows([min(size, plan.row_patches) for size in sizes], plan.row_patches, plan.num_rows)

@@ -7,8 +7,8 @@ import heapq
 import os
 from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -27,6 +27,43 @@ LARGEST_DRAW = "f" * 64
 MOST_NAMES_SENT = 1_000
 
 
+@dataclass(frozen=True)
+class Recordings:
+    """Which recording a row belongs to: the file that it is a segment of, by its place from the corpus on.
+
+    Attributes:
+        root: where the corpus lies.
+        also_whole: ``name_key`` of the files that have a row of their whole sound beside rows of their segments.
+    """
+
+    root: str
+    also_whole: frozenset[int] = frozenset()
+
+    @classmethod
+    def of_rows(cls, rows: RowTable, root: str) -> Recordings:
+        """Those of a corpus. Rows are read only where some are segments and some whole files."""
+        recordings = cls(root)
+        if not (rows.facts.have_segments and rows.facts.have_whole):
+            return recordings
+        of_segments, of_whole = array("Q"), array("Q")
+        for row in rows:
+            (of_segments if row.is_segment else of_whole).append(name_key(recordings.file_of(row)))
+        both = np.intersect1d(np.array(of_segments, np.uint64), np.array(of_whole, np.uint64))
+        return cls(root, frozenset(both.tolist()))
+
+    def of(self, row: ManifestRow) -> str:
+        """The recording of a row; empty for a whole file without segments, which is a recording of its own."""
+        if row.is_segment:
+            return self.file_of(row)
+        return file if self.also_whole and name_key(file := self.file_of(row)) in self.also_whole else ""
+
+    def file_of(self, row: ManifestRow) -> str:
+        """The file or member of a tar where the sound of a row lies."""
+        path = row.path if isinstance(row.path, str) else os.path.abspath(row.path)
+        place = path.removeprefix(f"{self.root.rstrip('/')}/")
+        return f"{place}#{row.member}" if row.member else place
+
+
 def assign_splits(
     rows: Sequence[ManifestRow],
     valid_share: float,
@@ -42,9 +79,8 @@ def assign_splits(
     each is ``"train"``. With five or more speakers who are in no training row, whole speakers are held out: as many as
     ``valid_share`` has room for, or else the one with the fewest utterances. With fewer speakers, single utterances are
     held out, at least one, and all segments of a file or none: they are one recording, mostly of one voice. A row of
-    the whole file goes with them. With
-    ``valid_share`` 1, all candidates are, and a corpus of held-out utterances alone stays so. Where a split changes
-    that the corpus names, that is said.
+    the whole file goes with them. With ``valid_share`` 1, all candidates are, and a corpus of held-out utterances alone
+    stays so. Where a split changes that the corpus names, that is said.
 
     Args:
         rows: the rows; their ids must be unique.
@@ -75,7 +111,9 @@ def assign_splits(
         return RowTable(row if row.split else replace(row, split="train") for row in rows)
     chosen = held_out or choose_held_out(rows, valid_share, seed, root) or {}
     assigned, num_changed = RowTable(), 0
-    assign = partial(_assign_some, chosen, root, "" in rows.facts.splits, files_also_whole(rows, root))
+    # Only a rule that names recordings asks for them.
+    recordings = Recordings.of_rows(rows, root) if "recordings" in chosen else Recordings(root)
+    assign = partial(_assign_some, chosen, recordings, "" in rows.facts.splits)
     # A rule that names many is not sent to others again and again.
     is_short = len(chosen.get("speakers", ())) + len(chosen.get("recordings", ())) <= MOST_NAMES_SENT
     for block, count in ordered_map(assign, rows.contents(), num_workers if is_short else 1):
@@ -89,11 +127,9 @@ def assign_splits(
     return assigned
 
 
-def _assign_some(
-    rule: HeldOut, root: str, is_any_open: bool, also_whole: Collection[int], content: bytes
-) -> tuple[RowBlock, int]:
+def _assign_some(rule: HeldOut, recordings: Recordings, is_any_open: bool, content: bytes) -> tuple[RowBlock, int]:
     """Some rows with their splits, and how many of the training rows among them are held out."""
-    is_held_out, assigned, num_changed = _by_rule(rule, root, also_whole), list[ManifestRow](), 0
+    is_held_out, assigned, num_changed = _by_rule(rule, recordings), list[ManifestRow](), 0
     for row in rows_of(content):
         split = "valid" if _is_candidate(is_any_open, row) and is_held_out(row) else row.split or "train"
         num_changed += row.split == "train" and split == "valid"
@@ -169,8 +205,8 @@ def _drawn(rows: RowTable, num_wanted: float, seed: int, root: str) -> HeldOut:
     """
     if not rows.facts.have_segments:
         return _drawn_alone(rows, num_wanted, seed)
-    also_whole = files_also_whole(rows, root)
-    is_alone, sizes = _recordings(rows, root, also_whole)
+    recordings = Recordings.of_rows(rows, root)
+    is_alone, sizes = _of_several_rows(rows, recordings)
     several, num_alone = sorted(sizes, key=lambda name: _draw(seed, "recording", name)), int(is_alone.sum())
     num_drawn = round(num_wanted * num_alone / len(rows)) if several else _num_drawn(rows, num_wanted)
     held_out = _with_room(several, sizes, num_wanted - num_drawn)
@@ -188,44 +224,18 @@ def _drawn(rows: RowTable, num_wanted: float, seed: int, root: str) -> HeldOut:
     below = heapq.nsmallest(num_drawn, draws)[-1] if num_drawn else ""
     for row, own in zip(rows, is_alone, strict=True):
         if own and row.is_segment and _draw(seed, "id", row.id) <= below:
-            held_out.add(recording_of(row, root))
+            held_out.add(recordings.of(row))
     return {"seed": seed, "below": below, "recordings": sorted(held_out)}
 
 
-def recording_of(row: ManifestRow, root: str, also_whole: Collection[int] = ()) -> str:
-    """The file that a row is a segment of, by its place from the corpus on.
-
-    Empty for a whole file, but for those of ``also_whole``, from ``files_also_whole``.
-    """
-    if row.is_segment:
-        return _file_of(row, root)
-    return file if also_whole and name_key(file := _file_of(row, root)) in also_whole else ""
-
-
-def files_also_whole(rows: RowTable, root: str) -> frozenset[int]:
-    """``name_key`` of the files that have a row of their whole sound beside rows of their segments; mostly none."""
-    if not (rows.facts.have_segments and rows.facts.have_whole):
-        return frozenset()
-    of_segments, of_whole = array("Q"), array("Q")
-    for row in rows:
-        (of_segments if row.is_segment else of_whole).append(name_key(_file_of(row, root)))
-    return frozenset(np.intersect1d(np.array(of_segments, np.uint64), np.array(of_whole, np.uint64)).tolist())
-
-
-def _file_of(row: ManifestRow, root: str) -> str:
-    path = row.path if isinstance(row.path, str) else os.path.abspath(row.path)
-    place = path.removeprefix(f"{root.rstrip('/')}/")
-    return f"{place}#{row.member}" if row.member else place
-
-
-def _recordings(rows: RowTable, root: str, also_whole: Collection[int]) -> tuple[np.ndarray, Counter[str]]:
+def _of_several_rows(rows: RowTable, recordings: Recordings) -> tuple[np.ndarray, Counter[str]]:
     """Which candidates share their file with no other row, and how many rows each file of several has.
 
     Files with a segment that the corpus itself gives to training are left out, unless there are no others.
     """
     keys, candidates, is_candidate = array("Q"), bytearray(), _candidates(rows)
     for row in rows:
-        keys.append(name_key(name) if (name := recording_of(row, root, also_whole)) else 0)
+        keys.append(name_key(name) if (name := recordings.of(row)) else 0)
         candidates.append(is_candidate(row))
     files, is_free = np.array(keys, np.uint64), np.frombuffer(bytes(candidates), bool)
     trained = np.unique(files[~is_free])
@@ -236,20 +246,20 @@ def _recordings(rows: RowTable, root: str, also_whole: Collection[int]) -> tuple
     numbers = np.flatnonzero(is_free)[firsts[is_several]].tolist()
     sizes = Counter[str]()
     for number, count in zip(numbers, counts[is_several].tolist(), strict=True):
-        sizes[recording_of(rows[number], root, also_whole)] = count
+        sizes[recordings.of(rows[number])] = count
     return is_free & ~np.isin(files, found[is_several]), sizes
 
 
-def _by_rule(rule: HeldOut, root: str, also_whole: Collection[int]) -> Callable[[ManifestRow], bool]:
+def _by_rule(rule: HeldOut, recordings: Recordings) -> Callable[[ManifestRow], bool]:
     """Whether a rule of ``choose_held_out`` holds out an utterance."""
     if "speakers" in rule:
         speakers = frozenset(rule["speakers"])
         return lambda row: row.speaker in speakers
-    recordings = frozenset(rule["recordings"]) if "recordings" in rule else None
+    held_out = frozenset(rule["recordings"]) if "recordings" in rule else None
 
     def is_held_out(row: ManifestRow) -> bool:
-        if recordings is not None and (recording := recording_of(row, root, also_whole)):
-            return recording in recordings
+        if held_out is not None and (recording := recordings.of(row)):
+            return recording in held_out
         return _draw(rule["seed"], "id", row.id) <= rule["below"]
 
     return is_held_out

@@ -16,7 +16,7 @@ from lst.data.corpora import ManifestProblem, ManifestRow, assign_splits, load_c
 from lst.data.corpora.on_the_fly import SUFFIX
 from lst.data.corpora.row_languages import name_notes
 from lst.data.corpora.row_table import RowTable
-from lst.data.corpora.splits import LARGEST_DRAW, choose_held_out, files_also_whole, recording_of
+from lst.data.corpora.splits import LARGEST_DRAW, Recordings, choose_held_out
 from lst.data.corpora.unique_ids import ids_apart
 from lst.data.prepare.options import PrepareOptions
 from lst.data.prepared import SpokenRow
@@ -172,8 +172,7 @@ def _with_recordings(
 
     Segments that were held out stay so where their file has another name now, and so do all others of that file. Where
     there were whole files alone, segments come together: those of a file that is held out are, too, and all others are
-    for training. Segments that have been drawn one by one
-    keep their splits.
+    for training. Segments that have been drawn one by one keep their splits.
     """
     if rule is None or "speakers" in rule or not rows.facts.have_segments:
         return rule
@@ -182,8 +181,8 @@ def _with_recordings(
         if rule["below"] == LARGEST_DRAW or had_segments != {False}:
             return rule
         rule = {**rule, "recordings": []}
-    held_out, also_whole = {row.id for row in before if row.split == "valid"}, files_also_whole(rows, root)
-    found = {recording_of(row, root, also_whole) for row in rows if row.id in held_out}
+    held_out, recordings = {row.id for row in before if row.split == "valid"}, Recordings.of_rows(rows, root)
+    found = {recordings.of(row) for row in rows if row.id in held_out}
     return {**rule, "recordings": sorted({*rule["recordings"], *found} - {""})}
 
 

@@ -170,13 +170,8 @@ def _card_problems(card: BenchmarkCard) -> list[str]:
     needed = {QUESTIONS_FILE, TEXTS_FILE} if is_written(card) else {QUESTIONS_FILE, CLIPS_FILE}
     found += [f"files does not name {name}" for name in sorted(needed - set(card["files"]))]
     return found + [
-        f"files: {name!r:.200} is no name of a file in it" for name in card["files"] if not _is_inside(name)
+        f"files: {name!r:.200} is no name of a file in it" for name in card["files"] if storage.leads_out(name)
     ]
-
-
-def _is_inside(name: str) -> bool:
-    """Whether a name of a file leads to no other folder."""
-    return bool(name) and "\0" not in name and not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
 def is_whole(folder: Path, made_from: str) -> bool:
@@ -207,7 +202,7 @@ def _damage(folder: Path, card: BenchmarkCard) -> list[str]:
             wanted |= {clip["path"]: clip["sha256"] for clip in read_jsonl(folder / CLIPS_FILE, Clip)}
     except (UserError, FileNotFoundError):
         return [f"{CLIPS_FILE} is missing or damaged"]
-    problems = [f"{name!r:.200} is no name of a file in it" for name in wanted if not _is_inside(name)]
+    problems = [f"{name!r:.200} is no name of a file in it" for name in wanted if storage.leads_out(name)]
     for name, digest in {} if problems else wanted.items():
         path = folder / name
         if not path.exists():

@@ -6,6 +6,7 @@ Contexts that are computed once for all their endings are compared with whole do
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -69,6 +70,8 @@ def _measure(figures: Figures, name: str, scorer: Scorer, items: Sequence[Item])
                 "whole": partial(score_items, whole, items, directions=directions),
             },
             NUM_TURNS,
+            # Of the one thread: other programs on this machine change it little.
+            time.process_time,
         )
         shared_s, whole_s = seconds["shared"], seconds["whole"]
         figures.add(f"{name}, {label}: items a second, contexts shared", len(items) / shared_s)

@@ -94,11 +94,13 @@ def best_s(function: Callable[[], object], repeats: int) -> float:
     return interleaved_best_s({"": function}, repeats)[""]
 
 
-def interleaved_best_s(functions: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+def interleaved_best_s(
+    functions: Mapping[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
     """The shortest time of each function, called in turns, so that a slower machine slows all of them."""
     for function in functions.values():
         function()
-    turns = [{name: elapsed_s(function) for name, function in functions.items()} for _ in range(repeats)]
+    turns = [{name: elapsed_s(function, clock) for name, function in functions.items()} for _ in range(repeats)]
     return {name: min(turn[name] for turn in turns) for name in functions}
 
 

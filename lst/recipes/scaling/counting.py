@@ -75,7 +75,7 @@ def counted(
     ]
     jobs = 1 if config.jobs == 0 else jobs_and_threads(config.jobs, config.threads)[0]
     with Progress(len(cells), "counting batches", "model") as progress:
-        for found in ordered_map(functools.partial(_count, data), groups, min(jobs, len(groups))):
+        for found in ordered_map(functools.partial(_count, data), groups, min(jobs, len(groups)), are_long=True):
             counts |= found
             progress.advance(len(found))
     return counts
@@ -84,13 +84,9 @@ def counted(
 def _count(data: PreparedData, group: _Group) -> dict[str, Spent]:
     first, *others = group.arms
     reference = _of_budget(first, data, group)
-    counts = {first.name: reference}
-    for arm in others:
-        if group.control == "steps":
-            counts[arm.name] = spent(with_steps(arm.config, reference.steps), data, arm.patching)
-        else:
-            counts[arm.name] = controlled(arm.config, data, arm.patching, reference, group.control)
-    return counts
+    return {first.name: reference} | {
+        arm.name: controlled(arm.config, data, arm.patching, reference, group.control) for arm in others
+    }
 
 
 def _of_budget(arm: _Arm, data: PreparedData, group: _Group) -> Spent:

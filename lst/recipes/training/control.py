@@ -72,8 +72,10 @@ def controlled(config: Config, data: PreparedData, patching: FittedPatching, ref
         data: prepared.
         patching: of the training, with what is fitted for it.
         reference: what the other training uses.
-        control: ``compute`` (steps × patches), ``data`` (tokens) or ``flops``.
+        control: ``compute`` (steps × patches), ``data`` (tokens), ``flops``, or ``steps`` for the reference's own.
     """
+    if control == "steps":
+        return spent(with_steps(config, reference.steps), data, patching)
     wanted = reference.of(control)
     nearest = Spent(steps=reference.steps)
     for _ in range(MAX_COUNTS):

@@ -114,7 +114,7 @@ def write_textgrids(folder: Folder, utterances: Iterable[Utterance], frame_rate_
     for utterance in utterances:
         if not utterance.words:
             continue
-        if utterance.id.startswith("/") or ".." in utterance.id.split("/"):
+        if storage.leads_out(utterance.id):
             raise UserError(f"the id {utterance.id!r} leads out of the folder {folder}")
         storage.write_text(folder / f"{utterance.id}.TextGrid", textgrid_of(utterance, frame_rate_hz))
         count += 1
