@@ -253,21 +253,25 @@ def _group_record(key: Key, group: Group) -> GroupRecord:
         return float(np.mean([float(one.row[name]) for one in group.models]))
 
     accuracy: dict[Direction, dict[str, Interval]] = {direction: {} for direction in DIRECTIONS}
+    by_seed: dict[Direction, dict[str, list[float]]] = {direction: {} for direction in DIRECTIONS}
     for (direction, stratum), credits in group.credits.items():
         low, high = contrast([(1.0, credits)]).interval() if min(credits.shape) > 1 else (None, None)
         accuracy[direction][stratum] = Interval(value=float(credits.mean()), low=low, high=high)
+        by_seed[direction][stratum] = credits.mean(axis=1).tolist()
     grid, arm, size = key
     return GroupRecord(
         grid=grid,
         arm=arm,
         size=size,
         num_seeds=len(group.models),
+        seeds=[one.cell["seed"] for one in group.models],
         N=mean("N"),
         D=mean("D"),
         flops=mean("C"),
         speech_bits=mean("speech_bits"),
         text_bits=mean("text_bits"),
         accuracy=accuracy,
+        by_seed=by_seed,
     )
 
 

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from lst.recipes.report.page import page
+from lst.recipes.reproduce.claims_plot import name_of, seeds_plot
 from lst.recipes.reproduce.formats import Answer, LstFile
 from lst.recipes.reproduce.pages import ran_section
 from lst.recipes.scaling.formats import Interval
-from lst.recipes.scaling.page import ScalingSection
+from lst.recipes.scaling.page import Drawing, ScalingSection, write_drawings
 from lst.recipes.scaling.tables import NONE, Table
 from lst.storage import Folder, write_text
 
 PAGE_FILE = "lst.html"
+# Strata that are shown seed by seed: nothing but content tells their endings apart.
+PLOTTED = ("name", "thing")
 
 
 def write_claims_page(out: Folder, found: LstFile) -> None:
     """Writes the page."""
-    sections = [_claims_section(found), ran_section(found["ran"]), _groups_section(found), _differences_section(found)]
+    sections = [
+        _claims_section(found),
+        _seeds_section(found),
+        ran_section(found["ran"]),
+        _groups_section(found),
+        _differences_section(found),
+    ]
+    write_drawings(out, [one for one in sections if isinstance(one, ScalingSection)])
     html = page("lst.recipes.reproduce", PAGE_FILE, sections, found=found, written=datetime.now(timezone.utc))
     write_text(out / PAGE_FILE, html)
 
@@ -72,13 +83,49 @@ def _claims_section(found: LstFile) -> ScalingSection:
     )
 
 
+def _seeds_section(found: LstFile) -> ScalingSection:
+    strata = dict.fromkeys(stratum for own in _asked(found).values() for stratum in own)
+    drawings = [
+        Drawing(
+            f"seeds-{stratum}",
+            seeds_plot(found["groups"], stratum),
+            f"Accuracy in % of each seed where the false ending has another {stratum}; a line is the 95 % interval of "
+            "the mean over seeds and questions, and the dashed one is chance.",
+        )
+        for stratum in PLOTTED
+        if stratum in strata
+    ]
+    return ScalingSection(
+        "seeds",
+        "Seed by seed",
+        template="section.html",
+        lead="One seed differs from the next by other weights and other batches. Where models are just learning to "
+        "copy, seeds lie far apart, and an interval over few of them is wide.",
+        tables=[_seeds_table(found)] if drawings else [],
+        drawings=drawings,
+    )
+
+
+def _seeds_table(found: LstFile) -> Table:
+    asked = [(direction, stratum) for direction, own in _asked(found).items() for stratum in own if stratum in PLOTTED]
+    rows = [
+        [name_of(one), *(_each(one["by_seed"][direction][stratum]) for direction, stratum in asked)]  # type: ignore[index]
+        for one in found["groups"]
+    ]
+    return Table("Accuracy in % of each seed", ["models", *(", ".join(one) for one in asked)], rows)
+
+
+def _each(values: Sequence[float]) -> str:
+    return ", ".join(f"{100 * value:.0f}" for value in values)
+
+
 def _groups_section(found: LstFile) -> ScalingSection:
     tables = []
     for direction, strata in _asked(found).items():
         header = ["models", "seeds", "FLOPs", "bits a unit", "bits a byte", *strata]
         rows = [
             [
-                f"{one['grid']}: {one['arm']}, {one['size']}",
+                name_of(one),
                 f"{one['num_seeds']}",
                 f"{one['flops']:.3g}",
                 f"{one['speech_bits']:.3f}",
@@ -88,13 +135,14 @@ def _groups_section(found: LstFile) -> ScalingSection:
             for one in found["groups"]
         ]
         tables.append(Table(f"Accuracy in %, {direction}", header, rows))
-    counts = ", ".join(f"{name}: {number}" for name, number in found["num_items"].items())
+    numbers = sorted(set(found["num_items"].values()))
+    counts = " to ".join(f"{number:,}" for number in dict.fromkeys([*numbers[:1], *numbers[-1:]]))
     return ScalingSection(
         "accuracies",
         "Accuracies",
         template="section.html",
-        lead="Means over seeds with 95 % intervals over seeds and questions; chance is 50. Questions: "
-        f"{counts or 'none'}.",
+        lead="Means over seeds with 95 % intervals over seeds and questions; chance is 50. Questions of each stratum "
+        f"and direction: {counts or 'none'}.",
         tables=tables,
     )
 

@@ -133,18 +133,21 @@ class GroupRecord(TypedDict):
         N, D, flops, speech_bits, text_bits: means over seeds.
         accuracy: by direction and stratum, with the headline score. The 95 % interval has seeds and items as random;
             with one seed its sides are open.
+        by_seed: accuracy of each seed likewise, in the order of ``seeds``.
     """
 
     grid: str
     arm: str
     size: str
     num_seeds: Count
+    seeds: list[int]
     N: float
     D: float
     flops: float
     speech_bits: float
     text_bits: float
     accuracy: dict[Direction, dict[str, Interval]]
+    by_seed: dict[Direction, dict[str, list[float]]]
 
 
 class Answer(TypedDict):

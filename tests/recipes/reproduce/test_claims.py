@@ -109,7 +109,20 @@ def test_the_page_says_what_holds_and_what_ran(
     assert found["ran"][0] == {"grid": "compute", "num_models": 13, "num_finished": 12, "missing": ["missing-9"]}
     assert found["num_items"]["S→S, name"] == NUM_ITEMS
     assert len(found["differences"]) == 3 * 8 + 8
-    for part in ("does not hold", "not decided here", "missing-9", "32 of 33", "At equal FLOPs", "All differences"):
+    for group in found["groups"]:
+        own = group["by_seed"]["S→S"]["name"]
+        assert len(own) == len(group["seeds"]) == group["num_seeds"]
+        assert sum(own) / len(own) == pytest.approx(group["accuracy"]["S→S"]["name"]["value"])
+    assert (tmp_path / "seeds-name.svg").exists()
+    for part in (
+        "does not hold",
+        "not decided here",
+        "missing-9",
+        "32 of 33",
+        "At equal FLOPs",
+        "Seed by seed",
+        "All differences",
+    ):
         assert part.lower() in page.lower(), part
     monkeypatch.setattr(claims, "trained_models", lambda _: [])
     assert main(["reproduce", "lst", f"out={tmp_path}", "page_only=true"]) == 0
