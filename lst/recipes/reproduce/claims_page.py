@@ -41,17 +41,20 @@ def claims_as_text(found: LstFile) -> str:
 
 def claims_table(found: LstFile) -> Table:
     """Each claim with its verdict, and the answer at equal FLOPs."""
-    header = ["claim", "questions", "verdict", "difference, points", "p (Holm)", "seeds", "items"]
+    header = ["claim", "questions", "verdict", "difference, points", "p (Holm)", "seeds, items"]
     header += ["at equal FLOPs", "difference, points"]
     rows = []
     for one in found["claims"]:
         answer, at_flops = one["answer"], one["at_flops"]
-        cells = [one["claim"], f"{one['direction']}, {one['stratum']}", one["verdict"], _points(answer)]
-        cells += (
-            [f"{answer['p_holm']:.2g}", f"{answer['num_seeds']}", f"{answer['num_items']}"] if answer else [NONE] * 3
-        )
-        rows.append([*cells, at_flops["verdict"] if at_flops else NONE, _points(at_flops)])
+        cells = [one["claim"], f"{one['direction']}, {one['stratum']}", _short(one["verdict"]), _points(answer)]
+        cells += [f"{answer['p_holm']:.2g}", f"{answer['num_seeds']}, {answer['num_items']}"] if answer else [NONE] * 2
+        rows.append([*cells, _short(at_flops["verdict"]) if at_flops else NONE, _points(at_flops)])
     return Table("", header, rows)
+
+
+def _short(verdict: str) -> str:
+    """Without what each row would repeat."""
+    return verdict.removesuffix(" here")
 
 
 def _points(answer: Answer | None) -> str:
