@@ -170,7 +170,7 @@ def _list_url(url: Url, without: str) -> FileList:
         for name, entry in entries
     ]
     names = [name.removeprefix(path.rstrip("/")).lstrip("/") for name, _ in entries]
-    if outside := [name for name in names if name and leads_out(name)]:
+    if outside := [name for name in names if leads_out(name)]:
         raise StorageError(f"{url} lists {outside[0][:100]!r}, which leads out of it.")
     skipped = without.removeprefix(f"{url.rstrip('/')}/")
     if own := (*_own_folders(names), *([skipped] if any(name.startswith(skipped) for name in names) else [])):

@@ -83,12 +83,12 @@ def named_in(folder: Path, name: str) -> Folder:
 
 
 def leads_out(name: str) -> bool:
-    """Whether a name, of a file in a folder or of a member of a tar, leads to another place or is none.
+    """Whether a name, of a file in a folder or of a member of a tar, leads out of that folder or tar.
 
-    >>> [name for name in ("a/b.wav", "../b.wav", "/b.wav", "") if leads_out(name)]
-    ['../b.wav', '/b.wav', '']
+    >>> [name for name in ("a/b.wav", "../b.wav", "/b.wav") if leads_out(name)]
+    ['../b.wav', '/b.wav']
     """
-    return not name or "\0" in name or name.startswith("/") or ".." in name.split("/")
+    return name.startswith("/") or ".." in name.split("/")
 
 
 def absolute(place: Location) -> Folder:

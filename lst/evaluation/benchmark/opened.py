@@ -170,8 +170,13 @@ def _card_problems(card: BenchmarkCard) -> list[str]:
     needed = {QUESTIONS_FILE, TEXTS_FILE} if is_written(card) else {QUESTIONS_FILE, CLIPS_FILE}
     found += [f"files does not name {name}" for name in sorted(needed - set(card["files"]))]
     return found + [
-        f"files: {name!r:.200} is no name of a file in it" for name in card["files"] if storage.leads_out(name)
+        f"files: {name!r:.200} is no name of a file in it" for name in card["files"] if not _is_inside(name)
     ]
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a name is one of a file in the folder."""
+    return bool(name) and "\0" not in name and not storage.leads_out(name)
 
 
 def is_whole(folder: Path, made_from: str) -> bool:
@@ -202,7 +207,7 @@ def _damage(folder: Path, card: BenchmarkCard) -> list[str]:
             wanted |= {clip["path"]: clip["sha256"] for clip in read_jsonl(folder / CLIPS_FILE, Clip)}
     except (UserError, FileNotFoundError):
         return [f"{CLIPS_FILE} is missing or damaged"]
-    problems = [f"{name!r:.200} is no name of a file in it" for name in wanted if storage.leads_out(name)]
+    problems = [f"{name!r:.200} is no name of a file in it" for name in wanted if not _is_inside(name)]
     for name, digest in {} if problems else wanted.items():
         path = folder / name
         if not path.exists():
