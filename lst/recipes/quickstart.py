@@ -32,7 +32,7 @@ from lst.recipes.training.cluster_plan import peak_flops
 from lst.recipes.training.control import Spent, accounting, controlled, spent, with_steps
 from lst.recipes.training.plan import train_plan
 from lst.recipes.training.train import check_training
-from lst.recipes.voice.quick import quick_voice_plan, train_quick_voice
+from lst.recipes.voice.quick import quick_voice_command, quick_voice_plan
 from lst.runs import RunFolder, is_trained, open_data
 from lst.runs.fitted_patching import fit_ahead, hand_over
 from lst.runs.folder import arm_overrides, record_command
@@ -173,11 +173,12 @@ def quickstart_plan(config: Config, overrides: Sequence[str]) -> list[str]:
     return lines
 
 
-def train_arms(words: Mapping[str, Sequence[str]]) -> None:
+def train_arms(words: Mapping[str, Sequence[str]], voice: ChildCommand | None = None) -> None:
     """Trains the arms as commands of their own, as many at a time as there are cores, with one thread each.
 
     Args:
         words: the options of each by its name.
+        voice: trained when their turn has come; without it, models speak by mean spectra.
 
     Raises:
         UserError: an arm cannot be trained, and no training has begun; or a training failed, and the others have ended.
@@ -194,13 +195,18 @@ def train_arms(words: Mapping[str, Sequence[str]]) -> None:
             log = run.root / "logs" / f"train-{name}.log"
             commands.append(ChildCommand(name, (sys.executable, "-m", "lst", "train", *train_words), log))
     threads = None if "OMP_NUM_THREADS" in os.environ else 1
-    finished = list(run_commands(commands, os.cpu_count() or 1, threads))
-    failed = [
-        f"{done.command.label} (exit status {done.exit_code}): {done.last_line}; its output: {done.command.log}"
-        for done in finished
-        if done.exit_code != 0
-    ]
-    raise_problems(f"{len(failed)} of {len(words)} trainings failed", failed, "The same command goes on from here.")
+    with_voice = commands if voice is None else [*commands, voice]
+    failed = [done for done in run_commands(with_voice, os.cpu_count() or 1, threads) if done.exit_code != 0]
+    told = {
+        done.command: f"{done.command.label} (exit status {done.exit_code}): {done.last_line}; "
+        f"its output: {done.command.log}"
+        for done in failed
+    }
+    if voice in told:
+        say(f"no voice of units, so models speak by mean spectra: {told.pop(voice)}")
+    raise_problems(
+        f"{len(told)} of {len(words)} trainings failed", list(told.values()), "The same command goes on from here."
+    )
 
 
 def quickstart(overrides: Sequence[str]) -> Path:
@@ -227,8 +233,7 @@ def quickstart(overrides: Sequence[str]) -> Path:
     words = {name: arm_overrides(config, overrides, name) for name in arms}
     if config.control != "steps":
         words = controlled_words(config, arms, words)
-    train_arms(words)
-    train_quick_voice(config)
+    train_arms(words, quick_voice_command(config))
     say("3/4 evaluate")
     results = evaluate(config)
     record_command(config, "quickstart", overrides)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,11 @@ from lst.data.prepared import PreparedData
 from lst.errors import UserError
 from lst.recipes.benchmarks.figures import Figures
 from lst.recipes.benchmarks.resynthesis import CEILING, measure
+from lst.recipes.quickstart import train_arms
 from lst.recipes.voice import quick
 from lst.recipes.voice.part_modules import PartModule, SpectrumModule, UnitsModule
 from lst.recipes.voice.parts import FILES, train_part
-from lst.recipes.voice.quick import train_quick_voice
+from lst.recipes.voice.quick import quick_voice_command
 from lst.recipes.voice.train import voice_folder
 from lst.runs import RunFolder
 from lst.voice.saved import SavedVoice
@@ -152,20 +154,29 @@ def test_plans_and_what_is_refused(run: Path, tmp_path: Path, capsys: pytest.Cap
 
 
 def test_quickstart_trains_a_voice_where_it_can(
-    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(quick, "_WORDS", ("part=units", "name=units", *TRAINING[:-1], "train.steps=1"))
-    config = build_config([f"run_dir={run}", "voice.steps=0"])
-    train_quick_voice(config)
-    assert not (run / "voice" / "units").exists()
+    shipped = quick_voice_command(build_config([f"run_dir={run}"]))
+    assert shipped is not None
+    assert main([*shipped.words[3:], "--dry-run"]) == 0, "every option that is passed on is read"
+    small = [word for word in TRAINING if word.partition("=")[0] != "train.steps"]
+    read = [word for word in small if not word.startswith(("spectrum.", "model.reader_dim="))]
+    monkeypatch.setattr(quick, "_WORDS", ("part=units", "name=units", *read))
+    assert quick_voice_command(build_config([f"run_dir={run}", "voice.steps=0"])) is None
     config = build_config([f"run_dir={run}", "voice.steps=1"])
-    monkeypatch.setattr(quick.importlib.util, "find_spec", lambda name: None)
-    train_quick_voice(config)
-    assert "models speak by mean spectra" in capsys.readouterr().err
-    monkeypatch.undo()
-    monkeypatch.setattr(quick, "_WORDS", ("part=units", "name=units", *TRAINING, "train.steps=1"))
-    train_quick_voice(config)
+    with monkeypatch.context() as patch:
+        patch.setattr(quick.importlib.util, "find_spec", lambda name: None)
+        assert quick_voice_command(config) is None
+        assert "models speak by mean spectra" in capsys.readouterr().err
+    command = quick_voice_command(config)
+    assert command is not None
+    train_arms({}, command)
     assert "units" in voices_of_run(run, PreparedData(run / "data").codec)
+    assert quick_voice_command(config) is None, "it is trained"
+    # A voice that fails ends nothing else.
+    broken = replace(command, words=(*command.words, "train.rows=none"), log=tmp_path / "broken.log")
+    train_arms({}, broken)
+    assert "models speak by mean spectra: voice units (exit status 2)" in capsys.readouterr().err
 
 
 class Deaf:
