@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ from lst.data.alignment.words import match_words, place_words
 from lst.data.audio import read_audio
 from lst.data.config import AlignConfig
 from lst.data.synthesis import default_cache_dir, engine_times, synthesize_many
-from lst.data.synthesis.engines import engine_settings, run_engine
+from lst.data.synthesis.engines import engine_settings, run_program
 from lst.data.synthesis.voices import (
     PseudoSpeaker,
     finished_sound,
@@ -125,10 +124,10 @@ def engine_word_times(text: str, speaker: PseudoSpeaker) -> tuple[np.ndarray, in
     if speaker.engine not in engine_times.ENGINES:
         raise AlignmentError(f"the speech engine {speaker.engine} gives no times of words")
     settings = engine_settings(speaker.engine, speaker.rate, speaker.pitch)
-    command = [sys.executable, engine_times.__file__, speaker.engine, speaker.voice, *settings]
+    arguments = [speaker.engine, speaker.voice, *settings]
     with tempfile.TemporaryDirectory(prefix="lst-stamps-") as folder:
         try:
-            audio_L, rate_hz = run_engine(command, spoken_text(text), Path(folder))
+            audio_L, rate_hz = run_program(engine_times.__file__, arguments, spoken_text(text), Path(folder))
             words = json.loads(Path(folder, engine_times.WORDS_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise AlignmentError(f"{speaker.engine}'s library gave no times: {error}") from None

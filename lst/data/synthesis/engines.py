@@ -5,7 +5,7 @@ engine         where it comes from                 how it runs
 =============  ==================================  =================================================================
 ``flite``      system package                      a process a text
 ``espeak-ng``  system package                      a process a text (a GPL program: it is never loaded)
-``pico``       Python package ``py-nanotts``       a process a text
+``pico``       Python package ``py-nanotts``       a process a text, forked of one that has loaded it
 ``piper``      package ``piper-tts``, local files  a process a text (a GPL program: it is never loaded)
 ``kokoro``     package ``onnxruntime``, local files  in this process; eSpeak NG gives the phonemes
 others         packages with an entry point        as they like; the group is ``lst.voices``
@@ -38,6 +38,7 @@ import soundfile
 
 from lst.data.config import VOICE_GROUP
 from lst.data.synthesis.engine_times import TEXT_FILE, WAV_FILE
+from lst.data.synthesis.forked import call_program
 from lst.errors import UserError
 from lst.storage import cache_dir, sha256
 
@@ -202,9 +203,9 @@ class Pico:
         """See ``Engine``."""
         speed, height = engine_settings("pico", rate, pitch)
         settings = ["--speed", speed, "--pitch", height, "--volume", str(PICO_VOLUME)]
-        return _by_process(
-            [sys.executable, "-m", "py_nanotts", "-v", voice, *settings, "-o", WAV_FILE, "--", text], text
-        )
+        with tempfile.TemporaryDirectory(prefix="lst-voice-") as folder:
+            arguments = ["-v", voice, *settings, "-o", WAV_FILE, "--", text]
+            return run_program("py_nanotts.__main__", arguments, text, Path(folder))
 
 
 class Piper:
@@ -311,8 +312,7 @@ def run_engine(command: Sequence[str], text: str, folder: Path) -> Spoken:
     Raises:
         EngineError: the command does not start, fails, takes too long, or writes no audio.
     """
-    (folder / TEXT_FILE).write_text(text + "\n", encoding="utf-8")
-    limit_s = START_LIMIT_S + LIMIT_S_PER_CHARACTER * len(text)
+    limit_s = _text_and_limit(text, folder)
     try:
         answer = subprocess.run(
             command,
@@ -324,13 +324,39 @@ def run_engine(command: Sequence[str], text: str, folder: Path) -> Spoken:
             timeout=limit_s,
         )
     except subprocess.TimeoutExpired:
-        message = f"it was still busy after {limit_s:.0f} s. Split the text, or remove very long words."
-        raise EngineError(message) from None
+        raise _too_slow(limit_s) from None
     except OSError as error:
         raise EngineError(f"{error}. Is the text too long?") from error
-    message = " ".join((answer.stderr or answer.stdout).split())[-300:]
-    if answer.returncode != 0:
-        raise EngineError(message or f"it ended with status {answer.returncode}.")
+    return _spoken(folder, answer.returncode, answer.stderr or answer.stdout)
+
+
+def run_program(program: str, arguments: Sequence[str], text: str, folder: Path) -> Spoken:
+    """``run_engine`` of a Python program, which is loaded once for many texts; see ``call_program``."""
+    limit_s = _text_and_limit(text, folder)
+    try:
+        status, output = call_program(program, arguments, folder, limit_s)
+    except TimeoutError:
+        raise _too_slow(limit_s) from None
+    except OSError as error:
+        raise EngineError(str(error)) from error
+    return _spoken(folder, status, output)
+
+
+def _text_and_limit(text: str, folder: Path) -> float:
+    """Writes the text of an engine; returns how many seconds it may take."""
+    (folder / TEXT_FILE).write_text(text + "\n", encoding="utf-8")
+    return START_LIMIT_S + LIMIT_S_PER_CHARACTER * len(text)
+
+
+def _too_slow(limit_s: float) -> EngineError:
+    return EngineError(f"it was still busy after {limit_s:.0f} s. Split the text, or remove very long words.")
+
+
+def _spoken(folder: Path, status: int, output: str) -> Spoken:
+    """The sound of an engine that ended with ``status``."""
+    message = " ".join(output.split())[-300:]
+    if status != 0:
+        raise EngineError(message or f"it ended with status {status}.")
     try:
         audio_L, rate_hz = soundfile.read(folder / WAV_FILE, dtype="float32")
     except soundfile.LibsndfileError as error:
