@@ -5,7 +5,7 @@ Words of other languages are made of the English phones that are nearest to thei
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from itertools import islice
@@ -57,12 +57,13 @@ class PocketsphinxAligner(PocketsphinxDecoder):
 
     Args:
         brackets: pairs of brackets around labels that are unsaid.
+        search: options of pocketsphinx for the plain readings.
     """
 
     scale: ScoreScale | None = ScoreScale(lowest=-30.0, least_spread=2.0, lowest_foreign=-55.0)
 
-    def __init__(self, brackets: Sequence[str] = BRACKETS) -> None:
-        super().__init__()
+    def __init__(self, brackets: Sequence[str] = BRACKETS, search: Mapping[str, float] | None = None) -> None:
+        super().__init__(**(search or {}))
         self.brackets = brackets
         self._foreign: PocketsphinxDecoder | None = None
         self._graphs: dict[bool, GraphDecoder] = {}  # by whether they are for other languages than English

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -287,10 +287,12 @@ def _stories(options: PrepareOptions) -> Source:
     if config.num_questions:
         known = {story.number for story in stories}
         asked = generate_questions(config.num_questions, options.seed, config.stories, known)
+        heard: dict[Hashable, _Said] = {}
         for number, question in enumerate(asked):
-            parts = _question_parts(question, number)
-            said += parts
+            # Questions share what sounds alike: it is aligned once.
+            parts = [heard.setdefault(_sound(part, config), part) for part in _question_parts(question, number)]
             questions.append(_question(question, number, parts))
+        said += heard.values()
     rows, voice, simulated = _speak(said, options)
     return Source(
         rows,
@@ -310,6 +312,11 @@ def _question_parts(question: StoryQuestion, speaker: int) -> list[_Said]:
         for story in (question.true, question.false)
         for kind, text in (("context", story.context), ("ending", story.sentences[-1]))
     ]
+
+
+def _sound(said: _Said, config: DataConfig) -> Hashable:
+    """What decides how a text sounds: an engine repeats itself, simulated speech draws every utterance."""
+    return said.id if config.voice == SIMULATED else (said.text, said.speaker % config.num_speakers)
 
 
 def _question(question: StoryQuestion, number: int, parts: Sequence[_Said]) -> Question:

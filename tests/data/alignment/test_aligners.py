@@ -21,6 +21,7 @@ from lst.data.alignment.ctc.model import save_ctc_model
 from lst.data.alignment.formats.textgrid import write_textgrids
 from lst.data.alignment.hmm import PocketsphinxAligner
 from lst.data.alignment.stamps import (
+    VOICE_SEARCH,
     StampsAligner,
     engine_word_times,
     speak_with_stamps,
@@ -300,7 +301,7 @@ def test_engines_without_times_fall_back_and_say_so(
         engine_word_times("Hello.", pseudo_speakers("pico", 1, 0)[0])
     aligner = StampsAligner(str(tmp_path))
     num_frames = len(sounds[0]) // 640
-    expected = align(PocketsphinxAligner(), sounds[0], SENTENCES[0], num_frames, 25)
+    expected = align(PocketsphinxAligner(search=VOICE_SEARCH), sounds[0], SENTENCES[0], num_frames, 25)
     for content in (
         None,
         "damaged",

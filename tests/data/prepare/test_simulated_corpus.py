@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -72,6 +74,27 @@ def test_a_voice_speaks_the_parts_of_a_question_with_the_same_settings(monkeypat
     for question in generate_questions(4, 0, "mini", {s.number for s in generate_stories(70, 0, "mini")}):
         parts = [text for story in (question.true, question.false) for text in (story.context, story.sentences[-1])]
         assert len({said[text] for text in parts}) == 1
+
+
+@pytest.mark.parametrize("num_speakers", [1, 2])
+def test_questions_share_what_an_engine_says_alike(monkeypatch, num_speakers):
+    monkeypatch.setattr(gather, "choose_engine", lambda _: "flite")
+    monkeypatch.setattr(
+        gather, "spoken_files", lambda jobs, *_: [Path(f"{number}.flac") for number in range(len(jobs))]
+    )
+    monkeypatch.setattr(gather, "check_rows", lambda rows, *_: (rows, []))
+    words = ["data.stories=mini", "data.num_spoken_stories=40", "data.num_text_stories=30", "data.num_questions=30"]
+    source = gather.gather_source(prepare_options(build_config([*words, f"data.num_speakers={num_speakers}"])))
+    parts = {row.id: row for row in source.rows if row.split == "questions"}
+    sounds = {(part.text, part.speaker) for part in parts.values()}
+    assert len(sounds) == len(parts) < 4 * len(source.questions)
+    asked = generate_questions(30, 0, "mini", {story.number for story in generate_stories(70, 0, "mini")})
+    for question, told in zip(source.questions, asked, strict=True):
+        own = [parts[name] for name in (question.context, question.endings[question.label])]
+        others = [parts[name] for name in (question.other_context, question.endings[1 - question.label])]
+        for story, pair in ((told.true, own), (told.false, others)):
+            assert [part.text for part in pair] == [story.context, story.sentences[-1]]
+        assert len({part.speaker for part in own + others}) == 1
 
 
 def test_parts_of_a_question_have_one_speaker_and_are_separate(data):
