@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from lst.data.synthesis import fork_server
 
+# How long a program may take to load.
+LOAD_LIMIT_S = 60.0
 # Servers that wait for a call, by this process and the program. A process that is forked of this one has its own.
 _IDLE: dict[tuple[int, str], list[subprocess.Popen[str]]] = {}
 
@@ -30,7 +33,7 @@ def call_program(program: str, arguments: Sequence[str], folder: Path, limit_s: 
         output: what it printed.
 
     Raises:
-        TimeoutError: it took longer.
+        TimeoutError: it took longer, or does not load in a minute.
         OSError: the program cannot be loaded.
     """
     idle = _IDLE.setdefault((os.getpid(), program), [])
@@ -39,7 +42,7 @@ def call_program(program: str, arguments: Sequence[str], folder: Path, limit_s: 
     while not answer:
         is_new = not idle
         server = _started(program) if is_new else idle.pop()
-        answer = _answer_of(server, asked)
+        answer = _answer_of(server, asked, LOAD_LIMIT_S + limit_s)
         if not answer:
             # One that waited for long has ended; a new one cannot load the program.
             said = _ended(server)
@@ -58,15 +61,19 @@ def _started(program: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, errors="replace")
 
 
-def _answer_of(server: subprocess.Popen[str], asked: str) -> str:
+def _answer_of(server: subprocess.Popen[str], asked: str, limit_s: float) -> str:
     """The answer of a server; empty where it has ended."""
     assert server.stdin is not None
     assert server.stdout is not None
     try:
         print(asked, file=server.stdin, flush=True)
-        return server.stdout.readline().strip()
     except OSError:
         return ""
+    if not select.select([server.stdout], [], [], limit_s)[0]:
+        server.kill()
+        _ended(server)
+        raise TimeoutError
+    return server.stdout.readline().strip()
 
 
 def _ended(server: subprocess.Popen[str]) -> str:

@@ -92,6 +92,14 @@ def test_a_program_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
             call_program(program, [], tmp_path, 30)
 
 
+def test_a_program_that_loads_for_ever_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forked, "LOAD_LIMIT_S", 0.3)
+    (tmp_path / "slow.py").write_text("import time; time.sleep(60)")
+    with pytest.raises(TimeoutError):
+        call_program(str(tmp_path / "slow.py"), [], tmp_path, 0.1)
+    assert not servers(str(tmp_path / "slow.py"))
+
+
 def _told_apart(program: str, folder: str) -> None:
     assert told(program, Path(folder))[0] == 1
     assert len(servers(program)) == 1
