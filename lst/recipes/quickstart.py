@@ -178,7 +178,7 @@ def train_arms(words: Mapping[str, Sequence[str]], voice: ChildCommand | None = 
 
     Args:
         words: the options of each by its name.
-        voice: trained when their turn has come; without it, models speak by mean spectra.
+        voice: trained with them, on the core that is free first; without it, models speak by mean spectra.
 
     Raises:
         UserError: an arm cannot be trained, and no training has begun; or a training failed, and the others have ended.

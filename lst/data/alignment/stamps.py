@@ -46,8 +46,6 @@ STAMPS_SUFFIX = ".words.json"
 
 # Samples of the library's sound and of the cached one differ by rounding alone.
 MAX_SAMPLE_DIFFERENCE = 2 / 32768
-
-
 # Two Gaussians a frame, not four: a sixth less time. Against Flite's own times, the starts of words are off by 15 ms in
 # the mean instead of 13; a unit lasts 40.
 VOICE_SEARCH = {"topn": 2}

@@ -1,7 +1,7 @@
-"""Speaks a text through an engine's own library and writes the times of its words; run as a script.
+"""Speaks a text through an engine's own library and writes the times of its words; ``fork_server`` calls ``main``.
 
-Each text gets a process of its own, so that a fault inside an engine's library fails one text only. The script imports
-the standard library alone, because it starts once per text. Its arguments are engine, voice, rate and pitch, as
+Each text gets a process of its own, so that a fault inside an engine's library fails one text only. This file imports
+the standard library alone, so that the process holds little. Its arguments are engine, voice, rate and pitch, as
 ``engine_settings`` gives them. In the working folder it reads ``TEXT_FILE``, and writes the sound to ``WAV_FILE`` and
 the words to ``WORDS_FILE``, a JSON list of [text, start_s, end_s].
 """
@@ -257,7 +257,3 @@ def main() -> int:
         return 1
     Path(WORDS_FILE).write_text(json.dumps(words), encoding="utf-8")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -304,7 +304,7 @@ def run_engine(command: Sequence[str], text: str, folder: Path) -> Spoken:
     Args:
         command: the command and its arguments.
         text: the content of ``TEXT_FILE``.
-        folder: an empty folder, so that no file of the user's can replace a module of Pico's.
+        folder: an empty folder, so that no file of the user's can replace a module of Piper's.
 
     Returns:
         The engine's audio, float32 [num_samples], and its sample rate in Hz.

@@ -11,17 +11,17 @@ program prints is in the file ``OUTPUT_FILE`` of the folder.
 
 from __future__ import annotations
 
+import os
 import sys
 
 if __name__ == "__main__":
-    # The folder of this script, whose modules are not those that a program asks for.
-    del sys.path[0]
+    # The modules beside this script are not those that a program asks for.
+    sys.path[:] = [place for place in sys.path if place != os.path.dirname(os.path.abspath(__file__))]
 
 import contextlib
 import importlib
 import importlib.util
 import json
-import os
 import select
 import signal
 import traceback
@@ -55,7 +55,10 @@ def _call(program: ModuleType, folder: str, arguments: list[str]) -> int:
     try:
         return int(program.main() or 0)
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else bool(end.code)
+        if end.code is None or isinstance(end.code, int):
+            return end.code or 0
+        print(end.code, file=sys.stderr)
+        return 1
     except BaseException:
         traceback.print_exc()
         return 1

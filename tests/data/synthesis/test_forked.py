@@ -28,6 +28,8 @@ def main():
     what, *more = sys.argv[1:]
     if what == "tell":
         print(json.dumps([calls, os.getpid(), os.getcwd(), more, sys.stdin.read()]))
+    elif what == "path":
+        print(json.dumps(sys.path))
     elif what == "exit":
         sys.exit(more[0] if more[0] == "words" else int(more[0]))
     elif what == "raise":
@@ -63,10 +65,23 @@ def test_each_call_has_a_process_of_its_own_and_one_server_is_enough(program: st
     assert len(servers(program)) == 1
 
 
+@pytest.mark.parametrize("is_safe", [False, True], ids=["usual", "safe-path"])
+def test_modules_beside_the_server_hide_no_others(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_safe: bool
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'mine'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    if is_safe:
+        # Python leaves the script's folder out by itself (from 3.11 on).
+        monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    path = json.loads(call_program(program, ["path"], tmp_path, 30)[1])
+    assert path[0] == str(tmp_path / "mine")
+    assert str(Path(forked.__file__).parent) not in path
+
+
 def test_what_a_call_ends_with(program: str, tmp_path: Path) -> None:
     assert call_program(program, ["exit", "0"], tmp_path, 30) == (0, "")
     assert call_program(program, ["exit", "3"], tmp_path, 30) == (3, "")
-    assert call_program(program, ["exit", "words"], tmp_path, 30)[0] == 1
+    assert call_program(program, ["exit", "words"], tmp_path, 30) == (1, "words\n")
     status, output = call_program(program, ["raise"], tmp_path, 30)
     assert status == 1
     assert "this text is at fault" in output
